@@ -1,0 +1,17 @@
+//! The core infrastructure layer of a multitenant ERP: it knows no feature.
+//!
+//! Imports run one way, top to bottom of this list; `tests/architecture.rs` refuses one that runs back.
+
+pub mod shared;
+
+pub mod error;
+
+pub mod lifecycle;
+
+pub mod config;
+
+pub mod logging;
+
+pub mod metrics;
+
+pub mod db;

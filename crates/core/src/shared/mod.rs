@@ -1,0 +1,11 @@
+//! Values that every room of the house uses: ids, secrets, time and randomness as arguments.
+
+mod clock;
+mod id;
+mod rng;
+mod secret;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
+pub use rng::{Rng, SystemRng};
+pub use secret::Secret;
