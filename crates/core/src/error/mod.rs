@@ -1,1 +1,204 @@
-//! placeholder
+//! One error type and one table of codes.
+//!
+//! Use [`Error`] in everything that answers a request, and [`crate::lifecycle::StartError`] in what ends the
+//! process. The cause of an error goes to the log, never to the client, and it is logged once, at the edge
+//! (`middleware`). Constraint names become client errors at the call: `.map_err(on_constraint(…))`.
+
+mod code;
+mod database;
+mod problem;
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+pub use code::{ErrorCode, codes, render_markdown};
+pub use problem::{Problem, Violation};
+
+use crate::error_codes;
+
+/// What a handler returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An answer other than success: a code from the table, and what is particular to this case.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    code: &'static ErrorCode,
+    detail: Option<Cow<'static, str>>,
+    violations: Vec<Violation>,
+    retry_after: Option<Duration>,
+    allow: Option<String>,
+    constraint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of this code and nothing more to say.
+    pub fn new(code: &'static ErrorCode) -> Self {
+        Self(Box::new(Inner {
+            code,
+            detail: None,
+            violations: Vec::new(),
+            retry_after: None,
+            allow: None,
+            constraint: None,
+            source: None,
+        }))
+    }
+
+    /// A fault of our own: the client learns nothing, the log everything.
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(&codes::INTERNAL).because(source)
+    }
+
+    /// A sentence for the client about this case. It must hold nothing that the caller may not know.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.0.detail = Some(detail.into());
+        self
+    }
+
+    /// One thing that is wrong with the request's body or parameters.
+    #[must_use]
+    pub fn violation(mut self, violation: Violation) -> Self {
+        self.0.violations.push(violation);
+        self
+    }
+
+    /// When the client may try again; becomes `Retry-After`.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// The methods that the path knows; becomes `Allow` (RFC 9110, 15.5.6).
+    #[must_use]
+    pub fn allow(mut self, methods: String) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+
+    /// The cause, for the log only.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The row of the table that this error is of.
+    pub fn code(&self) -> &'static ErrorCode {
+        self.0.code
+    }
+
+    /// The cause, as it goes to the log.
+    pub fn cause(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Turns the breach of one named constraint into a code of the module: `.map_err(on_constraint("items_sku_key", &codes::SKU_TAKEN))`.
+///
+/// Other errors pass unchanged.
+pub fn on_constraint(name: &'static str, code: &'static ErrorCode) -> impl Fn(Error) -> Error {
+    move |error| match &error.0.constraint {
+        Some(broken) if broken == name => Error::new(code),
+        _ => error,
+    }
+}
+
+impl fmt::Display for Error {
+    /// The code and the detail; not the cause, since the logger walks the chain.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.code.code)?;
+        if let Some(detail) = &self.0.detail {
+            write!(f, ": {detail}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("code", &self.0.code.code)
+            .field("detail", &self.0.detail)
+            .field("violations", &self.0.violations)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause()
+    }
+}
+
+error_codes! {
+    /// The codes that the core itself answers with.
+    pub CORE in core {
+        INTERNAL = "core.internal", 500, "Internal error";
+            "A fault on our side; the request may or may not have had an effect.";
+            "Read the resource before trying again, and report the correlation id.";
+        MALFORMED_BODY = "core.malformed_body", 400, "Malformed body";
+            "The body is not well-formed JSON.";
+            "Send one JSON document in UTF-8, without a byte order mark and at most 64 levels deep.";
+        MALFORMED_HEADER = "core.malformed_header", 400, "Malformed header";
+            "A header is malformed, or was sent more than once.";
+            "Send the header named in the detail once, in the form described there.";
+        MALFORMED_CURSOR = "core.malformed_cursor", 400, "Malformed cursor";
+            "The cursor was not issued by this endpoint for this sort order.";
+            "Pass nextCursor back unchanged, or start again without a cursor.";
+        UNAUTHENTICATED = "core.unauthenticated", 401, "Not signed in";
+            "The credential is missing, invalid or has expired.";
+            "Sign in and send the access token as 'Authorization: Bearer …'.";
+        FORBIDDEN = "core.forbidden", 403, "Not allowed";
+            "The caller's role lacks the permission named in the detail.";
+            "Ask an owner of the tenant for a role that has it.";
+        TENANT_MISMATCH = "core.tenant_mismatch", 403, "Not a member of this tenant";
+            "X-Tenant-ID names a tenant that the caller is not a member of.";
+            "Leave X-Tenant-ID out, or name a tenant that the caller belongs to.";
+        NOT_FOUND = "core.not_found", 404, "Not found";
+            "There is nothing here that the caller may see.";
+            "Check the path and the id.";
+        METHOD_NOT_ALLOWED = "core.method_not_allowed", 405, "Method not allowed";
+            "The path exists, but not with this method.";
+            "Use one of the methods in the Allow header.";
+        NOT_ACCEPTABLE = "core.not_acceptable", 406, "Not acceptable";
+            "No representation matches the Accept header.";
+            "Accept application/json.";
+        CONFLICT = "core.conflict", 409, "Conflict";
+            "The change collides with data that exists.";
+            "Read the resource again and repeat the change on its present state.";
+        STALE = "core.stale", 412, "Changed meanwhile";
+            "The resource is not in the state that If-Match names.";
+            "Read it again, and send the ETag it has now.";
+        TOO_LARGE = "core.too_large", 413, "Body too large";
+            "The body is larger than the limit.";
+            "Send at most 1 MiB.";
+        URI_TOO_LONG = "core.uri_too_long", 414, "URI too long";
+            "The request's target is longer than 8 KiB.";
+            "Shorten the query.";
+        UNSUPPORTED_MEDIA_TYPE = "core.unsupported_media_type", 415, "Unsupported media type";
+            "The body's media type is not one that this endpoint reads.";
+            "Send 'Content-Type: application/json' (PATCH also reads application/merge-patch+json).";
+        INVALID = "core.invalid", 422, "Invalid request";
+            "A value has the wrong type, is out of its bounds or is not known.";
+            "See 'errors': each entry points at one value.";
+        HEADERS_TOO_LARGE = "core.headers_too_large", 431, "Header fields too large";
+            "The request's header fields are too many or too large.";
+            "Send at most 100 fields of together at most 16 KiB.";
+        UNAVAILABLE = "core.unavailable", 503, "Temporarily unavailable";
+            "The database cannot be reached, or the server is starting or stopping.";
+            "Try again after the seconds in Retry-After.";
+        OVERLOADED = "core.overloaded", 503, "Overloaded";
+            "No capacity was free in time.";
+            "Try again after the seconds in Retry-After.";
+        TIMEOUT = "core.timeout", 503, "Took too long";
+            "The request was given up at its deadline and rolled back.";
+            "Try again after the seconds in Retry-After, with a smaller request if it was a large one.";
+    }
+}

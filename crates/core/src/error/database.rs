@@ -1,0 +1,77 @@
+//! What PostgreSQL's errors mean to a client: SQLSTATE classes, never its texts.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use super::{Error, ErrorCode, codes};
+
+/// How long a client is asked to wait while the database is away.
+const DATABASE_RETRY: Duration = Duration::from_secs(2);
+
+impl From<tokio_postgres::Error> for Error {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let code = error.as_db_error().map_or_else(|| without_state(&error), |db| with_state(db.code()));
+        let constraint = error.as_db_error().and_then(|db| db.constraint()).map(str::to_owned);
+        let mut mapped = Self::new(code).because(error);
+        mapped.0.constraint = constraint;
+        if code.status == 503 { mapped.retry_after(DATABASE_RETRY) } else { mapped }
+    }
+}
+
+impl Error {
+    /// The database cannot be reached: 503 with `Retry-After`.
+    pub fn unavailable() -> Self {
+        Self::new(&codes::UNAVAILABLE).retry_after(DATABASE_RETRY)
+    }
+}
+
+/// An error that did not come from the server: a broken connection, or a value that does not fit its column.
+fn without_state(error: &tokio_postgres::Error) -> &'static ErrorCode {
+    let broken = error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
+    if broken { &codes::UNAVAILABLE } else { &codes::INTERNAL }
+}
+
+/// See the manual's appendix A, "PostgreSQL Error Codes".
+fn with_state(state: &SqlState) -> &'static ErrorCode {
+    match state.code() {
+        // Statement or lock timeout, or a cancel that we sent ourselves.
+        "57014" | "55P03" => &codes::TIMEOUT,
+        // Serialisation failure and deadlock: nothing happened, the same request may succeed.
+        "40001" | "40P01" => &codes::OVERLOADED,
+        // Too many connections, out of memory or of disk.
+        state if state.starts_with("53") => &codes::OVERLOADED,
+        // Connection failures, shutdown and start of the server, and a server that is read-only (a failover).
+        state if state.starts_with("08") || state.starts_with("57P") || state == "25006" => &codes::UNAVAILABLE,
+        // A duplicate or a missing parent whose constraint the call did not name.
+        "23505" | "23503" | "23P01" => &codes::CONFLICT,
+        // A value that the types accept and the database does not: NUL in text, out of range, too long, a check.
+        "22021" | "22003" | "22001" | "22P05" | "23514" => &codes::INVALID,
+        _ => &codes::INTERNAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_state_tells_the_client_nothing() {
+        assert_eq!(with_state(&SqlState::UNDEFINED_TABLE), &codes::INTERNAL);
+        assert_eq!(with_state(&SqlState::INSUFFICIENT_PRIVILEGE), &codes::INTERNAL);
+    }
+
+    #[test]
+    fn s_04_faults_of_the_server_are_503() {
+        for state in [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::TOO_MANY_CONNECTIONS,
+            SqlState::READ_ONLY_SQL_TRANSACTION,
+            SqlState::CONNECTION_EXCEPTION,
+        ] {
+            assert_eq!(with_state(&state).status, 503, "{}", state.code());
+        }
+    }
+}
