@@ -1,0 +1,170 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use serde::{Deserialize, Serialize};
+
+use super::Role;
+use crate::error::{Error, codes};
+use crate::shared::{Clock, Rng, Secret, TenantId, UserId};
+
+const ISSUER: &str = "erp-backend";
+const AUDIENCE: &str = "erp-backend-api";
+/// RFC 9068: an access token says so, and no other kind of token passes for one (J-03).
+const TYPE: &str = "at+jwt";
+/// A longer token is refused before any of it is decoded (J-06).
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// How far another instance's clock may be off (J-02).
+const LEEWAY_SECONDS: i64 = 60;
+
+/// Issues and verifies access tokens: HS256 with a ring of keys, so that the secret rotates without an outage.
+///
+/// The key is picked by `kid` from the ring, never from anything in the token; the algorithm is fixed (RFC 8725, 3.1).
+pub struct Authenticator {
+    /// The first signs; all verify.
+    ring: Vec<Key>,
+    lifetime: Duration,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+}
+
+struct Key {
+    id: String,
+    sign: EncodingKey,
+    verify: DecodingKey,
+}
+
+/// Who a verified token was issued to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The tenant that was signed in to.
+    pub tenant: TenantId,
+    /// The person.
+    pub user: UserId,
+    /// The role at the time of the sign-in.
+    pub role: Role,
+}
+
+/// The answer to a sign-in.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessToken {
+    /// A JWT; send it as `Authorization: Bearer …`.
+    pub access_token: String,
+    /// Always `Bearer`.
+    pub token_type: &'static str,
+    /// Seconds until it expires.
+    pub expires_in: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: UserId,
+    tid: TenantId,
+    role: Role,
+    iat: i64,
+    exp: i64,
+    jti: String,
+}
+
+impl Authenticator {
+    /// `current` signs and verifies; `previous`, while it is being rotated out, verifies only.
+    pub fn new(
+        current: &Secret<String>,
+        previous: Option<&Secret<String>>,
+        lifetime: Duration,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+    ) -> Self {
+        let ring = std::iter::once(current).chain(previous).map(|secret| Key::new(secret)).collect();
+        Self { ring, lifetime, clock, rng }
+    }
+
+    /// An access token for a person whose credentials have just been verified.
+    ///
+    /// # Errors
+    /// `core.internal` when signing fails.
+    pub fn issue(&self, identity: Identity) -> Result<AccessToken, Error> {
+        let mut jti = [0; 16];
+        self.rng.fill(&mut jti);
+        let iat = self.clock.now().as_second();
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: identity.user,
+            tid: identity.tenant,
+            role: identity.role,
+            iat,
+            exp: iat.saturating_add_unsigned(self.lifetime.as_secs()),
+            jti: URL_SAFE_NO_PAD.encode(jti),
+        };
+        let key = self.ring.first().ok_or_else(|| Error::internal("the ring of signing keys is empty"))?;
+        let mut header = Header::new(Algorithm::HS256);
+        header.typ = Some(TYPE.to_owned());
+        header.kid = Some(key.id.clone());
+        let access_token = encode(&header, &claims, &key.sign).map_err(Error::internal)?;
+        Ok(AccessToken { access_token, token_type: "Bearer", expires_in: self.lifetime.as_secs() })
+    }
+
+    /// Verifies `token` and says who it was issued to.
+    ///
+    /// # Errors
+    /// `core.unauthenticated`, the same for every reason; the reason is the cause, for the log.
+    pub fn verify(&self, token: &str) -> Result<Identity, Error> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(refused("the token is too long"));
+        }
+        let header = decode_header(token).map_err(refused)?;
+        if header.typ.as_deref() != Some(TYPE) {
+            return Err(refused("not an access token"));
+        }
+        let key = header
+            .kid
+            .and_then(|kid| self.ring.iter().find(|key| key.id == kid))
+            .ok_or_else(|| refused("signed with a key that is not on the ring"))?;
+        let claims = decode::<Claims>(token, &key.verify, &validation()).map_err(refused)?.claims;
+        self.check_times(&claims)?;
+        Ok(Identity { tenant: claims.tid, user: claims.sub, role: claims.role })
+    }
+
+    /// By our own clock, which the library cannot be given.
+    fn check_times(&self, claims: &Claims) -> Result<(), Error> {
+        let now = self.clock.now().as_second();
+        let lifetime = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
+        if now >= claims.exp {
+            return Err(refused("the token has expired"));
+        }
+        if claims.iat > now + LEEWAY_SECONDS || claims.exp - claims.iat > lifetime.max(900) {
+            return Err(refused("the token's times do not fit"));
+        }
+        Ok(())
+    }
+}
+
+fn validation() -> Validation {
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_issuer(&[ISSUER]);
+    validation.set_audience(&[AUDIENCE]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+    validation.validate_exp = false; // checked by our own clock
+    validation
+}
+
+fn refused(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(&codes::UNAUTHENTICATED).because(reason)
+}
+
+impl Key {
+    fn new(secret: &Secret<String>) -> Self {
+        let bytes = secret.expose().as_bytes();
+        // A name for the key that says nothing about it: the start of its digest.
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+        let id = URL_SAFE_NO_PAD.encode(digest.as_ref().iter().take(6).copied().collect::<Vec<_>>());
+        Self { id, sign: EncodingKey::from_secret(bytes), verify: DecodingKey::from_secret(bytes) }
+    }
+}

@@ -1,0 +1,109 @@
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Permission, Role};
+use crate::error::{Error, codes};
+use crate::shared::{TenantId, UserId};
+
+/// Who is calling, in which tenant, with which role: the value that opens a tenant's data.
+///
+/// There is no public constructor. The core makes one from a verified credential (`Authenticator`), for a
+/// listed system reason, or from the job runner; never from a header alone (T-17). A handler gets it as an
+/// argument, and only behind a route that demands one.
+#[derive(Clone, Debug)]
+pub struct Caller(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    tenant: TenantId,
+    actor: Actor,
+    role: Role,
+    trace: Trace,
+}
+
+/// Who acts: written into every audit row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// A person.
+    User(UserId),
+    /// The system itself, for a listed reason.
+    System(&'static str),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => id.fmt(f),
+            Self::System(reason) => write!(f, "system:{reason}"),
+        }
+    }
+}
+
+/// Which request or job this belongs to: on every log line and audit row of it.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// The correlation id: `[A-Za-z0-9._-]{1,128}`.
+    pub correlation_id: Arc<str>,
+    /// The client's address, unless the work did not come from one.
+    pub client_ip: Option<IpAddr>,
+}
+
+impl Caller {
+    /// A person whose membership of `tenant` has been verified.
+    pub(crate) fn member(tenant: TenantId, user: UserId, role: Role, trace: Trace) -> Self {
+        Self(Arc::new(Inner { tenant, actor: Actor::User(user), role, trace }))
+    }
+
+    /// The system, in one tenant, for a listed reason; it has no permission of a role that matters.
+    pub(crate) fn system(tenant: TenantId, reason: &'static str, trace: Trace) -> Self {
+        Self(Arc::new(Inner { tenant, actor: Actor::System(reason), role: Role::ReadOnly, trace }))
+    }
+
+    /// The tenant that the caller acts in.
+    pub fn tenant(&self) -> TenantId {
+        self.0.tenant
+    }
+
+    /// Who acts.
+    pub fn actor(&self) -> Actor {
+        self.0.actor
+    }
+
+    /// The person behind the call.
+    ///
+    /// # Errors
+    /// `core.forbidden` when the system itself is calling.
+    pub fn user(&self) -> Result<UserId, Error> {
+        match self.0.actor {
+            Actor::User(id) => Ok(id),
+            Actor::System(_) => Err(Error::new(&codes::FORBIDDEN).detail("Only a person can do this.")),
+        }
+    }
+
+    /// The caller's role in the tenant.
+    pub fn role(&self) -> Role {
+        self.0.role
+    }
+
+    /// Which request or job this belongs to.
+    pub fn trace(&self) -> &Trace {
+        &self.0.trace
+    }
+
+    /// Whether the caller has `permission`.
+    pub fn may(&self, permission: &Permission) -> bool {
+        matches!(self.0.actor, Actor::User(_)) && permission.roles.contains(&self.0.role)
+    }
+
+    /// Refuses a caller without `permission`.
+    ///
+    /// # Errors
+    /// `core.forbidden`, naming the permission.
+    pub fn require(&self, permission: &Permission) -> Result<(), Error> {
+        if self.may(permission) {
+            return Ok(());
+        }
+        Err(Error::new(&codes::FORBIDDEN).detail(format!("Permission '{}' is needed.", permission.name)))
+    }
+}
