@@ -1,4 +1,26 @@
 //! The only way to data: pools, the tenant's transaction, migrations, the isolation proof.
+//!
+//! A feature module sees [`Db::tenant`] and [`Db::tenant_read`], which take a [`Caller`] and give a transaction
+//! that carries its tenant. Connections, pools and the driver's client stay private to this folder.
 
+mod checkout;
 pub mod cluster;
+mod migrate;
+mod monitor;
+mod owner;
+mod pool;
 pub mod proof;
+mod row;
+mod statement;
+mod transaction;
+
+pub use migrate::{Migration, Status, pending, runtime_role};
+pub use owner::{Owner, migration_status};
+pub use pool::{Db, Options};
+pub use row::FromRow;
+pub use tokio_postgres::types::ToSql;
+pub use tokio_postgres::{Config as Connection, Error as RowError, Row};
+pub use transaction::{AuditEntry, Last, SystemReason, SystemTx, TenantTx};
+
+/// The values of a statement's `$1`, `$2`, ….
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];

@@ -1,0 +1,132 @@
+//! Watches the server from a connection of its own, so that a database that is down or hung is known within
+//! seconds and nobody waits for it in vain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_util::sync::CancellationToken;
+
+use crate::lifecycle::{Exit, StartError};
+
+/// How often the server is asked while it answers.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often while it does not.
+const RETRY: Duration = Duration::from_millis(250);
+/// An answer that takes longer is none (S-04: requests fail within 5 s).
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether the server answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Availability {
+    Up,
+    Down,
+}
+
+/// A connection and the task that drives it; dropping it closes both.
+struct Probe {
+    client: Client,
+    session: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.session.abort();
+    }
+}
+
+/// Asks the server until `stop`, and reports each change.
+pub(super) async fn watch(
+    connection: Config,
+    pool: Pool,
+    report: watch::Sender<Availability>,
+    doubt: Arc<Notify>,
+    stop: CancellationToken,
+) {
+    let mut probe = None;
+    while !stop.is_cancelled() {
+        let state = match ask(&connection, &mut probe).await {
+            Ok(()) => Availability::Up,
+            Err(_) => Availability::Down,
+        };
+        if report.send_replace(state) != state {
+            announce(state, &pool);
+        }
+        let pause = if state == Availability::Up { INTERVAL } else { RETRY };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = doubt.notified(), if state == Availability::Up => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn announce(state: Availability, pool: &Pool) {
+    match state {
+        Availability::Up => tracing::info!("The database answers again"),
+        Availability::Down => {
+            // What is idle now may be dead without knowing it.
+            pool.retain(|_, _| false);
+            tracing::warn!("The database does not answer; requests get 503 until it does");
+        }
+    }
+}
+
+async fn ask(connection: &Config, probe: &mut Option<Probe>) -> Result<(), ()> {
+    let answer = timeout(PATIENCE, async {
+        if probe.is_none() {
+            *probe = Some(connect(connection).await?);
+        }
+        match probe {
+            Some(probe) => probe.client.batch_execute("").await,
+            None => Ok(()),
+        }
+    })
+    .await;
+    if let Ok(Ok(())) = answer {
+        return Ok(());
+    }
+    *probe = None;
+    Err(())
+}
+
+#[allow(clippy::disallowed_methods)] // the task is owned, and ended, by the Probe
+async fn connect(connection: &Config) -> Result<Probe, tokio_postgres::Error> {
+    let mut connection = connection.clone();
+    connection.application_name("erp-backend monitor");
+    let (client, session) = connection.connect(NoTls).await?;
+    let session = tokio::spawn(async move {
+        let _ = session.await; // the client's next call fails, and says why
+    });
+    Ok(Probe { client, session })
+}
+
+/// Why the server could not be reached, for a person, without the password.
+pub(super) fn explain(connection: &Config, error: tokio_postgres::Error) -> StartError {
+    let whom = connection.get_user().unwrap_or("?");
+    let database = connection.get_dbname().unwrap_or(whom);
+    let place = place(connection);
+    let message = match error.code().map(tokio_postgres::error::SqlState::code) {
+        Some("28P01" | "28000") => format!("PostgreSQL at {place} refused user '{whom}': check the user and password in the URL"),
+        Some("3D000") => format!("PostgreSQL at {place} has no database '{database}': create it, or correct the URL"),
+        Some("53300") => format!("PostgreSQL at {place} has no connection left: raise max_connections or lower DATABASE_MAX_CONNECTIONS"),
+        Some(_) => format!("PostgreSQL at {place} refused the connection: {error}"),
+        None => format!("PostgreSQL at {place} cannot be reached: check that it runs and that the URL's host and port are right"),
+    };
+    StartError::new(Exit::Unavailable, message).because(error)
+}
+
+/// `host:port/database` of a connection, for messages.
+pub(super) fn place(connection: &Config) -> String {
+    use tokio_postgres::config::Host;
+    let host = match connection.get_hosts().first() {
+        Some(Host::Tcp(name)) => name.clone(),
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    };
+    let port = connection.get_ports().first().copied().unwrap_or(5432);
+    format!("{host}:{port}")
+}
