@@ -1,6 +1,6 @@
 //! The core infrastructure layer of a multitenant ERP: it knows no feature.
 //!
-//! Imports run one way, top to bottom of this list; `tests/architecture.rs` refuses one that runs back.
+//! Imports run one way, top to bottom of this list; `tests/it/architecture.rs` refuses one that runs back.
 
 pub mod shared;
 
@@ -14,4 +14,22 @@ pub mod logging;
 
 pub mod metrics;
 
+pub mod auth;
+
 pub mod db;
+
+pub mod app;
+
+pub mod extract;
+
+pub mod module;
+
+pub mod middleware;
+
+pub mod health;
+
+pub mod factory;
+
+pub mod bootstrap;
+
+pub mod server;

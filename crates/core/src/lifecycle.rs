@@ -2,6 +2,12 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// The process's exit codes (contract, "Command line and process"). A forced stop by signal is 128 + n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,4 +65,102 @@ impl StdError for StartError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
+}
+
+/// Where the process is between start and stop; what the probes answer follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not ready yet.
+    Starting = 0,
+    /// Serving.
+    Ready = 1,
+    /// Told to stop: not ready any more, but still serving.
+    Draining = 2,
+}
+
+/// The owner of every task: what starts is waited for, in the order in which things depend on each other.
+///
+/// Soft stop: connections end after the request in hand, then background tasks are told to stop. The hard stop is
+/// the deadline: what still runs is dropped, and open transactions are rolled back by their guards.
+#[derive(Clone)]
+pub struct Lifecycle(Arc<Inner>);
+
+struct Inner {
+    phase: AtomicU8,
+    stop_serving: CancellationToken,
+    stop_background: CancellationToken,
+    connections: TaskTracker,
+    background: TaskTracker,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lifecycle {
+    /// A lifecycle in [`Phase::Starting`].
+    pub fn new() -> Self {
+        Self(Arc::new(Inner {
+            phase: AtomicU8::new(Phase::Starting as u8),
+            stop_serving: CancellationToken::new(),
+            stop_background: CancellationToken::new(),
+            connections: TaskTracker::new(),
+            background: TaskTracker::new(),
+        }))
+    }
+
+    /// Where the process is.
+    pub fn phase(&self) -> Phase {
+        match self.0.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Moves on to `phase`.
+    pub fn enter(&self, phase: Phase) {
+        self.0.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Cancelled when connections should end after the request in hand.
+    pub fn stop_serving(&self) -> &CancellationToken {
+        &self.0.stop_serving
+    }
+
+    /// Cancelled when background tasks should end.
+    pub fn stop_background(&self) -> &CancellationToken {
+        &self.0.stop_background
+    }
+
+    /// Tasks of connections and of the requests that outlive them.
+    pub fn connections(&self) -> &TaskTracker {
+        &self.0.connections
+    }
+
+    /// Everything else that runs.
+    pub fn background(&self) -> &TaskTracker {
+        &self.0.background
+    }
+
+    /// Ends connections, then background tasks; each within what is left of `limit`. Says whether all ended in time.
+    pub async fn stop(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        self.enter(Phase::Draining);
+        self.0.stop_serving.cancel();
+        self.0.connections.close();
+        let served = ended(&self.0.connections, deadline).await;
+        self.0.stop_background.cancel();
+        self.0.background.close();
+        // Background tasks look at their token at once; a second is plenty even when the deadline has passed.
+        let background = deadline.max(Instant::now() + Duration::from_secs(1));
+        ended(&self.0.background, background).await && served
+    }
+}
+
+async fn ended(tasks: &TaskTracker, deadline: Instant) -> bool {
+    tokio::time::timeout_at(deadline.into(), tasks.wait()).await.is_ok()
 }

@@ -1,0 +1,159 @@
+use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::error::Category;
+
+use crate::app::App;
+use crate::error::{Error, Violation, codes};
+
+/// The largest body that is read (D-03).
+pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// A JSON body, in or out. Structs that are read derive `Deserialize` with `deny_unknown_fields`.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, Error> {
+        require_json(request.method(), request.headers())?;
+        let body = read(request).await?;
+        parse(&body).map(Json)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
+            Err(error) => Error::internal(error).into_response(),
+        }
+    }
+}
+
+/// For the fields of a merge patch (RFC 7396): absent is `None`, `null` is `Some(None)`.
+///
+/// Use it as `#[serde(default, deserialize_with = "present")]` on an `Option<Option<T>>`.
+///
+/// # Errors
+/// As the value's own.
+pub fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+fn require_json(method: &Method, headers: &HeaderMap) -> Result<(), Error> {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let known = media_type == "application/json"
+        || (*method == Method::PATCH && media_type == "application/merge-patch+json");
+    if known { Ok(()) } else { Err(Error::new(&codes::UNSUPPORTED_MEDIA_TYPE)) }
+}
+
+async fn read(request: Request) -> Result<Bytes, Error> {
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES);
+    match body.collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::new(&codes::TOO_LARGE)),
+        Err(error) => Err(Error::new(&codes::MALFORMED_BODY).detail("The body broke off.").because(error)),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer(error.path());
+        explain(pointer, error.into_inner())
+    })?;
+    deserializer.end().map_err(|error| explain(String::new(), error))?;
+    Ok(value)
+}
+
+/// Malformed JSON is 400; well-formed JSON that does not fit is 422, with a pointer.
+fn explain(pointer: String, error: serde_json::Error) -> Error {
+    match error.classify() {
+        Category::Data => {
+            let text = error.to_string();
+            // The parser's " at line 1 column 9" says less than the pointer.
+            let detail = text.split(" at line ").next().unwrap_or_default().to_owned();
+            let code = if detail.starts_with("unknown field") {
+                "unknown"
+            } else if detail.starts_with("missing field") {
+                "missing"
+            } else if detail.starts_with("invalid type") {
+                "type"
+            } else {
+                "invalid"
+            };
+            Error::new(&codes::INVALID).violation(Violation { pointer, code, detail })
+        }
+        _ => Error::new(&codes::MALFORMED_BODY)
+            .detail(format!("The JSON is malformed at line {}, column {}.", error.line(), error.column()))
+            .because(error),
+    }
+}
+
+/// A path such as `lines[0].sku` as a JSON pointer (RFC 6901): `/lines/0/sku`.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter().fold(String::new(), |pointer, segment| match segment {
+        Segment::Seq { index } => format!("{pointer}/{index}"),
+        Segment::Map { key } | Segment::Enum { variant: key } => {
+            format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
+        }
+        Segment::Unknown => pointer,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Line {
+        sku: String,
+        quantity: i64,
+    }
+
+    fn code_of(body: &[u8]) -> &'static str {
+        parse::<Line>(body).unwrap_err().code().code
+    }
+
+    #[test]
+    fn i_02_malformed_json_is_400() {
+        let deep = [b"{\"sku\":".as_slice(), "[".repeat(10_000).as_bytes()].concat();
+        let bom = "\u{feff}{\"sku\":\"a\",\"quantity\":1}".as_bytes();
+        let cases: [&[u8]; 9] = [
+            b"", b"{", b"nul", &deep, bom, b"{\"sku\":\"\xff\"}", b"{\"sku\":\"\\ud800\",\"quantity\":1}",
+            b"{\"sku\":\"a\",\"quantity\":1} x", b"{\"sku\":\"a\tb\",\"quantity\":1}",
+        ];
+        for body in cases {
+            assert_eq!(code_of(body), "core.malformed_body", "{:?}", String::from_utf8_lossy(&body[..body.len().min(40)]));
+        }
+    }
+
+    #[test]
+    fn i_02_numbers_that_do_not_fit_are_4xx() {
+        for number in ["1e400", "-0.0", "1.5", "9223372036854775808", "1e3", "\"1\"", "null", "true", "[]"] {
+            let body = format!("{{\"sku\":\"a\",\"quantity\":{number}}}");
+            assert!(code_of(body.as_bytes()).starts_with("core."), "{number}");
+        }
+    }
+
+    #[test]
+    fn i_03_unknown_and_duplicate_fields_are_422() {
+        assert_eq!(code_of(b"{\"sku\":\"a\",\"quantity\":1,\"tenant_id\":\"x\"}"), "core.invalid");
+        assert_eq!(code_of(b"{\"sku\":\"a\",\"sku\":\"b\",\"quantity\":1}"), "core.invalid");
+        assert_eq!(code_of(b"{\"quantity\":1}"), "core.invalid");
+    }
+}

@@ -1,0 +1,40 @@
+//! What a handler takes as arguments: the caller, the path, the query and the body, already checked.
+//!
+//! Each rejection is an [`Error`] of the core's table, so that every fault of input is answered in one style.
+
+mod json;
+mod path;
+mod precondition;
+mod query;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+pub(crate) use json::MAX_BODY_BYTES;
+pub use json::{Json, present};
+pub use path::Path;
+pub(crate) use path::PathParams;
+pub use precondition::{ETag, IfMatch};
+pub use query::Query;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::{Error, codes};
+
+/// The caller, behind a route that demands one; on a public route there is none, and the request is refused.
+impl FromRequestParts<App> for Caller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))
+    }
+}
+
+/// The request's correlation id and client address, for what happens before there is a caller.
+impl FromRequestParts<App> for crate::auth::Trace {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::internal("the chain sets the trace"))
+    }
+}

@@ -1,0 +1,70 @@
+use std::fmt;
+
+use axum::extract::FromRequestParts;
+use http::HeaderValue;
+use http::header::IF_MATCH;
+use http::request::Parts;
+
+use crate::app::App;
+use crate::error::{Error, codes};
+
+/// A strong entity tag made of a row's version: `"7"` (RFC 9110, 8.8.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ETag(pub i64);
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+impl From<ETag> for HeaderValue {
+    fn from(tag: ETag) -> Self {
+        Self::try_from(tag.to_string()).unwrap_or_else(|_| Self::from_static("\"\""))
+    }
+}
+
+/// `If-Match`: the versions that a change may be made on (RFC 9110, 13.1.1).
+///
+/// Absent and `*` both mean any version: a change of something that is not there is 404 anyway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfMatch(Option<Vec<i64>>);
+
+impl IfMatch {
+    /// The versions that are acceptable; `None` for any. Bind it as `$n::bigint[]` and test
+    /// `($n is null or version = any($n))` in the statement that makes the change.
+    pub fn versions(&self) -> Option<&[i64]> {
+        self.0.as_deref()
+    }
+}
+
+impl FromRequestParts<App> for IfMatch {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        let mut versions = Vec::new();
+        let mut any = !parts.headers.contains_key(IF_MATCH);
+        for value in parts.headers.get_all(IF_MATCH) {
+            let text = value.to_str().map_err(|_| malformed())?;
+            for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+                match tag {
+                    "*" => any = true,
+                    _ => versions.extend(parse(tag)?),
+                }
+            }
+        }
+        Ok(Self((!any).then_some(versions)))
+    }
+}
+
+/// The version in a tag of ours; a well-formed tag that is not ours (weak, or of another shape) matches nothing.
+fn parse(tag: &str) -> Result<Option<i64>, Error> {
+    let strong = tag.strip_prefix("W/").is_none();
+    let opaque = tag.strip_prefix("W/").unwrap_or(tag);
+    let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(malformed)?;
+    Ok(if strong { inner.parse().ok() } else { None })
+}
+
+fn malformed() -> Error {
+    Error::new(&codes::MALFORMED_HEADER).detail("If-Match takes '*' or a list of quoted entity tags.")
+}

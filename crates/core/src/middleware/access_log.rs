@@ -1,0 +1,138 @@
+//! One `http` line and one set of metrics a request, whichever way it ends: answered, refused, panicked, or left.
+
+use std::time::Instant;
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::{Method, header};
+use http_body::Body as _;
+use tracing::Span;
+
+use crate::app::App;
+use crate::auth::{Actor, Caller, Trace};
+use crate::error::{Error, ErrorCode};
+use crate::module::Route;
+
+/// What nginx logs when the client closed the connection before it was answered.
+const CLIENT_LEFT: u16 = 499;
+/// The metric's path of requests that no route knows.
+const NO_ROUTE: &str = "unmatched";
+
+/// A request between its first and its last byte.
+pub(super) struct Entry {
+    app: App,
+    span: Span,
+    method: Method,
+    path: String,
+    route: &'static str,
+    ip: Option<std::net::IpAddr>,
+    user_agent: String,
+    started: Instant,
+    answered: bool,
+}
+
+/// Starts the clock, and the span whose fields are on every line of the request.
+pub(super) fn enter(app: &App, trace: &Trace, request: &Request) -> Entry {
+    let span = tracing::info_span!(
+        "request",
+        correlation_id = &*trace.correlation_id,
+        tenant_id = tracing::field::Empty,
+        user_id = tracing::field::Empty,
+        module = tracing::field::Empty,
+    );
+    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    Entry {
+        app: app.clone(),
+        span,
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        route: NO_ROUTE,
+        ip: trace.client_ip,
+        user_agent: user_agent.unwrap_or_default().to_owned(),
+        started: Instant::now(),
+        answered: false,
+    }
+}
+
+impl Entry {
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn routed(&mut self, route: &Route) {
+        self.route = route.path;
+        self.span.record("module", route.module);
+    }
+
+    pub(super) fn called_by(&self, caller: &Caller) {
+        self.span.record("tenant_id", tracing::field::display(caller.tenant()));
+        if let Actor::User(user) = caller.actor() {
+            self.span.record("user_id", tracing::field::display(user));
+        }
+    }
+
+    /// Logs the cause of an error that the client is not told: once, here.
+    pub(super) fn failed(&self, error: &Error) {
+        let ErrorCode { code, status, .. } = error.code();
+        let _entered = self.span.enter();
+        let cause = error.cause();
+        match (status, cause) {
+            (500, Some(cause)) => tracing::error!(code, error = cause, "Request failed"),
+            (500, None) => tracing::error!(code, "Request failed"),
+            (501.., Some(cause)) => tracing::warn!(code, error = cause, "Request not served"),
+            (_, Some(cause)) => tracing::debug!(code, error = cause, "Request refused"),
+            _ => {}
+        }
+    }
+
+    pub(super) fn leave(mut self, response: &Response) {
+        self.finish(response.status().as_u16(), response.body().size_hint().exact().unwrap_or(0));
+    }
+
+    fn finish(&mut self, status: u16, bytes: u64) {
+        self.answered = true;
+        let duration = self.started.elapsed().as_secs_f64() * 1000.0;
+        self.app.metrics.record_request(method_label(&self.method), self.route, status, duration);
+        let _entered = self.span.enter();
+        tracing::info!(
+            target: "http",
+            method = self.method.as_str(),
+            path = self.path,
+            status_code = status,
+            duration,
+            bytes,
+            ip = self.ip.map(tracing::field::display),
+            user_agent = self.user_agent,
+            "{} {} {}",
+            self.method,
+            self.path,
+            status,
+        );
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.finish(CLIENT_LEFT, 0);
+        }
+    }
+}
+
+/// A method that anybody can invent must not make a series (O-05).
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,94 @@
+//! The request chain: one function that calls each layer's plain functions in order.
+//!
+//! Not a tower of nested services: that costs four times as much, and hides the order that matters.
+
+mod access;
+mod access_log;
+mod authenticate;
+mod deadline;
+mod panic_guard;
+mod request_id;
+mod routing;
+mod security_headers;
+mod size;
+mod tenant;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use tracing::Instrument as _;
+
+pub use routing::RouteTable;
+
+use crate::app::App;
+use crate::error::{self, Error, codes};
+
+/// What the chain needs: the app, and the table of routes.
+pub struct Edge {
+    /// The app that handlers get.
+    pub app: App,
+    /// Every route of every module.
+    pub routes: RouteTable,
+}
+
+impl Edge {
+    /// Answers one request. Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
+    pub async fn handle(self: Arc<Self>, client: IpAddr, request: Request) -> Response {
+        if request.method().is_safe() {
+            return self.chain(client, request).await;
+        }
+        let tasks = self.app.lifecycle.connections().clone();
+        let task = tasks.spawn(async move { self.chain(client, request).await });
+        // The task catches its own panics; it is only lost when the runtime itself goes down.
+        task.await.unwrap_or_else(|_| Error::new(&codes::INTERNAL).render("", "", false))
+    }
+
+    /// The chain, outermost layer first.
+    async fn chain(&self, client: IpAddr, mut request: Request) -> Response {
+        let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client);
+        let mut log = access_log::enter(&self.app, &trace, &request);
+        let span = log.span().clone();
+        let outcome = panic_guard::around(self.answer(&mut log, request)).instrument(span).await;
+        let mut response = outcome.unwrap_or_else(|error| {
+            log.failed(&error);
+            error.render(log.path(), &trace.correlation_id, self.app.config.app_env.is_development())
+        });
+        security_headers::leave(&mut response);
+        request_id::leave(&trace, &mut response);
+        log.leave(&response);
+        response
+    }
+
+    async fn answer(&self, log: &mut access_log::Entry, request: Request) -> Result<Response, Error> {
+        size::check(&request)?;
+        deadline::around(self.app.config.request_timeout, self.route(log, request)).await
+    }
+
+    async fn route(&self, log: &mut access_log::Entry, mut request: Request) -> Result<Response, Error> {
+        let route = match self.routes.find(&mut request)? {
+            routing::Found::Route(route) => route,
+            routing::Found::Options(response) => return Ok(response),
+        };
+        log.routed(route);
+        if let Some(identity) = authenticate::enter(&self.app, route, &request)? {
+            let caller = tenant::enter(&self.app, identity, &request).await?;
+            log.called_by(&caller);
+            access::check(route, &caller)?;
+            request.extensions_mut().insert(caller);
+        } else {
+            access::check_stranger(&self.app, route, &request)?;
+        }
+        unpack((route.handler)(request, self.app.clone()).await)
+    }
+}
+
+/// A handler's error travels inside its response; here it becomes an error again, so that there is one way out.
+fn unpack(mut response: Response<Body>) -> Result<Response, Error> {
+    match response.extensions_mut().remove::<error::Carried>().and_then(|carried| carried.take()) {
+        Some(error) => Err(error),
+        None => Ok(response),
+    }
+}

@@ -1,0 +1,96 @@
+//! Settles the tenant: the credential's, or another one of the caller's that `X-Tenant-ID` selects (T-17).
+
+use axum::extract::Request;
+use http::{HeaderMap, HeaderName};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::auth::{Caller, Identity, Role, Trace};
+use crate::db::{AuditEntry, SystemReason};
+use crate::error::{Error, codes};
+use crate::from_row;
+use crate::shared::TenantId;
+
+static TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
+
+const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
+const FIND_MEMBERSHIP: &str = "select role from memberships where user_id = $1 and ended_at is null";
+
+struct Found {
+    id: TenantId,
+}
+from_row!(Found { id });
+
+struct Membership {
+    role: String,
+}
+from_row!(Membership { role });
+
+/// What the header names: its two spellings.
+struct Named<'a> {
+    id: Option<Uuid>,
+    slug: &'a str,
+}
+
+/// The caller, in the tenant that the credential or the header names.
+pub(super) async fn enter(app: &App, identity: Identity, request: &Request) -> Result<Caller, Error> {
+    let trace = request.extensions().get::<Trace>().cloned().ok_or_else(|| Error::internal("no trace"))?;
+    let home = Caller::member(identity.tenant, identity.user, identity.role, trace);
+    let Some(named) = named(request.headers())? else { return Ok(home) };
+    if named.id == Some(*identity.tenant.as_uuid()) {
+        return Ok(home);
+    }
+    match membership(app, &home, identity, &named).await? {
+        Some((tenant, _)) if tenant == identity.tenant => Ok(home),
+        Some((tenant, role)) => Ok(Caller::member(tenant, identity.user, role, home.trace().clone())),
+        None => Err(refuse(app, &home).await),
+    }
+}
+
+fn named(headers: &HeaderMap) -> Result<Option<Named<'_>>, Error> {
+    let mut values = headers.get_all(&TENANT_ID).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let malformed = || Error::new(&codes::MALFORMED_HEADER).detail("X-Tenant-ID takes one tenant's slug or UUID.");
+    if values.next().is_some() {
+        return Err(malformed());
+    }
+    let text = value.to_str().map_err(|_| malformed())?;
+    let slug = (1..=63).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let id = text.parse::<TenantId>().ok().map(|id| *id.as_uuid());
+    if slug || id.is_some() { Ok(Some(Named { id, slug: text })) } else { Err(malformed()) }
+}
+
+/// The tenant that was named, if the caller is a member of it; two round trips.
+async fn membership(
+    app: &App,
+    home: &Caller,
+    identity: Identity,
+    named: &Named<'_>,
+) -> Result<Option<(TenantId, Role)>, Error> {
+    let mut tx = app.db.system(SystemReason::SelectTenant, home.trace().clone());
+    let Some(Found { id }) = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await? else { return Ok(None) };
+    let membership = tx.within(id).last().optional(FIND_MEMBERSHIP, &[&identity.user]).await?;
+    let Some(Membership { role }) = membership else { return Ok(None) };
+    Ok(Some((id, role.parse().map_err(Error::internal)?)))
+}
+
+/// An unknown tenant and one of others are refused alike, and the attempt goes into the caller's own audit log.
+async fn refuse(app: &App, home: &Caller) -> Error {
+    crate::security_event!(crate::logging::Severity::High, "X-Tenant-ID names a tenant that the caller is no member of");
+    let entry = AuditEntry {
+        action: "core.tenant_mismatch",
+        resource: "tenant",
+        resource_id: None,
+        outcome: "denied",
+        details: serde_json::Value::Null,
+    };
+    let mut tx = app.db.tenant(home);
+    match tx.audit(&entry) {
+        Ok(()) => match tx.commit().await {
+            Ok(()) => Error::new(&codes::TENANT_MISMATCH),
+            Err(error) => error,
+        },
+        Err(error) => error,
+    }
+}
