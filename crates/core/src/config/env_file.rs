@@ -1,0 +1,166 @@
+//! `.env` files: `KEY=VALUE` lines, `#` comments, `export`, single and double quotes. Nothing is expanded.
+
+use std::path::Path;
+
+use super::Problems;
+use super::source::{MapSource, Origin, Source};
+
+/// The values of a `.env` file.
+pub struct EnvFile(MapSource);
+
+impl EnvFile {
+    /// Reads the file at `path`; `None` when there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has lines that are not understood: all of them, by number, never by content.
+    pub fn read(path: &Path) -> Result<Option<Self>, Problems> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&path.display().to_string(), &text).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let mut problems = Problems::default();
+                let fix = "Make it a readable UTF-8 file, or remove it";
+                problems.add(path.display().to_string(), format!("cannot be read: {error}"), fix);
+                Err(problems)
+            }
+        }
+    }
+
+    /// Parses `text`; `name` is what problems call the file.
+    ///
+    /// # Errors
+    /// As [`EnvFile::read`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut values: Vec<(String, String)> = Vec::new();
+        for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            let place = || format!("{name}:{}", index + 1);
+            match parse_line(line) {
+                Ok(None) => {}
+                Ok(Some((key, _))) if values.iter().any(|(other, _)| *other == key) => {
+                    problems.add(place(), format!("{key} is set a second time"), "Keep one of the lines");
+                }
+                Ok(Some(pair)) => values.push(pair),
+                Err(message) => problems.add(place(), message, "Write KEY=VALUE, or # before a comment"),
+            }
+        }
+        if problems.is_empty() { Ok(Self(MapSource::new(Origin::EnvFile, values))) } else { Err(problems) }
+    }
+}
+
+impl Source for EnvFile {
+    fn origin(&self) -> Origin {
+        self.0.origin()
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+}
+
+fn parse_line(line: &str) -> Result<Option<(String, String)>, &'static str> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let line = line.strip_prefix("export ").map_or(line, str::trim_start);
+    let (key, value) = line.split_once('=').ok_or("has no =")?;
+    let key = key.trim_end();
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Err("has no name of letters, digits and _ before the =");
+    }
+    Ok(Some((key.to_owned(), parse_value(value.trim_start())?)))
+}
+
+fn parse_value(text: &str) -> Result<String, &'static str> {
+    let (value, rest) = match text.as_bytes().first() {
+        Some(b'\'') => {
+            let (value, rest) = text[1..].split_once('\'').ok_or("has a ' that is not closed")?;
+            (value.to_owned(), rest)
+        }
+        Some(b'"') => double_quoted(&text[1..])?,
+        Some(b'#') => return Ok(String::new()),
+        _ => return Ok(without_comment(text).trim_end().to_owned()),
+    };
+    match rest.trim_start() {
+        "" => Ok(value),
+        comment if comment.starts_with('#') => Ok(value),
+        _ => Err("has text after the closing quote"),
+    }
+}
+
+/// A `#` begins a comment only after white space: `postgresql://…/db#1` is a value.
+fn without_comment(text: &str) -> &str {
+    let comment = text.match_indices('#').find(|(at, _)| text[..*at].ends_with([' ', '\t']));
+    comment.map_or(text, |(at, _)| &text[..at])
+}
+
+/// The value up to the closing quote, with `\n`, `\r`, `\t`, `\"`, `\\` and `\$` resolved, and what follows the quote.
+fn double_quoted(text: &str) -> Result<(String, &str), &'static str> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Ok((value, &text[at + 1..])),
+            '\\' => value.push(match characters.next() {
+                Some((_, 'n')) => '\n',
+                Some((_, 'r')) => '\r',
+                Some((_, 't')) => '\t',
+                Some((_, escaped @ ('"' | '\\' | '$'))) => escaped,
+                _ => return Err("has a \\ that escapes nothing; use single quotes"),
+            }),
+            other => value.push(other),
+        }
+    }
+    Err("has a \" that is not closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value_of(line: &str) -> String {
+        EnvFile::parse(".env", line).unwrap().get("A").unwrap()
+    }
+
+    #[test]
+    fn values_are_read_as_a_shell_would() {
+        for (line, value) in [
+            ("A=1", "1"),
+            ("  export A = 1  ", "1"),
+            ("\u{feff}A=1\r\n", "1"),
+            ("A=b c # comment", "b c"),
+            ("A=url#part", "url#part"),
+            ("A=", ""),
+            ("A= # comment", ""),
+            ("A='x # \"y\" \\n'", "x # \"y\" \\n"),
+            (r#"A="x # \"y\"\n$" # comment"#, "x # \"y\"\n$"),
+            ("A=a=b", "a=b"),
+            ("# A=0\n\nA=1", "1"),
+        ] {
+            assert_eq!(value_of(line), value, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_not_understood_is_named_by_number_and_never_shown() {
+        let text =
+            "A=1\nhunter2\nB='hunter2\nC=\"hunter2\nA=hunter2\n=hunter2\nD='x' hunter2\nE=\"\\hunter2\"";
+        let problems = EnvFile::parse(".env", text).err().unwrap().to_string();
+        assert_eq!(problems.lines().count(), 7, "{problems}");
+        for (line, number) in problems.lines().zip(2..) {
+            assert!(line.starts_with(&format!(".env:{number}: ")), "{line}");
+        }
+        assert!(!problems.contains("hunter2"), "{problems}");
+    }
+
+    #[test]
+    fn a_missing_file_is_no_problem_and_an_unreadable_one_is() {
+        assert!(EnvFile::read(Path::new("/nonexistent/.env")).unwrap().is_none());
+        assert!(EnvFile::read(Path::new("/")).is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! What is written from the table: the reference, `.env.example` and `config explain`.
+
+use serde::Serialize;
+
+use super::reader::{environment, find};
+use super::{Layers, Origin, SETTINGS, Setting};
+
+/// A setting as it stands in one process, for `config explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// The setting's name.
+    pub name: &'static str,
+    /// The text that holds, `[secret]` for a secret, `None` when unset.
+    pub value: Option<String>,
+    /// Where it came from: `flag`, `environment`, `.env file`, `default`, with another name if it came under that.
+    pub source: String,
+    /// The default in this environment.
+    pub default: Option<&'static str>,
+    /// What it does.
+    pub doc: String,
+}
+
+/// Every setting with the value that holds and where it came from. Values are not checked: [`super::Config::load`] is for that.
+pub fn explain(layers: &Layers) -> Vec<Explained> {
+    let environment = environment(layers);
+    let one = |setting: &Setting| {
+        let default = setting.default.of(environment);
+        let (value, source) = match find(layers, setting) {
+            Ok(Some(found)) if found.name == setting.name => (Some(found.text), found.origin.to_string()),
+            Ok(Some(found)) => (Some(found.text), format!("{} ({})", found.origin, found.name)),
+            Ok(None) => (default.map(str::to_owned), Origin::Default.to_string()),
+            Err((message, _)) => (None, message),
+        };
+        let value = value.map(|text| if setting.secret { "[secret]".to_owned() } else { text });
+        Explained { name: setting.name, value, source, default, doc: setting.doc() }
+    };
+    SETTINGS.iter().map(one).collect()
+}
+
+/// `docs/reference/configuration.md`.
+pub fn render_markdown() -> String {
+    let mut page = String::from(
+        "# Configuration\n\n\
+         <!-- Generated from crates/core/src/config/settings.rs: run the tests with BLESS=1 to write it anew. -->\n\n\
+         A setting comes from a flag, the environment, a `.env` file or its default, in this order. An empty value counts as\n\
+         unset. A secret can also be read from a file: `NAME_FILE` holds its path. A duration is `500ms`, `30s`, `15m`, `1h` or\n\
+         `7d`. All problems are reported at once, with exit code 78: `erp-backend config check`. What holds, and why:\n\
+         `erp-backend config explain`.\n",
+    );
+    for group in groups() {
+        page.push_str(&format!("\n## {group}\n\n| Setting | Value | Default | Required | Meaning |\n| --- | --- | --- | --- | --- |\n"));
+        for setting in SETTINGS.iter().filter(|setting| setting.group == group) {
+            page.push_str(&format!(
+                "| {} | {} | {} | {} | {} |\n",
+                names(setting),
+                setting.expectation(),
+                setting.default.words().unwrap_or_else(|| "–".to_owned()),
+                required(setting).unwrap_or_else(|| "no".to_owned()),
+                setting.doc(),
+            ));
+        }
+    }
+    page
+}
+
+/// `.env.example`: every setting, commented out, with its default. Copied as it is, it changes nothing.
+pub fn render_env_example() -> String {
+    let mut page = String::from(
+        "# Copy to .env and remove the # before what you want to change. Every line below is the default in development.\n\
+         # Generated from crates/core/src/config/settings.rs: run the tests with BLESS=1 to write it anew.\n",
+    );
+    for group in groups() {
+        page.push_str(&format!("\n# --- {group} ---\n"));
+        for setting in SETTINGS.iter().filter(|setting| setting.group == group) {
+            let mut facts = vec![setting.expectation()];
+            facts.extend(required(setting).map(|environments| format!("required in {environments}")));
+            let default = setting.default.words().unwrap_or_default();
+            page.push('\n');
+            for line in setting.doc_lines {
+                page.push_str(&format!("# {}\n", line.trim()));
+            }
+            page.push_str(&format!(
+                "# Value: {}.\n#{}={}\n",
+                facts.join("; "),
+                setting.name,
+                first_word(&default)
+            ));
+        }
+    }
+    page
+}
+
+fn groups() -> Vec<&'static str> {
+    let mut groups: Vec<_> = SETTINGS.iter().map(|setting| setting.group).collect();
+    groups.dedup();
+    groups
+}
+
+fn names(setting: &Setting) -> String {
+    let alias = setting.alias.map(str::to_owned).or_else(|| setting.file_name());
+    let alias = alias.map(|alias| format!(" (or `{alias}`)"));
+    format!("`{}`{}", setting.name, alias.unwrap_or_default())
+}
+
+fn required(setting: &Setting) -> Option<String> {
+    let names: Vec<_> = setting.required_in.iter().map(|environment| environment.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// The development default of `http in development, else info`.
+fn first_word(default: &str) -> &str {
+    default.split(' ').next().unwrap_or_default()
+}

@@ -1,0 +1,113 @@
+//! What makes a secret fit for use, and the secrets that a developer's machine makes for itself.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use zeroize::Zeroizing;
+
+use super::{Config, Environment};
+use crate::lifecycle::{Exit, StartError};
+use crate::shared::{Rng, Secret};
+
+const LEAST_BYTES: usize = 32;
+
+/// In development, fills a missing `JWT_SECRET` from the file `jwt-secret` (mode 600) in `DATA_DIR`, which it makes
+/// when there is none, so that sign-ins outlive a restart. Does nothing elsewhere or when the secret is set.
+///
+/// # Errors
+/// The folder or the file cannot be made, read or understood: [`Exit::DataFolder`].
+pub fn dev_secrets(config: &mut Config, rng: &dyn Rng) -> Result<(), StartError> {
+    if config.app_env != Environment::Development || config.jwt_secret.is_some() {
+        return Ok(());
+    }
+    let path = config.data_dir.join("jwt-secret");
+    let secret = read_or_make(&path, rng).map_err(|error| {
+        let message = format!("{}: {error}. Make DATA_DIR writable, or set JWT_SECRET.", path.display());
+        StartError::new(Exit::DataFolder, message).because(error)
+    })?;
+    config.jwt_secret = Some(secret);
+    Ok(())
+}
+
+fn read_or_make(path: &Path, rng: &dyn Rng) -> io::Result<Secret<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => return generated(&Zeroizing::new(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let mut bytes = Zeroizing::new([0; LEAST_BYTES]);
+    rng.fill(&mut *bytes);
+    let text = Zeroizing::new(BASE64_STANDARD.encode(*bytes));
+    publish(path, &text, rng)?;
+    // Another process may have been first: what is in the file counts.
+    generated(&Zeroizing::new(std::fs::read_to_string(path)?))
+}
+
+/// Writes the file so that no other process ever sees half of it, and leaves one that is already there.
+fn publish(path: &Path, text: &str, rng: &dyn Rng) -> io::Result<()> {
+    let mut suffix = [0; 8];
+    rng.fill(&mut suffix);
+    let draft = path.with_extension(format!("{:016x}", u64::from_le_bytes(suffix)));
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?.write_all(text.as_bytes())?;
+    let linked = std::fs::hard_link(&draft, path);
+    std::fs::remove_file(&draft)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn generated(text: &str) -> io::Result<Secret<String>> {
+    let text = text.trim_end();
+    let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
+    match bytes {
+        Ok(bytes) if bytes.len() == LEAST_BYTES => Ok(Secret::new(text.to_owned())),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "not a generated secret; remove the file")),
+    }
+}
+
+/// Why `text` is not fit to be a key; `None` when it is.
+pub(super) fn weakness(text: &str) -> Option<&'static str> {
+    const EXAMPLES_BEGIN: &[&str] = &["your", "secret", "password", "mysecret", "supersecret"];
+    const EXAMPLES_HOLD: &[&str] =
+        &["changeme", "changethis", "replaceme", "yourjwtsecret", "example", "placeholder", "insecure"];
+    let letters: Zeroizing<String> = Zeroizing::new(
+        text.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect(),
+    );
+    if EXAMPLES_BEGIN.iter().any(|begin| letters.starts_with(begin))
+        || EXAMPLES_HOLD.iter().any(|part| letters.contains(part))
+    {
+        return Some("is an example, not a secret");
+    }
+    if text.len() < LEAST_BYTES {
+        return Some("is shorter than 32 bytes");
+    }
+    repetitive(text.as_bytes()).then_some("repeats itself and can be guessed")
+}
+
+/// Fewer than 8 different bytes, or one block of at most 8 bytes over and over.
+fn repetitive(bytes: &[u8]) -> bool {
+    let different = bytes.iter().collect::<std::collections::BTreeSet<_>>().len();
+    different < 8 || (1..=8).any(|block| bytes.iter().zip(&bytes[block..]).all(|(one, next)| one == next))
+}
+
+/// Why `text` is no URL that we can connect to; `None` when it is. The driver's own message may quote the URL.
+pub(super) fn postgres_url(text: &str) -> Option<&'static str> {
+    if !text.starts_with("postgresql://") && !text.starts_with("postgres://") {
+        return Some("is not a postgresql:// URL");
+    }
+    match text.parse::<tokio_postgres::Config>() {
+        Ok(parsed) if parsed.get_hosts().is_empty() => Some("names no host"),
+        Ok(_) => None,
+        Err(_) if text.contains("sslmode=verify-") => {
+            Some("asks for sslmode=verify-…, which is not supported yet")
+        }
+        Err(_) => Some("is not a valid PostgreSQL URL, or holds an option that is not known"),
+    }
+}

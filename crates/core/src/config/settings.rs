@@ -1,0 +1,107 @@
+//! The table of all settings. A row here is all that a new setting needs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Unit, settings};
+use super::{Environment, Level, LogFormat};
+use crate::shared::Secret;
+
+settings! {
+    group "Application";
+
+    /// What this process is for. It decides defaults, what is required and how strict the checks are.
+    APP_ENV app_env: Environment { alias: Some("NODE_ENV"), default: Defaults::all("development") };
+
+    /// TCP port of the API; 0 lets the system choose a free one.
+    PORT port: u16 { default: Defaults::all("3001"), range: Some(("0", "65535")) };
+
+    /// Name or address to listen on. `localhost` binds 127.0.0.1 and ::1; use `0.0.0.0` in a container.
+    HOST host: String { default: Defaults::all("localhost") };
+
+    /// Folder for generated development secrets, demo credentials and the private PostgreSQL cluster.
+    DATA_DIR data_dir: PathBuf { default: Defaults::all("./.data") };
+
+    /// How long a request may take before it is answered with 503 and its work is cancelled.
+    REQUEST_TIMEOUT request_timeout: Duration {
+        default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
+    };
+
+    /// How long a start may wait for what it depends on, such as a database that is still coming up.
+    STARTUP_TIMEOUT startup_timeout: Duration { default: Defaults::all("60s"), range: Some(("1s", "1h")) };
+
+    /// How long a stop may take, from the signal to the end of the last request and job.
+    SHUTDOWN_TIMEOUT shutdown_timeout: Duration {
+        default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
+    };
+
+    /// How long readiness answers 503 before the listener closes, so that load balancers look away first.
+    SHUTDOWN_DRAIN_DELAY shutdown_drain_delay: Duration {
+        default: Defaults::split("0s", "5s"), range: Some(("0s", "10m")),
+    };
+
+    group "Logging and metrics";
+
+    /// Least important level that is written. Can be changed at run time.
+    LOG_LEVEL log_level: Level { default: Defaults::split("http", "info") };
+
+    /// How a log line looks: `console` for people, `json` for machines.
+    LOG_FORMAT log_format: LogFormat { default: Defaults::split("console", "json") };
+
+    /// Whether metrics are recorded and `/metrics` answers.
+    METRICS_ENABLED metrics_enabled: bool { default: Defaults::all("true") };
+
+    /// Bearer token that opens `/metrics` and `/health/detailed` outside development.
+    METRICS_TOKEN metrics_token: Option<Secret<String>> { check: Check::Key };
+
+    group "Database";
+
+    /// PostgreSQL URL of the runtime role, which owns no table and cannot bypass row-level security.
+    /// In development, when unset, a private cluster is started.
+    DATABASE_URL database_url: Option<Secret<String>> {
+        check: Check::PostgresUrl, required_in: OUTSIDE_DEVELOPMENT,
+    };
+
+    /// PostgreSQL URL of the owner role, for `db migrate`. A serving process does not need it.
+    DATABASE_OWNER_URL database_owner_url: Option<Secret<String>> { check: Check::PostgresUrl };
+
+    /// Most connections that one process keeps open.
+    DATABASE_MAX_CONNECTIONS database_max_connections: u32 {
+        default: Defaults::all("20"), range: Some(("1", "1000")),
+    };
+
+    /// How long a request waits for a free connection before it is answered with 503.
+    DATABASE_ACQUIRE_TIMEOUT database_acquire_timeout: Duration {
+        default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
+    };
+
+    /// How long opening one connection may take.
+    DATABASE_CONNECT_TIMEOUT database_connect_timeout: Duration {
+        default: Defaults::all("3s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
+    };
+
+    /// How long a statement may run before PostgreSQL cancels it. Single routes may lower it.
+    DATABASE_TIMEOUT database_timeout: Duration {
+        default: Defaults::all("30000"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
+    };
+
+    /// How long a connection may stay unused before it is closed.
+    DATABASE_IDLE_TIMEOUT database_idle_timeout: Duration {
+        default: Defaults::all("10m"), range: Some(("1s", "24h")),
+    };
+
+    /// Statements that take longer are logged as slow.
+    DATABASE_SLOW_QUERY database_slow_query: Duration { default: Defaults::all("1s"), range: Some(("1ms", "1h")) };
+
+    group "Security";
+
+    /// Key that signs access tokens. At least 32 random bytes: `openssl rand -base64 48`.
+    /// In development, when unset, one is generated into `DATA_DIR`.
+    JWT_SECRET jwt_secret: Option<Secret<String>> { check: Check::Key, required_in: OUTSIDE_DEVELOPMENT };
+
+    /// The former `JWT_SECRET`: tokens signed with it stay valid until they expire, so that a rotation logs nobody out.
+    JWT_SECRET_PREVIOUS jwt_secret_previous: Option<Secret<String>> { check: Check::Key };
+
+    /// How long an access token is valid. 15 minutes is also the most: a stolen token must be short-lived.
+    JWT_EXPIRES_IN jwt_expires_in: Duration { default: Defaults::all("15m"), range: Some(("1s", "15m")) };
+}

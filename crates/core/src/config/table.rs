@@ -1,0 +1,182 @@
+//! What a row of the settings table is made of, and the macro that turns rows into [`Config`](super::Config).
+
+use super::Environment;
+
+/// One setting: everything that is known about it before a value is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The variable's name, such as `DATABASE_URL`.
+    pub name: &'static str,
+    /// Another name under which it is accepted.
+    pub alias: Option<&'static str>,
+    /// What a value looks like, in words: `number`, `duration`, `development, staging or production`.
+    pub kind: &'static str,
+    /// What a bare number means, for durations.
+    pub unit: Unit,
+    /// Least and greatest value, both allowed, written as a value would be.
+    pub range: Option<(&'static str, &'static str)>,
+    /// The value that holds when nothing is set.
+    pub default: Defaults,
+    /// Whether the value must never be shown. A secret may also come from a file: `NAME_FILE` holds its path.
+    pub secret: bool,
+    /// What is checked beyond the type.
+    pub check: Check,
+    /// The environments in which it must be set.
+    pub required_in: &'static [Environment],
+    /// The chapter of the reference it stands in.
+    pub group: &'static str,
+    /// The lines of its documentation, untrimmed; [`Setting::doc`] is the text.
+    pub doc_lines: &'static [&'static str],
+}
+
+/// What a bare number means in a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds: `15` is 15 s.
+    Seconds,
+    /// Milliseconds: `15` is 15 ms.
+    Milliseconds,
+}
+
+/// A check beyond the type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// None.
+    Nothing,
+    /// A `postgresql://` or `postgres://` URL with a host.
+    PostgresUrl,
+    /// Outside development: at least 32 bytes, no example, no repetition.
+    Key,
+}
+
+/// The default in each environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    development: Option<&'static str>,
+    elsewhere: Option<&'static str>,
+}
+
+/// For [`Setting::required_in`].
+pub(super) const OUTSIDE_DEVELOPMENT: &[Environment] = &[Environment::Staging, Environment::Production];
+
+impl Defaults {
+    /// No default.
+    pub const NONE: Self = Self { development: None, elsewhere: None };
+
+    /// The same default everywhere.
+    pub const fn all(value: &'static str) -> Self {
+        Self::split(value, value)
+    }
+
+    /// One default in development, another in staging and production.
+    pub const fn split(development: &'static str, elsewhere: &'static str) -> Self {
+        Self { development: Some(development), elsewhere: Some(elsewhere) }
+    }
+
+    /// The default in `environment`.
+    pub const fn of(self, environment: Environment) -> Option<&'static str> {
+        match environment {
+            Environment::Development => self.development,
+            Environment::Staging | Environment::Production => self.elsewhere,
+        }
+    }
+
+    /// In words for the reference: `30s`, or `http in development, else info`.
+    pub(super) fn words(self) -> Option<String> {
+        match (self.development, self.elsewhere) {
+            (Some(same), Some(other)) if same == other => Some(same.to_owned()),
+            (Some(development), Some(other)) => Some(format!("{development} in development, else {other}")),
+            _ => None,
+        }
+    }
+}
+
+impl Setting {
+    /// A row with nothing but its name: what the macro fills up.
+    pub(super) const fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            alias: None,
+            kind: "text",
+            unit: Unit::Seconds,
+            range: None,
+            default: Defaults::NONE,
+            secret: false,
+            check: Check::Nothing,
+            required_in: &[],
+            group: "",
+            doc_lines: &[],
+        }
+    }
+
+    /// What it does, as one paragraph.
+    pub fn doc(&self) -> String {
+        self.doc_lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// `NAME_FILE`, under which a secret's file is named; `None` for what is no secret.
+    pub fn file_name(&self) -> Option<String> {
+        self.secret.then(|| format!("{}_FILE", self.name))
+    }
+
+    /// What a value must be, in words: `a number from 1 to 1000`.
+    pub fn expectation(&self) -> String {
+        let mut words = self.kind.to_owned();
+        if let Some((low, high)) = self.range {
+            words.push_str(&format!(" from {low} to {high}"));
+        }
+        if self.kind == super::value::DURATION {
+            words.push_str(match self.unit {
+                Unit::Seconds => " (a bare number is seconds)",
+                Unit::Milliseconds => " (a bare number is milliseconds)",
+            });
+        }
+        words
+    }
+}
+
+/// Declares the settings: see `settings.rs`. Each row is
+/// `/// doc` `NAME field: Type { alias: …, default: …, … };`, where the braces fill fields of [`Setting`].
+macro_rules! settings {
+    ($(group $group:literal; $($(#[doc = $doc:literal])+ $name:ident $field:ident: $type:ty { $($rest:tt)* };)+)+) => {
+        mod row {
+            use super::*;
+            $($(
+                pub(super) const $name: crate::config::Setting = crate::config::Setting {
+                    kind: <$type as crate::config::value::Value>::KIND,
+                    secret: <$type as crate::config::value::Value>::SECRET,
+                    group: $group,
+                    doc_lines: &[$($doc),+],
+                    ..crate::config::table::filled!(stringify!($name), $($rest)*)
+                };
+            )+)+
+        }
+
+        /// Every setting there is, in the order of the reference.
+        pub static SETTINGS: &[crate::config::Setting] = &[$($(row::$name),+),+];
+
+        /// The settings of one process: one field for each row of [`SETTINGS`], with the name in lower case.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            $($($(#[doc = $doc])+ pub $field: $type,)+)+
+        }
+
+        impl Config {
+            /// All fields, or `None` when one has no value; the reader holds the reasons.
+            pub(super) fn read(reader: &mut crate::config::Reader<'_>) -> Option<Self> {
+                // Every row is read before the first `?`, so that all problems come out at once.
+                $($(let $field = reader.value(&row::$name);)+)+
+                Some(Self { $($($field: $field?,)+)+ })
+            }
+        }
+    };
+}
+
+/// The part of a row between the braces, over a bare [`Setting`].
+macro_rules! filled {
+    ($name:expr, $($field:ident: $value:expr),* $(,)?) => {
+        crate::config::Setting { $($field: $value,)* ..crate::config::Setting::named($name) }
+    };
+}
+
+pub(super) use {filled, settings};

@@ -1,0 +1,291 @@
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::*;
+use crate::lifecycle::{Exit, StartError};
+use crate::shared::{Rng, SystemRng};
+
+const STRONG: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
+const URL: &str = "postgresql://app:hunter2@db.internal:5432/erp";
+
+fn load<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
+    Config::load(&MapSource::environment(values).into())
+}
+
+fn production<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
+    let base = [("APP_ENV", "production"), ("DATABASE_URL", URL), ("JWT_SECRET", STRONG)];
+    let kept = base.into_iter().filter(|(name, _)| !values.iter().any(|(other, _)| other == name));
+    Config::load(&MapSource::environment(kept.chain(values)).into())
+}
+
+fn messages(result: Result<Config, Problems>) -> String {
+    result.map(|_| ()).unwrap_err().to_string()
+}
+
+fn folder(name: &str) -> PathBuf {
+    let mut suffix = [0; 8];
+    SystemRng::new().fill(&mut suffix);
+    let path = std::env::temp_dir().join(format!("erp-config-{name}-{:x}", u64::from_le_bytes(suffix)));
+    std::fs::create_dir(&path).unwrap();
+    path
+}
+
+#[test]
+fn every_row_is_unique_documented_and_has_defaults_that_are_accepted() {
+    let mut names = BTreeSet::new();
+    for setting in SETTINGS {
+        for name in [Some(setting.name.to_owned()), setting.alias.map(str::to_owned), setting.file_name()] {
+            assert!(
+                name.as_ref().is_none_or(|name| names.insert(name.clone())),
+                "{name:?} stands for two rows"
+            );
+        }
+        assert!(
+            setting.doc().len() > 20 && setting.doc().ends_with('.'),
+            "{} is not documented",
+            setting.name
+        );
+        assert!(!setting.group.is_empty());
+        assert!(setting.alias.is_none() || !setting.secret, "a secret's other name is its file");
+        assert!(!setting.secret || setting.default == Defaults::NONE, "{} ships a secret", setting.name);
+    }
+    for environment in Environment::ALL {
+        load([("APP_ENV", environment.as_str()), ("DATABASE_URL", URL), ("JWT_SECRET", STRONG)]).unwrap();
+    }
+}
+
+#[test]
+fn every_field_has_the_name_of_its_row() {
+    let shown = format!("{:?}", load([]).unwrap());
+    for setting in SETTINGS {
+        assert!(shown.contains(&format!(" {}: ", setting.name.to_lowercase())), "{}", setting.name);
+    }
+}
+
+#[test]
+fn an_empty_environment_is_a_working_development_setup() {
+    let config = load([]).unwrap();
+    assert_eq!(config.app_env, Environment::Development);
+    assert_eq!((config.port, config.host.as_str()), (3001, "localhost"));
+    assert_eq!((config.log_level, config.log_format), (Level::Http, LogFormat::Console));
+    assert_eq!(config.shutdown_drain_delay, Duration::ZERO);
+    assert_eq!(config.database_timeout, Duration::from_secs(30));
+    assert_eq!(config.jwt_expires_in, Duration::from_secs(900));
+    assert!(config.jwt_secret.is_none() && config.database_url.is_none());
+}
+
+#[test]
+fn production_has_its_own_defaults_and_requirements() {
+    let config = production([]).unwrap();
+    assert_eq!((config.log_level, config.log_format), (Level::Info, LogFormat::Json));
+    assert_eq!(config.shutdown_drain_delay, Duration::from_secs(5));
+    for environment in ["staging", "production"] {
+        let missing = messages(load([("NODE_ENV", environment)]));
+        assert!(missing.contains(&format!("DATABASE_URL: is required in {environment}")), "{missing}");
+        assert!(
+            missing.contains("JWT_SECRET: is required") && missing.contains("JWT_SECRET_FILE"),
+            "{missing}"
+        );
+        assert_eq!(missing.lines().count(), 2);
+    }
+}
+
+#[test]
+fn all_problems_come_in_one_message() {
+    let problems = load([
+        ("PORT", "65536"),
+        ("LOG_LEVEL", "loud"),
+        ("DATABASE_MAX_CONNECTIONS", "0"),
+        ("METRICS_ENABLED", "maybe"),
+        ("REQUEST_TIMEOUT", "soon\n\u{1b}[31m"),
+        ("JWT_EXPIRES_IN", "16m"),
+        ("DATABASE_URL", "mysql://app:hunter2@db/erp"),
+        ("APP_ENV", "prod"),
+        ("DATABASE_TIMOUT", "1"),
+    ])
+    .unwrap_err();
+    let text = problems.to_string();
+    assert_eq!((problems.len(), text.lines().count()), (9, 9), "{text}");
+    assert!(text.contains("PORT: \"65536\" is not accepted. Set PORT to number from 0 to 65535."), "{text}");
+    assert!(text.contains(
+        "DATABASE_TIMOUT: is no setting of ours (found in: environment). Did you mean DATABASE_TIMEOUT?"
+    ));
+    assert!(!text.contains('\u{1b}') && !text.contains("hunter2"), "{text}");
+    assert_eq!(problems.to_json()["problems"].as_array().unwrap().len(), 9);
+    let start = StartError::from(problems);
+    assert_eq!((start.exit, start.message), (Exit::Configuration, text));
+}
+
+#[test]
+fn the_environment_may_hold_what_is_not_ours_and_a_file_may_not() {
+    load([("HOME", "/"), ("PATH", "/bin"), ("PWD", "/"), ("LANG", "C"), ("RUST_LOG", "x"), ("PGHOST", "y")])
+        .unwrap();
+    assert!(messages(load([("PROT", "1")])).contains("Did you mean PORT?"));
+    assert!(messages(load([("jwt_secret", "1")])).contains("Did you mean JWT_SECRET?"));
+    let file = EnvFile::parse(".env", "RUST_LOG=debug\nPORTT=1").unwrap();
+    let text = messages(Config::load(&file.into()));
+    assert!(text.contains("RUST_LOG: is no setting of ours (found in: .env file). Remove it."), "{text}");
+    assert!(text.contains("Did you mean PORT?"), "{text}");
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_the_file() {
+    let layers = || {
+        Layers::new()
+            .with(MapSource::flags([("PORT", "1")]))
+            .with(MapSource::environment([
+                ("PORT", "2"),
+                ("HOST", "env"),
+                ("NODE_ENV", "staging"),
+                ("LOG_LEVEL", ""),
+            ]))
+            .with_optional(
+                EnvFile::parse(".env", "PORT=3\nHOST=file\nLOG_LEVEL=debug\nAPP_ENV=production").ok(),
+            )
+    };
+    let explained = explain(&layers());
+    let row = |name: &str| {
+        let row = explained.iter().find(|row| row.name == name).unwrap();
+        (row.value.clone().unwrap_or_default(), row.source.clone())
+    };
+    assert_eq!(row("PORT"), ("1".into(), "flag".into()));
+    assert_eq!(row("HOST"), ("env".into(), "environment".into()));
+    assert_eq!(row("LOG_LEVEL"), ("debug".into(), ".env file".into()));
+    assert_eq!(row("APP_ENV"), ("staging".into(), "environment (NODE_ENV)".into()));
+    assert_eq!(row("LOG_FORMAT"), ("json".into(), "default".into()));
+    assert_eq!(row("DATABASE_URL"), (String::new(), "default".into()));
+}
+
+#[test]
+fn two_names_that_disagree_are_a_problem() {
+    load([("APP_ENV", "staging"), ("NODE_ENV", "staging"), ("DATABASE_URL", URL), ("JWT_SECRET", STRONG)])
+        .unwrap();
+    assert!(
+        messages(load([("APP_ENV", "staging"), ("NODE_ENV", "production")]))
+            .contains("Keep one of APP_ENV and NODE_ENV")
+    );
+    assert!(messages(load([("JWT_SECRET", STRONG), ("JWT_SECRET_FILE", "/x")])).contains("Keep one of"));
+}
+
+#[test]
+fn weak_secrets_are_refused_outside_development_only() {
+    for weak in [
+        "your-jwt-secret",
+        "your-jwt-secret-your-jwt-secret-your-jwt-secret",
+        "changeme",
+        "please-CHANGE_ME-before-production-1234567890",
+        "secret",
+        "secret-0123456789-abcdefghijklmnopqrstuvwxyz",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "abcdefghabcdefghabcdefghabcdefghabcdefgh",
+        "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0",
+    ] {
+        for name in ["JWT_SECRET", "JWT_SECRET_PREVIOUS", "METRICS_TOKEN"] {
+            let text = messages(production([(name, weak)]));
+            assert!(text.starts_with(&format!("{name}: ")), "{text}");
+            assert!(weak.len() < 9 || !text.contains(weak), "{text}");
+        }
+        load([("JWT_SECRET", weak)]).unwrap();
+    }
+    production([("JWT_SECRET_PREVIOUS", STRONG)]).unwrap();
+}
+
+#[test]
+fn database_urls_are_checked_and_never_shown() {
+    for good in [URL, "postgres://u@h/d?sslmode=require", "postgresql://%2Ftmp%2Fpg/erp?user=app"] {
+        load([("DATABASE_URL", good)]).unwrap();
+    }
+    for bad in [
+        "host=db password=hunter2",
+        "postgresql://app:hunter2@db:port/erp",
+        "postgresql://app:hunter2@db/erp?hunter2=1",
+        "postgresql://app:hunter2@db/erp?sslmode=verify-full",
+        "postgresql://",
+    ] {
+        let text = messages(load([("DATABASE_URL", bad), ("DATABASE_OWNER_URL", bad)]));
+        assert!(text.lines().count() == 2 && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn a_secret_is_in_no_rendering() {
+    let layers =
+        MapSource::environment([("JWT_SECRET", STRONG), ("DATABASE_URL", URL), ("METRICS_TOKEN", "hunter2")])
+            .into();
+    let config = Config::load(&layers).unwrap();
+    let shown = format!("{config:?}{:?}", explain(&layers));
+    assert!(!shown.contains(STRONG) && !shown.contains("hunter2"), "{shown}");
+    assert_eq!(config.jwt_secret.unwrap().expose(), STRONG);
+}
+
+#[test]
+fn a_secret_comes_from_a_file_without_its_last_line_break() {
+    let folder = folder("file");
+    let path = folder.join("jwt");
+    for text in [format!("{STRONG}\n"), format!("{STRONG}\r\n"), STRONG.to_owned()] {
+        std::fs::write(&path, text).unwrap();
+        let config = load([("JWT_SECRET_FILE", path.to_str().unwrap())]).unwrap();
+        assert_eq!(config.jwt_secret.unwrap().expose(), STRONG);
+    }
+    let text = messages(load([("JWT_SECRET_FILE", STRONG)]));
+    assert!(text.contains("JWT_SECRET_FILE") && !text.contains(STRONG), "{text}");
+    let text = messages(load([("PORT_FILE", "/x"), ("PORT", "x")]));
+    assert!(text.contains("PORT: \"x\""), "{text}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn development_makes_a_secret_once_and_keeps_it() {
+    let folder = folder("dev");
+    let data = folder.join("data");
+    let fresh = || load([("DATA_DIR", data.to_str().unwrap())]).unwrap();
+    let (mut first, mut second) = (fresh(), fresh());
+    dev_secrets(&mut first, &SystemRng::new()).unwrap();
+    dev_secrets(&mut second, &SystemRng::new()).unwrap();
+    let secret = first.jwt_secret.unwrap();
+    assert_eq!(secret.expose(), second.jwt_secret.unwrap().expose());
+    production([("JWT_SECRET", secret.expose().as_str())]).unwrap();
+
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data.join("jwt-secret")), mode(&data)), (0o600, 0o700));
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1);
+
+    std::fs::write(data.join("jwt-secret"), "short").unwrap();
+    let error = dev_secrets(&mut fresh(), &SystemRng::new()).unwrap_err();
+    assert_eq!(error.exit, Exit::DataFolder);
+    let mut set = load([("JWT_SECRET", "mine"), ("DATA_DIR", "/nonexistent")]).unwrap();
+    dev_secrets(&mut set, &SystemRng::new()).unwrap();
+    assert_eq!(set.jwt_secret.unwrap().expose(), "mine");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn the_example_file_sets_nothing_and_names_everything() {
+    let example = render_env_example();
+    assert!(EnvFile::parse(".env.example", &example).unwrap().names().is_empty());
+    let uncommented = example
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or("#"));
+    let all = EnvFile::parse(".env", &uncommented.collect::<Vec<_>>().join("\n")).unwrap();
+    assert_eq!(all.names().len(), SETTINGS.len());
+    Config::load(&all.into()).unwrap();
+}
+
+#[test]
+fn the_reference_is_fresh() {
+    assert_fresh("docs/reference/configuration.md", &render_markdown());
+    assert_fresh(".env.example", &render_env_example());
+}
+
+#[allow(clippy::disallowed_methods)] // BLESS is for the person who runs the tests
+fn assert_fresh(path: &str, rendered: &str) {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, rendered).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == rendered, "{} is stale: run the tests with BLESS=1", path.display());
+}
