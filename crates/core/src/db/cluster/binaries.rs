@@ -40,7 +40,7 @@ impl Binaries {
         made_by: Option<u32>,
     ) -> Result<Self, StartError> {
         let mut unfit = Vec::new();
-        for folder in candidates.filter_map(complete) {
+        for folder in candidates.filter_map(|folder| complete(&folder)) {
             match version(&folder).await {
                 Some(found) if found >= OLDEST && made_by.is_none_or(|made_by| made_by == found) => {
                     return Ok(Self(folder));
@@ -66,7 +66,7 @@ impl Binaries {
 }
 
 /// The real folder of the programs, if all are there. What stands in PATH is often a link to initdb alone.
-fn complete(folder: PathBuf) -> Option<PathBuf> {
+fn complete(folder: &Path) -> Option<PathBuf> {
     let real = folder.join("initdb").canonicalize().ok()?.parent()?.to_owned();
     ["postgres", "pg_ctl"].iter().all(|name| real.join(name).is_file()).then_some(real)
 }

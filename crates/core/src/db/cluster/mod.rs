@@ -5,6 +5,7 @@
 //! the server PostgreSQL lives on; the next start adopts it.
 
 mod account;
+mod answer;
 mod binaries;
 mod initialise;
 mod place;

@@ -177,3 +177,28 @@ fn percent(text: &OsStr) -> String {
         out
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_in_place_of_our_temporary_folder_is_refused() {
+        let folder = PathBuf::from(format!("/nowhere/{}", std::process::id()));
+        let probe = std::env::temp_dir();
+        let ours = our_uid(&probe).unwrap();
+        let path = temporary(&folder, Account::Ours, ours).unwrap();
+        assert_eq!(temporary(&folder, Account::Ours, ours).unwrap(), path, "the same each time");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("/tmp", &path).unwrap();
+        let error = temporary(&folder, Account::Ours, ours).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(error.exit, Exit::DataFolder);
+    }
+
+    #[test]
+    fn any_path_and_name_fits_into_a_url() {
+        assert_eq!(percent(OsStr::new("/a b@c/:ä")), "%2Fa%20b%40c%2F%3A%C3%A4");
+    }
+}

@@ -4,16 +4,15 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
-use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::NoTls;
 
 use crate::lifecycle::{Exit, StartError};
 
 use super::ClusterOptions;
+use super::answer::{Answer, ask, listens};
 use super::binaries::Binaries;
-use super::place::{Place, SUPERUSER, unusable};
+use super::place::{Place, unusable};
 
 /// How long PostgreSQL may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,18 +32,6 @@ pub(super) enum Postmaster {
     Adopted,
 }
 
-/// What came back from the socket.
-enum Answer {
-    /// The cluster on our data.
-    Ours,
-    /// A cluster on other data.
-    Stranger(String),
-    /// It is starting, stopping or full.
-    NotNow(tokio_postgres::Error),
-    /// Nobody listens.
-    Nobody,
-}
-
 impl Postmaster {
     /// The one that runs on our data already, if any.
     pub(super) async fn adopt(place: &Place) -> Result<Option<Self>, StartError> {
@@ -57,10 +44,8 @@ impl Postmaster {
                 }
                 Answer::Nobody => return Ok(None),
                 Answer::Stranger(data) => return Err(stranger(place, &data)),
-                Answer::NotNow(error) if Instant::now() > deadline => {
-                    return Err(silent(place).because(error));
-                }
-                Answer::NotNow(_) => sleep(SOON).await,
+                Answer::NotNow if Instant::now() > deadline => return Err(silent(place)),
+                Answer::NotNow => sleep(SOON).await,
             }
         }
     }
@@ -174,50 +159,14 @@ async fn ready(place: &Place, child: &mut Child, deadline: Instant) -> Result<bo
         match ask(place).await {
             Answer::Ours => return Ok(true),
             Answer::Stranger(data) => return Err(stranger(place, &data)),
-            Answer::NotNow(_) | Answer::Nobody if Instant::now() > deadline => {
+            Answer::NotNow | Answer::Nobody if Instant::now() > deadline => {
                 let _ = child.start_kill();
                 return Err(silent(place));
             }
-            Answer::NotNow(_) | Answer::Nobody => sleep(SOON).await,
+            Answer::NotNow | Answer::Nobody => sleep(SOON).await,
         }
     }
     Ok(false)
-}
-
-/// Asks who listens on our socket. Nothing is written to a cluster before it has answered [`Answer::Ours`].
-#[allow(clippy::disallowed_methods)] // a part of db, and no data are read
-async fn ask(place: &Place) -> Answer {
-    let asked = async {
-        let (client, connection) = tokio_postgres::connect(&place.url(SUPERUSER, "postgres"), NoTls).await?;
-        let row = drive(connection, client.query_one("SHOW data_directory", &[])).await?;
-        row.try_get::<_, String>(0)
-    };
-    match asked.await {
-        Ok(data) if place.data.as_os_str() == data.as_str() => Answer::Ours,
-        Ok(data) => Answer::Stranger(data),
-        Err(_) if !listens(place).await => Answer::Nobody,
-        Err(error) => Answer::NotNow(error),
-    }
-}
-
-/// Runs `work` while `connection` carries it: no task outlives the call.
-pub(super) async fn drive<T>(
-    connection: impl Future<Output = Result<(), tokio_postgres::Error>>,
-    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
-) -> Result<T, tokio_postgres::Error> {
-    tokio::select! {
-        biased;
-        done = work => done,
-        Err(error) = connection => Err(error),
-    }
-}
-
-async fn listens(place: &Place) -> bool {
-    use io::ErrorKind::{ConnectionRefused, NotFound};
-    match UnixStream::connect(place.socket_file()).await {
-        Ok(_) => true,
-        Err(error) => !matches!(error.kind(), ConnectionRefused | NotFound), // a full queue is a sign of life
-    }
 }
 
 /// The log, and where this start's lines begin in it.

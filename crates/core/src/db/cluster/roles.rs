@@ -2,8 +2,8 @@ use tokio_postgres::{Error, NoTls};
 
 use crate::lifecycle::{Exit, StartError};
 
+use super::answer::drive;
 use super::place::{Place, SUPERUSER};
-use super::postmaster::drive;
 
 /// The two roles and their rights. Operators run the same file with psql.
 const ROLES: &str = include_str!("../../../../../migrations/roles.sql");
@@ -39,7 +39,7 @@ pub(super) async fn provision(place: &Place, database: &str) -> Result<Roles, St
 /// CREATE DATABASE knows no IF NOT EXISTS and no transaction: whoever comes second is told that it is there.
 async fn create(place: &Place, database: &str) -> Result<(), Error> {
     use tokio_postgres::error::SqlState;
-    match run(place, "postgres", &format!("CREATE DATABASE {database}")).await {
+    match run(place, "postgres", &format!("CREATE DATABASE \"{database}\"")).await {
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => Ok(()),
         other => other,
     }
