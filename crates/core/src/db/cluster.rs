@@ -1,1 +1,0 @@
-//! The private PostgreSQL cluster of development and tests.

@@ -1,0 +1,126 @@
+//! The private PostgreSQL cluster of development and tests.
+//!
+//! The real engine, started from the binaries on the machine: a data folder and a unix socket that nobody else can
+//! reach, a process group of its own (Ctrl-C reaches the server first), stopped with the server. After a kill -9 of
+//! the server PostgreSQL lives on; the next start adopts it.
+
+mod account;
+mod answer;
+mod binaries;
+mod initialise;
+mod place;
+mod postmaster;
+mod roles;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::lifecycle::StartError;
+
+use binaries::Binaries;
+use place::Place;
+use postmaster::Postmaster;
+
+pub use roles::Roles;
+
+/// What a [`Cluster`] is made of.
+#[derive(Debug, Clone)]
+pub struct ClusterOptions {
+    /// The cluster's own folder, such as `DATA_DIR/postgres`; it is made where it is missing. Where the account that
+    /// PostgreSQL runs as cannot reach it, the data lie below `/tmp`, under a hash of this path.
+    pub folder: PathBuf,
+    /// Whether a commit survives a power cut. `false` is for tests: faster, and the data may be lost.
+    pub durable: bool,
+    /// Connections the cluster takes at once.
+    pub max_connections: u32,
+    /// The `PATH` to look for PostgreSQL's binaries in, before the places where packages put them.
+    pub path: OsString,
+}
+
+/// A running private PostgreSQL.
+///
+/// Dropping it without [`Cluster::stop`] leaves PostgreSQL running, as a kill -9 would; the next start adopts it.
+#[derive(Debug)]
+#[must_use = "PostgreSQL goes on running until `stop`"]
+pub struct Cluster {
+    options: ClusterOptions,
+    binaries: Binaries,
+    place: Place,
+    postmaster: Mutex<Postmaster>,
+}
+
+impl Cluster {
+    /// Starts the cluster, or adopts the one that an earlier server left running, and returns once it answers.
+    ///
+    /// A new folder is initialised first. Waits at most 30 s.
+    ///
+    /// # Errors
+    /// `Unavailable` when PostgreSQL 14 or later is not installed or does not come up; `DataFolder` when the folder
+    /// cannot be written, or another process uses it.
+    pub async fn start(options: ClusterOptions) -> Result<Self, StartError> {
+        let place = Place::claim(&options.folder).await?;
+        let binaries = Binaries::find(&options.path, place.made_by()).await?;
+        let postmaster = match Postmaster::adopt(&place).await? {
+            Some(running) => running,
+            None => {
+                initialise::unless_done(&place, &binaries).await?;
+                Postmaster::launch(&place, &binaries, &options).await?
+            }
+        };
+        Ok(Self { options, binaries, place, postmaster: Mutex::new(postmaster) })
+    }
+
+    /// The superuser's URL for the database `postgres`.
+    pub fn admin_url(&self) -> String {
+        self.url(place::SUPERUSER, "postgres")
+    }
+
+    /// The URL for `user` and `database`, as the driver and psql both take it. No password is asked for.
+    pub fn url(&self, user: &str, database: &str) -> String {
+        self.place.url(user, database)
+    }
+
+    /// Makes `database` where it is missing, and the two roles with their rights in it (`migrations/roles.sql`).
+    ///
+    /// May be called again, and for many databases. A copy made with `CREATE DATABASE … TEMPLATE` does not inherit the
+    /// rights on the database itself: provision the copy, too.
+    ///
+    /// # Errors
+    /// `Internal` when the name is not a plain identifier, or PostgreSQL refuses.
+    pub async fn provision(&self, database: &str) -> Result<Roles, StartError> {
+        roles::provision(&self.place, database).await
+    }
+
+    /// Starts PostgreSQL again whenever it has died, until `stop` is cancelled. Connections must be opened anew then;
+    /// the URLs stay.
+    pub async fn supervise(&self, stop: CancellationToken) {
+        let mut postmaster = self.postmaster.lock().await;
+        while stop.run_until_cancelled(postmaster.gone(&self.place)).await.is_some() {
+            tracing::warn!(folder = %self.place.data.display(), "the private PostgreSQL died; starting it again");
+            match Postmaster::launch(&self.place, &self.binaries, &self.options).await {
+                Ok(started) => *postmaster = started,
+                Err(error) => {
+                    tracing::warn!(%error, "the private PostgreSQL could not be started again; trying once more");
+                    stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;
+                }
+            }
+        }
+    }
+
+    /// Stops PostgreSQL: waits half a second for connections to end, then ends them, and after 10 s does without a
+    /// checkpoint. Removes nothing but the socket.
+    ///
+    /// # Errors
+    /// `Internal` when it still runs after all of that.
+    pub async fn stop(self) -> Result<(), StartError> {
+        self.postmaster.into_inner().stop(&self.place, &self.binaries).await?;
+        self.place.remove_socket();
+        Ok(())
+    }
+}
