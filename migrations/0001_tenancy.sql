@@ -21,6 +21,13 @@ begin
   execute format('grant usage on schema app, public to %I', current_setting('app.runtime_role'));
 end $$;
 
+-- What the runner has applied: it adds a row in the transaction of each migration, this one included.
+create table app.migrations (
+  name text primary key,
+  checksum text not null, -- SHA-256 of the file
+  applied_at timestamptz not null default now()
+);
+
 create table public.tenants (
   id uuid primary key,
   slug text not null constraint tenants_slug_key unique
@@ -151,6 +158,7 @@ end $$;
 revoke execute on all functions in schema app from public;
 
 select app.shared_table('app.relations', 'the registry itself, read by the isolation proof');
+select app.shared_table('app.migrations', 'a serving process compares what was applied with its own list');
 select app.shared_table('public.tenants', 'the directory: sign-in looks up a tenant by its slug before there is a tenant');
 
 -- The isolation proof acts as these two, in transactions that it always rolls back. Nobody can sign in to them.

@@ -14,5 +14,6 @@ create table public.items (
 select app.tenant_table('public.items', audit_as => 'item');
 
 alter table public.items add constraint items_sku_key unique (tenant_id, sku);
-create index items_created_at_idx on public.items (tenant_id, created_at desc, id);
+-- Both orders of a list: an index is read backwards as well as forwards, and sku has its key.
+create index items_created_at_idx on public.items (tenant_id, created_at, id);
 create index items_name_idx on public.items (tenant_id, name, id);

@@ -69,17 +69,6 @@ async fn apply_pending(
     migrations: &[Migration],
     runtime_role: &str,
 ) -> Result<Vec<&'static str>, StartError> {
-    client
-        .batch_execute(
-            "create schema if not exists app;
-             create table if not exists app.migrations (
-                 name text primary key,
-                 checksum text not null,
-                 applied_at timestamptz not null default now()
-             )",
-        )
-        .await
-        .map_err(|error| failed("The table of migrations cannot be created: is this the owner role?", error))?;
     let known = status(client, migrations).await.map_err(|error| failed("The table of migrations cannot be read", error))?;
     if let Some(changed) = known.iter().find(|row| row.state == "changed") {
         return Err(StartError::new(

@@ -15,7 +15,8 @@ mod statement;
 mod transaction;
 
 pub use migrate::{Migration, Status, pending, runtime_role};
-pub use owner::{Owner, migration_status};
+pub use monitor::place;
+pub use owner::{Owner, Refusal, migration_status, reach, refuse_privileged_role};
 pub use pool::{Db, Options};
 pub use row::FromRow;
 pub use tokio_postgres::types::ToSql;

@@ -120,7 +120,7 @@ pub(super) fn explain(connection: &Config, error: tokio_postgres::Error) -> Star
 }
 
 /// `host:port/database` of a connection, for messages.
-pub(super) fn place(connection: &Config) -> String {
+pub fn place(connection: &Config) -> String {
     use tokio_postgres::config::Host;
     let host = match connection.get_hosts().first() {
         Some(Host::Tcp(name)) => name.clone(),

@@ -1,9 +1,10 @@
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::task::TaskTracker;
 
 use super::migrate::{self, Migration, Status};
 use super::{Params, monitor};
-use crate::lifecycle::StartError;
+use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
 
 /// A session as the owner role: migrates and seeds, and serves no request.
@@ -38,6 +39,15 @@ impl Owner {
     /// As the database answers.
     pub async fn status(&self, migrations: &[Migration]) -> Result<Vec<Status>, tokio_postgres::Error> {
         migrate::status(&self.0, migrations).await
+    }
+
+    /// The tenant with this slug, if there is one.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn tenant(&self, slug: &str) -> Result<Option<TenantId>, tokio_postgres::Error> {
+        let row = self.0.query_opt("select id from tenants where slug = $1", &[&slug]).await?;
+        row.map(|row| row.try_get(0)).transpose()
     }
 
     /// Runs one statement in a transaction of its own, in `tenant` or in none, and returns the number of rows.
@@ -82,4 +92,62 @@ pub async fn migration_status(
 ) -> Result<Vec<Status>, StartError> {
     let client = connect(connection, tasks).await?;
     migrate::status(&client, migrations).await.map_err(|error| monitor::explain(connection, error))
+}
+
+/// Why a server could not be reached, and whether waiting may help.
+pub struct Refusal {
+    /// For a person, with the exit code.
+    pub error: StartError,
+    /// True while it may be coming up; false when it answered and refused us.
+    pub may_pass: bool,
+}
+
+/// Opens a connection and closes it again.
+///
+/// # Errors
+/// Says whether trying again may help.
+pub async fn reach(connection: &Config, tasks: &TaskTracker) -> Result<(), Refusal> {
+    let mut connection = connection.clone();
+    connection.connect_timeout(std::time::Duration::from_secs(3));
+    match connection.connect(NoTls).await {
+        Ok((_, session)) => {
+            tasks.spawn(async move {
+                let _ = session.await;
+            });
+            Ok(())
+        }
+        Err(error) => {
+            let may_pass = match error.code() {
+                None => true,
+                Some(state) => *state == SqlState::CANNOT_CONNECT_NOW || *state == SqlState::TOO_MANY_CONNECTIONS,
+            };
+            Err(Refusal { error: monitor::explain(&connection, error), may_pass })
+        }
+    }
+}
+
+/// Refuses a runtime role that row level security does not bind (T-01). The whole proof comes later; this part can be
+/// told before there is a schema.
+///
+/// # Errors
+/// `Exit::Isolation`, with the mend.
+pub async fn refuse_privileged_role(connection: &Config, tasks: &TaskTracker) -> Result<(), StartError> {
+    let client = connect(connection, tasks).await?;
+    let row = client
+        .query_one("select rolname::text, rolsuper, rolbypassrls from pg_roles where rolname = current_user", &[])
+        .await
+        .map_err(|error| monitor::explain(connection, error))?;
+    let (name, superuser, bypass): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
+    let what = match (superuser, bypass) {
+        (true, _) => "a superuser",
+        (_, true) => "a role with BYPASSRLS",
+        _ => return Ok(()),
+    };
+    Err(StartError::new(
+        Exit::Isolation,
+        format!(
+            "DATABASE_URL connects as '{name}', {what}: row level security does not bind it. Name the runtime role \
+             instead (migrations/roles.sql makes erp_app), and the owner in DATABASE_OWNER_URL"
+        ),
+    ))
 }

@@ -121,6 +121,17 @@ impl Db {
         Ok(report)
     }
 
+    /// How many connections the server takes, replicas and superusers included; `None` when it would not say.
+    ///
+    /// # Errors
+    /// `core.unavailable` when the database cannot be reached.
+    pub async fn server_max_connections(&self) -> Result<Option<i64>> {
+        let checkout = self.checkout().await?;
+        let Some(client) = checkout.client() else { return Ok(None) };
+        let row = client.query_one("select current_setting('max_connections')::bigint", &[]).await?;
+        Ok(row.try_get(0)?)
+    }
+
     pub(super) fn options(&self) -> &Options {
         &self.0.options
     }

@@ -24,6 +24,7 @@ use tracing::Instrument as _;
 pub use routing::RouteTable;
 
 use crate::app::App;
+use crate::config::Environment;
 use crate::error::{self, Error, codes};
 
 /// What the chain needs: the app, and the table of routes.
@@ -54,7 +55,7 @@ impl Edge {
         let outcome = panic_guard::around(self.answer(&mut log, request)).instrument(span).await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
-            error.render(log.path(), &trace.correlation_id, self.app.config.app_env.is_development())
+            error.render(log.path(), &trace.correlation_id, self.app.config.app_env == Environment::Development)
         });
         security_headers::leave(&mut response);
         request_id::leave(&trace, &mut response);

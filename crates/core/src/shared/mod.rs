@@ -4,8 +4,10 @@ mod clock;
 mod id;
 mod rng;
 mod secret;
+mod text;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
 pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
+pub use text::Text;

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use serde::{Deserialize, Deserializer};
 use zeroize::Zeroize;
 
 /// A value that does not print, serialise or compare, and is wiped when dropped.
@@ -17,6 +18,13 @@ impl<T: Zeroize> Secret<T> {
     /// The value itself. Do not log it, and do not keep a copy longer than the call at hand.
     pub const fn expose(&self) -> &T {
         &self.0
+    }
+}
+
+/// A secret can be read from a request; there is no way to write one.
+impl<'de, T: Zeroize + Deserialize<'de>> Deserialize<'de> for Secret<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(Self)
     }
 }
 

@@ -1,0 +1,169 @@
+//! Finds the database, or starts the private one; migrates and seeds it where that is this process's business.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::task::TaskTracker;
+
+use super::BootstrapOptions;
+use crate::app::App;
+use crate::auth::Passwords;
+use crate::config::{Config, Environment};
+use crate::db::cluster::{Cluster, ClusterOptions};
+use crate::db::{self, Connection, Owner};
+use crate::lifecycle::{Exit, Lifecycle, StartError};
+use crate::module::{Product, Seed};
+use crate::shared::Secret;
+
+/// The private cluster's database.
+const PRIVATE_DATABASE: &str = "erp";
+
+/// Where the data is, and as whom it is reached.
+pub struct Databases {
+    /// As the runtime role.
+    pub runtime: Connection,
+    /// As the owner role, where this process may migrate.
+    pub owner: Option<Connection>,
+    /// For the banner: no password.
+    pub place: String,
+}
+
+/// From the settings; without `DATABASE_URL`, in development, from a private cluster that is started.
+pub(super) async fn resolve(
+    config: &Config,
+    path: &OsStr,
+    cluster: &mut Option<Arc<Cluster>>,
+) -> Result<Databases, StartError> {
+    if config.database_url.is_some() {
+        let runtime = runtime_connection(config)?;
+        let place = format!("{} as {}", db::place(&runtime), runtime.get_user().unwrap_or("?"));
+        let owner = config.database_owner_url.is_some().then(|| owner_connection(config)).transpose()?;
+        return Ok(Databases { runtime, owner, place });
+    }
+    let folder = config.data_dir.join("postgres");
+    let max_connections = config.database_max_connections + 20;
+    let options = ClusterOptions { folder, durable: true, max_connections, path: path.to_owned() };
+    let started = Arc::new(Cluster::start(options).await?);
+    let roles = cluster.insert(started).provision(PRIVATE_DATABASE).await?;
+    Ok(Databases {
+        runtime: parse(&roles.runtime_url, "the private cluster's URL")?,
+        owner: Some(parse(&roles.owner_url, "the private cluster's URL")?),
+        place: format!("private PostgreSQL (psql '{}')", roles.runtime_url),
+    })
+}
+
+/// Brings the schema to this binary's state, or says what to do about it.
+pub(super) async fn prepare(
+    databases: &Databases,
+    product: &Product,
+    config: &Config,
+    options: &BootstrapOptions,
+    passwords: &Passwords,
+    lifecycle: &Lifecycle,
+) -> Result<(), StartError> {
+    let tasks = lifecycle.background();
+    wait_until_reachable(&databases.runtime, config.startup_timeout, tasks).await?;
+    db::refuse_privileged_role(&databases.runtime, tasks).await?;
+    if config.app_env == Environment::Development
+        && let Some(owner) = &databases.owner
+    {
+        let owner = migrate_as_owner(owner, &databases.runtime, product, tasks).await?.0;
+        return seed(&owner, product, config, options, passwords).await;
+    }
+    let status = db::migration_status(&databases.runtime, product.migrations, tasks).await?;
+    match db::pending(&status).as_slice() {
+        [] => Ok(()),
+        pending => Err(StartError::new(
+            Exit::Configuration,
+            format!("Migrations are pending ({}): run 'erp-backend db migrate' with DATABASE_OWNER_URL", pending.join(", ")),
+        )),
+    }
+}
+
+/// Migrates as the owner; returns its session and the names of what was applied.
+///
+/// # Errors
+/// `Exit::Internal` when a migration fails, `Exit::Unavailable` when the server cannot be reached.
+pub async fn migrate_as_owner(
+    owner: &Connection,
+    runtime: &Connection,
+    product: &Product,
+    tasks: &TaskTracker,
+) -> Result<(Owner, Vec<&'static str>), StartError> {
+    let role = db::runtime_role(runtime)?;
+    let owner = Owner::connect(owner, tasks).await?;
+    let applied = owner.migrate(product.migrations, &role).await?;
+    Ok((owner, applied))
+}
+
+/// Makes the demo tenants.
+///
+/// # Errors
+/// `Exit::Usage` in production; `Exit::DataFolder` when the credentials cannot be written.
+pub async fn seed(
+    owner: &Owner,
+    product: &Product,
+    config: &Config,
+    options: &BootstrapOptions,
+    passwords: &Passwords,
+) -> Result<(), StartError> {
+    if config.app_env == Environment::Production {
+        return Err(StartError::new(Exit::Usage, "Demo tenants are refused in production"));
+    }
+    let (clock, rng) = (options.clock.as_ref(), options.rng.as_ref());
+    (product.seed)(Seed { owner, passwords, data_dir: &config.data_dir, clock, rng }).await
+}
+
+/// A database that is still coming up is waited for; one that refuses us is not.
+async fn wait_until_reachable(runtime: &Connection, limit: Duration, tasks: &TaskTracker) -> Result<(), StartError> {
+    let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        match db::reach(runtime, tasks).await {
+            Ok(()) => return Ok(()),
+            Err(refusal) if !refusal.may_pass || Instant::now() + pause > deadline => return Err(refusal.error),
+            Err(refusal) => tracing::warn!("{}; trying again", refusal.error),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// Warns when the pool asks for more connections than the server gives.
+pub(super) async fn check_budget(app: &App) {
+    let wanted = app.config.database_max_connections;
+    if let Ok(Some(most)) = app.db.server_max_connections().await
+        && i64::from(wanted) + 1 > most
+    {
+        tracing::warn!(wanted, most, "DATABASE_MAX_CONNECTIONS is more than the server's max_connections allows");
+    }
+}
+
+/// `DATABASE_URL`, parsed.
+///
+/// # Errors
+/// `Exit::Configuration` when it is not set.
+pub fn runtime_connection(config: &Config) -> Result<Connection, StartError> {
+    required(config.database_url.as_ref(), "DATABASE_URL")
+}
+
+/// `DATABASE_OWNER_URL`, parsed.
+///
+/// # Errors
+/// `Exit::Configuration` when it is not set.
+pub fn owner_connection(config: &Config) -> Result<Connection, StartError> {
+    required(config.database_owner_url.as_ref(), "DATABASE_OWNER_URL")
+}
+
+fn required(url: Option<&Secret<String>>, name: &str) -> Result<Connection, StartError> {
+    let url = url.ok_or_else(|| StartError::new(Exit::Configuration, format!("{name} is not set")))?;
+    parse(url.expose(), name)
+}
+
+/// The URL may hold a password: it is not shown.
+fn parse(url: &str, name: &str) -> Result<Connection, StartError> {
+    url.parse().map_err(|_| {
+        StartError::new(Exit::Configuration, format!("{name} is not a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE"))
+    })
+}

@@ -1,0 +1,187 @@
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use erp_core::app::App;
+use erp_core::auth::Caller;
+use erp_core::db::TenantTx;
+use erp_core::error::{self, Error, Result, on_constraint};
+use erp_core::extract::{ETag, IfMatch, Json, Path, present};
+use erp_core::from_row;
+use erp_core::shared::{Id, IdKind, Text};
+use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+use super::codes;
+
+/// The columns of an [`Item`].
+macro_rules! columns {
+    () => {
+        "id, sku, name, description, quantity, created_at, updated_at, version"
+    };
+}
+pub(super) use columns;
+
+const READ: &str = concat!("select ", columns!(), " from items where id = $1");
+const EXISTS: &str = "select from items where id = $1";
+const CREATE: &str = concat!(
+    "insert into items (id, sku, name, description, quantity) values ($1, $2, $3, $4, $5) returning ",
+    columns!()
+);
+const REPLACE: &str = concat!(
+    "update items set sku = $2, name = $3, description = $4, quantity = $5, updated_at = now(), version = version + 1 \
+     where id = $1 and ($6::bigint[] is null or version = any ($6)) returning ",
+    columns!()
+);
+const PATCH: &str = concat!(
+    "update items set sku = coalesce($2, sku), name = coalesce($3, name), \
+     description = case when $4 then $5 else description end, quantity = coalesce($6, quantity), \
+     updated_at = now(), version = version + 1 \
+     where id = $1 and ($7::bigint[] is null or version = any ($7)) returning ",
+    columns!()
+);
+const DELETE: &str = "delete from items where id = $1 and ($2::bigint[] is null or version = any ($2)) returning id";
+
+/// See [`ItemId`].
+#[derive(Debug)]
+pub(super) enum ItemKind {}
+
+impl IdKind for ItemKind {
+    const NAME: &'static str = "item";
+}
+
+pub(super) type ItemId = Id<ItemKind>;
+
+/// An item, as it is stored and answered.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Item {
+    pub(super) id: ItemId,
+    pub(super) sku: String,
+    pub(super) name: String,
+    description: Option<String>,
+    quantity: i64,
+    pub(super) created_at: Timestamp,
+    updated_at: Timestamp,
+    version: i64,
+}
+from_row!(Item { id, sku, name, description, quantity, created_at, updated_at, version });
+
+type Sku = Text<1, 64>;
+type Name = Text<1, 200>;
+type Description = Text<0, 2000>;
+
+/// An integer from 0 to 9223372036854775807.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Quantity(i64);
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let value = u64::deserialize(deserializer)?;
+        i64::try_from(value).map(Self).map_err(|_| D::Error::custom("is more than 9223372036854775807"))
+    }
+}
+
+/// The body of POST and PUT.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewItem {
+    sku: Sku,
+    name: Name,
+    #[serde(default)]
+    description: Option<Description>,
+    #[serde(default)]
+    quantity: Quantity,
+}
+
+/// The body of PATCH (RFC 7396): absent keeps, `null` clears.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ItemPatch {
+    #[serde(default, deserialize_with = "present")]
+    sku: Option<Sku>,
+    #[serde(default, deserialize_with = "present")]
+    name: Option<Name>,
+    #[serde(default, deserialize_with = "present")]
+    description: Option<Option<Description>>,
+    #[serde(default, deserialize_with = "present")]
+    quantity: Option<Quantity>,
+}
+
+/// `POST /api/v1/items`: 201 with `Location` and `ETag`.
+pub(super) async fn create(State(app): State<App>, caller: Caller, Json(new): Json<NewItem>) -> Result<Response> {
+    let id = ItemId::new(app.clock.as_ref(), app.rng.as_ref());
+    let params: [&(dyn erp_core::db::ToSql + Sync); 5] =
+        [&id, &new.sku, &new.name, &new.description, &new.quantity.0];
+    let created = app.db.tenant(&caller).last().row(CREATE, &params).await.map_err(sku_taken())?;
+    let location = HeaderValue::try_from(format!("/api/v1/items/{id}")).map_err(Error::internal)?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], tagged(created)).into_response())
+}
+
+/// `GET /api/v1/items/{id}`.
+pub(super) async fn read(State(app): State<App>, caller: Caller, Path(id): Path<ItemId>) -> Result<Response> {
+    let found = app.db.tenant_read(&caller).last().optional(READ, &[&id]).await?;
+    found.map(tagged).ok_or_else(|| Error::new(&error::codes::NOT_FOUND))
+}
+
+/// `PUT /api/v1/items/{id}`: replaces, never creates.
+pub(super) async fn replace(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<ItemId>,
+    if_match: IfMatch,
+    Json(new): Json<NewItem>,
+) -> Result<Response> {
+    let mut tx = app.db.tenant(&caller);
+    let params: [&(dyn erp_core::db::ToSql + Sync); 6] =
+        [&id, &new.sku, &new.name, &new.description, &new.quantity.0, &if_match.versions()];
+    let replaced = tx.optional(REPLACE, &params).await.map_err(sku_taken())?;
+    finish(tx, id, replaced).await.map(tagged)
+}
+
+/// `PATCH /api/v1/items/{id}`: changes what is given.
+pub(super) async fn patch(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<ItemId>,
+    if_match: IfMatch,
+    Json(patch): Json<ItemPatch>,
+) -> Result<Response> {
+    let mut tx = app.db.tenant(&caller);
+    let (has_description, description) = (patch.description.is_some(), patch.description.flatten());
+    let quantity = patch.quantity.map(|quantity| quantity.0);
+    let params: [&(dyn erp_core::db::ToSql + Sync); 7] =
+        [&id, &patch.sku, &patch.name, &has_description, &description, &quantity, &if_match.versions()];
+    let patched = tx.optional(PATCH, &params).await.map_err(sku_taken())?;
+    finish(tx, id, patched).await.map(tagged)
+}
+
+/// `DELETE /api/v1/items/{id}`: 204.
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<ItemId>,
+    if_match: IfMatch,
+) -> Result<StatusCode> {
+    let mut tx = app.db.tenant(&caller);
+    let deleted: Option<()> = tx.optional(DELETE, &[&id, &if_match.versions()]).await?;
+    finish(tx, id, deleted).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Commits a change that found its row; else says whether the row is not there, or not in the state of `If-Match`.
+async fn finish<T>(mut tx: TenantTx<'_>, id: ItemId, changed: Option<T>) -> Result<T> {
+    if let Some(changed) = changed {
+        tx.commit().await?;
+        return Ok(changed);
+    }
+    let there: Option<()> = tx.optional(EXISTS, &[&id]).await?;
+    Err(Error::new(if there.is_some() { &error::codes::STALE } else { &error::codes::NOT_FOUND }))
+}
+
+fn tagged(item: Item) -> Response {
+    ([(header::ETAG, HeaderValue::from(ETag(item.version)))], Json(item)).into_response()
+}
+
+fn sku_taken() -> impl Fn(Error) -> Error {
+    on_constraint("items_sku_key", &codes::SKU_TAKEN)
+}

@@ -1,0 +1,179 @@
+use std::time::Duration;
+
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use erp_core::app::App;
+use erp_core::auth::Caller;
+use erp_core::error::{Error, Result, codes};
+use erp_core::extract::{Json, Query};
+use erp_core::shared::Text;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::items::{Item, ItemId, columns};
+
+/// The longest that a list or search may run (I-05).
+const TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_LIMIT: u16 = 50;
+const MOST: u16 = 200;
+
+/// The query of `GET /api/v1/items`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    limit: Limit,
+    /// `nextCursor` of the page before, unchanged.
+    cursor: Option<String>,
+    /// Part of a name or a sku, in any case.
+    q: Option<Text<1, 200>>,
+    #[serde(default)]
+    sort: Sort,
+}
+
+/// 1 to 200, 50 by default.
+#[derive(Deserialize)]
+#[serde(try_from = "u16")]
+struct Limit(u16);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(DEFAULT_LIMIT)
+    }
+}
+
+impl TryFrom<u16> for Limit {
+    type Error = String;
+
+    fn try_from(limit: u16) -> std::result::Result<Self, String> {
+        if (1..=MOST).contains(&limit) { Ok(Self(limit)) } else { Err(format!("1 to {MOST} are allowed")) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Sort {
+    #[serde(rename = "createdAt")]
+    CreatedAt,
+    #[default]
+    #[serde(rename = "-createdAt")]
+    CreatedAtDescending,
+    #[serde(rename = "name")]
+    Name,
+    #[serde(rename = "-name")]
+    NameDescending,
+    #[serde(rename = "sku")]
+    Sku,
+    #[serde(rename = "-sku")]
+    SkuDescending,
+}
+
+/// The first page of an order, and the page after a place in it. `$1` is the search pattern, `$2` the page size,
+/// `$3` and `$4` the place: the sorted column's value as text, and the id that makes the order total.
+macro_rules! pages {
+    ($column:literal, $type:literal, $after:literal, $direction:literal) => {
+        (
+            concat!(
+                "select ", columns!(), " from items where ($1::text is null or name ilike $1 or sku ilike $1)",
+                " order by ", $column, " ", $direction, ", id ", $direction, " limit $2"
+            ),
+            concat!(
+                "select ", columns!(), " from items where ($1::text is null or name ilike $1 or sku ilike $1)",
+                " and (", $column, ", id) ", $after, " ($3::text::", $type, ", $4)",
+                " order by ", $column, " ", $direction, ", id ", $direction, " limit $2"
+            ),
+        )
+    };
+}
+
+impl Sort {
+    const fn statements(self) -> (&'static str, &'static str) {
+        match self {
+            Self::CreatedAt => pages!("created_at", "timestamptz", ">", "asc"),
+            Self::CreatedAtDescending => pages!("created_at", "timestamptz", "<", "desc"),
+            Self::Name => pages!("name", "text", ">", "asc"),
+            Self::NameDescending => pages!("name", "text", "<", "desc"),
+            Self::Sku => pages!("sku", "text", ">", "asc"),
+            Self::SkuDescending => pages!("sku", "text", "<", "desc"),
+        }
+    }
+
+    /// The place of `item` in this order.
+    fn value_of(self, item: &Item) -> String {
+        match self {
+            Self::CreatedAt | Self::CreatedAtDescending => item.created_at.to_string(),
+            Self::Name | Self::NameDescending => item.name.clone(),
+            Self::Sku | Self::SkuDescending => item.sku.clone(),
+        }
+    }
+
+    fn accepts(self, value: &str) -> bool {
+        match self {
+            Self::CreatedAt | Self::CreatedAtDescending => value.parse::<Timestamp>().is_ok(),
+            _ => !value.contains('\0'),
+        }
+    }
+}
+
+/// A place in an order; travels as base64url, opaque to the client.
+#[derive(Serialize, Deserialize)]
+struct Cursor {
+    sort: Sort,
+    value: String,
+    id: ItemId,
+}
+
+impl Cursor {
+    fn after(sort: Sort, item: &Item) -> Result<String> {
+        let cursor = Self { sort, value: sort.value_of(item), id: item.id };
+        Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&cursor).map_err(Error::internal)?))
+    }
+
+    /// A cursor of another order, or one that was tampered with, is refused.
+    fn parse(text: &str, sort: Sort) -> Result<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+        let cursor = bytes.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        cursor
+            .filter(|cursor| cursor.sort == sort && sort.accepts(&cursor.value))
+            .ok_or_else(|| Error::new(&codes::MALFORMED_CURSOR))
+    }
+}
+
+/// The answer of `GET /api/v1/items`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Page {
+    items: Vec<Item>,
+    /// Pass it as `cursor` for the next page; `null` at the end.
+    next_cursor: Option<String>,
+}
+
+/// `GET /api/v1/items`: a page of items.
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page>> {
+    let limit = usize::from(query.limit.0);
+    let pattern = query.q.map(|q| format!("%{}%", escape(q.as_str())));
+    let one_more = i64::from(query.limit.0) + 1;
+    let (first, after) = query.sort.statements();
+    let page = app.db.tenant_read(&caller).statement_timeout(TIMEOUT).last();
+    let mut items: Vec<Item> = match query.cursor {
+        None => page.rows(first, &[&pattern, &one_more]).await?,
+        Some(text) => {
+            let place = Cursor::parse(&text, query.sort)?;
+            page.rows(after, &[&pattern, &one_more, &place.value, &place.id]).await?
+        }
+    };
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let last = items.last().filter(|_| more);
+    let next_cursor = last.map(|item| Cursor::after(query.sort, item)).transpose()?;
+    Ok(Json(Page { items, next_cursor }))
+}
+
+/// What the user typed is text, not a pattern.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}

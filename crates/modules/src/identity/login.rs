@@ -1,0 +1,88 @@
+use axum::extract::State;
+use erp_core::app::App;
+use erp_core::auth::{AccessToken, Identity, PasswordHash, Trace};
+use erp_core::db::{AuditEntry, SystemReason};
+use erp_core::error::{Error, Result};
+use erp_core::extract::Json;
+use erp_core::from_row;
+use erp_core::logging::Severity;
+use erp_core::security_event;
+use erp_core::shared::{Secret, TenantId, Text, UserId};
+use serde::Deserialize;
+
+use super::codes;
+
+const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
+const FIND_USER: &str = "select u.id, u.password_hash, m.role from users u join memberships m on m.user_id = u.id \
+     where u.email = $1 and u.disabled_at is null and m.ended_at is null";
+
+/// The body of `POST /api/v1/auth/login`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Login {
+    /// The tenant's slug.
+    tenant: String,
+    email: String,
+    password: Secret<String>,
+}
+
+struct Found {
+    id: TenantId,
+}
+from_row!(Found { id });
+
+struct Account {
+    id: UserId,
+    password_hash: Option<String>,
+    role: String,
+}
+from_row!(Account { id, password_hash, role });
+
+/// `POST /api/v1/auth/login`: an access token for the right password; for anything else one answer, as slow (A-08).
+pub(super) async fn login(
+    State(app): State<App>,
+    trace: Trace,
+    Json(login): Json<Login>,
+) -> Result<Json<AccessToken>> {
+    let (tenant, account) = find(&app, &trace, &login).await?;
+    let stored = account.as_ref().and_then(|account| account.password_hash.clone()).map(PasswordHash::from_stored);
+    let verified = app.passwords.verify(login.password, stored).await?;
+    match (tenant, account) {
+        (Some(tenant), Some(account)) if verified => {
+            record(&app, trace, tenant, Some(account.id), "success").await?;
+            let role = account.role.parse().map_err(Error::internal)?;
+            app.authenticator.issue(Identity { tenant, user: account.id, role }).map(Json)
+        }
+        (tenant, account) => {
+            security_event!(Severity::Medium, "Sign-in failed");
+            if let Some(tenant) = tenant {
+                record(&app, trace, tenant, account.map(|account| account.id), "failure").await?;
+            }
+            Err(Error::new(&codes::SIGN_IN_FAILED))
+        }
+    }
+}
+
+/// The tenant and the account that are meant, as far as they exist. Text that cannot be a slug or an address is
+/// simply not found.
+async fn find(app: &App, trace: &Trace, login: &Login) -> Result<(Option<TenantId>, Option<Account>)> {
+    let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&login.tenant), Text::<3, 254>::parse(&login.email)) else {
+        return Ok((None, None));
+    };
+    let mut tx = app.db.system(SystemReason::SignIn, trace.clone());
+    let Some(Found { id }) = tx.optional(FIND_TENANT, &[&slug]).await? else { return Ok((None, None)) };
+    let email = email.as_str().to_lowercase();
+    Ok((Some(id), tx.within(id).last().optional(FIND_USER, &[&email]).await?))
+}
+
+async fn record(app: &App, trace: Trace, tenant: TenantId, user: Option<UserId>, outcome: &'static str) -> Result<()> {
+    let mut tx = app.db.system(SystemReason::SignIn, trace).within(tenant);
+    tx.audit(&AuditEntry {
+        action: "identity.sign_in",
+        resource: "user",
+        resource_id: user.map(|user| user.to_string()),
+        outcome,
+        details: serde_json::Value::Null,
+    })?;
+    tx.commit().await
+}

@@ -1,0 +1,59 @@
+use axum::extract::State;
+use erp_core::app::App;
+use erp_core::auth::Caller;
+use erp_core::error::{Error, Result, codes};
+use erp_core::extract::Json;
+use erp_core::from_row;
+use erp_core::shared::{TenantId, UserId};
+use serde::Serialize;
+
+const READ: &str = "select u.id, u.email, u.name, p.tenant_id, t.slug, p.name as tenant_name \
+     from memberships m join users u on u.id = m.user_id \
+     join tenant_profiles p on p.tenant_id = m.tenant_id join tenants t on t.id = p.tenant_id \
+     where m.user_id = $1 and m.ended_at is null";
+
+struct Row {
+    id: UserId,
+    email: String,
+    name: String,
+    tenant_id: TenantId,
+    slug: String,
+    tenant_name: String,
+}
+from_row!(Row { id, email, name, tenant_id, slug, tenant_name });
+
+/// The answer of `GET /api/v1/me`.
+#[derive(Serialize)]
+pub(super) struct Me {
+    user: Person,
+    tenant: Tenant,
+    roles: [&'static str; 1],
+    permissions: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Person {
+    id: UserId,
+    email: String,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Tenant {
+    id: TenantId,
+    slug: String,
+    name: String,
+}
+
+/// `GET /api/v1/me`: who the caller is, where, and what the caller may do there.
+pub(super) async fn me(State(app): State<App>, caller: Caller) -> Result<Json<Me>> {
+    let row: Option<Row> = app.db.tenant_read(&caller).last().optional(READ, &[&caller.user()?]).await?;
+    // The token outlived the membership.
+    let row = row.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+    Ok(Json(Me {
+        user: Person { id: row.id, email: row.email, name: row.name },
+        tenant: Tenant { id: row.tenant_id, slug: row.slug, name: row.tenant_name },
+        roles: [caller.role().as_str()],
+        permissions: app.permissions_of(caller.role()),
+    }))
+}

@@ -1,0 +1,24 @@
+//! Who people are: sign-in, and what a caller can find out about itself.
+
+mod login;
+mod me;
+
+use erp_core::module::{Access, Module, Routes};
+
+/// The identity module.
+pub static MODULE: Module = Module { name: "identity", permissions: &[], errors: ERRORS, routes };
+
+erp_core::error_codes! {
+    /// The codes of the identity module.
+    pub ERRORS in codes {
+        SIGN_IN_FAILED = "identity.sign_in_failed", 401, "Sign-in failed";
+            "The tenant, the e-mail address or the password is wrong, or the account cannot sign in.";
+            "Check all three; the answer does not say which.";
+    }
+}
+
+fn routes() -> Routes {
+    Routes::new()
+        .post("/api/v1/auth/login", Access::Public, login::login)
+        .get("/api/v1/me", Access::SignedIn, me::me)
+}
