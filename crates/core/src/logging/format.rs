@@ -1,0 +1,233 @@
+//! The two formats of a line. Nothing that comes from outside can end a line, colour it or forge a part of it.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use super::field::Value;
+use crate::config::{Level, LogFormat};
+
+/// The known context of a line, in the order of both formats.
+const CONTEXT: [&str; 5] = ["correlation_id", "tenant_id", "user_id", "module", "action"];
+
+/// One event with the context that applies to it.
+pub(super) struct Line<'a> {
+    timestamp: Timestamp,
+    level: Level,
+    message: Option<&'a Value>,
+    context: [Option<&'a Value>; CONTEXT.len()],
+    rest: Vec<(&'a str, &'a Value)>,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn new(timestamp: Timestamp, level: Level) -> Self {
+        Self { timestamp, level, message: None, context: [None; CONTEXT.len()], rest: Vec::new() }
+    }
+
+    /// Adds a field. The first of a name holds: the event's, then that of the innermost span.
+    pub(super) fn add(&mut self, key: &'a str, value: &'a Value) {
+        if key == "message" {
+            self.message.get_or_insert(value);
+        } else if let Some(known) = CONTEXT.iter().position(|name| *name == key) {
+            self.context[known].get_or_insert(value);
+        } else if self.rest.iter().all(|(other, _)| *other != key) {
+            self.rest.push((key, value));
+        }
+    }
+}
+
+/// Turns lines into text, each with its line break.
+pub(super) struct Formatter {
+    format: LogFormat,
+    colour: bool,
+    boot_id: Value,
+}
+
+impl Formatter {
+    pub(super) fn new(format: LogFormat, colour: bool, boot_id: String) -> Self {
+        Self { format, colour, boot_id: Value::Text(boot_id) }
+    }
+
+    pub(super) fn format(&self, line: &Line<'_>) -> String {
+        let mut out = String::with_capacity(256);
+        match self.format {
+            LogFormat::Json => self.json(&mut out, line),
+            LogFormat::Console => self.console(&mut out, line),
+        }
+        out.push('\n');
+        out
+    }
+
+    fn json(&self, out: &mut String, line: &Line<'_>) {
+        write(
+            out,
+            format_args!(r#"{{"timestamp":"{:.3}","level":"{}","message":"#, line.timestamp, line.level),
+        );
+        json_value(out, line.message.unwrap_or(&Value::Text(String::new())));
+        for (key, value) in CONTEXT.iter().zip(self.context(line)) {
+            if let Some(value) = value {
+                json_field(out, key, value);
+            }
+        }
+        for (key, value) in &line.rest {
+            json_field(out, key, value);
+        }
+        out.push('}');
+    }
+
+    fn console(&self, out: &mut String, line: &Line<'_>) {
+        let time = format!("{:.3}", line.timestamp);
+        out.push_str(time.get(11..23).unwrap_or(&time));
+        let level = line.level.as_str().to_ascii_uppercase();
+        let (colour, plain) = if self.colour { (colour(line.level), "\u{1b}[0m") } else { ("", "") };
+        write(out, format_args!(" [{colour}{level}{plain}]"));
+        let [correlation, tenant, user, module, action] = self.context(line);
+        for (label, part) in
+            [("", module), ("", action), ("", correlation), ("tenant:", tenant), ("user:", user)]
+        {
+            if let Some(value) = part {
+                out.push_str(" [");
+                out.push_str(label);
+                escape(out, &plain_text(value), Place::Bracket);
+                out.push(']');
+            }
+        }
+        out.push_str(": ");
+        escape(out, &line.message.map(plain_text).unwrap_or_default(), Place::Message);
+        for (key, value) in &line.rest {
+            console_field(out, key, value);
+        }
+    }
+
+    fn context<'a>(&'a self, line: &Line<'a>) -> [Option<&'a Value>; CONTEXT.len()] {
+        let mut context = line.context;
+        context[0].get_or_insert(&self.boot_id);
+        context
+    }
+}
+
+fn json_field(out: &mut String, key: &str, value: &Value) {
+    out.push_str(",\"");
+    escape(out, &camel_case(key), Place::Json);
+    out.push_str("\":");
+    json_value(out, value);
+}
+
+fn json_value(out: &mut String, value: &Value) {
+    match value {
+        Value::Text(text) => json_text(out, text),
+        Value::Float(number) if !number.is_finite() => json_text(out, &number.to_string()), // JSON has no NaN
+        Value::Error { text, causes } => {
+            json_text(out, text);
+            if !causes.is_empty() {
+                out.push_str(",\"causes\":[");
+                for (index, cause) in causes.iter().enumerate() {
+                    out.push_str(if index == 0 { "" } else { "," });
+                    json_text(out, cause);
+                }
+                out.push(']');
+            }
+        }
+        number_or_bool => out.push_str(&plain_text(number_or_bool)),
+    }
+}
+
+fn json_text(out: &mut String, text: &str) {
+    out.push('"');
+    escape(out, text, Place::Json);
+    out.push('"');
+}
+
+fn console_field(out: &mut String, key: &str, value: &Value) {
+    let mut pair = |key: &str, text: &str| {
+        out.push(' ');
+        escape(out, key, Place::Message);
+        out.push('=');
+        if text.is_empty() || text.contains([' ', '=', '"']) {
+            json_text(out, text);
+        } else {
+            escape(out, text, Place::Message);
+        }
+    };
+    pair(&camel_case(key), &plain_text(value));
+    if let Value::Error { causes, .. } = value {
+        for cause in causes {
+            pair("cause", cause);
+        }
+    }
+}
+
+fn plain_text(value: &Value) -> std::borrow::Cow<'_, str> {
+    match value {
+        Value::Text(text) | Value::Error { text, .. } => text.into(),
+        Value::Bool(value) => value.to_string().into(),
+        Value::Signed(value) => value.to_string().into(),
+        Value::Unsigned(value) => value.to_string().into(),
+        Value::Float(value) => value.to_string().into(),
+    }
+}
+
+/// `status_code` → `statusCode`. A field cannot take the place of the line's own keys.
+fn camel_case(key: &str) -> String {
+    let mut name = String::with_capacity(key.len());
+    let mut upper = false;
+    for character in key.strip_prefix("r#").unwrap_or(key).chars() {
+        match character {
+            '_' if !name.is_empty() => upper = true,
+            _ if upper => {
+                name.extend(character.to_uppercase());
+                upper = false;
+            }
+            _ => name.push(character),
+        }
+    }
+    if matches!(name.as_str(), "timestamp" | "level" | "message" | "causes") {
+        name.insert_str(0, "field.");
+    }
+    name
+}
+
+/// Where a text goes, which decides what ends it there.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Json,
+    Message,
+    Bracket,
+}
+
+fn escape(out: &mut String, text: &str, place: Place) {
+    for character in text.chars() {
+        match character {
+            '"' | '\\' if place == Place::Json => out.extend(['\\', character]),
+            '[' | ']' if place == Place::Bracket => out.extend(['\\', character]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            hidden if hidden.is_control() || is_invisible(hidden) => {
+                write(out, format_args!("\\u{:04x}", u32::from(hidden)));
+            }
+            plain => out.push(plain),
+        }
+    }
+}
+
+/// Line and paragraph separators, which some viewers break at, and marks that reverse or hide the text around them.
+fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+fn colour(level: Level) -> &'static str {
+    match level {
+        Level::Error => "\u{1b}[31m",
+        Level::Warn => "\u{1b}[33m",
+        Level::Info => "\u{1b}[32m",
+        Level::Http => "\u{1b}[35m",
+        Level::Debug => "\u{1b}[34m",
+        Level::Verbose => "\u{1b}[90m",
+    }
+}
+
+fn write(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = out.write_fmt(text);
+}

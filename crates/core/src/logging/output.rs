@@ -1,0 +1,119 @@
+//! Lines on their way out: a bounded buffer and one thread, so that no request waits for a slow terminal or disk.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A second bound beside the number of lines, for when they are long.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The way to a sink. Dropping it lets the thread write the rest and end.
+pub(super) struct Output(Arc<Queue>);
+
+struct Queue {
+    state: Mutex<State>,
+    arrived: Condvar,
+    drained: Condvar,
+    capacity: usize,
+    dropped: AtomicU64,
+    write_errors: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whole lines, one after the other: a batch goes out in one write.
+    waiting: Vec<u8>,
+    lines: usize,
+    writing: bool,
+    closed: bool,
+}
+
+impl Output {
+    /// Starts the thread that writes to `sink`.
+    #[allow(clippy::expect_used)] // a machine that cannot start a thread cannot serve
+    pub(super) fn start(sink: Box<dyn Write + Send>, capacity: usize) -> Self {
+        let queue = Arc::new(Queue {
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            drained: Condvar::new(),
+            capacity,
+            dropped: AtomicU64::new(0),
+            write_errors: AtomicU64::new(0),
+        });
+        let theirs = Arc::clone(&queue);
+        std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || theirs.write_to(sink))
+            .expect("the log-writer thread must start");
+        Self(queue)
+    }
+
+    /// Queues `line`, which ends in a line break; never waits for the sink.
+    pub(super) fn push(&self, line: &str) {
+        let mut state = self.0.lock();
+        if state.lines >= self.0.capacity || state.waiting.len() + line.len() > MOST_BYTES {
+            self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        state.waiting.extend_from_slice(line.as_bytes());
+        state.lines += 1;
+        let first = state.lines == 1;
+        drop(state);
+        if first {
+            self.0.arrived.notify_one(); // later lines find the thread awake
+        }
+    }
+
+    pub(super) fn flush(&self) -> bool {
+        let busy = |state: &mut State| state.writing || !state.waiting.is_empty();
+        let waited = self.0.drained.wait_timeout_while(self.0.lock(), FLUSH_TIMEOUT, busy);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn write_errors(&self) -> u64 {
+        self.0.write_errors.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.arrived.notify_one();
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_to(&self, mut sink: Box<dyn Write + Send>) {
+        let mut batch = Vec::new();
+        while let Some(lines) = self.next(&mut batch) {
+            if sink.write_all(&batch).and_then(|()| sink.flush()).is_err() {
+                self.write_errors.fetch_add(1, Ordering::Relaxed);
+                self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+            }
+            self.lock().writing = false;
+            self.drained.notify_all();
+        }
+    }
+
+    /// Swaps what waits into `batch`; the number of its lines, or `None` when there will be no more.
+    fn next(&self, batch: &mut Vec<u8>) -> Option<usize> {
+        batch.clear();
+        batch.shrink_to(1024 * 1024); // one burst must not hold its memory for ever
+        let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
+        let mut state = self.arrived.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut state.waiting, batch);
+        state.writing = !batch.is_empty();
+        let lines = std::mem::take(&mut state.lines);
+        state.writing.then_some(lines)
+    }
+}

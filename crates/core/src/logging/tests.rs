@@ -1,0 +1,324 @@
+use std::io;
+use std::sync::mpsc;
+
+use serde_json::Value as Json;
+use tracing::field::Empty;
+use tracing::{debug, error, info, info_span, trace, warn};
+
+use super::*;
+use crate::security_event;
+use crate::shared::{ManualClock, SystemRng};
+
+fn options(format: LogFormat) -> Options {
+    let clock = ManualClock::new("2025-10-21T14:30:15.123Z".parse().unwrap());
+    Options::new(Level::Info, format, "boot_0badcafe", Arc::new(clock))
+}
+
+/// The lines that `work` logs at `level`.
+fn capture_at(level: Level, format: LogFormat, work: impl FnOnce(&Logging)) -> Vec<String> {
+    let sink = CapturingSink::new();
+    let (logging, subscriber) = Logging::new(options(format).to(sink.clone()));
+    tracing::subscriber::with_default(subscriber, || {
+        logging.set_level(level);
+        work(&logging);
+    });
+    assert!(logging.flush());
+    sink.lines()
+}
+
+fn capture(format: LogFormat, work: impl FnOnce()) -> Vec<String> {
+    capture_at(Level::Verbose, format, |_| work())
+}
+
+fn json(work: impl FnOnce()) -> Json {
+    let lines = capture(LogFormat::Json, work);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    serde_json::from_str(&lines[0]).unwrap()
+}
+
+fn sign_in() {
+    let request = info_span!("request", correlation_id = "req_123", tenant_id = Empty, user_id = Empty);
+    let _request = request.enter();
+    request.record("tenant_id", "abc");
+    let _inner = info_span!("sign_in", module = "auth", action = "login").entered();
+    request.record("user_id", 456);
+    info!("User authentication successful");
+}
+
+#[test]
+fn the_console_format_is_that_of_the_specification() {
+    let line = "14:30:15.123 [INFO] [auth] [login] [req_123] [tenant:abc] [user:456]: User authentication successful";
+    assert_eq!(capture(LogFormat::Console, sign_in), [line]);
+    let lines = capture(LogFormat::Console, || {
+        warn!(free_bytes = 12, path = "a b", ok = true, "Disk is {}", "full");
+        trace!(action = "tick", "x");
+    });
+    assert_eq!(
+        lines[0],
+        r#"14:30:15.123 [WARN] [boot_0badcafe]: Disk is full freeBytes=12 path="a b" ok=true"#
+    );
+    assert_eq!(lines[1], "14:30:15.123 [VERBOSE] [tick] [boot_0badcafe]: x");
+}
+
+#[test]
+fn the_json_format_is_that_of_the_specification() {
+    let user = info_span!("x"); // a span made without a subscriber must not matter
+    let _user = user.enter();
+    let lines = capture(LogFormat::Json, || {
+        let _span = info_span!("r", correlation_id = "req_123", tenant_id = "abc", user_id = "456").entered();
+        info!(module = "auth", action = "login", "User authentication successful");
+    });
+    let full = r#"{"timestamp":"2025-10-21T14:30:15.123Z","level":"info","message":"User authentication successful","correlationId":"req_123","tenantId":"abc","userId":"456","module":"auth","action":"login"}"#;
+    assert_eq!(lines, [full]);
+    let lines = capture(LogFormat::Json, || {
+        info!(target: "http", method = "GET", status_code = 200_u16, duration = 1.5, cached = false, "GET /");
+    });
+    let http = r#"{"timestamp":"2025-10-21T14:30:15.123Z","level":"http","message":"GET /","correlationId":"boot_0badcafe","method":"GET","statusCode":200,"duration":1.5,"cached":false}"#;
+    assert_eq!(lines, [http]);
+}
+
+#[test]
+fn the_event_wins_over_the_inner_span_which_wins_over_the_outer() {
+    let line = json(|| {
+        let _outer = info_span!("outer", module = "a", action = "a", tenant_id = "a", job = 7).entered();
+        let _inner = info_span!("inner", module = "b", action = "b").entered();
+        info!(module = "c", "m");
+    });
+    assert_eq!(
+        (&line["module"], &line["action"], &line["tenantId"], &line["job"]),
+        (&"c".into(), &"b".into(), &"a".into(), &7.into())
+    );
+}
+
+#[derive(Debug)]
+struct Broken(&'static str, Option<Box<Broken>>);
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.1.as_deref().map(|source| source as _)
+    }
+}
+
+#[test]
+fn an_error_is_written_with_its_whole_chain() {
+    let broken = || Broken("outer", Some(Box::new(Broken("middle\n", Some(Box::new(Broken("root", None)))))));
+    let log = || error!(error = &broken() as &dyn std::error::Error, "Failed");
+    let line = json(log);
+    assert_eq!(
+        (&line["error"], &line["causes"]),
+        (&"outer".into(), &serde_json::json!(["middle\n", "root"]))
+    );
+    assert!(capture(LogFormat::Console, log)[0].ends_with(r": Failed error=outer cause=middle\n cause=root"));
+}
+
+#[test]
+fn o_01_no_value_forges_a_line() {
+    let evil = "x\r\n14:30:15.123 [INFO]: forged\u{1b}[2J\u{2028}\u{2029}\u{85}\u{9b}31m\u{7f}\0\u{202e}\",\"level\":\"error\",\"x\":\"\\";
+    let log = || {
+        let _span = info_span!("r", correlation_id = evil, tenant_id = evil, user_id = %evil, module = evil, action = ?evil, other = evil).entered();
+        error!(user_agent = evil, debug = ?evil, error = &io::Error::other(evil) as &dyn std::error::Error, "{evil}");
+    };
+    for format in [LogFormat::Json, LogFormat::Console] {
+        let lines = capture(format, log);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let raw = |character: char| character.is_control() || ('\u{2028}'..='\u{202e}').contains(&character);
+        assert!(!lines[0].contains(raw), "{}", lines[0]);
+    }
+    let line = json(log);
+    for key in ["message", "correlationId", "tenantId", "userId", "module", "userAgent", "error", "other"] {
+        assert_eq!(line[key], evil, "{key}");
+    }
+    assert_eq!(line["level"], "error");
+    assert_eq!(json(|| info!(level = "x", timestamp = 1, "m"))["level"], "info");
+
+    let forged = "a] [tenant:other";
+    let line = &capture(LogFormat::Console, || info!(correlation_id = forged, "m"))[0];
+    assert_eq!(line, r"14:30:15.123 [INFO] [a\] \[tenant:other]: m");
+}
+
+#[test]
+fn o_01_no_value_is_longer_than_8_kib() {
+    let long = "\u{1F980}".repeat(1 << 18); // 1 MiB
+    let line = json(|| info!(user_agent = long, debug = ?long, "{long}"));
+    for key in ["message", "userAgent", "debug"] {
+        let text = line[key].as_str().unwrap();
+        assert!(text.len() <= 8192 && text.len() > 8000 && text.ends_with("…[cut]"), "{key} {}", text.len());
+    }
+}
+
+#[test]
+fn credentials_are_redacted_wherever_they_stand() {
+    for format in [LogFormat::Json, LogFormat::Console] {
+        let lines = capture(format, || {
+            let _span = info_span!("r", refresh_token = "hunter2", user_id = "u").entered();
+            info!(password = "hunter2", "x-api-key" = "hunter2", Authorization = ?"hunter2", otp = 123_456, "m");
+        });
+        assert!(!lines[0].contains("hunter2") && !lines[0].contains("123456"), "{}", lines[0]);
+        assert_eq!(lines[0].matches("[redacted]").count(), 5, "{}", lines[0]);
+    }
+}
+
+#[test]
+fn levels_rank_and_change_at_run_time() {
+    let log_all = || {
+        error!("e");
+        warn!("w");
+        info!("i");
+        info!(target: "http", "h");
+        debug!(target: "http", "h");
+        debug!("d");
+        trace!("v");
+    };
+    let expected = [
+        (Level::Error, "e"),
+        (Level::Warn, "ew"),
+        (Level::Info, "ewi"),
+        (Level::Http, "ewihh"),
+        (Level::Debug, "ewihhd"),
+        (Level::Verbose, "ewihhdv"),
+    ];
+    for (level, letters) in expected {
+        let lines = capture_at(level, LogFormat::Console, |_| log_all());
+        let written: String = lines.iter().filter_map(|line| line.chars().last()).collect();
+        assert_eq!(written, letters, "{level}");
+    }
+    let lines = capture_at(Level::Error, LogFormat::Console, |logging| {
+        let _span = info_span!("r", tenant_id = "abc").entered();
+        for level in [Level::Error, Level::Verbose, Level::Warn] {
+            logging.set_level(level);
+            assert_eq!(logging.level(), level);
+            trace!("{level}");
+        }
+        logging.clone().set_level(Level::Error);
+        error!("last");
+    });
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines.iter().all(|line| line.contains("[tenant:abc]")), "{lines:?}");
+}
+
+#[test]
+fn drivers_are_quiet_below_warn() {
+    let lines = capture(LogFormat::Console, || {
+        debug!(target: "tokio_postgres::query", "parameters: hunter2");
+        info!(target: "hyper", "noise");
+        trace!(target: "h2::codec", "noise");
+        warn!(target: "rustls::conn", "kept");
+        info!(target: "hyperspace", "kept");
+        info!(target: "some_module", "kept");
+    });
+    assert_eq!(lines.iter().filter(|line| line.ends_with("kept")).count(), 3);
+    assert_eq!(lines.len(), 3, "{lines:?}");
+}
+
+#[test]
+fn a_security_event_has_a_severity() {
+    let line = json(|| security_event!(Severity::Critical, "Isolation", tenant_id = "abc", attempts = 3,));
+    assert_eq!((&line["level"], &line["severity"]), (&"warn".into(), &"CRITICAL".into()));
+    assert_eq!(
+        (&line["message"], &line["tenantId"], &line["attempts"]),
+        (&"Isolation".into(), &"abc".into(), &3.into())
+    );
+    assert_eq!(json(|| security_event!(Severity::Low, "One",))["severity"], "LOW");
+}
+
+#[test]
+fn colour_is_for_terminals() {
+    let sink = CapturingSink::new();
+    let (logging, subscriber) = Logging::new(options(LogFormat::Console).to(sink.clone()).colour(true));
+    tracing::subscriber::with_default(subscriber, || info!("m\u{1b}[31m"));
+    assert!(logging.flush());
+    assert_eq!(sink.lines(), ["14:30:15.123 [\u{1b}[32mINFO\u{1b}[0m] [boot_0badcafe]: m\\u001b[31m"]);
+}
+
+/// A sink that announces each write and waits for leave.
+struct Gate(mpsc::Sender<()>, mpsc::Receiver<()>);
+
+impl io::Write for Gate {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(()).ok();
+        self.1.recv().ok();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stuck_sink_costs_lines_and_never_blocks() {
+    let (arrived, arrivals) = mpsc::channel();
+    let (leave, leaves) = mpsc::channel();
+    let (logging, subscriber) = Logging::new(options(LogFormat::Json).to(Gate(arrived, leaves)).capacity(10));
+    tracing::subscriber::with_default(subscriber, || {
+        info!("in the sink");
+        arrivals.recv().unwrap();
+        for _ in 0..25 {
+            info!("waiting or lost");
+        }
+        assert_eq!(logging.dropped(), 15);
+        assert!(!logging.flush());
+        drop(leave);
+        assert!(logging.flush());
+        info!("goes on");
+        assert!(logging.flush());
+        assert_eq!((logging.dropped(), logging.write_errors()), (15, 0));
+    });
+}
+
+struct Closed;
+
+impl io::Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_counted() {
+    let (logging, subscriber) = Logging::new(options(LogFormat::Json).to(Closed));
+    tracing::subscriber::with_default(subscriber, || info!("m"));
+    assert!(logging.flush());
+    assert_eq!((logging.dropped(), logging.write_errors()), (1, 1));
+}
+
+#[test]
+fn many_threads_write_whole_lines() {
+    let sink = CapturingSink::new();
+    let (logging, subscriber) = Logging::new(options(LogFormat::Json).to(sink.clone()));
+    let dispatch = tracing::Dispatch::new(subscriber);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let dispatch = dispatch.clone();
+            scope.spawn(move || {
+                tracing::dispatcher::with_default(&dispatch, || {
+                    for line in 0..500 {
+                        info!(thread, line, "m");
+                    }
+                });
+            });
+        }
+    });
+    assert!(logging.flush());
+    assert_eq!(sink.lines().len() as u64 + logging.dropped(), 4000);
+    assert!(sink.lines().iter().all(|line| serde_json::from_str::<Json>(line).is_ok()));
+}
+
+#[test]
+fn a_boot_id_names_one_process() {
+    let id = boot_id(&SystemRng::new());
+    assert!(
+        id.strip_prefix("boot_").is_some_and(|hex| hex.len() == 8 && u32::from_str_radix(hex, 16).is_ok()),
+        "{id}"
+    );
+}

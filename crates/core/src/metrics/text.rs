@@ -1,0 +1,139 @@
+//! What a scrape reads: Prometheus' text format 0.0.4 as the specification prints it, and OpenMetrics 1.0.
+
+use std::fmt::Write;
+
+use super::family::Series;
+use super::instrument::Sample;
+use super::{Kind, Metric};
+
+/// How metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus text format 0.0.4: the default.
+    Text004,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What a client with this `Accept` header wants: OpenMetrics if it likes it at least as much as plain text.
+    pub fn from_accept(accept: Option<&str>) -> Self {
+        let accept = accept.unwrap_or_default();
+        let open = quality(accept, &["application/openmetrics-text"]);
+        let text = quality(accept, &["text/plain", "text/*"]);
+        if open > 0.0 && open >= text { Self::OpenMetrics } else { Self::Text004 }
+    }
+
+    /// The `Content-Type` of the answer.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text004 => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// The greatest `q` that `accept` gives one of `types`; 0 when it names none.
+fn quality(accept: &str, types: &[&str]) -> f64 {
+    let one = |range: &str| {
+        let mut parts = range.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| types.iter().any(|one| one.eq_ignore_ascii_case(name)));
+        let q = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        if named { q.map_or(1.0, |q| q.trim().parse().unwrap_or(0.0)) } else { 0.0 }
+    };
+    accept.split(',').map(one).fold(0.0, f64::max)
+}
+
+pub(super) fn render(families: &[&dyn Series], format: Format) -> String {
+    let mut page = Page { out: String::with_capacity(4096), format };
+    for family in families {
+        page.family(*family);
+    }
+    if format == Format::OpenMetrics {
+        page.out.push_str("# EOF\n");
+    }
+    page.out
+}
+
+struct Page {
+    out: String,
+    format: Format,
+}
+
+impl Page {
+    fn family(&mut self, family: &dyn Series) {
+        let metric = family.metric();
+        let base = match (self.format, metric.kind) {
+            // OpenMetrics: the family has no suffix, its samples have.
+            (Format::OpenMetrics, Kind::Counter) => metric.name.strip_suffix("_total").unwrap_or(metric.name),
+            _ => metric.name,
+        };
+        let quotes = self.format == Format::OpenMetrics;
+        self.push(format_args!("# HELP {base} {}\n", escape(&metric.help(), quotes)));
+        self.push(format_args!("# TYPE {base} {}\n", metric.kind.as_str()));
+        for (labels, sample) in family.samples() {
+            self.series(metric, &labels, &sample);
+        }
+    }
+
+    fn series(&mut self, metric: &Metric, labels: &[String], sample: &Sample) {
+        let labels: Vec<_> = metric
+            .labels
+            .iter()
+            .zip(labels)
+            .map(|(name, value)| format!("{name}=\"{}\"", escape(value, true)))
+            .collect();
+        let labels = labels.join(",");
+        match sample {
+            Sample::Count(total) => self.sample(metric.name, "", &labels, total),
+            Sample::Value(value) => self.sample(metric.name, "", &labels, &number(*value)),
+            Sample::Buckets(counts, sum) => self.histogram(metric, &labels, counts, *sum),
+        }
+    }
+
+    fn histogram(&mut self, metric: &Metric, labels: &str, counts: &[u64], sum: f64) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut total = 0;
+        for (bound, count) in metric.buckets.iter().chain(&[f64::INFINITY]).zip(counts) {
+            total += count;
+            let bound = self.bound(*bound);
+            self.sample(metric.name, "_bucket", &format!("{labels}{comma}le=\"{bound}\""), &total);
+        }
+        self.sample(metric.name, "_sum", labels, &number(sum));
+        self.sample(metric.name, "_count", labels, &total);
+    }
+
+    fn sample(&mut self, name: &str, suffix: &str, labels: &str, value: &dyn std::fmt::Display) {
+        if labels.is_empty() {
+            self.push(format_args!("{name}{suffix} {value}\n"));
+        } else {
+            self.push(format_args!("{name}{suffix}{{{labels}}} {value}\n"));
+        }
+    }
+
+    /// A bucket's bound: OpenMetrics wants `1.0` where the older format is used to `1`.
+    fn bound(&self, bound: f64) -> String {
+        let text = number(bound);
+        if self.format == Format::OpenMetrics && bound.fract() == 0.0 { format!("{text}.0") } else { text }
+    }
+
+    fn push(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = self.out.write_fmt(text);
+    }
+}
+
+fn number(value: f64) -> String {
+    if value == f64::INFINITY {
+        "+Inf".to_owned()
+    } else if value == f64::NEG_INFINITY {
+        "-Inf".to_owned()
+    } else {
+        value.to_string() // `NaN` is spelt the same
+    }
+}
+
+fn escape(text: &str, quotes: bool) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('\n', "\\n");
+    if quotes { escaped.replace('"', "\\\"") } else { escaped }
+}
