@@ -69,6 +69,16 @@ async fn run(url: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
     connect(url).await?.batch_execute(sql).await
 }
 
+/// The server runs these on tasks of its own.
+#[allow(dead_code)]
+fn tasks_can_be_moved_between_threads(options: ClusterOptions, cluster: Cluster, other: &Cluster) {
+    fn moves(_: impl Send) {}
+    moves(Cluster::start(options));
+    moves(other.provision("erp"));
+    moves(other.supervise(CancellationToken::new()));
+    moves(cluster.stop());
+}
+
 #[tokio::test]
 async fn starts_answers_stops_and_starts_again_with_its_data() {
     let folder = Folder::new();
