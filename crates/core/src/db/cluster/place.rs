@@ -52,7 +52,9 @@ impl Place {
         let home =
             if account.reaches(&folder).await { folder.clone() } else { temporary(&folder, account, ours)? };
         let mut socket = home.join("socket");
-        if socket.as_os_str().len() + 1 + SOCKET.len() > SOCKET_PATH {
+        let too_long = socket.as_os_str().len() + 1 + SOCKET.len() > SOCKET_PATH;
+        if too_long || socket.as_os_str().as_bytes().contains(&b'"') {
+            // The setting is a list of quoted paths, and the kernel's limit is short.
             socket = temporary(&folder, account, ours)?.join("socket");
         }
         Ok(Self {
@@ -115,10 +117,11 @@ fn lock(folder: &Path) -> Result<File, StartError> {
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _ = file.read_to_string(&mut pid);
+            let owner = if pid.is_empty() { "just starting".to_owned() } else { format!("pid {pid}") };
             Err(StartError::new(
                 Exit::DataFolder,
                 format!(
-                    "another erp-backend (pid {pid}) is using {}: stop it, or set another DATA_DIR",
+                    "another erp-backend ({owner}) is using {}: stop it, or set another DATA_DIR",
                     folder.display()
                 ),
             ))
