@@ -59,7 +59,7 @@ begin
     using errcode = 'insufficient_privilege';
 end $$;
 
-create trigger only_counts before update on public.audit_heads
+create trigger only_counts before update of seq on public.audit_heads
   for each row when (new.seq <> old.seq + 1) execute function app.audit_head_only_counts();
 
 do $$

@@ -1,1 +1,158 @@
-//! The isolation proof.
+//! The isolation proof: asked of the catalogue and acted out live, as the runtime role, on its own connection.
+//!
+//! One message goes to the server and one answer comes back: a transaction that reads the catalogue with every
+//! [`Check`], lets two reserved tenants attack each other in every registered table, and rolls back. It is safe on a
+//! database in use: it touches rows of the reserved tenants only, waits at most [`LOCK_TIMEOUT`] for a lock, and keeps
+//! nothing. What it could not try is a finding, never a pass.
+
+mod canary;
+mod checks;
+mod judge;
+mod report;
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
+
+pub use canary::{Acting, Must, STEPS, Step};
+pub use checks::{Check, all as checks};
+pub use report::{Finding, Mode, RelationVerdict, Report, Verdict};
+
+/// How long the live part waits for a table that a migration has locked. After that the table is a finding,
+/// `C-03 live-untried`, and [`Report::inconclusive`] tells the caller to prove again rather than to refuse.
+pub const LOCK_TIMEOUT: &str = "2s";
+
+/// One row for a tenant table, inserted as the canary tenant and rolled back: the text of `migrations/samples/*.sql`.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// The table, with its schema unless that is `public`.
+    pub table: &'static str,
+    /// One INSERT of constants, without `tenant_id`.
+    pub insert: &'static str,
+}
+
+/// Proves the isolation of the database that `client` is connected to, as the role it is connected as.
+///
+/// The connection must be outside a transaction; it is returned so, and without any setting of the proof. An `Err`
+/// means that the proof did not take place, for instance because the connection broke: treat it as not proven.
+pub async fn prove(client: &Client, samples: &[Sample]) -> Result<Report, Error> {
+    match send(client, &message(samples)).await {
+        Ok(answer) => Ok(read(&answer, samples)),
+        Err(error) => {
+            send(client, "rollback").await?;
+            explain(error)
+        }
+    }
+}
+
+/// The proof as one simple-query message.
+fn message(samples: &[Sample]) -> String {
+    format!(
+        "begin isolation level read committed;
+        set local search_path = pg_catalog; set local jit = off;
+        set local lock_timeout = '{LOCK_TIMEOUT}'; set local statement_timeout = '15s';
+        select 'server', current_setting('server_version'), current_user, current_setting('transaction_read_only');
+        {};
+        select 'relation', relation, kind, array_to_string(privileges, ',') from app.relations order by ordinal;
+        set local search_path to default; set local app.proof_plan = {};
+        {};
+        select 'outcomes', nullif(current_setting('app.proof_outcomes', true), '');
+        rollback",
+        checks::query(),
+        literal(&canary::plan(samples)),
+        include_str!("canary.sql"),
+    )
+}
+
+fn read(answer: &[SimpleQueryMessage], samples: &[Sample]) -> Report {
+    let mut report = Report::default();
+    let mut registry = Vec::new();
+    let mut outcomes = None;
+    for row in rows(answer) {
+        let field = |index| row.try_get(index).ok().flatten().unwrap_or_default();
+        match field(0) {
+            "server" => {
+                report.server_version = field(1).to_owned();
+                report.role = field(2).to_owned();
+                report.mode = if field(3) == "on" { Mode::Partial } else { Mode::Full };
+            }
+            "finding" => report.findings.extend(finding(field(1), field(2), field(3), &report.role)),
+            "relation" => registry.push(judge::Registered::new(field(1), field(2), field(3))),
+            "outcomes" => outcomes = row.try_get(1).ok().flatten(),
+            _ => {}
+        }
+    }
+    judge::judge(&mut report, &registry, outcomes, samples);
+    report
+}
+
+fn finding(id: &str, object: &str, detail: &str, role: &str) -> Option<Finding> {
+    let check = checks::find(id)?;
+    let fix = check.fix.replace("{object}", object).replace("{role}", role);
+    Some(Finding { check: check.id, object: object.to_owned(), detail: detail.to_owned(), fix })
+}
+
+/// A registry that cannot be read and a proof that took too long are findings; anything else is the caller's error.
+fn explain(error: Error) -> Result<Report, Error> {
+    const MISSING: [SqlState; 3] =
+        [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME, SqlState::INSUFFICIENT_PRIVILEGE];
+    let Some(cause) = error.as_db_error() else { return Err(error) };
+    let (check, object, fix) = if MISSING.contains(cause.code()) {
+        (
+            "R-00 registry",
+            "app.relations",
+            "run the migrations, with app.runtime_role set to the runtime role",
+        )
+    } else if [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(cause.code()) {
+        (canary::UNTRIED, "the server", "prove again once the database is less busy")
+    } else {
+        return Err(error);
+    };
+    let detail = cause.message().to_owned();
+    let finding = Finding { check, object: object.to_owned(), detail, fix: fix.to_owned() };
+    Ok(Report { findings: vec![finding], ..Report::default() })
+}
+
+#[expect(clippy::disallowed_methods, reason = "several statements in one round trip, without tenant data")]
+async fn send(client: &Client, message: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+    client.simple_query(message).await
+}
+
+fn rows(answer: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow> {
+    answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })
+}
+
+/// A string constant that reads the same whatever `standard_conforming_strings` says.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// The reference page of all checks and steps, as Markdown.
+pub fn reference() -> String {
+    let mut page = String::from(
+        "# The isolation proof\n\nGenerated from `crates/core/src/db/proof`; `BLESS=1 script/test` writes it anew.\n\n\
+        The proof runs as the runtime role before the port is bound, after each migration, on reconnect and every five\n\
+        minutes. A finding names the object and its fix; the server then exits with 77, or turns unready.\n\n\
+        ## Asked of the catalogue\n\n| check | what holds | fix |\n| --- | --- | --- |\n",
+    );
+    let cell = |text: &str| text.replace('|', "\\|");
+    for check in checks::all() {
+        page += &format!("| {} | {} | {} |\n", check.id, cell(check.what), cell(check.fix));
+    }
+    page += "\n## Acted out by the two canary tenants\n\nIn this order, for every registered relation, in a transaction \
+        that is rolled back. With no tenant set, both forms are tried:\nnever set (a fresh connection) and `''` (after a \
+        COMMIT).\n\n| check | relations | acting | statement | must |\n| --- | --- | --- | --- | --- |\n";
+    for step in STEPS {
+        let acting = step.acting.name();
+        page += &format!(
+            "| {} | {} | {acting} | `{}` | {} |\n",
+            step.check,
+            step.kind,
+            cell(step.sql),
+            step.must.words()
+        );
+    }
+    page + canary::NOTES
+}

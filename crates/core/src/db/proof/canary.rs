@@ -1,0 +1,233 @@
+//! The live part: two reserved tenants attack each other in every registered relation.
+//!
+//! The attacks are declared once, in [`STEPS`]. `canary.sql` acts them out and notes rows or SQLSTATEs; `judge` says
+//! what they mean.
+
+use serde_json::json;
+
+use super::Sample;
+
+const ONE: &str = "00000000-0000-7000-8000-00000000c001";
+const TWO: &str = "00000000-0000-7000-8000-00000000c002";
+
+/// The check of whatever could not be tried.
+pub(super) const UNTRIED: &str = "C-03 live-untried";
+
+/// One attack, or one control that shows the attacks to mean something.
+#[derive(Debug)]
+pub struct Step {
+    /// The check that a failure is reported as.
+    pub check: &'static str,
+    /// The kind of relation it is tried on.
+    pub kind: &'static str,
+    /// Who acts.
+    pub acting: Acting,
+    /// What is tried; `{table}` is the relation, `{sample}` its sample row, `{one}` and `{two}` the canary tenants.
+    pub sql: &'static str,
+    /// What has to come of it.
+    pub must: Must,
+    /// The column of the matrix.
+    pub(super) column: Column,
+}
+
+/// Who acts in a [`Step`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acting {
+    /// Nobody, on a connection that never had a tenant.
+    Fresh,
+    /// Nobody, after a tenant was set and taken back.
+    Nobody,
+    /// The first canary tenant.
+    One,
+    /// The second canary tenant.
+    Two,
+}
+
+/// What has to come of a [`Step`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Must {
+    /// Touch no row; or be denied, where the privilege is not registered.
+    TouchNothing,
+    /// Touch exactly one row.
+    TouchOne,
+    /// Be refused with 42501.
+    BeRefused,
+}
+
+/// The command that a step tells something about; `Unset` is any, without a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Unset,
+}
+
+const fn step(
+    check: &'static str,
+    kind: &'static str,
+    acting: Acting,
+    sql: &'static str,
+    must: Must,
+    column: Column,
+) -> Step {
+    Step { check, kind, acting, sql, must, column }
+}
+
+/// Every step, in the order in which a relation goes through them.
+pub const STEPS: &[Step] = {
+    use Acting::{Fresh, Nobody, One, Two};
+    use Column::{Delete, Insert, Select, Unset, Update};
+    use Must::{BeRefused, TouchNothing, TouchOne};
+    const FOREIGN: &str = "insert into {table} (tenant_id) values ('{one}')";
+    const ANY: &str = "select from {table} limit 1";
+    &[
+        step("T-03 live-unset-select", "tenant", Fresh, ANY, TouchNothing, Unset),
+        step("T-03 live-unset-insert", "tenant", Fresh, FOREIGN, BeRefused, Unset),
+        step("T-03 live-unset-select", "tenant", Nobody, ANY, TouchNothing, Unset),
+        step("T-03 live-unset-insert", "tenant", Nobody, FOREIGN, BeRefused, Unset),
+        step("C-02 live-sample", "tenant", One, "{sample}", TouchOne, Insert),
+        step(
+            "C-02 live-control",
+            "tenant",
+            One,
+            "select from {table} where tenant_id = '{one}' limit 1",
+            TouchOne,
+            Select,
+        ),
+        step(
+            "T-06 live-move",
+            "tenant",
+            One,
+            "update {table} set tenant_id = '{two}' where tenant_id = '{one}'",
+            BeRefused,
+            Update,
+        ),
+        step(
+            "T-06 live-select",
+            "tenant",
+            Two,
+            "select from {table} where tenant_id is distinct from '{two}' limit 1",
+            TouchNothing,
+            Select,
+        ),
+        step(
+            "T-06 live-update",
+            "tenant",
+            Two,
+            "update {table} set tenant_id = tenant_id where tenant_id = '{one}'",
+            TouchNothing,
+            Update,
+        ),
+        step(
+            "T-06 live-delete",
+            "tenant",
+            Two,
+            "delete from {table} where tenant_id = '{one}'",
+            TouchNothing,
+            Delete,
+        ),
+        step("T-06 live-insert", "tenant", Two, FOREIGN, BeRefused, Insert),
+        step("T-03 live-unset-select", "member-scoped", Fresh, ANY, TouchNothing, Unset),
+        step("T-03 live-unset-select", "member-scoped", Nobody, ANY, TouchNothing, Unset),
+        step("C-02 live-control", "member-scoped", One, ANY, TouchOne, Select),
+        step("T-06 live-select", "member-scoped", Two, ANY, TouchNothing, Select),
+        step(
+            "T-10 live-write",
+            "member-scoped",
+            Two,
+            "insert into {table} default values",
+            BeRefused,
+            Insert,
+        ),
+        step(
+            "T-10 live-write",
+            "member-scoped",
+            Two,
+            "select from {table} where false for update",
+            BeRefused,
+            Update,
+        ),
+        step("T-10 live-write", "member-scoped", Two, "delete from {table} where false", BeRefused, Delete),
+        step("T-10 live-write", "shared-read", Two, "insert into {table} default values", BeRefused, Insert),
+        step(
+            "T-10 live-write",
+            "shared-read",
+            Two,
+            "select from {table} where false for update",
+            BeRefused,
+            Update,
+        ),
+        step("T-10 live-write", "shared-read", Two, "delete from {table} where false", BeRefused, Delete),
+        step(
+            "T-10 live-triggers-off",
+            "server",
+            Two,
+            "set local session_replication_role = replica",
+            BeRefused,
+            Update,
+        ),
+    ]
+};
+
+pub(super) const NOTES: &str = "
+Besides: `C-03 live-untried` is whatever could not be tried (a lock, a missing privilege, an error of a trigger),
+`C-04 sample-missing` a tenant table without `migrations/samples/<table>.sql`, `R-00 registry` a database without the
+registry. Tables whose rows the runtime role may not insert need no sample; their row comes with the tenant.
+
+On a server that is read-only only the catalogue is asked, and the report's mode is `partial`.
+
+Not covered, because PostgreSQL offers nothing to check: `lo_create` is open to every role (a large object that exists
+is a finding), sessions of one role see each other's running statements in `pg_stat_activity` (send values as
+parameters), and NOTIFY channels and advisory locks are shared (their keys carry the tenant).
+";
+
+impl Acting {
+    fn tenant(self) -> Option<&'static str> {
+        match self {
+            Self::Fresh => None,
+            Self::Nobody => Some(""),
+            Self::One => Some(ONE),
+            Self::Two => Some(TWO),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "nobody, never set",
+            Self::Nobody => "nobody, `''`",
+            Self::One => "canary-one",
+            Self::Two => "canary-two",
+        }
+    }
+}
+
+impl Must {
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::TouchNothing => "touch no row",
+            Self::TouchOne => "touch one row",
+            Self::BeRefused => "be refused with 42501",
+        }
+    }
+}
+
+/// The plan for `canary.sql`, as JSON.
+pub(super) fn plan(samples: &[Sample]) -> String {
+    let steps = STEPS.iter().enumerate().map(|(no, step)| {
+        let sql = step.sql.replace("{one}", ONE).replace("{two}", TWO);
+        json!({"no": no, "kind": step.kind, "tenant": step.acting.tenant(), "sql": sql})
+    });
+    let samples = samples.iter().map(|sample| (qualified(sample.table), sample.insert.into()));
+    json!({
+        "steps": steps.collect::<Vec<_>>(),
+        "samples": samples.collect::<serde_json::Map<_, _>>(),
+    })
+    .to_string()
+}
+
+/// The name under which the registry knows a table.
+pub(super) fn qualified(table: &str) -> String {
+    if table.contains('.') { table.to_owned() } else { format!("public.{table}") }
+}

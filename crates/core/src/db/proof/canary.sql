@@ -1,0 +1,39 @@
+-- Acts out the plan: every step on every registered relation, in the order in which they were made, each in its own
+-- subtransaction; notes the number of rows or the SQLSTATE. Judges nothing, keeps nothing: the caller rolls back.
+do $canary$
+declare
+  plan constant jsonb := current_setting('app.proof_plan');
+  fresh constant boolean := current_setting('app.tenant_id', true) is null;
+  step record;
+  touched bigint;
+  outcome text;
+  outcomes text[];
+begin
+  if current_setting('transaction_read_only')::boolean then
+    return;
+  end if;
+  for step in
+    select r.relation, s.no, s.tenant,
+      replace(coalesce(case when s.sql = '{sample}' then plan -> 'samples' ->> r.relation end, s.sql), '{table}', r.relation) as sql
+    from (select relation, kind, privileges, ordinal from app.relations
+        where to_regclass(relation) is not null union all select 'the server', 'server', '{}', 2147483647) r
+    join jsonb_to_recordset(plan -> 'steps') s (no int, kind text, tenant text, sql text) on s.kind = r.kind
+    where (s.tenant is not null or fresh)
+      and (s.sql <> '{sample}' or (plan -> 'samples' ? r.relation and 'insert' = any (r.privileges)))
+    order by s.tenant is not null, r.ordinal, s.no
+  loop
+    if step.tenant is not null then
+      perform set_config('app.tenant_id', step.tenant, true);
+    end if;
+    begin
+      execute step.sql;
+      get diagnostics touched = row_count;
+      outcome := touched;
+    exception when others then
+      outcome := sqlstate;
+    end;
+    outcomes := outcomes || array[step.relation, step.no::text, outcome];
+    exit when outcome = '55P03'; -- locked by somebody: waiting once is enough
+  end loop;
+  perform set_config('app.proof_outcomes', to_jsonb(outcomes)::text, true);
+end $canary$;

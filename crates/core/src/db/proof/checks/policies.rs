@@ -1,0 +1,47 @@
+//! The policies: on a tenant's table the canonical one and no other, since permissive policies are OR-ed together.
+
+use super::Check;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "T-06 policy-canonical",
+        what: "The policies of a tenant table are the canonical tenant policy and nothing else, for USING and WITH CHECK alike.",
+        sql: "select t.name, format('policy %s: %s', p.polname, case
+                when not (0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles)) then 'is for other roles'
+                when 'true' in (e.seen, e.written) then 'is always true'
+                when concat(e.seen, e.written) !~ 'tenant_id' then 'does not look at the tenant'
+                when concat(e.seen, e.written) ~* 'is null|coalesce' then 'opens when no tenant is set'
+                when not p.polpermissive then 'is restrictive'
+                when p.polcmd <> '*' then 'covers one command only'
+                else 'has another condition' end || format(' (%s; with check %s)', e.seen, e.written))
+            from tenant t join pg_policy p on p.polrelid = t.oid,
+            lateral (select regexp_replace(pg_get_expr(p.polqual, p.polrelid), '\\s+', ' ', 'g'),
+                regexp_replace(pg_get_expr(coalesce(p.polwithcheck, p.polqual), p.polrelid), '\\s+', ' ', 'g')) e (seen, written),
+            (values ('(tenant_id = (NULLIF(( SELECT current_setting(''app.tenant_id''::text, true) AS current_setting), ''''::text))::uuid)')) c (canonical)
+            where (p.polpermissive and p.polcmd = '*' and e.seen = c.canonical and e.written = c.canonical
+              and (0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles))) is not true",
+        fix: "drop the policy on {object}, then select app.isolate('{object}')",
+    },
+    Check {
+        id: "T-06 policy-missing",
+        what: "Each of the four commands on a tenant table is covered by a policy for the runtime role.",
+        sql: "select t.name, 'no policy covers ' || string_agg(c.word, ', ' order by c.word)
+            from tenant t, (values ('r'::\"char\", 'SELECT'), ('a', 'INSERT'), ('w', 'UPDATE'), ('d', 'DELETE')) c (cmd, word)
+            where t.relkind in ('r', 'p') and not exists (select from pg_policy p
+              where p.polrelid = t.oid and p.polpermissive and p.polcmd in ('*', c.cmd)
+                and (0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles)))
+            group by t.name",
+        fix: "select app.isolate('{object}')",
+    },
+    Check {
+        id: "T-06 policy-members",
+        what: "A table of people has one policy for the runtime role, SELECT through a membership of the tenant, and one for its owner alone.",
+        sql: "select r.name, case when p.oid is null then 'no policy' else format('policy %s: %s', p.polname,
+                coalesce(e.seen, 'with check ' || pg_get_expr(p.polwithcheck, p.polrelid))) end
+            from rel r left join pg_policy p on p.polrelid = r.oid and p.polroles <> array[r.relowner],
+            lateral (select regexp_replace(pg_get_expr(p.polqual, p.polrelid), '\\s+', ' ', 'g')) e (seen)
+            where r.kind = 'member-scoped' and (p.polcmd = 'r' and e.seen ~
+              ('^\\(EXISTS \\( SELECT 1 FROM public\\.memberships m WHERE \\(m\\.user_id = ' || r.relname || '\\.\\w+\\)\\)\\)$')) is not true",
+        fix: "drop the policy on {object} and create the one of app.member_table",
+    },
+];

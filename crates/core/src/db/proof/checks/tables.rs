@@ -1,0 +1,121 @@
+//! The shape of a tenant's table: registered, forced, keyed, and referenced by tenant.
+
+use super::Check;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "T-02 force-rls",
+        what: "Every tenant table, every partition of one, every table with a tenant_id and every member table has ENABLE and FORCE row level security.",
+        sql: "select r.name, concat_ws(' and ', case when not r.relrowsecurity then 'row level security is not enabled' end,
+                case when not r.relforcerowsecurity then 'it is not forced on the owner' end)
+            from rel r where r.relkind in ('r', 'p') and (r.oid in (select t.oid from tenant t) or r.kind = 'member-scoped')
+              and not (r.relrowsecurity and r.relforcerowsecurity)",
+        fix: "alter table {object} enable row level security, force row level security",
+    },
+    Check {
+        id: "T-02 inheritance",
+        what: "No table inherits from a tenant table, other than as its partition.",
+        sql: "select r.name, 'inherits from a tenant table' from rel r
+            where r.oid in (select f.oid from family f where f.depth > 0) and not r.relispartition",
+        fix: "alter table {object} no inherit its parent; make it with app.tenant_table",
+    },
+    Check {
+        id: "T-02 tenant-column",
+        what: "tenant_id is a uuid, not null, and defaults to the tenant of the transaction.",
+        sql: "select t.name, 'tenant_id is ' || coalesce(format_type(a.atttypid, a.atttypmod)
+                || case when not a.attnotnull then ', nullable' else '' end
+                || coalesce(', default ' || pg_get_expr(d.adbin, d.adrelid), ', without default'), 'missing')
+            from tenant t left join pg_attribute a on a.attrelid = t.oid and a.attnum = t.tenant_column
+            left join pg_attrdef d on d.adrelid = t.oid and d.adnum = t.tenant_column
+            where t.relkind in ('r', 'p') and (a.atttypid is distinct from 'uuid'::regtype or not a.attnotnull
+              or pg_get_expr(d.adbin, d.adrelid) is distinct from
+                '(NULLIF(current_setting(''app.tenant_id''::text, true), ''''::text))::uuid')",
+        fix: "make {object} with app.tenant_table, or give tenant_id its type, NOT NULL and default back",
+    },
+    Check {
+        id: "R-01 unregistered",
+        what: "Every table that the runtime role can reach, by table or by column, in any schema, is registered.",
+        sql: "select r.name, 'the runtime role holds ' || string_agg(distinct h.privilege, ', ')
+            from rel r join held h on h.oid = r.oid
+            where r.kind is null and r.relkind in ('r', 'p') and r.oid not in (select f.oid from family f where f.depth > 0)
+            group by r.name",
+        fix: "make {object} with app.tenant_table, app.shared_table or app.member_table, or revoke all on {object} from public, {role}",
+    },
+    Check {
+        id: "R-02 registered-missing",
+        what: "Every registered relation exists.",
+        sql: "select g.relation, 'registered as ' || g.kind || ', but not there' from app.relations g
+            where g.relation not in (select r.name from rel r where r.relkind in ('r', 'p'))",
+        fix: "delete from app.relations where relation = '{object}', in the migration that dropped or renamed it",
+    },
+    Check {
+        id: "R-03 registered-kind",
+        what: "A relation with a tenant_id is registered as a tenant's or not reachable; shared-read and member-scoped relations have none.",
+        sql: "select r.name, 'has a tenant_id, but is registered as ' || r.kind from rel r
+            where r.tenant_column is not null and r.kind <> 'tenant'",
+        fix: "register {object} with app.tenant_table",
+    },
+    Check {
+        id: "T-08 fk-composite",
+        what: "A foreign key to a tenant table pairs tenant_id with tenant_id: referential checks go past row level security.",
+        sql: "select s.name, format('%s references %s without tenant_id', c.conname, t.name)
+            from pg_constraint c join rel s on s.oid = c.conrelid join tenant t on t.oid = c.confrelid
+            where c.contype = 'f' and c.conparentid = 0 and not exists (
+              select from unnest(c.conkey, c.confkey) k (mine, theirs)
+              where k.mine = s.tenant_column and k.theirs = t.tenant_column)",
+        fix: "replace it on {object} by foreign key (tenant_id, …_id) references … (tenant_id, id)",
+    },
+    Check {
+        id: "T-08 fk-people",
+        what: "Tenant tables reference memberships (tenant_id, user_id), never a table of people.",
+        sql: "select t.name, format('%s references %s', c.conname, p.name)
+            from pg_constraint c join tenant t on t.oid = c.conrelid join rel p on p.oid = c.confrelid
+            where c.contype = 'f' and p.kind = 'member-scoped' and t.name <> 'public.memberships'",
+        fix: "replace it on {object} by foreign key (tenant_id, user_id) references public.memberships",
+    },
+    Check {
+        id: "T-09 unique-spans-tenants",
+        what: "Every unique index and exclusion constraint of a tenant table has tenant_id among its keys, compared for equality.",
+        sql: "select t.name, i.indexrelid::regclass || ' spans tenants' from tenant t join pg_index i on i.indrelid = t.oid
+            left join pg_constraint x on x.conindid = i.indexrelid and x.contype = 'x'
+            where (i.indisunique or i.indisexclusion) and not exists (
+              select from generate_series(1, i.indnkeyatts) n
+              where i.indkey[n - 1] = t.tenant_column
+                and (x.oid is null or x.conexclop[n] = 'pg_catalog.=(uuid,uuid)'::regoperator))",
+        fix: "make it lead with tenant_id: alter table {object} add unique (tenant_id, …)",
+    },
+    Check {
+        id: "T-09 shared-sequence",
+        what: "No column of a tenant table draws from a sequence: its gaps tell one tenant how busy the others are.",
+        sql: "select t.name, format('%s draws from a sequence', a.attname) from tenant t
+            join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+            left join pg_attrdef d on d.adrelid = t.oid and d.adnum = a.attnum
+            where a.attidentity <> '' or pg_get_expr(d.adbin, d.adrelid) ~ 'nextval'",
+        fix: "use a uuid made by the application, or a counter row per tenant, on {object}",
+    },
+    Check {
+        id: "T-07 leading-index",
+        what: "Every tenant table has a valid, complete index that leads with tenant_id.",
+        sql: "select t.name, 'no index leads with tenant_id' from tenant t where t.relkind in ('r', 'p') and not exists (
+              select from pg_index i where i.indrelid = t.oid and i.indisvalid and i.indpred is null
+                and i.indkey[0] = t.tenant_column)",
+        fix: "alter table {object} add primary key (tenant_id, id)",
+    },
+    Check {
+        id: "U-05 trigger-disabled",
+        what: "No trigger of a registered table is switched off: foreign keys and the audit log are triggers.",
+        sql: "select r.name, format('trigger %s is disabled', string_agg(t.tgname, ', ' order by t.tgname))
+            from rel r join pg_trigger t on t.tgrelid = r.oid
+            where t.tgenabled not in ('O', 'A') and (r.kind is not null or r.oid in (select f.oid from family f)) group by r.name",
+        fix: "alter table {object} enable trigger all",
+    },
+    Check {
+        id: "C-01 canary-reserved",
+        what: "The two canary tenants exist and are reserved: nobody signs in to them.",
+        sql: "select c.slug, coalesce('status is ' || t.status, 'is missing') from (values
+                ('00000000-0000-7000-8000-00000000c001'::uuid, 'canary-one'),
+                ('00000000-0000-7000-8000-00000000c002'::uuid, 'canary-two')) c (id, slug)
+            left join public.tenants t on t.id = c.id where t.status is distinct from 'reserved'",
+        fix: "restore {object} of migration 0001 with status 'reserved'",
+    },
+];

@@ -1,0 +1,42 @@
+-- What every check looks at, read once: the runtime role, the relations outside the system schemas with their entry
+-- in the registry, the tenants' tables with all that hangs below them, and what the runtime role holds on what.
+with recursive
+rt as materialized (
+  select oid, rolname from pg_roles where rolname = current_user
+),
+logins as materialized (
+  select * from pg_roles where rolname in (current_user, session_user)
+),
+rel as materialized (
+  select c.oid, c.relkind, c.relispartition, c.relowner, c.relacl, c.reloptions, c.relrowsecurity, c.relforcerowsecurity,
+    format('%I.%I', n.nspname, c.relname) as name, c.relname, r.kind, r.privileges,
+    (select a.attnum from pg_attribute a
+      where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped) as tenant_column
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+  left join app.relations r on r.relation = format('%I.%I', n.nspname, c.relname)
+  where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
+),
+family (oid, depth) as (
+  select oid, 0 from rel where relkind in ('r', 'p', 'f') and (kind = 'tenant' or tenant_column is not null)
+  union
+  select i.inhrelid, f.depth + 1 from pg_inherits i join family f on f.oid = i.inhparent
+),
+tenant as materialized (
+  select * from rel where oid in (select f.oid from family f)
+),
+held as materialized (
+  select r.oid, x.privilege_type as privilege, x.grantee, x.is_grantable, null::name as on_column
+  from rel r, aclexplode(r.relacl) x where x.grantee in (0, (select rt.oid from rt))
+  union all
+  select r.oid, x.privilege_type, x.grantee, x.is_grantable, a.attname
+  from rel r join pg_attribute a on a.attrelid = r.oid and a.attacl is not null, aclexplode(a.attacl) x
+  where x.grantee in (0, (select rt.oid from rt))
+),
+func as materialized (
+  select p.oid, p.oid::regprocedure::text as name, p.prosecdef, p.proleakproof, p.proconfig, p.prosrc, p.prolang, p.pronamespace,
+    has_function_privilege((select rt.oid from rt), p.oid, 'EXECUTE') as executable,
+    exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e') as of_extension,
+    exists (select from pg_trigger t where t.tgfoid = p.oid and not t.tgisinternal) as of_trigger
+  from pg_proc p where p.oid >= 16384
+)

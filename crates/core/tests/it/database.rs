@@ -1,0 +1,143 @@
+//! A database of its own for one test: made from the migrations, with its own roles, dropped whatever happens.
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use erp_core::db::proof::{Report, Sample, prove};
+use futures_util::FutureExt;
+use tokio_postgres::{Client, Config, NoTls};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A migrated database, and the names of the roles made for it: roles belong to the whole cluster.
+pub struct Database {
+    config: Config,
+    pub name: String,
+    pub owner: String,
+    pub runtime: String,
+    pub samples: Vec<Sample>,
+}
+
+/// Runs `test` on a fresh database and drops it afterwards, even if the test panics.
+pub async fn with_database(test: impl AsyncFnOnce(&Database)) {
+    let db = Database::create().await;
+    let outcome = AssertUnwindSafe(test(&db)).catch_unwind().await;
+    db.drop().await;
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
+    }
+}
+
+impl Database {
+    async fn create() -> Self {
+        let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is not set: run script/test");
+        let config: Config = url.parse().expect("TEST_DATABASE_URL is a PostgreSQL URL");
+        let id = format!("{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let db = Self {
+            config,
+            name: format!("proof_{id}"),
+            owner: format!("proof_owner_{id}"),
+            runtime: format!("proof_app_{id}"),
+            samples: samples(),
+        };
+        let Self { name, owner, runtime, .. } = &db;
+        db.cluster(&[
+            &format!("create role {owner}"),
+            &format!("create role {runtime} login password 'proof'"),
+            &format!("create database {name} owner {owner} template template0 encoding 'UTF8'"),
+            &format!("revoke all on database {name} from public"),
+            &format!("grant connect on database {name} to {runtime}"),
+        ])
+        .await;
+        let root = db.superuser().await;
+        root.batch_execute(&format!(
+            "alter schema public owner to {owner}; revoke create on schema public from public"
+        ))
+        .await
+        .unwrap();
+        for file in files("migrations") {
+            let sql = std::fs::read_to_string(&file).unwrap();
+            let begin = format!("begin; set local role {owner}; set local app.runtime_role = '{runtime}';");
+            root.batch_execute(&format!("{begin}\n{sql}\ncommit"))
+                .await
+                .unwrap_or_else(|error| panic!("{file}: {error:?}"));
+        }
+        db
+    }
+
+    async fn drop(&self) {
+        let Self { name, owner, runtime, .. } = self;
+        self.cluster(&[
+            &format!("drop database if exists {name} with (force)"),
+            &format!("drop role if exists {runtime}"),
+            &format!("drop role if exists {owner}"),
+        ])
+        .await;
+    }
+
+    /// Runs statements outside any transaction, connected to the cluster's maintenance database.
+    pub async fn cluster(&self, statements: &[&str]) {
+        let client = connect(&self.config).await;
+        for sql in statements {
+            client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
+    }
+
+    /// A connection as the superuser.
+    pub async fn superuser(&self) -> Client {
+        connect(self.config.clone().dbname(&self.name)).await
+    }
+
+    /// A connection as the runtime role.
+    pub async fn runtime(&self) -> Client {
+        connect(self.config.clone().dbname(&self.name).user(&self.runtime).password("proof")).await
+    }
+
+    /// Runs `sql` as the owner (`reset role` in it makes it the superuser); `{rt}`, `{own}` and `{db}` are filled in.
+    pub async fn sabotage(&self, sql: &str) {
+        let sql = self.fill(sql);
+        let root = self.superuser().await;
+        root.batch_execute(&format!(
+            "set role {}; set app.runtime_role = '{}'; {sql}",
+            self.owner, self.runtime
+        ))
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    pub fn fill(&self, text: &str) -> String {
+        text.replace("{rt}", &self.runtime).replace("{own}", &self.owner).replace("{db}", &self.name)
+    }
+
+    /// The proof, as the runtime role on a fresh connection.
+    pub async fn prove(&self) -> Report {
+        prove(&self.runtime().await, &self.samples).await.unwrap()
+    }
+}
+
+async fn connect(config: &Config) -> Client {
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// The numbered SQL files of a folder of the repository, in order.
+fn files(folder: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
+    let mut files: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().to_string_lossy().into_owned())
+        .filter(|path| path.ends_with(".sql") && !path.ends_with("roles.sql"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn samples() -> Vec<Sample> {
+    let sample = |path: &String| Sample {
+        table: Path::new(path).file_stem().unwrap().to_string_lossy().into_owned().leak(),
+        insert: std::fs::read_to_string(path).unwrap().leak(),
+    };
+    files("migrations/samples").iter().map(sample).collect()
+}

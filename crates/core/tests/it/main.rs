@@ -1,0 +1,4 @@
+//! The core's tests against real services.
+
+mod database;
+mod proof;
