@@ -15,8 +15,7 @@ use crate::metrics::Format;
 use crate::module::{Access, Module, Routes};
 
 /// The core's own routes, as a module like any other.
-pub static HEALTH: Module =
-    Module { name: "health", permissions: &[], errors: crate::error::CORE, routes };
+pub static HEALTH: Module = Module { name: "health", permissions: &[], errors: crate::error::CORE, routes };
 
 fn routes() -> Routes {
     Routes::new()
@@ -49,8 +48,10 @@ struct Check {
 
 /// `GET /readyz`: 503 while starting, draining, or when the database or the isolation proof fails.
 async fn readyz(State(app): State<App>) -> Response {
-    let failed: Vec<&str> = checks(&app).iter().filter(|check| !check.passed).map(|check| check.name).collect();
-    let (code, status) = if failed.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
+    let failed: Vec<&str> =
+        checks(&app).iter().filter(|check| !check.passed).map(|check| check.name).collect();
+    let (code, status) =
+        if failed.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
     (code, Json(json!({ "status": status, "failed": failed }))).into_response()
 }
 

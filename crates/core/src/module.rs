@@ -98,31 +98,41 @@ impl Routes {
 
     /// A route that reads. Its request is cancelled, with its SQL, when the client hangs up.
     #[must_use]
-    pub fn get<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App> + Sync) -> Self {
+    pub fn get<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
         self.add(Method::GET, path, access, handler)
     }
 
     /// A route that creates or acts. It runs to its end or its deadline, whoever hangs up.
     #[must_use]
-    pub fn post<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App> + Sync) -> Self {
+    pub fn post<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
         self.add(Method::POST, path, access, handler)
     }
 
     /// A route that replaces.
     #[must_use]
-    pub fn put<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App> + Sync) -> Self {
+    pub fn put<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
         self.add(Method::PUT, path, access, handler)
     }
 
     /// A route that changes a part (RFC 7396).
     #[must_use]
-    pub fn patch<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App> + Sync) -> Self {
+    pub fn patch<T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::PATCH, path, access, handler)
     }
 
     /// A route that removes.
     #[must_use]
-    pub fn delete<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App> + Sync) -> Self {
+    pub fn delete<T: 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::DELETE, path, access, handler)
     }
 
@@ -131,9 +141,10 @@ impl Routes {
         method: Method,
         path: &'static str,
         access: Access,
-        handler: impl Handler<T, App> + Sync,
+        handler: impl Handler<T, App>,
     ) -> Self {
-        let handler: BoxedHandler = Arc::new(move |request, app| Box::pin(handler.clone().call(request, app)));
+        let handler: BoxedHandler =
+            Arc::new(move |request, app| Box::pin(handler.clone().call(request, app)));
         self.0.push(Route { method, path, access, module: "", handler });
         self
     }

@@ -34,7 +34,8 @@ impl Server {
     /// `Exit::Unavailable` when the port is taken or the address is not this machine's.
     pub async fn bind(host: &str, port: u16) -> Result<Self, StartError> {
         if host != "localhost" {
-            let listener = TcpListener::bind((host, port)).await.map_err(|error| cannot_bind(host, port, error))?;
+            let listener =
+                TcpListener::bind((host, port)).await.map_err(|error| cannot_bind(host, port, error))?;
             return Ok(Self { listeners: vec![listener] });
         }
         let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
@@ -42,7 +43,9 @@ impl Server {
         let port = first.local_addr().map_or(port, |address| address.port());
         let second = match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
             Ok(listener) => Some(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(cannot_bind(host, port, error)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(cannot_bind(host, port, error));
+            }
             Err(_) => None, // no IPv6 on this machine
         };
         Ok(Self { listeners: std::iter::once(first).chain(second).collect() })
@@ -72,7 +75,12 @@ async fn accept(listener: TcpListener, edge: Arc<Edge>, lifecycle: Lifecycle) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                lifecycle.connections().spawn(converse(stream, peer.ip(), Arc::clone(&edge), lifecycle.clone()));
+                lifecycle.connections().spawn(converse(
+                    stream,
+                    peer.ip(),
+                    Arc::clone(&edge),
+                    lifecycle.clone(),
+                ));
             }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "Accepting a connection failed");

@@ -14,9 +14,13 @@ use erp_core::shared::{Id, IdKind, Secret, Tenant, TenantId, UserId};
 use serde::Serialize;
 
 const TENANTS: [(&str, &str); 2] = [("acme", "Acme Corporation"), ("globex", "Globex Corporation")];
-const PEOPLE: [(Role, &str, &str); 3] =
-    [(Role::Owner, "owner", "Olivia Owner"), (Role::Member, "member", "Max Member"), (Role::ReadOnly, "reader", "Rita Reader")];
-const ITEMS: [(&str, &str, i64); 3] = [("BOLT-M8", "Bolt M8", 1200), ("NUT-M8", "Nut M8", 1150), ("WASHER-8", "Washer 8 mm", 4000)];
+const PEOPLE: [(Role, &str, &str); 3] = [
+    (Role::Owner, "owner", "Olivia Owner"),
+    (Role::Member, "member", "Max Member"),
+    (Role::ReadOnly, "reader", "Rita Reader"),
+];
+const ITEMS: [(&str, &str, i64); 3] =
+    [("BOLT-M8", "Bolt M8", 1200), ("NUT-M8", "Nut M8", 1150), ("WASHER-8", "Washer 8 mm", 4000)];
 
 const ADD_TENANT: &str = "insert into tenants (id, slug) values ($1, $2)";
 const ADD_PROFILE: &str = "insert into tenant_profiles (name) values ($1)";
@@ -88,7 +92,9 @@ async fn add_person(
     seed.rng.fill(&mut random);
     let password = URL_SAFE_NO_PAD.encode(random);
     let hash = seed.passwords.hash(Secret::new(password.clone())).await;
-    let hash = hash.map_err(|error| StartError::new(Exit::Internal, "A demo password could not be hashed").because(error))?;
+    let hash = hash.map_err(|error| {
+        StartError::new(Exit::Internal, "A demo password could not be hashed").because(error)
+    })?;
     let user: UserId = id(seed);
     seed.owner.execute(None, ADD_USER, &[&user, &email, &name, &hash.expose()]).await.map_err(failed)?;
     seed.owner.execute(Some(tenant), ADD_MEMBERSHIP, &[&email, &role.as_str()]).await.map_err(failed)?;

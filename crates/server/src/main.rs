@@ -1,1 +1,47 @@
-fn main() {}
+//! `erp-backend`: parses the command line, runs one verb, and ends with the contract's exit code.
+
+mod banner;
+mod cli;
+mod database;
+mod inspect;
+mod serve;
+
+use std::process::ExitCode;
+
+use erp_core::lifecycle::{Exit, StartError};
+
+use crate::cli::{Command, Invocation};
+
+fn main() -> ExitCode {
+    let invocation = match cli::parse() {
+        Ok(invocation) => invocation,
+        Err(code) => return code,
+    };
+    match run(invocation) {
+        Ok(code) => code,
+        Err(error) => {
+            banner::complain(&error);
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        StartError::new(Exit::Internal, "The runtime could not be started").because(error)
+    })?;
+    let Invocation { command, layers, json, path } = invocation;
+    runtime.block_on(async {
+        match command {
+            Command::Serve { skip_health } => serve::serve(&layers, path, skip_health).await,
+            Command::ConfigCheck => inspect::config_check(&layers, json),
+            Command::ConfigExplain => inspect::config_explain(&layers, json),
+            Command::DoctorIsolation => inspect::doctor_isolation(&layers, json).await,
+            Command::Healthcheck => inspect::healthcheck(&layers).await,
+            Command::DbMigrate => database::migrate(&layers, path, json).await,
+            Command::DbStatus => database::status(&layers, json).await,
+            Command::DbCheck => database::check(&layers, json).await,
+            Command::DbSeed => database::seed(&layers, path).await,
+        }
+    })
+}

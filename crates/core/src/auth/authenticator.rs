@@ -81,7 +81,7 @@ impl Authenticator {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Self {
-        let ring = std::iter::once(current).chain(previous).map(|secret| Key::new(secret)).collect();
+        let ring = std::iter::once(current).chain(previous).map(Key::new).collect();
         Self { ring, lifetime, clock, rng }
     }
 

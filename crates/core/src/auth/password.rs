@@ -14,7 +14,8 @@ const PASSES: u32 = 2;
 /// Longer input is refused before it is hashed: hashing must not be a way to burn our CPU.
 const MAX_BYTES: usize = 1024;
 /// What is verified when there is no such user, so that the answer takes as long. No password has this hash.
-const DECOY: &str = "$argon2id$v=19$m=19456,t=2,p=1$ZGVjb3lkZWNveWRlY295IQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const DECOY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$ZGVjb3lkZWNveWRlY295IQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// How long a sign-in waits for its turn to hash.
 const TURN: Duration = Duration::from_secs(2);
 
@@ -95,7 +96,9 @@ impl Passwords {
 fn hash(password: &[u8], rng: &dyn Rng) -> Result<PasswordHash> {
     let mut salt = [0; 16];
     rng.fill(&mut salt);
-    let phc = hasher()?.hash_password_with_salt(password, &salt).map_err(|error| Error::internal(error.to_string()))?;
+    let phc = hasher()?
+        .hash_password_with_salt(password, &salt)
+        .map_err(|error| Error::internal(error.to_string()))?;
     Ok(PasswordHash::from_stored(phc.to_string()))
 }
 
@@ -105,7 +108,8 @@ fn verify(password: &[u8], stored: &PasswordHash) -> bool {
 }
 
 fn hasher() -> Result<Argon2<'static>> {
-    let params = Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| Error::internal(error.to_string()))?;
+    let params =
+        Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| Error::internal(error.to_string()))?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
@@ -123,7 +127,9 @@ mod tests {
         let passwords = Passwords::new(1, Arc::new(SystemRng::new()));
         let stored = passwords.hash(secret("correct horse battery staple")).await.unwrap();
         assert!(stored.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
-        assert!(passwords.verify(secret("correct horse battery staple"), Some(stored.clone())).await.unwrap());
+        assert!(
+            passwords.verify(secret("correct horse battery staple"), Some(stored.clone())).await.unwrap()
+        );
         assert!(!passwords.verify(secret("correct horse battery stapl"), Some(stored)).await.unwrap());
         assert!(!passwords.verify(secret("there is no such user"), None).await.unwrap());
     }

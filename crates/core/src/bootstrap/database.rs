@@ -76,7 +76,10 @@ pub(super) async fn prepare(
         [] => Ok(()),
         pending => Err(StartError::new(
             Exit::Configuration,
-            format!("Migrations are pending ({}): run 'erp-backend db migrate' with DATABASE_OWNER_URL", pending.join(", ")),
+            format!(
+                "Migrations are pending ({}): run 'erp-backend db migrate' with DATABASE_OWNER_URL",
+                pending.join(", ")
+            ),
         )),
     }
 }
@@ -116,13 +119,19 @@ pub async fn seed(
 }
 
 /// A database that is still coming up is waited for; one that refuses us is not.
-async fn wait_until_reachable(runtime: &Connection, limit: Duration, tasks: &TaskTracker) -> Result<(), StartError> {
+async fn wait_until_reachable(
+    runtime: &Connection,
+    limit: Duration,
+    tasks: &TaskTracker,
+) -> Result<(), StartError> {
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(100);
     loop {
         match db::reach(runtime, tasks).await {
             Ok(()) => return Ok(()),
-            Err(refusal) if !refusal.may_pass || Instant::now() + pause > deadline => return Err(refusal.error),
+            Err(refusal) if !refusal.may_pass || Instant::now() + pause > deadline => {
+                return Err(refusal.error);
+            }
             Err(refusal) => tracing::warn!("{}; trying again", refusal.error),
         }
         tokio::time::sleep(pause).await;
@@ -136,7 +145,11 @@ pub(super) async fn check_budget(app: &App) {
     if let Ok(Some(most)) = app.db.server_max_connections().await
         && i64::from(wanted) + 1 > most
     {
-        tracing::warn!(wanted, most, "DATABASE_MAX_CONNECTIONS is more than the server's max_connections allows");
+        tracing::warn!(
+            wanted,
+            most,
+            "DATABASE_MAX_CONNECTIONS is more than the server's max_connections allows"
+        );
     }
 }
 
@@ -164,6 +177,9 @@ fn required(url: Option<&Secret<String>>, name: &str) -> Result<Connection, Star
 /// The URL may hold a password: it is not shown.
 fn parse(url: &str, name: &str) -> Result<Connection, StartError> {
     url.parse().map_err(|_| {
-        StartError::new(Exit::Configuration, format!("{name} is not a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE"))
+        StartError::new(
+            Exit::Configuration,
+            format!("{name} is not a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
+        )
     })
 }

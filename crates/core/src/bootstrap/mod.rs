@@ -32,17 +32,28 @@ pub struct BootstrapOptions {
     pub skip_health_checks: bool,
     /// Where to look for PostgreSQL's binaries: the process's `PATH`.
     pub path: OsString,
-    /// The log. A process installs one as the global subscriber; a test brings its own.
-    pub logging: Logging,
+    /// The log: a process installs its own as the global subscriber, a test brings one.
+    pub logging: LogSetup,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub rng: Arc<dyn Rng>,
 }
 
+/// Where the log comes from.
+pub enum LogSetup {
+    /// Install one as the settings say, to standard output; `terminal` says whether that shows colours.
+    Install {
+        /// Whether standard output is a terminal.
+        terminal: bool,
+    },
+    /// This one, which is installed already.
+    Given(Logging),
+}
+
 impl BootstrapOptions {
-    /// The machine's clock and randomness, and no private cluster's binaries but those on `path`.
-    pub fn new(logging: Logging, path: OsString) -> Self {
+    /// The machine's clock and randomness; PostgreSQL's binaries are looked for on `path` first.
+    pub fn new(logging: LogSetup, path: OsString) -> Self {
         Self {
             skip_health_checks: false,
             path,
@@ -68,12 +79,14 @@ pub struct Context {
 ///
 /// # Errors
 /// With the contract's exit code; nothing then still runs.
-pub async fn bootstrap(product: &Product, layers: &Layers, options: BootstrapOptions) -> Result<Context, StartError> {
+pub async fn bootstrap(
+    product: &Product,
+    layers: &Layers,
+    options: BootstrapOptions,
+) -> Result<Context, StartError> {
     let mut start = Start::new();
     match start.phases(product, layers, options).await {
-        Ok((edge, database)) => {
-            Ok(Context { edge, phases: start.phases, database, cluster: start.cluster })
-        }
+        Ok((edge, database)) => Ok(Context { edge, phases: start.phases, database, cluster: start.cluster }),
         Err(error) => {
             start.tear_down().await;
             Err(error)
@@ -124,6 +137,14 @@ pub struct Running {
     pub address: std::net::SocketAddr,
 }
 
+/// What the second phase makes.
+struct Services {
+    db: Db,
+    logging: Logging,
+    metrics: Metrics,
+    passwords: Passwords,
+}
+
 /// What has been started so far, so that it can be taken down again.
 struct Start {
     lifecycle: Lifecycle,
@@ -148,6 +169,7 @@ impl Start {
         self.phase("configuration", started);
 
         let started = Instant::now();
+        let logging = logging(&config, &options)?;
         let metrics = Metrics::new(config.metrics_enabled);
         let passwords = passwords(&options);
         let databases = self.databases(product, &config, &options, &passwords).await?;
@@ -155,7 +177,7 @@ impl Start {
         self.phase("services", started);
 
         let started = Instant::now();
-        let app = self.app(product, config, db, metrics, passwords, &options)?;
+        let app = self.app(product, config, Services { db, logging, metrics, passwords }, &options)?;
         let edge = factory::create_app(app, product)?;
         self.phase("application", started);
 
@@ -202,9 +224,7 @@ impl Start {
         &self,
         product: &Product,
         config: Config,
-        db: Db,
-        metrics: Metrics,
-        passwords: Passwords,
+        services: Services,
         options: &BootstrapOptions,
     ) -> Result<App, StartError> {
         let secret = config.jwt_secret.as_ref().ok_or_else(|| {
@@ -217,13 +237,12 @@ impl Start {
             Arc::clone(&options.clock),
             Arc::clone(&options.rng),
         );
-        options.logging.set_level(config.log_level);
         Ok(App::new(Parts {
             authenticator,
-            passwords,
-            db,
-            metrics,
-            logging: options.logging.clone(),
+            passwords: services.passwords,
+            db: services.db,
+            metrics: services.metrics,
+            logging: services.logging,
             clock: Arc::clone(&options.clock),
             rng: Arc::clone(&options.rng),
             lifecycle: self.lifecycle.clone(),
@@ -255,6 +274,22 @@ fn note(phases: &mut Vec<(&'static str, Duration)>, name: &'static str, started:
     let elapsed = started.elapsed();
     tracing::debug!(phase = name, duration = elapsed.as_secs_f64() * 1000.0, "Phase complete");
     phases.push((name, elapsed));
+}
+
+fn logging(config: &Config, options: &BootstrapOptions) -> Result<Logging, StartError> {
+    match &options.logging {
+        LogSetup::Given(logging) => Ok(logging.clone()),
+        LogSetup::Install { terminal } => {
+            let boot_id = crate::logging::boot_id(options.rng.as_ref());
+            let log = crate::logging::Options::new(
+                config.log_level,
+                config.log_format,
+                boot_id,
+                Arc::clone(&options.clock),
+            );
+            Logging::install(log.colour(*terminal))
+        }
+    }
 }
 
 fn passwords(options: &BootstrapOptions) -> Passwords {

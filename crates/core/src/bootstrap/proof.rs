@@ -23,9 +23,12 @@ pub(super) async fn at_start(app: &App, product: &Product) -> Result<(), StartEr
     let findings: Vec<String> = report
         .findings
         .iter()
-        .map(|finding| format!("  {} · {}: {}. Fix: {}", finding.check, finding.object, finding.detail, finding.fix))
+        .map(|finding| {
+            format!("  {} · {}: {}. Fix: {}", finding.check, finding.object, finding.detail, finding.fix)
+        })
         .collect();
-    let message = format!("Tenant isolation is not proven; the server does not start:\n{}", findings.join("\n"));
+    let message =
+        format!("Tenant isolation is not proven; the server does not start:\n{}", findings.join("\n"));
     Err(StartError::new(Exit::Isolation, message))
 }
 
@@ -36,12 +39,20 @@ pub(super) async fn again(app: App, samples: &'static [Sample]) {
         match app.db.prove(samples).await {
             Ok(report) => {
                 for finding in &report.findings {
-                    tracing::error!(check = finding.check, object = finding.object, fix = finding.fix, "Isolation is broken");
+                    tracing::error!(
+                        check = finding.check,
+                        object = finding.object,
+                        fix = finding.fix,
+                        "Isolation is broken"
+                    );
                 }
                 app.proved(report);
             }
             // An unreachable database is the monitor's to report; the last verdict stands until it is back.
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "The isolation proof could not be made"),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "The isolation proof could not be made"
+            ),
         }
     }
 }

@@ -55,9 +55,13 @@ pub(super) async fn migrate(
     runtime_role: &str,
 ) -> Result<Vec<&'static str>, StartError> {
     client
-        .batch_execute(&format!("set lock_timeout = '60s'; select pg_advisory_lock({LOCK}); set lock_timeout = '10s'"))
+        .batch_execute(&format!(
+            "set lock_timeout = '60s'; select pg_advisory_lock({LOCK}); set lock_timeout = '10s'"
+        ))
         .await
-        .map_err(|error| failed("The migration lock was not free within 60 s: another instance is migrating", error))?;
+        .map_err(|error| {
+            failed("The migration lock was not free within 60 s: another instance is migrating", error)
+        })?;
     let outcome = apply_pending(client, migrations, runtime_role).await;
     // The session ends soon; unlocking early lets the next instance go on.
     let _ = client.batch_execute(&format!("select pg_advisory_unlock({LOCK})")).await;
@@ -69,7 +73,9 @@ async fn apply_pending(
     migrations: &[Migration],
     runtime_role: &str,
 ) -> Result<Vec<&'static str>, StartError> {
-    let known = status(client, migrations).await.map_err(|error| failed("The table of migrations cannot be read", error))?;
+    let known = status(client, migrations)
+        .await
+        .map_err(|error| failed("The table of migrations cannot be read", error))?;
     if let Some(changed) = known.iter().find(|row| row.state == "changed") {
         return Err(StartError::new(
             Exit::Internal,
@@ -80,7 +86,9 @@ async fn apply_pending(
         ));
     }
     let mut applied = Vec::new();
-    for migration in migrations.iter().filter(|m| known.iter().any(|row| row.name == m.name && row.state == "pending")) {
+    for migration in
+        migrations.iter().filter(|m| known.iter().any(|row| row.name == m.name && row.state == "pending"))
+    {
         apply(client, migration, runtime_role).await?;
         tracing::info!(migration = migration.name, "Migration applied");
         applied.push(migration.name);
@@ -102,7 +110,8 @@ async fn apply(client: &Client, migration: &Migration, runtime_role: &str) -> Re
     };
     if let Err(error) = steps.await {
         let _ = client.batch_execute("rollback").await;
-        let message = format!("Migration {} failed and was rolled back{}", migration.name, position(migration, &error));
+        let message =
+            format!("Migration {} failed and was rolled back{}", migration.name, position(migration, &error));
         return Err(failed(&message, error));
     }
     Ok(())
@@ -125,8 +134,12 @@ fn position(migration: &Migration, error: &tokio_postgres::Error) -> String {
 ///
 /// # Errors
 /// As the database answers; a database without the table has everything pending.
-pub(super) async fn status(client: &Client, migrations: &[Migration]) -> Result<Vec<Status>, tokio_postgres::Error> {
-    let exists = client.query_one("select to_regclass('app.migrations') is not null", &[]).await?.try_get(0)?;
+pub(super) async fn status(
+    client: &Client,
+    migrations: &[Migration],
+) -> Result<Vec<Status>, tokio_postgres::Error> {
+    let exists =
+        client.query_one("select to_regclass('app.migrations') is not null", &[]).await?.try_get(0)?;
     let rows = if exists {
         client.query("select name, checksum, applied_at from app.migrations order by name", &[]).await?
     } else {
@@ -165,7 +178,10 @@ pub fn runtime_role(connection: &Config) -> Result<String, StartError> {
     connection.get_user().map(str::to_owned).ok_or_else(|| {
         StartError::new(
             Exit::Configuration,
-            format!("DATABASE_URL ({}) names no user: write postgresql://USER:PASSWORD@HOST/DATABASE", place(connection)),
+            format!(
+                "DATABASE_URL ({}) names no user: write postgresql://USER:PASSWORD@HOST/DATABASE",
+                place(connection)
+            ),
         )
     })
 }

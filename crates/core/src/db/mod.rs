@@ -16,7 +16,7 @@ mod transaction;
 
 pub use migrate::{Migration, Status, pending, runtime_role};
 pub use monitor::place;
-pub use owner::{Owner, Refusal, migration_status, reach, refuse_privileged_role};
+pub use owner::{Owner, Refusal, migration_status, prove_once, reach, refuse_privileged_role};
 pub use pool::{Db, Options};
 pub use row::FromRow;
 pub use tokio_postgres::types::ToSql;

@@ -110,11 +110,19 @@ pub(super) fn explain(connection: &Config, error: tokio_postgres::Error) -> Star
     let database = connection.get_dbname().unwrap_or(whom);
     let place = place(connection);
     let message = match error.code().map(tokio_postgres::error::SqlState::code) {
-        Some("28P01" | "28000") => format!("PostgreSQL at {place} refused user '{whom}': check the user and password in the URL"),
-        Some("3D000") => format!("PostgreSQL at {place} has no database '{database}': create it, or correct the URL"),
-        Some("53300") => format!("PostgreSQL at {place} has no connection left: raise max_connections or lower DATABASE_MAX_CONNECTIONS"),
+        Some("28P01" | "28000") => {
+            format!("PostgreSQL at {place} refused user '{whom}': check the user and password in the URL")
+        }
+        Some("3D000") => {
+            format!("PostgreSQL at {place} has no database '{database}': create it, or correct the URL")
+        }
+        Some("53300") => format!(
+            "PostgreSQL at {place} has no connection left: raise max_connections or lower DATABASE_MAX_CONNECTIONS"
+        ),
         Some(_) => format!("PostgreSQL at {place} refused the connection: {error}"),
-        None => format!("PostgreSQL at {place} cannot be reached: check that it runs and that the URL's host and port are right"),
+        None => format!(
+            "PostgreSQL at {place} cannot be reached: check that it runs and that the URL's host and port are right"
+        ),
     };
     StartError::new(Exit::Unavailable, message).because(error)
 }

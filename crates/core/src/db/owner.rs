@@ -3,6 +3,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::task::TaskTracker;
 
 use super::migrate::{self, Migration, Status};
+use super::proof::{self, Report, Sample};
 use super::{Params, monitor};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
@@ -61,7 +62,8 @@ impl Owner {
         params: Params<'_>,
     ) -> Result<u64, tokio_postgres::Error> {
         let tenant = tenant.map(|tenant| tenant.to_string()).unwrap_or_default();
-        let begin = format!("begin; set local app.tenant_id = '{tenant}'; set local app.actor = 'system:seed'");
+        let begin =
+            format!("begin; set local app.tenant_id = '{tenant}'; set local app.actor = 'system:seed'");
         self.0.batch_execute(&begin).await?;
         let outcome = self.0.execute(sql, params).await;
         self.0.batch_execute(if outcome.is_ok() { "commit" } else { "rollback" }).await?;
@@ -119,7 +121,9 @@ pub async fn reach(connection: &Config, tasks: &TaskTracker) -> Result<(), Refus
         Err(error) => {
             let may_pass = match error.code() {
                 None => true,
-                Some(state) => *state == SqlState::CANNOT_CONNECT_NOW || *state == SqlState::TOO_MANY_CONNECTIONS,
+                Some(state) => {
+                    *state == SqlState::CANNOT_CONNECT_NOW || *state == SqlState::TOO_MANY_CONNECTIONS
+                }
             };
             Err(Refusal { error: monitor::explain(&connection, error), may_pass })
         }
@@ -134,7 +138,10 @@ pub async fn reach(connection: &Config, tasks: &TaskTracker) -> Result<(), Refus
 pub async fn refuse_privileged_role(connection: &Config, tasks: &TaskTracker) -> Result<(), StartError> {
     let client = connect(connection, tasks).await?;
     let row = client
-        .query_one("select rolname::text, rolsuper, rolbypassrls from pg_roles where rolname = current_user", &[])
+        .query_one(
+            "select rolname::text, rolsuper, rolbypassrls from pg_roles where rolname = current_user",
+            &[],
+        )
         .await
         .map_err(|error| monitor::explain(connection, error))?;
     let (name, superuser, bypass): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
@@ -150,4 +157,23 @@ pub async fn refuse_privileged_role(connection: &Config, tasks: &TaskTracker) ->
              instead (migrations/roles.sql makes erp_app), and the owner in DATABASE_OWNER_URL"
         ),
     ))
+}
+
+/// Makes the isolation proof as the role of `connection`, outside a server: for `doctor` and after a migration.
+///
+/// # Errors
+/// `Exit::Unavailable` when the database cannot be asked.
+pub async fn prove_once(
+    connection: &Config,
+    samples: &[Sample],
+    tasks: &TaskTracker,
+) -> Result<Report, StartError> {
+    let client = connect(connection, tasks).await?;
+    proof::prove(&client, samples).await.map_err(|error| {
+        StartError::new(
+            Exit::Unavailable,
+            "The isolation proof could not be made: are the migrations applied?",
+        )
+        .because(error)
+    })
 }

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+};
 use tokio::sync::{Notify, watch};
 use tokio_postgres::{Config, NoTls};
 use tokio_util::sync::CancellationToken;
@@ -69,7 +71,9 @@ impl Db {
             })
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| StartError::new(Exit::Internal, "the connection pool could not be built").because(error))?;
+            .map_err(|error| {
+                StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
+            })?;
         let (report, availability) = watch::channel(Availability::Up);
         let doubt = Arc::new(Notify::new());
         tasks.spawn(monitor::watch(connection, pool.clone(), report, Arc::clone(&doubt), stop));

@@ -270,7 +270,9 @@ async fn exchange(
             None => None,
         };
         let audit = match &entries {
-            Some(entries) => Some((client.prepare_cached(WRITE_AUDIT).await?, [entries as &(dyn super::ToSql + Sync)])),
+            Some(entries) => {
+                Some((client.prepare_cached(WRITE_AUDIT).await?, [entries as &(dyn super::ToSql + Sync)]))
+            }
             None => None,
         };
         Ok::<_, tokio_postgres::Error>((statement, audit))

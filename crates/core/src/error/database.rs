@@ -28,7 +28,8 @@ impl Error {
 
 /// An error that did not come from the server: a broken connection, or a value that does not fit its column.
 fn without_state(error: &tokio_postgres::Error) -> &'static ErrorCode {
-    let broken = error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
+    let broken = error.is_closed()
+        || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
     if broken { &codes::UNAVAILABLE } else { &codes::INTERNAL }
 }
 
@@ -42,7 +43,9 @@ fn with_state(state: &SqlState) -> &'static ErrorCode {
         // Too many connections, out of memory or of disk.
         state if state.starts_with("53") => &codes::OVERLOADED,
         // Connection failures, shutdown and start of the server, and a server that is read-only (a failover).
-        state if state.starts_with("08") || state.starts_with("57P") || state == "25006" => &codes::UNAVAILABLE,
+        state if state.starts_with("08") || state.starts_with("57P") || state == "25006" => {
+            &codes::UNAVAILABLE
+        }
         // A duplicate or a missing parent whose constraint the call did not name.
         "23505" | "23503" | "23P01" => &codes::CONFLICT,
         // A value that the types accept and the database does not: NUL in text, out of range, too long, a check.

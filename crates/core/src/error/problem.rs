@@ -82,7 +82,8 @@ impl Error {
             headers.insert(header::ALLOW, methods);
         }
         if code.status == 401 {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"erp-backend\""));
+            headers
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"erp-backend\""));
         }
         response
     }

@@ -134,11 +134,23 @@ mod tests {
         let deep = [b"{\"sku\":".as_slice(), "[".repeat(10_000).as_bytes()].concat();
         let bom = "\u{feff}{\"sku\":\"a\",\"quantity\":1}".as_bytes();
         let cases: [&[u8]; 9] = [
-            b"", b"{", b"nul", &deep, bom, b"{\"sku\":\"\xff\"}", b"{\"sku\":\"\\ud800\",\"quantity\":1}",
-            b"{\"sku\":\"a\",\"quantity\":1} x", b"{\"sku\":\"a\tb\",\"quantity\":1}",
+            b"",
+            b"{",
+            b"nul",
+            &deep,
+            bom,
+            b"{\"sku\":\"\xff\"}",
+            b"{\"sku\":\"\\ud800\",\"quantity\":1}",
+            b"{\"sku\":\"a\",\"quantity\":1} x",
+            b"{\"sku\":\"a\tb\",\"quantity\":1}",
         ];
         for body in cases {
-            assert_eq!(code_of(body), "core.malformed_body", "{:?}", String::from_utf8_lossy(&body[..body.len().min(40)]));
+            assert_eq!(
+                code_of(body),
+                "core.malformed_body",
+                "{:?}",
+                String::from_utf8_lossy(&body[..body.len().min(40)])
+            );
         }
     }
 

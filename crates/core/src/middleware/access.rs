@@ -5,8 +5,8 @@ use axum::extract::Request;
 
 use super::authenticate::bearer;
 use crate::app::App;
-use crate::config::Environment;
 use crate::auth::Caller;
+use crate::config::Environment;
 use crate::error::{Error, codes};
 use crate::module::{Access, Route};
 
@@ -28,8 +28,9 @@ pub(super) fn check_stranger(app: &App, route: &Route, request: &Request) -> Res
         Access::Management => {
             let token = bearer(request.headers()).ok().flatten().unwrap_or_default();
             let expected = app.config.metrics_token.as_ref();
-            let known = expected
-                .is_some_and(|secret| verify_slices_are_equal(secret.expose().as_bytes(), token.as_bytes()).is_ok());
+            let known = expected.is_some_and(|secret| {
+                verify_slices_are_equal(secret.expose().as_bytes(), token.as_bytes()).is_ok()
+            });
             if known { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
         }
         Access::SignedIn | Access::Permission(_) => Err(Error::new(&codes::UNAUTHENTICATED)),

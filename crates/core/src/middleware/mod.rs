@@ -24,6 +24,7 @@ use tracing::Instrument as _;
 pub use routing::RouteTable;
 
 use crate::app::App;
+use crate::auth::Trace;
 use crate::config::Environment;
 use crate::error::{self, Error, codes};
 
@@ -52,10 +53,14 @@ impl Edge {
         let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client);
         let mut log = access_log::enter(&self.app, &trace, &request);
         let span = log.span().clone();
-        let outcome = panic_guard::around(self.answer(&mut log, request)).instrument(span).await;
+        let outcome = panic_guard::around(self.answer(&mut log, &trace, request)).instrument(span).await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
-            error.render(log.path(), &trace.correlation_id, self.app.config.app_env == Environment::Development)
+            error.render(
+                log.path(),
+                &trace.correlation_id,
+                self.app.config.app_env == Environment::Development,
+            )
         });
         security_headers::leave(&mut response);
         request_id::leave(&trace, &mut response);
@@ -63,19 +68,29 @@ impl Edge {
         response
     }
 
-    async fn answer(&self, log: &mut access_log::Entry, request: Request) -> Result<Response, Error> {
+    async fn answer(
+        &self,
+        log: &mut access_log::Entry,
+        trace: &Trace,
+        request: Request,
+    ) -> Result<Response, Error> {
         size::check(&request)?;
-        deadline::around(self.app.config.request_timeout, self.route(log, request)).await
+        deadline::around(self.app.config.request_timeout, self.route(log, trace, request)).await
     }
 
-    async fn route(&self, log: &mut access_log::Entry, mut request: Request) -> Result<Response, Error> {
+    async fn route(
+        &self,
+        log: &mut access_log::Entry,
+        trace: &Trace,
+        mut request: Request,
+    ) -> Result<Response, Error> {
         let route = match self.routes.find(&mut request)? {
             routing::Found::Route(route) => route,
             routing::Found::Options(response) => return Ok(response),
         };
         log.routed(route);
         if let Some(identity) = authenticate::enter(&self.app, route, &request)? {
-            let caller = tenant::enter(&self.app, identity, &request).await?;
+            let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
             log.called_by(&caller);
             access::check(route, &caller)?;
             request.extensions_mut().insert(caller);

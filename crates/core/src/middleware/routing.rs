@@ -40,7 +40,9 @@ impl RouteTable {
 
     fn add(&mut self, route: Route) -> Result<(), StartError> {
         let clash = |why: String| StartError::new(Exit::Internal, why);
-        if let Some(known) = self.routes.iter_mut().find(|known| known.first().is_some_and(|r| r.path == route.path)) {
+        if let Some(known) =
+            self.routes.iter_mut().find(|known| known.first().is_some_and(|r| r.path == route.path))
+        {
             if known.iter().any(|other| other.method == route.method) {
                 return Err(clash(format!("Two routes claim {} {}", route.method, route.path)));
             }

@@ -1,6 +1,5 @@
 //! Settles the tenant: the credential's, or another one of the caller's that `X-Tenant-ID` selects (T-17).
 
-use axum::extract::Request;
 use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
@@ -33,13 +32,22 @@ struct Named<'a> {
 }
 
 /// The caller, in the tenant that the credential or the header names.
-pub(super) async fn enter(app: &App, identity: Identity, request: &Request) -> Result<Caller, Error> {
-    let trace = request.extensions().get::<Trace>().cloned().ok_or_else(|| Error::internal("no trace"))?;
+pub(super) async fn enter(
+    app: &App,
+    identity: Identity,
+    trace: Trace,
+    headers: &HeaderMap,
+) -> Result<Caller, Error> {
     let home = Caller::member(identity.tenant, identity.user, identity.role, trace);
-    let Some(named) = named(request.headers())? else { return Ok(home) };
+    let Some(named) = named(headers)? else { return Ok(home) };
     if named.id == Some(*identity.tenant.as_uuid()) {
         return Ok(home);
     }
+    // Boxed, since few requests come this way and all would carry its size.
+    Box::pin(select(app, home, identity, named)).await
+}
+
+async fn select(app: &App, home: Caller, identity: Identity, named: Named<'_>) -> Result<Caller, Error> {
     match membership(app, &home, identity, &named).await? {
         Some((tenant, _)) if tenant == identity.tenant => Ok(home),
         Some((tenant, role)) => Ok(Caller::member(tenant, identity.user, role, home.trace().clone())),
@@ -50,7 +58,8 @@ pub(super) async fn enter(app: &App, identity: Identity, request: &Request) -> R
 fn named(headers: &HeaderMap) -> Result<Option<Named<'_>>, Error> {
     let mut values = headers.get_all(&TENANT_ID).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let malformed = || Error::new(&codes::MALFORMED_HEADER).detail("X-Tenant-ID takes one tenant's slug or UUID.");
+    let malformed =
+        || Error::new(&codes::MALFORMED_HEADER).detail("X-Tenant-ID takes one tenant's slug or UUID.");
     if values.next().is_some() {
         return Err(malformed());
     }
@@ -69,7 +78,9 @@ async fn membership(
     named: &Named<'_>,
 ) -> Result<Option<(TenantId, Role)>, Error> {
     let mut tx = app.db.system(SystemReason::SelectTenant, home.trace().clone());
-    let Some(Found { id }) = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await? else { return Ok(None) };
+    let Some(Found { id }) = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await? else {
+        return Ok(None);
+    };
     let membership = tx.within(id).last().optional(FIND_MEMBERSHIP, &[&identity.user]).await?;
     let Some(Membership { role }) = membership else { return Ok(None) };
     Ok(Some((id, role.parse().map_err(Error::internal)?)))
@@ -77,7 +88,10 @@ async fn membership(
 
 /// An unknown tenant and one of others are refused alike, and the attempt goes into the caller's own audit log.
 async fn refuse(app: &App, home: &Caller) -> Error {
-    crate::security_event!(crate::logging::Severity::High, "X-Tenant-ID names a tenant that the caller is no member of");
+    crate::security_event!(
+        crate::logging::Severity::High,
+        "X-Tenant-ID names a tenant that the caller is no member of"
+    );
     let entry = AuditEntry {
         action: "core.tenant_mismatch",
         resource: "tenant",
@@ -85,12 +99,14 @@ async fn refuse(app: &App, home: &Caller) -> Error {
         outcome: "denied",
         details: serde_json::Value::Null,
     };
-    let mut tx = app.db.tenant(home);
-    match tx.audit(&entry) {
-        Ok(()) => match tx.commit().await {
-            Ok(()) => Error::new(&codes::TENANT_MISMATCH),
-            Err(error) => error,
-        },
+    match record(app, home, &entry).await {
+        Ok(()) => Error::new(&codes::TENANT_MISMATCH),
         Err(error) => error,
     }
+}
+
+async fn record(app: &App, home: &Caller, entry: &AuditEntry) -> Result<(), Error> {
+    let mut tx = app.db.tenant(home);
+    tx.audit(entry)?;
+    tx.commit().await
 }

@@ -39,7 +39,8 @@ const PATCH: &str = concat!(
      where id = $1 and ($7::bigint[] is null or version = any ($7)) returning ",
     columns!()
 );
-const DELETE: &str = "delete from items where id = $1 and ($2::bigint[] is null or version = any ($2)) returning id";
+const DELETE: &str =
+    "delete from items where id = $1 and ($2::bigint[] is null or version = any ($2)) returning id";
 
 /// See [`ItemId`].
 #[derive(Debug)]
@@ -108,7 +109,11 @@ pub(super) struct ItemPatch {
 }
 
 /// `POST /api/v1/items`: 201 with `Location` and `ETag`.
-pub(super) async fn create(State(app): State<App>, caller: Caller, Json(new): Json<NewItem>) -> Result<Response> {
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Json(new): Json<NewItem>,
+) -> Result<Response> {
     let id = ItemId::new(app.clock.as_ref(), app.rng.as_ref());
     let params: [&(dyn erp_core::db::ToSql + Sync); 5] =
         [&id, &new.sku, &new.name, &new.description, &new.quantity.0];

@@ -74,13 +74,35 @@ macro_rules! pages {
     ($column:literal, $type:literal, $after:literal, $direction:literal) => {
         (
             concat!(
-                "select ", columns!(), " from items where ($1::text is null or name ilike $1 or sku ilike $1)",
-                " order by ", $column, " ", $direction, ", id ", $direction, " limit $2"
+                "select ",
+                columns!(),
+                " from items where ($1::text is null or name ilike $1 or sku ilike $1)",
+                " order by ",
+                $column,
+                " ",
+                $direction,
+                ", id ",
+                $direction,
+                " limit $2"
             ),
             concat!(
-                "select ", columns!(), " from items where ($1::text is null or name ilike $1 or sku ilike $1)",
-                " and (", $column, ", id) ", $after, " ($3::text::", $type, ", $4)",
-                " order by ", $column, " ", $direction, ", id ", $direction, " limit $2"
+                "select ",
+                columns!(),
+                " from items where ($1::text is null or name ilike $1 or sku ilike $1)",
+                " and (",
+                $column,
+                ", id) ",
+                $after,
+                " ($3::text::",
+                $type,
+                ", $4)",
+                " order by ",
+                $column,
+                " ",
+                $direction,
+                ", id ",
+                $direction,
+                " limit $2"
             ),
         )
     };

@@ -45,7 +45,8 @@ pub(super) async fn login(
     Json(login): Json<Login>,
 ) -> Result<Json<AccessToken>> {
     let (tenant, account) = find(&app, &trace, &login).await?;
-    let stored = account.as_ref().and_then(|account| account.password_hash.clone()).map(PasswordHash::from_stored);
+    let stored =
+        account.as_ref().and_then(|account| account.password_hash.clone()).map(PasswordHash::from_stored);
     let verified = app.passwords.verify(login.password, stored).await?;
     match (tenant, account) {
         (Some(tenant), Some(account)) if verified => {
@@ -66,7 +67,8 @@ pub(super) async fn login(
 /// The tenant and the account that are meant, as far as they exist. Text that cannot be a slug or an address is
 /// simply not found.
 async fn find(app: &App, trace: &Trace, login: &Login) -> Result<(Option<TenantId>, Option<Account>)> {
-    let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&login.tenant), Text::<3, 254>::parse(&login.email)) else {
+    let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&login.tenant), Text::<3, 254>::parse(&login.email))
+    else {
         return Ok((None, None));
     };
     let mut tx = app.db.system(SystemReason::SignIn, trace.clone());
@@ -75,7 +77,13 @@ async fn find(app: &App, trace: &Trace, login: &Login) -> Result<(Option<TenantI
     Ok((Some(id), tx.within(id).last().optional(FIND_USER, &[&email]).await?))
 }
 
-async fn record(app: &App, trace: Trace, tenant: TenantId, user: Option<UserId>, outcome: &'static str) -> Result<()> {
+async fn record(
+    app: &App,
+    trace: Trace,
+    tenant: TenantId,
+    user: Option<UserId>,
+    outcome: &'static str,
+) -> Result<()> {
     let mut tx = app.db.system(SystemReason::SignIn, trace).within(tenant);
     tx.audit(&AuditEntry {
         action: "identity.sign_in",

@@ -18,7 +18,9 @@ erp_core::error_codes! {
 }
 
 fn routes() -> Routes {
-    Routes::new()
-        .post("/api/v1/auth/login", Access::Public, login::login)
-        .get("/api/v1/me", Access::SignedIn, me::me)
+    Routes::new().post("/api/v1/auth/login", Access::Public, login::login).get(
+        "/api/v1/me",
+        Access::SignedIn,
+        me::me,
+    )
 }

@@ -1,1 +1,1 @@
-
+//! The whole product.

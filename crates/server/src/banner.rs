@@ -1,0 +1,66 @@
+//! What a person sees on standard error: the banner, and why the process could not go on.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+
+use erp_core::bootstrap::Running;
+use erp_core::lifecycle::StartError;
+
+/// The reason for an end, in one line (or one a finding), with its cause when that says more.
+pub(crate) fn complain(error: &StartError) {
+    let mut text = format!("{} {}\n", paint("erp-backend:", "1;31"), error.message);
+    let mut cause = error.source();
+    while let Some(reason) = cause {
+        let _ = writeln!(text, "  because: {reason}");
+        cause = reason.source();
+    }
+    say(&text);
+}
+
+/// The banner of development: what runs where, how isolated it is, and how to sign in.
+pub(crate) fn greet(running: &Running) {
+    let app = &running.context.edge.app;
+    let mut text = String::from("\n");
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(text, "  {} {value}", paint(&format!("{name:<12}"), "2"));
+    };
+    row("erp-backend", &format!("{} · {}", app.version, app.config.app_env));
+    row("address", &format!("http://{}:{}", app.config.host, running.address.port()));
+    row("database", &running.context.database);
+    if let Some(proof) = app.proof() {
+        row("isolation", &paint(&proof.report.one_line(), "1;32"));
+    }
+    let phases: Vec<String> =
+        running.context.phases.iter().map(|(name, took)| format!("{name} {} ms", took.as_millis())).collect();
+    row("started in", &phases.join(" · "));
+    if let Some(line) = sign_in(&app.config.data_dir, &app.config.host, running.address.port()) {
+        row("sign in", &line);
+    }
+    text.push('\n');
+    say(&text);
+}
+
+/// A `curl` line that works when pasted.
+fn sign_in(data_dir: &Path, host: &str, port: u16) -> Option<String> {
+    let text = std::fs::read_to_string(data_dir.join("demo-credentials.json")).ok()?;
+    let credentials: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let owner = credentials.get(0)?;
+    let body = serde_json::json!({
+        "tenant": owner.get("tenant")?, "email": owner.get("email")?, "password": owner.get("password")?
+    });
+    Some(format!(
+        "curl -s http://{host}:{port}/api/v1/auth/login -H 'content-type: application/json' -d '{body}'"
+    ))
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell when standard error is gone.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Colours on a terminal only.
+fn paint(text: &str, code: &str) -> String {
+    if std::io::stderr().is_terminal() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}

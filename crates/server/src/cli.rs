@@ -1,0 +1,150 @@
+//! The command line: verbs by hand, a flag for every setting from the table.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgAction, ArgMatches};
+use erp_core::config::{EnvFile, Layers, MapSource, ProcessEnvironment, SETTINGS, Setting, Source as _};
+use erp_core::lifecycle::Exit;
+
+use crate::banner;
+
+/// What the process was asked to do.
+pub(crate) enum Command {
+    Serve { skip_health: bool },
+    ConfigCheck,
+    ConfigExplain,
+    DoctorIsolation,
+    Healthcheck,
+    DbMigrate,
+    DbStatus,
+    DbCheck,
+    DbSeed,
+}
+
+/// The command, and where its settings come from.
+pub(crate) struct Invocation {
+    pub(crate) command: Command,
+    pub(crate) layers: Layers,
+    /// Machine-readable output.
+    pub(crate) json: bool,
+    /// The process's `PATH`.
+    pub(crate) path: OsString,
+}
+
+/// Reads the command line; `Err` is the code to end with, its reason already said.
+pub(crate) fn parse() -> Result<Invocation, ExitCode> {
+    let matches = command().try_get_matches().map_err(|error| {
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
+    })?;
+    let layers = layers(&matches).map_err(|problems| {
+        banner::complain(&problems.into());
+        ExitCode::from(Exit::Configuration as u8)
+    })?;
+    let path = ProcessEnvironment::read().get("PATH").unwrap_or_default().into();
+    Ok(Invocation { command: verb(&matches), layers, json: matches.get_flag("json"), path })
+}
+
+fn verb(matches: &ArgMatches) -> Command {
+    let serve = Command::Serve { skip_health: matches.get_flag("skip-health") };
+    let Some((name, inner)) = matches.subcommand() else {
+        return if matches.get_flag("check-config") { Command::ConfigCheck } else { serve };
+    };
+    match (name, inner.subcommand_name().unwrap_or_default()) {
+        ("config", "explain") => Command::ConfigExplain,
+        ("config", _) => Command::ConfigCheck,
+        ("doctor", _) => Command::DoctorIsolation,
+        ("healthcheck", _) => Command::Healthcheck,
+        ("db", "migrate") => Command::DbMigrate,
+        ("db", "status") => Command::DbStatus,
+        ("db", "seed") => Command::DbSeed,
+        ("db", _) => Command::DbCheck,
+        _ => serve,
+    }
+}
+
+/// Flag over environment over `.env` file over default.
+fn layers(matches: &ArgMatches) -> Result<Layers, erp_core::config::Problems> {
+    let flags = SETTINGS.iter().map(source_name).filter_map(|name| {
+        let value = matches.get_one::<String>(&name)?.clone();
+        Some((name, value))
+    });
+    let file = matches.get_one::<PathBuf>("env-file");
+    let default_file = PathBuf::from(".env");
+    Ok(Layers::new()
+        .with(MapSource::flags(flags))
+        .with(ProcessEnvironment::read())
+        .with_optional(EnvFile::read(file.unwrap_or(&default_file))?))
+}
+
+fn command() -> clap::Command {
+    let verb = |name: &'static str, about: &'static str| clap::Command::new(name).about(about);
+    clap::Command::new("erp-backend")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Core infrastructure of a multitenant ERP: tenants that provably cannot see each other.")
+        .after_help("Without a verb: serve. A secret comes from the environment or from a file.\nExit codes: 0 done, 1 a finding, 2 usage, 69 something is missing or unreachable, 70 internal, 73 data folder, 77 isolation refused, 78 configuration.")
+        .subcommand_negates_reqs(true)
+        .args(general())
+        .args(settings())
+        .subcommand(verb("serve", "Run the server (the default)"))
+        .subcommand(
+            verb("config", "The settings")
+                .arg_required_else_help(true)
+                .subcommand(verb("check", "Check all settings and report every problem"))
+                .subcommand(verb("explain", "Show each setting's value, source, default and meaning")),
+        )
+        .subcommand(
+            verb("db", "The database")
+                .arg_required_else_help(true)
+                .subcommand(verb("migrate", "Apply pending migrations as DATABASE_OWNER_URL"))
+                .subcommand(verb("status", "Show which migrations are applied"))
+                .subcommand(verb("check", "Check URL, address, credentials, privileges, version and migrations"))
+                .subcommand(verb("seed", "Make the demo tenants (never in production)")),
+        )
+        .subcommand(
+            verb("doctor", "Look for faults")
+                .arg_required_else_help(true)
+                .subcommand(verb("isolation", "Prove the isolation of tenants and print the matrix")),
+        )
+        .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))
+}
+
+fn general() -> [Arg; 4] {
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).global(true);
+    [
+        flag("json").help("Machine-readable output"),
+        flag("skip-health").help("Skip the health phase's checks; never the isolation proof"),
+        flag("check-config").help("The same as 'config check'"),
+        Arg::new("env-file")
+            .long("env-file")
+            .value_name("PATH")
+            .value_parser(clap::value_parser!(PathBuf))
+            .global(true)
+            .help("Read settings from this file instead of .env"),
+    ]
+}
+
+/// A flag for every setting. A secret is given as the path of its file: its value would show in the list of
+/// processes (C-06).
+fn settings() -> impl Iterator<Item = Arg> {
+    SETTINGS.iter().map(|setting| {
+        let name = source_name(setting);
+        let about = if setting.secret {
+            format!("File that holds {}. {}", setting.name, setting.doc())
+        } else {
+            setting.doc()
+        };
+        Arg::new(name.clone())
+            .long(name.to_ascii_lowercase().replace('_', "-"))
+            .value_name(if setting.secret { "PATH".to_owned() } else { name })
+            .global(true)
+            .help(about)
+            .help_heading(setting.group)
+    })
+}
+
+fn source_name(setting: &Setting) -> String {
+    if setting.secret { format!("{}_FILE", setting.name) } else { setting.name.to_owned() }
+}

@@ -1,0 +1,100 @@
+//! The verbs that look and change nothing: `config`, `doctor`, `healthcheck`.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use erp_core::bootstrap::runtime_connection;
+use erp_core::config::{Config, Layers, explain};
+use erp_core::db;
+use erp_core::lifecycle::{Exit, StartError};
+use erp_modules::PRODUCT;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::task::TaskTracker;
+
+/// `config check`: every problem at once, without connecting to anything.
+pub(crate) fn config_check(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
+    match Config::load(layers) {
+        Ok(_) if json => print(&serde_json::json!({ "problems": [] }).to_string()),
+        Ok(_) => print("The configuration is valid."),
+        Err(problems) if json => {
+            print(&problems.to_json().to_string());
+            return Ok(ExitCode::from(Exit::Configuration as u8));
+        }
+        Err(problems) => return Err(problems.into()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `config explain`: each setting's value, source, default and meaning.
+pub(crate) fn config_explain(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
+    let rows = explain(layers);
+    if json {
+        print(&serde_json::to_string_pretty(&rows).map_err(internal)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for row in rows {
+        let value = row.value.as_deref().unwrap_or("(not set)");
+        print(&format!(
+            "{} = {value}\n    from {}; default {}\n    {}",
+            row.name,
+            row.source,
+            row.default.unwrap_or("none"),
+            row.doc
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `doctor isolation`: the proof's matrix and findings; exit 1 when there is one.
+pub(crate) async fn doctor_isolation(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
+    let config = Config::load(layers)?;
+    let connection = runtime_connection(&config)?;
+    let tasks = TaskTracker::new();
+    let report = db::prove_once(&connection, PRODUCT.samples, &tasks).await?;
+    if json {
+        print(&serde_json::to_string_pretty(&report).map_err(internal)?);
+    } else {
+        print(&report.matrix());
+    }
+    Ok(ExitCode::from(if report.passed() { Exit::Done } else { Exit::Finding } as u8))
+}
+
+/// `healthcheck`: for a container's HEALTHCHECK, which has neither shell nor curl.
+pub(crate) async fn healthcheck(layers: &Layers) -> Result<ExitCode, StartError> {
+    let config = Config::load(layers)?;
+    let host = if config.host == "0.0.0.0" { "127.0.0.1" } else { config.host.as_str() };
+    let asked = tokio::time::timeout(Duration::from_secs(3), ask(host, config.port)).await;
+    let status = match asked {
+        Ok(Ok(status)) => status,
+        _ => {
+            return Err(StartError::new(
+                Exit::Unavailable,
+                format!("Nothing answers at {host}:{}", config.port),
+            ));
+        }
+    };
+    if status.contains(" 200 ") {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(StartError::new(Exit::Finding, format!("The server is not ready: {}", status.trim())))
+}
+
+async fn ask(host: &str, port: u16) -> std::io::Result<String> {
+    let mut stream = tokio::net::TcpStream::connect((host, port)).await?;
+    stream
+        .write_all(format!("GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
+        .await?;
+    let mut answer = Vec::new();
+    stream.take(1024).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned())
+}
+
+/// Output is for pipes: a reader that has gone is no error.
+pub(crate) fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+pub(crate) fn internal(error: serde_json::Error) -> StartError {
+    StartError::new(Exit::Internal, "The answer could not be written").because(error)
+}

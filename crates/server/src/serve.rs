@@ -1,0 +1,38 @@
+//! `serve`: start, answer, drain, stop.
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use erp_core::bootstrap::{BootstrapOptions, LogSetup, Stopped, bootstrap_and_start};
+use erp_core::config::{Environment, Layers};
+use erp_core::lifecycle::StartError;
+use erp_modules::PRODUCT;
+
+use crate::banner;
+
+/// Runs the server until a signal.
+pub(crate) async fn serve(
+    layers: &Layers,
+    path: OsString,
+    skip_health: bool,
+) -> Result<ExitCode, StartError> {
+    let terminal = std::io::stdout().is_terminal();
+    let mut options = BootstrapOptions::new(LogSetup::Install { terminal }, path);
+    options.skip_health_checks = skip_health;
+    let running = bootstrap_and_start(&PRODUCT, layers, options).await?;
+    let app = running.context.edge.app.clone();
+    tracing::info!(
+        version = app.version,
+        environment = %app.config.app_env,
+        address = %running.address,
+        "Server started"
+    );
+    if app.config.app_env == Environment::Development {
+        banner::greet(&running);
+    }
+    Ok(match running.until_signal().await? {
+        Stopped::Cleanly => ExitCode::SUCCESS,
+        Stopped::Forced(signal) => ExitCode::from(128 + signal),
+    })
+}
