@@ -1,8 +1,8 @@
 //! What makes a secret fit for use, and the secrets that a developer's machine makes for itself.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -39,7 +39,7 @@ fn read_or_make(path: &Path, rng: &dyn Rng) -> io::Result<Secret<String>> {
         Err(error) => return Err(error),
     }
     if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        std::fs::create_dir_all(folder)?; // open to the private cluster, which runs under another account
     }
     let mut bytes = Zeroizing::new([0; LEAST_BYTES]);
     rng.fill(&mut *bytes);

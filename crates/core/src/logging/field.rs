@@ -42,7 +42,8 @@ impl Visit for Fields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, || Value::Text(cut(format_args!("{value}"))));
+        let short = value.len() <= MOST_BYTES;
+        self.set(field, || Value::Text(if short { value.to_owned() } else { cut(format_args!("{value}")) }));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -122,9 +123,14 @@ fn must_not_be_logged(key: &str) -> bool {
         "recoverycode",
         "recoverycodes",
     ];
+    let mut buffer = [0; 64]; // no field name is longer, and this runs for each field of each line
     let letters = key.bytes().filter(|byte| !matches!(byte, b'_' | b'-' | b'.' | b' '));
-    let plain: String = letters.map(|byte| byte.to_ascii_lowercase() as char).collect();
-    HOLDS.iter().any(|part| plain.contains(part)) || plain.ends_with("token") || IS.contains(&plain.as_str())
+    let used = buffer.iter_mut().zip(letters).map(|(place, byte)| *place = byte.to_ascii_lowercase()).count();
+    let plain = &buffer[..used];
+    let begins = |text: &[u8], part: &str| text[0] == part.as_bytes()[0] && text.starts_with(part.as_bytes());
+    (0..used).any(|at| HOLDS.iter().any(|part| begins(&plain[at..], part)))
+        || plain.ends_with(b"token")
+        || IS.iter().any(|word| word.as_bytes() == plain)
 }
 
 #[cfg(test)]

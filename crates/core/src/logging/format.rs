@@ -1,5 +1,6 @@
 //! The two formats of a line. Nothing that comes from outside can end a line, colour it or forge a part of it.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use jiff::Timestamp;
@@ -128,7 +129,10 @@ fn json_value(out: &mut String, value: &Value) {
                 out.push(']');
             }
         }
-        number_or_bool => out.push_str(&plain_text(number_or_bool)),
+        Value::Bool(value) => write(out, format_args!("{value}")),
+        Value::Signed(value) => write(out, format_args!("{value}")),
+        Value::Unsigned(value) => write(out, format_args!("{value}")),
+        Value::Float(value) => write(out, format_args!("{value}")),
     }
 }
 
@@ -157,7 +161,7 @@ fn console_field(out: &mut String, key: &str, value: &Value) {
     }
 }
 
-fn plain_text(value: &Value) -> std::borrow::Cow<'_, str> {
+fn plain_text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::Text(text) | Value::Error { text, .. } => text.into(),
         Value::Bool(value) => value.to_string().into(),
@@ -168,23 +172,22 @@ fn plain_text(value: &Value) -> std::borrow::Cow<'_, str> {
 }
 
 /// `status_code` → `statusCode`. A field cannot take the place of the line's own keys.
-fn camel_case(key: &str) -> String {
-    let mut name = String::with_capacity(key.len());
-    let mut upper = false;
-    for character in key.strip_prefix("r#").unwrap_or(key).chars() {
-        match character {
-            '_' if !name.is_empty() => upper = true,
-            _ if upper => {
-                name.extend(character.to_uppercase());
-                upper = false;
-            }
-            _ => name.push(character),
-        }
+fn camel_case(key: &str) -> Cow<'_, str> {
+    let key = key.strip_prefix("r#").unwrap_or(key);
+    if matches!(key, "timestamp" | "level" | "message" | "causes") {
+        return format!("field.{key}").into();
     }
-    if matches!(name.as_str(), "timestamp" | "level" | "message" | "causes") {
-        name.insert_str(0, "field.");
+    if !key.contains('_') {
+        return key.into();
     }
-    name
+    let mut words = key.split('_').filter(|word| !word.is_empty());
+    let mut name = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        name.extend(letters.next().into_iter().flat_map(char::to_uppercase));
+        name.push_str(letters.as_str());
+    }
+    name.into()
 }
 
 /// Where a text goes, which decides what ends it there.
@@ -196,7 +199,10 @@ enum Place {
 }
 
 fn escape(out: &mut String, text: &str, place: Place) {
-    for character in text.chars() {
+    let special = |byte: u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\' | b'[' | b']');
+    let (plain, rest) = text.split_at(text.bytes().position(special).unwrap_or(text.len()));
+    out.push_str(plain); // most texts are plain to their end
+    for character in rest.chars() {
         match character {
             '"' | '\\' if place == Place::Json => out.extend(['\\', character]),
             '[' | ']' if place == Place::Bracket => out.extend(['\\', character]),

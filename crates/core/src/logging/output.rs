@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// A second bound beside the number of lines, for when they are long.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
+/// How long the thread gathers lines after a write: waking it for each one would cost more than the line.
+const GATHER: Duration = Duration::from_millis(1);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The way to a sink. Dropping it lets the thread write the rest and end.
@@ -26,7 +28,11 @@ struct State {
     /// Whole lines, one after the other: a batch goes out in one write.
     waiting: Vec<u8>,
     lines: usize,
+    /// The thread waits for a line, and must be woken.
+    asleep: bool,
     writing: bool,
+    /// Somebody waits for the lines to be out.
+    hurry: bool,
     closed: bool,
 }
 
@@ -59,16 +65,19 @@ impl Output {
         }
         state.waiting.extend_from_slice(line.as_bytes());
         state.lines += 1;
-        let first = state.lines == 1;
+        let asleep = std::mem::take(&mut state.asleep);
         drop(state);
-        if first {
-            self.0.arrived.notify_one(); // later lines find the thread awake
+        if asleep {
+            self.0.arrived.notify_one();
         }
     }
 
     pub(super) fn flush(&self) -> bool {
         let busy = |state: &mut State| state.writing || !state.waiting.is_empty();
-        let waited = self.0.drained.wait_timeout_while(self.0.lock(), FLUSH_TIMEOUT, busy);
+        let mut state = self.0.lock();
+        state.hurry = true;
+        self.0.arrived.notify_one();
+        let waited = self.0.drained.wait_timeout_while(state, FLUSH_TIMEOUT, busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
@@ -100,8 +109,11 @@ impl Queue {
                 self.write_errors.fetch_add(1, Ordering::Relaxed);
                 self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
             }
-            self.lock().writing = false;
+            let mut state = self.lock();
+            state.writing = false;
             self.drained.notify_all();
+            let unhurried = |state: &mut State| !state.hurry && !state.closed;
+            drop(self.arrived.wait_timeout_while(state, GATHER, unhurried));
         }
     }
 
@@ -109,8 +121,12 @@ impl Queue {
     fn next(&self, batch: &mut Vec<u8>) -> Option<usize> {
         batch.clear();
         batch.shrink_to(1024 * 1024); // one burst must not hold its memory for ever
-        let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
+        let idle = |state: &mut State| {
+            state.asleep = state.waiting.is_empty() && !state.closed;
+            state.asleep
+        };
         let mut state = self.arrived.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        state.hurry = false;
         std::mem::swap(&mut state.waiting, batch);
         state.writing = !batch.is_empty();
         let lines = std::mem::take(&mut state.lines);

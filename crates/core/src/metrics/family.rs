@@ -20,9 +20,15 @@ pub struct Family<I, const N: usize> {
 
 struct Table<I, const N: usize> {
     /// By hash of the labels, so that a look-up needs no owned key.
-    series: HashMap<u64, Vec<([Box<str>; N], I)>>,
+    series: HashMap<u64, Vec<Labelled<I, N>>>,
     len: usize,
+    /// The series whose labels all say `other`: there once the table is full, or somebody asked for it.
     other: Option<I>,
+}
+
+struct Labelled<I, const N: usize> {
+    labels: [Box<str>; N],
+    instrument: I,
 }
 
 impl<I: Instrument, const N: usize> Family<I, N> {
@@ -44,32 +50,54 @@ impl<I: Instrument, const N: usize> Family<I, N> {
         }
         let hash = self.hasher.hash_one(labels);
         let table = self.series.read().unwrap_or_else(PoisonError::into_inner);
-        let known = table.find(hash, labels);
+        let known = self.known(&table, hash, labels);
         drop(table);
         known.unwrap_or_else(|| self.add(hash, labels))
     }
 
+    /// The series, or `other` when there can be no further one.
+    fn known(&self, table: &Table<I, N>, hash: u64, labels: &[&str; N]) -> Option<I> {
+        if let Some(known) = table.find(hash, labels) {
+            return Some(known);
+        }
+        let other = table.other.as_ref().filter(|_| table.len >= self.most_series)?;
+        self.dropped.inc();
+        Some(other.clone())
+    }
+
     fn add(&self, hash: u64, labels: &[&str; N]) -> I {
         let mut table = self.series.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(added_meanwhile) = table.find(hash, labels) {
+        if let Some(added_meanwhile) = self.known(&table, hash, labels) {
             return added_meanwhile;
         }
-        if table.len >= self.most_series {
-            self.dropped.inc();
-            return table.other.get_or_insert_with(|| I::new(self.metric)).clone();
-        }
         let fresh = I::new(self.metric);
+        if is_other(labels) {
+            table.other = Some(fresh.clone());
+            return fresh;
+        }
         table.len += 1;
-        table.series.entry(hash).or_default().push((labels.map(Box::from), fresh.clone()));
+        let labelled = Labelled { labels: labels.map(Box::from), instrument: fresh.clone() };
+        table.series.entry(hash).or_default().push(labelled);
+        if table.len >= self.most_series {
+            table.other.get_or_insert_with(|| I::new(self.metric));
+        }
         fresh
     }
 }
 
 impl<I: Instrument, const N: usize> Table<I, N> {
     fn find(&self, hash: u64, labels: &[&str; N]) -> Option<I> {
-        let same = |held: &[Box<str>; N]| held.iter().zip(labels).all(|(held, label)| **held == **label);
-        self.series.get(&hash)?.iter().find(|(held, _)| same(held)).map(|(_, instrument)| instrument.clone())
+        if is_other(labels) {
+            return self.other.clone();
+        }
+        let same =
+            |held: &&Labelled<I, N>| held.labels.iter().zip(labels).all(|(held, label)| **held == **label);
+        self.series.get(&hash)?.iter().find(same).map(|held| held.instrument.clone())
     }
+}
+
+fn is_other(labels: &[&str]) -> bool {
+    labels.iter().all(|label| *label == "other")
 }
 
 /// A family as the formats see it.
@@ -88,8 +116,8 @@ impl<I: Instrument, const N: usize> Series for Family<I, N> {
 
     fn samples(&self) -> Vec<(Vec<String>, Sample)> {
         let table = self.series.read().unwrap_or_else(PoisonError::into_inner);
-        let one = |(labels, instrument): &([Box<str>; N], I)| {
-            (labels.iter().map(ToString::to_string).collect::<Vec<_>>(), instrument.sample())
+        let one = |held: &Labelled<I, N>| {
+            (held.labels.iter().map(ToString::to_string).collect::<Vec<_>>(), held.instrument.sample())
         };
         let mut samples: Vec<_> = table.series.values().flatten().map(one).collect();
         samples.sort_by(|(a, _), (b, _)| a.cmp(b));

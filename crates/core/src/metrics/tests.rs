@@ -108,6 +108,21 @@ fn o_05_random_labels_stay_bounded() {
 }
 
 #[test]
+fn labels_that_say_other_are_the_series_of_the_rest() {
+    let metrics = Metrics::with_series_limit(true, 2);
+    for labels in [["other", "other"], ["a", "a"], ["b", "b"], ["c", "c"], ["other", "other"], ["a", "a"]] {
+        metrics.db_operation_duration_ms.with(&labels).observe(1.0);
+    }
+    let text = metrics.render(Format::Text004);
+    assert_eq!(text.matches("db_operation_duration_ms_count{").count(), 3, "{text}");
+    assert!(
+        text.contains("db_operation_duration_ms_count{operation=\"other\",table=\"other\"} 3\n"),
+        "{text}"
+    );
+    assert!(text.contains("\nmetrics_series_dropped_total 1\n"), "{text}");
+}
+
+#[test]
 fn o_05_random_methods_and_statuses_add_at_most_five_series() {
     let metrics = Metrics::new(true);
     for number in 0..5000_u16 {
