@@ -139,7 +139,7 @@ impl Authenticator {
         if now >= claims.exp {
             return Err(refused("the token has expired"));
         }
-        if claims.iat > now + LEEWAY_SECONDS || claims.exp - claims.iat > lifetime.max(900) {
+        if claims.iat > now + LEEWAY_SECONDS || claims.exp.saturating_sub(claims.iat) > lifetime.max(900) {
             return Err(refused("the token's times do not fit"));
         }
         Ok(())

@@ -90,6 +90,17 @@ settings! {
         default: Defaults::all("10m"), range: Some(("1s", "24h")),
     };
 
+    /// Most connections that one tenant may hold in one process, so that its rush leaves some to the others.
+    DATABASE_TENANT_MAX_CONNECTIONS database_tenant_max_connections: u32 {
+        default: Defaults::all("10"), range: Some(("1", "1000")),
+    };
+
+    /// Whether statements are prepared on each connection. Turn it off behind a pooler in transaction mode.
+    DATABASE_PREPARED_STATEMENTS database_prepared_statements: bool { default: Defaults::all("true") };
+
+    /// Whether every statement is logged, with its duration and without its parameters.
+    DATABASE_LOGGING database_logging: bool { default: Defaults::split("true", "false") };
+
     /// Statements that take longer are logged as slow.
     DATABASE_SLOW_QUERY database_slow_query: Duration { default: Defaults::all("1s"), range: Some(("1ms", "1h")) };
 

@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use tokio_postgres::NoTls;
 use tokio_util::task::TaskTracker;
 
+use super::tenant_share::Place;
+
 /// How long a statement in flight may go on after its borrower has gone. Long enough for a point read, so that a
 /// burst of hang-ups does not empty the pool; short enough that nobody's report runs on.
 const GRACE: Duration = Duration::from_millis(100);
@@ -21,14 +23,16 @@ const CANCEL: Duration = Duration::from_secs(1);
 /// A connection on loan from the pool.
 pub(super) struct Checkout {
     object: Option<Object>,
+    /// The tenant's place in its share, held as long as the connection, clean-up included.
+    place: Option<Place>,
     armed: bool,
     /// Owns the clean-up tasks, so that a shutdown waits for them.
     cleaners: TaskTracker,
 }
 
 impl Checkout {
-    pub(super) fn new(object: Object, cleaners: TaskTracker) -> Self {
-        Self { object: Some(object), armed: false, cleaners }
+    pub(super) fn new(object: Object, place: Option<Place>, cleaners: TaskTracker) -> Self {
+        Self { object: Some(object), place, armed: false, cleaners }
     }
 
     /// The connection. `None` only after `drop`.
@@ -54,7 +58,7 @@ impl Drop for Checkout {
             return; // the pool takes it back, and throws a closed one away
         }
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(self.cleaners.spawn_on(reclaim(object), &runtime)),
+            Ok(runtime) => drop(self.cleaners.spawn_on(reclaim(object, self.place.take()), &runtime)),
             // No runtime, nobody to wait for the reply: close it. The server rolls back.
             Err(_) => drop(Object::take(object)),
         }
@@ -62,7 +66,7 @@ impl Drop for Checkout {
 }
 
 /// Returns the connection to the pool if it can be rolled back soon, else cancels its statement and closes it.
-async fn reclaim(object: Object) {
+async fn reclaim(object: Object, _place: Option<Place>) {
     if let Ok(Ok(())) = timeout(GRACE, object.batch_execute("rollback")).await {
         return;
     }

@@ -138,10 +138,10 @@ pub(super) async fn status(
     client: &Client,
     migrations: &[Migration],
 ) -> Result<Vec<Status>, tokio_postgres::Error> {
-    let exists =
-        client.query_one("select to_regclass('app.migrations') is not null", &[]).await?.try_get(0)?;
+    let exists = client.query_typed("select to_regclass('app.migrations') is not null", &[]).await?;
+    let exists = exists.first().map_or(Ok(false), |row| row.try_get(0))?;
     let rows = if exists {
-        client.query("select name, checksum, applied_at from app.migrations order by name", &[]).await?
+        client.query_typed("select name, checksum, applied_at from app.migrations order by name", &[]).await?
     } else {
         Vec::new()
     };

@@ -5,13 +5,16 @@
 
 mod checkout;
 pub mod cluster;
+mod exchange;
 mod migrate;
 mod monitor;
 mod owner;
 mod pool;
 pub mod proof;
+mod repeat;
 mod row;
 mod statement;
+mod tenant_share;
 mod transaction;
 
 pub use migrate::{Migration, Status, pending, runtime_role};

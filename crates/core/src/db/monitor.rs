@@ -38,23 +38,31 @@ impl Drop for Probe {
     }
 }
 
-/// Asks the server until `stop`, and reports each change.
+/// What is watched over.
+pub(super) struct Watched {
+    pub(super) connection: Config,
+    pub(super) pool: Pool,
+    /// How long a pooled connection may go unused.
+    pub(super) idle_timeout: Duration,
+}
+
+/// Asks the server until `stop`, reports each change, and closes connections that nobody uses.
 pub(super) async fn watch(
-    connection: Config,
-    pool: Pool,
+    watched: Watched,
     report: watch::Sender<Availability>,
     doubt: Arc<Notify>,
     stop: CancellationToken,
 ) {
     let mut probe = None;
     while !stop.is_cancelled() {
-        let state = match ask(&connection, &mut probe).await {
+        let state = match ask(&watched.connection, &mut probe).await {
             Ok(()) => Availability::Up,
             Err(_) => Availability::Down,
         };
         if report.send_replace(state) != state {
-            announce(state, &pool);
+            announce(state, &watched.pool);
         }
+        watched.pool.retain(|_, usage| usage.last_used() < watched.idle_timeout);
         let pause = if state == Availability::Up { INTERVAL } else { RETRY };
         tokio::select! {
             () = stop.cancelled() => {}
