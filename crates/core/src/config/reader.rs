@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
         }
         let value = T::parse(setting, &found.text);
         if value.is_none() {
-            let fix = format!("Set {} to {}", found.name, setting.expectation());
+            let fix = format!("{} takes: {}", found.name, setting.expectation());
             self.problems.add(setting.name, format!("{} is not accepted", shown(setting, &found.text)), fix);
         }
         value
