@@ -138,9 +138,11 @@ fn told(step: &Step) -> String {
     format!("{who}: {}", step.sql.split(" where ").next().unwrap_or_default().replace(" {table}", ""))
 }
 
-/// Adds a finding, once for each check and object.
+/// Adds a finding, once for each check and object; of what could not be tried on an object (`C-…`), the first only,
+/// since the others follow from it.
 fn add(report: &mut Report, check: &'static str, object: &str, detail: String) {
-    if report.findings.iter().any(|finding| finding.check == check && finding.object == object) {
+    let same = |known: &str| known == check || (known.starts_with("C-") && check.starts_with("C-"));
+    if report.findings.iter().any(|finding| finding.object == object && same(finding.check)) {
         return;
     }
     let fix = match check {

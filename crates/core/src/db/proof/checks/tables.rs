@@ -88,7 +88,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "T-09 shared-sequence",
         what: "No column of a tenant table draws from a sequence: its gaps tell one tenant how busy the others are.",
         sql: "select t.name, format('%s draws from a sequence', a.attname) from tenant t
-            join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+            join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and (a.atthasdef or a.attidentity <> '')
             left join pg_attrdef d on d.adrelid = t.oid and d.adnum = a.attnum
             where a.attidentity <> '' or pg_get_expr(d.adbin, d.adrelid) ~ 'nextval'",
         fix: "use a uuid made by the application, or a counter row per tenant, on {object}",
