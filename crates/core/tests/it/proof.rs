@@ -226,7 +226,10 @@ async fn t10_the_runtime_role_holds_what_is_registered_and_nothing_else() {
 #[tokio::test]
 async fn t10_the_runtime_role_cannot_switch_triggers_off() {
     with_database(async |db| {
-        let wanted = [("T-10 live-triggers-off", "the server")];
+        let wanted = [
+            ("T-10 live-triggers-off", "the server"),
+            ("T-10 parameter-grants", "parameter session_replication_role"),
+        ];
         expect(db, "reset role; grant set on parameter session_replication_role to {rt}", &wanted).await;
         expect(db, "reset role; revoke set on parameter session_replication_role from {rt}", &[]).await;
     })
@@ -274,8 +277,11 @@ async fn t12_no_code_runs_with_other_rights() {
         ("drop table app.relations", &[("R-00 registry", "app.relations")]),
         ("create table nullable (id uuid, tenant_id uuid)", &[("T-02 tenant-column", "public.nullable"), ("T-02 force-rls", "public.nullable"), ("T-06 policy-missing", "public.nullable"), ("T-07 leading-index", "public.nullable")]),
         ("reset role; set allow_system_table_mods = on; create function pg_catalog.f() returns int language sql as 'select 1'", &[("T-12 catalogue-shadow", "f()")]),
-        ("reset role; grant usage on language c to {rt}; create function f() returns trigger language plpgsql as 'begin return null; end'; create trigger t before insert on items for each row execute function f()", &[("C-02 live-sample", "public.items")]),
+        ("create function f() returns trigger language plpgsql as 'begin return null; end'; create trigger t before insert on items for each row execute function f()", &[("C-03 live-untried", "public.items")]),
         ("revoke insert on items from {rt}", &[("T-10 table-grants", "public.items"), ("C-02 live-sample", "public.items")]),
+        ("create table disguised (org uuid references tenants); select app.shared_table('disguised', 'x')", &[("R-04 disguised-tenant", "public.disguised")]),
+        ("reset role; create function f(text) returns uuid language sql as 'select null::uuid'; revoke execute on function f from public; create cast (text as uuid) with function f(text)", &[("T-12 catalogue-shadow", "cast (text as uuid)")]),
+        ("reset role; create function f(uuid, uuid) returns bool language sql as 'select true'; create operator public.= (leftarg = uuid, rightarg = uuid, function = f)", &[("T-12 catalogue-shadow", "operator public.=(uuid,uuid)")]),
         ("revoke select on app.relations from {rt}", &[("R-00 registry", "app.relations")]),
     ])
     .await;

@@ -56,6 +56,14 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "register {object} with app.tenant_table",
     },
     Check {
+        id: "R-04 disguised-tenant",
+        what: "No shared-read table points at a tenant: its rows would be that tenant's, under another column's name.",
+        sql: "select r.name, format('%s references public.tenants', c.conname) from rel r
+            join pg_constraint c on c.conrelid = r.oid and c.contype = 'f' and c.confrelid = 'public.tenants'::regclass
+            where r.kind = 'shared-read' and r.tenant_column is null",
+        fix: "call the column tenant_id and make {object} with app.tenant_table",
+    },
+    Check {
         id: "T-08 fk-composite",
         what: "A foreign key to a tenant table pairs tenant_id with tenant_id: referential checks go past row level security.",
         sql: "select s.name, format('%s references %s without tenant_id', c.conname, t.name)
