@@ -7,5 +7,6 @@
     reason = "tests fail by panicking, and their environment is the process's"
 )]
 
+mod audit;
 mod database;
 mod proof;
