@@ -61,6 +61,9 @@ impl PostgresUrl {
         let rest = rest.finish();
         let stripped = if rest.is_empty() { base.to_owned() } else { format!("{base}?{rest}") };
         let mut driver: tokio_postgres::Config = stripped.parse().map_err(|_| "is not a PostgreSQL URL")?;
+        if driver.get_hosts().is_empty() {
+            return Err("names no host");
+        }
         driver.ssl_mode(match ssl {
             SslMode::Disable => tokio_postgres::config::SslMode::Disable,
             SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,

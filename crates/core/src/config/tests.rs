@@ -8,7 +8,7 @@ use crate::lifecycle::{Exit, StartError};
 use crate::shared::{Rng, SystemRng};
 
 const STRONG: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
-const URL: &str = "postgresql://app:hunter2@db.internal:5432/erp";
+const URL: &str = "postgresql://app:hunter2@db.internal:5432/erp?sslmode=require";
 
 fn load<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
     Config::load(&MapSource::environment(values).into())
