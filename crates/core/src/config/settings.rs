@@ -57,13 +57,16 @@ settings! {
     group "Database";
 
     /// PostgreSQL URL of the runtime role, which owns no table and cannot bypass row-level security.
-    /// In development, when unset, a private cluster is started.
+    /// `sslmode` and `sslrootcert` work as in libpq. In development, when unset, a private cluster is started.
     DATABASE_URL database_url: Option<Secret<String>> {
         check: Check::PostgresUrl, required_in: OUTSIDE_DEVELOPMENT,
     };
 
     /// PostgreSQL URL of the owner role, for `db migrate`. A serving process does not need it.
     DATABASE_OWNER_URL database_owner_url: Option<Secret<String>> { check: Check::PostgresUrl };
+
+    /// Whether a database on another machine must be reached with TLS: `sslmode=require`, `verify-ca` or `verify-full`.
+    REQUIRE_TLS require_tls: bool { default: Defaults::split("false", "true") };
 
     /// Most connections that one process keeps open.
     DATABASE_MAX_CONNECTIONS database_max_connections: u32 {
