@@ -22,7 +22,7 @@ use crate::module::Product;
 use crate::server::Server;
 use crate::shared::{Clock, Rng, SystemClock, SystemRng};
 
-pub use shutdown::Stopped;
+pub use shutdown::{Signals, Stopped};
 
 pub use database::{Databases, migrate_as_owner, owner_connection, runtime_connection, seed};
 

@@ -77,10 +77,15 @@ pub(super) async fn stop_cluster(cluster: Option<Arc<Cluster>>) {
     }
 }
 
-struct Signals([(Signal, i32, &'static str); 3]);
+/// The signals that ask for a stop. Once one of these is made, they end the process no longer by themselves.
+pub struct Signals([(Signal, i32, &'static str); 3]);
 
 impl Signals {
-    fn listen() -> Result<Self, StartError> {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// `Exit::Internal` when the system refuses.
+    pub fn listen() -> Result<Self, StartError> {
         let listen = |(number, name)| {
             signal(SignalKind::from_raw(number)).map(|signal| (signal, number, name)).map_err(|error| {
                 StartError::new(Exit::Internal, format!("{name} cannot be listened for")).because(error)
@@ -90,7 +95,8 @@ impl Signals {
         Ok(Self([listen(term)?, listen(int)?, listen(quit)?]))
     }
 
-    async fn next(&mut self) -> (u8, &'static str) {
+    /// The next signal's number and name.
+    pub async fn next(&mut self) -> (u8, &'static str) {
         let [term, int, quit] = &mut self.0;
         let (number, name) = tokio::select! {
             _ = term.0.recv() => (term.1, term.2),
