@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::BootstrapOptions;
 use crate::app::App;
 use crate::auth::Passwords;
-use crate::config::{Config, Environment};
+use crate::config::Config;
 use crate::db::cluster::{Cluster, ClusterOptions};
 use crate::db::{self, Connection, Owner};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
@@ -65,7 +65,7 @@ pub(super) async fn prepare(
     let tasks = lifecycle.background();
     wait_until_reachable(&databases.runtime, config.startup_timeout, tasks).await?;
     db::refuse_privileged_role(&databases.runtime, tasks).await?;
-    if config.app_env == Environment::Development
+    if config.profile().migrates_at_start
         && let Some(owner) = &databases.owner
     {
         let owner = migrate_as_owner(owner, &databases.runtime, product, tasks).await?.0;
@@ -116,7 +116,7 @@ pub async fn seed(
     options: &BootstrapOptions,
     passwords: &Passwords,
 ) -> Result<(), StartError> {
-    if config.app_env == Environment::Production {
+    if !config.profile().demo_tenants {
         return Err(StartError::new(Exit::Usage, "Demo tenants are refused in production"));
     }
     let (clock, rng) = (options.clock.as_ref(), options.rng.as_ref());
@@ -184,7 +184,7 @@ fn required(
         return parse(url.expose(), name);
     }
     let missing = |more: &str| StartError::new(Exit::Configuration, format!("{name} is not set{more}"));
-    if config.app_env != Environment::Development || config.database_url.is_some() {
+    if !config.profile().migrates_at_start || config.database_url.is_some() {
         return Err(missing(&format!(": set it, or {name}_FILE")));
     }
     let folder = config.data_dir.join("postgres");
