@@ -3,26 +3,30 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use erp_core::auth::{Role, Trace};
+use erp_core::auth::{Caller, Role, Trace};
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, Running, bootstrap, start_server};
 use erp_core::config::{Layers, MapSource};
 use erp_core::db::SystemReason;
 use erp_core::middleware::Edge;
 use erp_core::module::{Module, Product};
-use erp_core::shared::ManualClock;
+use erp_core::shared::{ManualClock, TenantId};
+use http::Request;
 use http_body_util::Full;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::{Actor, Database, Log, Person};
 
+/// The key of every test's tokens, for tests that forge some.
+pub const JWT_SECRET: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
 const SETTINGS: [(&str, &str); 5] = [
     ("APP_ENV", "development"),
     ("HOST", "127.0.0.1"),
     ("LOG_LEVEL", "debug"),
-    ("JWT_SECRET", "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa"),
+    ("JWT_SECRET", JWT_SECRET),
     ("SHUTDOWN_TIMEOUT", "5s"),
 ];
 /// How long a connection may take to come back from a request that was left.
@@ -177,6 +181,34 @@ impl TestApp {
     /// A superuser's session: sees and changes every tenant's rows.
     pub fn sql(&self) -> &Client {
         &self.root
+    }
+
+    /// Runs SQL as the superuser in a transaction that has the tenant's context, as its audit triggers need.
+    pub async fn execute_in(&self, tenant: &str, sql: &str) {
+        let id = self.tenant_id(tenant);
+        let whole = format!("begin; set local app.tenant_id = '{id}'; {sql}; commit");
+        self.root.batch_execute(&whole).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// The id of acme or globex.
+    pub fn tenant_id(&self, tenant: &str) -> TenantId {
+        self.person(tenant, Role::Owner).tenant_id
+    }
+
+    /// The audit log of acme or globex, oldest first.
+    pub async fn audit_of(&self, tenant: &str) -> Vec<Value> {
+        let sql = "select to_jsonb(l) from audit_log l where tenant_id = $1 order by seq";
+        let rows = self.root.query(sql, &[&self.tenant_id(tenant)]).await.expect("the audit log can be read");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The caller that a handler gets when `actor` calls: for tests of transactions. Wants the module [`crate::PROBE`].
+    pub async fn caller(&self, actor: &Actor<'_>) -> Caller {
+        let request =
+            Request::get("/test/caller").header("authorization", format!("Bearer {}", actor.token()));
+        let request = request.body(axum::body::Body::empty()).expect("a request");
+        let response = Arc::clone(self.edge()).handle(self.address().ip(), request).await;
+        response.extensions().get::<Caller>().cloned().expect("PROBE is built in, and the actor signed in")
     }
 
     /// From here on, errors in the log and answers of 500 and above are what the test is about.

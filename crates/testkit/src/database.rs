@@ -57,6 +57,11 @@ impl Database {
         connect(&self.roles.owner_url.parse().expect("our own URL")).await
     }
 
+    /// A connection as the runtime role, as a module's bug might use it.
+    pub async fn runtime(&self) -> Client {
+        connect(&self.roles.runtime_url.parse().expect("our own URL")).await
+    }
+
     /// Drops the database, whoever is connected to it; waits, even while a runtime is unwinding.
     pub fn remove(&self) {
         let (admin, sql) =

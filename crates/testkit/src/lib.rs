@@ -20,9 +20,11 @@ mod app;
 mod database;
 mod log;
 mod people;
+mod probe;
 
 pub use actor::{Actor, Answer};
-pub use app::{Builder, TestApp};
+pub use app::{Builder, JWT_SECRET, TestApp};
 pub use database::Database;
 pub use log::Log;
 pub use people::Person;
+pub use probe::PROBE;
