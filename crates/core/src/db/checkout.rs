@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio::time::timeout;
-use tokio_postgres::NoTls;
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::TaskTracker;
 
 use super::tenant_share::Place;
@@ -26,13 +26,21 @@ pub(super) struct Checkout {
     /// The tenant's place in its share, held as long as the connection, clean-up included.
     place: Option<Place>,
     armed: bool,
-    /// Owns the clean-up tasks, so that a shutdown waits for them.
-    cleaners: TaskTracker,
+    cleaning: Cleaning,
+}
+
+/// What clean-up needs.
+#[derive(Clone)]
+pub(super) struct Cleaning {
+    /// Owns the tasks, so that a shutdown waits for them.
+    pub(super) tasks: TaskTracker,
+    /// A cancel request travels over a connection of its own, protected like the others.
+    pub(super) tls: MakeRustlsConnect,
 }
 
 impl Checkout {
-    pub(super) fn new(object: Object, place: Option<Place>, cleaners: TaskTracker) -> Self {
-        Self { object: Some(object), place, armed: false, cleaners }
+    pub(super) fn new(object: Object, place: Option<Place>, cleaning: Cleaning) -> Self {
+        Self { object: Some(object), place, armed: false, cleaning }
     }
 
     /// The connection. `None` only after `drop`.
@@ -58,7 +66,11 @@ impl Drop for Checkout {
             return; // the pool takes it back, and throws a closed one away
         }
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(self.cleaners.spawn_on(reclaim(object, self.place.take()), &runtime)),
+            Ok(runtime) => drop(
+                self.cleaning
+                    .tasks
+                    .spawn_on(reclaim(object, self.place.take(), self.cleaning.tls.clone()), &runtime),
+            ),
             // No runtime, nobody to wait for the reply: close it. The server rolls back.
             Err(_) => drop(Object::take(object)),
         }
@@ -66,7 +78,7 @@ impl Drop for Checkout {
 }
 
 /// Returns the connection to the pool if it can be rolled back soon, else cancels its statement and closes it.
-async fn reclaim(object: Object, _place: Option<Place>) {
+async fn reclaim(object: Object, _place: Option<Place>, tls: MakeRustlsConnect) {
     if let Ok(Ok(())) = timeout(GRACE, object.batch_execute("rollback")).await {
         return;
     }
@@ -74,6 +86,6 @@ async fn reclaim(object: Object, _place: Option<Place>) {
     // Out of the pool first, so that a waiter can open a fresh connection in its place.
     let client = Object::take(object);
     // The outcome does not matter: the connection is closed either way, and the server then rolls back.
-    let _ = timeout(CANCEL, cancel.cancel_query(NoTls)).await;
+    let _ = timeout(CANCEL, cancel.cancel_query(tls)).await;
     drop(client);
 }

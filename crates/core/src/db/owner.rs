@@ -1,10 +1,10 @@
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::task::TaskTracker;
 
 use super::migrate::{self, Migration, Status};
 use super::proof::{self, Report, Sample};
-use super::{Params, monitor};
+use super::{Connection, Params, monitor};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
 
@@ -18,7 +18,7 @@ impl Owner {
     ///
     /// # Errors
     /// `Exit::Unavailable` when the server cannot be reached, the password is wrong or the database is missing.
-    pub async fn connect(connection: &Config, tasks: &TaskTracker) -> Result<Self, StartError> {
+    pub async fn connect(connection: &Connection, tasks: &TaskTracker) -> Result<Self, StartError> {
         connect(connection, tasks).await.map(Self)
     }
 
@@ -72,11 +72,8 @@ impl Owner {
 }
 
 /// Opens a session for a short piece of work that is no request's.
-pub(super) async fn connect(connection: &Config, tasks: &TaskTracker) -> Result<Client, StartError> {
-    let mut connection = connection.clone();
-    connection.connect_timeout(std::time::Duration::from_secs(3));
-    let (client, session) =
-        connection.connect(NoTls).await.map_err(|error| monitor::explain(&connection, error))?;
+pub(super) async fn connect(connection: &Connection, tasks: &TaskTracker) -> Result<Client, StartError> {
+    let (client, session) = connection.open().await.map_err(|error| monitor::explain(connection, error))?;
     tasks.spawn(async move {
         let _ = session.await; // its error reaches whoever waits for a reply
     });
@@ -88,7 +85,7 @@ pub(super) async fn connect(connection: &Config, tasks: &TaskTracker) -> Result<
 /// # Errors
 /// `Exit::Unavailable` when the database cannot be asked.
 pub async fn migration_status(
-    connection: &Config,
+    connection: &Connection,
     migrations: &[Migration],
     tasks: &TaskTracker,
 ) -> Result<Vec<Status>, StartError> {
@@ -108,10 +105,8 @@ pub struct Refusal {
 ///
 /// # Errors
 /// Says whether trying again may help.
-pub async fn reach(connection: &Config, tasks: &TaskTracker) -> Result<(), Refusal> {
-    let mut connection = connection.clone();
-    connection.connect_timeout(std::time::Duration::from_secs(3));
-    match connection.connect(NoTls).await {
+pub async fn reach(connection: &Connection, tasks: &TaskTracker) -> Result<(), Refusal> {
+    match connection.open().await {
         Ok((_, session)) => {
             tasks.spawn(async move {
                 let _ = session.await;
@@ -125,7 +120,7 @@ pub async fn reach(connection: &Config, tasks: &TaskTracker) -> Result<(), Refus
                     *state == SqlState::CANNOT_CONNECT_NOW || *state == SqlState::TOO_MANY_CONNECTIONS
                 }
             };
-            Err(Refusal { error: monitor::explain(&connection, error), may_pass })
+            Err(Refusal { error: monitor::explain(connection, error), may_pass })
         }
     }
 }
@@ -135,7 +130,7 @@ pub async fn reach(connection: &Config, tasks: &TaskTracker) -> Result<(), Refus
 ///
 /// # Errors
 /// `Exit::Isolation`, with the mend.
-pub async fn refuse_privileged_role(connection: &Config, tasks: &TaskTracker) -> Result<(), StartError> {
+pub async fn refuse_privileged_role(connection: &Connection, tasks: &TaskTracker) -> Result<(), StartError> {
     let client = connect(connection, tasks).await?;
     let rows = client
         .query_typed(
@@ -165,7 +160,7 @@ pub async fn refuse_privileged_role(connection: &Config, tasks: &TaskTracker) ->
 /// # Errors
 /// `Exit::Unavailable` when the database cannot be asked.
 pub async fn prove_once(
-    connection: &Config,
+    connection: &Connection,
     samples: &[Sample],
     tasks: &TaskTracker,
 ) -> Result<Report, StartError> {

@@ -6,11 +6,11 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use tokio::sync::{Notify, watch};
-use tokio_postgres::{Config, NoTls};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::checkout::Checkout;
+use super::Connection;
+use super::checkout::{Checkout, Cleaning};
 use super::monitor::{self, Availability};
 use super::statement::ParameterTypes;
 use super::tenant_share::TenantShares;
@@ -22,10 +22,10 @@ use crate::metrics::Metrics;
 use crate::shared::TenantId;
 
 /// How the runtime role's connections are made and bounded.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Where, as whom: `DATABASE_URL`.
-    pub connection: Config,
+    pub connection: Connection,
     /// `DATABASE_MAX_CONNECTIONS`.
     pub max_connections: usize,
     /// `DATABASE_ACQUIRE_TIMEOUT`: how long a request waits for a connection.
@@ -54,7 +54,7 @@ struct Inner {
     pool: Pool,
     options: Options,
     metrics: Metrics,
-    cleaners: TaskTracker,
+    cleaning: Cleaning,
     shares: TenantShares,
     /// Behind a pooler: what is known of each statement.
     parameter_types: ParameterTypes,
@@ -75,25 +75,27 @@ impl Db {
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let mut connection = options.connection.clone();
-        connection.connect_timeout(options.connect_timeout);
+        connection.driver.connect_timeout(options.connect_timeout);
         if options.prepared_statements {
-            connection.options(session_settings(&options));
+            connection.driver.options(session_settings(&options));
         }
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(connection.clone(), NoTls, recycling))
-            .max_size(options.max_connections)
-            .timeouts(Timeouts {
-                wait: Some(options.acquire_timeout),
-                create: Some(options.connect_timeout),
-                recycle: None,
-            })
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| {
-                StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
-            })?;
+        let pool =
+            Pool::builder(Manager::from_config(connection.driver.clone(), connection.tls.clone(), recycling))
+                .max_size(options.max_connections)
+                .timeouts(Timeouts {
+                    wait: Some(options.acquire_timeout),
+                    create: Some(options.connect_timeout),
+                    recycle: None,
+                })
+                .runtime(Runtime::Tokio1)
+                .build()
+                .map_err(|error| {
+                    StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
+                })?;
         let (report, availability) = watch::channel(Availability::Up);
         let doubt = Arc::new(Notify::new());
+        let tls = connection.tls.clone();
         let watched = monitor::Watched { connection, pool: pool.clone(), idle_timeout: options.idle_timeout };
         tasks.spawn(monitor::watch(watched, report, Arc::clone(&doubt), stop));
         Ok(Self(Arc::new(Inner {
@@ -102,7 +104,7 @@ impl Db {
             parameter_types: ParameterTypes::default(),
             options,
             metrics,
-            cleaners: tasks.clone(),
+            cleaning: Cleaning { tasks: tasks.clone(), tls },
             availability,
             doubt,
         })))
@@ -202,7 +204,7 @@ impl Db {
                 None => None,
             };
             let object = inner.pool.get().await.map_err(no_connection)?;
-            Ok(Checkout::new(object, place, inner.cleaners.clone()))
+            Ok(Checkout::new(object, place, inner.cleaning.clone()))
         };
         self.unless_down(waiting).await
     }
