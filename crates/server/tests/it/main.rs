@@ -1,1 +1,3 @@
 //! The whole product.
+
+mod e2e;
