@@ -2,6 +2,12 @@
 
 mod commands;
 mod database;
+mod faults;
 mod http;
+mod isolation;
+mod load;
+mod migrations;
+mod postgres;
 mod process;
+mod refusals;
 mod start;
