@@ -91,7 +91,7 @@ fn judge(fault: &str, seen: &[Seen], broken: Instant, mended: Instant) {
         slowest(true).unwrap(),
         summary(seen)
     );
-    println!("{report}");
+    println!("{report}; broken for {:?}", mended - broken);
     for answer in seen {
         let fine = match answer.kind {
             Kind::Live => answer.is(200),
@@ -123,7 +123,7 @@ fn s_04_postgres_is_killed_and_restarted() {
             let pid = postgres.admin().value(one).parse().unwrap();
             assert!(signal(pid, "KILL"));
         },
-        |_, ()| {},
+        |postgres, ()| answers(&postgres.roles.runtime_url), // PostgreSQL starts all of itself again
     );
     let seen =
         scene.suffer("the postmaster is killed", Duration::from_secs(3), Postgres::kill, |postgres, ()| {
@@ -187,6 +187,16 @@ fn fill(postgres: &mut Postgres) -> Vec<Session> {
     }
 }
 
+/// Waits until a session can be opened.
+fn answers(url: &str) {
+    eventually("PostgreSQL answers", || Session::try_open(url).is_ok());
+}
+
+/// The URL of the private cluster, from the banner.
+fn private_url(server: &Process) -> String {
+    server.said("(psql '").split('\'').nth(1).unwrap().to_owned()
+}
+
 #[test]
 fn the_private_cluster_is_started_again_when_it_dies() {
     let home = Home::new();
@@ -197,6 +207,7 @@ fn the_private_cluster_is_started_again_when_it_dies() {
     let (postmaster, broken) = (home.postmaster().unwrap(), Instant::now());
     assert!(signal(postmaster, "KILL"));
     eventually("another is started", || home.postmaster().is_some_and(|pid| pid != postmaster));
+    answers(&private_url(&server));
     let mended = Instant::now();
     recovered(&load, mended);
     judge("the private cluster is killed", &load.take(), broken, mended);

@@ -3,6 +3,7 @@
 mod commands;
 mod database;
 mod faults;
+mod hang_up;
 mod http;
 mod isolation;
 mod load;
@@ -11,3 +12,4 @@ mod postgres;
 mod process;
 mod refusals;
 mod start;
+mod stop;
