@@ -37,7 +37,7 @@ pub(super) async fn resolve(
 ) -> Result<Databases, StartError> {
     if config.database_url.is_some() {
         let runtime = runtime_connection(config)?;
-        let place = format!("{} as {}", db::place(&runtime), runtime.get_user().unwrap_or("?"));
+        let place = format!("{} as {}", runtime.place(), runtime.user().unwrap_or("?"));
         let owner = config.database_owner_url.is_some().then(|| owner_connection(config)).transpose()?;
         return Ok(Databases { runtime, owner, place });
     }
@@ -94,9 +94,14 @@ pub async fn migrate_as_owner(
     product: &Product,
     tasks: &TaskTracker,
 ) -> Result<(Owner, Vec<&'static str>), StartError> {
-    let role = db::runtime_role(runtime)?;
+    let role = runtime.user().ok_or_else(|| {
+        StartError::new(
+            Exit::Configuration,
+            "DATABASE_URL names no user: write postgresql://USER:PASSWORD@HOST/DATABASE",
+        )
+    })?;
     let owner = Owner::connect(owner, tasks).await?;
-    let applied = owner.migrate(product.migrations, &role).await?;
+    let applied = owner.migrate(product.migrations, role).await?;
     Ok((owner, applied))
 }
 
@@ -176,10 +181,5 @@ fn required(url: Option<&Secret<String>>, name: &str) -> Result<Connection, Star
 
 /// The URL may hold a password: it is not shown.
 fn parse(url: &str, name: &str) -> Result<Connection, StartError> {
-    url.parse().map_err(|_| {
-        StartError::new(
-            Exit::Configuration,
-            format!("{name} is not a URL such as postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
-        )
-    })
+    url.parse().map_err(|problem| StartError::new(Exit::Configuration, format!("{name} {problem}")))
 }

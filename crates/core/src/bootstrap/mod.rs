@@ -223,7 +223,11 @@ impl Start {
             acquire_timeout: config.database_acquire_timeout,
             connect_timeout: config.database_connect_timeout,
             statement_timeout: config.database_timeout,
+            idle_timeout: config.database_idle_timeout,
             slow_query: config.database_slow_query,
+            log_queries: config.database_logging,
+            tenant_max_connections: config.database_tenant_max_connections as usize,
+            prepared_statements: config.database_prepared_statements,
         };
         let (tasks, stop) = (self.lifecycle.background(), self.lifecycle.stop_background());
         Db::open(options, metrics, tasks, stop.clone())

@@ -15,7 +15,9 @@
 //! ```
 
 mod choice;
+mod consistency;
 mod env_file;
+mod postgres_url;
 mod problems;
 mod reader;
 mod render;
@@ -27,6 +29,7 @@ mod value;
 
 pub use choice::{Environment, Level, LogFormat};
 pub use env_file::EnvFile;
+pub use postgres_url::{PostgresUrl, SslMode};
 pub use problems::{Problem, Problems};
 pub use render::{Explained, explain, render_env_example, render_markdown};
 pub use secrets::dev_secrets;
@@ -47,6 +50,7 @@ impl Config {
         let mut reader = Reader::new(layers);
         reader.refuse_unknown();
         let config = Self::read(&mut reader);
+        reader.compare(config.as_ref());
         reader.finish(config)
     }
 }

@@ -1,9 +1,10 @@
 //! Reads one row after the other and gathers what is wrong.
 
-use super::secrets::{postgres_url, weakness};
+use super::postgres_url::PostgresUrl;
+use super::secrets::weakness;
 use super::source::{Layers, Origin};
 use super::value::Value;
-use super::{Check, Environment, Problems, SETTINGS, Setting};
+use super::{Check, Config, Environment, Problems, SETTINGS, Setting, consistency};
 
 /// A row's text and where it came from.
 pub(super) struct Found {
@@ -82,6 +83,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Notes what is wrong with the settings taken together.
+    pub(super) fn compare(&mut self, config: Option<&Config>) {
+        let insecure = config.map(consistency::in_the_clear).unwrap_or_default();
+        for name in insecure {
+            let fix = "Add ?sslmode=verify-full (or require), or set REQUIRE_TLS=false";
+            self.problems.add(name, "reaches another machine without TLS that must hold", fix);
+        }
+    }
+
     /// The configuration, if nothing was wrong.
     pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Problems> {
         match value {
@@ -149,9 +159,9 @@ fn secret_file_refusal(name: &str, path: &str, error: &std::io::Error) -> Refusa
 fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), Refusal> {
     let refusal = match setting.check {
         Check::Nothing => None,
-        Check::PostgresUrl => {
-            postgres_url(text).map(|why| (why, "Set it to postgresql://user:password@host:5432/database"))
-        }
+        Check::PostgresUrl => PostgresUrl::parse(text)
+            .err()
+            .map(|why| (why, "Set it to postgresql://user:password@host:5432/database")),
         Check::Key if environment == Environment::Development => None,
         Check::Key => weakness(text).map(|why| (why, "Set it to the output of: openssl rand -base64 48")),
     };

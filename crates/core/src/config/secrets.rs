@@ -96,18 +96,3 @@ fn repetitive(bytes: &[u8]) -> bool {
     let different = bytes.iter().collect::<std::collections::BTreeSet<_>>().len();
     different < 8 || (1..=8).any(|block| bytes.iter().zip(&bytes[block..]).all(|(one, next)| one == next))
 }
-
-/// Why `text` is no URL that we can connect to; `None` when it is. The driver's own message may quote the URL.
-pub(super) fn postgres_url(text: &str) -> Option<&'static str> {
-    if !text.starts_with("postgresql://") && !text.starts_with("postgres://") {
-        return Some("is not a postgresql:// URL");
-    }
-    match text.parse::<tokio_postgres::Config>() {
-        Ok(parsed) if parsed.get_hosts().is_empty() => Some("names no host"),
-        Ok(_) => None,
-        Err(_) if text.contains("sslmode=verify-") => {
-            Some("asks for sslmode=verify-…, which is not supported yet")
-        }
-        Err(_) => Some("is not a valid PostgreSQL URL, or holds an option that is not known"),
-    }
-}

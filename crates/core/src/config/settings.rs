@@ -57,13 +57,16 @@ settings! {
     group "Database";
 
     /// PostgreSQL URL of the runtime role, which owns no table and cannot bypass row-level security.
-    /// In development, when unset, a private cluster is started.
+    /// `sslmode` and `sslrootcert` work as in libpq. In development, when unset, a private cluster is started.
     DATABASE_URL database_url: Option<Secret<String>> {
         check: Check::PostgresUrl, required_in: OUTSIDE_DEVELOPMENT,
     };
 
     /// PostgreSQL URL of the owner role, for `db migrate`. A serving process does not need it.
     DATABASE_OWNER_URL database_owner_url: Option<Secret<String>> { check: Check::PostgresUrl };
+
+    /// Whether a database on another machine must be reached with TLS: `sslmode=require`, `verify-ca` or `verify-full`.
+    REQUIRE_TLS require_tls: bool { default: Defaults::split("false", "true") };
 
     /// Most connections that one process keeps open.
     DATABASE_MAX_CONNECTIONS database_max_connections: u32 {
@@ -89,6 +92,17 @@ settings! {
     DATABASE_IDLE_TIMEOUT database_idle_timeout: Duration {
         default: Defaults::all("10m"), range: Some(("1s", "24h")),
     };
+
+    /// Most connections that one tenant may hold in one process, so that its rush leaves some to the others.
+    DATABASE_TENANT_MAX_CONNECTIONS database_tenant_max_connections: u32 {
+        default: Defaults::all("10"), range: Some(("1", "1000")),
+    };
+
+    /// Whether statements are prepared on each connection. Turn it off behind a pooler in transaction mode.
+    DATABASE_PREPARED_STATEMENTS database_prepared_statements: bool { default: Defaults::all("true") };
+
+    /// Whether every statement is logged, with its duration and without its parameters.
+    DATABASE_LOGGING database_logging: bool { default: Defaults::split("true", "false") };
 
     /// Statements that take longer are logged as slow.
     DATABASE_SLOW_QUERY database_slow_query: Duration { default: Defaults::all("1s"), range: Some(("1ms", "1h")) };

@@ -8,7 +8,7 @@ use crate::lifecycle::{Exit, StartError};
 use crate::shared::{Rng, SystemRng};
 
 const STRONG: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
-const URL: &str = "postgresql://app:hunter2@db.internal:5432/erp";
+const URL: &str = "postgresql://app:hunter2@db.internal:5432/erp?sslmode=require";
 
 fn load<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
     Config::load(&MapSource::environment(values).into())
@@ -197,11 +197,12 @@ fn database_urls_are_checked_and_never_shown() {
     for good in [URL, "postgres://u@h/d?sslmode=require", "postgresql://%2Ftmp%2Fpg/erp?user=app"] {
         load([("DATABASE_URL", good)]).unwrap();
     }
+    load([("DATABASE_URL", "postgresql://app:pw@db/erp?sslmode=verify-full")]).unwrap();
     for bad in [
         "host=db password=hunter2",
         "postgresql://app:hunter2@db:port/erp",
         "postgresql://app:hunter2@db/erp?hunter2=1",
-        "postgresql://app:hunter2@db/erp?sslmode=verify-full",
+        "postgresql://app:hunter2@db/erp?sslmode=allow",
         "postgresql://",
     ] {
         let text = messages(load([("DATABASE_URL", bad), ("DATABASE_OWNER_URL", bad)]));

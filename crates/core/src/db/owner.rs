@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
 use tokio_util::task::TaskTracker;
 
 use super::migrate::{self, Migration, Status};
 use super::proof::{self, Report, Sample};
-use super::{Params, monitor};
+use super::{Connection, Params, monitor};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
 
@@ -25,7 +25,7 @@ impl Owner {
     ///
     /// # Errors
     /// `Exit::Unavailable` when the server cannot be reached, the password is wrong or the database is missing.
-    pub async fn connect(connection: &Config, tasks: &TaskTracker) -> Result<Self, StartError> {
+    pub async fn connect(connection: &Connection, tasks: &TaskTracker) -> Result<Self, StartError> {
         connect(connection, tasks).await.map(Self)
     }
 
@@ -79,12 +79,12 @@ impl Owner {
 }
 
 /// Opens a session for a short piece of work that is no request's.
-pub(super) async fn connect(connection: &Config, tasks: &TaskTracker) -> Result<Client, StartError> {
+pub(super) async fn connect(connection: &Connection, tasks: &TaskTracker) -> Result<Client, StartError> {
     open(connection, tasks).await.map_err(|refusal| refusal.error)
 }
 
-async fn open(connection: &Config, tasks: &TaskTracker) -> Result<Client, Refusal> {
-    let (client, session) = match timeout(PATIENCE, connection.connect(NoTls)).await {
+async fn open(connection: &Connection, tasks: &TaskTracker) -> Result<Client, Refusal> {
+    let (client, session) = match timeout(PATIENCE, connection.open()).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
             let passing = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
@@ -104,7 +104,7 @@ async fn open(connection: &Config, tasks: &TaskTracker) -> Result<Client, Refusa
 /// # Errors
 /// `Exit::Unavailable` when the database cannot be asked.
 pub async fn migration_status(
-    connection: &Config,
+    connection: &Connection,
     migrations: &[Migration],
     tasks: &TaskTracker,
 ) -> Result<Vec<Status>, StartError> {
@@ -124,7 +124,7 @@ pub struct Refusal {
 ///
 /// # Errors
 /// Says whether trying again may help.
-pub async fn reach(connection: &Config, tasks: &TaskTracker) -> Result<(), Refusal> {
+pub async fn reach(connection: &Connection, tasks: &TaskTracker) -> Result<(), Refusal> {
     open(connection, tasks).await.map(drop)
 }
 
@@ -133,15 +133,16 @@ pub async fn reach(connection: &Config, tasks: &TaskTracker) -> Result<(), Refus
 ///
 /// # Errors
 /// `Exit::Isolation`, with the mend.
-pub async fn refuse_privileged_role(connection: &Config, tasks: &TaskTracker) -> Result<(), StartError> {
+pub async fn refuse_privileged_role(connection: &Connection, tasks: &TaskTracker) -> Result<(), StartError> {
     let client = connect(connection, tasks).await?;
-    let row = client
-        .query_one(
+    let rows = client
+        .query_typed(
             "select rolname::text, rolsuper, rolbypassrls from pg_roles where rolname = current_user",
             &[],
         )
         .await
         .map_err(|error| monitor::explain(connection, error))?;
+    let Some(row) = rows.first() else { return Ok(()) };
     let (name, superuser, bypass): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
     let what = match (superuser, bypass) {
         (true, _) => "a superuser",
@@ -162,7 +163,7 @@ pub async fn refuse_privileged_role(connection: &Config, tasks: &TaskTracker) ->
 /// # Errors
 /// `Exit::Unavailable` when the database cannot be asked.
 pub async fn prove_once(
-    connection: &Config,
+    connection: &Connection,
     samples: &[Sample],
     tasks: &TaskTracker,
 ) -> Result<Report, StartError> {

@@ -130,14 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn i_02_depth_is_bounded_where_any_value_is_taken() {
+        let deep = "[".repeat(10_000);
+        assert_eq!(
+            parse::<serde_json::Value>(deep.as_bytes()).unwrap_err().code().code,
+            "core.malformed_body"
+        );
+    }
+
+    #[test]
     fn i_02_malformed_json_is_400() {
-        let deep = [b"{\"sku\":".as_slice(), "[".repeat(10_000).as_bytes()].concat();
         let bom = "\u{feff}{\"sku\":\"a\",\"quantity\":1}".as_bytes();
-        let cases: [&[u8]; 9] = [
+        let cases: [&[u8]; 8] = [
             b"",
             b"{",
             b"nul",
-            &deep,
             bom,
             b"{\"sku\":\"\xff\"}",
             b"{\"sku\":\"\\ud800\",\"quantity\":1}",

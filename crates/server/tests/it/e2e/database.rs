@@ -130,8 +130,12 @@ impl Session {
 
     /// The single value of a query, as text.
     pub(super) fn value(&self, sql: &str) -> String {
+        self.try_value(sql).unwrap_or_else(|error| panic!("{error:?}: {sql}"))
+    }
+
+    pub(super) fn try_value(&self, sql: &str) -> Result<String, tokio_postgres::Error> {
         let sql = format!("select ({sql})::text");
-        let row = self.runtime.block_on(self.client.query_one(&sql, &[]));
-        row.unwrap_or_else(|error| panic!("{error:?}: {sql}")).get::<_, Option<String>>(0).unwrap_or_default()
+        let row = self.runtime.block_on(self.client.query_one(&sql, &[]))?;
+        Ok(row.get::<_, Option<String>>(0).unwrap_or_default())
     }
 }

@@ -104,6 +104,12 @@ fn judge(fault: &str, seen: &[Seen], broken: Instant, mended: Instant) {
     assert!(unready.is_none_or(|unready| unready <= UNREADY), "{report}");
 }
 
+const CHECKPOINTER: &str = "backend_type = 'checkpointer'";
+
+fn pid_where(condition: &str) -> String {
+    format!("select pid from pg_stat_activity where {condition} limit 1")
+}
+
 fn was_unready(seen: &[Seen]) -> bool {
     seen.iter().any(|seen| seen.kind == Kind::Ready && seen.is(503))
 }
@@ -119,11 +125,20 @@ fn s_04_postgres_is_killed_and_restarted() {
         "a backend is killed",
         Duration::ZERO,
         |postgres| {
-            let one = "select pid from pg_stat_activity where usename = 'erp_app' and application_name = '' limit 1";
-            let pid = postgres.admin().value(one).parse().unwrap();
+            let of_ours = "usename = 'erp_app' and application_name = ''";
+            let pid = postgres.admin().value(&pid_where(of_ours)).parse().unwrap();
+            let checkpointer = postgres.admin().value(&pid_where(CHECKPOINTER));
             assert!(signal(pid, "KILL"));
+            checkpointer
         },
-        |postgres, ()| answers(&postgres.roles.runtime_url), // PostgreSQL starts all of itself again
+        // PostgreSQL starts all of itself again.
+        |postgres, former| {
+            eventually("PostgreSQL answers again", || {
+                let found = Session::try_open(&postgres.admin_url())
+                    .and_then(|admin| admin.try_value(&pid_where(CHECKPOINTER)));
+                found.is_ok_and(|pid| !pid.is_empty() && pid != former)
+            });
+        },
     );
     let seen =
         scene.suffer("the postmaster is killed", Duration::from_secs(3), Postgres::kill, |postgres, ()| {

@@ -30,7 +30,11 @@ impl Postgres {
 
     /// A session as the superuser.
     pub(super) fn admin(&self) -> Session {
-        Session::open(&self.cluster.as_ref().unwrap().url("postgres", "erp"))
+        Session::open(&self.admin_url())
+    }
+
+    pub(super) fn admin_url(&self) -> String {
+        self.cluster.as_ref().unwrap().url("postgres", "erp")
     }
 
     fn postmaster(&self) -> u32 {

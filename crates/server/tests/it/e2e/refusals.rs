@@ -24,7 +24,7 @@ fn shows_no_password(ended: &Ended) {
 
 /// A URL of TCP, for servers that are none.
 fn at(port: u16) -> String {
-    format!("postgresql://erp_app:{PASSWORD}@127.0.0.1:{port}/erp")
+    format!("postgresql://erp_app:{PASSWORD}@127.0.0.1:{port}/erp?sslmode=disable")
 }
 
 /// A server that takes connections, and answers the first message with these bytes or not at all.

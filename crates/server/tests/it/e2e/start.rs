@@ -39,6 +39,10 @@ fn one_command_boots_everything_and_each_signal_stops_it() {
     assert_eq!(client.create_item("KEPT-1").unwrap().status, 201);
     let ended = server.stop("TERM");
     every_line_is_json(&ended.out);
+    assert!(
+        ended.err.iter().all(|line| line.is_empty() || line.starts_with("  ")),
+        "only the banner: {ended:#?}"
+    );
     stopped_cleanly(&ended, &home);
 
     for signal in ["INT", "QUIT"] {
