@@ -81,6 +81,8 @@ pub struct Outcome {
     pub cpu_ms_per_request: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
+    /// All requests, those of the warm-up included.
+    pub requests: u64,
 }
 
 /// Where the load goes, and what it is.
@@ -94,15 +96,17 @@ pub struct Load<'a> {
 
 /// What the connections of one load share.
 struct Shared {
-    requests: Rc<Vec<Vec<u8>>>,
+    list: Rc<Vec<Vec<u8>>>,
     counting: Cell<bool>,
     over: Cell<bool>,
+    requests: Cell<u64>,
 }
 
 /// Runs `load`, each connection its requests one after the other; an answer that is not 200 is an error.
 pub async fn run(load: &Load<'_>) -> Result<Outcome> {
     let shared = Rc::new(Shared {
-        requests: Rc::clone(load.requests),
+        requests: Cell::new(0),
+        list: Rc::clone(load.requests),
         counting: Cell::new(false),
         over: Cell::new(false),
     });
@@ -126,19 +130,20 @@ pub async fn run(load: &Load<'_>) -> Result<Outcome> {
             for client in clients {
                 micros.extend(client.await??);
             }
-            outcome(micros, cpu, elapsed)
+            outcome(micros, cpu, elapsed, shared.requests.get())
         })
         .await
 }
 
 async fn repeat(mut connection: Connection, shared: Rc<Shared>, first: usize) -> Result<Vec<u32>> {
     let mut micros = Vec::new();
-    for request in shared.requests.iter().cycle().skip(first) {
+    for request in shared.list.iter().cycle().skip(first) {
         if shared.over.get() {
             break;
         }
         let started = Instant::now();
         let status = connection.exchange(request).await?;
+        shared.requests.set(shared.requests.get() + 1);
         if status != 200 {
             bail!("an answer has status {status}");
         }
@@ -149,7 +154,7 @@ async fn repeat(mut connection: Connection, shared: Rc<Shared>, first: usize) ->
     Ok(micros)
 }
 
-fn outcome(mut micros: Vec<u32>, cpu: f64, elapsed: Duration) -> Result<Outcome> {
+fn outcome(mut micros: Vec<u32>, cpu: f64, elapsed: Duration, requests: u64) -> Result<Outcome> {
     micros.sort_unstable();
     let percentile = |part: f64| {
         let index = (micros.len() as f64 * part) as usize;
@@ -164,5 +169,6 @@ fn outcome(mut micros: Vec<u32>, cpu: f64, elapsed: Duration) -> Result<Outcome>
         cpu_ms_per_request: cpu * 1000.0 / count,
         p50_ms: percentile(0.50),
         p99_ms: percentile(0.99),
+        requests,
     })
 }

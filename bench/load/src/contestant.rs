@@ -27,7 +27,16 @@ pub struct Contestant {
     pub name: &'static str,
     pub port: u16,
     pub pid: u32,
-    _child: Child,
+    child: Child,
+}
+
+impl Contestant {
+    /// Ends it in good order.
+    pub async fn stop(mut self) -> Result<()> {
+        Command::new("/bin/sh").args(["-c", &format!("kill -s TERM {}", self.pid)]).status().await?;
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
+        Ok(())
+    }
 }
 
 impl Setup {
@@ -72,13 +81,14 @@ impl Setup {
             .env("LOG_FORMAT", "json")
             .env("LOG_LEVEL", "http") // each request's line included
             .env("METRICS_ENABLED", "true")
+            .env("SHUTDOWN_DRAIN_DELAY", "0s")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{name} cannot be run"))?;
         let pid = child.id().context("the process has ended")?;
         answers(name, port, probe, &mut child).await?;
-        Ok(Contestant { name, port, pid, _child: child })
+        Ok(Contestant { name, port, pid, child })
     }
 }
 
