@@ -102,8 +102,7 @@ async fn steps(runtime: &db::Connection) -> Vec<Step> {
     let tasks = TaskTracker::new();
     let pass = |name, detail: String| Step { name, passed: true, detail };
     let fail = |name, detail: String| Step { name, passed: false, detail };
-    let mut steps =
-        vec![pass("url", format!("{} as {}", db::place(runtime), runtime.get_user().unwrap_or("?")))];
+    let mut steps = vec![pass("url", format!("{} as {}", runtime.place(), runtime.user().unwrap_or("?")))];
     if let Err(refusal) = db::reach(runtime, &tasks).await {
         steps.push(fail("connection", refusal.error.message));
         return steps;

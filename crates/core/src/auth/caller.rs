@@ -55,11 +55,6 @@ impl Caller {
         Self(Arc::new(Inner { tenant, actor: Actor::User(user), role, trace }))
     }
 
-    /// The system, in one tenant, for a listed reason; it has no permission of a role that matters.
-    pub(crate) fn system(tenant: TenantId, reason: &'static str, trace: Trace) -> Self {
-        Self(Arc::new(Inner { tenant, actor: Actor::System(reason), role: Role::ReadOnly, trace }))
-    }
-
     /// The tenant that the caller acts in.
     pub fn tenant(&self) -> TenantId {
         self.0.tenant

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use deadpool_postgres::{ClientWrapper, Object};
 use tokio::time::timeout;
-use tokio_postgres::NoTls;
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::TaskTracker;
+
+use super::tenant_share::Place;
 
 /// How long a statement in flight may go on after its borrower has gone. Long enough for a point read, so that a
 /// burst of hang-ups does not empty the pool; short enough that nobody's report runs on.
@@ -21,14 +23,24 @@ const CANCEL: Duration = Duration::from_secs(1);
 /// A connection on loan from the pool.
 pub(super) struct Checkout {
     object: Option<Object>,
+    /// The tenant's place in its share, held as long as the connection, clean-up included.
+    place: Option<Place>,
     armed: bool,
-    /// Owns the clean-up tasks, so that a shutdown waits for them.
-    cleaners: TaskTracker,
+    cleaning: Cleaning,
+}
+
+/// What clean-up needs.
+#[derive(Clone)]
+pub(super) struct Cleaning {
+    /// Owns the tasks, so that a shutdown waits for them.
+    pub(super) tasks: TaskTracker,
+    /// A cancel request travels over a connection of its own, protected like the others.
+    pub(super) tls: MakeRustlsConnect,
 }
 
 impl Checkout {
-    pub(super) fn new(object: Object, cleaners: TaskTracker) -> Self {
-        Self { object: Some(object), armed: false, cleaners }
+    pub(super) fn new(object: Object, place: Option<Place>, cleaning: Cleaning) -> Self {
+        Self { object: Some(object), place, armed: false, cleaning }
     }
 
     /// The connection. `None` only after `drop`.
@@ -54,7 +66,11 @@ impl Drop for Checkout {
             return; // the pool takes it back, and throws a closed one away
         }
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(self.cleaners.spawn_on(reclaim(object), &runtime)),
+            Ok(runtime) => drop(
+                self.cleaning
+                    .tasks
+                    .spawn_on(reclaim(object, self.place.take(), self.cleaning.tls.clone()), &runtime),
+            ),
             // No runtime, nobody to wait for the reply: close it. The server rolls back.
             Err(_) => drop(Object::take(object)),
         }
@@ -62,7 +78,7 @@ impl Drop for Checkout {
 }
 
 /// Returns the connection to the pool if it can be rolled back soon, else cancels its statement and closes it.
-async fn reclaim(object: Object) {
+async fn reclaim(object: Object, _place: Option<Place>, tls: MakeRustlsConnect) {
     if let Ok(Ok(())) = timeout(GRACE, object.batch_execute("rollback")).await {
         return;
     }
@@ -70,6 +86,6 @@ async fn reclaim(object: Object) {
     // Out of the pool first, so that a waiter can open a fresh connection in its place.
     let client = Object::take(object);
     // The outcome does not matter: the connection is closed either way, and the server then rolls back.
-    let _ = timeout(CANCEL, cancel.cancel_query(NoTls)).await;
+    let _ = timeout(CANCEL, cancel.cancel_query(tls)).await;
     drop(client);
 }

@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::Client;
 
-use super::monitor::place;
 use crate::lifecycle::{Exit, StartError};
 
 /// Any number that no other program takes: "erp" in ASCII.
@@ -138,10 +137,10 @@ pub(super) async fn status(
     client: &Client,
     migrations: &[Migration],
 ) -> Result<Vec<Status>, tokio_postgres::Error> {
-    let exists =
-        client.query_one("select to_regclass('app.migrations') is not null", &[]).await?.try_get(0)?;
+    let exists = client.query_typed("select to_regclass('app.migrations') is not null", &[]).await?;
+    let exists = exists.first().map_or(Ok(false), |row| row.try_get(0))?;
     let rows = if exists {
-        client.query("select name, checksum, applied_at from app.migrations order by name", &[]).await?
+        client.query_typed("select name, checksum, applied_at from app.migrations order by name", &[]).await?
     } else {
         Vec::new()
     };
@@ -168,22 +167,6 @@ pub(super) async fn status(
 /// Names of what is not applied yet. A schema ahead of the binary is fine: rolling deploys have one.
 pub fn pending(status: &[Status]) -> Vec<&str> {
     status.iter().filter(|row| row.state == "pending").map(|row| row.name.as_str()).collect()
-}
-
-/// The user that `DATABASE_URL` names: who the migrations grant to.
-///
-/// # Errors
-/// `Exit::Configuration` when the URL names no user.
-pub fn runtime_role(connection: &Config) -> Result<String, StartError> {
-    connection.get_user().map(str::to_owned).ok_or_else(|| {
-        StartError::new(
-            Exit::Configuration,
-            format!(
-                "DATABASE_URL ({}) names no user: write postgresql://USER:PASSWORD@HOST/DATABASE",
-                place(connection)
-            ),
-        )
-    })
 }
 
 fn failed(message: &str, error: tokio_postgres::Error) -> StartError {

@@ -5,22 +5,26 @@
 
 mod checkout;
 pub mod cluster;
+mod connection;
+mod exchange;
 mod migrate;
 mod monitor;
 mod owner;
 mod pool;
 pub mod proof;
+mod repeat;
 mod row;
 mod statement;
+mod tenant_share;
 mod transaction;
 
-pub use migrate::{Migration, Status, pending, runtime_role};
-pub use monitor::place;
+pub use connection::Connection;
+pub use migrate::{Migration, Status, pending};
 pub use owner::{Owner, Refusal, migration_status, prove_once, reach, refuse_privileged_role};
 pub use pool::{Db, Options};
 pub use row::FromRow;
 pub use tokio_postgres::types::ToSql;
-pub use tokio_postgres::{Config as Connection, Error as RowError, Row};
+pub use tokio_postgres::{Error as RowError, Row};
 pub use transaction::{AuditEntry, Last, SystemReason, SystemTx, TenantTx};
 
 /// The values of a statement's `$1`, `$2`, ….

@@ -7,13 +7,14 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
+use super::Connection;
 use crate::lifecycle::{Exit, StartError};
 
-/// How often the server is asked while it answers.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the server is asked while it answers. With PATIENCE, readiness follows a hang within 3 s (S-01).
+const INTERVAL: Duration = Duration::from_millis(500);
 /// How often while it does not.
 const RETRY: Duration = Duration::from_millis(250);
 /// An answer that takes longer is none (S-04: requests fail within 5 s).
@@ -38,23 +39,31 @@ impl Drop for Probe {
     }
 }
 
-/// Asks the server until `stop`, and reports each change.
+/// What is watched over.
+pub(super) struct Watched {
+    pub(super) connection: Connection,
+    pub(super) pool: Pool,
+    /// How long a pooled connection may go unused.
+    pub(super) idle_timeout: Duration,
+}
+
+/// Asks the server until `stop`, reports each change, and closes connections that nobody uses.
 pub(super) async fn watch(
-    connection: Config,
-    pool: Pool,
+    watched: Watched,
     report: watch::Sender<Availability>,
     doubt: Arc<Notify>,
     stop: CancellationToken,
 ) {
     let mut probe = None;
     while !stop.is_cancelled() {
-        let state = match ask(&connection, &mut probe).await {
+        let state = match ask(&watched.connection, &mut probe).await {
             Ok(()) => Availability::Up,
             Err(_) => Availability::Down,
         };
         if report.send_replace(state) != state {
-            announce(state, &pool);
+            announce(state, &watched.pool);
         }
+        watched.pool.retain(|_, usage| usage.last_used() < watched.idle_timeout);
         let pause = if state == Availability::Up { INTERVAL } else { RETRY };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -75,7 +84,7 @@ fn announce(state: Availability, pool: &Pool) {
     }
 }
 
-async fn ask(connection: &Config, probe: &mut Option<Probe>) -> Result<(), ()> {
+async fn ask(connection: &Connection, probe: &mut Option<Probe>) -> Result<(), ()> {
     let answer = timeout(PATIENCE, async {
         if probe.is_none() {
             *probe = Some(connect(connection).await?);
@@ -94,10 +103,8 @@ async fn ask(connection: &Config, probe: &mut Option<Probe>) -> Result<(), ()> {
 }
 
 #[allow(clippy::disallowed_methods)] // the task is owned, and ended, by the Probe
-async fn connect(connection: &Config) -> Result<Probe, tokio_postgres::Error> {
-    let mut connection = connection.clone();
-    connection.application_name("erp-backend monitor");
-    let (client, session) = connection.connect(NoTls).await?;
+async fn connect(connection: &Connection) -> Result<Probe, tokio_postgres::Error> {
+    let (client, session) = connection.open().await?;
     let session = tokio::spawn(async move {
         let _ = session.await; // the client's next call fails, and says why
     });
@@ -105,10 +112,10 @@ async fn connect(connection: &Config) -> Result<Probe, tokio_postgres::Error> {
 }
 
 /// Why the server could not be reached, for a person, without the password.
-pub(super) fn explain(connection: &Config, error: tokio_postgres::Error) -> StartError {
-    let whom = connection.get_user().unwrap_or("?");
-    let database = connection.get_dbname().unwrap_or(whom);
-    let place = place(connection);
+pub(super) fn explain(connection: &Connection, error: tokio_postgres::Error) -> StartError {
+    let whom = connection.user().unwrap_or("?");
+    let database = connection.driver.get_dbname().unwrap_or(whom);
+    let place = connection.place();
     let message = match error.code().map(tokio_postgres::error::SqlState::code) {
         Some("28P01" | "28000") => {
             format!("PostgreSQL at {place} refused user '{whom}': check the user and password in the URL")
@@ -127,14 +134,13 @@ pub(super) fn explain(connection: &Config, error: tokio_postgres::Error) -> Star
     StartError::new(Exit::Unavailable, message).because(error)
 }
 
-/// `host:port/database` of a connection, for messages.
-pub fn place(connection: &Config) -> String {
-    use tokio_postgres::config::Host;
-    let host = match connection.get_hosts().first() {
-        Some(Host::Tcp(name)) => name.clone(),
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => "localhost".to_owned(),
-    };
-    let port = connection.get_ports().first().copied().unwrap_or(5432);
-    format!("{host}:{port}")
+/// The same for a server that takes the connection and says nothing.
+pub(super) fn silent(connection: &Connection) -> StartError {
+    let place = connection.place();
+    StartError::new(
+        Exit::Unavailable,
+        format!(
+            "PostgreSQL at {place} does not answer: check that it is PostgreSQL, and not hung or overloaded"
+        ),
+    )
 }

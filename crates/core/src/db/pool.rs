@@ -1,27 +1,31 @@
-use std::sync::Arc;
+use std::fmt::Write as _;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{
     Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use tokio::sync::{Notify, watch};
-use tokio_postgres::{Config, NoTls};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::checkout::Checkout;
+use super::Connection;
+use super::checkout::{Checkout, Cleaning};
 use super::monitor::{self, Availability};
+use super::statement::ParameterTypes;
+use super::tenant_share::TenantShares;
 use super::transaction::{SystemReason, SystemTx, TenantTx};
 use crate::auth::{Caller, Trace};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Exit, StartError};
 use crate::metrics::Metrics;
+use crate::shared::TenantId;
 
 /// How the runtime role's connections are made and bounded.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Where, as whom: `DATABASE_URL`.
-    pub connection: Config,
+    pub connection: Connection,
     /// `DATABASE_MAX_CONNECTIONS`.
     pub max_connections: usize,
     /// `DATABASE_ACQUIRE_TIMEOUT`: how long a request waits for a connection.
@@ -30,8 +34,16 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// `DATABASE_TIMEOUT`: the longest that one statement may run.
     pub statement_timeout: Duration,
+    /// `DATABASE_IDLE_TIMEOUT`: a connection that nobody has used for so long is closed.
+    pub idle_timeout: Duration,
     /// `DATABASE_SLOW_QUERY`: a statement that takes longer is logged as a warning.
     pub slow_query: Duration,
+    /// `DATABASE_LOGGING`: every statement is logged, without its parameters.
+    pub log_queries: bool,
+    /// `DATABASE_TENANT_MAX_CONNECTIONS`: how many connections one tenant may hold.
+    pub tenant_max_connections: usize,
+    /// `DATABASE_PREPARED_STATEMENTS`: off behind a pooler in transaction mode.
+    pub prepared_statements: bool,
 }
 
 /// The database, as the rest of the house sees it: transactions that carry a tenant, and nothing else.
@@ -42,7 +54,10 @@ struct Inner {
     pool: Pool,
     options: Options,
     metrics: Metrics,
-    cleaners: TaskTracker,
+    cleaning: Cleaning,
+    shares: TenantShares,
+    /// Behind a pooler: what is known of each statement.
+    parameter_types: ParameterTypes,
     availability: watch::Receiver<Availability>,
     /// Asks the monitor to look at once, since a connection has just broken.
     doubt: Arc<Notify>,
@@ -60,24 +75,39 @@ impl Db {
         stop: CancellationToken,
     ) -> Result<Self, StartError> {
         let mut connection = options.connection.clone();
-        connection.connect_timeout(options.connect_timeout).options(session_settings(&options));
+        connection.driver.connect_timeout(options.connect_timeout);
+        if options.prepared_statements {
+            connection.driver.options(session_settings(&options));
+        }
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool = Pool::builder(Manager::from_config(connection.clone(), NoTls, recycling))
-            .max_size(options.max_connections)
-            .timeouts(Timeouts {
-                wait: Some(options.acquire_timeout),
-                create: Some(options.connect_timeout),
-                recycle: None,
-            })
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| {
-                StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
-            })?;
+        let pool =
+            Pool::builder(Manager::from_config(connection.driver.clone(), connection.tls.clone(), recycling))
+                .max_size(options.max_connections)
+                .timeouts(Timeouts {
+                    wait: Some(options.acquire_timeout),
+                    create: Some(options.connect_timeout),
+                    recycle: None,
+                })
+                .runtime(Runtime::Tokio1)
+                .build()
+                .map_err(|error| {
+                    StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
+                })?;
         let (report, availability) = watch::channel(Availability::Up);
         let doubt = Arc::new(Notify::new());
-        tasks.spawn(monitor::watch(connection, pool.clone(), report, Arc::clone(&doubt), stop));
-        Ok(Self(Arc::new(Inner { pool, options, metrics, cleaners: tasks.clone(), availability, doubt })))
+        let tls = connection.tls.clone();
+        let watched = monitor::Watched { connection, pool: pool.clone(), idle_timeout: options.idle_timeout };
+        tasks.spawn(monitor::watch(watched, report, Arc::clone(&doubt), stop));
+        Ok(Self(Arc::new(Inner {
+            pool,
+            shares: TenantShares::new(options.tenant_max_connections),
+            parameter_types: ParameterTypes::default(),
+            options,
+            metrics,
+            cleaning: Cleaning { tasks: tasks.clone(), tls },
+            availability,
+            doubt,
+        })))
     }
 
     /// A transaction in the caller's tenant that may change data. Dropped without commit, it is rolled back.
@@ -91,7 +121,7 @@ impl Db {
     }
 
     /// A transaction without a tenant, for a listed reason: it sees shared tables only.
-    pub fn system(&self, reason: SystemReason, trace: Trace) -> SystemTx<'_> {
+    pub fn system(&self, reason: SystemReason, trace: &Trace) -> SystemTx<'_> {
         tracing::debug!(reason = reason.as_str(), "System transaction");
         SystemTx::new(self, reason, trace)
     }
@@ -117,7 +147,7 @@ impl Db {
     /// # Errors
     /// `core.unavailable` when the database cannot be reached.
     pub async fn prove(&self, samples: &[super::proof::Sample]) -> Result<super::proof::Report> {
-        let mut checkout = self.checkout().await?;
+        let mut checkout = self.checkout(None).await?;
         checkout.arm();
         let Some(client) = checkout.client() else { return Err(Error::unavailable()) };
         let report = self.unless_down(async { Ok(super::proof::prove(client, samples).await?) }).await?;
@@ -130,21 +160,51 @@ impl Db {
     /// # Errors
     /// `core.unavailable` when the database cannot be reached.
     pub async fn server_max_connections(&self) -> Result<Option<i64>> {
-        let checkout = self.checkout().await?;
+        let checkout = self.checkout(None).await?;
         let Some(client) = checkout.client() else { return Ok(None) };
-        let row = client.query_one("select current_setting('max_connections')::bigint", &[]).await?;
-        Ok(row.try_get(0)?)
+        let rows = client.query_typed("select current_setting('max_connections')::bigint", &[]).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
     }
 
     pub(super) fn options(&self) -> &Options {
         &self.0.options
     }
 
-    /// A connection of our own, outside any transaction.
-    pub(super) async fn checkout(&self) -> Result<Checkout> {
+    /// BEGIN, with what a session behind a pooler cannot be relied on to have.
+    pub(super) fn begin(&self, begin: &str) -> String {
+        let mut sql = String::with_capacity(256);
+        sql.push_str(begin);
+        if !self.0.options.prepared_statements {
+            let _ =
+                write!(sql, ";set local statement_timeout={}", self.0.options.statement_timeout.as_millis());
+        }
+        sql
+    }
+
+    /// What is known of statements' parameters; `None` where statements are prepared on each connection.
+    pub(super) fn parameter_types(&self) -> Option<&ParameterTypes> {
+        (!self.0.options.prepared_statements).then_some(&self.0.parameter_types)
+    }
+
+    /// A migration made prepared statements stale: they are prepared anew.
+    pub(super) fn forget_statements(&self) {
+        self.0.pool.manager().statement_caches.clear();
+        self.0.parameter_types.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// A connection of our own, outside any transaction, out of the tenant's share.
+    pub(super) async fn checkout(&self, tenant: Option<TenantId>) -> Result<Checkout> {
+        let inner = &self.0;
         let waiting = async {
-            let object = self.0.pool.get().await.map_err(no_connection)?;
-            Ok(Checkout::new(object, self.0.cleaners.clone()))
+            let place = match tenant {
+                Some(tenant) => {
+                    let waiting = inner.shares.place(tenant);
+                    tokio::time::timeout(inner.options.acquire_timeout, waiting).await.map_err(overloaded)?
+                }
+                None => None,
+            };
+            let object = inner.pool.get().await.map_err(no_connection)?;
+            Ok(Checkout::new(object, place, inner.cleaning.clone()))
         };
         self.unless_down(waiting).await
     }
@@ -164,7 +224,7 @@ impl Db {
         outcome
     }
 
-    /// Counts a statement, and logs it when it was slow.
+    /// Counts a statement, and logs it when it was slow or when all are logged. Parameters are never logged.
     pub(super) fn observe(&self, sql: &'static str, started: Instant, success: bool) {
         let (operation, table) = super::statement::describe(sql);
         let elapsed = started.elapsed();
@@ -172,6 +232,8 @@ impl Db {
         self.0.metrics.record_database(operation, table, duration, success);
         if elapsed > self.0.options.slow_query {
             tracing::warn!(operation, table, duration, sql, "Slow query");
+        } else if self.0.options.log_queries {
+            tracing::info!(operation, table, duration, success, sql, "Query");
         }
     }
 }
@@ -187,9 +249,11 @@ fn session_settings(options: &Options) -> String {
 fn no_connection(error: PoolError) -> Error {
     match error {
         PoolError::Backend(error) => Error::from(error),
-        PoolError::Timeout(TimeoutType::Wait) => {
-            Error::new(&codes::OVERLOADED).retry_after(Duration::from_secs(2)).because(error)
-        }
+        PoolError::Timeout(TimeoutType::Wait) => overloaded(error),
         _ => Error::unavailable().because(error),
     }
+}
+
+fn overloaded(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(&codes::OVERLOADED).retry_after(Duration::from_secs(2)).because(error)
 }

@@ -8,21 +8,16 @@
 //! - COMMIT of a failed transaction answers Ok (it rolled back): success means that *every* result is Ok.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::future::{OptionFuture, join4};
 use serde::Serialize;
 use tokio_postgres::Row;
 
-use super::checkout::Checkout;
+use super::exchange::Tx;
 use super::{Db, FromRow, Params};
 use crate::auth::{Actor, Caller, Trace};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;
-
-/// Writes the entries given to [`TenantTx::audit`]; a row change writes its own (`app.tenant_table`).
-const WRITE_AUDIT: &str = "select app.audit(e ->> 'action', e ->> 'resource', e ->> 'resourceId', e -> 'before', e -> 'after', \
-     coalesce(e ->> 'outcome', 'success'), e -> 'details') from jsonb_array_elements($1) as e";
 
 /// Why the system itself needs a transaction: the listed exceptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,24 +70,20 @@ pub struct Last<'db>(Tx<'db>);
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct SystemTx<'db> {
     tx: Tx<'db>,
-    reason: SystemReason,
-    trace: Trace,
 }
 
 impl<'db> TenantTx<'db> {
     pub(super) fn read(db: &'db Db, caller: &Caller) -> Self {
-        let mut begin = String::with_capacity(96);
-        begin.push_str("begin read only");
+        let mut begin = db.begin("begin read only");
         set_tenant(&mut begin, caller.tenant());
-        Self(Tx::new(db, begin))
+        Self(Tx::new(db, Some(caller.tenant()), true, begin))
     }
 
     pub(super) fn write(db: &'db Db, caller: &Caller) -> Self {
-        let mut begin = String::with_capacity(256);
-        begin.push_str("begin");
+        let mut begin = db.begin("begin");
         set_tenant(&mut begin, caller.tenant());
         set_actor(&mut begin, caller.actor(), caller.trace());
-        Self(Tx::new(db, begin))
+        Self(Tx::new(db, Some(caller.tenant()), false, begin))
     }
 
     /// Lowers the time that a statement may take in this transaction. Call it before the first statement.
@@ -166,10 +157,10 @@ impl Last<'_> {
 }
 
 impl<'db> SystemTx<'db> {
-    pub(super) fn new(db: &'db Db, reason: SystemReason, trace: Trace) -> Self {
-        let mut begin = "begin".to_owned();
-        set_actor(&mut begin, Actor::System(reason.as_str()), &trace);
-        Self { tx: Tx::new(db, begin), reason, trace }
+    pub(super) fn new(db: &'db Db, reason: SystemReason, trace: &Trace) -> Self {
+        let mut begin = db.begin("begin");
+        set_actor(&mut begin, Actor::System(reason.as_str()), trace);
+        Self { tx: Tx::new(db, None, false, begin) }
     }
 
     /// The row of a statement on shared tables, if there is one.
@@ -182,120 +173,14 @@ impl<'db> SystemTx<'db> {
 
     /// Goes on in one tenant, in the same transaction, as the system.
     pub fn within(self, tenant: TenantId) -> TenantTx<'db> {
-        let caller = Caller::system(tenant, self.reason.as_str(), self.trace);
         let mut tx = self.tx;
-        set_tenant(&mut tx.preamble, caller.tenant());
+        if tx.preamble_sent {
+            tx.preamble.clear();
+            tx.preamble_sent = false;
+        }
+        set_tenant(&mut tx.preamble, tenant);
         TenantTx(tx)
     }
-}
-
-/// What all of them share: a connection once there is one, and what must be sent before the next statement.
-struct Tx<'db> {
-    db: &'db Db,
-    checkout: Option<Checkout>,
-    /// BEGIN and the context, until they have been sent.
-    preamble: String,
-    audit: Vec<serde_json::Value>,
-    /// A statement failed: PostgreSQL ignores the rest, and COMMIT would roll back while it answers Ok.
-    failed: bool,
-}
-
-impl<'db> Tx<'db> {
-    fn new(db: &'db Db, begin: String) -> Self {
-        Self { db, checkout: None, preamble: begin, audit: Vec::new(), failed: false }
-    }
-
-    /// Runs one statement; `last` sends the audit entries and COMMIT along.
-    async fn run(&mut self, sql: &'static str, params: Params<'_>, last: bool) -> Result<Vec<Row>> {
-        let db = self.db;
-        let started = Instant::now();
-        let outcome = db.unless_down(self.send(sql, params, last)).await;
-        self.failed |= outcome.is_err();
-        db.observe(sql, started, outcome.is_ok());
-        outcome
-    }
-
-    async fn send(&mut self, sql: &'static str, params: Params<'_>, last: bool) -> Result<Vec<Row>> {
-        if self.failed {
-            return Err(Error::internal("a statement of this transaction has failed before"));
-        }
-        let checkout = match &mut self.checkout {
-            Some(checkout) => checkout,
-            none => none.insert(self.db.checkout().await?),
-        };
-        let (rows, done) = exchange(checkout, &self.preamble, &self.audit, Some((sql, params)), last).await;
-        self.preamble.clear();
-        if done {
-            checkout.disarm();
-        }
-        rows
-    }
-
-    async fn commit(mut self) -> Result<()> {
-        if self.failed {
-            return Err(Error::internal("a statement of this transaction has failed before"));
-        }
-        let db = self.db;
-        let checkout = match &mut self.checkout {
-            Some(checkout) => checkout,
-            None if self.audit.is_empty() => return Ok(()), // nothing was asked for
-            none => none.insert(db.checkout().await?),
-        };
-        let (outcome, done) = db
-            .unless_down(async { Ok(exchange(checkout, &self.preamble, &self.audit, None, true).await) })
-            .await?;
-        if done {
-            checkout.disarm();
-        }
-        outcome.map(drop)
-    }
-}
-
-/// One exchange with the server: the preamble, the statement, the audit entries and COMMIT, all sent before the
-/// first answer is awaited. Says whether the connection is known to be outside a transaction afterwards.
-async fn exchange(
-    checkout: &mut Checkout,
-    preamble: &str,
-    audit: &[serde_json::Value],
-    statement: Option<(&'static str, Params<'_>)>,
-    last: bool,
-) -> (Result<Vec<Row>>, bool) {
-    // Armed before the first byte, the one of a prepare included.
-    checkout.arm();
-    let Some(client) = checkout.client() else { return (Err(Error::unavailable()), false) };
-    let entries = (last && !audit.is_empty()).then(|| serde_json::Value::from(audit.to_vec()));
-    let prepared = async {
-        let statement = match statement {
-            Some((sql, params)) => Some((client.prepare_cached(sql).await?, params)),
-            None => None,
-        };
-        let audit = match &entries {
-            Some(entries) => {
-                Some((client.prepare_cached(WRITE_AUDIT).await?, [entries as &(dyn super::ToSql + Sync)]))
-            }
-            None => None,
-        };
-        Ok::<_, tokio_postgres::Error>((statement, audit))
-    };
-    let (statement, audit) = match prepared.await {
-        Ok(prepared) => prepared,
-        Err(error) => return (Err(error.into()), false),
-    };
-    // Polled in this order, so sent in this order; each future sends all its bytes when it is first polled.
-    let (begun, rows, audited, committed) = join4(
-        OptionFuture::from((!preamble.is_empty()).then(|| client.batch_execute(preamble))),
-        OptionFuture::from(statement.as_ref().map(|(statement, params)| client.query(statement, params))),
-        OptionFuture::from(audit.as_ref().map(|(statement, params)| client.query(statement, params))),
-        OptionFuture::from(last.then(|| client.batch_execute("commit"))),
-    )
-    .await;
-    let done = matches!(committed, Some(Ok(())));
-    let outcome = match (begun, rows, audited, committed) {
-        (Some(Err(error)), ..) | (_, _, _, Some(Err(error))) => Err(error.into()),
-        (_, Some(Err(error)), ..) | (_, _, Some(Err(error)), _) => Err(error.into()),
-        (_, rows, ..) => Ok(rows.and_then(Result::ok).unwrap_or_default()),
-    };
-    (outcome, done)
 }
 
 fn set_tenant(sql: &mut String, tenant: TenantId) {

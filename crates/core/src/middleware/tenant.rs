@@ -77,7 +77,7 @@ async fn membership(
     identity: Identity,
     named: &Named<'_>,
 ) -> Result<Option<(TenantId, Role)>, Error> {
-    let mut tx = app.db.system(SystemReason::SelectTenant, home.trace().clone());
+    let mut tx = app.db.system(SystemReason::SelectTenant, home.trace());
     let Some(Found { id }) = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await? else {
         return Ok(None);
     };

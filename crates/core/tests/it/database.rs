@@ -11,16 +11,16 @@ use tokio_postgres::{Client, Config, NoTls};
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A migrated database, and the names of the roles made for it: roles belong to the whole cluster.
-pub struct Database {
+pub(crate) struct Database {
     config: Config,
-    pub name: String,
-    pub owner: String,
-    pub runtime: String,
-    pub samples: Vec<Sample>,
+    pub(crate) name: String,
+    pub(crate) owner: String,
+    pub(crate) runtime: String,
+    pub(crate) samples: Vec<Sample>,
 }
 
 /// Runs `test` on a fresh database and drops it afterwards, even if the test panics.
-pub async fn with_database(test: impl AsyncFnOnce(&Database)) {
+pub(crate) async fn with_database(test: impl AsyncFnOnce(&Database)) {
     let db = Database::create().await;
     let outcome = AssertUnwindSafe(test(&db)).catch_unwind().await;
     db.drop().await;
@@ -66,8 +66,37 @@ impl Database {
         db
     }
 
+    /// A copy of this database, which keeps its roles; nobody may be connected to this one.
+    pub(crate) async fn copy(&self) -> Self {
+        let name = format!("{}_{}", self.name, NEXT.fetch_add(1, Ordering::Relaxed));
+        self.cluster(&[
+            &format!("create database {name} owner {} template {}", self.owner, self.name),
+            &format!("revoke all on database {name} from public"),
+            &format!("grant connect on database {name} to {}", self.runtime),
+        ])
+        .await;
+        let Self { config, owner, runtime, samples, .. } = self;
+        Self {
+            config: config.clone(),
+            name,
+            owner: owner.clone(),
+            runtime: runtime.clone(),
+            samples: samples.clone(),
+        }
+    }
+
+    /// Drops a copy and keeps the roles.
+    pub(crate) async fn drop_copy(&self) {
+        self.cluster(&[&format!("drop database if exists {} with (force)", self.name)]).await;
+    }
+
     async fn drop(&self) {
         let Self { name, owner, runtime, .. } = self;
+        let client = connect(&self.config).await;
+        let copies = format!("select datname from pg_database where datname like '{name}\\_%'");
+        for copy in client.query(&copies, &[]).await.unwrap() {
+            self.cluster(&[&format!("drop database {} with (force)", copy.get::<_, &str>(0))]).await;
+        }
         self.cluster(&[
             &format!("drop database if exists {name} with (force)"),
             &format!("drop role if exists {runtime}"),
@@ -77,7 +106,7 @@ impl Database {
     }
 
     /// Runs statements outside any transaction, connected to the cluster's maintenance database.
-    pub async fn cluster(&self, statements: &[&str]) {
+    pub(crate) async fn cluster(&self, statements: &[&str]) {
         let client = connect(&self.config).await;
         for sql in statements {
             client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
@@ -85,17 +114,17 @@ impl Database {
     }
 
     /// A connection as the superuser.
-    pub async fn superuser(&self) -> Client {
+    pub(crate) async fn superuser(&self) -> Client {
         connect(self.config.clone().dbname(&self.name)).await
     }
 
     /// A connection as the runtime role.
-    pub async fn runtime(&self) -> Client {
+    pub(crate) async fn runtime(&self) -> Client {
         connect(self.config.clone().dbname(&self.name).user(&self.runtime).password("proof")).await
     }
 
     /// Runs `sql` as the owner (`reset role` in it makes it the superuser); `{rt}`, `{own}` and `{db}` are filled in.
-    pub async fn sabotage(&self, sql: &str) {
+    pub(crate) async fn sabotage(&self, sql: &str) {
         let sql = self.fill(sql);
         let root = self.superuser().await;
         root.batch_execute(&format!(
@@ -106,12 +135,12 @@ impl Database {
         .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    pub fn fill(&self, text: &str) -> String {
+    pub(crate) fn fill(&self, text: &str) -> String {
         text.replace("{rt}", &self.runtime).replace("{own}", &self.owner).replace("{db}", &self.name)
     }
 
     /// The proof, as the runtime role on a fresh connection.
-    pub async fn prove(&self) -> Report {
+    pub(crate) async fn prove(&self) -> Report {
         prove(&self.runtime().await, &self.samples).await.unwrap()
     }
 }

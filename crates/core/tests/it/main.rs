@@ -1,4 +1,13 @@
 //! The core's tests against real services.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and their environment is the process's"
+)]
 
+mod audit;
 mod database;
 mod proof;
+mod tls;

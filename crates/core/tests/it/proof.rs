@@ -1,23 +1,407 @@
 //! The isolation proof: a healthy schema passes, and each sabotage is found by name, with its fix.
 
-use std::time::Instant;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use erp_core::db::proof::{Mode, Report, Verdict, prove};
+use erp_core::db::proof::{Mode, Report, Sample, Verdict, checks, prove, reference};
 
 use crate::database::{Database, with_database};
 
+/// Sabotages, proves, and expects exactly the findings `(check, object)`; each names a fix.
+async fn expect(db: &Database, sql: &str, wanted: &[(&str, &str)]) {
+    if let Some(difference) = differs(db, sql, wanted).await {
+        panic!("{difference}");
+    }
+}
+
+async fn differs(db: &Database, sql: &str, wanted: &[(&str, &str)]) -> Option<String> {
+    db.sabotage(sql).await;
+    let report = db.prove().await;
+    let wanted: BTreeSet<_> = wanted.iter().map(|(check, object)| (*check, db.fill(object))).collect();
+    let found: BTreeSet<_> = report.findings.iter().map(|f| (f.check, f.object.clone())).collect();
+    assert_eq!(report.passed(), found.is_empty());
+    for finding in &report.findings {
+        assert!(!finding.fix.is_empty() && !finding.fix.contains('{'), "{finding:?}");
+    }
+    (found != wanted).then(|| format!("\n== {sql}\n-- expected {wanted:?}\n{}", report.matrix()))
+}
+
 #[tokio::test]
-async fn a_healthy_schema_passes() {
+async fn a_healthy_schema_passes_and_nothing_of_the_proof_survives() {
     with_database(async |db| {
         let client = db.runtime().await;
-        for _ in 0..4 {
-            let begun = Instant::now();
-            let report = prove(&client, &db.samples).await.unwrap();
-            println!("{:?}", begun.elapsed());
-            println!("{}", report.matrix());
-        }
-        let report = prove(&client, &db.samples).await.unwrap();
-        assert_eq!(report.findings, []);
+        let first = prove(&client, &db.samples).await.unwrap();
+        assert_eq!(first.findings, []);
+        assert_eq!(first.mode, Mode::Full);
+        assert!(first.relations.iter().all(|v| v.select != Verdict::Untried && v.delete != Verdict::Untried), "{}", first.matrix());
+        let again = prove(&client, &db.samples).await.unwrap();
+        assert_eq!(first.hash(), again.hash());
+
+        let settings = "select name, setting from pg_settings where source = 'session' and name <> 'application_name'
+            union all select 'app.tenant_id', current_setting('app.tenant_id', true) where current_setting('app.tenant_id', true) <> ''
+            union all select 'app.proof_plan', 'kept' where current_setting('app.proof_plan', true) <> ''";
+        let left = client.query(settings, &[]).await.unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        let rows = "select (select count(*) from items) + (select count(*) from memberships) + (select count(*) from audit_log)
+            + (select count(*) from tenant_profiles) + (select coalesce(sum(seq), 0)::bigint from audit_heads)";
+        let count: i64 = db.superuser().await.query_one(rows, &[]).await.unwrap().get(0);
+        assert_eq!(count, 0);
     })
     .await;
+}
+
+#[tokio::test]
+async fn t01_a_runtime_role_that_is_or_becomes_more_is_refused() {
+    with_database(async |db| {
+        for attribute in ["superuser", "bypassrls", "createrole", "createdb", "replication"] {
+            db.sabotage(&db.fill(&format!("reset role; alter role {{rt}} {attribute}"))).await;
+            let report = db.prove().await;
+            let found = report.findings.iter().find(|f| f.check == "T-01 role-attributes").expect(attribute);
+            assert_eq!((found.object.as_str(), found.detail.as_str()), (db.runtime.as_str(), attribute.to_uppercase().as_str()));
+            let past_policies = ["superuser", "bypassrls"].contains(&attribute);
+            assert_eq!(report.relations.iter().any(|v| v.select == Verdict::Leaks), past_policies, "{}", report.matrix());
+            assert_eq!(report.findings.len() == 1, !past_policies, "{}", report.matrix());
+            db.sabotage(&format!("reset role; {}", found.fix)).await;
+        }
+        db.sabotage("reset role; grant {own} to {rt}").await;
+        let report = db.prove().await;
+        assert!(report.findings.iter().any(|f| f.check == "T-01 role-membership" && f.object == db.owner), "{}", report.matrix());
+        db.sabotage("reset role; revoke {own} from {rt}").await;
+        for role in ["pg_read_all_data", "pg_write_all_data", "pg_monitor", "pg_read_server_files", "pg_execute_server_program", "pg_signal_backend"] {
+            db.sabotage(&format!("reset role; grant {role} to {}", db.runtime)).await;
+            let report = db.prove().await;
+            assert!(report.findings.iter().any(|f| f.check == "T-01 role-membership" && f.object == role), "{}", report.matrix());
+            db.sabotage(&format!("reset role; revoke {role} from {}", db.runtime)).await;
+        }
+        expect(db, "reset role; alter table items owner to {rt}", &[("T-01 role-owns", "table public.items"),
+            ("T-10 forbidden-grants", "public.items")]).await;
+        expect(db, "reset role; alter table items owner to {own}; revoke all on items from {rt}; grant select, insert, update, delete on items to {rt}; alter schema app owner to {rt}", &[("T-01 role-owns", "schema app"), ("T-10 schema-create", "app")]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t02_every_tenant_table_and_partition_is_enabled_and_forced() {
+    with_database(async |db| {
+        expect(db, "alter table items no force row level security", &[("T-02 force-rls", "public.items")]).await;
+        expect(db, "alter table items force row level security;
+            alter table audit_log_default no force row level security", &[("T-02 force-rls", "public.audit_log_default")]).await;
+        expect(db, "alter table audit_log_default force row level security;
+            create table audit_log_1999 partition of audit_log for values from ('1999-01-01') to ('2000-01-01')",
+            &[("T-02 force-rls", "public.audit_log_1999"), ("T-06 policy-missing", "public.audit_log_1999")]).await;
+        expect(db, "select app.isolate('audit_log_1999')", &[]).await;
+        expect(db, "alter table items disable row level security", &[
+            ("T-02 force-rls", "public.items"), ("T-03 live-unset-select", "public.items"), ("T-03 live-unset-insert", "public.items"),
+            ("T-06 live-select", "public.items"), ("T-06 live-update", "public.items"), ("T-06 live-delete", "public.items"),
+            ("T-06 live-insert", "public.items"), ("T-06 live-move", "public.items"),
+        ]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t03_without_a_tenant_there_is_nothing_and_no_error() {
+    with_database(async |db| {
+        let bare = "drop policy tenant on items; create policy tenant on items using
+            (tenant_id = current_setting('app.tenant_id', true)::uuid)";
+        expect(db, bare, &[("T-06 policy-canonical", "public.items"), ("T-03 live-unset-select", "public.items"), ("T-03 live-unset-insert", "public.items")]).await;
+        let open = "drop policy tenant on items; create policy tenant on items using (current_setting('app.tenant_id', true) is null
+            or tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)";
+        db.sabotage(open).await;
+        let root = db.superuser().await;
+        root.batch_execute("set session_replication_role = replica; insert into items (id, sku, name, tenant_id) select gen_random_uuid(), 'x', 'x', id from tenants").await.unwrap();
+        let report = db.prove().await;
+        assert!(report.findings.iter().any(|f| f.check == "T-03 live-unset-select" && f.detail.contains("touched 1")), "{}", report.matrix());
+    })
+    .await;
+}
+
+/// What the table-driven sabotages do: the statement, and the findings that must come of it, no more and no less.
+type Sabotage<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+
+/// Runs the sabotages one after the other, each in a copy of one migrated database.
+async fn each(sabotages: &[Sabotage<'_>]) {
+    with_database(async |db| {
+        let mut differences = String::new();
+        for (sql, wanted) in sabotages {
+            let copy = db.copy().await;
+            differences.extend(differs(&copy, sql, wanted).await);
+            copy.drop_copy().await;
+        }
+        assert!(differences.is_empty(), "{differences}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t06_policies_are_the_canonical_one_and_no_other() {
+    const ITEMS: (&str, &str) = ("T-06 policy-canonical", "public.items");
+    const MISSING: (&str, &str) = ("T-06 policy-missing", "public.items");
+    each(&[
+        ("create policy extra on items using (tenant_id is not null)", &[
+            ITEMS, ("T-03 live-unset-insert", "public.items"), ("T-03 live-unset-select", "public.items"), ("T-06 live-select", "public.items"), ("T-06 live-update", "public.items"),
+            ("T-06 live-delete", "public.items"), ("T-06 live-insert", "public.items"), ("T-06 live-move", "public.items")]),
+        ("create policy extra on items for select using (name = 'x')", &[ITEMS]),
+        ("create policy extra on items as restrictive using (true)", &[ITEMS]),
+        ("alter policy tenant on items with check (true)", &[ITEMS, ("T-03 live-unset-insert", "public.items"), ("T-06 live-insert", "public.items"),]),
+        ("alter policy tenant on items using (true)", &[ITEMS, ("T-03 live-unset-select", "public.items"), ("T-06 live-select", "public.items"), ("T-06 live-update", "public.items"), ("T-06 live-delete", "public.items")]),
+        ("alter policy tenant on items to {own}", &[ITEMS, MISSING, ("C-02 live-sample", "public.items")]),
+        ("drop policy tenant on audit_log_default; create policy tenant on audit_log_default using (true)", &[("T-06 policy-canonical", "public.audit_log_default")]),
+        ("drop policy tenant on items; create policy tenant on items for select using (tenant_id = nullif((select current_setting('app.tenant_id', true)), '')::uuid)",
+            &[ITEMS, MISSING, ("C-02 live-sample", "public.items")]),
+        ("create policy all_people on users for select using (true)", &[("T-06 policy-members", "public.users"), ("T-03 live-unset-select", "public.users"), ("T-06 live-select", "public.users")]),
+        ("create policy w on users for update using (true)", &[("T-06 policy-members", "public.users")]),
+        ("alter policy owner on users to public", &[("T-06 policy-members", "public.users"), ("T-03 live-unset-select", "public.users"), ("T-06 live-select", "public.users")]),
+        ("alter table users no force row level security", &[("T-02 force-rls", "public.users")]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn t08_foreign_keys_carry_the_tenant() {
+    each(&[
+        ("create table lines (id uuid not null, item uuid); select app.tenant_table('lines');
+          create unique index only_ids on items (id); alter table lines add foreign key (item) references items (id)", &[
+            ("T-08 fk-composite", "public.lines"), ("T-09 unique-spans-tenants", "public.items"), ("C-04 sample-missing", "public.lines")]),
+        ("create table lines (id uuid not null, item uuid); select app.tenant_table('lines');
+          alter table lines add foreign key (tenant_id, item) references items (tenant_id, id)", &[("C-04 sample-missing", "public.lines")]),
+        ("alter table items add column maker uuid references users (id)", &[("T-08 fk-people", "public.items")]),
+        ("alter table items add column t2 uuid, add foreign key (t2, id) references items (tenant_id, id)", &[("T-08 fk-composite", "public.items")]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn t09_nothing_unique_spans_tenants() {
+    const ITEMS: (&str, &str) = ("T-09 unique-spans-tenants", "public.items");
+    each(&[
+        ("alter table items add unique (sku)", &[ITEMS]),
+        ("create unique index on items (lower(name), (tenant_id::text))", &[ITEMS]),
+        ("create unique index on items (name) include (tenant_id)", &[ITEMS]),
+        ("create unique index on items (name) where quantity > 5", &[ITEMS]),
+        ("alter table items add exclude using btree (sku with =)", &[ITEMS]),
+        ("alter table items add column no bigint generated always as identity", &[("T-09 shared-sequence", "public.items")]),
+        ("create sequence s; alter table items add column no bigint default nextval('s')", &[("T-09 shared-sequence", "public.items"), ("C-02 live-sample", "public.items")]),
+        ("alter table items drop constraint items_pkey, drop constraint items_sku_key; drop index items_created_at_idx, items_name_idx; create index on items (tenant_id) where quantity > 0",
+            &[("T-07 leading-index", "public.items")]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn t10_the_runtime_role_holds_what_is_registered_and_nothing_else() {
+    each(&[
+        ("grant truncate on items to {rt}", &[("T-10 forbidden-grants", "public.items")]),
+        ("grant references on items to {rt}", &[("T-10 forbidden-grants", "public.items")]),
+        ("grant trigger on items to public", &[("T-10 forbidden-grants", "public.items"), ("T-10 public-grants", "public.items")]),
+        ("grant select on items to {rt} with grant option", &[("T-10 forbidden-grants", "public.items")]),
+        ("grant update on audit_log to {rt}", &[("T-10 table-grants", "public.audit_log")]),
+        ("grant delete on memberships to {rt}", &[("T-10 table-grants", "public.memberships")]),
+        ("grant insert on tenants to {rt}", &[("T-10 shared-writable", "public.tenants"), ("T-10 live-write", "public.tenants"), ("T-12 function-context", "app.audit_head()")]),
+        ("grant update on users to {rt}", &[("T-10 shared-writable", "public.users"), ("T-10 live-write", "public.users")]),
+        ("grant update, delete on app.relations to {rt}", &[("T-10 shared-writable", "app.relations"), ("T-10 live-write", "app.relations")]),
+        ("grant select (email) on users to {rt}", &[("T-10 column-grants", "public.users")]),
+        ("grant update (role) on memberships to public", &[("T-10 column-grants", "public.memberships"), ("T-10 public-grants", "public.memberships")]),
+        ("grant select on audit_log_default to {rt}", &[("T-02 partition-grants", "public.audit_log_default")]),
+        ("create sequence s; grant usage on sequence s to {rt}", &[("T-10 sequence-grants", "public.s")]),
+        ("grant create on schema public to {rt}", &[("T-10 schema-create", "public")]),
+        ("grant create on schema app to public", &[("T-10 schema-create", "app")]),
+        ("reset role; grant temporary on database {db} to {rt}", &[("T-10 database-create", "{db}")]),
+        ("reset role; grant create on database {db} to public", &[("T-10 database-create", "{db}")]),
+        ("alter default privileges grant select on tables to {rt}", &[("T-10 default-privileges", "objects of {own}")]),
+        ("create table open (id uuid); grant select on open to {rt}", &[("R-01 unregistered", "public.open")]),
+        ("create table open (id uuid); grant select (id) on open to public", &[("R-01 unregistered", "public.open"), ("T-10 column-grants", "public.open")]),
+        ("reset role; create schema side; create table side.open (id uuid); grant insert on side.open to {rt}", &[("R-01 unregistered", "side.open")]),
+        ("alter table items rename to things", &[("C-03 live-untried", "public.items"), ("R-02 registered-missing", "public.items"), ("R-01 unregistered", "public.things")]),
+        ("delete from app.relations where relation = 'public.items'", &[("R-01 unregistered", "public.items")]),
+        ("update app.relations set kind = 'shared-read', privileges = '{select}' where relation = 'public.items'", &[
+            ("R-03 registered-kind", "public.items"), ("T-10 shared-writable", "public.items"), ("T-10 live-write", "public.items")]),
+        ("reset role; grant select on pg_statistic to {rt}", &[("T-15 catalogue-access", "pg_statistic")]),
+        ("reset role; grant execute on function pg_read_file(text) to {rt}", &[("T-15 restricted-functions", "pg_read_file(text)")]),
+        ("reset role; select lo_create(4711); grant select on large object 4711 to {rt}", &[("T-12 large-objects", "large object 4711")]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn t10_the_runtime_role_cannot_switch_triggers_off() {
+    with_database(async |db| {
+        let wanted = [
+            ("T-10 live-triggers-off", "the server"),
+            ("T-10 parameter-grants", "parameter session_replication_role"),
+        ];
+        expect(db, "reset role; grant set on parameter session_replication_role to {rt}", &wanted).await;
+        expect(db, "reset role; revoke set on parameter session_replication_role from {rt}", &[]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn t11_views_read_with_the_callers_rights() {
+    each(&[
+        ("create view v as select * from items; grant select on v to {rt}", &[("T-11 view-invoker", "public.v")]),
+        ("create view v with (security_invoker = false) as select 1 as x; grant select (x) on v to {rt}", &[("T-11 view-invoker", "public.v"), ("T-10 column-grants", "public.v")]),
+        ("create view v with (security_invoker) as select * from items; grant select on v to {rt}", &[]),
+        ("create materialized view m as select * from items; grant select on m to {rt}", &[("T-11 materialized-view", "public.m")]),
+        ("create table sink (x text); create rule spy as on insert to items do also insert into sink values (new.name)", &[("T-11 rule", "public.items")]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn t12_no_code_runs_with_other_rights() {
+    each(&[
+        ("create function f() returns int language sql security definer as 'select 1'; grant execute on function f to {rt}", &[("T-12 definer-function", "public.f()")]),
+        ("create function app.f(uuid) returns int language sql security definer as 'select 1'; grant execute on function app.f to public", &[("T-12 definer-function", "app.f(uuid)")]),
+        ("create function f() returns int language sql security definer as 'select 1'", &[]),
+        ("create function f() returns trigger language plpgsql security definer as 'begin return new; end'; create trigger t before insert on items for each row execute function f()",
+            &[("T-12 definer-trigger", "public.items")]),
+        ("reset role; create function f() returns int language sql set app.tenant_id = '00000000-0000-7000-8000-00000000c001' as 'select 1'; grant execute on function f to {rt}", &[("T-12 function-context", "public.f()")]),
+        ("create function f() returns trigger language plpgsql as $$begin perform set_config('app.tenant_id', new.tenant_id::text, true); return new; end$$;
+          create trigger t before insert on items for each row execute function f()", &[
+            ("T-12 function-context", "public.f()"), ("T-03 live-unset-insert", "public.items"), ("T-06 live-insert", "public.items")]),
+        ("reset role; create function f(text) returns bool language sql leakproof as 'select true'; revoke execute on function f from public", &[("T-12 leakproof", "public.f(text)")]),
+        ("reset role; create function f() returns int language internal as 'pg_backend_pid'", &[("T-12 untrusted-language", "public.f()")]),
+        ("reset role; create extension pg_trgm schema public", &[("T-12 extension-public", "pg_trgm")]),
+        ("reset role; create schema ext; create extension dblink schema ext", &[("T-12 extension-outward", "dblink")]),
+        ("reset role; create function f() returns event_trigger language plpgsql as 'begin end'; create event trigger e on ddl_command_end execute function f()", &[("T-12 event-trigger", "e")]),
+        ("reset role; create foreign data wrapper w; create server s foreign data wrapper w; grant usage on foreign server s to {rt}", &[("T-12 foreign-access", "server s")]),
+        ("reset role; create foreign data wrapper w; create server s foreign data wrapper w; create foreign table ft (id uuid) server s; grant select on ft to {rt}", &[("T-12 foreign-table", "public.ft")]),
+        ("alter table items disable trigger user", &[("U-05 trigger-disabled", "public.items")]),
+        ("reset role; alter database {db} set app.tenant_id = '00000000-0000-7000-8000-00000000c001'", &[("T-01 role-settings", "database {db}"), ("T-04 preset-context", "app.tenant_id")]),
+        ("reset role; alter role {rt} in database {db} set row_security = off", &[("T-01 role-settings", "{rt}"), ("T-04 preset-context", "row_security")]),
+        ("update tenants set status = 'active' where slug = 'canary-one'", &[("C-01 canary-reserved", "canary-one")]),
+        ("reset role; alter table items owner to postgres", &[("T-01 owner-attributes", "public.items")]),
+        ("create table child () inherits (items)", &[("T-02 force-rls", "public.child"), ("T-02 inheritance", "public.child"), ("T-07 leading-index", "public.child"), ("T-06 policy-missing", "public.child")]),
+        ("alter table items alter tenant_id drop default", &[("T-02 tenant-column", "public.items"), ("C-02 live-sample", "public.items")]),
+        ("drop table app.relations", &[("R-00 registry", "app.relations")]),
+        ("create table nullable (id uuid, tenant_id uuid)", &[("T-02 tenant-column", "public.nullable"), ("T-02 force-rls", "public.nullable"), ("T-06 policy-missing", "public.nullable"), ("T-07 leading-index", "public.nullable")]),
+        ("reset role; set allow_system_table_mods = on; create function pg_catalog.f() returns int language sql as 'select 1'", &[("T-12 catalogue-shadow", "f()")]),
+        ("create function f() returns trigger language plpgsql as 'begin return null; end'; create trigger t before insert on items for each row execute function f()", &[("C-03 live-untried", "public.items")]),
+        ("revoke insert on items from {rt}", &[("T-10 table-grants", "public.items"), ("C-02 live-sample", "public.items")]),
+        ("create table disguised (org uuid references tenants); select app.shared_table('disguised', 'x')", &[("R-04 disguised-tenant", "public.disguised")]),
+        ("reset role; create function f(text) returns uuid language sql as 'select null::uuid'; revoke execute on function f from public; create cast (text as uuid) with function f(text)", &[("T-12 catalogue-shadow", "cast (text as uuid)")]),
+        ("reset role; create function f(uuid, uuid) returns bool language sql as 'select true'; create operator public.= (leftarg = uuid, rightarg = uuid, function = f)", &[("T-12 catalogue-shadow", "operator public.=(uuid,uuid)")]),
+        ("revoke select on app.relations from {rt}", &[("R-00 registry", "app.relations")]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn t07_the_tenant_is_read_once_and_serves_as_an_index_condition() {
+    with_database(async |db| {
+        let client = db.runtime().await;
+        client.batch_execute("set enable_seqscan = off").await.unwrap();
+        for sql in [
+            "select * from items where id = gen_random_uuid()",
+            "select * from items order by created_at desc, id limit 50",
+        ] {
+            let plan: Vec<String> = client
+                .query(&format!("explain {sql}"), &[])
+                .await
+                .unwrap()
+                .iter()
+                .map(|row| row.get(0))
+                .collect();
+            let plan = plan.join("\n");
+            assert!(plan.contains("InitPlan"), "{plan}");
+            assert!(
+                plan.contains("Index Cond: ((tenant_id = ") || plan.contains("Index Cond: (tenant_id = "),
+                "{plan}"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_only_server_is_proven_in_part() {
+    with_database(async |db| {
+        db.sabotage("reset role; alter database {db} set default_transaction_read_only = on").await;
+        let report = db.prove().await;
+        assert_eq!((report.mode, report.passed()), (Mode::Partial, true), "{}", report.matrix());
+        assert!(report.one_line().contains("read-only"), "{}", report.one_line());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_locked_table_is_inconclusive_and_never_a_pass() {
+    with_database(async |db| {
+        let mut migration = db.superuser().await;
+        let lock = migration.transaction().await.unwrap();
+        lock.batch_execute("lock table items in access exclusive mode").await.unwrap();
+        let report = db.prove().await;
+        assert!(!report.passed() && report.inconclusive(), "{}", report.matrix());
+        assert_eq!(
+            report.findings.iter().map(|f| (f.check, f.object.as_str())).collect::<Vec<_>>(),
+            [("C-03 live-untried", "public.items")]
+        );
+        lock.rollback().await.unwrap();
+        assert!(db.prove().await.passed());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn proofs_of_several_instances_do_not_disturb_each_other() {
+    with_database(async |db| {
+        let proofs = futures_util::future::join_all((0..8).map(|_| db.prove())).await;
+        assert!(
+            proofs.iter().all(Report::passed),
+            "{:?}",
+            proofs.iter().map(Report::one_line).collect::<Vec<_>>()
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn fifty_tables_are_proven_quickly() {
+    with_database(async |db| {
+        let mut samples = db.samples.clone();
+        for n in 0..50 {
+            let table: &str = format!("extra_{n}").leak();
+            let made = format!(
+                "create table {table} (id uuid not null, name text); select app.tenant_table('{table}')"
+            );
+            db.sabotage(&made).await;
+            let insert = format!(
+                "insert into {table} (id, name) values ('00000000-0000-7000-8000-00000000ca11', 'x')"
+            )
+            .leak();
+            samples.push(Sample { table, insert });
+        }
+        for (what, samples) in [("50 more tables", &samples)] {
+            let client = db.runtime().await;
+            let mut quickest = Duration::MAX;
+            for _ in 0..5 {
+                let begun = Instant::now();
+                let report = prove(&client, samples).await.unwrap();
+                assert!(report.passed(), "{}", report.matrix());
+                quickest = quickest.min(begun.elapsed());
+                println!("{what}: {:?}", begun.elapsed());
+            }
+            assert!(quickest < Duration::from_secs(2), "{quickest:?}");
+        }
+    })
+    .await;
+}
+
+#[test]
+fn the_reference_is_fresh() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/isolation.md");
+    let rendered = reference();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::create_dir_all(std::path::Path::new(path).parent().unwrap()).unwrap();
+        std::fs::write(path, &rendered).unwrap();
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(committed == rendered, "docs/reference/isolation.md is stale: run the tests with BLESS=1");
+}
+
+#[test]
+fn every_check_has_its_own_id() {
+    let ids: Vec<_> = checks().map(|check| check.id).collect();
+    assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len(), "{ids:?}");
 }

@@ -50,14 +50,14 @@ pub(super) async fn login(
     let verified = app.passwords.verify(login.password, stored).await?;
     match (tenant, account) {
         (Some(tenant), Some(account)) if verified => {
-            record(&app, trace, tenant, Some(account.id), "success").await?;
+            record(&app, &trace, tenant, Some(account.id), "success").await?;
             let role = account.role.parse().map_err(Error::internal)?;
             app.authenticator.issue(Identity { tenant, user: account.id, role }).map(Json)
         }
         (tenant, account) => {
             security_event!(Severity::Medium, "Sign-in failed");
             if let Some(tenant) = tenant {
-                record(&app, trace, tenant, account.map(|account| account.id), "failure").await?;
+                record(&app, &trace, tenant, account.map(|account| account.id), "failure").await?;
             }
             Err(Error::new(&codes::SIGN_IN_FAILED))
         }
@@ -71,7 +71,7 @@ async fn find(app: &App, trace: &Trace, login: &Login) -> Result<(Option<TenantI
     else {
         return Ok((None, None));
     };
-    let mut tx = app.db.system(SystemReason::SignIn, trace.clone());
+    let mut tx = app.db.system(SystemReason::SignIn, trace);
     let Some(Found { id }) = tx.optional(FIND_TENANT, &[&slug]).await? else { return Ok((None, None)) };
     let email = email.as_str().to_lowercase();
     Ok((Some(id), tx.within(id).last().optional(FIND_USER, &[&email]).await?))
@@ -79,7 +79,7 @@ async fn find(app: &App, trace: &Trace, login: &Login) -> Result<(Option<TenantI
 
 async fn record(
     app: &App,
-    trace: Trace,
+    trace: &Trace,
     tenant: TenantId,
     user: Option<UserId>,
     outcome: &'static str,

@@ -76,6 +76,7 @@ const fn step(
 }
 
 /// Every step, in the order in which a relation goes through them.
+#[rustfmt::skip]
 pub const STEPS: &[Step] = {
     use Acting::{Fresh, Nobody, One, Two};
     use Column::{Delete, Insert, Select, Unset, Update};
@@ -85,89 +86,26 @@ pub const STEPS: &[Step] = {
     &[
         step("T-03 live-unset-select", "tenant", Fresh, ANY, TouchNothing, Unset),
         step("T-03 live-unset-insert", "tenant", Fresh, FOREIGN, BeRefused, Unset),
+        step("C-02 live-sample", "tenant", One, "{sample}", TouchOne, Insert),
+        step("C-02 live-control", "tenant", One, "select from {table} where tenant_id = '{one}' limit 1", TouchOne, Select),
         step("T-03 live-unset-select", "tenant", Nobody, ANY, TouchNothing, Unset),
         step("T-03 live-unset-insert", "tenant", Nobody, FOREIGN, BeRefused, Unset),
-        step("C-02 live-sample", "tenant", One, "{sample}", TouchOne, Insert),
-        step(
-            "C-02 live-control",
-            "tenant",
-            One,
-            "select from {table} where tenant_id = '{one}' limit 1",
-            TouchOne,
-            Select,
-        ),
-        step(
-            "T-06 live-move",
-            "tenant",
-            One,
-            "update {table} set tenant_id = '{two}' where tenant_id = '{one}'",
-            BeRefused,
-            Update,
-        ),
-        step(
-            "T-06 live-select",
-            "tenant",
-            Two,
-            "select from {table} where tenant_id is distinct from '{two}' limit 1",
-            TouchNothing,
-            Select,
-        ),
-        step(
-            "T-06 live-update",
-            "tenant",
-            Two,
-            "update {table} set tenant_id = tenant_id where tenant_id = '{one}'",
-            TouchNothing,
-            Update,
-        ),
-        step(
-            "T-06 live-delete",
-            "tenant",
-            Two,
-            "delete from {table} where tenant_id = '{one}'",
-            TouchNothing,
-            Delete,
-        ),
+        step("T-06 live-select", "tenant", Two, "select from {table} where tenant_id is distinct from '{two}' limit 1", TouchNothing, Select),
+        step("T-06 live-update", "tenant", Two, "update {table} set tenant_id = tenant_id where tenant_id = '{one}'", TouchNothing, Update),
+        step("T-06 live-delete", "tenant", Two, "delete from {table} where tenant_id = '{one}'", TouchNothing, Delete),
         step("T-06 live-insert", "tenant", Two, FOREIGN, BeRefused, Insert),
+        step("T-06 live-move", "tenant", One, "update {table} set tenant_id = '{two}' where tenant_id = '{one}'", BeRefused, Update),
         step("T-03 live-unset-select", "member-scoped", Fresh, ANY, TouchNothing, Unset),
-        step("T-03 live-unset-select", "member-scoped", Nobody, ANY, TouchNothing, Unset),
         step("C-02 live-control", "member-scoped", One, ANY, TouchOne, Select),
+        step("T-03 live-unset-select", "member-scoped", Nobody, ANY, TouchNothing, Unset),
         step("T-06 live-select", "member-scoped", Two, ANY, TouchNothing, Select),
-        step(
-            "T-10 live-write",
-            "member-scoped",
-            Two,
-            "insert into {table} default values",
-            BeRefused,
-            Insert,
-        ),
-        step(
-            "T-10 live-write",
-            "member-scoped",
-            Two,
-            "select from {table} where false for update",
-            BeRefused,
-            Update,
-        ),
+        step("T-10 live-write", "member-scoped", Two, "insert into {table} default values", BeRefused, Insert),
+        step("T-10 live-write", "member-scoped", Two, "select from {table} where false for update", BeRefused, Update),
         step("T-10 live-write", "member-scoped", Two, "delete from {table} where false", BeRefused, Delete),
         step("T-10 live-write", "shared-read", Two, "insert into {table} default values", BeRefused, Insert),
-        step(
-            "T-10 live-write",
-            "shared-read",
-            Two,
-            "select from {table} where false for update",
-            BeRefused,
-            Update,
-        ),
+        step("T-10 live-write", "shared-read", Two, "select from {table} where false for update", BeRefused, Update),
         step("T-10 live-write", "shared-read", Two, "delete from {table} where false", BeRefused, Delete),
-        step(
-            "T-10 live-triggers-off",
-            "server",
-            Two,
-            "set local session_replication_role = replica",
-            BeRefused,
-            Update,
-        ),
+        step("T-10 live-triggers-off", "server", Two, "set local session_replication_role = replica", BeRefused, Update),
     ]
 };
 

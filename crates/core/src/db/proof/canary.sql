@@ -13,7 +13,7 @@ begin
     return;
   end if;
   for step in
-    select r.relation, s.no, s.tenant,
+    select r.relation, s.no, s.tenant, s.sql = '{sample}' as keep,
       replace(coalesce(case when s.sql = '{sample}' then plan -> 'samples' ->> r.relation end, s.sql), '{table}', r.relation) as sql
     from (select relation, kind, privileges, ordinal from app.relations
         where to_regclass(relation) is not null union all select 'the server', 'server', '{}', 2147483647) r
@@ -29,8 +29,11 @@ begin
       execute step.sql;
       get diagnostics touched = row_count;
       outcome := touched;
+      if touched > 0 and not step.keep then
+        raise sqlstate 'UNDO0'; -- an attack that worked must not change what the next ones find
+      end if;
     exception when others then
-      outcome := sqlstate;
+      outcome := case sqlstate when 'UNDO0' then outcome else sqlstate end;
     end;
     outcomes := outcomes || array[step.relation, step.no::text, outcome];
     exit when outcome = '55P03'; -- locked by somebody: waiting once is enough

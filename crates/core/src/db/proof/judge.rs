@@ -23,8 +23,12 @@ impl Registered {
     }
 }
 
-/// What one step said: a number of rows, or an SQLSTATE.
-type Outcomes<'a> = Vec<(&'a str, &'a Step, &'a str)>;
+/// What came of a step, by its place in [`STEPS`]: a number of rows, or an SQLSTATE.
+struct Outcome<'a> {
+    relation: &'a str,
+    no: usize,
+    said: &'a str,
+}
 
 /// Adds a verdict for each registered relation, and a finding for whatever leaks or could not be tried.
 pub(super) fn judge(
@@ -57,32 +61,48 @@ pub(super) fn judge(
     }
     let server = Registered::new("the server", "server", "");
     judge_relation(report, &server, &outcomes);
+    // The canary stops at the first lock, which is a finding then; else it owes an outcome for every step.
+    if full && !outcomes.iter().any(|outcome| outcome.said == LOCKED) {
+        for relation in registry.iter().chain([&server]) {
+            if !complete(relation, &outcomes) {
+                add(report, UNTRIED, &relation.relation, "was not tried in full".to_owned());
+            }
+        }
+    }
+}
+
+/// Whether every step that is due on every connection took place.
+fn complete(relation: &Registered, outcomes: &[Outcome<'_>]) -> bool {
+    let due =
+        |step: &Step| step.kind == relation.kind && step.acting != Acting::Fresh && step.sql != "{sample}";
+    let tried = |no| outcomes.iter().any(|outcome| outcome.relation == relation.relation && outcome.no == no);
+    STEPS.iter().enumerate().all(|(no, step)| !due(step) || tried(no))
 }
 
 fn has_sample(samples: &[Sample], relation: &str) -> bool {
     samples.iter().any(|sample| qualified(sample.table) == relation)
 }
 
-fn parse(outcomes: &[String]) -> Outcomes<'_> {
-    let known =
-        |triple: &'_ [String]| -> Option<&'static Step> { STEPS.get(triple.get(1)?.parse::<usize>().ok()?) };
-    outcomes
-        .chunks_exact(3)
-        .filter_map(|triple| Some((triple.first()?.as_str(), known(triple)?, triple.get(2)?.as_str())))
-        .collect()
+fn parse(triples: &[String]) -> Vec<Outcome<'_>> {
+    fn outcome(triple: &[String]) -> Option<Outcome<'_>> {
+        let [relation, no, said] = triple else { return None };
+        Some(Outcome { relation, no: no.parse().ok()?, said })
+    }
+    triples.chunks_exact(3).filter_map(outcome).collect()
 }
 
-fn judge_relation(report: &mut Report, relation: &Registered, outcomes: &Outcomes<'_>) -> RelationVerdict {
+fn judge_relation(report: &mut Report, relation: &Registered, outcomes: &[Outcome<'_>]) -> RelationVerdict {
     let mut cells = [None; 5];
-    for (_, step, outcome) in outcomes.iter().filter(|(name, ..)| *name == relation.relation) {
-        let (is, detail) = weigh(step, relation, outcome);
+    for Outcome { no, said, .. } in outcomes.iter().filter(|outcome| outcome.relation == relation.relation) {
+        let Some(step) = STEPS.get(*no) else { continue };
+        let (is, detail) = weigh(step, relation, said);
         // A control that worked is no verdict: it only lends weight to the others.
         if step.must != Must::TouchOne || detail.is_some() {
             let cell = &mut cells[step.column as usize];
             *cell = (*cell).max(Some(is));
         }
         if let Some(detail) = detail {
-            let failed_control = step.must == Must::TouchOne && *outcome != LOCKED;
+            let failed_control = step.must == Must::TouchOne && *said != LOCKED;
             let check = if is == Verdict::Leaks || failed_control { step.check } else { UNTRIED };
             add(report, check, &relation.relation, format!("{}: {detail}", told(step)));
         }
@@ -138,9 +158,11 @@ fn told(step: &Step) -> String {
     format!("{who}: {}", step.sql.split(" where ").next().unwrap_or_default().replace(" {table}", ""))
 }
 
-/// Adds a finding, once for each check and object.
+/// Adds a finding, once for each check and object; of what could not be tried on an object (`C-…`), the first only,
+/// since the others follow from it.
 fn add(report: &mut Report, check: &'static str, object: &str, detail: String) {
-    if report.findings.iter().any(|finding| finding.check == check && finding.object == object) {
+    let same = |known: &str| known == check || (known.starts_with("C-") && check.starts_with("C-"));
+    if report.findings.iter().any(|finding| finding.object == object && same(finding.check)) {
         return;
     }
     let fix = match check {
@@ -155,4 +177,74 @@ fn add(report: &mut Report, check: &'static str, object: &str, detail: String) {
     };
     let fix = fix.replace("{object}", object).replace("{role}", &report.role);
     report.findings.push(Finding { check, object: object.to_owned(), detail, fix });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLES: &[Sample] = &[Sample { table: "items", insert: "insert into items" }];
+
+    /// Judges a healthy table, but for the outcomes given.
+    fn judged(mode: Mode, outcomes: Option<&[(usize, &str)]>, samples: &[Sample]) -> Report {
+        let mut report = Report { mode, ..Report::default() };
+        let outcomes = outcomes.map(|given| {
+            let healthy =
+                STEPS.iter().enumerate().filter(|(_, step)| ["tenant", "server"].contains(&step.kind));
+            let triples = healthy.map(|(no, step)| {
+                let usual = match step.must {
+                    Must::TouchOne => "1",
+                    Must::TouchNothing => "0",
+                    Must::BeRefused => REFUSED,
+                };
+                let outcome = given.iter().find(|(at, _)| *at == no).map_or(usual, |(_, outcome)| outcome);
+                let name = if step.kind == "server" { "the server" } else { "public.items" };
+                format!(r#""{name}","{no}","{outcome}""#)
+            });
+            format!("[{}]", triples.collect::<Vec<_>>().join(","))
+        });
+        let registry = [Registered::new("public.items", "tenant", "select,insert,update,delete")];
+        judge(&mut report, &registry, outcomes.as_deref(), samples);
+        report
+    }
+
+    fn step_no(check: &str, acting: Acting) -> usize {
+        STEPS.iter().position(|step| step.check == check && step.acting == acting).expect(check)
+    }
+
+    #[test]
+    fn an_outcome_nobody_expected_is_never_a_pass() {
+        for step in 0..STEPS.iter().filter(|step| step.kind == "tenant").count() {
+            for outcome in ["7", "XX000", "P0001", "55P03", "57014", "22P02", ""] {
+                let report = judged(Mode::Full, Some(&[(step, outcome)]), SAMPLES);
+                assert_eq!(report.findings.len(), 1, "step {step} {outcome}: {}", report.matrix());
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_stopped_by_its_constraints_went_past_the_policy() {
+        let insert = step_no("T-06 live-insert", Acting::Two);
+        for (outcome, verdict) in
+            [("42501", Verdict::Isolated), ("23502", Verdict::Leaks), ("23514", Verdict::Untried)]
+        {
+            let report = judged(Mode::Full, Some(&[(insert, outcome)]), SAMPLES);
+            assert_eq!(report.relations[0].insert, verdict, "{outcome}");
+            assert_eq!(report.passed(), verdict == Verdict::Isolated, "{outcome}");
+        }
+    }
+
+    #[test]
+    fn a_canary_that_did_not_sing_is_a_finding_but_on_a_read_only_server() {
+        assert!(judged(Mode::Full, Some(&[]), SAMPLES).passed());
+        assert!(judged(Mode::Full, None, SAMPLES).inconclusive());
+        let mut cut_short = Report::default();
+        let registry = [Registered::new("public.items", "tenant", "select")];
+        judge(&mut cut_short, &registry, Some("[]"), SAMPLES);
+        assert_eq!(cut_short.findings.len(), 2, "{}", cut_short.matrix());
+        assert!(judged(Mode::Partial, None, SAMPLES).passed());
+        let unsampled = judged(Mode::Full, Some(&[]), &[]);
+        assert_eq!(unsampled.findings[0].check, "C-04 sample-missing");
+        assert!(!unsampled.inconclusive());
+    }
 }

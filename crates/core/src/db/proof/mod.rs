@@ -39,7 +39,7 @@ pub async fn prove(client: &Client, samples: &[Sample]) -> Result<Report, Error>
         Ok(answer) => Ok(read(&answer, samples)),
         Err(error) => {
             send(client, "rollback").await?;
-            explain(error)
+            explain(client, error).await
         }
     }
 }
@@ -48,12 +48,13 @@ pub async fn prove(client: &Client, samples: &[Sample]) -> Result<Report, Error>
 fn message(samples: &[Sample]) -> String {
     format!(
         "begin isolation level read committed;
-        set local search_path = pg_catalog; set local jit = off;
+        set local search_path = pg_catalog; set local jit = off; set local enable_mergejoin = off;
+        set local enable_memoize = off; set local join_collapse_limit = 1; set local from_collapse_limit = 1;
         set local lock_timeout = '{LOCK_TIMEOUT}'; set local statement_timeout = '15s';
         select 'server', current_setting('server_version'), current_user, current_setting('transaction_read_only');
         {};
         select 'relation', relation, kind, array_to_string(privileges, ',') from app.relations order by ordinal;
-        set local search_path to default; set local app.proof_plan = {};
+        set local search_path to default; set local row_security = on; set local app.proof_plan = {};
         {};
         select 'outcomes', nullif(current_setting('app.proof_outcomes', true), '');
         rollback",
@@ -91,26 +92,34 @@ fn finding(id: &str, object: &str, detail: &str, role: &str) -> Option<Finding> 
     Some(Finding { check: check.id, object: object.to_owned(), detail: detail.to_owned(), fix })
 }
 
-/// A registry that cannot be read and a proof that took too long are findings; anything else is the caller's error.
-fn explain(error: Error) -> Result<Report, Error> {
+/// A registry that cannot be read and a proof that waited too long are findings; anything else is the caller's error.
+async fn explain(client: &Client, error: Error) -> Result<Report, Error> {
     const MISSING: [SqlState; 3] =
         [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME, SqlState::INSUFFICIENT_PRIVILEGE];
     let Some(cause) = error.as_db_error() else { return Err(error) };
     let (check, object, fix) = if MISSING.contains(cause.code()) {
-        (
-            "R-00 registry",
-            "app.relations",
-            "run the migrations, with app.runtime_role set to the runtime role",
-        )
+        let fix = "run the migrations, with app.runtime_role set to the runtime role";
+        ("R-00 registry", "app.relations".to_owned(), fix)
     } else if [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE].contains(cause.code()) {
-        (canary::UNTRIED, "the server", "prove again once the database is less busy")
+        let answer = send(client, LOCKED).await?;
+        let locked =
+            rows(&answer).next().and_then(|row| row.try_get(0).ok().flatten()).unwrap_or("the server");
+        (canary::UNTRIED, locked.to_owned(), "prove again once nothing holds it, a migration perhaps")
     } else {
         return Err(error);
     };
-    let detail = cause.message().to_owned();
-    let finding = Finding { check, object: object.to_owned(), detail, fix: fix.to_owned() };
+    let finding = Finding { check, object, detail: cause.message().to_owned(), fix: fix.to_owned() };
     Ok(Report { findings: vec![finding], ..Report::default() })
 }
+
+/// The tables that somebody holds for himself: even reading the catalogue about them waits.
+const LOCKED: &str =
+    "select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by n.nspname, c.relname)
+    from pg_catalog.pg_locks l
+    join pg_catalog.pg_class c on c.oid = l.relation and c.relkind in ('r', 'p')
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where l.granted and l.mode = 'AccessExclusiveLock'
+      and l.database = (select oid from pg_catalog.pg_database where datname = current_database())";
 
 #[expect(clippy::disallowed_methods, reason = "several statements in one round trip, without tenant data")]
 async fn send(client: &Client, message: &str) -> Result<Vec<SimpleQueryMessage>, Error> {

@@ -39,4 +39,19 @@ func as materialized (
     exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e') as of_extension,
     exists (select from pg_trigger t where t.tgfoid = p.oid and not t.tgisinternal) as of_trigger
   from pg_proc p where p.oid >= 16384
+),
+-- Reading an expression back is dear, and most policies are the same: each distinct one is read once. The same tree
+-- on tables whose tenant_id has the same number means the same.
+policy as materialized (
+  select t.oid as relation, t.name, t.tenant_column, p.polname, p.polcmd, p.polpermissive, p.polroles, p.polqual,
+    coalesce(p.polwithcheck, p.polqual) as polcheck,
+    0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles) as applies
+  from tenant t join pg_policy p on p.polrelid = t.oid
+),
+spelled as materialized (
+  select distinct on (x.tree::text, x.tenant_column) x.tree::text as tree, x.tenant_column,
+    regexp_replace(pg_get_expr(x.tree, x.relation), '\s+', ' ', 'g') as words
+  from (select y.polqual as tree, y.relation, y.tenant_column from policy y
+    union all select y.polcheck, y.relation, y.tenant_column from policy y) x
+  where x.tree is not null
 )

@@ -27,9 +27,9 @@ pub struct Report {
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Catalogue and live canary.
+    #[default]
     Full,
     /// The catalogue alone: the server is read-only.
-    #[default]
     Partial,
 }
 

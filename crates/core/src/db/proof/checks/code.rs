@@ -86,11 +86,15 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "T-12 catalogue-shadow",
-        what: "Nothing user-made lives in pg_catalog, which every search path looks through first.",
+        what: "Nothing user-made lives in pg_catalog, and no user-made cast or equality stands between built-in types: policies would read the same and mean something else.",
         sql: "select f.name, 'is in pg_catalog' from func f where f.pronamespace = 'pg_catalog'::regnamespace and not f.of_extension
             union all select c.oid::regclass::text, 'is in pg_catalog' from pg_class c
               where c.oid >= 16384 and c.relnamespace = 'pg_catalog'::regnamespace
-                and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')",
+                and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
+            union all select format('cast (%s as %s)', c.castsource::regtype, c.casttarget::regtype), 'replaces the built-in one' from pg_cast c
+              where c.oid >= 16384 and c.castsource < 16384 and c.casttarget < 16384
+            union all select 'operator ' || o.oid::regoperator, 'competes with the built-in one' from pg_operator o
+              where o.oid >= 16384 and o.oprname in ('=', '<>') and o.oprleft < 16384 and o.oprright < 16384",
         fix: "drop {object}, or move it into a schema of its own",
     },
     Check {

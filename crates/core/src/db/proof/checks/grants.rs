@@ -82,6 +82,14 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "alter default privileges for role … revoke all on … from public, {role} ({object})",
     },
     Check {
+        id: "T-10 parameter-grants",
+        what: "The runtime role may set no parameter that PostgreSQL reserves for superusers.",
+        // pg_parameter_acl is there from version 15 on; its entries can be seen from here on every version.
+        sql: "select pg_describe_object(d.classid, d.objid, 0), 'SET or ALTER SYSTEM' from pg_shdepend d, rt
+            where d.refclassid = 'pg_authid'::regclass and d.refobjid = rt.oid and d.deptype = 'a' and d.classid = 6243",
+        fix: "revoke set, alter system on {object} from {role}",
+    },
+    Check {
         id: "T-15 catalogue-access",
         what: "The runtime role reads no restricted catalogue (passwords, statistics of values, large objects) and writes none.",
         sql: "select c.oid::regclass, string_agg(distinct x.privilege_type, ', ')

@@ -6,20 +6,19 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "T-06 policy-canonical",
         what: "The policies of a tenant table are the canonical tenant policy and nothing else, for USING and WITH CHECK alike.",
-        sql: "select t.name, format('policy %s: %s', p.polname, case
-                when not (0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles)) then 'is for other roles'
-                when 'true' in (e.seen, e.written) then 'is always true'
-                when concat(e.seen, e.written) !~ 'tenant_id' then 'does not look at the tenant'
-                when concat(e.seen, e.written) ~* 'is null|coalesce' then 'opens when no tenant is set'
+        sql: "select p.name, format('policy %s: %s', p.polname, case
+                when not p.applies then 'is for other roles'
+                when 'true' in (u.words, w.words) then 'is always true'
+                when concat(u.words, w.words) !~ 'tenant_id' then 'does not look at the tenant'
+                when concat(u.words, w.words) ~* 'is null|coalesce' then 'opens when no tenant is set'
                 when not p.polpermissive then 'is restrictive'
                 when p.polcmd <> '*' then 'covers one command only'
-                else 'has another condition' end || format(' (%s; with check %s)', e.seen, e.written))
-            from tenant t join pg_policy p on p.polrelid = t.oid,
-            lateral (select regexp_replace(pg_get_expr(p.polqual, p.polrelid), '\\s+', ' ', 'g'),
-                regexp_replace(pg_get_expr(coalesce(p.polwithcheck, p.polqual), p.polrelid), '\\s+', ' ', 'g')) e (seen, written),
+                else 'has another condition' end || format(' (%s; with check %s)', u.words, w.words))
+            from policy p
+            left join spelled u on u.tree = p.polqual::text and u.tenant_column = p.tenant_column
+            left join spelled w on w.tree = p.polcheck::text and w.tenant_column = p.tenant_column,
             (values ('(tenant_id = (NULLIF(( SELECT current_setting(''app.tenant_id''::text, true) AS current_setting), ''''::text))::uuid)')) c (canonical)
-            where (p.polpermissive and p.polcmd = '*' and e.seen = c.canonical and e.written = c.canonical
-              and (0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles))) is not true",
+            where (p.polpermissive and p.polcmd = '*' and p.applies and u.words = c.canonical and w.words = c.canonical) is not true",
         fix: "drop the policy on {object}, then select app.isolate('{object}')",
     },
     Check {
@@ -27,9 +26,8 @@ pub(super) const CHECKS: &[Check] = &[
         what: "Each of the four commands on a tenant table is covered by a policy for the runtime role.",
         sql: "select t.name, 'no policy covers ' || string_agg(c.word, ', ' order by c.word)
             from tenant t, (values ('r'::\"char\", 'SELECT'), ('a', 'INSERT'), ('w', 'UPDATE'), ('d', 'DELETE')) c (cmd, word)
-            where t.relkind in ('r', 'p') and not exists (select from pg_policy p
-              where p.polrelid = t.oid and p.polpermissive and p.polcmd in ('*', c.cmd)
-                and (0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles)))
+            where t.relkind in ('r', 'p') and not exists (select from policy p
+              where p.relation = t.oid and p.polpermissive and p.applies and p.polcmd in ('*', c.cmd))
             group by t.name",
         fix: "select app.isolate('{object}')",
     },

@@ -56,6 +56,14 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "register {object} with app.tenant_table",
     },
     Check {
+        id: "R-04 disguised-tenant",
+        what: "No shared-read table points at a tenant: its rows would be that tenant's, under another column's name.",
+        sql: "select r.name, format('%s references public.tenants', c.conname) from rel r
+            join pg_constraint c on c.conrelid = r.oid and c.contype = 'f' and c.confrelid = 'public.tenants'::regclass
+            where r.kind = 'shared-read' and r.tenant_column is null",
+        fix: "call the column tenant_id and make {object} with app.tenant_table",
+    },
+    Check {
         id: "T-08 fk-composite",
         what: "A foreign key to a tenant table pairs tenant_id with tenant_id: referential checks go past row level security.",
         sql: "select s.name, format('%s references %s without tenant_id', c.conname, t.name)
@@ -88,7 +96,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "T-09 shared-sequence",
         what: "No column of a tenant table draws from a sequence: its gaps tell one tenant how busy the others are.",
         sql: "select t.name, format('%s draws from a sequence', a.attname) from tenant t
-            join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+            join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and (a.atthasdef or a.attidentity <> '')
             left join pg_attrdef d on d.adrelid = t.oid and d.adnum = a.attnum
             where a.attidentity <> '' or pg_get_expr(d.adbin, d.adrelid) ~ 'nextval'",
         fix: "use a uuid made by the application, or a counter row per tenant, on {object}",

@@ -1,0 +1,43 @@
+//! Which failures of a transaction's first statement are tried again, and after what pause.
+//!
+//! Safe to repeat: what PostgreSQL has certainly rolled back (a serialisation failure, a deadlock, a plan that a
+//! migration made stale), and a lost connection as long as no COMMIT can have gone through.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use crate::error::Error;
+
+/// Pauses before the second and the third try. A connection that the server closed while it was idle is replaced at
+/// once; more patience belongs to the client, who is told when to come back.
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(50)];
+
+/// How long to wait before trying again; `None` when that is not safe, or was done often enough. `harmless` says
+/// that nothing can have been committed.
+pub(super) fn pause(error: &Error, harmless: bool, attempt: usize) -> Option<Duration> {
+    let pause = PAUSES.get(attempt).copied()?;
+    let cause = cause(error)?;
+    let rolled_back = plan_is_stale(error)
+        || cause.code().is_some_and(|state| {
+            [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(state)
+        });
+    (rolled_back || (harmless && is_lost(cause))).then_some(pause)
+}
+
+/// A migration changed what a prepared statement returns: "cached plan must not change result type".
+pub(super) fn plan_is_stale(error: &Error) -> bool {
+    let db = cause(error).and_then(tokio_postgres::Error::as_db_error);
+    db.is_some_and(|db| {
+        *db.code() == SqlState::FEATURE_NOT_SUPPORTED && db.routine() == Some("RevalidateCachedQuery")
+    })
+}
+
+fn is_lost(cause: &tokio_postgres::Error) -> bool {
+    let ended = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
+    cause.is_closed() || cause.code().is_some_and(|state| ended.contains(state))
+}
+
+fn cause(error: &Error) -> Option<&tokio_postgres::Error> {
+    error.cause()?.downcast_ref()
+}
