@@ -112,7 +112,11 @@ impl<'a> Reader<'a> {
         let insecure = config.map(consistency::in_the_clear).unwrap_or_default();
         for name in insecure {
             let fix = "Add ?sslmode=verify-full (or require), or set REQUIRE_TLS=false";
-            self.problems.add(name, "reaches another machine over a connection that may not be encrypted", fix);
+            self.problems.add(
+                name,
+                "reaches another machine over a connection that may not be encrypted",
+                fix,
+            );
         }
     }
 
