@@ -8,15 +8,20 @@ use std::path::Path;
 use erp_core::bootstrap::Running;
 use erp_core::lifecycle::StartError;
 
-/// The reason for an end, in one line (or one a finding), with its cause when that says more.
+/// The reason for an end: one line, or one for each problem, with what lies behind it in brackets when that says more.
 pub(crate) fn complain(error: &StartError) {
-    let mut text = format!("{} {}\n", paint("erp-backend:", "1;31"), error.message);
-    let mut cause = error.source();
-    while let Some(reason) = cause {
-        let _ = writeln!(text, "  because: {reason}");
-        cause = reason.source();
+    let mut text = error.message.clone();
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string().replace('\n', " "));
+        next = cause.source();
     }
-    say(&text);
+    causes.retain(|cause| !text.contains(cause.as_str()));
+    if !causes.is_empty() {
+        let _ = write!(text, " ({})", causes.join(": "));
+    }
+    say(&format!("{} {text}\n", paint("erp-backend:", "1;31")));
 }
 
 /// The banner of development: what runs where, how isolated it is, and how to sign in.

@@ -27,7 +27,7 @@ use binaries::Binaries;
 use place::Place;
 use postmaster::Postmaster;
 
-pub use roles::Roles;
+pub use roles::{Roles, provision};
 
 /// What a [`Cluster`] is made of.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ impl Cluster {
         self.place.url(user, database)
     }
 
-    /// Makes `database` where it is missing, and the two roles with their rights in it (`migrations/roles.sql`).
+    /// As [`provision`], here.
     ///
     /// May be called again, and for many databases. A copy made with `CREATE DATABASE … TEMPLATE` does not inherit the
     /// rights on the database itself: provision the copy, too.
@@ -100,7 +100,7 @@ impl Cluster {
     /// # Errors
     /// `Internal` when the name is not a plain identifier, or PostgreSQL refuses.
     pub async fn provision(&self, database: &str) -> Result<Roles, StartError> {
-        roles::provision(&self.place, database).await
+        roles::provision(&self.admin_url(), database).await
     }
 
     /// Starts PostgreSQL again whenever it has died, until `stop` is cancelled. Connections must be opened anew then;
