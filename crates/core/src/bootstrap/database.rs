@@ -158,25 +158,44 @@ pub(super) async fn check_budget(app: &App) {
     }
 }
 
-/// `DATABASE_URL`, parsed.
+/// `DATABASE_URL`, parsed. In development, when it is not set: the private cluster of a running server.
 ///
 /// # Errors
-/// `Exit::Configuration` when it is not set.
+/// `Exit::Configuration` when there is neither.
 pub fn runtime_connection(config: &Config) -> Result<Connection, StartError> {
-    required(config.database_url.as_ref(), "DATABASE_URL")
+    required(config, config.database_url.as_ref(), "DATABASE_URL", "erp_app")
 }
 
-/// `DATABASE_OWNER_URL`, parsed.
+/// `DATABASE_OWNER_URL`, parsed. In development, when neither URL is set: the private cluster of a running server.
 ///
 /// # Errors
-/// `Exit::Configuration` when it is not set.
+/// `Exit::Configuration` when there is neither.
 pub fn owner_connection(config: &Config) -> Result<Connection, StartError> {
-    required(config.database_owner_url.as_ref(), "DATABASE_OWNER_URL")
+    required(config, config.database_owner_url.as_ref(), "DATABASE_OWNER_URL", "erp_owner")
 }
 
-fn required(url: Option<&Secret<String>>, name: &str) -> Result<Connection, StartError> {
-    let url = url.ok_or_else(|| StartError::new(Exit::Configuration, format!("{name} is not set")))?;
-    parse(url.expose(), name)
+fn required(
+    config: &Config,
+    url: Option<&Secret<String>>,
+    name: &str,
+    role: &str,
+) -> Result<Connection, StartError> {
+    if let Some(url) = url {
+        return parse(url.expose(), name);
+    }
+    let missing = |more: &str| StartError::new(Exit::Configuration, format!("{name} is not set{more}"));
+    if !config.profile().migrates_at_start || config.database_url.is_some() {
+        return Err(missing(&format!(": set it, or {name}_FILE")));
+    }
+    let folder = config.data_dir.join("postgres");
+    let url = Cluster::running_url(&folder, role, PRIVATE_DATABASE);
+    let url = url.ok_or_else(|| {
+        let folder = folder.display();
+        missing(&format!(
+            ", and no server keeps a database in {folder}: start one with script/server, or set it"
+        ))
+    })?;
+    parse(&url, name)
 }
 
 /// The URL may hold a password: it is not shown.

@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         }
         let value = T::parse(setting, &found.text);
         if value.is_none() {
-            let fix = format!("Set {} to {}", found.name, setting.expectation());
+            let fix = format!("{} takes: {}", found.name, setting.expectation());
             self.problems.add(setting.name, format!("{} is not accepted", shown(setting, &found.text)), fix);
         }
         value
@@ -112,7 +112,11 @@ impl<'a> Reader<'a> {
         let insecure = config.map(consistency::in_the_clear).unwrap_or_default();
         for name in insecure {
             let fix = "Add ?sslmode=verify-full (or require), or set REQUIRE_TLS=false";
-            self.problems.add(name, "reaches another machine without TLS that must hold", fix);
+            self.problems.add(
+                name,
+                "reaches another machine over a connection that may not be encrypted",
+                fix,
+            );
         }
     }
 

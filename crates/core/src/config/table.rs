@@ -86,7 +86,7 @@ impl Defaults {
     }
 
     /// In words for the reference: `30s`, or `http in development, else info`.
-    pub(super) fn words(self) -> Option<String> {
+    pub fn words(self) -> Option<String> {
         match (self.development, self.elsewhere) {
             (Some(same), Some(other)) if same == other => Some(same.to_owned()),
             (Some(development), Some(other)) => Some(format!("{development} in development, else {other}")),

@@ -117,14 +117,17 @@ fn all_problems_come_in_one_message() {
     .unwrap_err();
     let text = problems.to_string();
     assert_eq!((problems.len(), text.lines().count()), (9, 9), "{text}");
-    assert!(text.contains("PORT: \"65536\" is not accepted. Set PORT to number from 0 to 65535."), "{text}");
+    assert!(text.contains("PORT: \"65536\" is not accepted. PORT takes: number from 0 to 65535."), "{text}");
     assert!(text.contains(
         "DATABASE_TIMOUT: is no setting of ours (found in: environment). Did you mean DATABASE_TIMEOUT?"
     ));
+    assert!(!text.contains("?."), "{text}");
     assert!(!text.contains('\u{1b}') && !text.contains("hunter2"), "{text}");
     assert_eq!(problems.to_json()["problems"].as_array().unwrap().len(), 9);
     let start = StartError::from(problems);
-    assert_eq!((start.exit, start.message), (Exit::Configuration, text));
+    assert_eq!(start.exit, Exit::Configuration);
+    assert!(start.message.starts_with("9 settings are not right:\n  "), "{}", start.message);
+    assert_eq!(start.message.lines().count(), 10);
 }
 
 #[test]

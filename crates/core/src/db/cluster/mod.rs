@@ -15,7 +15,7 @@ mod roles;
 mod tests;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -74,6 +74,12 @@ impl Cluster {
             }
         };
         Ok(Self { options, binaries, place, postmaster: Mutex::new(postmaster) })
+    }
+
+    /// The URL for `user` and `database` of the cluster that another process runs in `folder`, if one does: for verbs
+    /// that look at a running server's data.
+    pub fn running_url(folder: &Path, user: &str, database: &str) -> Option<String> {
+        place::running_url(folder, user, database)
     }
 
     /// The superuser's URL for the database `postgres`.
