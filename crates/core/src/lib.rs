@@ -30,6 +30,6 @@ pub mod health;
 
 pub mod factory;
 
-pub mod bootstrap;
-
 pub mod server;
+
+pub mod bootstrap;

@@ -13,7 +13,13 @@
 
 // What goes wrong here fails the test, with the message of the `expect`; the environment, the driver and tasks are used
 // as a test's own, outside the product.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 
 mod actor;
 mod app;

@@ -1,7 +1,13 @@
 //! The whole product, over real HTTP and a real PostgreSQL.
 
 // What goes wrong in a test's own helpers fails the test; it reads files and starts tasks outside the product.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods
+)]
 
 mod auditing;
 mod cancellation;

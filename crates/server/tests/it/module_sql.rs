@@ -48,9 +48,9 @@ fn literals(source: &str) -> Vec<(usize, String)> {
             let end = end_of_string(&rest[1..]);
             found.push((line, rest[1..=end].replace("\\\n", "")));
             end + 2
-        } else if rest.starts_with("r#\"") {
-            let end = rest[3..].find("\"#").unwrap_or(rest.len() - 3);
-            found.push((line, rest[3..3 + end].to_owned()));
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            let end = raw.find("\"#").unwrap_or(raw.len());
+            found.push((line, raw[..end].to_owned()));
             end + 5
         } else {
             next.len_utf8()
@@ -120,10 +120,7 @@ fn what_must_not_pass_does_not() {
     ] {
         assert!(refusal(bad).is_some(), "{bad}");
     }
-    for good in ["update items set sku = $2", "select 1", "Set the ETag it has now.", "Do not.", "end", "sku"]
-        .into_iter()
-        .filter(|good| *good != "end")
-    {
+    for good in ["update items set sku = $2", "select 1", "Set the ETag it has now.", "Do not.", "sku"] {
         assert_eq!(refusal(good), None, "{good}");
     }
     let source = "let a = \"one\\\" still\"; // \"no\"\n let c = '\"'; let b = r#\"two \"x\"\"#;";

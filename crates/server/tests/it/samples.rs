@@ -5,19 +5,22 @@ use erp_core::module::Route;
 use erp_testkit::TestApp;
 use serde_json::{Value, json};
 
+/// Makes a body; the number makes it unique.
+type Body = fn(&TestApp, u32) -> Value;
+
 /// A request that succeeds when it is made with right.
 pub(crate) struct Sample {
     method: &'static str,
     path: &'static str,
     /// The status of success.
     pub(crate) success: u16,
-    /// The body, for a route that reads one; the number makes it unique.
-    pub(crate) body: Option<fn(&TestApp, u32) -> Value>,
+    /// The body, for a route that reads one.
+    pub(crate) body: Option<Body>,
     /// For a route with an id: the collection to POST to for a thing of one's own, and its body.
-    pub(crate) made_by: Option<(&'static str, fn(&TestApp, u32) -> Value)>,
+    pub(crate) made_by: Option<(&'static str, Body)>,
 }
 
-const ITEMS: Option<(&str, fn(&TestApp, u32) -> Value)> = Some(("/api/v1/items", item));
+const ITEMS: Option<(&str, Body)> = Some(("/api/v1/items", item));
 
 /// One row for each route; a new route needs a row here.
 const SAMPLES: &[Sample] = &[

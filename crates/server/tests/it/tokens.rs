@@ -48,10 +48,11 @@ async fn j_02_a_token_is_good_for_15_minutes() {
     alice.get("/api/v1/me").await.assert(200);
     app.clock().advance(SignedDuration::from_secs(1));
     alice.get("/api/v1/me").await.assert(401).problem("core.unauthenticated");
-    app.clock().advance(SignedDuration::from_secs(-900 - 61)); // one from the future
-    alice.get("/api/v1/me").await.assert(401);
+    let from_the_future = app.alice();
+    app.clock().advance(SignedDuration::from_secs(-61));
+    from_the_future.get("/api/v1/me").await.assert(401);
     app.clock().advance(SignedDuration::from_secs(1)); // another instance's clock may be a minute off
-    alice.get("/api/v1/me").await.assert(200);
+    from_the_future.get("/api/v1/me").await.assert(200);
     app.finish().await;
 }
 

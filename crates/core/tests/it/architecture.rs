@@ -1,0 +1,102 @@
+//! Imports run one way: a module of the core uses those above it in `lib.rs`, never those below.
+
+use std::path::{Path, PathBuf};
+
+/// `user → used`, with the reason. This list may only shrink.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+
+/// The core's modules in the order of `lib.rs`.
+fn order(lib: &str) -> Vec<&str> {
+    let declared = lib.lines().filter_map(|line| line.trim().strip_prefix("pub mod ")?.strip_suffix(';'));
+    declared.collect()
+}
+
+/// The modules named after each `crate::` of a source text, comments left out: `crate::a::b`, `crate::{a, b::c}`.
+fn used(source: &str) -> Vec<String> {
+    let lines = source.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let code: Vec<&str> = lines.collect();
+    let code = code.join("\n");
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => found.extend(names_of(group)),
+            None => found.push(first_name(rest)),
+        }
+    }
+    found
+}
+
+/// The first names of a group's entries, up to its closing brace.
+fn names_of(group: &str) -> Vec<String> {
+    let (mut depth, mut names, mut start) = (0, Vec::new(), 0);
+    for (at, byte) in group.bytes().enumerate() {
+        let ends = byte == b'}' && depth == 0;
+        if ends || (byte == b',' && depth == 0) {
+            names.push(first_name(&group[start..at]));
+            start = at + 1;
+        }
+        match byte {
+            b'{' => depth += 1,
+            b'}' if ends => return names,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    names
+}
+
+fn first_name(path: &str) -> String {
+    path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_run_one_way() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = std::fs::read_to_string(source.join("lib.rs")).unwrap();
+    let order = order(&lib);
+    let place = |module: &str| order.iter().position(|name| *name == module);
+    let (mut back, mut needed) = (Vec::new(), Vec::new());
+    for file in files(&source) {
+        let inside = file.strip_prefix(&source).unwrap();
+        let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        let Some(own) = place(module) else { continue };
+        for name in used(&std::fs::read_to_string(&file).unwrap()) {
+            if place(&name).is_none_or(|place| place <= own) {
+                continue; // above, or a macro
+            }
+            match EXCEPTIONS.iter().find(|(user, used, _)| (*user, *used) == (module, name.as_str())) {
+                Some(exception) => needed.push(*exception),
+                None => back.push(format!("{}: uses crate::{name}", inside.display())),
+            }
+        }
+    }
+    assert!(
+        back.is_empty(),
+        "these imports run against the order of lib.rs; move the code, not the rule:\n{}",
+        back.join("\n")
+    );
+    for exception in EXCEPTIONS {
+        assert!(needed.contains(exception), "{exception:?} is not needed any more: remove it");
+    }
+}
+
+#[test]
+fn the_reader_of_imports_reads() {
+    let source = "use crate::db::{Db, proof};\nuse crate::{app::App, auth::{Caller, Role}, error};\n// crate::no\n$crate::logging::x()";
+    assert_eq!(used(source), ["db", "app", "auth", "error", "logging"]);
+    assert_eq!(order("//! x\n\npub mod shared;\n\nmod hidden;\npub mod db;\n"), ["shared", "db"]);
+}
