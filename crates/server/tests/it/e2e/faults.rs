@@ -227,6 +227,11 @@ fn the_private_cluster_is_started_again_when_it_dies() {
     recovered(&load, mended);
     judge("the private cluster is killed", &load.take(), broken, mended);
     drop(load);
+
+    // And a stop that comes while it is being started again leaves none behind.
+    let postmaster = home.postmaster().unwrap();
+    assert!(signal(postmaster, "KILL"));
+    eventually("another is started", || home.postmaster().is_some_and(|pid| pid != postmaster));
     let ended = server.stop("TERM");
     assert_eq!((ended.code, home.postmaster()), (0, None), "{ended:#?}");
 }
