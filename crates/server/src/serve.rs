@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, NotStarted, Signals, Stopped, bootstrap_and_start};
-use erp_core::config::{Environment, Layers};
+use erp_core::config::Layers;
 use erp_core::lifecycle::StartError;
 use erp_modules::PRODUCT;
 
@@ -33,7 +33,7 @@ pub(crate) async fn serve(
         address = %running.address,
         "Server started"
     );
-    if app.config.app_env == Environment::Development {
+    if app.config.profile().banner {
         banner::greet(&running);
     }
     Ok(match running.until_signal(signals).await {

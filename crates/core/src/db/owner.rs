@@ -137,23 +137,27 @@ pub async fn refuse_privileged_role(connection: &Connection, tasks: &TaskTracker
     let client = connect(connection, tasks).await?;
     let rows = client
         .query_typed(
-            "select rolname::text, rolsuper, rolbypassrls from pg_roles where rolname = current_user",
+            "select r.rolname::text, r.rolsuper, r.rolbypassrls, d.datdba = r.oid from pg_roles r, pg_database d
+             where r.rolname = current_user and d.datname = current_database()",
             &[],
         )
         .await
         .map_err(|error| monitor::explain(connection, error))?;
     let Some(row) = rows.first() else { return Ok(()) };
-    let (name, superuser, bypass): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
-    let what = match (superuser, bypass) {
-        (true, _) => "a superuser",
-        (_, true) => "a role with BYPASSRLS",
+    let (name, superuser, bypass, owner): (String, bool, bool, bool) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    // The proof would say so too, once for everything that is owned.
+    let what = match (superuser, bypass, owner) {
+        (true, ..) => "a superuser",
+        (_, true, _) => "a role with BYPASSRLS",
+        (.., true) => "the owner of the database",
         _ => return Ok(()),
     };
     Err(StartError::new(
         Exit::Isolation,
         format!(
-            "DATABASE_URL connects as '{name}', {what}: row level security does not bind it. Name the runtime role \
-             instead (migrations/roles.sql makes erp_app), and the owner in DATABASE_OWNER_URL"
+            "DATABASE_URL connects as '{name}', {what}: row level security does not hold it back. Name the runtime \
+             role instead (migrations/roles.sql makes erp_app), and the owner in DATABASE_OWNER_URL"
         ),
     ))
 }
