@@ -142,7 +142,7 @@ fn s_04_postgres_is_killed_and_restarted() {
     );
     let seen =
         scene.suffer("the postmaster is killed", Duration::from_secs(3), Postgres::kill, |postgres, ()| {
-            postgres.start_again()
+            postgres.start_again();
         });
     assert!(was_unready(&seen));
     let harm = Postgres::stop;
