@@ -22,11 +22,13 @@ use crate::{Actor, Database, Log, Person};
 
 /// The key of every test's tokens, for tests that forge some.
 pub const JWT_SECRET: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
-const SETTINGS: [(&str, &str); 5] = [
+const ENCRYPTION_KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
+const SETTINGS: [(&str, &str); 6] = [
     ("APP_ENV", "development"),
     ("HOST", "127.0.0.1"),
     ("LOG_LEVEL", "debug"),
     ("JWT_SECRET", JWT_SECRET),
+    ("ENCRYPTION_KEY", ENCRYPTION_KEY),
     ("SHUTDOWN_TIMEOUT", "5s"),
 ];
 /// How long a connection may take to come back from a request that was left.

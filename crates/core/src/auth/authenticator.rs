@@ -137,7 +137,7 @@ impl Authenticator {
         let claims = decode::<Claims>(token, &key.verify, &validation()).map_err(refused)?.claims;
         self.check_times(&claims, now)?;
         let identity = Identity { tenant: claims.tid, user: claims.sub, role: claims.role };
-        self.verified.remember(token, identity, claims.exp, now);
+        self.verified.remember(token, identity, claims.iat - LEEWAY_SECONDS..claims.exp, now);
         Ok(identity)
     }
 

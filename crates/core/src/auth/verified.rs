@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{PoisonError, RwLock};
 
 use super::Identity;
@@ -15,18 +16,23 @@ pub(super) struct Verified(RwLock<HashMap<Box<str>, Entry>>);
 
 struct Entry {
     identity: Identity,
+    /// In seconds since 1970; a clock that is set back does not make a token valid before its time.
+    from: i64,
     expires: i64,
 }
 
 impl Verified {
-    /// Who the token was issued to, if it was verified before and has not expired at `now`, in seconds since 1970.
+    /// Who the token was issued to, if it was verified before and is valid at `now`, in seconds since 1970.
     pub(super) fn find(&self, token: &str, now: i64) -> Option<Identity> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(token).filter(|entry| now < entry.expires).map(|entry| entry.identity)
+        known
+            .get(token)
+            .filter(|entry| (entry.from..entry.expires).contains(&now))
+            .map(|entry| entry.identity)
     }
 
     /// Remembers a token that has just been verified.
-    pub(super) fn remember(&self, token: &str, identity: Identity, expires: i64, now: i64) {
+    pub(super) fn remember(&self, token: &str, identity: Identity, valid: Range<i64>, now: i64) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
             known.retain(|_, entry| now < entry.expires);
@@ -34,7 +40,7 @@ impl Verified {
         if known.len() >= MOST {
             known.clear(); // all alive: rare, and the price is verifying each once more
         }
-        known.insert(token.into(), Entry { identity, expires });
+        known.insert(token.into(), Entry { identity, from: valid.start, expires: valid.end });
     }
 }
 
@@ -52,7 +58,8 @@ mod tests {
     #[test]
     fn j_02_a_remembered_token_expires_all_the_same() {
         let (verified, someone) = (Verified::default(), identity());
-        verified.remember("token", someone, 900, 0);
+        verified.remember("token", someone, 0..900, 0);
+        assert_eq!(verified.find("token", -1), None);
         assert_eq!(verified.find("token", 899), Some(someone));
         assert_eq!(verified.find("token", 900), None);
         assert_eq!(verified.find("Token", 0), None);
@@ -62,7 +69,7 @@ mod tests {
     fn memory_is_bounded() {
         let (verified, someone) = (Verified::default(), identity());
         for n in 0..3 * MOST {
-            verified.remember(&n.to_string(), someone, 900, 0);
+            verified.remember(&n.to_string(), someone, 0..900, 0);
         }
         assert!(verified.0.read().unwrap().len() <= MOST);
     }

@@ -12,12 +12,14 @@ use super::http::Client;
 use super::process::{Home, Process, run};
 
 const SECRET: &str = "kX9v-2mQ7r-Tz4w_L8pYs3-Nf6b-Hd1c-Jg5a";
+const KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
 
 /// The settings of a server in production, which never migrates.
 fn production(database: &Database) -> Vec<(&'static str, &str)> {
     vec![
         ("APP_ENV", "production"),
         ("JWT_SECRET", SECRET),
+        ("ENCRYPTION_KEY", KEY),
         ("DATABASE_URL", &database.runtime_url),
         ("SHUTDOWN_DRAIN_DELAY", "0s"),
     ]

@@ -125,25 +125,31 @@ fn every_invalid_setting_is_reported_at_once() {
     );
     assert_eq!((ended.code, ended.out.len()), (78, 0), "{ended:#?}");
     let said = ended.err.join("\n");
-    for name in ["PORT", "LOG_LEVEL", "JWT_SECRET", "DATABASE_URL"] {
+    for name in ["PORT", "LOG_LEVEL", "JWT_SECRET", "DATABASE_URL", "ENCRYPTION_KEY"] {
         assert_eq!(ended.err.iter().filter(|line| line.contains(&format!("{name}: "))).count(), 1, "{said}");
     }
-    assert_eq!(ended.err.len(), 4, "{said}");
+    assert_eq!(ended.err.len(), 6, "a heading and a line each: {said}");
     assert!(!said.contains(secret), "{said}");
 }
 
 #[test]
 fn production_with_nothing_set_lists_what_it_needs() {
     let ended = run(&Home::new(), &[], &[("NODE_ENV", "production")]);
-    assert_eq!((ended.code, ended.err.len()), (78, 2), "{ended:#?}");
-    assert!(ended.err.iter().all(|line| line.contains("is required in production")), "{ended:#?}");
+    assert_eq!((ended.code, ended.err.len()), (78, 4), "a heading and three settings: {ended:#?}");
+    assert!(ended.err.iter().skip(1).all(|line| line.contains("is required in production")), "{ended:#?}");
 }
 
 #[test]
 fn weak_or_example_secrets_are_refused_in_production_and_not_shown() {
     let url = at(1);
     for secret in ["too-short", "your-super-secret-jwt-key-change-this-in-production", &"ab".repeat(32)] {
-        let variables = [("APP_ENV", "production"), ("DATABASE_URL", &url), ("JWT_SECRET", secret)];
+        let key = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
+        let variables = [
+            ("APP_ENV", "production"),
+            ("DATABASE_URL", &url),
+            ("JWT_SECRET", secret),
+            ("ENCRYPTION_KEY", key),
+        ];
         let said = refused(78, &variables);
         assert!(said.contains("JWT_SECRET") && !said.contains(secret), "{said}");
     }

@@ -1,0 +1,118 @@
+//! The product and its peers as processes.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::process::{Child, Command};
+
+use crate::client::Connection;
+use crate::request;
+
+/// Connections of every pool.
+const POOL: &str = "16";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What all of them are told.
+pub struct Setup {
+    pub server: PathBuf,
+    pub peers: PathBuf,
+    pub secret: String,
+}
+
+/// A running contestant; dropping it kills it.
+pub struct Contestant {
+    pub name: &'static str,
+    pub port: u16,
+    pub pid: u32,
+    child: Child,
+}
+
+impl Contestant {
+    /// Ends it in good order.
+    pub async fn stop(mut self) -> Result<()> {
+        Command::new("/bin/sh").args(["-c", &format!("kill -s TERM {}", self.pid)]).status().await?;
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.context("it does not end")??;
+        Ok(())
+    }
+}
+
+impl Setup {
+    /// The product, in production and with its request log. It is ready when this returns.
+    pub async fn product(&self, database_url: &str) -> Result<Contestant> {
+        let mut command = Command::new(&self.server);
+        command.args(["serve", "--env-file", "/dev/null"]);
+        self.start("product", command, database_url, "/readyz").await
+    }
+
+    /// The same under another program, such as a profiler, which is given the product's command line.
+    pub async fn product_under(&self, program: &[String], database_url: &str) -> Result<Contestant> {
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]).arg(&self.server).args(["serve", "--env-file", "/dev/null"]);
+        self.start("product", command, database_url, "/readyz").await
+    }
+
+    /// A peer: one of the sub-commands of `peers`.
+    pub async fn peer(&self, name: &'static str, database_url: &str) -> Result<Contestant> {
+        let mut command = Command::new(&self.peers);
+        command.arg(name);
+        self.start(name, command, database_url, "/").await
+    }
+
+    async fn start(
+        &self,
+        name: &'static str,
+        mut command: Command,
+        database_url: &str,
+        probe: &str,
+    ) -> Result<Contestant> {
+        let port = free_port()?;
+        command
+            .env_clear()
+            .env("PATH", std::env::var("PATH").unwrap_or_default())
+            .env("APP_ENV", "production")
+            .env("HOST", "127.0.0.1")
+            .env("PORT", port.to_string())
+            .env("DATABASE_URL", database_url)
+            .env("DATABASE_MAX_CONNECTIONS", POOL)
+            .env("JWT_SECRET", &self.secret)
+            .env("LOG_FORMAT", "json")
+            .env("LOG_LEVEL", "http") // each request's line included
+            .env("METRICS_ENABLED", "true")
+            .env("SHUTDOWN_DRAIN_DELAY", "0s")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("{name} cannot be run"))?;
+        let pid = child.id().context("the process has ended")?;
+        answers(name, port, probe, &mut child).await?;
+        Ok(Contestant { name, port, pid, child })
+    }
+}
+
+/// Asks until there is an answer; from the product, one that says ready.
+async fn answers(name: &str, port: u16, probe: &str, child: &mut Child) -> Result<()> {
+    let began = Instant::now();
+    let request = request::get(probe);
+    loop {
+        if let Ok(mut connection) = Connection::open(port).await
+            && let Ok(status) = connection.exchange(&request).await
+            && (status == 200 || probe == "/")
+        {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait()? {
+            bail!("{name} ended: {status}");
+        }
+        if began.elapsed() > PATIENCE {
+            bail!("{name} does not answer");
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

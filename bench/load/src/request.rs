@@ -1,0 +1,66 @@
+//! The requests that are sent, as bytes: made beforehand, so that the client costs little.
+
+use std::rc::Rc;
+
+use anyhow::Result;
+
+use crate::data::{self, ITEMS, TENANTS};
+use crate::token::Signer;
+
+const USERS_PER_TENANT: u64 = 10;
+/// Enough that neither tenants nor items repeat in an order that a cache would like.
+const REQUESTS: u64 = 20_000;
+
+/// A request without a credential.
+pub fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: application/json\r\n\r\n")
+        .into_bytes()
+}
+
+/// Reads one item with a token.
+pub fn read_item(token: &str, item: uuid::Uuid) -> Vec<u8> {
+    format!(
+        "GET /api/v1/items/{item} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: application/json\r\n\
+         Authorization: Bearer {token}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// Signs in to a tenant of the product.
+pub fn sign_in(tenant: &str, email: &str, password: &str) -> Vec<u8> {
+    let body = serde_json::json!({ "tenant": tenant, "email": email, "password": password }).to_string();
+    let length = body.len();
+    format!(
+        "POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// Point reads of random items by random people of random tenants, with fresh tokens.
+pub fn point_reads(signer: &Signer) -> Result<Rc<Vec<Vec<u8>>>> {
+    let mut tokens = Vec::new();
+    for tenant in 1..=TENANTS {
+        for user in 1..=USERS_PER_TENANT {
+            tokens.push((tenant, signer.sign(data::tenant(tenant), data::user(tenant, user))?));
+        }
+    }
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let requests = (0..REQUESTS).map(|_| {
+        let (tenant, token) = &tokens[random.below(tokens.len() as u64) as usize];
+        read_item(token, data::item(*tenant, random.below(ITEMS) + 1))
+    });
+    Ok(Rc::new(requests.collect()))
+}
+
+/// xorshift64*: the same sequence in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+}
