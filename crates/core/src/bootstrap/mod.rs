@@ -19,7 +19,7 @@ use crate::logging::Logging;
 use crate::metrics::Metrics;
 use crate::middleware::Edge;
 use crate::module::Product;
-use crate::server::Server;
+use crate::server::{Limits, Server};
 use crate::shared::{Clock, Rng, SystemClock, SystemRng};
 
 pub use shutdown::Stopped;
@@ -103,7 +103,11 @@ pub async fn start_server(mut context: Context, port: u16, host: &str) -> Result
     match Server::bind(host, port).await {
         Ok(server) => {
             let address = server.address();
-            server.start(&context.edge);
+            let edge = Arc::clone(&context.edge);
+            let limits = Limits::from(&edge.app.config);
+            let lifecycle = edge.app.lifecycle.clone();
+            server
+                .start(&lifecycle, limits, move |client, request| Arc::clone(&edge).handle(client, request));
             context.edge.app.lifecycle.enter(Phase::Ready);
             context.phase("server", started);
             Ok(Running { context, address })

@@ -132,7 +132,10 @@ mod tests {
     #[test]
     fn i_02_depth_is_bounded_where_any_value_is_taken() {
         let deep = "[".repeat(10_000);
-        assert_eq!(parse::<serde_json::Value>(deep.as_bytes()).unwrap_err().code().code, "core.malformed_body");
+        assert_eq!(
+            parse::<serde_json::Value>(deep.as_bytes()).unwrap_err().code().code,
+            "core.malformed_body"
+        );
     }
 
     #[test]

@@ -42,10 +42,10 @@ impl Edge {
         if request.method().is_safe() {
             return self.chain(client, request).await;
         }
-        let tasks = self.app.lifecycle.connections().clone();
-        let task = tasks.spawn(async move { self.chain(client, request).await });
-        // The task catches its own panics; it is only lost when the runtime itself goes down.
-        task.await.unwrap_or_else(|_| Error::new(&codes::INTERNAL).render("", "", false))
+        let lifecycle = self.app.lifecycle.clone();
+        let task = lifecycle.serve(async move { self.chain(client, request).await });
+        // The task catches its own panics; it is lost only when a hard stop cuts it.
+        task.await.ok().flatten().unwrap_or_else(|| Error::new(&codes::UNAVAILABLE).render("", "", false))
     }
 
     /// The chain, outermost layer first.
