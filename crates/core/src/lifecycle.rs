@@ -1,5 +1,7 @@
 //! How the process starts, stops and with which code it exits.
 
+mod critical;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -69,7 +71,7 @@ impl StdError for StartError {
 }
 
 /// How long tasks may take to end that were dropped, or told so, after the deadline: they look up at once.
-const DROPPING: Duration = Duration::from_millis(400);
+const DROPPING: Duration = Duration::from_millis(300);
 
 /// Where the process is between start and stop; what the probes answer follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +97,7 @@ struct Inner {
     stop_serving: CancellationToken,
     abandon: CancellationToken,
     stop_background: CancellationToken,
+    failed: CancellationToken,
     connections: TaskTracker,
     background: TaskTracker,
 }
@@ -113,6 +116,7 @@ impl Lifecycle {
             stop_serving: CancellationToken::new(),
             abandon: CancellationToken::new(),
             stop_background: CancellationToken::new(),
+            failed: CancellationToken::new(),
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
         }))
