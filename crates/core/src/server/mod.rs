@@ -65,23 +65,24 @@ struct Shared<A> {
 }
 
 impl Server {
-    /// Binds `host`, a name or an address. `localhost` binds 127.0.0.1 and, where there is IPv6, ::1. Port 0 takes a free one.
+    /// Binds `host`, a name or an address; `setting` is what chose the port. `localhost` binds 127.0.0.1 and, where there is IPv6, ::1. Port 0 takes a free one.
     ///
     /// # Errors
     /// `Exit::Unavailable` when the port is taken or the address is not this machine's.
-    pub async fn bind(host: &str, port: u16) -> Result<Self, StartError> {
+    pub async fn bind(setting: &str, host: &str, port: u16) -> Result<Self, StartError> {
         if host != "localhost" {
-            let listener =
-                TcpListener::bind((host, port)).await.map_err(|error| cannot_bind(host, port, error))?;
+            let listener = TcpListener::bind((host, port))
+                .await
+                .map_err(|error| cannot_bind(setting, host, port, error))?;
             return Ok(Self { listeners: vec![listener] });
         }
         let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
-        let first = first.map_err(|error| cannot_bind(host, port, error))?;
+        let first = first.map_err(|error| cannot_bind(setting, host, port, error))?;
         let port = first.local_addr().map_or(port, |address| address.port());
         let second = match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
             Ok(listener) => Some(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(cannot_bind(host, port, error));
+                return Err(cannot_bind(setting, host, port, error));
             }
             Err(_) => None, // no IPv6 on this machine
         };
@@ -108,12 +109,14 @@ impl Server {
     }
 }
 
-fn cannot_bind(host: &str, port: u16, error: io::Error) -> StartError {
+fn cannot_bind(setting: &str, host: &str, port: u16, error: io::Error) -> StartError {
     let message = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("Port {port} on {host} is taken by another program: stop it, or set PORT")
+            format!("Port {port} on {host} is taken by another program: stop it, or set {setting}")
         }
-        io::ErrorKind::PermissionDenied => format!("Port {port} needs privileges: set PORT to 1024 or above"),
+        io::ErrorKind::PermissionDenied => {
+            format!("Port {port} needs privileges: set {setting} to 1024 or above")
+        }
         _ => format!("{host}:{port} cannot be listened on: {error}; check HOST"),
     };
     StartError::new(Exit::Unavailable, message).because(error)

@@ -38,7 +38,7 @@ fn limits(header_timeout: Duration, keep_alive_timeout: Duration) -> Limits {
 }
 
 async fn serve(limits: Limits) -> Fixture {
-    let server = Server::bind("127.0.0.1", 0).await.unwrap();
+    let server = Server::bind("PORT", "127.0.0.1", 0).await.unwrap();
     let (address, lifecycle) = (server.address(), Lifecycle::new());
     let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (theirs, arrived) = (Arc::clone(&gate), Arc::clone(&waiting));
