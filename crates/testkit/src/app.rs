@@ -7,6 +7,7 @@ use erp_core::auth::{Caller, Role, Trace};
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, Running, bootstrap, start_server};
 use erp_core::config::{Layers, MapSource};
 use erp_core::db::SystemReason;
+use erp_core::factory::AppOptions;
 use erp_core::middleware::Edge;
 use erp_core::module::{Module, Product};
 use erp_core::shared::{ManualClock, TenantId};
@@ -51,6 +52,7 @@ pub struct TestApp {
 pub struct Builder {
     settings: Vec<(String, String)>,
     modules: Vec<&'static Module>,
+    options: AppOptions,
 }
 
 impl Builder {
@@ -65,6 +67,13 @@ impl Builder {
     #[must_use]
     pub fn module(mut self, module: &'static Module) -> Self {
         self.modules.push(module);
+        self
+    }
+
+    /// Custom middleware and routes.
+    #[must_use]
+    pub fn options(mut self, options: AppOptions) -> Self {
+        self.options = options;
         self
     }
 
@@ -87,6 +96,7 @@ impl Builder {
         let settings = MapSource::environment(defaults.chain(self.settings));
         let mut options = BootstrapOptions::new(LogSetup::Given(log.logging.clone()), OsString::new());
         options.clock = Arc::<ManualClock>::clone(&clock);
+        options.app = self.options;
         let context = bootstrap(&product, &Layers::from(settings), options).await.expect("the app starts");
         let running = start_server(context, 0, "127.0.0.1").await.expect("the server starts");
         TestApp {
@@ -109,7 +119,7 @@ impl TestApp {
 
     /// To start with other settings, or with a module of the test's own.
     pub fn builder() -> Builder {
-        Builder { settings: Vec::new(), modules: Vec::new() }
+        Builder { settings: Vec::new(), modules: Vec::new(), options: AppOptions::new() }
     }
 
     /// The owner of acme.
@@ -163,6 +173,11 @@ impl TestApp {
     /// Where the server listens.
     pub fn address(&self) -> std::net::SocketAddr {
         self.running.as_ref().expect("the app runs until `finish`").address
+    }
+
+    /// Where the management surface is, with `METRICS_PORT`.
+    pub fn management(&self) -> Option<std::net::SocketAddr> {
+        self.running.as_ref().and_then(|running| running.management)
     }
 
     /// The clock, which stands until the test moves it.
