@@ -1,5 +1,7 @@
 //! Everything that a handler can reach. There are no globals: two apps can live in one process.
 
+mod probes;
+
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
@@ -12,6 +14,8 @@ use crate::lifecycle::Lifecycle;
 use crate::logging::Logging;
 use crate::metrics::Metrics;
 use crate::shared::{Clock, Rng};
+
+pub use probes::{Outcome, Probe, Probes};
 
 /// The running application; cheap to clone. Handlers take it as `State(app): State<App>`.
 #[derive(Clone)]
@@ -39,6 +43,8 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     /// Every permission of every module.
     pub permissions: Vec<&'static Permission>,
+    /// Every probe of every module.
+    pub probes: Probes,
     /// The version, as `/health` shows it.
     pub version: &'static str,
     /// When the process started.

@@ -1,12 +1,105 @@
-//! Puts the app and the modules' routes together: what answers requests.
+//! Puts the app, the modules' routes and the product's own middleware together: what answers requests.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use tower::{Layer, Service};
 
 use crate::app::App;
 use crate::health::HEALTH;
 use crate::lifecycle::StartError;
-use crate::middleware::{Edge, RouteTable};
-use crate::module::{Module, Product};
+use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
+use crate::module::{Module, Product, Routes};
+
+/// The module that custom routes are logged under.
+const CUSTOM: &str = "custom";
+
+/// How an application differs from the plain one.
+///
+/// Only what does not carry the isolation of tenants can be switched: the request's id, its limits of size, the panic
+/// guard, authentication, the tenant and the access rule are always on, for custom routes too.
+///
+/// ```no_run
+/// use axum::response::Response;
+/// use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap};
+/// use erp_core::config::Layers;
+/// use erp_core::factory::AppOptions;
+/// use erp_core::module::{Access, Product};
+///
+/// async fn hello() -> &'static str {
+///     "hello"
+/// }
+///
+/// # async fn start(product: &Product, layers: &Layers) -> Result<(), erp_core::lifecycle::StartError> {
+/// let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, "/usr/bin".into());
+/// options.app = AppOptions::new()
+///     .enable_request_log(true)
+///     .enable_security_headers(false) // the proxy in front sets them
+///     .custom_middleware(axum::middleware::map_response(|mut response: Response| async {
+///         response.headers_mut().insert("x-served-by", http::HeaderValue::from_static("erp"));
+///         response
+///     }))
+///     .custom_routes(|routes| routes.get("/custom", Access::Public, hello));
+/// let context = bootstrap(product, layers, options).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+pub struct AppOptions {
+    switches: Switches,
+    layers: Vec<Wrap>,
+    routes: Routes,
+}
+
+impl AppOptions {
+    /// Everything on, nothing added.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether each request leaves an `http` line. Metrics are `METRICS_ENABLED`'s. Default: yes.
+    #[must_use]
+    pub fn enable_request_log(mut self, enable: bool) -> Self {
+        self.switches.request_log = enable;
+        self
+    }
+
+    /// Whether answers carry the security headers: not needed behind a proxy that sets its own. Default: yes.
+    #[must_use]
+    pub fn enable_security_headers(mut self, enable: bool) -> Self {
+        self.switches.security_headers = enable;
+        self
+    }
+
+    /// Whether `REQUEST_TIMEOUT` ends requests. Without it only `DATABASE_TIMEOUT` bounds them. Default: yes.
+    #[must_use]
+    pub fn enable_deadline(mut self, enable: bool) -> Self {
+        self.switches.deadline = enable;
+        self
+    }
+
+    /// An ordinary tower layer around everything that answers; the first is the outermost. It sees requests before they
+    /// are authenticated, and [`crate::middleware::Peer`] in their extensions.
+    #[must_use]
+    pub fn custom_middleware<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Application> + Send + 'static,
+        L::Service: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request>>::Future: Send + 'static,
+    {
+        self.layers.push(wrap(layer));
+        self
+    }
+
+    /// Routes that belong to no module. As everywhere, each states who may call it.
+    #[must_use]
+    pub fn custom_routes(mut self, add: impl FnOnce(Routes) -> Routes) -> Self {
+        self.routes = add(self.routes);
+        self
+    }
+}
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
@@ -17,7 +110,8 @@ pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
 ///
 /// # Errors
 /// `Exit::Internal` when two routes claim the same method and path.
-pub fn create_app(app: App, product: &Product) -> Result<Arc<Edge>, StartError> {
-    let routes = RouteTable::new(modules(product).flat_map(|module| (module.routes)().of(module.name)))?;
-    Ok(Arc::new(Edge { app, routes }))
+pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Arc<Edge>, StartError> {
+    let routes = modules(product).flat_map(|module| (module.routes)().of(module.name));
+    let routes = RouteTable::new(routes.chain(options.routes.of(CUSTOM)))?;
+    Ok(Edge::new(app, routes, options.switches, options.layers))
 }

@@ -2,20 +2,22 @@
 //!
 //! `/livez` and `/health` touch no dependency: a database that is away must not make an orchestrator restart us.
 
+mod log_level;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::app::App;
+use crate::app::{App, Proof};
 use crate::extract::Json;
 use crate::lifecycle::Phase;
 use crate::metrics::Format;
 use crate::module::{Access, Module, Routes};
 
 /// The core's own routes, as a module like any other.
-pub static HEALTH: Module = Module { name: "health", permissions: &[], errors: crate::error::CORE, routes };
+pub static HEALTH: Module = Module { name: "health", errors: crate::error::CORE, routes, ..Module::BARE };
 
 fn routes() -> Routes {
     Routes::new()
@@ -25,6 +27,8 @@ fn routes() -> Routes {
         .get("/health", Access::Public, health)
         .get("/health/detailed", Access::Management, detailed)
         .get("/metrics", Access::Management, metrics)
+        .get("/log-level", Access::Management, log_level::get)
+        .put("/log-level", Access::Management, log_level::put)
 }
 
 /// `GET /ping`: the shortest way through the whole chain.
@@ -37,19 +41,27 @@ async fn livez() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// One thing that readiness depends on.
+/// One thing that health depends on.
 #[derive(Serialize)]
 struct Check {
     name: &'static str,
+    /// Whether readiness depends on it.
+    required: bool,
     passed: bool,
     #[serde(skip_serializing_if = "Value::is_null")]
     details: Value,
 }
 
-/// `GET /readyz`: 503 while starting, draining, or when the database or the isolation proof fails.
+impl Check {
+    fn refuses(&self) -> bool {
+        self.required && !self.passed
+    }
+}
+
+/// `GET /readyz`: 503 while starting, draining, or when the database, the isolation proof or a required probe fails.
 async fn readyz(State(app): State<App>) -> Response {
     let failed: Vec<&str> =
-        checks(&app).iter().filter(|check| !check.passed).map(|check| check.name).collect();
+        checks(&app).await.iter().filter(|check| check.refuses()).map(|check| check.name).collect();
     let (code, status) =
         if failed.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
     (code, Json(json!({ "status": status, "failed": failed }))).into_response()
@@ -62,15 +74,16 @@ async fn health(State(app): State<App>) -> Response {
     (code, Json(basics(&app, if draining { "draining" } else { "ok" }))).into_response()
 }
 
-/// `GET /health/detailed`: every check with its numbers. Reads what the monitors already know; asks nothing.
+/// `GET /health/detailed`: every check with its numbers. What is behind them is asked at most once a second.
 async fn detailed(State(app): State<App>) -> Response {
-    let checks = checks(&app);
-    let ready = checks.iter().all(|check| check.passed);
-    let mut body = basics(&app, if ready { "ok" } else { "degraded" });
+    let checks = checks(&app).await;
+    let well = checks.iter().all(|check| check.passed);
+    let mut body = basics(&app, if well { "ok" } else { "degraded" });
     if let Some(fields) = body.as_object_mut() {
         fields.insert("checks".to_owned(), json!(checks));
     }
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let unready = checks.iter().any(Check::refuses);
+    let code = if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(body)).into_response()
 }
 
@@ -89,23 +102,32 @@ fn basics(app: &App, status: &str) -> Value {
     json!({ "status": status, "version": app.version, "uptime": uptime.as_secs() })
 }
 
-fn checks(app: &App) -> [Check; 3] {
+async fn checks(app: &App) -> Vec<Check> {
+    let probes = app.probe().await;
+    let probes = probes.iter().map(|outcome| Check {
+        name: outcome.name,
+        required: outcome.required,
+        passed: outcome.failure.is_none(),
+        details: outcome.failure.as_ref().map_or(Value::Null, |failure| json!({ "failure": failure })),
+    });
+    own_checks(app).into_iter().chain(probes).collect()
+}
+
+fn own_checks(app: &App) -> [Check; 3] {
     let phase = app.lifecycle.phase();
     let (open, idle) = app.db.connections();
     let proof = app.proof();
+    let check = |name, passed, details| Check { name, required: true, passed, details };
+    let proven = proof.as_ref().is_some_and(|proof| proof.report.passed());
     [
-        Check { name: "lifecycle", passed: phase == Phase::Ready, details: json!({ "phase": format!("{phase:?}").to_lowercase() }) },
-        Check {
-            name: "database",
-            passed: app.db.is_up(),
-            details: json!({ "connections": open, "idle": idle, "max": app.config.database_max_connections }),
-        },
-        Check {
-            name: "isolation",
-            passed: proof.as_ref().is_some_and(|proof| proof.report.passed()),
-            details: proof.map_or(Value::Null, |proof| {
-                json!({ "verdict": proof.report.one_line(), "hash": proof.report.hash(), "provedAt": proof.at.to_string() })
-            }),
-        },
+        check("lifecycle", phase == Phase::Ready, json!({ "phase": format!("{phase:?}").to_lowercase() })),
+        check(
+            "database",
+            app.db.is_up(),
+            json!({ "connections": open, "idle": idle, "max": app.config.database_max_connections }),
+        ),
+        check("isolation", proven, proof.map_or(Value::Null, |Proof { report, at }| {
+            json!({ "verdict": report.one_line(), "hash": report.hash(), "provedAt": at.to_string() })
+        })),
     ]
 }

@@ -1,11 +1,14 @@
 //! How the process starts, stops and with which code it exits.
 
+mod critical;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -67,6 +70,9 @@ impl StdError for StartError {
     }
 }
 
+/// How long tasks may take to end that were dropped, or told so, after the deadline: they look up at once.
+const DROPPING: Duration = Duration::from_millis(300);
+
 /// Where the process is between start and stop; what the probes answer follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -89,7 +95,9 @@ pub struct Lifecycle(Arc<Inner>);
 struct Inner {
     phase: AtomicU8,
     stop_serving: CancellationToken,
+    abandon: CancellationToken,
     stop_background: CancellationToken,
+    failed: CancellationToken,
     connections: TaskTracker,
     background: TaskTracker,
 }
@@ -106,7 +114,9 @@ impl Lifecycle {
         Self(Arc::new(Inner {
             phase: AtomicU8::new(Phase::Starting as u8),
             stop_serving: CancellationToken::new(),
+            abandon: CancellationToken::new(),
             stop_background: CancellationToken::new(),
+            failed: CancellationToken::new(),
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
         }))
@@ -136,6 +146,17 @@ impl Lifecycle {
         &self.0.stop_background
     }
 
+    /// Runs a connection, or a request that may outlive it: the stop waits for it. `None` comes out when the hard stop
+    /// dropped it.
+    pub fn serve<F>(&self, work: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        // A token of its own: waiting on the common one would take its lock at each wake-up.
+        self.0.connections.spawn(self.0.abandon.child_token().run_until_cancelled_owned(work))
+    }
+
     /// Tasks of connections and of the requests that outlive them.
     pub fn connections(&self) -> &TaskTracker {
         &self.0.connections
@@ -147,17 +168,18 @@ impl Lifecycle {
     }
 
     /// Ends connections, then background tasks; each within what is left of `limit`. Says whether all ended in time.
+    /// What did not is dropped, so that its transactions are rolled back. May be called again, to hurry.
     pub async fn stop(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         self.enter(Phase::Draining);
         self.0.stop_serving.cancel();
         self.0.connections.close();
         let served = ended(&self.0.connections, deadline).await;
+        self.0.abandon.cancel();
+        ended(&self.0.connections, Instant::now() + DROPPING).await;
         self.0.stop_background.cancel();
         self.0.background.close();
-        // Background tasks look at their token at once; a second is plenty even when the deadline has passed.
-        let background = deadline.max(Instant::now() + Duration::from_secs(1));
-        ended(&self.0.background, background).await && served
+        ended(&self.0.background, deadline.max(Instant::now() + DROPPING)).await && served
     }
 }
 

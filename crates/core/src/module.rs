@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use http::Method;
 
 use crate::app::App;
+pub use crate::app::Probe;
 use crate::auth::Permission;
 use crate::db::Migration;
 use crate::db::proof::Sample;
@@ -56,6 +57,13 @@ pub struct Module {
     pub errors: &'static [&'static ErrorCode],
     /// Its routes.
     pub routes: fn() -> Routes,
+    /// What it depends on beside the database.
+    pub probes: &'static [Probe],
+}
+
+impl Module {
+    /// A module with nothing in it: write what yours has, and `..Module::BARE` for the rest.
+    pub const BARE: Self = Self { name: "", permissions: &[], errors: &[], routes: Routes::new, probes: &[] };
 }
 
 /// Who may call a route.

@@ -107,6 +107,9 @@ fn id<K: IdKind>(seed: &Seed<'_>) -> Id<K> {
 
 /// Mode 600, and whole or not at all.
 fn write(file: &Path, credentials: &[Credential]) -> io::Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
     let draft = file.with_extension("new");
     let _ = fs::remove_file(&draft);
     let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;

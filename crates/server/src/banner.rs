@@ -35,8 +35,7 @@ pub(crate) fn greet(running: &Running) {
     row("address", &format!("http://{}:{}", app.config.host, running.address.port()));
     row("database", &running.context.database);
     if let Some(proof) = app.proof() {
-        let verdict = proof.report.one_line();
-        row("isolation", &paint(verdict.strip_prefix("isolation ").unwrap_or(&verdict), "1;32"));
+        row("isolation", &paint(&proof.report.one_line(), "1;32"));
     }
     let phases: Vec<String> =
         running.context.phases.iter().map(|(name, took)| format!("{name} {} ms", took.as_millis())).collect();

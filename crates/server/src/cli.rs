@@ -13,6 +13,7 @@ use crate::banner;
 /// What the process was asked to do.
 pub(crate) enum Command {
     Serve { skip_health: bool },
+    Rehearse,
     ConfigCheck,
     ConfigExplain,
     DoctorIsolation,
@@ -54,6 +55,7 @@ fn verb(matches: &ArgMatches) -> Command {
     }
     let Some((name, inner)) = matches.subcommand() else { return serve };
     match (name, inner.subcommand_name().unwrap_or_default()) {
+        ("serve", _) if inner.get_flag("rehearse") => Command::Rehearse,
         ("config", "explain") => Command::ConfigExplain,
         ("config", _) => Command::ConfigCheck,
         ("doctor", _) => Command::DoctorIsolation,
@@ -92,7 +94,11 @@ fn command() -> clap::Command {
         )
         .args(general())
         .args(settings())
-        .subcommand(verb("serve", "Run the server (the default)"))
+        .subcommand(verb("serve", "Run the server (the default)").arg(
+            Arg::new("rehearse").long("rehearse").action(ArgAction::SetTrue).help(
+                "Start on a free port, ask every probe, drain under light load, and report: 0 if all went well",
+            ),
+        ))
         .subcommand(
             verb("config", "The settings")
                 .arg_required_else_help(true)

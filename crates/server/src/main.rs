@@ -4,13 +4,18 @@ mod banner;
 mod cli;
 mod database;
 mod inspect;
+mod rehearse;
 mod serve;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use erp_core::lifecycle::{Exit, StartError};
 
 use crate::cli::{Command, Invocation};
+
+/// How long blocking work may go on after the last word.
+const LAST_WORK: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     let invocation = match cli::parse() {
@@ -31,9 +36,10 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
         StartError::new(Exit::Internal, "The runtime could not be started").because(error)
     })?;
     let Invocation { command, layers, json, path } = invocation;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         match command {
             Command::Serve { skip_health } => serve::serve(&layers, path, skip_health).await,
+            Command::Rehearse => rehearse::rehearse(layers, path, json).await,
             Command::ConfigCheck => inspect::config_check(&layers, json),
             Command::ConfigExplain => inspect::config_explain(&layers, json),
             Command::DoctorIsolation => inspect::doctor_isolation(&layers, json).await,
@@ -43,5 +49,8 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
             Command::DbCheck => database::check(&layers, json).await,
             Command::DbSeed => database::seed(&layers, path).await,
         }
-    })
+    });
+    // A password hash that nobody waits for any more must not hold up a forced stop.
+    runtime.shutdown_timeout(LAST_WORK);
+    outcome
 }

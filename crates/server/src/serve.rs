@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, NotStarted, Signals, Stopped, bootstrap_and_start};
 use erp_core::config::Layers;
-use erp_core::lifecycle::StartError;
+use erp_core::lifecycle::{Exit, StartError};
 use erp_modules::PRODUCT;
 
 use crate::banner;
@@ -39,5 +39,6 @@ pub(crate) async fn serve(
     Ok(match running.until_signal(signals).await {
         Stopped::Cleanly => ExitCode::SUCCESS,
         Stopped::Forced(signal) => ExitCode::from(128 + signal),
+        Stopped::Failed => ExitCode::from(Exit::Internal as u8),
     })
 }

@@ -40,7 +40,7 @@ impl TestApp {
 
     /// To start with other settings, or with a module of the test's own.
     pub fn builder() -> Builder {
-        Builder::default()
+        Builder::new()
     }
 
     /// The owner of acme.
@@ -94,6 +94,11 @@ impl TestApp {
     /// Where the server listens.
     pub fn address(&self) -> std::net::SocketAddr {
         self.running.as_ref().expect("the app runs until `finish`").address
+    }
+
+    /// Where the management surface is, with `METRICS_PORT`.
+    pub fn management(&self) -> Option<std::net::SocketAddr> {
+        self.running.as_ref().and_then(|running| running.management)
     }
 
     /// The clock, which stands until the test moves it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap, start_server};
 use erp_core::config::{Layers, MapSource};
+use erp_core::factory::AppOptions;
 use erp_core::module::{Module, Product};
 use erp_core::shared::ManualClock;
 use hyper_util::client::legacy::Client as Http;
@@ -24,13 +25,17 @@ const SETTINGS: [(&str, &str); 6] = [
 ];
 
 /// How a [`TestApp`] differs from the plain one.
-#[derive(Default)]
 pub struct Builder {
     settings: Vec<(String, String)>,
     modules: Vec<&'static Module>,
+    options: AppOptions,
 }
 
 impl Builder {
+    pub(crate) fn new() -> Self {
+        Self { settings: Vec::new(), modules: Vec::new(), options: AppOptions::new() }
+    }
+
     /// Sets a setting, as a process's environment would.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
@@ -42,6 +47,13 @@ impl Builder {
     #[must_use]
     pub fn module(mut self, module: &'static Module) -> Self {
         self.modules.push(module);
+        self
+    }
+
+    /// Custom middleware and routes.
+    #[must_use]
+    pub fn options(mut self, options: AppOptions) -> Self {
+        self.options = options;
         self
     }
 
@@ -64,6 +76,7 @@ impl Builder {
         let settings = MapSource::environment(defaults.chain(self.settings));
         let mut options = BootstrapOptions::new(LogSetup::Given(log.logging.clone()), OsString::new());
         options.clock = Arc::<ManualClock>::clone(&clock);
+        options.app = self.options;
         let context = bootstrap(&product, &Layers::from(settings), options).await.expect("the app starts");
         let running = start_server(context, 0, "127.0.0.1").await.expect("the server starts");
         TestApp {

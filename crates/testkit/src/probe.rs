@@ -3,7 +3,7 @@ use erp_core::auth::Caller;
 use erp_core::module::{Access, Module, Routes};
 
 /// A module that hands a test the [`Caller`] of a request: see [`crate::TestApp::caller`].
-pub static PROBE: Module = Module { name: "test", permissions: &[], errors: &[], routes };
+pub static PROBE: Module = Module { name: "test", routes, ..Module::BARE };
 
 fn routes() -> Routes {
     Routes::new().get("/test/caller", Access::SignedIn, caller)

@@ -1,8 +1,9 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc;
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use tokio::sync::Semaphore;
 
 use crate::config::PASSWORDS;
@@ -15,13 +16,15 @@ const DECOY: &str =
 /// How long a sign-in waits for its turn to hash.
 const TURN: Duration = Duration::from_secs(2);
 
-/// Hashes and verifies passwords with argon2id, at most one per core at a time.
+/// Hashes and verifies passwords with argon2id, on all cores but one at a time, or on the only one.
 ///
 /// Each hash takes 19 MiB and tens of milliseconds, so that a burst of sign-ins could otherwise take all memory
 /// and all threads: those that find no turn within 2 s are told to come back.
 #[derive(Clone)]
 pub struct Passwords {
     turns: Arc<Semaphore>,
+    /// Memory that no hash is using; as many as there are turns at the most.
+    idle: Arc<Mutex<Vec<Memory>>>,
     rng: Arc<dyn Rng>,
 }
 
@@ -42,9 +45,10 @@ impl PasswordHash {
 }
 
 impl Passwords {
-    /// A hasher with a turn per core.
+    /// A hasher that leaves one of `cores` to everything else.
     pub fn new(cores: usize, rng: Arc<dyn Rng>) -> Self {
-        Self { turns: Arc::new(Semaphore::new(cores.max(1))), rng }
+        let turns = cores.saturating_sub(1).max(1);
+        Self { turns: Arc::new(Semaphore::new(turns)), idle: Arc::default(), rng }
     }
 
     /// Hashes a new password with a fresh salt.
@@ -53,7 +57,7 @@ impl Passwords {
     /// `core.invalid` over 1024 bytes, `core.overloaded` when no turn comes free.
     pub async fn hash(&self, password: Secret<String>) -> Result<PasswordHash> {
         let rng = Arc::clone(&self.rng);
-        self.in_turn(password, move |password| hash(password, rng.as_ref())).await?
+        self.in_turn(password, move |password, memory| hash(password, rng.as_ref(), memory)).await?
     }
 
     /// Whether `password` is the one that `stored` was made from. Takes as long without a stored hash.
@@ -63,14 +67,15 @@ impl Passwords {
     pub async fn verify(&self, password: Secret<String>, stored: Option<PasswordHash>) -> Result<bool> {
         let known = stored.is_some();
         let against = stored.unwrap_or_else(|| PasswordHash::from_stored(DECOY.to_owned()));
-        let matches = self.in_turn(password, move |password| verify(password, &against)).await?;
+        let matches =
+            self.in_turn(password, move |password, memory| verify(password, &against, memory)).await?;
         Ok(matches && known)
     }
 
     async fn in_turn<T: Send + 'static>(
         &self,
         password: Secret<String>,
-        work: impl FnOnce(&[u8]) -> T + Send + 'static,
+        work: impl FnOnce(&[u8], &mut Memory) -> T + Send + 'static,
     ) -> Result<T> {
         if password.expose().len() > PASSWORDS.max_bytes {
             return Err(Error::new(&codes::INVALID).detail("A password has at most 1024 bytes."));
@@ -79,34 +84,64 @@ impl Passwords {
         let Ok(Ok(turn)) = turn else {
             return Err(Error::new(&codes::OVERLOADED).retry_after(TURN));
         };
-        let span = tracing::Span::current();
+        let (span, idle) = (tracing::Span::current(), Arc::clone(&self.idle));
         tokio::task::spawn_blocking(move || {
             let _turn = turn; // held until the hash is done, even when the client has hung up
-            span.in_scope(|| work(password.expose().as_bytes()))
+            let mut memory = idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            let outcome = span.in_scope(|| work(password.expose().as_bytes(), &mut memory));
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+            outcome
         })
         .await
         .map_err(Error::internal)
     }
 }
 
-fn hash(password: &[u8], rng: &dyn Rng) -> Result<PasswordHash> {
+/// The memory of one hash: kept between hashes, since giving 19 MiB back each time leaves as much lying in every
+/// thread's heap.
+type Memory = Vec<Block>;
+
+fn hash(password: &[u8], rng: &dyn Rng, memory: &mut Memory) -> Result<PasswordHash> {
     let mut salt = [0; 16];
     rng.fill(&mut salt);
-    let phc = hasher()?
-        .hash_password_with_salt(password, &salt)
-        .map_err(|error| Error::internal(error.to_string()))?;
+    let params = Params::new(PASSWORDS.memory_kib, PASSWORDS.passes, 1, None).map_err(failed)?;
+    let phc = phc::PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: (&params).try_into().map_err(failed)?,
+        salt: Some(phc::Salt::new(&salt).map_err(failed)?),
+        hash: Some(derive(password, &salt, params, Params::DEFAULT_OUTPUT_LEN, memory)?),
+    };
     Ok(PasswordHash::from_stored(phc.to_string()))
 }
 
-fn verify(password: &[u8], stored: &PasswordHash) -> bool {
+/// With the parameters of the stored hash, so that raising ours locks nobody out.
+fn verify(password: &[u8], stored: &PasswordHash, memory: &mut Memory) -> bool {
     let Ok(parsed) = phc::PasswordHash::new(stored.expose()) else { return false };
-    hasher().is_ok_and(|hasher| hasher.verify_password(password, &parsed).is_ok())
+    let (Some(salt), Some(expected)) = (parsed.salt, parsed.hash) else { return false };
+    let Ok(params) = Params::try_from(&parsed) else { return false };
+    let ours =
+        parsed.algorithm == Algorithm::Argon2id.ident() && parsed.version == Some(Version::V0x13.into());
+    let found = derive(password, &salt, params, expected.len(), memory);
+    ours && found.is_ok_and(|found| verify_slices_are_equal(found.as_bytes(), expected.as_bytes()).is_ok())
 }
 
-fn hasher() -> Result<Argon2<'static>> {
-    let params = Params::new(PASSWORDS.memory_kib, PASSWORDS.passes, 1, None)
-        .map_err(|error| Error::internal(error.to_string()))?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+fn derive(
+    password: &[u8],
+    salt: &[u8],
+    params: Params,
+    length: usize,
+    memory: &mut Memory,
+) -> Result<phc::Output> {
+    memory.resize(params.block_count().max(memory.len()), Block::new());
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let mut out = vec![0; length];
+    argon2.hash_password_into_with_memory(password, salt, &mut out, memory.as_mut_slice()).map_err(failed)?;
+    phc::Output::new(&out).map_err(failed)
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::internal(error.to_string())
 }
 
 #[cfg(test)]
@@ -133,7 +168,7 @@ mod tests {
     #[test]
     fn a_08_the_decoy_is_a_hash_with_the_same_cost() {
         let decoy = phc::PasswordHash::new(DECOY).unwrap();
-        let real = hash(b"x", &SystemRng::new()).unwrap();
+        let real = hash(b"x", &SystemRng::new(), &mut Memory::new()).unwrap();
         let real = phc::PasswordHash::new(real.expose()).unwrap();
         assert_eq!((decoy.algorithm, decoy.params), (real.algorithm, real.params));
     }

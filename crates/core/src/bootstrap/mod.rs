@@ -1,73 +1,28 @@
 //! Five phases from settings to an open port; a phase that fails takes the earlier ones down in reverse.
 
 mod database;
+mod options;
 mod proof;
+mod resources;
 mod shutdown;
+mod start;
 
-use std::ffi::OsString;
-use std::sync::{Arc, RwLock};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_util::sync::CancellationToken;
-
-use crate::app::{App, Parts};
-use crate::auth::{Authenticator, Passwords};
-use crate::config::{Config, Layers};
+use crate::config::Layers;
 use crate::db::cluster::Cluster;
-use crate::db::{Db, Options};
-use crate::factory;
-use crate::lifecycle::{Exit, Lifecycle, Phase, StartError};
-use crate::logging::Logging;
-use crate::metrics::Metrics;
+use crate::lifecycle::{Phase, StartError};
 use crate::middleware::Edge;
 use crate::module::Product;
-use crate::server::Server;
-use crate::shared::{Clock, Rng, SystemClock, SystemRng};
-
-pub use shutdown::{NotStarted, Signals, Stopped};
+use crate::server::{Limits, Server};
 
 pub use database::{Databases, migrate_as_owner, owner_connection, runtime_connection, seed};
+pub use options::{BootstrapOptions, LogSetup};
+pub use shutdown::{NotStarted, Signals, Stopped};
 
-/// What a start may be told beside the settings.
-pub struct BootstrapOptions {
-    /// Skips the health phase's checks of services; never the isolation proof.
-    pub skip_health_checks: bool,
-    /// Where to look for PostgreSQL's binaries: the process's `PATH`.
-    pub path: OsString,
-    /// The log: a process installs its own as the global subscriber, a test brings one.
-    pub logging: LogSetup,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub rng: Arc<dyn Rng>,
-    /// Cancelled when the start is to be given up.
-    pub interrupt: CancellationToken,
-}
-
-/// Where the log comes from.
-pub enum LogSetup {
-    /// Install one as the settings say, to standard output; `terminal` says whether that shows colours.
-    Install {
-        /// Whether standard output is a terminal.
-        terminal: bool,
-    },
-    /// This one, which is installed already.
-    Given(Logging),
-}
-
-impl BootstrapOptions {
-    /// The machine's clock and randomness; PostgreSQL's binaries are looked for on `path` first.
-    pub fn new(logging: LogSetup, path: OsString) -> Self {
-        Self {
-            skip_health_checks: false,
-            path,
-            logging,
-            clock: Arc::new(SystemClock),
-            rng: Arc::new(SystemRng::new()),
-            interrupt: CancellationToken::new(),
-        }
-    }
-}
+use start::{Start, note};
 
 /// A started application that does not listen yet.
 pub struct Context {
@@ -78,6 +33,8 @@ pub struct Context {
     /// Where the database is, for the banner; no password.
     pub database: String,
     cluster: Option<Arc<Cluster>>,
+    /// How long a stop may take; `None` when it is not to wait for anything.
+    patience: Option<Duration>,
 }
 
 /// Validates the settings, starts the services, creates the app and proves the isolation.
@@ -90,8 +47,12 @@ pub async fn bootstrap(
     options: BootstrapOptions,
 ) -> Result<Context, StartError> {
     let mut start = Start::new();
+    let (graceful, timeout) = (options.enable_graceful_shutdown, options.shutdown_timeout);
     match start.phases(product, layers, options).await {
-        Ok((edge, database)) => Ok(Context { edge, phases: start.phases, database, cluster: start.cluster }),
+        Ok((edge, database)) => {
+            let patience = graceful.then(|| timeout.unwrap_or(edge.app.config.shutdown_timeout));
+            Ok(Context { edge, phases: start.phases, database, cluster: start.cluster, patience })
+        }
         Err(error) => {
             start.tear_down().await;
             Err(error)
@@ -99,19 +60,20 @@ pub async fn bootstrap(
     }
 }
 
-/// Binds `host` and `port` and starts to answer.
+/// Binds `host` and `port`, and `METRICS_PORT` where there is one, and starts to answer.
 ///
 /// # Errors
-/// `Exit::Unavailable` when the port is taken; the context is then shut down.
+/// `Exit::Unavailable` when a port is taken; the context is then shut down.
 pub async fn start_server(mut context: Context, port: u16, host: &str) -> Result<Running, StartError> {
     let started = Instant::now();
-    match Server::bind(host, port).await {
-        Ok(server) => {
+    match bind(&context, port, host).await {
+        Ok((server, management)) => {
             let address = server.address();
-            server.start(&context.edge);
+            let management_address = management.as_ref().map(Server::address);
+            answer(&context.edge, server, management);
             context.edge.app.lifecycle.enter(Phase::Ready);
             context.phase("server", started);
-            Ok(Running { context, address })
+            Ok(Running { context, address, management: management_address })
         }
         Err(error) => {
             context.shut_down(false).await;
@@ -120,7 +82,46 @@ pub async fn start_server(mut context: Context, port: u16, host: &str) -> Result
     }
 }
 
+async fn bind(context: &Context, port: u16, host: &str) -> Result<(Server, Option<Server>), StartError> {
+    let server = Server::bind("PORT", host, port).await?;
+    let management = match context.edge.app.config.metrics_port {
+        Some(port) => Some(Server::bind("METRICS_PORT", host, port).await?),
+        None => None,
+    };
+    Ok((server, management))
+}
+
+/// Two listeners do not share their limits: an operator gets through to a server that is full.
+fn answer(edge: &Arc<Edge>, server: Server, management: Option<Server>) {
+    let (lifecycle, limits) = (&edge.app.lifecycle, Limits::from(&edge.app.config));
+    let api = Arc::clone(edge);
+    server.start(lifecycle, limits, move |client, request| Arc::clone(&api).handle(client, request));
+    if let Some(management) = management {
+        let edge = Arc::clone(edge);
+        management.start(lifecycle, limits, move |client, request| Arc::clone(&edge).manage(client, request));
+    }
+}
+
 /// Both in one step, with the settings' host and port.
+///
+/// ```no_run
+/// use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap, bootstrap_and_start, start_server};
+/// # use erp_core::{config::Layers, lifecycle::StartError, module::Product};
+///
+/// # async fn start(product: &Product, layers: &Layers) -> Result<(), StartError> {
+/// let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, "/usr/bin".into());
+/// options.skip_health_checks = false;
+/// options.enable_graceful_shutdown = true;
+/// options.shutdown_timeout = Some(std::time::Duration::from_secs(30));
+/// let context = bootstrap(product, layers, options).await?;
+/// let server = start_server(context, 3001, "localhost").await?;
+/// server.stop().await;
+///
+/// let options = BootstrapOptions::new(LogSetup::Install { terminal: false }, "/usr/bin".into());
+/// let server = bootstrap_and_start(product, layers, options).await?;
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// As [`bootstrap`] and [`start_server`].
@@ -139,173 +140,13 @@ pub struct Running {
     /// What it was started from.
     pub context: Context,
     /// The first address it listens on.
-    pub address: std::net::SocketAddr,
-}
-
-/// What the second phase makes.
-struct Services {
-    db: Db,
-    logging: Logging,
-    metrics: Metrics,
-    passwords: Passwords,
-}
-
-/// What has been started so far, so that it can be taken down again.
-struct Start {
-    lifecycle: Lifecycle,
-    cluster: Option<Arc<Cluster>>,
-    phases: Vec<(&'static str, Duration)>,
-}
-
-impl Start {
-    fn new() -> Self {
-        Self { lifecycle: Lifecycle::new(), cluster: None, phases: Vec::with_capacity(5) }
-    }
-
-    async fn phases(
-        &mut self,
-        product: &Product,
-        layers: &Layers,
-        options: BootstrapOptions,
-    ) -> Result<(Arc<Edge>, String), StartError> {
-        let started = Instant::now();
-        let mut config = Config::load(layers)?;
-        crate::config::dev_secrets(&mut config, options.rng.as_ref())?;
-        self.phase("configuration", started);
-
-        let started = Instant::now();
-        let logging = logging(&config, &options)?;
-        let metrics = Metrics::new(config.metrics_enabled);
-        let passwords = passwords(&options);
-        let databases = self.databases(product, &config, &options, &passwords).await?;
-        let db = self.open(&databases, &config, metrics.clone())?;
-        self.phase("services", started);
-
-        let started = Instant::now();
-        let app = self.app(product, config, Services { db, logging, metrics, passwords }, &options)?;
-        let edge = factory::create_app(app, product)?;
-        self.phase("application", started);
-
-        let started = Instant::now();
-        proof::at_start(&edge.app, product).await?;
-        if !options.skip_health_checks {
-            database::check_budget(&edge.app).await;
-        }
-        self.lifecycle.background().spawn(proof::again(edge.app.clone(), product.samples));
-        self.phase("health checks", started);
-        Ok((edge, databases.place))
-    }
-
-    async fn databases(
-        &mut self,
-        product: &Product,
-        config: &Config,
-        options: &BootstrapOptions,
-        passwords: &Passwords,
-    ) -> Result<Databases, StartError> {
-        let databases = database::resolve(config, &options.path, &mut self.cluster).await?;
-        if let Some(cluster) = &self.cluster {
-            let (cluster, stop) = (Arc::clone(cluster), self.lifecycle.stop_background().clone());
-            self.lifecycle.background().spawn(async move { cluster.supervise(stop).await });
-        }
-        // Only here: a cluster whose start was dropped midway would be left running.
-        let prepared = database::prepare(&databases, product, config, options, passwords, &self.lifecycle);
-        match options.interrupt.run_until_cancelled(prepared).await {
-            Some(prepared) => prepared.map(|()| databases),
-            None => Err(StartError::new(Exit::Internal, "The start was interrupted")),
-        }
-    }
-
-    fn open(&self, databases: &Databases, config: &Config, metrics: Metrics) -> Result<Db, StartError> {
-        let options = Options {
-            connection: databases.runtime.clone(),
-            max_connections: config.database_max_connections as usize,
-            acquire_timeout: config.database_acquire_timeout,
-            connect_timeout: config.database_connect_timeout,
-            statement_timeout: config.database_timeout,
-            idle_timeout: config.database_idle_timeout,
-            slow_query: config.database_slow_query,
-            log_queries: config.database_logging,
-            tenant_max_connections: config.database_tenant_max_connections as usize,
-            prepared_statements: config.database_prepared_statements,
-        };
-        let (tasks, stop) = (self.lifecycle.background(), self.lifecycle.stop_background());
-        Db::open(options, metrics, tasks, stop.clone())
-    }
-
-    fn app(
-        &self,
-        product: &Product,
-        config: Config,
-        services: Services,
-        options: &BootstrapOptions,
-    ) -> Result<App, StartError> {
-        let secret = config.jwt_secret.as_ref().ok_or_else(|| {
-            StartError::new(Exit::Configuration, "JWT_SECRET is not set: set it to at least 32 random bytes")
-        })?;
-        let authenticator = Authenticator::new(
-            secret,
-            config.jwt_secret_previous.as_ref(),
-            config.jwt_expires_in,
-            Arc::clone(&options.clock),
-            Arc::clone(&options.rng),
-        );
-        Ok(App::new(Parts {
-            authenticator,
-            passwords: services.passwords,
-            db: services.db,
-            metrics: services.metrics,
-            logging: services.logging,
-            clock: Arc::clone(&options.clock),
-            rng: Arc::clone(&options.rng),
-            lifecycle: self.lifecycle.clone(),
-            permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
-            version: product.version,
-            started: options.clock.now(),
-            proof: RwLock::new(None),
-            config,
-        }))
-    }
-
-    fn phase(&mut self, name: &'static str, started: Instant) {
-        note(&mut self.phases, name, started);
-    }
-
-    async fn tear_down(&mut self) {
-        self.lifecycle.stop(Duration::from_secs(2)).await;
-        shutdown::stop_cluster(self.cluster.take()).await;
-    }
+    pub address: SocketAddr,
+    /// Where the management surface is, with `METRICS_PORT`.
+    pub management: Option<SocketAddr>,
 }
 
 impl Context {
     fn phase(&mut self, name: &'static str, started: Instant) {
         note(&mut self.phases, name, started);
     }
-}
-
-fn note(phases: &mut Vec<(&'static str, Duration)>, name: &'static str, started: Instant) {
-    let elapsed = started.elapsed();
-    tracing::debug!(phase = name, duration = elapsed.as_secs_f64() * 1000.0, "Phase complete");
-    phases.push((name, elapsed));
-}
-
-fn logging(config: &Config, options: &BootstrapOptions) -> Result<Logging, StartError> {
-    match &options.logging {
-        LogSetup::Given(logging) => Ok(logging.clone()),
-        LogSetup::Install { terminal } => {
-            let boot_id = crate::logging::boot_id(options.rng.as_ref());
-            let log = crate::logging::Options::new(
-                config.log_level,
-                config.log_format,
-                boot_id,
-                Arc::clone(&options.clock),
-            );
-            Logging::install(log.colour(*terminal))
-        }
-    }
-}
-
-fn passwords(options: &BootstrapOptions) -> Passwords {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    Passwords::new(cores, Arc::clone(&options.rng))
 }

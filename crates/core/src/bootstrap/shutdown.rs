@@ -1,7 +1,7 @@
 //! The way down: readiness first, then connections, background tasks, the pool, the private cluster, the log.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,9 @@ use crate::lifecycle::{Exit, Phase, StartError};
 /// The signals that ask for a stop, by number.
 const SIGNALS: [(i32, &str); 3] = [(15, "SIGTERM"), (2, "SIGINT"), (3, "SIGQUIT")];
 
+/// How long a forced stop still asks the private cluster to end; it goes on by itself.
+const HURRY: Duration = Duration::from_millis(300);
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
@@ -20,23 +23,33 @@ pub enum Stopped {
     Cleanly,
     /// A second signal, or the deadline, cut it short: the signal's number.
     Forced(u8),
+    /// A background task that the process cannot do without could not be kept running.
+    Failed,
 }
 
 impl Running {
     /// Serves until a signal, then drains and stops. A second signal forces it.
     pub async fn until_signal(self, mut signals: Signals) -> Stopped {
-        let (number, name) = signals.next().await;
-        tracing::info!(signal = name, "Stopping");
-        let app = self.context.edge.app.clone();
-        let stopped = tokio::select! {
-            clean = self.context.shut_down(true) => if clean { Stopped::Cleanly } else { Stopped::Forced(number) },
+        let failed = self.context.edge.app.lifecycle.failed().clone();
+        let number = tokio::select! {
             (number, name) = signals.next() => {
-                tracing::warn!(signal = name, "A second signal: stopping at once");
-                Stopped::Forced(number)
+                tracing::info!(signal = name, "Stopping");
+                Some(number)
+            }
+            () = failed.cancelled() => {
+                tracing::error!("Stopping, since a background task cannot be kept running");
+                None
             }
         };
-        app.logging.flush();
-        stopped
+        let hurry = async {
+            let (_, name) = signals.next().await;
+            tracing::warn!(signal = name, "A second signal: stopping at once");
+        };
+        match (self.context.take_down(true, hurry).await, number) {
+            (_, None) => Stopped::Failed,
+            (true, _) => Stopped::Cleanly,
+            (false, Some(number)) => Stopped::Forced(number),
+        }
     }
 
     /// Stops without a signal: for tests, and for programs that embed the server.
@@ -48,19 +61,35 @@ impl Running {
 impl Context {
     /// Takes everything down in order, and says whether it all ended in time. `drain` waits for load balancers first.
     pub async fn shut_down(self, drain: bool) -> bool {
+        self.take_down(drain, std::future::pending()).await
+    }
+
+    async fn take_down(self, drain: bool, hurry: impl Future<Output = ()>) -> bool {
         let started = Instant::now();
-        let app = self.edge.app.clone();
+        let Self { edge, patience, mut cluster, .. } = self;
+        let app = &edge.app;
         app.lifecycle.enter(Phase::Draining);
-        if drain {
-            tokio::time::sleep(app.config.shutdown_drain_delay).await;
-        }
-        let clean = app.lifecycle.stop(app.config.shutdown_timeout).await;
+        let orderly = async {
+            let Some(patience) = patience else { return false };
+            if drain {
+                tokio::time::sleep(app.config.shutdown_drain_delay).await;
+            }
+            let clean = app.lifecycle.stop(patience).await;
+            if !clean {
+                tracing::warn!("Requests were still running at SHUTDOWN_TIMEOUT; they are rolled back");
+            }
+            app.db.close();
+            stop_cluster(cluster.take()).await;
+            clean
+        };
+        let clean = tokio::select! { clean = orderly => clean, () = hurry => false };
         if !clean {
-            tracing::warn!("Requests were still running at SHUTDOWN_TIMEOUT; they are rolled back");
+            app.lifecycle.stop(Duration::ZERO).await;
+            app.db.close();
+            let _ = tokio::time::timeout(HURRY, stop_cluster(cluster.take())).await;
         }
-        app.db.close();
-        stop_cluster(self.cluster).await;
-        tracing::info!(duration = started.elapsed().as_secs_f64() * 1000.0, "shutdown complete");
+        tracing::info!(clean, duration = started.elapsed().as_secs_f64() * 1000.0, "shutdown complete");
+        app.logging.flush();
         clean
     }
 }

@@ -22,6 +22,26 @@ settings! {
     /// Folder for generated development secrets, demo credentials and the private PostgreSQL cluster.
     DATA_DIR data_dir: PathBuf { default: Defaults::all("./.data") };
 
+    /// Port of a second listener with `/metrics`, `/health/detailed`, `/log-level` and the probes, which asks for no token:
+    /// keep it inside the cluster. Outside development the port of the API then does not have them.
+    METRICS_PORT metrics_port: Option<u16> { range: Some(("0", "65535")) };
+
+    /// Most connections at a time. Each takes a file descriptor: raise the limit of those first.
+    MAX_CONNECTIONS max_connections: u32 { default: Defaults::all("10000"), range: Some(("1", "1000000")) };
+
+    /// Most connections at a time of one address, or of one /64 network of IPv6. A load balancer is one address.
+    MAX_CONNECTIONS_PER_ADDRESS max_connections_per_address: u32 {
+        default: Defaults::all("1000"), range: Some(("1", "1000000")),
+    };
+
+    /// How long a connection may take until the head of its first request is complete, and each later head from its
+    /// first byte.
+    HEADER_TIMEOUT header_timeout: Duration { default: Defaults::all("10s"), range: Some(("10ms", "15s")) };
+
+    /// How long a connection may be silent between two requests. Longer than a load balancer's own limit, or that will
+    /// now and then send into a connection that is just closing.
+    KEEP_ALIVE_TIMEOUT keep_alive_timeout: Duration { default: Defaults::all("75s"), range: Some(("10ms", "1h")) };
+
     /// How long a request may take before it is answered with 503 and its work is cancelled.
     REQUEST_TIMEOUT request_timeout: Duration {
         default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),

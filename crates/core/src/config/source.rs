@@ -124,7 +124,14 @@ impl Layers {
         self
     }
 
-    /// The same for a source that may not exist, such as a `.env` file.
+    /// Puts `source` above those already there.
+    #[must_use]
+    pub fn under(mut self, source: impl Source + 'static) -> Self {
+        self.0.insert(0, Box::new(source));
+        self
+    }
+
+    /// The same as [`Layers::with`] for a source that may not exist, such as a `.env` file.
     #[must_use]
     pub fn with_optional(self, source: Option<impl Source + 'static>) -> Self {
         match source {

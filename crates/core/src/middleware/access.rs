@@ -9,6 +9,23 @@ use crate::auth::Caller;
 use crate::error::{Error, codes};
 use crate::module::{Access, Route};
 
+/// The module of the probes.
+const HEALTH: &str = "health";
+
+/// Marks a request that came to the management listener.
+#[derive(Clone, Copy)]
+pub(super) struct Managed;
+
+/// The management listener has operators' routes and probes, and nothing that tenants use.
+pub(super) fn check_listener(route: &Route, request: &Request) -> Result<(), Error> {
+    let served = matches!(route.access, Access::Management) || route.module == HEALTH;
+    if served || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
+}
+
+fn is_managed(request: &Request) -> bool {
+    request.extensions().get::<Managed>().is_some()
+}
+
 /// Whether the caller may use the route.
 pub(super) fn check(route: &Route, caller: &Caller) -> Result<(), Error> {
     match route.access {
@@ -19,11 +36,13 @@ pub(super) fn check(route: &Route, caller: &Caller) -> Result<(), Error> {
 
 /// Whether somebody without a credential may use the route.
 ///
-/// The management surface is open in development; elsewhere it wants `METRICS_TOKEN`, and is otherwise not there.
+/// The management surface is open in development and on its own listener. Elsewhere it wants `METRICS_TOKEN` where it has
+/// no listener of its own, and is otherwise not there.
 pub(super) fn check_stranger(app: &App, route: &Route, request: &Request) -> Result<(), Error> {
     match route.access {
         Access::Public => Ok(()),
-        Access::Management if app.config.profile().open_management => Ok(()),
+        Access::Management if app.config.profile().open_management || is_managed(request) => Ok(()),
+        Access::Management if app.config.metrics_port.is_some() => Err(Error::new(&codes::NOT_FOUND)),
         Access::Management => {
             let token = bearer(request.headers()).ok().flatten().unwrap_or_default();
             let expected = app.config.metrics_token.as_ref();

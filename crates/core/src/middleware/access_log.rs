@@ -29,10 +29,11 @@ pub(super) struct Entry {
     user_agent: String,
     started: Instant,
     answered: bool,
+    logged: bool,
 }
 
 /// Starts the clock, and the span whose fields are on every line of the request.
-pub(super) fn enter(app: &App, trace: &Trace, request: &Request) -> Entry {
+pub(super) fn enter(app: &App, trace: &Trace, request: &Request, logged: bool) -> Entry {
     let span = tracing::info_span!(
         "request",
         correlation_id = &*trace.correlation_id,
@@ -51,6 +52,7 @@ pub(super) fn enter(app: &App, trace: &Trace, request: &Request) -> Entry {
         user_agent: user_agent.unwrap_or_default().to_owned(),
         started: Instant::now(),
         answered: false,
+        logged,
     }
 }
 
@@ -98,6 +100,9 @@ impl Entry {
         // Whole microseconds, so that the line shows 3.229 and not 3.2292050000000003.
         let duration = self.started.elapsed().as_micros() as f64 / 1000.0;
         self.app.metrics.record_request(method_label(&self.method), self.route, status, duration);
+        if !self.logged {
+            return;
+        }
         let _entered = self.span.enter();
         tracing::info!(
             target: "http",

@@ -5,6 +5,7 @@
 mod access;
 mod access_log;
 mod authenticate;
+mod custom;
 mod deadline;
 mod panic_guard;
 mod request_id;
@@ -15,12 +16,15 @@ mod tenant;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use tracing::Instrument as _;
 
+pub use custom::{Application, Peer};
+pub(crate) use custom::{Wrap, wrap};
 pub use routing::RouteTable;
 
 use crate::app::App;
@@ -33,31 +37,67 @@ pub struct Edge {
     pub app: App,
     /// Every route of every module.
     pub routes: RouteTable,
+    switches: Switches,
+    /// The chain with custom layers around it, where there are any.
+    custom: Option<Application>,
+}
+
+/// The layers that can be left out.
+pub(crate) struct Switches {
+    pub(crate) request_log: bool,
+    pub(crate) security_headers: bool,
+    pub(crate) deadline: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self { request_log: true, security_headers: true, deadline: true }
+    }
 }
 
 impl Edge {
-    /// Answers one request. Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
+    pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
+        Arc::new_cyclic(|edge| Self { app, routes, switches, custom: custom::surround(edge.clone(), layers) })
+    }
+
+    /// Answers one request, custom middleware first.
     pub async fn handle(self: Arc<Self>, client: IpAddr, request: Request) -> Response {
+        match &self.custom {
+            None => self.detach(client, request).await,
+            Some(application) => custom::through(application.clone(), client, request).await,
+        }
+    }
+
+    /// Answers one request that came to the management listener: operators' routes and probes only, without a token.
+    pub async fn manage(self: Arc<Self>, client: IpAddr, mut request: Request) -> Response {
+        request.extensions_mut().insert(access::Managed);
+        self.handle(client, request).await
+    }
+
+    /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
+    async fn detach(self: Arc<Self>, client: IpAddr, request: Request) -> Response {
         if request.method().is_safe() {
             return self.chain(client, request).await;
         }
-        let tasks = self.app.lifecycle.connections().clone();
-        let task = tasks.spawn(async move { self.chain(client, request).await });
-        // The task catches its own panics; it is only lost when the runtime itself goes down.
-        task.await.unwrap_or_else(|_| Error::new(&codes::INTERNAL).render("", "", false))
+        let lifecycle = self.app.lifecycle.clone();
+        let task = lifecycle.serve(async move { self.chain(client, request).await });
+        // The task catches its own panics; it is lost only when a hard stop cuts it.
+        task.await.ok().flatten().unwrap_or_else(|| Error::new(&codes::UNAVAILABLE).render("", "", false))
     }
 
     /// The chain, outermost layer first.
     async fn chain(&self, client: IpAddr, mut request: Request) -> Response {
         let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client);
-        let mut log = access_log::enter(&self.app, &trace, &request);
+        let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let span = log.span().clone();
         let outcome = panic_guard::around(self.answer(&mut log, &trace, request)).instrument(span).await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
-        security_headers::leave(&mut response);
+        if self.switches.security_headers {
+            security_headers::leave(&mut response);
+        }
         request_id::leave(&trace, &mut response);
         log.leave(&response);
         response
@@ -70,7 +110,8 @@ impl Edge {
         request: Request,
     ) -> Result<Response, Error> {
         size::check(&request)?;
-        deadline::around(self.app.config.request_timeout, self.route(log, trace, request)).await
+        let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
+        deadline::around(limit, self.route(log, trace, request)).await
     }
 
     async fn route(
@@ -83,6 +124,7 @@ impl Edge {
             routing::Found::Route(route) => route,
             routing::Found::Options(response) => return Ok(response),
         };
+        access::check_listener(route, &request)?;
         log.routed(route);
         if let Some(identity) = authenticate::enter(&self.app, route, &request)? {
             let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;

@@ -1,12 +1,12 @@
 //! A panic ends its request, not the process: the client gets 500, the log the message.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 
 use axum::response::Response;
 use futures_util::FutureExt as _;
 
 use crate::error::Error;
+use crate::shared::panic_message;
 
 /// Runs `work`, and turns a panic in it into `core.internal`.
 ///
@@ -14,11 +14,6 @@ use crate::error::Error;
 pub(super) async fn around(work: impl Future<Output = Result<Response, Error>>) -> Result<Response, Error> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(outcome) => outcome,
-        Err(panic) => Err(Error::internal(format!("panic: {}", message(panic.as_ref())))),
+        Err(panic) => Err(Error::internal(format!("panic: {}", panic_message(panic.as_ref())))),
     }
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
 }

@@ -8,6 +8,7 @@ use crate::extract::MAX_BODY_BYTES;
 
 const MAX_TARGET_BYTES: usize = 8 * 1024;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+const MAX_HEADERS: usize = 100;
 
 /// Looks at the lengths that the head declares; a body without a declared length is bounded while it is read.
 pub(super) fn check(request: &Request) -> Result<(), Error> {
@@ -15,9 +16,9 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
     if target > MAX_TARGET_BYTES {
         return Err(Error::new(&codes::URI_TOO_LONG));
     }
-    let headers: usize =
-        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers > MAX_HEADER_BYTES {
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
         return Err(Error::new(&codes::HEADERS_TOO_LARGE));
     }
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());

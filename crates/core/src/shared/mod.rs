@@ -2,12 +2,14 @@
 
 mod clock;
 mod id;
+mod panics;
 mod rng;
 mod secret;
 mod text;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
+pub use panics::panic_message;
 pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
 pub use text::Text;

@@ -9,7 +9,8 @@ use erp_core::auth::Permission;
 use erp_core::module::{Access, Module, Routes};
 
 /// The catalogue module.
-pub static MODULE: Module = Module { name: "catalog", permissions: PERMISSIONS, errors: ERRORS, routes };
+pub static MODULE: Module =
+    Module { name: "catalog", permissions: PERMISSIONS, errors: ERRORS, routes, ..Module::BARE };
 
 erp_core::permissions! {
     /// The permissions of the catalogue.

@@ -6,7 +6,7 @@ mod me;
 use erp_core::module::{Access, Module, Routes};
 
 /// The identity module.
-pub static MODULE: Module = Module { name: "identity", permissions: &[], errors: ERRORS, routes };
+pub static MODULE: Module = Module { name: "identity", errors: ERRORS, routes, ..Module::BARE };
 
 erp_core::error_codes! {
     /// The codes of the identity module.

@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 
 const SECRET: &str = "the-drawer-on-the-left";
 
-static FAULTY: Module = Module { name: "faulty", permissions: &[], errors: &[], routes };
+static FAULTY: Module = Module { name: "faulty", routes, ..Module::BARE };
 
 fn routes() -> Routes {
     Routes::new()

@@ -109,12 +109,15 @@ impl Cluster {
         let mut postmaster = self.postmaster.lock().await;
         while stop.run_until_cancelled(postmaster.gone(&self.place)).await.is_some() {
             tracing::warn!(folder = %self.place.data.display(), "the private PostgreSQL died; starting it again");
-            match Postmaster::launch(&self.place, &self.binaries, &self.options).await {
-                Ok(started) => *postmaster = started,
-                Err(error) => {
+            let launch = Postmaster::launch(&self.place, &self.binaries, &self.options);
+            match stop.run_until_cancelled(launch).await {
+                Some(Ok(started)) => *postmaster = started,
+                Some(Err(error)) => {
                     tracing::warn!(%error, "the private PostgreSQL could not be started again; trying once more");
                     stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;
                 }
+                // It may be on its way up: `stop` treats it like one that an earlier server left.
+                None => *postmaster = Postmaster::Adopted,
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::database::Database;
 use super::http::Client;
 use super::process::{Home, Process, run};
 
@@ -57,7 +58,9 @@ fn config_is_checked_and_explained_without_connecting() {
 #[test]
 fn healthcheck_tells_ready_from_unready_from_absent() {
     let home = Home::new();
-    let server = Process::serve(&home, &[("SHUTDOWN_DRAIN_DELAY", "2s")]);
+    let database = Database::migrated("healthcheck");
+    let server =
+        Process::serve(&home, &[("SHUTDOWN_DRAIN_DELAY", "2s"), ("DATABASE_URL", &database.runtime_url)]);
     let address = server.address();
     let port = address.rsplit_once(':').unwrap().1;
     assert_eq!(run(&home, &["healthcheck"], &[("PORT", port)]).code, 0);

@@ -142,7 +142,7 @@ fn s_04_postgres_is_killed_and_restarted() {
     );
     let seen =
         scene.suffer("the postmaster is killed", Duration::from_secs(3), Postgres::kill, |postgres, ()| {
-            postgres.start_again()
+            postgres.start_again();
         });
     assert!(was_unready(&seen));
     let harm = Postgres::stop;
@@ -227,6 +227,11 @@ fn the_private_cluster_is_started_again_when_it_dies() {
     recovered(&load, mended);
     judge("the private cluster is killed", &load.take(), broken, mended);
     drop(load);
+
+    // And a stop that comes while it is being started again leaves none behind.
+    let postmaster = home.postmaster().unwrap();
+    assert!(signal(postmaster, "KILL"));
+    eventually("another is started", || home.postmaster().is_some_and(|pid| pid != postmaster));
     let ended = server.stop("TERM");
     assert_eq!((ended.code, home.postmaster()), (0, None), "{ended:#?}");
 }

@@ -1,4 +1,11 @@
 //! The product through its front door: the built binary as a process, over real sockets, on a real PostgreSQL.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "what the tests share may fail as they do, and tell what it measured"
+)]
 
 mod commands;
 mod database;

@@ -152,11 +152,6 @@ impl Process {
         self.err.all()
     }
 
-    /// All lines of the log so far.
-    pub(super) fn logged_so_far(&self) -> Vec<String> {
-        self.out.all()
-    }
-
     /// Where it listens.
     pub(super) fn address(&self) -> String {
         let line = self.line("Server started");
@@ -177,7 +172,7 @@ impl Process {
             }
         };
         let code = status.code().or(status.signal().map(|signal| -signal)).unwrap();
-        Ended { code, out: self.out.to_end(), err: self.err.to_end() }
+        Ended { code, out: self.out.read_to_end(), err: self.err.read_to_end() }
     }
 
     /// Asks it to end, and waits for that.
@@ -218,8 +213,10 @@ impl Lines {
         self.shared.0.lock().unwrap().clone()
     }
 
-    fn to_end(&mut self) -> Vec<String> {
-        self.reader.take().map(|reader| reader.join().unwrap());
+    fn read_to_end(&mut self) -> Vec<String> {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
         self.all()
     }
 

@@ -1,0 +1,191 @@
+//! The first four phases, and the way back from each.
+
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use super::{BootstrapOptions, Databases, LogSetup, database, proof, resources, shutdown};
+use crate::app::{App, Parts, Probes};
+use crate::auth::{Authenticator, Passwords};
+use crate::config::{Config, Layers};
+use crate::db::cluster::Cluster;
+use crate::db::{Db, Options};
+use crate::factory;
+use crate::lifecycle::{Exit, Lifecycle, StartError};
+use crate::logging::Logging;
+use crate::metrics::Metrics;
+use crate::middleware::Edge;
+use crate::module::Product;
+
+/// What the second phase makes.
+struct Services {
+    db: Db,
+    logging: Logging,
+    metrics: Metrics,
+    passwords: Passwords,
+}
+
+/// What has been started so far, so that it can be taken down again.
+pub(super) struct Start {
+    lifecycle: Lifecycle,
+    pub(super) cluster: Option<Arc<Cluster>>,
+    pub(super) phases: Vec<(&'static str, Duration)>,
+}
+
+impl Start {
+    pub(super) fn new() -> Self {
+        Self { lifecycle: Lifecycle::new(), cluster: None, phases: Vec::with_capacity(5) }
+    }
+
+    pub(super) async fn phases(
+        &mut self,
+        product: &Product,
+        layers: &Layers,
+        mut options: BootstrapOptions,
+    ) -> Result<(Arc<Edge>, String), StartError> {
+        let started = Instant::now();
+        let mut config = Config::load(layers)?;
+        crate::config::dev_secrets(&mut config, options.rng.as_ref())?;
+        self.phase("configuration", started);
+
+        let started = Instant::now();
+        let logging = logging(&config, &options)?;
+        let metrics = Metrics::new(config.metrics_enabled);
+        let passwords = passwords(&options);
+        let databases = self.databases(product, &config, &options, &passwords).await?;
+        let db = self.open(&databases, &config, metrics.clone())?;
+        self.phase("services", started);
+
+        let started = Instant::now();
+        let app = self.app(product, config, Services { db, logging, metrics, passwords }, &options)?;
+        let edge = factory::create_app(app, product, std::mem::take(&mut options.app))?;
+        self.phase("application", started);
+
+        let started = Instant::now();
+        proof::at_start(&edge.app, product).await?;
+        if !options.skip_health_checks {
+            database::check_budget(&edge.app).await;
+            resources::check_machine(&edge.app).await;
+            let probed = resources::probe_modules(&edge.app);
+            options.interrupt.run_until_cancelled(probed).await.unwrap_or_else(|| Err(interrupted()))?;
+        }
+        let (app, samples) = (edge.app.clone(), product.samples);
+        self.lifecycle.spawn_critical("isolation proof", move || proof::again(app.clone(), samples));
+        self.phase("health checks", started);
+        Ok((edge, databases.place))
+    }
+
+    async fn databases(
+        &mut self,
+        product: &Product,
+        config: &Config,
+        options: &BootstrapOptions,
+        passwords: &Passwords,
+    ) -> Result<Databases, StartError> {
+        let databases = database::resolve(config, &options.path, &mut self.cluster).await?;
+        if let Some(cluster) = &self.cluster {
+            let (cluster, stop) = (Arc::clone(cluster), self.lifecycle.stop_background().clone());
+            self.lifecycle.spawn_critical("private PostgreSQL", move || {
+                let (cluster, stop) = (Arc::clone(&cluster), stop.clone());
+                async move { cluster.supervise(stop).await }
+            });
+        }
+        // Only here: a cluster whose start was dropped midway would be left running.
+        let prepared = database::prepare(&databases, product, config, options, passwords, &self.lifecycle);
+        match options.interrupt.run_until_cancelled(prepared).await {
+            Some(prepared) => prepared.map(|()| databases),
+            None => Err(interrupted()),
+        }
+    }
+
+    fn open(&self, databases: &Databases, config: &Config, metrics: Metrics) -> Result<Db, StartError> {
+        let options = Options {
+            connection: databases.runtime.clone(),
+            max_connections: config.database_max_connections as usize,
+            acquire_timeout: config.database_acquire_timeout,
+            connect_timeout: config.database_connect_timeout,
+            statement_timeout: config.database_timeout,
+            idle_timeout: config.database_idle_timeout,
+            slow_query: config.database_slow_query,
+            log_queries: config.database_logging,
+            tenant_max_connections: config.database_tenant_max_connections as usize,
+            prepared_statements: config.database_prepared_statements,
+        };
+        let (tasks, stop) = (self.lifecycle.background(), self.lifecycle.stop_background());
+        Db::open(options, metrics, tasks, stop.clone())
+    }
+
+    fn app(
+        &self,
+        product: &Product,
+        config: Config,
+        services: Services,
+        options: &BootstrapOptions,
+    ) -> Result<App, StartError> {
+        let secret = config.jwt_secret.as_ref().ok_or_else(|| {
+            StartError::new(Exit::Configuration, "JWT_SECRET is not set: set it to at least 32 random bytes")
+        })?;
+        let authenticator = Authenticator::new(
+            secret,
+            config.jwt_secret_previous.as_ref(),
+            config.jwt_expires_in,
+            Arc::clone(&options.clock),
+            Arc::clone(&options.rng),
+        );
+        Ok(App::new(Parts {
+            authenticator,
+            passwords: services.passwords,
+            db: services.db,
+            metrics: services.metrics,
+            logging: services.logging,
+            clock: Arc::clone(&options.clock),
+            rng: Arc::clone(&options.rng),
+            lifecycle: self.lifecycle.clone(),
+            permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
+            probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
+            version: product.version,
+            started: options.clock.now(),
+            proof: RwLock::new(None),
+            config,
+        }))
+    }
+
+    fn phase(&mut self, name: &'static str, started: Instant) {
+        note(&mut self.phases, name, started);
+    }
+
+    pub(super) async fn tear_down(&mut self) {
+        self.lifecycle.stop(Duration::from_secs(2)).await;
+        shutdown::stop_cluster(self.cluster.take()).await;
+    }
+}
+
+pub(super) fn note(phases: &mut Vec<(&'static str, Duration)>, name: &'static str, started: Instant) {
+    let elapsed = started.elapsed();
+    tracing::debug!(phase = name, duration = elapsed.as_secs_f64() * 1000.0, "Phase complete");
+    phases.push((name, elapsed));
+}
+
+fn interrupted() -> StartError {
+    StartError::new(Exit::Internal, "The start was interrupted")
+}
+
+fn logging(config: &Config, options: &BootstrapOptions) -> Result<Logging, StartError> {
+    match &options.logging {
+        LogSetup::Given(logging) => Ok(logging.clone()),
+        LogSetup::Install { terminal } => {
+            let boot_id = crate::logging::boot_id(options.rng.as_ref());
+            let log = crate::logging::Options::new(
+                config.log_level,
+                config.log_format,
+                boot_id,
+                Arc::clone(&options.clock),
+            );
+            Logging::install(log.colour(*terminal))
+        }
+    }
+}
+
+fn passwords(options: &BootstrapOptions) -> Passwords {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Passwords::new(cores, Arc::clone(&options.rng))
+}

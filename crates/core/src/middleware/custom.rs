@@ -1,0 +1,61 @@
+//! Middleware of the product's own: ordinary tower layers, around the whole chain.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Weak;
+
+use axum::extract::Request;
+use axum::response::Response;
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, Service, ServiceExt as _, service_fn};
+
+use super::Edge;
+use crate::error::{Error, codes};
+
+/// What a custom layer wraps: the whole chain, and the custom layers inside it.
+pub type Application = BoxCloneSyncService<Request, Response, Infallible>;
+
+/// The address that the connection comes from, in the extensions of a request that custom middleware sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// Puts a layer around the application.
+pub(crate) type Wrap = Box<dyn FnOnce(Application) -> Application + Send>;
+
+/// A layer as something that can be kept in a list.
+pub(crate) fn wrap<L>(layer: L) -> Wrap
+where
+    L: Layer<Application> + Send + 'static,
+    L::Service: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    <L::Service as Service<Request>>::Future: Send + 'static,
+{
+    Box::new(move |inner| BoxCloneSyncService::new(layer.layer(inner)))
+}
+
+/// The chain with all layers around it, the first outermost. The chain holds its layers, so they must not hold it.
+pub(super) fn surround(edge: Weak<Edge>, layers: Vec<Wrap>) -> Option<Application> {
+    if layers.is_empty() {
+        return None;
+    }
+    let chain = BoxCloneSyncService::new(service_fn(move |request: Request| {
+        let edge = edge.upgrade();
+        async move {
+            let peer = request.extensions().get::<Peer>().copied();
+            Ok(match (edge, peer) {
+                (Some(edge), Some(Peer(client))) => edge.detach(client, request).await,
+                // A layer has kept the request beyond the server's end, or has emptied its extensions.
+                _ => Error::new(&codes::INTERNAL).render("", "", false),
+            })
+        }
+    }));
+    Some(layers.into_iter().rev().fold(chain, |inner, wrap| wrap(inner)))
+}
+
+/// Sends a request through the layers.
+pub(super) async fn through(application: Application, client: IpAddr, mut request: Request) -> Response {
+    request.extensions_mut().insert(Peer(client));
+    match application.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}

@@ -1,0 +1,69 @@
+//! Takes connections until the lifecycle says stop, and those that were already waiting then.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Shared, conversation};
+
+/// How long accepting pauses when there is no file descriptor or memory left for another connection (D-06).
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) async fn accept<A, F>(listener: TcpListener, shared: Arc<Shared<A>>)
+where
+    A: Fn(IpAddr, Request) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    let stop = shared.lifecycle.stop_serving().clone();
+    let mut short = false;
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, peer)) => {
+                short = false;
+                admit(stream, peer, &shared);
+            }
+            // Of one client only, which has gone before we came to it.
+            Err(error) if is_of_one_client(error.kind()) => {}
+            Err(error) => {
+                if !short {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "No connection can be accepted; trying again"
+                    );
+                }
+                short = true;
+                stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+            }
+        }
+    }
+    // Whoever the system has connected already may have sent a request: a closed listener would reset it.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            admit(stream, peer, &shared);
+        }
+    }
+}
+
+fn admit<A, F>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<A>>)
+where
+    A: Fn(IpAddr, Request) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    let client = peer.ip().to_canonical();
+    if let Some(permit) = shared.admission.admit(client) {
+        let conversation = conversation::hold(stream, client, Arc::clone(shared), permit);
+        drop(shared.lifecycle.serve(conversation));
+    }
+}
+
+fn is_of_one_client(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
+}

@@ -1,0 +1,162 @@
+//! What a connection is doing, as its bytes and its requests show it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Noted by the connection's stream and its requests, read by its clocks. All of it is advice, so nothing is ordered.
+#[derive(Default)]
+pub(super) struct Activity {
+    /// Requests whose head was read, since the beginning.
+    requests: AtomicU32,
+    /// Those of them that are not answered to the last byte.
+    in_flight: AtomicU32,
+    /// Bytes came since the last request: the next head has begun.
+    heard: AtomicBool,
+    /// The client does not take what we write.
+    blocked: AtomicBool,
+    written: AtomicU64,
+    multiplexed: AtomicBool,
+}
+
+/// What a connection is doing. A change of it starts the clock anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// No request was ever complete.
+    FirstHead,
+    /// The head of a later request has begun. HTTP/2 has frames of its own between requests, so this is HTTP/1 only.
+    NextHead,
+    /// Requests are being answered.
+    Answering,
+    /// An answer is ready, and the client takes no byte of it; with the bytes taken so far.
+    Blocked(u64),
+    /// Nothing, after so many requests.
+    Idle(u32),
+}
+
+impl Activity {
+    pub(super) fn doing(&self) -> Doing {
+        let requests = self.requests.load(Relaxed);
+        if self.blocked.load(Relaxed) {
+            Doing::Blocked(self.written.load(Relaxed))
+        } else if self.in_flight.load(Relaxed) > 0 {
+            Doing::Answering
+        } else if requests == 0 {
+            Doing::FirstHead
+        } else if self.heard.load(Relaxed) && !self.multiplexed.load(Relaxed) {
+            Doing::NextHead
+        } else {
+            Doing::Idle(requests)
+        }
+    }
+
+    /// A request's head is complete; it is in flight until what this returns is dropped.
+    pub(super) fn begin(self: &Arc<Self>, version: http::Version) -> InFlight {
+        self.multiplexed.store(version == http::Version::HTTP_2, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+}
+
+/// One request that is being answered.
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        // What was heard meanwhile was the request's body.
+        self.0.heard.store(false, Relaxed);
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// An answer's body: its request is in flight until the last byte is handed over.
+pub(super) struct Tracked {
+    pub(super) body: Body,
+    pub(super) _request: InFlight,
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream that notes when bytes come, and when bytes cannot go.
+pub(super) struct Heard<S> {
+    pub(super) stream: S,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl<S> Heard<S> {
+    fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.activity.blocked.store(outcome.is_pending(), Relaxed);
+        if let Poll::Ready(Ok(bytes)) = &outcome {
+            self.activity.written.fetch_add(*bytes as u64, Relaxed);
+        }
+        outcome
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.heard.store(true, Relaxed);
+        }
+        outcome
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,126 @@
+//! How many connections there may be: together, and of one address (D-06).
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Limits;
+
+/// How often refusals are logged: those who are refused come back at once.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+pub(super) struct Admission {
+    most: u32,
+    most_of_one: u32,
+    present: Mutex<Present>,
+}
+
+/// Bounded by the number of connections: an address without one is not in the map.
+#[derive(Default)]
+struct Present {
+    total: u32,
+    of_one: HashMap<IpAddr, u32>,
+    logged: Option<Instant>,
+}
+
+/// The right to one connection, given back on drop.
+pub(super) struct Permit {
+    admission: Arc<Admission>,
+    network: IpAddr,
+}
+
+impl Admission {
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            most: limits.max_connections,
+            most_of_one: limits.max_connections_per_address,
+            present: Mutex::default(),
+        })
+    }
+
+    /// `None` when there are too many connections, or too many of this client.
+    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Permit> {
+        let network = network(client);
+        let mut present = self.lock();
+        let theirs = present.of_one.get(&network).copied().unwrap_or(0);
+        if present.total >= self.most || theirs >= self.most_of_one {
+            let setting =
+                if present.total >= self.most { "MAX_CONNECTIONS" } else { "MAX_CONNECTIONS_PER_ADDRESS" };
+            if present.logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
+                present.logged = Some(Instant::now());
+                drop(present);
+                tracing::warn!(%client, setting, "A connection was refused: there are too many");
+            }
+            return None;
+        }
+        present.total += 1;
+        present.of_one.insert(network, theirs + 1);
+        drop(present);
+        Some(Permit { admission: Arc::clone(self), network })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Present> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut present = self.admission.lock();
+        present.total = present.total.saturating_sub(1);
+        if let Entry::Occupied(mut theirs) = present.of_one.entry(self.network) {
+            *theirs.get_mut() -= 1;
+            if *theirs.get() == 0 {
+                theirs.remove();
+            }
+        }
+    }
+}
+
+/// One subscriber of IPv6 has a whole /64 of addresses.
+fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(most: u32, most_of_one: u32) -> Arc<Admission> {
+        Admission::new(Limits {
+            header_timeout: Duration::from_secs(1),
+            keep_alive_timeout: Duration::from_secs(1),
+            max_connections: most,
+            max_connections_per_address: most_of_one,
+        })
+    }
+
+    #[test]
+    fn d_06_an_address_has_its_share_and_leaves_nothing_behind() {
+        let admission = admission(3, 2);
+        let admit = |address: &str| admission.admit(address.parse().unwrap());
+        let first = admit("192.0.2.1").unwrap();
+        let second = admit("192.0.2.1").unwrap();
+        assert!(admit("192.0.2.1").is_none());
+        let other = admit("192.0.2.2").unwrap();
+        assert!(admit("192.0.2.3").is_none(), "three are all there may be");
+        drop(first);
+        assert!(admit("192.0.2.1").is_some());
+        drop((second, other));
+        let present = admission.lock();
+        assert_eq!((present.total, present.of_one.len()), (0, 0));
+    }
+
+    #[test]
+    fn d_06_a_network_of_ipv6_counts_as_one_address() {
+        let admission = admission(9, 1);
+        let _one = admission.admit("2001:db8::1".parse().unwrap()).unwrap();
+        assert!(admission.admit("2001:db8::ffff:2".parse().unwrap()).is_none());
+        assert!(admission.admit("2001:db8:0:1::1".parse().unwrap()).is_some());
+    }
+}

@@ -1,0 +1,113 @@
+//! One connection, until its client, its clocks or the lifecycle end it.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderValue, Version, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+
+use super::Shared;
+use super::activity::{Activity, Heard, InFlight, Tracked};
+use super::admission::Permit;
+use super::patience::{Patience, Verdict};
+use crate::lifecycle::{Lifecycle, Phase};
+
+/// Room for a target of 8 KiB and headers of 16 KiB, which the chain refuses with a problem when they are larger (D-04).
+const HEAD_BUFFER: usize = 32 * 1024;
+const HTTP2_HEADERS: u32 = 16 * 1024;
+const HTTP2_STREAMS: u32 = 200;
+/// Streams that a client may reset, or that we may, before the connection ends (D-05).
+const HTTP2_RESETS: usize = 50;
+/// How often a peer of HTTP/2 is asked whether it is still there, and how long it may take to say so.
+const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+
+pub(super) async fn hold<A, F>(stream: TcpStream, client: IpAddr, shared: Arc<Shared<A>>, _permit: Permit)
+where
+    A: Fn(IpAddr, Request) -> F + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    // Answers leave at once: waiting for more bytes would add 40 ms to small ones.
+    let _ = stream.set_nodelay(true);
+    let activity = Arc::new(Activity::default());
+    let mut patience = Patience::new(Arc::clone(&activity), shared.limits, shared.lifecycle.stop_serving());
+    let builder = builder(&shared.lifecycle);
+    let stream = TokioIo::new(Heard { stream, activity: Arc::clone(&activity) });
+    let service = service_fn(|request: Request<Incoming>| {
+        let (version, in_flight) = (request.version(), activity.begin(request.version()));
+        let answer = (shared.answer)(client, request.map(Body::new));
+        let lifecycle = shared.lifecycle.clone();
+        async move { Ok::<_, Infallible>(dress(answer.await, version, &lifecycle, in_flight)) }
+    });
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    poll_fn(|cx| {
+        loop {
+            // How it ended does not matter: a client that breaks its connection off is no event.
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            match patience.poll(cx) {
+                Poll::Ready(Verdict::Leave) => connection.as_mut().graceful_shutdown(),
+                Poll::Ready(Verdict::Cut) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}
+
+/// While the process drains, clients of HTTP/1 are asked to come back over another connection: the load balancer leads
+/// them elsewhere, and few are left when the listener closes.
+fn dress(
+    response: Response,
+    version: Version,
+    lifecycle: &Lifecycle,
+    request: InFlight,
+) -> http::Response<Tracked> {
+    let mut response = response.map(|body| Tracked { body, _request: request });
+    if version < Version::HTTP_2 && lifecycle.phase() == Phase::Draining {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn builder(lifecycle: &Lifecycle) -> Builder<Owned> {
+    let mut builder = Builder::new(Owned(lifecycle.clone()));
+    // No deadline of hyper's: see `patience`. It refuses more than 100 headers by itself.
+    builder.http1().header_read_timeout(None).max_buf_size(HEAD_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(HTTP2_HEADERS)
+        .max_pending_accept_reset_streams(HTTP2_RESETS)
+        .max_local_error_reset_streams(HTTP2_RESETS)
+        .keep_alive_interval(HTTP2_PING.0)
+        .keep_alive_timeout(HTTP2_PING.1);
+    builder
+}
+
+/// Runs the streams of HTTP/2 in tasks that the lifecycle waits for.
+#[derive(Clone)]
+struct Owned(Lifecycle);
+
+impl<F> hyper::rt::Executor<F> for Owned
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        drop(self.0.serve(stream));
+    }
+}

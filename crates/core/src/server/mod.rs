@@ -1,0 +1,123 @@
+//! Our own accept loop: every connection has deadlines, every address its share, and a drain ends.
+//!
+//! - `accept`: takes connections, through a lack of file descriptors too;
+//! - `admission`: how many there may be, together and of one address;
+//! - `conversation`: one connection, over HTTP/1.1 or HTTP/2;
+//! - `patience`: the two clocks of a connection: the next request's head, and the silence between requests;
+//! - `activity`: what a connection is doing, as its bytes and requests show it.
+
+mod accept;
+mod activity;
+mod admission;
+mod conversation;
+mod patience;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use crate::lifecycle::{Exit, Lifecycle, StartError};
+use admission::Admission;
+
+/// Listeners that are bound and do not answer yet.
+pub struct Server {
+    listeners: Vec<TcpListener>,
+}
+
+/// What a listener allows its clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long a connection may take until its first request's head is complete, and each later head from its first byte.
+    pub header_timeout: Duration,
+    /// How long a connection may be silent between two requests.
+    pub keep_alive_timeout: Duration,
+    /// Most connections at a time.
+    pub max_connections: u32,
+    /// Most connections at a time of one address, or of one /64 network of IPv6.
+    pub max_connections_per_address: u32,
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self {
+            header_timeout: config.header_timeout,
+            keep_alive_timeout: config.keep_alive_timeout,
+            max_connections: config.max_connections,
+            max_connections_per_address: config.max_connections_per_address,
+        }
+    }
+}
+
+/// What all connections of a server share.
+struct Shared<A> {
+    answer: A,
+    limits: Limits,
+    admission: Arc<Admission>,
+    lifecycle: Lifecycle,
+}
+
+impl Server {
+    /// Binds `host`, a name or an address; `setting` is what chose the port. `localhost` binds 127.0.0.1 and, where there is IPv6, ::1. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// `Exit::Unavailable` when the port is taken or the address is not this machine's.
+    pub async fn bind(setting: &str, host: &str, port: u16) -> Result<Self, StartError> {
+        if host != "localhost" {
+            let listener = TcpListener::bind((host, port))
+                .await
+                .map_err(|error| cannot_bind(setting, host, port, error))?;
+            return Ok(Self { listeners: vec![listener] });
+        }
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+        let first = first.map_err(|error| cannot_bind(setting, host, port, error))?;
+        let port = first.local_addr().map_or(port, |address| address.port());
+        let second = match TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await {
+            Ok(listener) => Some(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(cannot_bind(setting, host, port, error));
+            }
+            Err(_) => None, // no IPv6 on this machine
+        };
+        Ok(Self { listeners: std::iter::once(first).chain(second).collect() })
+    }
+
+    /// The first address that is listened on.
+    pub fn address(&self) -> SocketAddr {
+        let unknown = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        self.listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(unknown)
+    }
+
+    /// Starts to answer with what `answer` makes of a request and its client's address, in tasks that the lifecycle owns.
+    pub fn start<A, F>(self, lifecycle: &Lifecycle, limits: Limits, answer: A)
+    where
+        A: Fn(IpAddr, Request) -> F + Send + Sync + 'static,
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let admission = Admission::new(limits);
+        let shared = Arc::new(Shared { answer, limits, admission, lifecycle: lifecycle.clone() });
+        for listener in self.listeners {
+            lifecycle.connections().spawn(accept::accept(listener, Arc::clone(&shared)));
+        }
+    }
+}
+
+fn cannot_bind(setting: &str, host: &str, port: u16, error: io::Error) -> StartError {
+    let message = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("Port {port} on {host} is taken by another program: stop it, or set {setting}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("Port {port} needs privileges: set {setting} to 1024 or above")
+        }
+        _ => format!("{host}:{port} cannot be listened on: {error}; check HOST"),
+    };
+    StartError::new(Exit::Unavailable, message).because(error)
+}

@@ -1,0 +1,108 @@
+//! `serve --rehearse`: starts everything, asks itself over real HTTP, drains under load, and says whether it went well.
+//!
+//! For a pipeline, or for the last minute before a deployment: the settings, the database and the binary are those that
+//! will serve. Only the ports, the host, the log level and the drain delay are the rehearsal's own.
+
+mod client;
+mod load;
+mod report;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use erp_core::bootstrap::{BootstrapOptions, LogSetup, Running, bootstrap_and_start};
+use erp_core::config::{Config, Layers, MapSource};
+use erp_core::lifecycle::{Exit, StartError};
+use erp_core::logging::{self, Logging, Options};
+use erp_modules::PRODUCT;
+use http::StatusCode;
+
+use crate::inspect::{internal, print};
+use client::{Ask, Client};
+use load::Load;
+use report::{Drain, Probed, Report};
+
+/// How long the load runs before the stop, and how long the drain delay is.
+const WARM: Duration = Duration::from_secs(1);
+const DELAY: &str = "500ms";
+
+/// Runs the rehearsal; exit 0 when all of it went well.
+pub(crate) async fn rehearse(layers: Layers, path: OsString, json: bool) -> Result<ExitCode, StartError> {
+    let layers = ours(layers)?;
+    let config = Config::load(&layers)?;
+    // The report is on standard output.
+    let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, path);
+    let boot_id = logging::boot_id(options.rng.as_ref());
+    let log = Options::new(config.log_level, config.log_format, boot_id, options.clock.clone());
+    options.logging = LogSetup::Given(Logging::install(log.to(std::io::stderr()))?);
+    let running = bootstrap_and_start(&PRODUCT, &layers, options).await?;
+    let report = perform(running).await;
+    if json {
+        print(&serde_json::to_string_pretty(&report).map_err(internal)?);
+    } else {
+        print(&report.to_string());
+    }
+    Ok(ExitCode::from(if report.passed { Exit::Done } else { Exit::Finding } as u8))
+}
+
+/// The given settings under the rehearsal's own.
+fn ours(layers: Layers) -> Result<Layers, StartError> {
+    let mut own =
+        vec![("PORT", "0"), ("HOST", "127.0.0.1"), ("LOG_LEVEL", "warn"), ("SHUTDOWN_DRAIN_DELAY", DELAY)];
+    if Config::load(&layers)?.metrics_port.is_some() {
+        own.push(("METRICS_PORT", "0"));
+    }
+    Ok(layers.under(MapSource::flags(own)))
+}
+
+async fn perform(running: Running) -> Report {
+    let phases = running.context.phases.clone();
+    let probes = probe(&running).await;
+    let address = running.address;
+    let load = Load::start(address);
+    tokio::time::sleep(WARM).await;
+    let stopping = Instant::now();
+    let (clean, unready) =
+        tokio::join!(running.context.shut_down(true), load::until_unready(address, stopping));
+    let drain = Drain { clean, unready_after: unready, duration: stopping.elapsed() };
+    Report::new(&phases, &probes, &load.finish().await, &drain)
+}
+
+/// Asks each path once, with the credential that an operator would use.
+async fn probe(running: &Running) -> Vec<Probed> {
+    let app = &running.context.edge.app;
+    let operators = running.management.unwrap_or(running.address);
+    let token = app.config.metrics_token.as_ref().map(|token| token.expose().clone());
+    let open = running.management.is_some() || token.is_some() || app.config.profile().open_management;
+    let seen = |path: &str| {
+        let served = open && (path != "/metrics" || app.config.metrics_enabled);
+        if served { StatusCode::OK } else { StatusCode::NOT_FOUND }
+    };
+    let mut probed = Vec::new();
+    for path in ["/ping", "/livez", "/readyz", "/health"] {
+        probed.push(one(running.address, path, None, StatusCode::OK).await);
+    }
+    for path in ["/health/detailed", "/metrics", "/log-level"] {
+        probed.push(one(operators, path, token.as_deref(), seen(path)).await);
+    }
+    probed.push(one(running.address, "/no-such-path", None, StatusCode::NOT_FOUND).await);
+    probed
+}
+
+async fn one(
+    address: std::net::SocketAddr,
+    path: &'static str,
+    token: Option<&str>,
+    expected: StatusCode,
+) -> Probed {
+    let started = Instant::now();
+    let status = match Client::connect(address).await {
+        Ok(mut client) => match client.get(path, token).await {
+            Ask::Answered { status, .. } => Some(status),
+            Ask::Unanswered | Ask::Cut => None,
+        },
+        Err(_) => None,
+    };
+    Probed { path, expected, status, duration: started.elapsed() }
+}

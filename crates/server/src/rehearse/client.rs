@@ -1,0 +1,65 @@
+//! One keep-alive connection, and what became of each request on it.
+
+use std::net::SocketAddr;
+
+use http::header::{AUTHORIZATION, CONNECTION, HOST};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// What became of a request.
+pub(super) enum Ask {
+    /// It was answered to the last byte; `last` when the server will not answer another on this connection.
+    Answered { status: StatusCode, last: bool },
+    /// The connection ended before any of the answer came.
+    Unanswered,
+    /// It ended within the answer.
+    Cut,
+}
+
+pub(super) struct Client {
+    sender: SendRequest<Empty<Bytes>>,
+    connection: JoinHandle<()>,
+    host: String,
+}
+
+impl Client {
+    #[allow(clippy::disallowed_methods)] // the client owns the task, and ends it
+    pub(super) async fn connect(address: SocketAddr) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        let connection = tokio::spawn(async {
+            let _ = connection.await; // the request that it breaks says so
+        });
+        Ok(Self { sender, connection, host: address.to_string() })
+    }
+
+    pub(super) async fn get(&mut self, path: &str, token: Option<&str>) -> Ask {
+        let mut request = Request::get(path).header(HOST, &self.host);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let Ok(request) = request.body(Empty::new()) else { return Ask::Unanswered };
+        if self.sender.ready().await.is_err() {
+            return Ask::Unanswered;
+        }
+        let Ok(response) = self.sender.send_request(request).await else { return Ask::Unanswered };
+        let (head, body) = response.into_parts();
+        let last = head.headers.get(CONNECTION).is_some_and(|value| value == "close");
+        match body.collect().await {
+            Ok(_) => Ask::Answered { status: head.status, last },
+            Err(_) => Ask::Cut,
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}

@@ -1,0 +1,147 @@
+//! What the rehearsal found, for people and for pipelines.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+
+use super::load::Counts;
+
+/// One path that was asked.
+pub(super) struct Probed {
+    pub(super) path: &'static str,
+    pub(super) expected: StatusCode,
+    pub(super) status: Option<StatusCode>,
+    pub(super) duration: Duration,
+}
+
+/// How the stop went.
+pub(super) struct Drain {
+    /// Everything ended in time.
+    pub(super) clean: bool,
+    /// How long readiness took to say so.
+    pub(super) unready_after: Option<Duration>,
+    pub(super) duration: Duration,
+}
+
+#[derive(Serialize)]
+pub(super) struct Report {
+    pub(super) passed: bool,
+    /// What was not as it should be.
+    findings: Vec<String>,
+    phases: Vec<serde_json::Value>,
+    probes: Vec<serde_json::Value>,
+    load: serde_json::Value,
+    drain: serde_json::Value,
+    #[serde(skip)]
+    text: String,
+}
+
+impl Report {
+    pub(super) fn new(
+        phases: &[(&'static str, Duration)],
+        probes: &[Probed],
+        load: &Counts,
+        drain: &Drain,
+    ) -> Self {
+        let findings = findings(probes, load, drain);
+        let (p50, p99) = (percentile(&load.durations, 50), percentile(&load.durations, 99));
+        let status = |probed: &Probed| probed.status.map(|status| status.as_u16());
+        let text = text(phases, probes, load, drain, (p50, p99));
+        Self {
+            passed: findings.is_empty(),
+            findings,
+            text,
+            phases: phases
+                .iter()
+                .map(|(name, took)| json!({ "name": name, "duration": ms(*took) }))
+                .collect(),
+            probes: probes
+                .iter()
+                .map(|probed| {
+                    let expected = probed.expected.as_u16();
+                    json!({
+                        "path": probed.path, "status": status(probed), "expected": expected,
+                        "duration": ms(probed.duration),
+                    })
+                })
+                .collect(),
+            load: json!({
+                "answered": load.answered, "failed": load.failed, "cut": load.cut, "p50": ms(p50), "p99": ms(p99),
+            }),
+            drain: json!({
+                "clean": drain.clean, "unreadyAfter": drain.unready_after.map(ms), "duration": ms(drain.duration),
+            }),
+        }
+    }
+}
+
+fn findings(probes: &[Probed], load: &Counts, drain: &Drain) -> Vec<String> {
+    let mut findings = Vec::new();
+    for Probed { path, expected, status, .. } in probes {
+        if *status != Some(*expected) {
+            let got = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+            findings.push(format!("{path} gave {got} instead of {expected}"));
+        }
+    }
+    let mut unless = |well: bool, what: String| {
+        if !well {
+            findings.push(what);
+        }
+    };
+    unless(load.answered > 0, "no request of the load was answered".to_owned());
+    unless(load.failed == 0, format!("{} requests failed", load.failed));
+    unless(load.cut == 0, format!("{} requests were cut", load.cut));
+    unless(drain.unready_after.is_some(), "/readyz did not turn 503 within a second of the stop".to_owned());
+    unless(drain.clean, "not everything ended within SHUTDOWN_TIMEOUT".to_owned());
+    findings
+}
+
+fn text(
+    phases: &[(&'static str, Duration)],
+    probes: &[Probed],
+    load: &Counts,
+    drain: &Drain,
+    (p50, p99): (Duration, Duration),
+) -> String {
+    let phases: Vec<String> = phases.iter().map(|(name, took)| format!("{name} {} ms", ms(*took))).collect();
+    let probes: Vec<String> = probes
+        .iter()
+        .map(|probed| format!("{} {}", probed.path, probed.status.map_or(0, |status| status.as_u16())))
+        .collect();
+    let unready =
+        drain.unready_after.map_or_else(|| "never".to_owned(), |after| format!("after {} ms", ms(after)));
+    format!(
+        "start   {}\nprobes  {}\nload    {} answered, {} failed, {} cut; p50 {} ms, p99 {} ms\n\
+         drain   unready {unready}, stopped after {} ms",
+        phases.join(" · "),
+        probes.join(" · "),
+        load.answered,
+        load.failed,
+        load.cut,
+        ms(p50),
+        ms(p99),
+        ms(drain.duration),
+    )
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        for finding in &self.findings {
+            writeln!(f, "FAIL    {finding}")?;
+        }
+        f.write_str(if self.passed { "The rehearsal went well." } else { "The rehearsal failed." })
+    }
+}
+
+/// Milliseconds with two decimals.
+fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 100_000.0).round() / 100.0
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
+}
