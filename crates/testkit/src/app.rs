@@ -1,37 +1,21 @@
 use std::cell::Cell;
-use std::ffi::OsString;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use erp_core::auth::{Caller, Role, Trace};
-use erp_core::bootstrap::{BootstrapOptions, LogSetup, Running, bootstrap, start_server};
-use erp_core::config::{Layers, MapSource};
+use erp_core::bootstrap::Running;
 use erp_core::db::SystemReason;
-use erp_core::factory::AppOptions;
 use erp_core::middleware::Edge;
-use erp_core::module::{Module, Product};
 use erp_core::shared::{ManualClock, TenantId};
 use http::Request;
 use http_body_util::Full;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::{Actor, Database, Log, Person};
+use crate::{Actor, Builder, Database, Log, Person};
 
-/// The key of every test's tokens, for tests that forge some.
-pub const JWT_SECRET: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
-const ENCRYPTION_KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
-const SETTINGS: [(&str, &str); 6] = [
-    ("APP_ENV", "development"),
-    ("HOST", "127.0.0.1"),
-    ("LOG_LEVEL", "debug"),
-    ("JWT_SECRET", JWT_SECRET),
-    ("ENCRYPTION_KEY", ENCRYPTION_KEY),
-    ("SHUTDOWN_TIMEOUT", "5s"),
-];
 /// How long a connection may take to come back from a request that was left.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -39,76 +23,13 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 ///
 /// A test ends with [`TestApp::finish`], which fails it on faults that it did not announce.
 pub struct TestApp {
-    running: Option<Running>,
-    database: Database,
-    root: Client,
-    http: Http<HttpConnector, Full<Bytes>>,
-    clock: Arc<ManualClock>,
-    log: Log,
-    errors_expected: Cell<bool>,
-}
-
-/// How a [`TestApp`] differs from the plain one.
-pub struct Builder {
-    settings: Vec<(String, String)>,
-    modules: Vec<&'static Module>,
-    options: AppOptions,
-}
-
-impl Builder {
-    /// Sets a setting, as a process's environment would.
-    #[must_use]
-    pub fn setting(mut self, name: &str, value: &str) -> Self {
-        self.settings.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Adds a module to the product's.
-    #[must_use]
-    pub fn module(mut self, module: &'static Module) -> Self {
-        self.modules.push(module);
-        self
-    }
-
-    /// Custom middleware and routes.
-    #[must_use]
-    pub fn options(mut self, options: AppOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// Starts the app on a fresh database.
-    pub async fn start(self) -> TestApp {
-        self.start_through(|url| url).await
-    }
-
-    /// The same, where `way` changes the runtime role's URL: to go through a proxy, say.
-    pub async fn start_through(self, way: impl FnOnce(String) -> String) -> TestApp {
-        let mut modules = erp_modules::ALL.to_vec();
-        modules.extend(self.modules);
-        let product = Product { modules: Box::leak(modules.into_boxed_slice()), ..erp_modules::PRODUCT };
-        let database = Database::create(&product).await;
-        let url = way(database.roles.runtime_url.clone());
-        let clock = Arc::new(ManualClock::new("2026-02-03T04:05:06Z".parse().expect("a timestamp")));
-        let log = Log::capture(Arc::<ManualClock>::clone(&clock));
-        let defaults = SETTINGS.into_iter().chain([("DATABASE_URL", url.as_str())]);
-        let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings = MapSource::environment(defaults.chain(self.settings));
-        let mut options = BootstrapOptions::new(LogSetup::Given(log.logging.clone()), OsString::new());
-        options.clock = Arc::<ManualClock>::clone(&clock);
-        options.app = self.options;
-        let context = bootstrap(&product, &Layers::from(settings), options).await.expect("the app starts");
-        let running = start_server(context, 0, "127.0.0.1").await.expect("the server starts");
-        TestApp {
-            running: Some(running),
-            root: database.superuser().await,
-            database,
-            http: Http::builder(TokioExecutor::new()).build_http(),
-            clock,
-            log,
-            errors_expected: Cell::new(false),
-        }
-    }
+    pub(crate) running: Option<Running>,
+    pub(crate) database: Database,
+    pub(crate) root: Client,
+    pub(crate) http: Http<HttpConnector, Full<Bytes>>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) log: Log,
+    pub(crate) errors_expected: Cell<bool>,
 }
 
 impl TestApp {
@@ -119,7 +40,7 @@ impl TestApp {
 
     /// To start with other settings, or with a module of the test's own.
     pub fn builder() -> Builder {
-        Builder { settings: Vec::new(), modules: Vec::new(), options: AppOptions::new() }
+        Builder::new()
     }
 
     /// The owner of acme.

@@ -23,13 +23,15 @@
 
 mod actor;
 mod app;
+mod builder;
 mod database;
 mod log;
 mod people;
 mod probe;
 
 pub use actor::{Actor, Answer};
-pub use app::{Builder, JWT_SECRET, TestApp};
+pub use app::TestApp;
+pub use builder::{Builder, JWT_SECRET};
 pub use database::Database;
 pub use log::Log;
 pub use people::Person;
