@@ -291,7 +291,10 @@ fn logging(config: &Config, options: &BootstrapOptions) -> Result<Logging, Start
                 boot_id,
                 Arc::clone(&options.clock),
             );
-            Logging::install(log.colour(*terminal))
+            Logging::install(match &config.log_file {
+                Some(path) => log.to_file(path)?,
+                None => log.colour(*terminal),
+            })
         }
     }
 }
