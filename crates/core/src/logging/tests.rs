@@ -6,6 +6,7 @@ use tracing::field::Empty;
 use tracing::{debug, error, info, info_span, trace, warn};
 
 use super::*;
+use crate::lifecycle::Lifecycle;
 use crate::shared::{ManualClock, SystemRng};
 use crate::{audit_event, business_event, security_event};
 
@@ -428,4 +429,35 @@ fn a_panic_is_one_line_with_its_place_and_backtrace() {
     assert!(line["location"].as_str().unwrap().contains("logging/tests.rs:"), "{line}");
     assert!(line["backtrace"].as_str().is_some_and(|text| text.contains("0:")), "{line}");
     assert_eq!(line["tenantId"], "abc");
+}
+
+#[tokio::test]
+async fn tasks_keep_the_context_and_their_panics_are_counted() {
+    let sink = CapturingSink::new();
+    let (logging, subscriber) = Logging::new(options(LogFormat::Json).to(sink.clone()));
+    let _default = tracing::subscriber::set_default(subscriber);
+    let lifecycle = Lifecycle::new();
+    let request = info_span!("request", tenant_id = "abc");
+    let task = request.in_scope(|| {
+        lifecycle.spawn("greeter", async {
+            tokio::task::yield_now().await;
+            info!("hello");
+            7
+        })
+    });
+    assert_eq!(task.await.unwrap(), 7);
+    let failing = request.in_scope(|| lifecycle.spawn("failing", async { panic!("on purpose") }));
+    assert!(failing.await.unwrap_err().is_panic());
+    assert_eq!(lifecycle.spawn_blocking("blocking", || 8).await.unwrap(), 8);
+    let failing = lifecycle.spawn_blocking("failing", || panic!("on purpose"));
+    assert!(failing.await.unwrap_err().is_panic());
+    assert_eq!(lifecycle.panics(), [("failing", 2)]);
+    assert!(logging.flush());
+    for (line, task) in sink.lines().iter().zip(["greeter", "failing"]) {
+        assert!(
+            line.contains(r#""tenantId":"abc""#) && line.contains(&format!(r#""task":"{task}""#)),
+            "{line}"
+        );
+    }
+    assert!(lifecycle.stop(std::time::Duration::from_secs(5)).await);
 }
