@@ -16,7 +16,7 @@ use crate::db::{Db, Options};
 use crate::factory;
 use crate::lifecycle::{Exit, Lifecycle, Phase, StartError};
 use crate::logging::Logging;
-use crate::metrics::Metrics;
+use crate::metrics::{Limits, Metrics, watch_lag};
 use crate::middleware::Edge;
 use crate::module::Product;
 use crate::server::Server;
@@ -170,7 +170,10 @@ impl Start {
 
         let started = Instant::now();
         let logging = logging(&config, &options)?;
-        let metrics = Metrics::new(config.metrics_enabled);
+        let tenants = config.metrics_tenant_limit as usize;
+        let metrics = Metrics::with_limits(config.metrics_enabled, Limits { tenants, ..Limits::default() });
+        let stop = self.lifecycle.stop_background().clone();
+        self.lifecycle.spawn("event-loop-lag", watch_lag(metrics.clone(), stop));
         let passwords = passwords(&options);
         let databases = self.databases(product, &config, &options, &passwords).await?;
         let db = self.open(&databases, &config, metrics.clone())?;
@@ -186,7 +189,7 @@ impl Start {
         if !options.skip_health_checks {
             database::check_budget(&edge.app).await;
         }
-        self.lifecycle.background().spawn(proof::again(edge.app.clone(), product.samples));
+        self.lifecycle.spawn("isolation-proof", proof::again(edge.app.clone(), product.samples));
         self.phase("health checks", started);
         Ok((edge, databases.place))
     }
@@ -201,7 +204,7 @@ impl Start {
         let databases = database::resolve(config, &options.path, &mut self.cluster).await?;
         if let Some(cluster) = &self.cluster {
             let (cluster, stop) = (Arc::clone(cluster), self.lifecycle.stop_background().clone());
-            self.lifecycle.background().spawn(async move { cluster.supervise(stop).await });
+            self.lifecycle.spawn("private-cluster", async move { cluster.supervise(stop).await });
         }
         database::prepare(&databases, product, config, options, passwords, &self.lifecycle).await?;
         Ok(databases)
