@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::middleware::Edge;
 
-/// How long a connection may be silent before its first byte, and how long a request's head may take (D-01).
+/// How long a connection's first request may keep us waiting, and how long any request's head may take (D-01).
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// How long accepting pauses when there is no file descriptor left (D-06).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -92,16 +93,12 @@ async fn accept(listener: TcpListener, edge: Arc<Edge>, lifecycle: Lifecycle) {
 
 /// One connection, until its client or the lifecycle ends it.
 async fn converse(stream: TcpStream, client: IpAddr, edge: Arc<Edge>, lifecycle: Lifecycle) {
-    let first_byte = tokio::select! {
-        () = lifecycle.stop_serving().cancelled() => return,
-        readable = tokio::time::timeout(HEAD_DEADLINE, stream.readable()) => readable,
-    };
-    if !matches!(first_byte, Ok(Ok(()))) {
-        return;
-    }
     // Answers leave at once: waiting for more bytes would add 40 ms to small ones.
     let _ = stream.set_nodelay(true);
+    let asked = Arc::new(AtomicBool::new(false));
+    let first = Arc::clone(&asked);
     let service = service_fn(move |request: Request<Incoming>| {
+        first.store(true, Ordering::Relaxed);
         let edge = Arc::clone(&edge);
         async move { Ok::<_, std::convert::Infallible>(edge.handle(client, request.map(Body::new)).await) }
     });
@@ -111,9 +108,19 @@ async fn converse(stream: TcpStream, client: IpAddr, edge: Arc<Edge>, lifecycle:
     // A client that breaks its connection off is no event.
     tokio::select! {
         _ = connection.as_mut() => return,
+        () = silence(&asked) => return,
         () = lifecycle.stop_serving().cancelled() => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
+}
+
+/// Ends when no request has come in time. Hyper's own deadline begins only when it has told HTTP/1 from HTTP/2, for
+/// which a silent client lets it wait for ever.
+async fn silence(asked: &AtomicBool) {
+    tokio::time::sleep(HEAD_DEADLINE).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn builder() -> Builder<TokioExecutor> {

@@ -8,15 +8,20 @@ use std::path::Path;
 use erp_core::bootstrap::Running;
 use erp_core::lifecycle::StartError;
 
-/// The reason for an end, in one line (or one a finding), with its cause when that says more.
+/// The reason for an end: one line, or one for each problem, with what lies behind it in brackets when that says more.
 pub(crate) fn complain(error: &StartError) {
-    let mut text = format!("{} {}\n", paint("erp-backend:", "1;31"), error.message);
-    let mut cause = error.source();
-    while let Some(reason) = cause {
-        let _ = writeln!(text, "  because: {reason}");
-        cause = reason.source();
+    let mut text = error.message.clone();
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string().replace('\n', " "));
+        next = cause.source();
     }
-    say(&text);
+    causes.retain(|cause| !text.contains(cause.as_str()));
+    if !causes.is_empty() {
+        let _ = write!(text, " ({})", causes.join(": "));
+    }
+    say(&format!("{} {text}\n", paint("erp-backend:", "1;31")));
 }
 
 /// The banner of development: what runs where, how isolated it is, and how to sign in.
@@ -30,7 +35,8 @@ pub(crate) fn greet(running: &Running) {
     row("address", &format!("http://{}:{}", app.config.host, running.address.port()));
     row("database", &running.context.database);
     if let Some(proof) = app.proof() {
-        row("isolation", &paint(&proof.report.one_line(), "1;32"));
+        let verdict = proof.report.one_line();
+        row("isolation", &paint(verdict.strip_prefix("isolation ").unwrap_or(&verdict), "1;32"));
     }
     let phases: Vec<String> =
         running.context.phases.iter().map(|(name, took)| format!("{name} {} ms", took.as_millis())).collect();
@@ -38,6 +44,7 @@ pub(crate) fn greet(running: &Running) {
     if let Some(line) = sign_in(&app.config.data_dir, &app.config.host, running.address.port()) {
         row("sign in", &line);
     }
+    row("stop", "Ctrl-C");
     text.push('\n');
     say(&text);
 }
@@ -47,9 +54,9 @@ fn sign_in(data_dir: &Path, host: &str, port: u16) -> Option<String> {
     let text = std::fs::read_to_string(data_dir.join("demo-credentials.json")).ok()?;
     let credentials: serde_json::Value = serde_json::from_str(&text).ok()?;
     let owner = credentials.get(0)?;
-    let body = serde_json::json!({
-        "tenant": owner.get("tenant")?, "email": owner.get("email")?, "password": owner.get("password")?
-    });
+    let [tenant, email, password] = ["tenant", "email", "password"].map(|name| owner.get(name));
+    let (tenant, email, password) = (tenant?, email?, password?);
+    let body = format!(r#"{{"tenant":{tenant},"email":{email},"password":{password}}}"#);
     Some(format!(
         "curl -s http://{host}:{port}/api/v1/auth/login -H 'content-type: application/json' -d '{body}'"
     ))

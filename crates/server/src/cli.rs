@@ -49,9 +49,10 @@ pub(crate) fn parse() -> Result<Invocation, ExitCode> {
 
 fn verb(matches: &ArgMatches) -> Command {
     let serve = Command::Serve { skip_health: matches.get_flag("skip-health") };
-    let Some((name, inner)) = matches.subcommand() else {
-        return if matches.get_flag("check-config") { Command::ConfigCheck } else { serve };
-    };
+    if matches.get_flag("check-config") {
+        return Command::ConfigCheck;
+    }
+    let Some((name, inner)) = matches.subcommand() else { return serve };
     match (name, inner.subcommand_name().unwrap_or_default()) {
         ("config", "explain") => Command::ConfigExplain,
         ("config", _) => Command::ConfigCheck,
@@ -84,8 +85,11 @@ fn command() -> clap::Command {
     clap::Command::new("erp-backend")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Core infrastructure of a multitenant ERP: tenants that provably cannot see each other.")
-        .after_help("Without a verb: serve. A secret comes from the environment or from a file.\nExit codes: 0 done, 1 a finding, 2 usage, 69 something is missing or unreachable, 70 internal, 73 data folder, 77 isolation refused, 78 configuration.")
-        .subcommand_negates_reqs(true)
+        .after_help(
+            "Without a verb: serve. Every setting has a flag: see --help. A secret comes from the environment or \
+             from a file.\nExit codes: 0 done, 1 a finding, 2 usage, 69 something is missing or unreachable, \
+             70 internal, 73 data folder, 77 isolation refused, 78 configuration, 128+n forced by signal n.",
+        )
         .args(general())
         .args(settings())
         .subcommand(verb("serve", "Run the server (the default)"))
@@ -134,12 +138,14 @@ fn settings() -> impl Iterator<Item = Arg> {
         let about = if setting.secret {
             format!("File that holds {}. {}", setting.name, setting.doc())
         } else {
-            setting.doc()
+            let default = setting.default.words().unwrap_or_else(|| "none".to_owned());
+            format!("{} [{}; default {default}]", setting.doc(), setting.expectation())
         };
         Arg::new(name.clone())
             .long(name.to_ascii_lowercase().replace('_', "-"))
-            .value_name(if setting.secret { "PATH".to_owned() } else { name })
+            .value_name(if setting.secret { "PATH" } else { "VALUE" })
             .global(true)
+            .hide_short_help(true)
             .help(about)
             .help_heading(setting.group)
     })

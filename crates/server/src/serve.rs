@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use erp_core::bootstrap::{BootstrapOptions, LogSetup, Stopped, bootstrap_and_start};
-use erp_core::config::{Environment, Layers};
+use erp_core::bootstrap::{BootstrapOptions, LogSetup, NotStarted, Signals, Stopped, bootstrap_and_start};
+use erp_core::config::Layers;
 use erp_core::lifecycle::StartError;
 use erp_modules::PRODUCT;
 
@@ -20,7 +20,12 @@ pub(crate) async fn serve(
     let terminal = std::io::stdout().is_terminal();
     let mut options = BootstrapOptions::new(LogSetup::Install { terminal }, path);
     options.skip_health_checks = skip_health;
-    let running = bootstrap_and_start(&PRODUCT, layers, options).await?;
+    let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
+    let running = match signals.or_started(bootstrap_and_start(&PRODUCT, layers, options), interrupt).await {
+        Ok(running) => running,
+        Err(NotStarted::Failed(error)) => return Err(error),
+        Err(NotStarted::Interrupted(signal)) => return Ok(ExitCode::from(128 + signal)),
+    };
     let app = running.context.edge.app.clone();
     tracing::info!(
         version = app.version,
@@ -28,10 +33,10 @@ pub(crate) async fn serve(
         address = %running.address,
         "Server started"
     );
-    if app.config.app_env == Environment::Development {
+    if app.config.profile().banner {
         banner::greet(&running);
     }
-    Ok(match running.until_signal().await? {
+    Ok(match running.until_signal(signals).await {
         Stopped::Cleanly => ExitCode::SUCCESS,
         Stopped::Forced(signal) => ExitCode::from(128 + signal),
     })

@@ -1,1 +1,30 @@
-//! placeholder
+//! For tests of the whole product: [`TestApp`], a database of its own for each, and actors that speak.
+//!
+//! ```no_run
+//! # async fn test() {
+//! let app = erp_testkit::TestApp::start().await;
+//! app.alice().get("/api/v1/items").await.assert(200);
+//! app.bob().get("/api/v1/items/no-such-id").await.problem("core.not_found");
+//! app.finish().await;
+//! # }
+//! ```
+//!
+//! PostgreSQL comes from `script/test`, which says where it is in `TEST_DATABASE_URL`.
+
+// What goes wrong here fails the test, with the message of the `expect`; the environment, the driver and tasks are used
+// as a test's own, outside the product.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+
+mod actor;
+mod app;
+mod database;
+mod log;
+mod people;
+mod probe;
+
+pub use actor::{Actor, Answer};
+pub use app::{Builder, JWT_SECRET, TestApp};
+pub use database::Database;
+pub use log::Log;
+pub use people::Person;
+pub use probe::PROBE;

@@ -4,6 +4,7 @@ mod authenticator;
 mod caller;
 mod password;
 mod permission;
+mod verified;
 
 pub use authenticator::{AccessToken, Authenticator, Identity};
 pub use caller::{Actor, Caller, Trace};

@@ -5,14 +5,10 @@ use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc};
 use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::Semaphore;
 
+use crate::config::PASSWORDS;
 use crate::error::{Error, Result, codes};
 use crate::shared::{Rng, Secret};
 
-/// Memory in KiB, passes and lanes: OWASP's minimum for argon2id, ASVS 5 appendix C.
-const MEMORY_KIB: u32 = 19 * 1024;
-const PASSES: u32 = 2;
-/// Longer input is refused before it is hashed: hashing must not be a way to burn our CPU.
-const MAX_BYTES: usize = 1024;
 /// What is verified when there is no such user, so that the answer takes as long. No password has this hash.
 const DECOY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$ZGVjb3lkZWNveWRlY295IQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -76,7 +72,7 @@ impl Passwords {
         password: Secret<String>,
         work: impl FnOnce(&[u8]) -> T + Send + 'static,
     ) -> Result<T> {
-        if password.expose().len() > MAX_BYTES {
+        if password.expose().len() > PASSWORDS.max_bytes {
             return Err(Error::new(&codes::INVALID).detail("A password has at most 1024 bytes."));
         }
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
@@ -108,8 +104,8 @@ fn verify(password: &[u8], stored: &PasswordHash) -> bool {
 }
 
 fn hasher() -> Result<Argon2<'static>> {
-    let params =
-        Params::new(MEMORY_KIB, PASSES, 1, None).map_err(|error| Error::internal(error.to_string()))?;
+    let params = Params::new(PASSWORDS.memory_kib, PASSWORDS.passes, 1, None)
+        .map_err(|error| Error::internal(error.to_string()))?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 

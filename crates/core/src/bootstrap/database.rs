@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::BootstrapOptions;
 use crate::app::App;
 use crate::auth::Passwords;
-use crate::config::{Config, Environment};
+use crate::config::Config;
 use crate::db::cluster::{Cluster, ClusterOptions};
 use crate::db::{self, Connection, Owner};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
@@ -65,7 +65,7 @@ pub(super) async fn prepare(
     let tasks = lifecycle.background();
     wait_until_reachable(&databases.runtime, config.startup_timeout, tasks).await?;
     db::refuse_privileged_role(&databases.runtime, tasks).await?;
-    if config.app_env == Environment::Development
+    if config.profile().migrates_at_start
         && let Some(owner) = &databases.owner
     {
         let owner = migrate_as_owner(owner, &databases.runtime, product, tasks).await?.0;
@@ -116,7 +116,7 @@ pub async fn seed(
     options: &BootstrapOptions,
     passwords: &Passwords,
 ) -> Result<(), StartError> {
-    if config.app_env == Environment::Production {
+    if !config.profile().demo_tenants {
         return Err(StartError::new(Exit::Usage, "Demo tenants are refused in production"));
     }
     let (clock, rng) = (options.clock.as_ref(), options.rng.as_ref());
@@ -158,25 +158,44 @@ pub(super) async fn check_budget(app: &App) {
     }
 }
 
-/// `DATABASE_URL`, parsed.
+/// `DATABASE_URL`, parsed. In development, when it is not set: the private cluster of a running server.
 ///
 /// # Errors
-/// `Exit::Configuration` when it is not set.
+/// `Exit::Configuration` when there is neither.
 pub fn runtime_connection(config: &Config) -> Result<Connection, StartError> {
-    required(config.database_url.as_ref(), "DATABASE_URL")
+    required(config, config.database_url.as_ref(), "DATABASE_URL", "erp_app")
 }
 
-/// `DATABASE_OWNER_URL`, parsed.
+/// `DATABASE_OWNER_URL`, parsed. In development, when neither URL is set: the private cluster of a running server.
 ///
 /// # Errors
-/// `Exit::Configuration` when it is not set.
+/// `Exit::Configuration` when there is neither.
 pub fn owner_connection(config: &Config) -> Result<Connection, StartError> {
-    required(config.database_owner_url.as_ref(), "DATABASE_OWNER_URL")
+    required(config, config.database_owner_url.as_ref(), "DATABASE_OWNER_URL", "erp_owner")
 }
 
-fn required(url: Option<&Secret<String>>, name: &str) -> Result<Connection, StartError> {
-    let url = url.ok_or_else(|| StartError::new(Exit::Configuration, format!("{name} is not set")))?;
-    parse(url.expose(), name)
+fn required(
+    config: &Config,
+    url: Option<&Secret<String>>,
+    name: &str,
+    role: &str,
+) -> Result<Connection, StartError> {
+    if let Some(url) = url {
+        return parse(url.expose(), name);
+    }
+    let missing = |more: &str| StartError::new(Exit::Configuration, format!("{name} is not set{more}"));
+    if !config.profile().migrates_at_start || config.database_url.is_some() {
+        return Err(missing(&format!(": set it, or {name}_FILE")));
+    }
+    let folder = config.data_dir.join("postgres");
+    let url = Cluster::running_url(&folder, role, PRIVATE_DATABASE);
+    let url = url.ok_or_else(|| {
+        let folder = folder.display();
+        missing(&format!(
+            ", and no server keeps a database in {folder}: start one with script/server, or set it"
+        ))
+    })?;
+    parse(&url, name)
 }
 
 /// The URL may hold a password: it is not shown.

@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::app::{App, Parts};
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{Config, Layers};
@@ -22,7 +24,7 @@ use crate::module::Product;
 use crate::server::Server;
 use crate::shared::{Clock, Rng, SystemClock, SystemRng};
 
-pub use shutdown::Stopped;
+pub use shutdown::{NotStarted, Signals, Stopped};
 
 pub use database::{Databases, migrate_as_owner, owner_connection, runtime_connection, seed};
 
@@ -38,6 +40,8 @@ pub struct BootstrapOptions {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub rng: Arc<dyn Rng>,
+    /// Cancelled when the start is to be given up.
+    pub interrupt: CancellationToken,
 }
 
 /// Where the log comes from.
@@ -60,6 +64,7 @@ impl BootstrapOptions {
             logging,
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng::new()),
+            interrupt: CancellationToken::new(),
         }
     }
 }
@@ -206,8 +211,12 @@ impl Start {
             let (cluster, stop) = (Arc::clone(cluster), self.lifecycle.stop_background().clone());
             self.lifecycle.spawn("private-cluster", async move { cluster.supervise(stop).await });
         }
-        database::prepare(&databases, product, config, options, passwords, &self.lifecycle).await?;
-        Ok(databases)
+        // Only here: a cluster whose start was dropped midway would be left running.
+        let prepared = database::prepare(&databases, product, config, options, passwords, &self.lifecycle);
+        match options.interrupt.run_until_cancelled(prepared).await {
+            Some(prepared) => prepared.map(|()| databases),
+            None => Err(StartError::new(Exit::Internal, "The start was interrupted")),
+        }
     }
 
     fn open(&self, databases: &Databases, config: &Config, metrics: Metrics) -> Result<Db, StartError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::{Context, Running};
 use crate::db::cluster::Cluster;
@@ -23,11 +24,7 @@ pub enum Stopped {
 
 impl Running {
     /// Serves until a signal, then drains and stops. A second signal forces it.
-    ///
-    /// # Errors
-    /// `Exit::Internal` when the signals cannot be listened for.
-    pub async fn until_signal(self) -> Result<Stopped, StartError> {
-        let mut signals = Signals::listen()?;
+    pub async fn until_signal(self, mut signals: Signals) -> Stopped {
         let (number, name) = signals.next().await;
         tracing::info!(signal = name, "Stopping");
         let app = self.context.edge.app.clone();
@@ -39,7 +36,7 @@ impl Running {
             }
         };
         app.logging.flush();
-        Ok(stopped)
+        stopped
     }
 
     /// Stops without a signal: for tests, and for programs that embed the server.
@@ -77,10 +74,24 @@ pub(super) async fn stop_cluster(cluster: Option<Arc<Cluster>>) {
     }
 }
 
-struct Signals([(Signal, i32, &'static str); 3]);
+/// The signals that ask for a stop. They are listened to from before the start: one that comes meanwhile must not
+/// leave a PostgreSQL behind.
+pub struct Signals([(Signal, i32, &'static str); 3]);
+
+/// Why there is no server.
+pub enum NotStarted {
+    /// It could not be started.
+    Failed(StartError),
+    /// A signal came first: its number.
+    Interrupted(u8),
+}
 
 impl Signals {
-    fn listen() -> Result<Self, StartError> {
+    /// From now on, signals no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// `Exit::Internal` when the signals cannot be listened for.
+    pub fn listen() -> Result<Self, StartError> {
         let listen = |(number, name)| {
             signal(SignalKind::from_raw(number)).map(|signal| (signal, number, name)).map_err(|error| {
                 StartError::new(Exit::Internal, format!("{name} cannot be listened for")).because(error)
@@ -88,6 +99,35 @@ impl Signals {
         };
         let [term, int, quit] = SIGNALS;
         Ok(Self([listen(term)?, listen(int)?, listen(quit)?]))
+    }
+
+    /// Waits for `start`, which a signal gives up by way of `interrupt`: what had been started is then taken down. A
+    /// second signal does not wait for that.
+    ///
+    /// # Errors
+    /// Says why there is no server.
+    pub async fn or_started(
+        &mut self,
+        start: impl Future<Output = Result<Running, StartError>>,
+        interrupt: CancellationToken,
+    ) -> Result<Running, NotStarted> {
+        tokio::pin!(start);
+        let (number, name) = tokio::select! {
+            outcome = start.as_mut() => return outcome.map_err(NotStarted::Failed),
+            signal = self.next() => signal,
+        };
+        tracing::info!(signal = name, "Stopping before the start is complete");
+        interrupt.cancel();
+        let given_up = async {
+            if let Ok(running) = start.await {
+                running.stop().await;
+            }
+        };
+        tokio::select! {
+            () = given_up => {}
+            _ = self.next() => {}
+        }
+        Err(NotStarted::Interrupted(number))
     }
 
     async fn next(&mut self) -> (u8, &'static str) {

@@ -51,6 +51,18 @@ choice! {
 }
 
 choice! {
+    /// How a connection to the mail server is protected: `SMTP_TLS`.
+    SmtpTls: "none, starttls or tls" {
+        /// In the clear.
+        None = "none",
+        /// Upgraded before anything is said (RFC 3207); refused when the server cannot.
+        StartTls = "starttls",
+        /// From the first byte (RFC 8314).
+        Tls = "tls",
+    }
+}
+
+choice! {
     /// How important a log line is; a smaller one is more important: `LOG_LEVEL`.
     Level: "error, warn, info, http, debug or verbose" {
         /// Something failed and somebody should look.

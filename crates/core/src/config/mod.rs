@@ -17,8 +17,12 @@
 mod choice;
 mod consistency;
 mod env_file;
+mod features;
+mod groups;
+mod lists;
 mod postgres_url;
 mod problems;
+mod profile;
 mod reader;
 mod render;
 mod secrets;
@@ -27,10 +31,17 @@ mod source;
 mod table;
 mod value;
 
-pub use choice::{Environment, Level, LogFormat};
+pub use choice::{Environment, Level, LogFormat, SmtpTls};
 pub use env_file::EnvFile;
+pub use features::{Features, Rollout};
+pub use groups::{
+    Audit, Database, Encryption, Http, Jwt, LogSettings, PASSWORDS, PasswordPolicy, RateLimit, Security,
+    Services,
+};
+pub use lists::{Cidr, Origins};
 pub use postgres_url::{PostgresUrl, SslMode};
 pub use problems::{Problem, Problems};
+pub use profile::Profile;
 pub use render::{Explained, explain, render_env_example, render_markdown};
 pub use secrets::dev_secrets;
 pub use settings::{Config, SETTINGS};

@@ -55,7 +55,8 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, Problem { name, message, fix }) in self.0.iter().enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
-            write!(f, "{newline}{name}: {message}. {fix}.")?;
+            let stop = if fix.ends_with('?') { "" } else { "." };
+            write!(f, "{newline}{name}: {message}. {fix}{stop}")?;
         }
         Ok(())
     }
@@ -65,6 +66,13 @@ impl std::error::Error for Problems {}
 
 impl From<Problems> for StartError {
     fn from(problems: Problems) -> Self {
-        Self::new(Exit::Configuration, problems.to_string())
+        let list = problems.to_string();
+        Self::new(
+            Exit::Configuration,
+            match problems.len() {
+                1 => list,
+                many => format!("{many} settings are not right:\n  {}", list.replace('\n', "\n  ")),
+            },
+        )
     }
 }

@@ -1,10 +1,11 @@
 //! Reads one row after the other and gathers what is wrong.
 
+use super::features::FEATURE;
 use super::postgres_url::PostgresUrl;
-use super::secrets::weakness;
+use super::secrets::{encryption_key_fault, weakness};
 use super::source::{Layers, Origin};
 use super::value::Value;
-use super::{Check, Config, Environment, Problems, SETTINGS, Setting, consistency};
+use super::{Check, Config, Environment, Features, Problems, SETTINGS, Setting, consistency};
 
 /// A row's text and where it came from.
 pub(super) struct Found {
@@ -39,7 +40,7 @@ impl<'a> Reader<'a> {
         }
         let value = T::parse(setting, &found.text);
         if value.is_none() {
-            let fix = format!("Set {} to {}", found.name, setting.expectation());
+            let fix = format!("{} takes: {}", found.name, setting.expectation());
             self.problems.add(setting.name, format!("{} is not accepted", shown(setting, &found.text)), fix);
         }
         value
@@ -64,11 +65,34 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// The switches of `FEATURE_<NAME>`; a stronger source's word counts.
+    pub(super) fn features(&mut self) -> Features {
+        let mut features = Features::default();
+        for source in self.layers.iter() {
+            for (name, text) in
+                source.names().into_iter().filter_map(|name| source.get(&name).map(|text| (name, text)))
+            {
+                let Some(feature) = name.strip_prefix(FEATURE) else { continue };
+                if !features.add(feature, &text) {
+                    let message = format!("\"{}\" is not accepted", super::value::printable(&text));
+                    self.problems.add(
+                        super::value::printable(&name),
+                        message,
+                        "Set it to on, off or a share such as 25%",
+                    );
+                }
+            }
+        }
+        features
+    }
+
     /// Notes keys that are none of ours: any in a `.env` file or among the flags, near misses in the environment.
     pub(super) fn refuse_unknown(&mut self) {
         let known = known_names();
         for source in self.layers.iter() {
-            for name in source.names().into_iter().filter(|name| !known.contains(name)) {
+            for name in
+                source.names().into_iter().filter(|name| !known.contains(name) && !name.starts_with(FEATURE))
+            {
                 let near = nearest(&known, &name);
                 if source.origin() == Origin::Environment && near.is_none() {
                     continue; // the environment is shared with other programs
@@ -88,7 +112,11 @@ impl<'a> Reader<'a> {
         let insecure = config.map(consistency::in_the_clear).unwrap_or_default();
         for name in insecure {
             let fix = "Add ?sslmode=verify-full (or require), or set REQUIRE_TLS=false";
-            self.problems.add(name, "reaches another machine without TLS that must hold", fix);
+            self.problems.add(
+                name,
+                "reaches another machine over a connection that may not be encrypted",
+                fix,
+            );
         }
     }
 
@@ -163,6 +191,10 @@ fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), 
             .err()
             .map(|why| (why, "Set it to postgresql://user:password@host:5432/database")),
         Check::Key if environment == Environment::Development => None,
+        Check::EncryptionKey => encryption_key_fault(text, environment != Environment::Development)
+            .map(|why| (why, "Set it to the output of: openssl rand -base64 32")),
+        Check::RedisUrl => (!text.starts_with("redis://") && !text.starts_with("rediss://"))
+            .then_some(("is not a redis:// or rediss:// URL", "Set it to redis://host:6379")),
         Check::Key => weakness(text).map(|why| (why, "Set it to the output of: openssl rand -base64 48")),
     };
     refusal.map_or(Ok(()), |(why, fix)| Err((why.to_owned(), fix.to_owned())))

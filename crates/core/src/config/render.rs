@@ -47,6 +47,8 @@ pub fn render_markdown() -> String {
          `7d`. All problems are reported at once, with exit code 78: `erp-backend config check`. What holds, and why:\n\
          `erp-backend config explain`.\n",
     );
+    page.push_str("\n## What differs between environments\n\n");
+    page.push_str(&super::profile::render());
     for group in groups() {
         page.push_str(&format!("\n## {group}\n\n| Setting | Value | Default | Required | Meaning |\n| --- | --- | --- | --- | --- |\n"));
         for setting in SETTINGS.iter().filter(|setting| setting.group == group) {

@@ -8,27 +8,35 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use zeroize::Zeroizing;
 
-use super::{Config, Environment};
+use super::Config;
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::{Rng, Secret};
 
 const LEAST_BYTES: usize = 32;
 
-/// In development, fills a missing `JWT_SECRET` from the file `jwt-secret` (mode 600) in `DATA_DIR`, which it makes
-/// when there is none, so that sign-ins outlive a restart. Does nothing elsewhere or when the secret is set.
+/// In development, fills a missing `JWT_SECRET` and `ENCRYPTION_KEY` from the files `jwt-secret` and `encryption-key`
+/// (mode 600) in `DATA_DIR`, which it makes when there are none, so that sign-ins outlive a restart. Does nothing
+/// elsewhere or when they are set.
 ///
 /// # Errors
-/// The folder or the file cannot be made, read or understood: [`Exit::DataFolder`].
+/// The folder or a file cannot be made, read or understood: [`Exit::DataFolder`].
 pub fn dev_secrets(config: &mut Config, rng: &dyn Rng) -> Result<(), StartError> {
-    if config.app_env != Environment::Development || config.jwt_secret.is_some() {
+    if !config.profile().generates_secrets {
         return Ok(());
     }
-    let path = config.data_dir.join("jwt-secret");
-    let secret = read_or_make(&path, rng).map_err(|error| {
-        let message = format!("{}: {error}. Make DATA_DIR writable, or set JWT_SECRET.", path.display());
-        StartError::new(Exit::DataFolder, message).because(error)
-    })?;
-    config.jwt_secret = Some(secret);
+    let folder = &config.data_dir;
+    for (secret, file) in
+        [(&mut config.jwt_secret, "jwt-secret"), (&mut config.encryption_key, "encryption-key")]
+    {
+        if secret.is_none() {
+            let path = folder.join(file);
+            *secret = Some(read_or_make(&path, rng).map_err(|error| {
+                let message =
+                    format!("{}: {error}. Make DATA_DIR writable, or set the secret.", path.display());
+                StartError::new(Exit::DataFolder, message).because(error)
+            })?);
+        }
+    }
     Ok(())
 }
 
@@ -89,6 +97,26 @@ pub(super) fn weakness(text: &str) -> Option<&'static str> {
         return Some("is shorter than 32 bytes");
     }
     repetitive(text.as_bytes()).then_some("repeats itself and can be guessed")
+}
+
+/// Why `text` is no key of 32 bytes; `strict` also refuses one that repeats itself.
+pub(super) fn encryption_key_fault(text: &str, strict: bool) -> Option<&'static str> {
+    let key = Zeroizing::new(
+        BASE64_STANDARD.decode(text).ok().filter(|key| key.len() == LEAST_BYTES).or_else(|| hex(text)),
+    );
+    match key.as_deref() {
+        Some(key) if key.len() == LEAST_BYTES => {
+            (strict && repetitive(key)).then_some("repeats itself and can be guessed")
+        }
+        _ => Some("is not 32 bytes as base64 or hex"),
+    }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.is_ascii() && text.len().is_multiple_of(2);
+    digits.then(|| {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    })?
 }
 
 /// Fewer than 8 different bytes, or one block of at most 8 bytes over and over.

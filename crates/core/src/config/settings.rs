@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Unit, settings};
-use super::{Environment, Level, LogFormat};
+use super::{Cidr, Environment, Level, LogFormat, Origins, SmtpTls};
 use crate::shared::Secret;
 
 settings! {
@@ -125,4 +125,65 @@ settings! {
 
     /// How long an access token is valid. 15 minutes is also the most: a stolen token must be short-lived.
     JWT_EXPIRES_IN jwt_expires_in: Duration { default: Defaults::all("15m"), range: Some(("1s", "15m")) };
+
+    /// Key that encrypts tenants' data at rest: 32 bytes as base64 or hex, `openssl rand -base64 32`.
+    /// Checked, and not read yet: field encryption comes with its own work.
+    ENCRYPTION_KEY encryption_key: Option<Secret<String>> { check: Check::EncryptionKey, required_in: OUTSIDE_DEVELOPMENT };
+
+    group "HTTP edge";
+
+    /// Most requests that one address may make in `RATE_LIMIT_WINDOW`. Checked, and not read yet.
+    RATE_LIMIT_MAX rate_limit_max: u32 { default: Defaults::all("100"), range: Some(("1", "1000000")) };
+
+    /// The window of `RATE_LIMIT_MAX`. Checked, and not read yet.
+    RATE_LIMIT_WINDOW rate_limit_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
+
+    /// Most failed sign-ins that one address may make in `RATE_LIMIT_AUTH_WINDOW`. Checked, and not read yet.
+    RATE_LIMIT_AUTH_MAX rate_limit_auth_max: u32 { default: Defaults::all("5"), range: Some(("1", "100")) };
+
+    /// The window of `RATE_LIMIT_AUTH_MAX`. Checked, and not read yet.
+    RATE_LIMIT_AUTH_WINDOW rate_limit_auth_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
+
+    /// Proxies whose forwarding headers are believed: networks such as `10.0.0.0/8`, separated by commas.
+    /// Checked, and not read yet: until then the address of the connection counts.
+    TRUSTED_PROXIES trusted_proxies: Vec<Cidr> {};
+
+    /// Origins that browsers may call from, such as `https://app.example.com`, separated by commas.
+    /// Checked, and not read yet: until then no other origin may.
+    CORS_ORIGINS cors_origins: Origins {};
+
+    /// Whether plain HTTP is redirected to HTTPS. Checked, and not read yet.
+    FORCE_HTTPS force_https: bool { default: Defaults::split("false", "true") };
+
+    /// PEM file with the server's certificate and its chain. Checked, and not read yet: TLS ends at the proxy.
+    TLS_CERT_PATH tls_cert_path: Option<PathBuf> {};
+
+    /// PEM file with the certificate's key. Checked, and not read yet.
+    TLS_KEY_PATH tls_key_path: Option<PathBuf> {};
+
+    group "External services";
+
+    /// Redis that instances share limits and caches through. Checked, and not read yet.
+    REDIS_URL redis_url: Option<Secret<String>> { check: Check::RedisUrl };
+
+    /// Mail server. Checked, and not read yet, as are the other `SMTP_` settings.
+    SMTP_HOST smtp_host: Option<String> {};
+
+    /// The mail server's port.
+    SMTP_PORT smtp_port: u16 { default: Defaults::all("587"), range: Some(("1", "65535")) };
+
+    /// The account to send mail as.
+    SMTP_USER smtp_user: Option<String> {};
+
+    /// The account's password.
+    SMTP_PASSWORD smtp_password: Option<Secret<String>> {};
+
+    /// The sender's address.
+    SMTP_FROM smtp_from: Option<String> {};
+
+    /// How the connection to the mail server is protected.
+    SMTP_TLS smtp_tls: SmtpTls { default: Defaults::all("starttls") };
+
+    /// Key that signs outgoing webhooks. Checked, and not read yet.
+    WEBHOOK_SECRET webhook_secret: Option<Secret<String>> { check: Check::Key };
 }

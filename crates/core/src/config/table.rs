@@ -47,6 +47,10 @@ pub enum Check {
     PostgresUrl,
     /// Outside development: at least 32 bytes, no example, no repetition.
     Key,
+    /// 32 bytes as base64 or hex; outside development no repetition.
+    EncryptionKey,
+    /// A `redis://` or `rediss://` URL.
+    RedisUrl,
 }
 
 /// The default in each environment.
@@ -82,7 +86,7 @@ impl Defaults {
     }
 
     /// In words for the reference: `30s`, or `http in development, else info`.
-    pub(super) fn words(self) -> Option<String> {
+    pub fn words(self) -> Option<String> {
         match (self.development, self.elsewhere) {
             (Some(same), Some(other)) if same == other => Some(same.to_owned()),
             (Some(development), Some(other)) => Some(format!("{development} in development, else {other}")),
@@ -159,6 +163,8 @@ macro_rules! settings {
         #[derive(Debug, Clone)]
         pub struct Config {
             $($($(#[doc = $doc])+ pub $field: $type,)+)+
+            /// The switches of `FEATURE_<NAME>`.
+            pub features: crate::config::Features,
         }
 
         impl Config {
@@ -166,7 +172,8 @@ macro_rules! settings {
             pub(super) fn read(reader: &mut crate::config::Reader<'_>) -> Option<Self> {
                 // Every row is read before the first `?`, so that all problems come out at once.
                 $($(let $field = reader.value(&row::$name);)+)+
-                Some(Self { $($($field: $field?,)+)+ })
+                let features = reader.features();
+                Some(Self { $($($field: $field?,)+)+ features })
             }
         }
     };
@@ -174,8 +181,11 @@ macro_rules! settings {
 
 /// The part of a row between the braces, over a bare [`Setting`].
 macro_rules! filled {
-    ($name:expr, $($field:ident: $value:expr),* $(,)?) => {
-        crate::config::Setting { $($field: $value,)* ..crate::config::Setting::named($name) }
+    ($name:expr,) => {
+        crate::config::Setting::named($name)
+    };
+    ($name:expr, $($field:ident: $value:expr),+ $(,)?) => {
+        crate::config::Setting { $($field: $value,)+ ..crate::config::Setting::named($name) }
     };
 }
 

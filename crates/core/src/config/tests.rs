@@ -8,6 +8,7 @@ use crate::lifecycle::{Exit, StartError};
 use crate::shared::{Rng, SystemRng};
 
 const STRONG: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
+const KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
 const URL: &str = "postgresql://app:hunter2@db.internal:5432/erp?sslmode=require";
 
 fn load<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
@@ -15,7 +16,8 @@ fn load<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
 }
 
 fn production<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
-    let base = [("APP_ENV", "production"), ("DATABASE_URL", URL), ("JWT_SECRET", STRONG)];
+    let base =
+        [("APP_ENV", "production"), ("DATABASE_URL", URL), ("JWT_SECRET", STRONG), ("ENCRYPTION_KEY", KEY)];
     let kept = base.into_iter().filter(|(name, _)| !values.iter().any(|(other, _)| other == name));
     Config::load(&MapSource::environment(kept.chain(values)).into())
 }
@@ -52,7 +54,13 @@ fn every_row_is_unique_documented_and_has_defaults_that_are_accepted() {
         assert!(!setting.secret || setting.default == Defaults::NONE, "{} ships a secret", setting.name);
     }
     for environment in Environment::ALL {
-        load([("APP_ENV", environment.as_str()), ("DATABASE_URL", URL), ("JWT_SECRET", STRONG)]).unwrap();
+        load([
+            ("APP_ENV", environment.as_str()),
+            ("DATABASE_URL", URL),
+            ("JWT_SECRET", STRONG),
+            ("ENCRYPTION_KEY", KEY),
+        ])
+        .unwrap();
     }
 }
 
@@ -88,7 +96,8 @@ fn production_has_its_own_defaults_and_requirements() {
             missing.contains("JWT_SECRET: is required") && missing.contains("JWT_SECRET_FILE"),
             "{missing}"
         );
-        assert_eq!(missing.lines().count(), 2);
+        assert!(missing.contains("ENCRYPTION_KEY: is required"), "{missing}");
+        assert_eq!(missing.lines().count(), 3);
     }
 }
 
@@ -108,14 +117,17 @@ fn all_problems_come_in_one_message() {
     .unwrap_err();
     let text = problems.to_string();
     assert_eq!((problems.len(), text.lines().count()), (9, 9), "{text}");
-    assert!(text.contains("PORT: \"65536\" is not accepted. Set PORT to number from 0 to 65535."), "{text}");
+    assert!(text.contains("PORT: \"65536\" is not accepted. PORT takes: number from 0 to 65535."), "{text}");
     assert!(text.contains(
         "DATABASE_TIMOUT: is no setting of ours (found in: environment). Did you mean DATABASE_TIMEOUT?"
     ));
+    assert!(!text.contains("?."), "{text}");
     assert!(!text.contains('\u{1b}') && !text.contains("hunter2"), "{text}");
     assert_eq!(problems.to_json()["problems"].as_array().unwrap().len(), 9);
     let start = StartError::from(problems);
-    assert_eq!((start.exit, start.message), (Exit::Configuration, text));
+    assert_eq!(start.exit, Exit::Configuration);
+    assert!(start.message.starts_with("9 settings are not right:\n  "), "{}", start.message);
+    assert_eq!(start.message.lines().count(), 10);
 }
 
 #[test]
@@ -160,8 +172,14 @@ fn flags_beat_the_environment_which_beats_the_file() {
 
 #[test]
 fn two_names_that_disagree_are_a_problem() {
-    load([("APP_ENV", "staging"), ("NODE_ENV", "staging"), ("DATABASE_URL", URL), ("JWT_SECRET", STRONG)])
-        .unwrap();
+    load([
+        ("APP_ENV", "staging"),
+        ("NODE_ENV", "staging"),
+        ("DATABASE_URL", URL),
+        ("JWT_SECRET", STRONG),
+        ("ENCRYPTION_KEY", KEY),
+    ])
+    .unwrap();
     assert!(
         messages(load([("APP_ENV", "staging"), ("NODE_ENV", "production")]))
             .contains("Keep one of APP_ENV and NODE_ENV")
@@ -247,19 +265,62 @@ fn development_makes_a_secret_once_and_keeps_it() {
     dev_secrets(&mut second, &SystemRng::new()).unwrap();
     let secret = first.jwt_secret.unwrap();
     assert_eq!(secret.expose(), second.jwt_secret.unwrap().expose());
-    production([("JWT_SECRET", secret.expose().as_str())]).unwrap();
+    let key = first.encryption_key.unwrap();
+    production([("JWT_SECRET", secret.expose().as_str()), ("ENCRYPTION_KEY", key.expose().as_str())])
+        .unwrap();
 
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data.join("jwt-secret")), 0o600);
-    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 2);
 
     std::fs::write(data.join("jwt-secret"), "short").unwrap();
     let error = dev_secrets(&mut fresh(), &SystemRng::new()).unwrap_err();
     assert_eq!(error.exit, Exit::DataFolder);
-    let mut set = load([("JWT_SECRET", "mine"), ("DATA_DIR", "/nonexistent")]).unwrap();
+    let mut set =
+        load([("JWT_SECRET", "mine"), ("ENCRYPTION_KEY", KEY), ("DATA_DIR", "/nonexistent")]).unwrap();
     dev_secrets(&mut set, &SystemRng::new()).unwrap();
     assert_eq!(set.jwt_secret.unwrap().expose(), "mine");
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn an_encryption_key_is_32_bytes() {
+    let hex = "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef";
+    production([("ENCRYPTION_KEY", hex)]).unwrap();
+    for bad in ["your-encryption-key", &hex[2..], "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="] {
+        assert!(messages(production([("ENCRYPTION_KEY", bad)])).starts_with("ENCRYPTION_KEY: "), "{bad}");
+    }
+    assert!(messages(load([("ENCRYPTION_KEY", "short")])).starts_with("ENCRYPTION_KEY: "));
+}
+
+#[test]
+fn feature_switches_are_read_and_checked() {
+    let config = load([("FEATURE_NEW_LIST", "25%")]).unwrap();
+    assert_eq!(config.features.rollout("new_list"), Rollout::Percent(25));
+    assert!(messages(load([("FEATURE_X", "perhaps")])).starts_with("FEATURE_X: "));
+}
+
+#[test]
+fn what_differs_between_environments() {
+    let of = Profile::of;
+    let (development, staging, production) =
+        (of(Environment::Development), of(Environment::Staging), of(Environment::Production));
+    assert!(development.error_detail && !staging.error_detail && !production.error_detail);
+    assert!(development.open_management && !staging.open_management && !production.open_management);
+    assert!(development.generates_secrets && !staging.generates_secrets && !production.generates_secrets);
+    assert!(development.migrates_at_start && !staging.migrates_at_start && !production.migrates_at_start);
+    assert!(development.demo_tenants && staging.demo_tenants && !production.demo_tenants);
+    assert!(development.banner && !staging.banner && !production.banner);
+}
+
+#[test]
+fn groups_show_the_same_values() {
+    let config = production([("REDIS_URL", "rediss://cache:6380"), ("SMTP_HOST", "mail.example")]).unwrap();
+    assert_eq!(config.security().jwt.expires_in, config.jwt_expires_in);
+    assert_eq!(config.database().max_connections, 20);
+    assert_eq!(config.http().port, 3001);
+    assert_eq!(config.logging().format, LogFormat::Json);
+    assert_eq!(config.services().smtp, Some(("mail.example", 587, SmtpTls::StartTls)));
 }
 
 #[test]

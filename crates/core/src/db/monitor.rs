@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::Connection;
 use crate::lifecycle::{Exit, StartError};
 
-/// How often the server is asked while it answers.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the server is asked while it answers. With PATIENCE, readiness follows a hang within 3 s (S-01).
+const INTERVAL: Duration = Duration::from_millis(500);
 /// How often while it does not.
 const RETRY: Duration = Duration::from_millis(250);
 /// An answer that takes longer is none (S-04: requests fail within 5 s).
@@ -132,4 +132,15 @@ pub(super) fn explain(connection: &Connection, error: tokio_postgres::Error) -> 
         ),
     };
     StartError::new(Exit::Unavailable, message).because(error)
+}
+
+/// The same for a server that takes the connection and says nothing.
+pub(super) fn silent(connection: &Connection) -> StartError {
+    let place = connection.place();
+    StartError::new(
+        Exit::Unavailable,
+        format!(
+            "PostgreSQL at {place} does not answer: check that it is PostgreSQL, and not hung or overloaded"
+        ),
+    )
 }

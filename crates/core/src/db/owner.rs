@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_util::task::TaskTracker;
@@ -7,6 +10,10 @@ use super::proof::{self, Report, Sample};
 use super::{Connection, Params, monitor};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
+
+/// How long opening a session may take. The driver's own limit ends where TCP's handshake does, and a hung server
+/// still shakes hands.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A session as the owner role: migrates and seeds, and serves no request.
 ///
@@ -73,7 +80,19 @@ impl Owner {
 
 /// Opens a session for a short piece of work that is no request's.
 pub(super) async fn connect(connection: &Connection, tasks: &TaskTracker) -> Result<Client, StartError> {
-    let (client, session) = connection.open().await.map_err(|error| monitor::explain(connection, error))?;
+    open(connection, tasks).await.map_err(|refusal| refusal.error)
+}
+
+async fn open(connection: &Connection, tasks: &TaskTracker) -> Result<Client, Refusal> {
+    let (client, session) = match timeout(PATIENCE, connection.open()).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => {
+            let passing = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
+            let may_pass = error.code().is_none_or(|state| passing.contains(state));
+            return Err(Refusal { error: monitor::explain(connection, error), may_pass });
+        }
+        Err(_) => return Err(Refusal { error: monitor::silent(connection), may_pass: true }),
+    };
     tasks.spawn(async move {
         let _ = session.await; // its error reaches whoever waits for a reply
     });
@@ -106,23 +125,7 @@ pub struct Refusal {
 /// # Errors
 /// Says whether trying again may help.
 pub async fn reach(connection: &Connection, tasks: &TaskTracker) -> Result<(), Refusal> {
-    match connection.open().await {
-        Ok((_, session)) => {
-            tasks.spawn(async move {
-                let _ = session.await;
-            });
-            Ok(())
-        }
-        Err(error) => {
-            let may_pass = match error.code() {
-                None => true,
-                Some(state) => {
-                    *state == SqlState::CANNOT_CONNECT_NOW || *state == SqlState::TOO_MANY_CONNECTIONS
-                }
-            };
-            Err(Refusal { error: monitor::explain(connection, error), may_pass })
-        }
-    }
+    open(connection, tasks).await.map(drop)
 }
 
 /// Refuses a runtime role that row level security does not bind (T-01). The whole proof comes later; this part can be
@@ -134,23 +137,27 @@ pub async fn refuse_privileged_role(connection: &Connection, tasks: &TaskTracker
     let client = connect(connection, tasks).await?;
     let rows = client
         .query_typed(
-            "select rolname::text, rolsuper, rolbypassrls from pg_roles where rolname = current_user",
+            "select r.rolname::text, r.rolsuper, r.rolbypassrls, d.datdba = r.oid from pg_roles r, pg_database d
+             where r.rolname = current_user and d.datname = current_database()",
             &[],
         )
         .await
         .map_err(|error| monitor::explain(connection, error))?;
     let Some(row) = rows.first() else { return Ok(()) };
-    let (name, superuser, bypass): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
-    let what = match (superuser, bypass) {
-        (true, _) => "a superuser",
-        (_, true) => "a role with BYPASSRLS",
+    let (name, superuser, bypass, owner): (String, bool, bool, bool) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    // The proof would say so too, once for everything that is owned.
+    let what = match (superuser, bypass, owner) {
+        (true, ..) => "a superuser",
+        (_, true, _) => "a role with BYPASSRLS",
+        (.., true) => "the owner of the database",
         _ => return Ok(()),
     };
     Err(StartError::new(
         Exit::Isolation,
         format!(
-            "DATABASE_URL connects as '{name}', {what}: row level security does not bind it. Name the runtime role \
-             instead (migrations/roles.sql makes erp_app), and the owner in DATABASE_OWNER_URL"
+            "DATABASE_URL connects as '{name}', {what}: row level security does not hold it back. Name the runtime \
+             role instead (migrations/roles.sql makes erp_app), and the owner in DATABASE_OWNER_URL"
         ),
     ))
 }

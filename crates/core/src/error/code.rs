@@ -47,7 +47,7 @@ macro_rules! error_codes {
 /// `docs/reference/errors.md`: the specification's Appendix B.
 pub fn render_markdown(tables: &[&[&'static ErrorCode]]) -> String {
     let mut out = String::from(
-        "# Errors\n\n<!-- Generated from the tables of error codes: BLESS=1 script/test unit writes it. -->\n\n\
+        "# Errors\n\n<!-- Generated from the tables of error codes: BLESS=1 script/test integration the_reference_of_errors writes it. -->\n\n\
          Every error is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance`, \
          `code` and `correlationId`; validation errors add `errors: [{pointer, code, detail}]`.\n\n\
          | code | status | title | what happened | what to do |\n| --- | --- | --- | --- | --- |\n",

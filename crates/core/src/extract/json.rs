@@ -14,7 +14,7 @@ use crate::error::{Error, Violation, codes};
 /// The largest body that is read (D-03).
 pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// A JSON body, in or out. Structs that are read derive `Deserialize` with `deny_unknown_fields`.
+/// A JSON body, in or out: one object. Structs that are read derive `Deserialize` with `deny_unknown_fields`.
 pub struct Json<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
@@ -68,6 +68,15 @@ async fn read(request: Request) -> Result<Bytes, Error> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
+    // serde would read an array as a struct's fields in order, past the names and `deny_unknown_fields`.
+    if body.trim_ascii_start().starts_with(b"[") {
+        let detail = "invalid type: sequence, expected an object".to_owned();
+        return Err(Error::new(&codes::INVALID).violation(Violation {
+            pointer: String::new(),
+            code: "type",
+            detail,
+        }));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
@@ -131,8 +140,11 @@ mod tests {
 
     #[test]
     fn i_02_depth_is_bounded_where_any_value_is_taken() {
-        let deep = "[".repeat(10_000);
-        assert_eq!(parse::<serde_json::Value>(deep.as_bytes()).unwrap_err().code().code, "core.malformed_body");
+        let deep = "{\"a\":".repeat(10_000);
+        assert_eq!(
+            parse::<serde_json::Value>(deep.as_bytes()).unwrap_err().code().code,
+            "core.malformed_body"
+        );
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl FromRequestParts<App> for IfMatch {
 fn parse(tag: &str) -> Result<Option<i64>, Error> {
     let strong = tag.strip_prefix("W/").is_none();
     let opaque = tag.strip_prefix("W/").unwrap_or(tag);
-    let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).ok_or_else(malformed)?;
+    let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let inner = inner.filter(|inner| !inner.contains('"')).ok_or_else(malformed)?;
     Ok(if strong { inner.parse().ok() } else { None })
 }
 

@@ -6,7 +6,6 @@ use axum::extract::Request;
 use super::authenticate::bearer;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::config::Environment;
 use crate::error::{Error, codes};
 use crate::module::{Access, Route};
 
@@ -24,7 +23,7 @@ pub(super) fn check(route: &Route, caller: &Caller) -> Result<(), Error> {
 pub(super) fn check_stranger(app: &App, route: &Route, request: &Request) -> Result<(), Error> {
     match route.access {
         Access::Public => Ok(()),
-        Access::Management if app.config.app_env == Environment::Development => Ok(()),
+        Access::Management if app.config.profile().open_management => Ok(()),
         Access::Management => {
             let token = bearer(request.headers()).ok().flatten().unwrap_or_default();
             let expected = app.config.metrics_token.as_ref();

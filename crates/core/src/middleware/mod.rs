@@ -25,7 +25,6 @@ pub use routing::RouteTable;
 
 use crate::app::App;
 use crate::auth::Trace;
-use crate::config::Environment;
 use crate::error::{self, Error, codes};
 
 /// What the chain needs: the app, and the table of routes.
@@ -56,11 +55,7 @@ impl Edge {
         let outcome = panic_guard::around(self.answer(&mut log, &trace, request)).instrument(span).await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
-            error.render(
-                log.path(),
-                &trace.correlation_id,
-                self.app.config.app_env == Environment::Development,
-            )
+            error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
         security_headers::leave(&mut response);
         request_id::leave(&trace, &mut response);

@@ -10,3 +10,4 @@
 mod audit;
 mod database;
 mod proof;
+mod tls;

@@ -131,7 +131,10 @@ impl Sort {
 
     fn accepts(self, value: &str) -> bool {
         match self {
-            Self::CreatedAt | Self::CreatedAtDescending => value.parse::<Timestamp>().is_ok(),
+            // As we wrote it: PostgreSQL's calendar and spellings are others than jiff's.
+            Self::CreatedAt | Self::CreatedAtDescending => value
+                .parse::<Timestamp>()
+                .is_ok_and(|at| at >= Timestamp::UNIX_EPOCH && at.to_string() == value),
             _ => !value.contains('\0'),
         }
     }

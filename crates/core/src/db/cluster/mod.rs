@@ -15,7 +15,7 @@ mod roles;
 mod tests;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -27,7 +27,7 @@ use binaries::Binaries;
 use place::Place;
 use postmaster::Postmaster;
 
-pub use roles::Roles;
+pub use roles::{Roles, provision};
 
 /// What a [`Cluster`] is made of.
 #[derive(Debug, Clone)]
@@ -76,6 +76,12 @@ impl Cluster {
         Ok(Self { options, binaries, place, postmaster: Mutex::new(postmaster) })
     }
 
+    /// The URL for `user` and `database` of the cluster that another process runs in `folder`, if one does: for verbs
+    /// that look at a running server's data.
+    pub fn running_url(folder: &Path, user: &str, database: &str) -> Option<String> {
+        place::running_url(folder, user, database)
+    }
+
     /// The superuser's URL for the database `postgres`.
     pub fn admin_url(&self) -> String {
         self.url(place::SUPERUSER, "postgres")
@@ -86,7 +92,7 @@ impl Cluster {
         self.place.url(user, database)
     }
 
-    /// Makes `database` where it is missing, and the two roles with their rights in it (`migrations/roles.sql`).
+    /// As [`provision`], here.
     ///
     /// May be called again, and for many databases. A copy made with `CREATE DATABASE … TEMPLATE` does not inherit the
     /// rights on the database itself: provision the copy, too.
@@ -94,7 +100,7 @@ impl Cluster {
     /// # Errors
     /// `Internal` when the name is not a plain identifier, or PostgreSQL refuses.
     pub async fn provision(&self, database: &str) -> Result<Roles, StartError> {
-        roles::provision(&self.place, database).await
+        roles::provision(&self.admin_url(), database).await
     }
 
     /// Starts PostgreSQL again whenever it has died, until `stop` is cancelled. Connections must be opened anew then;

@@ -74,8 +74,7 @@ impl Place {
 
     /// The URL of `database` for `user`, the socket folder percent-encoded as host.
     pub(super) fn url(&self, user: &str, database: &str) -> String {
-        let host = percent(self.socket.as_os_str());
-        format!("postgresql://{}@{host}:5432/{}", percent(OsStr::new(user)), percent(OsStr::new(database)))
+        url(&self.socket, user, database)
     }
 
     /// The file that PostgreSQL listens on.
@@ -90,6 +89,19 @@ impl Place {
             let _ = fs::remove_dir(parent); // fails, as it should, when it is not empty
         }
     }
+}
+
+/// As [`Place::url`], for the cluster that another process runs in `folder`; takes no lock and makes nothing.
+pub(super) fn running_url(folder: &Path, user: &str, database: &str) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    let ours = fs::metadata(&folder).ok()?.uid();
+    let socket = [folder.clone(), temporary_path(&folder, ours)].map(|home| home.join("socket"));
+    socket.iter().find(|socket| socket.join(SOCKET).exists()).map(|socket| url(socket, user, database))
+}
+
+fn url(socket: &Path, user: &str, database: &str) -> String {
+    let host = percent(socket.as_os_str());
+    format!("postgresql://{}@{host}:5432/{}", percent(OsStr::new(user)), percent(OsStr::new(database)))
 }
 
 /// The error of a folder that cannot be used.
@@ -146,12 +158,7 @@ fn open_to(account: Account, folder: &Path) -> io::Result<()> {
 
 /// A private folder below the temporary one, named by a hash of `folder`'s path: always the same for the same folder.
 fn temporary(folder: &Path, account: Account, ours: u32) -> Result<PathBuf, StartError> {
-    let hash = digest(&SHA256, folder.as_os_str().as_bytes());
-    let name: String = hash.as_ref().iter().take(8).fold(String::new(), |mut name, byte| {
-        let _ = write!(name, "{byte:02x}");
-        name
-    });
-    let path = Path::new(TEMPORARY).join(format!("erp-backend-{name}-{ours}"));
+    let path = temporary_path(folder, ours);
     let failed = |error: io::Error| unusable(&path, error);
     match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
@@ -167,6 +174,15 @@ fn temporary(folder: &Path, account: Account, ours: u32) -> Result<PathBuf, Star
     }
     open_to(account, &path).map_err(failed)?;
     Ok(path)
+}
+
+fn temporary_path(folder: &Path, ours: u32) -> PathBuf {
+    let hash = digest(&SHA256, folder.as_os_str().as_bytes());
+    let name: String = hash.as_ref().iter().take(8).fold(String::new(), |mut name, byte| {
+        let _ = write!(name, "{byte:02x}");
+        name
+    });
+    Path::new(TEMPORARY).join(format!("erp-backend-{name}-{ours}"))
 }
 
 fn percent(text: &OsStr) -> String {

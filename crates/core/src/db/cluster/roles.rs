@@ -1,9 +1,8 @@
-use tokio_postgres::{Error, NoTls};
+use tokio_postgres::{Config, Error, NoTls};
 
 use crate::lifecycle::{Exit, StartError};
 
 use super::answer::drive;
-use super::place::{Place, SUPERUSER};
 
 /// The two roles and their rights. Operators run the same file with psql.
 const ROLES: &str = include_str!("../../../../../migrations/roles.sql");
@@ -17,8 +16,13 @@ pub struct Roles {
     pub runtime_url: String,
 }
 
-/// Makes `database` where it is missing, then the roles and their rights in it.
-pub(super) async fn provision(place: &Place, database: &str) -> Result<Roles, StartError> {
+/// Makes `database` where it is missing, then the two roles and their rights in it (`migrations/roles.sql`).
+///
+/// `admin_url` is a superuser's, on a cluster that asks for no password: a private one, or that of a test run.
+///
+/// # Errors
+/// `Internal` when the name is not a plain identifier, or PostgreSQL refuses.
+pub async fn provision(admin_url: &str, database: &str) -> Result<Roles, StartError> {
     if !is_identifier(database) {
         return Err(StartError::new(
             Exit::Internal,
@@ -31,24 +35,38 @@ pub(super) async fn provision(place: &Place, database: &str) -> Result<Roles, St
         StartError::new(Exit::Internal, format!("the database {database} could not be provisioned: {error}"))
             .because(error)
     };
-    create(place, database).await.map_err(refused)?;
-    run(place, database, ROLES).await.map_err(refused)?;
-    Ok(Roles { owner_url: place.url("erp_owner", database), runtime_url: place.url("erp_app", database) })
+    create(admin_url, database).await.map_err(refused)?;
+    run(admin_url, Some(database), ROLES).await.map_err(refused)?;
+    Ok(Roles {
+        owner_url: url_for(admin_url, "erp_owner", database),
+        runtime_url: url_for(admin_url, "erp_app", database),
+    })
 }
 
 /// CREATE DATABASE knows no IF NOT EXISTS and no transaction: whoever comes second is told that it is there.
-async fn create(place: &Place, database: &str) -> Result<(), Error> {
+async fn create(admin_url: &str, database: &str) -> Result<(), Error> {
     use tokio_postgres::error::SqlState;
-    match run(place, "postgres", &format!("CREATE DATABASE \"{database}\"")).await {
+    match run(admin_url, None, &format!("CREATE DATABASE \"{database}\"")).await {
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_DATABASE) => Ok(()),
         other => other,
     }
 }
 
-#[allow(clippy::disallowed_methods)] // a part of db
-async fn run(place: &Place, database: &str, sql: &str) -> Result<(), Error> {
-    let (client, connection) = tokio_postgres::connect(&place.url(SUPERUSER, database), NoTls).await?;
+async fn run(admin_url: &str, database: Option<&str>, sql: &str) -> Result<(), Error> {
+    let mut admin: Config = admin_url.parse()?;
+    if let Some(database) = database {
+        admin.dbname(database);
+    }
+    let (client, connection) = admin.connect(NoTls).await?;
     drive(connection, client.batch_execute(sql)).await
+}
+
+/// The same server as `url`'s, for another user and database.
+fn url_for(url: &str, user: &str, database: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("postgresql://{user}@{host}/{database}")
 }
 
 /// `^[a-z_][a-z0-9_]{0,62}$`
@@ -60,7 +78,15 @@ fn is_identifier(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_identifier;
+    use super::{is_identifier, url_for};
+
+    #[test]
+    fn a_url_keeps_its_server_only() {
+        let expected = "postgresql://erp_app@%2Frun%2Fpg:5432/erp";
+        for url in ["postgresql://root@%2Frun%2Fpg:5432/postgres", "postgres://a:b@%2Frun%2Fpg:5432/x?y=z"] {
+            assert_eq!(url_for(url, "erp_app", "erp"), expected);
+        }
+    }
 
     #[test]
     fn only_plain_names_get_into_sql() {

@@ -1,0 +1,85 @@
+//! What differs between development, staging and production beyond defaults: one table, read by the code.
+
+use super::{Config, Environment, SETTINGS};
+
+/// The behaviour that belongs to an environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Profile {
+    /// A problem carries its chain of causes as `debug`.
+    pub error_detail: bool,
+    /// The management surface answers everybody on the main port; else it wants its token.
+    pub open_management: bool,
+    /// Secrets that are missing are made into `DATA_DIR`; else the start is refused.
+    pub generates_secrets: bool,
+    /// The server migrates at its start; else pending migrations refuse the start.
+    pub migrates_at_start: bool,
+    /// `db seed` and the start may make the demo tenants.
+    pub demo_tenants: bool,
+    /// The banner is printed.
+    pub banner: bool,
+}
+
+impl Profile {
+    /// The table's column.
+    pub const fn of(environment: Environment) -> Self {
+        let development = matches!(environment, Environment::Development);
+        Self {
+            error_detail: development,
+            open_management: development,
+            generates_secrets: development,
+            migrates_at_start: development,
+            demo_tenants: !matches!(environment, Environment::Production),
+            banner: development,
+        }
+    }
+
+    fn rows(self) -> [(&'static str, bool); 6] {
+        let Self {
+            error_detail,
+            open_management,
+            generates_secrets,
+            migrates_at_start,
+            demo_tenants,
+            banner,
+        } = self;
+        [
+            ("Problems carry `debug`, the chain of causes", error_detail),
+            ("`/metrics` and `/health/detailed` answer everybody on the main port", open_management),
+            ("Missing secrets are generated into `DATA_DIR`", generates_secrets),
+            ("The server migrates when it starts", migrates_at_start),
+            ("Demo tenants may be made", demo_tenants),
+            ("The banner is printed", banner),
+        ]
+    }
+}
+
+impl Config {
+    /// What differs in this process's environment.
+    pub const fn profile(&self) -> Profile {
+        Profile::of(self.app_env)
+    }
+}
+
+/// The table of the reference: the profile's rows, then the settings whose default or need differs.
+pub(super) fn render() -> String {
+    let mut table = String::from("| | development | staging | production |\n| --- | --- | --- | --- |\n");
+    let words = |yes: bool| if yes { "yes" } else { "no" };
+    let columns =
+        Environment::ALL.iter().map(|environment| Profile::of(*environment).rows()).collect::<Vec<_>>();
+    for (row, (what, _)) in Profile::of(Environment::Development).rows().iter().enumerate() {
+        let cells: Vec<_> = columns.iter().map(|column| words(column[row].1)).collect();
+        table.push_str(&format!("| {what} | {} |\n", cells.join(" | ")));
+    }
+    for setting in SETTINGS {
+        let cells: Vec<_> = Environment::ALL.iter().map(|environment| cell(setting, *environment)).collect();
+        if cells.windows(2).any(|pair| pair[0] != pair[1]) {
+            table.push_str(&format!("| `{}` | {} |\n", setting.name, cells.join(" | ")));
+        }
+    }
+    table
+}
+
+fn cell(setting: &super::Setting, environment: Environment) -> &'static str {
+    let required = setting.required_in.contains(&environment);
+    setting.default.of(environment).unwrap_or(if required { "required" } else { "optional" })
+}

@@ -1,0 +1,135 @@
+//! `sslmode` against a real PostgreSQL behind a TLS endpoint that speaks its start-up protocol.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use erp_core::db::{Connection, reach};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio_postgres::config::Host;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+/// An authority, and a TLS endpoint in front of the test's PostgreSQL whose certificate names `name`.
+struct Endpoint {
+    port: u16,
+    authority: PathBuf,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.server.abort();
+        let _ = std::fs::remove_file(&self.authority);
+    }
+}
+
+impl Endpoint {
+    async fn start(name: &str) -> Self {
+        let (acceptor, authority) = certificates(name);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let file = std::env::temp_dir().join(format!("erp-tls-{}-{port}.pem", std::process::id()));
+        std::fs::write(&file, authority).unwrap();
+        let server = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(client, acceptor.clone()));
+            }
+        });
+        Self { port, authority: file, server }
+    }
+
+    fn url(&self, host: &str, mode: &str, authority: bool) -> String {
+        let root =
+            if authority { format!("&sslrootcert={}", self.authority.display()) } else { String::new() };
+        format!("postgresql://postgres@{host}:{}/postgres?sslmode={mode}{root}", self.port)
+    }
+}
+
+fn certificates(name: &str) -> (TlsAcceptor, String) {
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), ca.pem())
+}
+
+/// Answers SSLRequest with `S`, shakes hands, and passes the rest on to PostgreSQL's socket. A start-up packet in the
+/// clear is passed on as it is, as PostgreSQL with `hostnossl` would.
+async fn relay(mut client: TcpStream, acceptor: TlsAcceptor) {
+    let mut head = [0; 8];
+    if client.read_exact(&mut head).await.is_err() {
+        return;
+    }
+    let mut server = postgres().await;
+    if head == [0, 0, 0, 8, 4, 210, 22, 47] {
+        client.write_all(b"S").await.unwrap();
+        let Ok(mut secured) = acceptor.accept(client).await else { return };
+        let _ = copy_bidirectional(&mut secured, &mut server).await;
+    } else {
+        server.write_all(&head).await.unwrap();
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    }
+}
+
+async fn postgres() -> UnixStream {
+    let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is not set: run script/test");
+    let config: tokio_postgres::Config = url.parse().unwrap();
+    let Some(Host::Unix(folder)) = config.get_hosts().first() else {
+        panic!("the test's PostgreSQL has a unix socket")
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await.unwrap()
+}
+
+async fn outcome(url: &str) -> Result<(), String> {
+    let connection: Connection = url.parse()?;
+    reach(&connection, &TaskTracker::new()).await.map_err(|refusal| refusal.error.to_string())
+}
+
+#[tokio::test]
+async fn each_sslmode_checks_as_much_as_libpq_does() {
+    let endpoint = Endpoint::start("127.0.0.1").await;
+    for mode in ["disable", "prefer", "require"] {
+        outcome(&endpoint.url("127.0.0.1", mode, false)).await.unwrap();
+    }
+    for mode in ["verify-ca", "verify-full"] {
+        outcome(&endpoint.url("127.0.0.1", mode, true)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn another_name_passes_verify_ca_and_fails_verify_full() {
+    let endpoint = Endpoint::start("db.example").await;
+    outcome(&endpoint.url("127.0.0.1", "verify-ca", true)).await.unwrap();
+    assert!(outcome(&endpoint.url("127.0.0.1", "verify-full", true)).await.is_err());
+}
+
+#[tokio::test]
+async fn another_authority_fails_both() {
+    let (endpoint, other) = (Endpoint::start("127.0.0.1").await, Endpoint::start("127.0.0.1").await);
+    for mode in ["verify-ca", "verify-full"] {
+        let url = endpoint.url("127.0.0.1", mode, true);
+        let url = url.replace(endpoint.authority.to_str().unwrap(), other.authority.to_str().unwrap());
+        assert!(outcome(&url).await.is_err(), "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_authority_is_said_before_connecting() {
+    let problem = outcome("postgresql://u@127.0.0.1:1/d?sslmode=verify-full&sslrootcert=/nowhere.pem")
+        .await
+        .unwrap_err();
+    assert!(problem.contains("/nowhere.pem"), "{problem}");
+}

@@ -1,0 +1,232 @@
+//! S-01 and S-04: whatever happens to PostgreSQL, clients get an answer soon, and the server recovers by itself.
+
+use std::time::{Duration, Instant};
+
+use super::database::Session;
+use super::http::Client;
+use super::load::{Kind, Load, Seen, summary};
+use super::postgres::Postgres;
+use super::process::{Home, Process, eventually, signal};
+
+/// The longest that any answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The longest until readiness follows an outage.
+const UNREADY: Duration = Duration::from_secs(3);
+/// The longest until readiness follows the end of an outage.
+const READY: Duration = Duration::from_secs(5);
+/// The longest until every request succeeds again.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// A server under load on a PostgreSQL of its own.
+struct Scene {
+    load: Load,
+    server: Process,
+    postgres: Postgres,
+    home: Home,
+}
+
+impl Scene {
+    fn set() -> Self {
+        let (home, postgres) = (Home::new(), Postgres::start());
+        let roles = &postgres.roles;
+        let urls = [("DATABASE_URL", roles.runtime_url.as_str()), ("DATABASE_OWNER_URL", &roles.owner_url)];
+        let server = Process::serve(&home, &urls);
+        let load = Load::start(&Client::signed_in(&server.address(), home.path()));
+        Self { load, server, postgres, home }
+    }
+
+    /// Breaks something, leaves it broken, mends it, and judges what the clients saw meanwhile.
+    fn suffer<T>(
+        &mut self,
+        fault: &str,
+        lasting: Duration,
+        harm: impl FnOnce(&mut Postgres) -> T,
+        mend: impl FnOnce(&mut Postgres, T),
+    ) -> Vec<Seen> {
+        recovered(&self.load, Instant::now());
+        self.load.take();
+        let broken = Instant::now();
+        let harmed = harm(&mut self.postgres);
+        std::thread::sleep(lasting.saturating_sub(broken.elapsed()));
+        mend(&mut self.postgres, harmed);
+        let mended = Instant::now();
+        recovered(&self.load, mended);
+        let seen = self.load.take();
+        judge(fault, &seen, broken, mended);
+        seen
+    }
+
+    /// Nothing that was acknowledged is lost, and the server is the one that was started.
+    fn end(self) {
+        let created = self.load.created();
+        assert!(created.len() > 10, "the load wrote next to nothing");
+        let list = created.iter().map(|sku| format!("'{sku}'")).collect::<Vec<_>>().join(",");
+        let kept = self.postgres.admin().value(&format!("select count(*) from items where sku in ({list})"));
+        assert_eq!(kept, created.len().to_string(), "acknowledged writes were lost");
+        drop(self.load);
+        let ended = self.server.stop("TERM");
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        assert!(self.home.path().exists());
+    }
+}
+
+fn recovered(load: &Load, since: Instant) {
+    eventually("every request succeeds", || load.is_well(since));
+}
+
+/// The rules that hold in every fault; prints the maxima.
+fn judge(fault: &str, seen: &[Seen], broken: Instant, mended: Instant) {
+    let slowest = |live: bool| seen.iter().filter(|s| (s.kind == Kind::Live) == live).map(Seen::took).max();
+    let unready = seen.iter().find(|s| s.kind == Kind::Ready && s.is(503)).map(|s| s.end - broken);
+    let last = |failure: &dyn Fn(&&Seen) -> bool| {
+        let end = seen.iter().filter(failure).map(|s| s.end).max();
+        end.map_or(Duration::ZERO, |end| end.saturating_duration_since(mended))
+    };
+    let ready = last(&|s| s.kind == Kind::Ready && !s.is(200));
+    let recovery = last(&|s| !s.succeeded());
+    let report = format!(
+        "{fault}: slowest answer {:?}, /livez {:?}, unready after {unready:?}, ready after {ready:?}, recovered after \
+         {recovery:?}; {}",
+        slowest(false).unwrap(),
+        slowest(true).unwrap(),
+        summary(seen)
+    );
+    println!("{report}; broken for {:?}", mended - broken);
+    for answer in seen {
+        let fine = match answer.kind {
+            Kind::Live => answer.is(200),
+            Kind::Ready => answer.is(200) || answer.is(503),
+            Kind::Read | Kind::Write => answer.succeeded() || (answer.is(503) && answer.retry_after),
+        };
+        assert!(fine && answer.took() <= ANSWER, "{answer:?} in {report}");
+    }
+    assert!(ready <= READY && recovery <= RECOVERY, "{report}");
+    assert!(unready.is_none_or(|unready| unready <= UNREADY), "{report}");
+}
+
+const CHECKPOINTER: &str = "backend_type = 'checkpointer'";
+
+fn pid_where(condition: &str) -> String {
+    format!("select pid from pg_stat_activity where {condition} limit 1")
+}
+
+fn was_unready(seen: &[Seen]) -> bool {
+    seen.iter().any(|seen| seen.kind == Kind::Ready && seen.is(503))
+}
+
+fn failed(seen: &[Seen], kind: Kind) -> bool {
+    seen.iter().any(|seen| seen.kind == kind && !seen.succeeded())
+}
+
+#[test]
+fn s_04_postgres_is_killed_and_restarted() {
+    let mut scene = Scene::set();
+    scene.suffer(
+        "a backend is killed",
+        Duration::ZERO,
+        |postgres| {
+            let of_ours = "usename = 'erp_app' and application_name = ''";
+            let pid = postgres.admin().value(&pid_where(of_ours)).parse().unwrap();
+            let checkpointer = postgres.admin().value(&pid_where(CHECKPOINTER));
+            assert!(signal(pid, "KILL"));
+            checkpointer
+        },
+        // PostgreSQL starts all of itself again.
+        |postgres, former| {
+            eventually("PostgreSQL answers again", || {
+                let found = Session::try_open(&postgres.admin_url())
+                    .and_then(|admin| admin.try_value(&pid_where(CHECKPOINTER)));
+                found.is_ok_and(|pid| !pid.is_empty() && pid != former)
+            });
+        },
+    );
+    let seen =
+        scene.suffer("the postmaster is killed", Duration::from_secs(3), Postgres::kill, |postgres, ()| {
+            postgres.start_again()
+        });
+    assert!(was_unready(&seen));
+    let harm = Postgres::stop;
+    scene.suffer("it is restarted", Duration::ZERO, harm, |postgres, ()| postgres.start_again());
+    scene.end();
+}
+
+#[test]
+fn s_04_postgres_hangs() {
+    let mut scene = Scene::set();
+    let harm = |postgres: &mut Postgres| postgres.hang();
+    let seen = scene.suffer("it hangs", Duration::from_secs(6), harm, |postgres, ()| postgres.resume());
+    assert!(was_unready(&seen));
+    scene.end();
+}
+
+#[test]
+fn s_04_postgres_is_read_only_or_full() {
+    let mut scene = Scene::set();
+    let read_only = |postgres: &Postgres, state: &str| {
+        let admin = postgres.admin();
+        admin.run(&format!("alter system set default_transaction_read_only = {state}"));
+        admin.run("select pg_reload_conf()");
+    };
+    let seen = scene.suffer(
+        "it is read-only",
+        Duration::from_secs(3),
+        |postgres| read_only(postgres, "on"),
+        |postgres, ()| {
+            let admin = postgres.admin();
+            admin.run("set default_transaction_read_only = off");
+            admin.run("alter system set default_transaction_read_only = off");
+            admin.run("select pg_reload_conf()");
+        },
+    );
+    assert!(failed(&seen, Kind::Write) && !failed(&seen, Kind::Read), "{}", summary(&seen));
+    let seen = scene.suffer("it is full", Duration::from_secs(4), fill, |_, others| drop(others));
+    assert!(was_unready(&seen) && failed(&seen, Kind::Read), "{}", summary(&seen));
+    scene.end();
+}
+
+/// Others take every connection, the server's included.
+fn fill(postgres: &mut Postgres) -> Vec<Session> {
+    let admin = postgres.admin();
+    let mut others = Vec::new();
+    loop {
+        match Session::try_open(&postgres.roles.owner_url) {
+            Ok(session) => others.push(session),
+            Err(_) => {
+                let ended =
+                    "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'erp_app'";
+                if admin.value(ended) == "0" {
+                    return others;
+                }
+            }
+        }
+    }
+}
+
+/// Waits until a session can be opened.
+fn answers(url: &str) {
+    eventually("PostgreSQL answers", || Session::try_open(url).is_ok());
+}
+
+/// The URL of the private cluster, from the banner.
+fn private_url(server: &Process) -> String {
+    server.said("(psql '").split('\'').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn the_private_cluster_is_started_again_when_it_dies() {
+    let home = Home::new();
+    let server = Process::serve(&home, &[]);
+    let load = Load::start(&Client::signed_in(&server.address(), home.path()));
+    recovered(&load, Instant::now());
+    load.take();
+    let (postmaster, broken) = (home.postmaster().unwrap(), Instant::now());
+    assert!(signal(postmaster, "KILL"));
+    eventually("another is started", || home.postmaster().is_some_and(|pid| pid != postmaster));
+    answers(&private_url(&server));
+    let mended = Instant::now();
+    recovered(&load, mended);
+    judge("the private cluster is killed", &load.take(), broken, mended);
+    drop(load);
+    let ended = server.stop("TERM");
+    assert_eq!((ended.code, home.postmaster()), (0, None), "{ended:#?}");
+}

@@ -1,0 +1,165 @@
+//! What keeps a server from starting: the exit code, and one line that names the mend and shows no secret.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::database::{Database, PASSWORD};
+use super::process::{Ended, Home, run};
+
+/// A start that must fail with `code` and one line.
+fn refused(code: i32, variables: &[(&str, &str)]) -> String {
+    let mut all = vec![("PORT", "0"), ("LOG_FORMAT", "json")];
+    all.extend(variables);
+    let ended = run(&Home::new(), &[], &all);
+    assert_eq!((ended.code, ended.err.len()), (code, 1), "{ended:#?}");
+    shows_no_password(&ended);
+    ended.err[0].clone()
+}
+
+fn shows_no_password(ended: &Ended) {
+    assert!(!format!("{ended:?}").contains(PASSWORD), "{ended:#?}");
+}
+
+/// A URL of TCP, for servers that are none.
+fn at(port: u16) -> String {
+    format!("postgresql://erp_app:{PASSWORD}@127.0.0.1:{port}/erp?sslmode=disable")
+}
+
+/// A server that takes connections, and answers the first message with these bytes or not at all.
+fn impostor(answer: Option<&'static [u8]>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if let Some(answer) = answer {
+                let _ = stream.read(&mut [0; 1024]).and_then(|_| stream.write_all(answer));
+            } else {
+                open.push(stream);
+            }
+        }
+    });
+    port
+}
+
+/// A port on which nothing listens.
+fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_database_that_is_down_is_waited_for_until_startup_timeout() {
+    let url = at(closed_port());
+    let begin = Instant::now();
+    let said = refused(69, &[("DATABASE_URL", &url), ("STARTUP_TIMEOUT", "1s")]);
+    assert!(said.contains("cannot be reached") && said.contains("127.0.0.1:"), "{said}");
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_server_that_takes_connections_and_says_nothing_is_given_up() {
+    let url = at(impostor(None));
+    let begin = Instant::now();
+    let said = refused(69, &[("DATABASE_URL", &url), ("STARTUP_TIMEOUT", "1s")]);
+    assert!(said.contains("does not answer"), "{said}");
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_wrong_password_is_refused_at_once() {
+    let answer = b"E\0\0\0\x67SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"erp_app\"\0\
+        Fauth.c\0L324\0Rauth_failed\0\0";
+    assert_eq!(answer.len(), 1 + 0x67, "the length that the message states");
+    let url = at(impostor(Some(answer)));
+    let begin = Instant::now();
+    let said = refused(69, &[("DATABASE_URL", &url), ("STARTUP_TIMEOUT", "60s")]);
+    assert!(
+        said.contains("refused user 'erp_app'") && said.contains("check the user and password"),
+        "{said}"
+    );
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_missing_database_is_refused_at_once() {
+    let database = Database::empty("elsewhere");
+    let (server, _) = database.runtime_url.rsplit_once('/').unwrap();
+    let url = format!("{server}/e2e_nowhere");
+    let begin = Instant::now();
+    let said = refused(69, &[("DATABASE_URL", &url), ("STARTUP_TIMEOUT", "60s")]);
+    assert!(said.contains("has no database 'e2e_nowhere'") && said.contains("create it"), "{said}");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let database = Database::migrated("port_taken");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let said = refused(69, &[("DATABASE_URL", &database.runtime_url), ("PORT", &port)]);
+    assert!(said.contains(&port) && said.contains("set PORT"), "{said}");
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_used_is_named() {
+    let home = Home::new();
+    let file = home.path().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    let said = refused(73, &[("DATA_DIR", file.to_str().unwrap())]);
+    assert!(said.contains(file.to_str().unwrap()) && said.contains("DATA_DIR"), "{said}");
+    let below = file.join("data");
+    let said = refused(73, &[("DATA_DIR", below.to_str().unwrap())]);
+    assert!(said.contains(below.to_str().unwrap()) && said.contains("DATA_DIR"), "{said}");
+}
+
+#[test]
+fn every_invalid_setting_is_reported_at_once() {
+    let secret = "changeme";
+    let ended = run(
+        &Home::new(),
+        &[],
+        &[("PORT", "eighty"), ("LOG_LEVEL", "loud"), ("JWT_SECRET", secret), ("APP_ENV", "production")],
+    );
+    assert_eq!((ended.code, ended.out.len()), (78, 0), "{ended:#?}");
+    let said = ended.err.join("\n");
+    for name in ["PORT", "LOG_LEVEL", "JWT_SECRET", "DATABASE_URL", "ENCRYPTION_KEY"] {
+        assert_eq!(ended.err.iter().filter(|line| line.contains(&format!("{name}: "))).count(), 1, "{said}");
+    }
+    assert_eq!(ended.err.len(), 6, "a heading and a line each: {said}");
+    assert!(!said.contains(secret), "{said}");
+}
+
+#[test]
+fn production_with_nothing_set_lists_what_it_needs() {
+    let ended = run(&Home::new(), &[], &[("NODE_ENV", "production")]);
+    assert_eq!((ended.code, ended.err.len()), (78, 4), "a heading and three settings: {ended:#?}");
+    assert!(ended.err.iter().skip(1).all(|line| line.contains("is required in production")), "{ended:#?}");
+}
+
+#[test]
+fn weak_or_example_secrets_are_refused_in_production_and_not_shown() {
+    let url = at(1);
+    for secret in ["too-short", "your-super-secret-jwt-key-change-this-in-production", &"ab".repeat(32)] {
+        let key = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
+        let variables = [
+            ("APP_ENV", "production"),
+            ("DATABASE_URL", &url),
+            ("JWT_SECRET", secret),
+            ("ENCRYPTION_KEY", key),
+        ];
+        let said = refused(78, &variables);
+        assert!(said.contains("JWT_SECRET") && !said.contains(secret), "{said}");
+    }
+}
+
+#[test]
+fn a_misspelt_setting_gets_a_hint() {
+    let home = Home::new();
+    std::fs::write(home.path().join(".env"), "PROT=3001\n").unwrap();
+    let ended = run(&home, &[], &[]);
+    assert_eq!((ended.code, ended.err.len()), (78, 1), "{ended:#?}");
+    assert!(ended.err[0].contains("PROT") && ended.err[0].contains("PORT"), "{ended:#?}");
+}

@@ -1,0 +1,192 @@
+//! Paths, methods and headers: what HTTP promises (H-04, H-05, D-04).
+
+use erp_testkit::TestApp;
+use http::{HeaderValue, Method, Request};
+
+const ITEMS: &str = "/api/v1/items";
+
+#[tokio::test]
+async fn h_05_an_unknown_path_is_404_to_everybody() {
+    let app = TestApp::start().await;
+    for path in [
+        "/",
+        "/api",
+        "/api/v1",
+        "/api/v1/items/",
+        "/api/v1/Items",
+        "/api/v1//items",
+        "/api/v2/items",
+        "/%2e%2e/etc",
+        "/items;x",
+    ] {
+        for actor in [app.anonymous(), app.alice()] {
+            let problem = actor.get(path).await.assert(404).problem("core.not_found");
+            assert_eq!(problem["instance"], path);
+        }
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn h_05_another_method_is_405_and_options_say_which() {
+    let app = TestApp::start().await;
+    for (path, allowed) in [
+        (ITEMS, "GET, POST, HEAD, OPTIONS"),
+        ("/api/v1/items/x", "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"),
+        ("/api/v1/auth/login", "POST, OPTIONS"),
+        ("/ping", "GET, HEAD, OPTIONS"),
+    ] {
+        let answer = app.alice().send(Method::OPTIONS, path, None).await.assert(204);
+        assert_eq!(answer.header("allow"), allowed);
+        for method in [Method::TRACE, Method::from_bytes(b"PURGE").unwrap()] {
+            let answer = app.alice().send(method, path, None).await.assert(405);
+            answer.problem("core.method_not_allowed");
+            assert_eq!(answer.header("allow"), allowed);
+        }
+    }
+    app.alice().delete(ITEMS).await.assert(405);
+    app.anonymous().delete(ITEMS).await.assert(405);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn h_05_head_answers_as_get_without_a_body() {
+    let app = TestApp::start().await;
+    for path in [ITEMS, "/api/v1/me", "/ping", "/health", "/api/v1/items/x", "/nowhere"] {
+        let (get, head) = (app.alice().get(path).await, app.alice().send(Method::HEAD, path, None).await);
+        assert!(head.body.is_empty());
+        assert_eq!(get.status, head.status, "{path}");
+        for header in ["content-type", "content-length", "cache-control", "x-content-type-options"] {
+            assert_eq!(get.header(header), head.header(header), "{path}: {header}");
+        }
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn h_02_every_answer_carries_the_security_headers() {
+    let app = TestApp::start().await;
+    let answers = [
+        app.alice().get(ITEMS).await.assert(200),
+        app.anonymous().get(ITEMS).await.assert(401),
+        app.anonymous().get("/nowhere").await.assert(404),
+        app.alice().send(Method::OPTIONS, ITEMS, None).await.assert(204),
+        app.alice().post(ITEMS, "x".repeat(2_000_000)).await.assert(413),
+    ];
+    for answer in answers {
+        assert_eq!(
+            answer.header("content-security-policy"),
+            "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+        );
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!((answer.header("server"), answer.header("x-powered-by")), ("", ""));
+        assert_eq!(answer.header("x-request-id"), answer.header("x-correlation-id"));
+        assert!(!answer.header("x-request-id").is_empty());
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn d_04_too_long_a_target_is_414_and_too_many_headers_431() {
+    let app = TestApp::start().await;
+    let long = format!("{ITEMS}?q={}", "x".repeat(9000));
+    app.alice().get(&long).await.assert(414).problem("core.uri_too_long");
+    let below = format!("{ITEMS}?q={}", "x".repeat(8000));
+    app.alice().get(&below).await.assert(422);
+    let large = Request::get(ITEMS).header("x-padding", "x".repeat(17_000)).body("").unwrap();
+    app.alice().request(large).await.assert(431).problem("core.headers_too_large");
+    let mut many = Request::get(ITEMS);
+    for number in 0..101 {
+        many = many.header(format!("x-{number}"), "x");
+    }
+    app.alice().request(many.body("").unwrap()).await.assert(431); // by the parser, which knows no route
+    let fine = Request::get(ITEMS).header("x-padding", "x".repeat(12_000)).body("").unwrap();
+    app.alice().request(fine).await.assert(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn h_05_malformed_and_repeated_headers_are_refused() {
+    let app = TestApp::start().await;
+    let alice = app.alice();
+    let get = |name: &'static str, values: &[&[u8]]| {
+        let mut request = Request::get("/api/v1/me").body("").unwrap();
+        for value in values {
+            request.headers_mut().append(name, HeaderValue::from_bytes(value).unwrap());
+        }
+        request
+    };
+    let tenants: [&[&[u8]]; 7] = [
+        &[b"acme", b"acme"],
+        &[b""],
+        &[b"acme,globex"],
+        &[b"Acme"],
+        &[b"\xff"],
+        &[&[b'x'; 64]],
+        &[b"acme'; --"],
+    ];
+    for values in tenants {
+        alice.request(get("x-tenant-id", values)).await.assert(400).problem("core.malformed_header");
+    }
+    let bearer = format!("Bearer {}", alice.token());
+    let twice = get("authorization", &[bearer.as_bytes(), bearer.as_bytes()]);
+    app.anonymous().request(twice).await.assert(400).problem("core.malformed_header");
+    let credentials: [&[u8]; 8] = [
+        b"",
+        b"Bearer",
+        b"Bearer ",
+        b"Basic YWxpY2U6eA==",
+        b"Bearer x",
+        b"\xff",
+        b"Bearer \xff",
+        alice.token().as_bytes(),
+    ];
+    for value in credentials {
+        let answer = app.anonymous().request(get("authorization", &[value])).await.assert(401);
+        answer.problem("core.unauthenticated");
+    }
+    app.anonymous()
+        .request(get("authorization", &[format!("bEARER {}", alice.token()).as_bytes()]))
+        .await
+        .assert(200);
+    app.anonymous().get(&format!("/api/v1/me?access_token={}", alice.token())).await.assert(401);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn h_10_a_malformed_if_match_is_400() {
+    let app = TestApp::start().await;
+    let alice = app.alice();
+    let item = alice.get(ITEMS).await.json()["items"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("{ITEMS}/{item}");
+    for value in ["1", "\"1", "'1'", "\"1\" \"2\"", "W/1", "\u{fffd}"] {
+        let mut request = Request::delete(&path).body("").unwrap();
+        request.headers_mut().insert("if-match", HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        alice.request(request).await.assert(400).problem("core.malformed_header");
+    }
+    alice.get(&path).await.assert(200);
+    let both =
+        Request::delete(&path).header("if-match", "\"9\"").header("if-match", "\"1\"").body("").unwrap();
+    alice.request(both).await.assert(204);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn o_03_a_well_formed_request_id_is_echoed_and_another_replaced() {
+    let app = TestApp::start().await;
+    let get = |id: &str| Request::get("/ping").header("x-request-id", id).body("").unwrap();
+    let answer = app.anonymous().request(get("order-7_a.b")).await;
+    assert_eq!(answer.header("x-correlation-id"), "order-7_a.b");
+    for bad in ["a b", "a'b", "{\"a\":1}", "<script>", &"x".repeat(129)] {
+        let answer = app.anonymous().request(get(bad)).await;
+        assert!(answer.header("x-request-id").starts_with("req_"), "{answer}");
+    }
+    let agent = "\u{2028}\u{9b}31m\",\"level\":\"error";
+    let mut request = Request::get("/ping").body("").unwrap();
+    request.headers_mut().insert("user-agent", HeaderValue::from_bytes(agent.as_bytes()).unwrap());
+    app.anonymous().request(request).await.assert(200);
+    assert!(app.log().lines().iter().all(|line| line["level"] != "error")); // each line is one JSON document (O-01)
+    app.finish().await;
+}

@@ -1,0 +1,60 @@
+//! What the sweeps send to each route.
+
+use erp_core::auth::Role;
+use erp_core::module::Route;
+use erp_testkit::TestApp;
+use serde_json::{Value, json};
+
+/// A request that succeeds when it is made with right.
+pub(crate) struct Sample {
+    method: &'static str,
+    path: &'static str,
+    /// The status of success.
+    pub(crate) success: u16,
+    /// The body, for a route that reads one; the number makes it unique.
+    pub(crate) body: Option<fn(&TestApp, u32) -> Value>,
+    /// For a route with an id: the collection to POST to for a thing of one's own, and its body.
+    pub(crate) made_by: Option<(&'static str, fn(&TestApp, u32) -> Value)>,
+}
+
+const ITEMS: Option<(&str, fn(&TestApp, u32) -> Value)> = Some(("/api/v1/items", item));
+
+/// One row for each route; a new route needs a row here.
+const SAMPLES: &[Sample] = &[
+    read("/ping"),
+    read("/livez"),
+    read("/readyz"),
+    read("/health"),
+    read("/health/detailed"),
+    read("/metrics"),
+    read("/api/v1/me"),
+    Sample { method: "POST", path: "/api/v1/auth/login", success: 200, body: Some(login), made_by: None },
+    read("/api/v1/items"),
+    Sample { method: "POST", path: "/api/v1/items", success: 201, body: Some(item), made_by: None },
+    Sample { made_by: ITEMS, ..read("/api/v1/items/{id}") },
+    Sample { method: "PUT", path: "/api/v1/items/{id}", success: 200, body: Some(item), made_by: ITEMS },
+    Sample { method: "PATCH", path: "/api/v1/items/{id}", success: 200, body: Some(patch), made_by: ITEMS },
+    Sample { method: "DELETE", path: "/api/v1/items/{id}", success: 204, body: None, made_by: ITEMS },
+];
+
+const fn read(path: &'static str) -> Sample {
+    Sample { method: "GET", path, success: 200, body: None, made_by: None }
+}
+
+/// The sample of a route, if there is one.
+pub(crate) fn of(route: &Route) -> Option<&'static Sample> {
+    SAMPLES.iter().find(|sample| route.method == sample.method && route.path == sample.path)
+}
+
+fn login(app: &TestApp, _: u32) -> Value {
+    let credential = &app.person("acme", Role::Owner).credential;
+    json!({ "tenant": credential.tenant, "email": credential.email, "password": credential.password })
+}
+
+fn item(_: &TestApp, number: u32) -> Value {
+    json!({ "sku": format!("SWEEP-{number}"), "name": "Sweep", "description": "made by a sweep", "quantity": 7 })
+}
+
+fn patch(_: &TestApp, number: u32) -> Value {
+    json!({ "name": format!("Patched {number}"), "description": null })
+}

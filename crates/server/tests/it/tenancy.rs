@@ -1,0 +1,177 @@
+//! Which tenant a request works in (T-17), and that without one there is nothing to see (T-03, T-04).
+
+use erp_core::auth::Role;
+use erp_testkit::{Actor, Answer, TestApp};
+use http::Request;
+
+async fn me_in(actor: &Actor<'_>, tenant: &str) -> Answer {
+    actor.request(Request::get("/api/v1/me").header("x-tenant-id", tenant).body("").unwrap()).await
+}
+
+async fn join_globex(app: &TestApp, role: &str) {
+    let alice = app.person("acme", Role::Owner).user_id;
+    app.execute_in(
+        "globex",
+        &format!("insert into memberships (user_id, role) values ('{alice}', '{role}')"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn t_17_the_header_selects_among_the_callers_memberships() {
+    let app = TestApp::start().await;
+    join_globex(&app, "read-only").await;
+    let (alice, globex) = (app.alice(), app.tenant_id("globex").to_string());
+    for name in ["globex", &globex, &globex.to_uppercase()] {
+        let me = me_in(&alice, name).await.assert(200).json();
+        assert_eq!((&me["tenant"]["slug"], &me["roles"][0]), (&"globex".into(), &"read-only".into()));
+    }
+    for name in ["acme", &app.tenant_id("acme").to_string()] {
+        let me = me_in(&alice, name).await.assert(200).json();
+        assert_eq!((&me["tenant"]["slug"], &me["roles"][0]), (&"acme".into(), &"owner".into()));
+    }
+    // The role is the one in the tenant that was selected.
+    let request = Request::post("/api/v1/items")
+        .header("x-tenant-id", "globex")
+        .header("content-type", "application/json");
+    alice
+        .request(request.body(r#"{"sku":"X","name":"X"}"#).unwrap())
+        .await
+        .assert(403)
+        .problem("core.forbidden");
+    assert_eq!(app.alice().get("/api/v1/me").await.json()["tenant"]["slug"], "acme");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_17_what_is_done_in_the_selected_tenant_stays_there() {
+    let app = TestApp::start().await;
+    join_globex(&app, "owner").await;
+    let request = Request::post("/api/v1/items")
+        .header("x-tenant-id", "globex")
+        .header("content-type", "application/json");
+    let made =
+        app.alice().request(request.body(r#"{"sku":"X","name":"X"}"#).unwrap()).await.assert(201).json();
+    let path = format!("/api/v1/items/{}", made["id"].as_str().unwrap());
+    app.alice().get(&path).await.assert(404);
+    app.bob().get(&path).await.assert(200);
+    let actor = app.audit_of("globex").await.pop().unwrap()["actor"].clone();
+    assert_eq!(actor, app.person("acme", Role::Owner).user_id.to_string());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_17_a_mismatch_is_403_and_leaves_an_audit_row_and_a_security_line() {
+    let app = TestApp::start().await;
+    let (before, theirs) = (app.audit_of("acme").await.len(), app.audit_of("globex").await);
+    let unknown = [
+        "globex",
+        &app.tenant_id("globex").to_string(),
+        "no-such",
+        "0190163d-8694-739b-aea5-966c26f8ad91",
+        "canary-one",
+    ];
+    let mut answers = Vec::new();
+    for tenant in unknown {
+        let answer = me_in(&app.alice(), tenant).await.assert(403);
+        answer.problem("core.tenant_mismatch");
+        answers.push(answer.comparable());
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "an unknown tenant answers like another's");
+    let rows = app.audit_of("acme").await.split_off(before);
+    assert_eq!(rows.len(), unknown.len());
+    for row in rows {
+        assert_eq!((&row["action"], &row["outcome"]), (&"core.tenant_mismatch".into(), &"denied".into()));
+    }
+    assert_eq!(app.audit_of("globex").await, theirs, "a stranger cannot write into another's log");
+    let lines = app.log().lines().into_iter().filter(|line| line["severity"] == "HIGH").count();
+    assert_eq!(lines, unknown.len());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_17_without_a_credential_the_header_grants_nothing() {
+    let app = TestApp::start().await;
+    for tenant in ["acme", "globex", &app.tenant_id("acme").to_string()] {
+        me_in(&app.anonymous(), tenant).await.assert(401).problem("core.unauthenticated");
+        me_in(&app.anonymous().with_token("x"), tenant).await.assert(401);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_17_an_ended_membership_and_a_suspended_tenant_cannot_be_selected() {
+    let app = TestApp::start().await;
+    join_globex(&app, "owner").await;
+    me_in(&app.alice(), "globex").await.assert(200);
+    app.sql().batch_execute("update tenants set status = 'suspended' where slug = 'globex'").await.unwrap();
+    me_in(&app.alice(), "globex").await.assert(403);
+    app.sql().batch_execute("update tenants set status = 'active' where slug = 'globex'").await.unwrap();
+    let alice = app.person("acme", Role::Owner).user_id;
+    let ended = format!(
+        "update memberships set ended_at = now() where user_id = '{alice}' and tenant_id = '{}'",
+        app.tenant_id("globex")
+    );
+    app.execute_in("globex", &ended).await;
+    me_in(&app.alice(), "globex").await.assert(403);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_03_without_a_tenant_there_are_no_rows_and_nothing_can_be_written() {
+    let app = TestApp::start().await;
+    let runtime = app.database().runtime().await;
+    let tables = ["items", "memberships", "tenant_profiles", "audit_log", "audit_heads", "users"];
+    let set = format!("begin; set local app.tenant_id = '{}'; select 1; commit", app.tenant_id("acme"));
+    // In a fresh session, and in one where the setting reads '' since a transaction has ended (T-04).
+    for before in ["select 1", &set, "begin; set local app.tenant_id = ''; commit"] {
+        runtime.batch_execute(before).await.unwrap();
+        for table in tables {
+            let count: i64 =
+                runtime.query_one(&format!("select count(*) from {table}"), &[]).await.unwrap().get(0);
+            assert_eq!(count, 0, "{table} after {before}");
+        }
+        for insert in [
+            "insert into items (id, sku, name) values (gen_random_uuid(), 'x', 'x')".to_owned(),
+            format!(
+                "insert into items (tenant_id, id, sku, name) values ('{}', gen_random_uuid(), 'x', 'x')",
+                app.tenant_id("acme")
+            ),
+        ] {
+            let error = runtime.batch_execute(&insert).await.unwrap_err();
+            assert!(matches!(error.code().unwrap().code(), "42501" | "23502"), "{insert}: {error:?}");
+        }
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_02_in_one_tenant_no_statement_reaches_another() {
+    let app = TestApp::start().await;
+    let runtime = app.database().runtime().await;
+    let (acme, globex) = (app.tenant_id("acme"), app.tenant_id("globex"));
+    let digest =
+        format!("select md5(string_agg(i::text, ';' order by id)) from items i where tenant_id = '{globex}'");
+    let before: String = app.sql().query_one(&digest, &[]).await.unwrap().get(0);
+    let inside = |sql: &str| format!("begin; set local app.tenant_id = '{acme}'; {sql}; commit");
+    for sql in [
+        format!("update items set name = 'mine' where tenant_id = '{globex}'"),
+        format!("delete from items where tenant_id = '{globex}'"),
+    ] {
+        runtime.batch_execute(&inside(&sql)).await.unwrap();
+    }
+    for sql in [
+        format!("update items set tenant_id = '{globex}'"),
+        format!(
+            "insert into items (tenant_id, id, sku, name) values ('{globex}', gen_random_uuid(), 'x', 'x')"
+        ),
+        "truncate items".to_owned(),
+    ] {
+        let error = runtime.batch_execute(&inside(&sql)).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "42501", "{sql}");
+        runtime.batch_execute("rollback").await.unwrap();
+    }
+    let after: String = app.sql().query_one(&digest, &[]).await.unwrap().get(0);
+    assert_eq!(after, before);
+    app.finish().await;
+}

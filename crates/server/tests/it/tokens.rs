@@ -1,0 +1,143 @@
+//! Access tokens over the wire: expired, forged and bent ones are refused alike (J-01, J-02, J-03).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use erp_testkit::{JWT_SECRET, TestApp};
+use jiff::SignedDuration;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
+
+/// The three parts of a token, the first two decoded.
+struct Parts {
+    header: Value,
+    claims: Value,
+    signature: String,
+}
+
+fn parts(token: &str) -> Parts {
+    let [header, claims, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
+    let decode = |text: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap();
+    Parts { header: decode(header), claims: decode(claims), signature: signature.to_owned() }
+}
+
+fn sign(header: &Value, claims: &Value, secret: &str) -> String {
+    let message = unsigned(header, claims);
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{message}.{signature}")
+}
+
+fn unsigned(header: &Value, claims: &Value) -> String {
+    format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+fn with(value: &Value, field: &str, replacement: Value) -> Value {
+    let mut value = value.clone();
+    match replacement {
+        Value::Null => value.as_object_mut().unwrap().remove(field),
+        replacement => value.as_object_mut().unwrap().insert(field.to_owned(), replacement),
+    };
+    value
+}
+
+#[tokio::test]
+async fn j_02_a_token_is_good_for_15_minutes() {
+    let app = TestApp::start().await;
+    let alice = app.alice();
+    app.clock().advance(SignedDuration::from_secs(899));
+    alice.get("/api/v1/me").await.assert(200);
+    app.clock().advance(SignedDuration::from_secs(1));
+    alice.get("/api/v1/me").await.assert(401).problem("core.unauthenticated");
+    app.clock().advance(SignedDuration::from_secs(-900 - 61)); // one from the future
+    alice.get("/api/v1/me").await.assert(401);
+    app.clock().advance(SignedDuration::from_secs(1)); // another instance's clock may be a minute off
+    alice.get("/api/v1/me").await.assert(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn j_01_a_bent_token_is_401() {
+    let app = TestApp::start().await;
+    let Parts { header, claims, signature } = parts(app.alice().token());
+    let globex = json!(app.tenant_id("globex"));
+    let mut forged = vec![
+        sign(&header, &claims, "another-key-of-sufficient-length-000"),
+        sign(&header, &claims, ""),
+        format!("{}.", unsigned(&header, &claims)),
+        unsigned(&header, &claims),
+        format!("{}.{signature}", unsigned(&header, &with(&claims, "tid", globex.clone()))),
+        format!("{}.{signature}", unsigned(&header, &with(&claims, "role", json!("owner"))))
+            .replace('.', ".."),
+        format!("{}.{signature}.x.y", unsigned(&header, &claims)),
+        format!("{}x", app.alice().token()),
+        "a.b.c".to_owned(),
+        "x".repeat(9000),
+    ];
+    for algorithm in ["none", "None", "nOnE", "", "HS384", "HS512", "RS256", "ES256", "EdDSA"] {
+        let header = with(&header, "alg", json!(algorithm));
+        forged.push(format!("{}.", unsigned(&header, &claims)));
+        forged.push(sign(&header, &claims, JWT_SECRET));
+    }
+    for (field, value) in [
+        ("kid", json!("other")),
+        ("kid", Value::Null),
+        ("kid", json!("../../dev/null")),
+        ("kid", json!("' or 1=1 --")),
+        ("typ", json!("JWT")),
+        ("typ", Value::Null),
+        ("typ", json!("rt+jwt")),
+    ] {
+        forged.push(sign(&with(&header, field, value), &claims, JWT_SECRET));
+    }
+    for token in &forged {
+        let answer = app.anonymous().with_token(token.clone()).get("/api/v1/me").await;
+        assert_eq!(answer.status, 401, "{token}: {answer}");
+        answer.problem("core.unauthenticated");
+    }
+    // The forger's tools work: the same claims with the right key are accepted.
+    app.anonymous().with_token(sign(&header, &claims, JWT_SECRET)).get("/api/v1/me").await.assert(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn j_03_a_token_for_somebody_else_or_without_its_claims_is_401() {
+    let app = TestApp::start().await;
+    let Parts { header, claims, .. } = parts(app.alice().token());
+    let now = claims["iat"].as_i64().unwrap();
+    let bent = [
+        ("iss", json!("somebody")),
+        ("aud", json!("another-api")),
+        ("aud", json!([])),
+        ("exp", json!(now)),
+        ("exp", json!(now + 901)),
+        ("exp", json!(i64::MAX)),
+        ("exp", json!("never")),
+        ("iat", json!(now + 61)),
+        ("iat", json!(i64::MIN)),
+        ("role", json!("root")),
+        ("sub", json!("x")),
+        ("tid", json!("acme")),
+        ("admin", json!(true)),
+    ];
+    let missing = ["iss", "aud", "exp", "iat", "sub", "tid", "role", "jti"].map(|field| (field, Value::Null));
+    for (field, value) in bent.into_iter().chain(missing) {
+        let token = sign(&header, &with(&claims, field, value.clone()), JWT_SECRET);
+        let answer = app.anonymous().with_token(token).get("/api/v1/me").await;
+        assert_eq!(answer.status, 401, "{field} = {value}: {answer}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn j_04_a_token_of_the_previous_key_stays_good() {
+    let previous = "pL5vXo2Rk9Zt7Qw3Nc8Yb1Hs6Jd4Mf0G";
+    let old = TestApp::builder().setting("JWT_SECRET", previous).start().await;
+    let token = old.alice().token().to_owned();
+    old.finish().await;
+    let app = TestApp::builder().setting("JWT_SECRET_PREVIOUS", previous).start().await;
+    app.anonymous().with_token(token.clone()).get("/api/v1/items").await.assert(200);
+    app.finish().await;
+    let app = TestApp::start().await;
+    app.anonymous().with_token(token).get("/api/v1/items").await.assert(401);
+    app.finish().await;
+}

@@ -1,0 +1,281 @@
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use erp_core::auth::{Caller, Role, Trace};
+use erp_core::bootstrap::{BootstrapOptions, LogSetup, Running, bootstrap, start_server};
+use erp_core::config::{Layers, MapSource};
+use erp_core::db::SystemReason;
+use erp_core::middleware::Edge;
+use erp_core::module::{Module, Product};
+use erp_core::shared::{ManualClock, TenantId};
+use http::Request;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client as Http;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::{Actor, Database, Log, Person};
+
+/// The key of every test's tokens, for tests that forge some.
+pub const JWT_SECRET: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
+const ENCRYPTION_KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
+const SETTINGS: [(&str, &str); 6] = [
+    ("APP_ENV", "development"),
+    ("HOST", "127.0.0.1"),
+    ("LOG_LEVEL", "debug"),
+    ("JWT_SECRET", JWT_SECRET),
+    ("ENCRYPTION_KEY", ENCRYPTION_KEY),
+    ("SHUTDOWN_TIMEOUT", "5s"),
+];
+/// How long a connection may take to come back from a request that was left.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// The whole product on a port and a database of its own, with two tenants and a clock that stands.
+///
+/// A test ends with [`TestApp::finish`], which fails it on faults that it did not announce.
+pub struct TestApp {
+    running: Option<Running>,
+    database: Database,
+    root: Client,
+    http: Http<HttpConnector, Full<Bytes>>,
+    clock: Arc<ManualClock>,
+    log: Log,
+    errors_expected: Cell<bool>,
+}
+
+/// How a [`TestApp`] differs from the plain one.
+pub struct Builder {
+    settings: Vec<(String, String)>,
+    modules: Vec<&'static Module>,
+}
+
+impl Builder {
+    /// Sets a setting, as a process's environment would.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds a module to the product's.
+    #[must_use]
+    pub fn module(mut self, module: &'static Module) -> Self {
+        self.modules.push(module);
+        self
+    }
+
+    /// Starts the app on a fresh database.
+    pub async fn start(self) -> TestApp {
+        self.start_through(|url| url).await
+    }
+
+    /// The same, where `way` changes the runtime role's URL: to go through a proxy, say.
+    pub async fn start_through(self, way: impl FnOnce(String) -> String) -> TestApp {
+        let mut modules = erp_modules::ALL.to_vec();
+        modules.extend(self.modules);
+        let product = Product { modules: Box::leak(modules.into_boxed_slice()), ..erp_modules::PRODUCT };
+        let database = Database::create(&product).await;
+        let url = way(database.roles.runtime_url.clone());
+        let clock = Arc::new(ManualClock::new("2026-02-03T04:05:06Z".parse().expect("a timestamp")));
+        let log = Log::capture(Arc::<ManualClock>::clone(&clock));
+        let defaults = SETTINGS.into_iter().chain([("DATABASE_URL", url.as_str())]);
+        let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = MapSource::environment(defaults.chain(self.settings));
+        let mut options = BootstrapOptions::new(LogSetup::Given(log.logging.clone()), OsString::new());
+        options.clock = Arc::<ManualClock>::clone(&clock);
+        let context = bootstrap(&product, &Layers::from(settings), options).await.expect("the app starts");
+        let running = start_server(context, 0, "127.0.0.1").await.expect("the server starts");
+        TestApp {
+            running: Some(running),
+            root: database.superuser().await,
+            database,
+            http: Http::builder(TokioExecutor::new()).build_http(),
+            clock,
+            log,
+            errors_expected: Cell::new(false),
+        }
+    }
+}
+
+impl TestApp {
+    /// The product as it is.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// To start with other settings, or with a module of the test's own.
+    pub fn builder() -> Builder {
+        Builder { settings: Vec::new(), modules: Vec::new() }
+    }
+
+    /// The owner of acme.
+    pub fn alice(&self) -> Actor<'_> {
+        self.actor("acme", Role::Owner)
+    }
+
+    /// The owner of globex.
+    pub fn bob(&self) -> Actor<'_> {
+        self.actor("globex", Role::Owner)
+    }
+
+    /// The member of acme.
+    pub fn max(&self) -> Actor<'_> {
+        self.member_of("acme")
+    }
+
+    /// The member of a tenant.
+    pub fn member_of(&self, tenant: &str) -> Actor<'_> {
+        self.actor(tenant, Role::Member)
+    }
+
+    /// The one who may only read in a tenant.
+    pub fn reader_of(&self, tenant: &str) -> Actor<'_> {
+        self.actor(tenant, Role::ReadOnly)
+    }
+
+    /// Somebody without a credential.
+    pub fn anonymous(&self) -> Actor<'_> {
+        Actor::anonymous(self)
+    }
+
+    /// Whoever has `role` in `tenant`, signed in.
+    pub fn actor(&self, tenant: &str, role: Role) -> Actor<'_> {
+        Actor::signed_in(self, self.person(tenant, role).identity())
+    }
+
+    /// Whoever has `role` in `tenant`: ids and password.
+    pub fn person(&self, tenant: &str, role: Role) -> &Person {
+        let mut people = self.database.people.iter();
+        let found =
+            people.find(|person| person.credential.tenant == tenant && person.credential.role == role);
+        found.expect("the demo tenants have a person for each role")
+    }
+
+    /// What answers requests, and through it the app.
+    pub fn edge(&self) -> &Arc<Edge> {
+        &self.running.as_ref().expect("the app runs until `finish`").context.edge
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.running.as_ref().expect("the app runs until `finish`").address
+    }
+
+    /// The clock, which stands until the test moves it.
+    pub fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    /// What was logged.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The database, for connections of the test's own.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// A superuser's session: sees and changes every tenant's rows.
+    pub fn sql(&self) -> &Client {
+        &self.root
+    }
+
+    /// Runs SQL as the superuser in a transaction that has the tenant's context, as its audit triggers need.
+    pub async fn execute_in(&self, tenant: &str, sql: &str) {
+        let id = self.tenant_id(tenant);
+        let whole = format!("begin; set local app.tenant_id = '{id}'; {sql}; commit");
+        self.root.batch_execute(&whole).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// The id of acme or globex.
+    pub fn tenant_id(&self, tenant: &str) -> TenantId {
+        self.person(tenant, Role::Owner).tenant_id
+    }
+
+    /// The audit log of acme or globex, oldest first.
+    pub async fn audit_of(&self, tenant: &str) -> Vec<Value> {
+        let sql = "select to_jsonb(l) from audit_log l where tenant_id = $1 order by seq";
+        let rows = self.root.query(sql, &[&self.tenant_id(tenant)]).await.expect("the audit log can be read");
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The caller that a handler gets when `actor` calls: for tests of transactions. Wants the module [`crate::PROBE`].
+    pub async fn caller(&self, actor: &Actor<'_>) -> Caller {
+        let request =
+            Request::get("/test/caller").header("authorization", format!("Bearer {}", actor.token()));
+        let request = request.body(axum::body::Body::empty()).expect("a request");
+        let response = Arc::clone(self.edge()).handle(self.address().ip(), request).await;
+        response.extensions().get::<Caller>().cloned().expect("PROBE is built in, and the actor signed in")
+    }
+
+    /// From here on, errors in the log and answers of 500 and above are what the test is about.
+    pub fn expect_errors(&self) {
+        self.errors_expected.set(true);
+    }
+
+    pub(crate) fn http(&self) -> &Http<HttpConnector, Full<Bytes>> {
+        &self.http
+    }
+
+    /// Ends the test: no fault was logged, no connection was left in a transaction or with a tenant, and the app stops.
+    pub async fn finish(mut self) {
+        self.assert_connections_are_clean().await;
+        let running = self.running.take().expect("`finish` takes the app");
+        assert!(running.stop().await, "the app did not stop within SHUTDOWN_TIMEOUT");
+        let faults = self.log.faults();
+        assert!(self.errors_expected.get() || faults.is_empty(), "unannounced faults: {faults:#?}");
+    }
+
+    /// T-04: no connection of the pool is inside a transaction, and none carries a tenant.
+    pub async fn assert_connections_are_clean(&self) {
+        let in_transaction = "select coalesce(string_agg(query, '; '), '') from pg_stat_activity \
+            where datname = current_database() and usename = 'erp_app' and state <> 'idle'";
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let busy: String = self.root.query_one(in_transaction, &[]).await.expect("the test's SQL").get(0);
+            if busy.is_empty() {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "a connection is still in a transaction: {busy}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        // Held all at once, so that each connection of the pool is asked.
+        let db = &self.edge().app.db;
+        let mut held = Vec::new();
+        for _ in 0..db.connections().0 {
+            let trace = Trace { correlation_id: "test".into(), client_ip: None };
+            let mut tx = db.system(SystemReason::SelectTenant, &trace);
+            let tenant: Option<Tenant> = tx
+                .optional("select current_setting('app.tenant_id', true) as tenant", &[])
+                .await
+                .expect("a row");
+            assert_eq!(
+                tenant.and_then(|row| row.tenant).unwrap_or_default(),
+                "",
+                "a connection carries a tenant"
+            );
+            held.push(tx);
+        }
+    }
+}
+
+struct Tenant {
+    tenant: Option<String>,
+}
+erp_core::from_row!(Tenant { tenant });
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let tail: Vec<String> = self.log.text().lines().rev().take(40).map(str::to_owned).collect();
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+        self.database.remove();
+        assert!(self.running.is_none() || std::thread::panicking(), "end the test with `app.finish().await`");
+    }
+}

@@ -1,0 +1,164 @@
+//! A database for each test: a copy of a template that the first test of a run makes.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use erp_core::auth::Passwords;
+use erp_core::bootstrap::migrate_as_owner;
+use erp_core::db::cluster::{Roles, provision};
+use erp_core::module::{Product, Seed};
+use erp_core::shared::{Rng as _, SystemClock, SystemRng};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_util::task::TaskTracker;
+
+use crate::people::Person;
+
+/// Any number that no other program takes: "test" in ASCII.
+const LOCK: i64 = 0x74_65_73_74;
+
+/// A test's own database, with the demo tenants in it. Drop it with [`Database::remove`].
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// The roles' URLs for it.
+    pub roles: Roles,
+    /// Those who can sign in.
+    pub people: Vec<Person>,
+    admin: Config,
+}
+
+impl Database {
+    /// Copies the template, which is made first where there is none.
+    pub async fn create(product: &Product) -> Self {
+        let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is not set: run script/test");
+        let admin: Config = url.parse().expect("TEST_DATABASE_URL is a PostgreSQL URL");
+        let root = connect(&admin).await;
+        let template = template_name(product);
+        let people = match people_in(&root, &template).await {
+            Some(people) => people,
+            None => make_template(&url, &root, &template, product).await,
+        };
+        let name = format!("test_{}", random());
+        copy(&root, &template, &name).await;
+        // Rights on a database are not copied with it.
+        let roles = provision(&url, &name).await.expect("the copy takes the roles");
+        Self { name, roles, people, admin }
+    }
+
+    /// A connection as the superuser, whom row level security does not bind.
+    pub async fn superuser(&self) -> Client {
+        connect(self.admin.clone().dbname(&self.name)).await
+    }
+
+    /// A connection as the owner role.
+    pub async fn owner(&self) -> Client {
+        connect(&self.roles.owner_url.parse().expect("our own URL")).await
+    }
+
+    /// A connection as the runtime role, as a module's bug might use it.
+    pub async fn runtime(&self) -> Client {
+        connect(&self.roles.runtime_url.parse().expect("our own URL")).await
+    }
+
+    /// Drops the database, whoever is connected to it; waits, even while a runtime is unwinding.
+    pub fn remove(&self) {
+        let (admin, sql) =
+            (self.admin.clone(), format!("drop database if exists {} with (force)", self.name));
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime starts").block_on(async {
+                let _ = connect(&admin).await.batch_execute(&sql).await; // the cluster ends with the run anyway
+            });
+        });
+        let _ = dropped.join();
+    }
+}
+
+/// Opens a connection, whose task ends with the client.
+pub(crate) async fn connect(config: &Config) -> Client {
+    let (client, connection) = config.connect(NoTls).await.expect("the test's PostgreSQL answers");
+    tokio::spawn(async move {
+        let _ = connection.await; // ended by the server when the database is dropped
+    });
+    client
+}
+
+/// Another schema or another seed is another template.
+fn template_name(product: &Product) -> String {
+    let mut hasher = DefaultHasher::new();
+    product.migrations.iter().for_each(|migration| migration.sql.hash(&mut hasher));
+    include_str!("../../modules/src/demo.rs").hash(&mut hasher);
+    format!("template_{:016x}", hasher.finish())
+}
+
+/// The people that the template was seeded with: they are written on it as its comment.
+async fn people_in(root: &Client, template: &str) -> Option<Vec<Person>> {
+    let sql = "select shobj_description(oid, 'pg_database') from pg_database where datname = $1";
+    let row = root.query_opt(sql, &[&template]).await.expect("the catalogue can be read")?;
+    let comment: Option<String> = row.get(0);
+    serde_json::from_str(&comment?).ok()
+}
+
+async fn make_template(url: &str, root: &Client, template: &str, product: &Product) -> Vec<Person> {
+    root.execute("select pg_advisory_lock($1)", &[&LOCK]).await.expect("the lock comes free");
+    let people = match people_in(root, template).await {
+        Some(people) => people, // by another test, while this one waited
+        None => {
+            let _ = root.batch_execute(&format!("drop database if exists {template} with (force)")).await;
+            let people = fill_template(url, template, product).await;
+            let comment = serde_json::to_string(&people).expect("people are JSON").replace('\'', "''");
+            let done = format!(
+                "alter database {template} with allow_connections false; comment on database {template} is '{comment}'"
+            );
+            root.batch_execute(&done).await.expect("the template can be labelled");
+            people
+        }
+    };
+    root.execute("select pg_advisory_unlock($1)", &[&LOCK]).await.expect("the lock was ours");
+    people
+}
+
+/// Migrates and seeds as a first start does.
+async fn fill_template(url: &str, template: &str, product: &Product) -> Vec<Person> {
+    let roles = provision(url, template).await.expect("the template takes the roles");
+    let (owner, runtime) =
+        (roles.owner_url.parse().expect("our URL"), roles.runtime_url.parse().expect("our URL"));
+    let (tasks, rng) = (TaskTracker::new(), Arc::new(SystemRng::new()));
+    let (owner, _) = migrate_as_owner(&owner, &runtime, product, &tasks).await.expect("the migrations apply");
+    let data_dir = std::env::temp_dir().join(template);
+    std::fs::create_dir_all(&data_dir).expect("the temporary folder is writable");
+    let passwords = Passwords::new(2, Arc::<SystemRng>::clone(&rng));
+    let (clock, rng) = (&SystemClock, rng.as_ref());
+    let seed = Seed { owner: &owner, passwords: &passwords, data_dir: &data_dir, clock, rng };
+    (product.seed)(seed).await.expect("the demo tenants can be made");
+    drop(owner);
+    tasks.close();
+    tasks.wait().await; // a template with a connection cannot be copied
+    let file =
+        std::fs::read(data_dir.join("demo-credentials.json")).expect("the seed writes the credentials");
+    let _ = std::fs::remove_dir_all(&data_dir);
+    let admin: Config = url.parse().expect("a PostgreSQL URL");
+    Person::identify(&connect(admin.clone().dbname(template)).await, &file).await
+}
+
+/// A session that has just ended may still be seen in the template for a moment.
+async fn copy(root: &Client, template: &str, name: &str) {
+    let sql = format!("create database {name} template {template}");
+    for attempt in 1.. {
+        match root.batch_execute(&sql).await {
+            Ok(()) => return,
+            Err(error) if attempt < 20 && error.code() == Some(&SqlState::OBJECT_IN_USE) => {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            Err(error) => panic!("{sql}: {error:?}"),
+        }
+    }
+}
+
+fn random() -> String {
+    let mut bytes = [0; 8];
+    SystemRng::new().fill(&mut bytes);
+    format!("{:016x}", u64::from_be_bytes(bytes))
+}

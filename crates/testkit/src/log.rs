@@ -1,0 +1,58 @@
+use erp_core::config::{Level, LogFormat};
+use erp_core::logging::{CapturingSink, Logging, Options};
+use erp_core::shared::Clock;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tracing::subscriber::DefaultGuard;
+
+/// What the app has logged, line by line.
+pub struct Log {
+    sink: CapturingSink,
+    pub(crate) logging: Logging,
+    /// On a runtime of one thread the log is that thread's, and tests in one process do not mix.
+    _thread: Option<DefaultGuard>,
+}
+
+impl Log {
+    pub(crate) fn capture(clock: Arc<dyn Clock>) -> Self {
+        let sink = CapturingSink::new();
+        let options = Options::new(Level::Debug, LogFormat::Json, "boot_test", clock).to(sink.clone());
+        let (logging, subscriber) = Logging::new(options.capacity(1_000_000));
+        let thread = match Handle::current().runtime_flavor() {
+            RuntimeFlavor::CurrentThread => Some(tracing::subscriber::set_default(subscriber)),
+            _ => {
+                tracing::subscriber::set_global_default(subscriber).expect(
+                    "one app on a runtime of many threads in a process: script/test runs each test in one",
+                );
+                None
+            }
+        };
+        Self { sink, logging, _thread: thread }
+    }
+
+    /// Everything so far, as text.
+    pub fn text(&self) -> String {
+        assert!(self.logging.flush(), "the log is written within 2 s");
+        self.sink.text()
+    }
+
+    /// Everything so far; each line is one JSON object, or the test fails (O-01).
+    pub fn lines(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.text().lines().map(parse).collect()
+    }
+
+    /// The lines whose message is `message`.
+    pub fn with_message(&self, message: &str) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| line["message"] == message).collect()
+    }
+
+    /// Lines that no test should see unannounced: errors, and answers of 500 and above.
+    pub(crate) fn faults(&self) -> Vec<Value> {
+        let is_fault = |line: &Value| {
+            line["level"] == "error" || line["statusCode"].as_u64().is_some_and(|status| status >= 500)
+        };
+        self.lines().into_iter().filter(is_fault).collect()
+    }
+}
