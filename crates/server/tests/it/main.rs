@@ -6,6 +6,7 @@
 mod auditing;
 mod cancellation;
 mod catalog;
+mod context;
 mod e2e;
 mod faults;
 mod first;
