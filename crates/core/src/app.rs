@@ -12,7 +12,7 @@ use crate::db::Db;
 use crate::db::proof::Report;
 use crate::lifecycle::Lifecycle;
 use crate::logging::Logging;
-use crate::metrics::Metrics;
+use crate::metrics::{Format, Metrics};
 use crate::shared::{Clock, Rng};
 
 pub use probes::{Outcome, Probe, Probes};
@@ -79,6 +79,31 @@ impl App {
         if let Ok(mut slot) = self.0.proof.write() {
             *slot = Some(proof);
         }
+    }
+
+    /// What `/metrics` answers, with what is only known when somebody asks.
+    pub fn scrape(&self, format: Format) -> String {
+        let metrics = &self.metrics;
+        metrics.observe_process();
+        metrics.observe_runtime();
+        metrics.log_lines_dropped_total.with(&[]).catch_up(self.logging.dropped());
+        metrics.log_write_errors_total.with(&[]).catch_up(self.logging.write_errors());
+        for (task, panics) in self.lifecycle.panics() {
+            metrics.background_panics_total.with(&[task]).catch_up(panics);
+        }
+        let (open, idle) = self.db.connections();
+        metrics.db_pool_connections.with(&["used"]).set(open.saturating_sub(idle) as f64);
+        metrics.db_pool_connections.with(&["idle"]).set(idle as f64);
+        metrics.db_pool_max_connections.with(&[]).set(f64::from(self.config.database_max_connections));
+        metrics.db_pool_waiting.with(&[]).set(self.db.waiting() as f64);
+        if let Some(proof) = self.proof() {
+            metrics.isolation_proof_passed.with(&[]).set(f64::from(u8::from(proof.report.passed())));
+            metrics
+                .isolation_proof_timestamp_seconds
+                .with(&[])
+                .set(proof.at.as_millisecond() as f64 / 1000.0);
+        }
+        metrics.render(format)
     }
 
     /// Names of the permissions that a role has, in the order of the table.

@@ -92,9 +92,8 @@ async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     if !app.config.metrics_enabled {
         return crate::error::Error::new(&crate::error::codes::NOT_FOUND).into_response();
     }
-    app.metrics.log_lines_dropped_total.with(&[]).catch_up(app.logging.dropped());
     let format = Format::from_accept(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    ([(header::CONTENT_TYPE, format.content_type())], app.metrics.render(format)).into_response()
+    ([(header::CONTENT_TYPE, format.content_type())], app.scrape(format)).into_response()
 }
 
 fn basics(app: &App, status: &str) -> Value {

@@ -2,15 +2,20 @@
 
 mod critical;
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 /// The process's exit codes (contract, "Command line and process"). A forced stop by signal is 128 + n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +105,8 @@ struct Inner {
     failed: CancellationToken,
     connections: TaskTracker,
     background: TaskTracker,
+    /// How many tasks ended by a panic, by name.
+    panics: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Default for Lifecycle {
@@ -119,6 +126,7 @@ impl Lifecycle {
             failed: CancellationToken::new(),
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
+            panics: Mutex::default(),
         }))
     }
 
@@ -165,6 +173,47 @@ impl Lifecycle {
     /// Everything else that runs.
     pub fn background(&self) -> &TaskTracker {
         &self.0.background
+    }
+
+    /// Runs `work` in the background, in the log context of the caller and with `task` on its lines.
+    ///
+    /// A panic ends the task only: it is logged, and counted under `name`.
+    pub fn spawn<F>(&self, name: &'static str, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let lifecycle = self.clone();
+        let watched = async move {
+            let outcome = AssertUnwindSafe(work).catch_unwind().await;
+            outcome.unwrap_or_else(|panic| lifecycle.panicked(name, panic))
+        };
+        self.0.background.spawn(watched.instrument(tracing::info_span!("task", task = name)))
+    }
+
+    /// The same for work that blocks its thread, such as hashing or reading large files. A stop waits for its end.
+    pub fn spawn_blocking<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        let (lifecycle, span) = (self.clone(), tracing::info_span!("task", task = name));
+        self.0.background.spawn_blocking(move || {
+            let _task = span.entered();
+            catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| lifecycle.panicked(name, panic))
+        })
+    }
+
+    /// How many background tasks ended by a panic, by name: for metrics, which know this module and not the reverse.
+    pub fn panics(&self) -> Vec<(&'static str, u64)> {
+        let panics = self.0.panics.lock().unwrap_or_else(PoisonError::into_inner);
+        panics.iter().map(|(task, count)| (*task, *count)).collect()
+    }
+
+    /// Notes a panic and lets it go on to whoever awaits the task.
+    fn panicked(&self, task: &'static str, panic: Box<dyn Any + Send>) -> ! {
+        *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default() += 1;
+        tracing::error!("A background task ended by a panic");
+        resume_unwind(panic)
     }
 
     /// Ends connections, then background tasks; each within what is left of `limit`. Says whether all ended in time.

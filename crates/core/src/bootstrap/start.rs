@@ -12,7 +12,7 @@ use crate::db::{Db, Options};
 use crate::factory;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::logging::Logging;
-use crate::metrics::Metrics;
+use crate::metrics::{Limits, Metrics, watch_lag};
 use crate::middleware::Edge;
 use crate::module::Product;
 
@@ -49,7 +49,10 @@ impl Start {
 
         let started = Instant::now();
         let logging = logging(&config, &options)?;
-        let metrics = Metrics::new(config.metrics_enabled);
+        let tenants = config.metrics_tenant_limit as usize;
+        let metrics = Metrics::with_limits(config.metrics_enabled, Limits { tenants, ..Limits::default() });
+        let stop = self.lifecycle.stop_background().clone();
+        self.lifecycle.spawn("event-loop-lag", watch_lag(metrics.clone(), stop));
         let passwords = passwords(&options);
         let databases = self.databases(product, &config, &options, &passwords).await?;
         let db = self.open(&databases, &config, metrics.clone())?;
@@ -180,7 +183,10 @@ fn logging(config: &Config, options: &BootstrapOptions) -> Result<Logging, Start
                 boot_id,
                 Arc::clone(&options.clock),
             );
-            Logging::install(log.colour(*terminal))
+            Logging::install(match &config.log_file {
+                Some(path) => log.to_file(path)?,
+                None => log.colour(*terminal),
+            })
         }
     }
 }

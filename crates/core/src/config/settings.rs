@@ -68,8 +68,15 @@ settings! {
     /// How a log line looks: `console` for people, `json` for machines.
     LOG_FORMAT log_format: LogFormat { default: Defaults::split("console", "json") };
 
+    /// File to append log lines to, instead of standard output. It may be rotated by renaming, without a signal.
+    LOG_FILE log_file: Option<PathBuf> {};
+
     /// Whether metrics are recorded and `/metrics` answers.
     METRICS_ENABLED metrics_enabled: bool { default: Defaults::all("true") };
+
+    /// How many tenants have series of their own in metrics, the busiest ones; the rest share the label `other`.
+    /// 0 leaves the label out.
+    METRICS_TENANT_LIMIT metrics_tenant_limit: u32 { default: Defaults::all("50"), range: Some(("0", "1000")) };
 
     /// Bearer token that opens `/metrics` and `/health/detailed` outside development.
     METRICS_TOKEN metrics_token: Option<Secret<String>> { check: Check::Key };

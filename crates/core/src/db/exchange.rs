@@ -75,7 +75,7 @@ impl<'db> Tx<'db> {
         let started = Instant::now();
         let outcome = db.unless_down(self.send(Some((sql, params)), last)).await;
         self.failed |= outcome.is_err();
-        db.observe(sql, started, outcome.is_ok());
+        db.observe(sql, started, outcome.is_ok(), self.tenant);
         outcome
     }
 

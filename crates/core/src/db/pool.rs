@@ -137,6 +137,11 @@ impl Db {
         (status.size, status.available)
     }
 
+    /// How many requests wait for a connection.
+    pub fn waiting(&self) -> usize {
+        self.0.pool.status().waiting
+    }
+
     /// Closes the pool: waiters fail, and connections close as they come back.
     pub fn close(&self) {
         self.0.pool.close();
@@ -225,11 +230,17 @@ impl Db {
     }
 
     /// Counts a statement, and logs it when it was slow or when all are logged. Parameters are never logged.
-    pub(super) fn observe(&self, sql: &'static str, started: Instant, success: bool) {
+    pub(super) fn observe(
+        &self,
+        sql: &'static str,
+        started: Instant,
+        success: bool,
+        tenant: Option<TenantId>,
+    ) {
         let (operation, table) = super::statement::describe(sql);
         let elapsed = started.elapsed();
         let duration = elapsed.as_secs_f64() * 1000.0;
-        self.0.metrics.record_database(operation, table, duration, success);
+        self.0.metrics.record_database(operation, table, elapsed, success, tenant);
         if elapsed > self.0.options.slow_query {
             tracing::warn!(operation, table, duration, sql, "Slow query");
         } else if self.0.options.log_queries {

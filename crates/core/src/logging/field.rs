@@ -95,6 +95,16 @@ impl Write for Bounded {
     }
 }
 
+/// A request's headers for a line at debug: `name: value`, one after the other, those that hold credentials without it.
+pub fn redacted(headers: &http::HeaderMap) -> String {
+    let one = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        let hidden = value.is_sensitive() || must_not_be_logged(name.as_str());
+        let text = String::from_utf8_lossy(value.as_bytes());
+        format!("{name}: {}", if hidden { "[redacted]" } else { &text })
+    };
+    headers.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
 /// Whether the key names a credential, however it is spelt: `X-Api-Key`, `apiKey` and `api_key` are one.
 fn must_not_be_logged(key: &str) -> bool {
     const HOLDS: &[&str] = &[
@@ -163,6 +173,22 @@ mod tests {
         {
             assert!(!must_not_be_logged(key), "{key}");
         }
+    }
+
+    #[test]
+    fn headers_are_shown_without_their_credentials() {
+        let sent = [
+            ("host", "erp"),
+            ("authorization", "Bearer c"),
+            ("cookie", "c"),
+            ("x-api-key", "c"),
+            ("x-csrf-token", "c"),
+        ];
+        let sent = sent.map(|(name, value)| {
+            (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+        });
+        let shown = redacted(&http::HeaderMap::from_iter(sent));
+        assert!(shown.contains("host: erp") && shown.matches(": [redacted]").count() == 4, "{shown}");
     }
 
     #[test]

@@ -43,8 +43,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         if importance > Level::Warn && is_quiet(metadata.target()) {
             return false;
         }
-        // Spans carry context, which belongs to lines of every level.
-        metadata.is_span() || importance <= level_of(&self.level)
+        // Spans carry context, which belongs to lines of every level; what touches security is always written.
+        metadata.is_span() || metadata.target() == "security" || importance <= level_of(&self.level)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

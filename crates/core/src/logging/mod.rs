@@ -3,6 +3,19 @@
 //! Context comes from spans: `info_span!("request", correlation_id, tenant_id, user_id, module, action)`, at creation or
 //! later by `Span::record`, applies to every event inside. Context spans are `info_span!`s: those are open at any level.
 //!
+//! The calls of the specification's logger, and what they are here:
+//!
+//! | specification | here |
+//! | --- | --- |
+//! | `logger.error(message, error, context)` | `tracing::error!(error = &error as &dyn Error, key = value, "message")` |
+//! | `logger.warn`, `.info`, `.debug`, `.verbose` | `tracing::warn!`, `info!`, `debug!`, `trace!`, likewise |
+//! | `logger.http` | `tracing::info!(target: "http", …)`: the access log's line |
+//! | `logger.security(message, severity, context)` | [`security_event!`](crate::security_event)`(severity, "message", …)` |
+//! | `logger.audit(message, action, resource, context)` | [`audit_event!`](crate::audit_event)`(action, resource, "message", …)` |
+//! | `logger.business(message, event, context)` | [`business_event!`](crate::business_event)`(event, "message", …)` |
+//! | `logger.profile(name, fn)` | [`profile`]`(name, future).await` |
+//! | `logger.child({ module })`, `createModuleLogger` | [`child!`]`(module = "auth")`, then `.in_scope(…)` or `.instrument(…)` |
+//!
 //! ```
 //! use std::sync::Arc;
 //! use erp_core::logging::{CapturingSink, Level, LogFormat, Logging, Options};
@@ -17,13 +30,18 @@
 //! ```
 
 mod capture;
+mod child;
+mod events;
 mod field;
+mod file;
 mod format;
 mod layer;
 mod output;
-mod security;
+mod panics;
+mod profile;
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -32,12 +50,17 @@ use tracing_subscriber::layer::SubscriberExt;
 
 pub use crate::config::{Level, LogFormat};
 use crate::lifecycle::{Exit, StartError};
+pub use crate::log_child as child;
 use crate::shared::{Clock, Rng};
 pub use capture::CapturingSink;
-pub use security::Severity;
+pub use child::Child;
+pub use events::Severity;
+pub use field::redacted;
+pub use profile::profile;
 #[doc(hidden)]
-pub use tracing as __tracing; // for `security_event!` in other crates
+pub use tracing as __tracing; // for the macros, in other crates
 
+use file::LogFile;
 use format::Formatter;
 use layer::LogLayer;
 use output::Output;
@@ -66,6 +89,20 @@ impl Options {
     pub fn to(mut self, sink: impl Write + Send + 'static) -> Self {
         self.sink = Box::new(sink);
         self
+    }
+
+    /// Appends to the file at `path` instead; it may be rotated away at any time.
+    ///
+    /// # Errors
+    /// [`Exit::DataFolder`] when it cannot be opened for writing.
+    pub fn to_file(self, path: &Path) -> Result<Self, StartError> {
+        match LogFile::open(path) {
+            Ok(file) => Ok(self.to(file)),
+            Err(error) => {
+                let message = format!("LOG_FILE {} cannot be written: {error}", path.display());
+                Err(StartError::new(Exit::DataFolder, message).because(error))
+            }
+        }
     }
 
     /// Whether the sink is a terminal that understands colour. Default: no.
@@ -108,14 +145,16 @@ impl Logging {
         (Self { level, output }, tracing_subscriber::registry().with(layer))
     }
 
-    /// Makes these the logs of the whole process.
+    /// Makes these the logs of the whole process, panics included.
     ///
     /// # Errors
     /// [`Exit::Internal`] when the process has a subscriber already.
     pub fn install(options: Options) -> Result<Self, StartError> {
+        let format = options.format;
         let (logging, subscriber) = Self::new(options);
         tracing::subscriber::set_global_default(subscriber)
             .map_err(|error| StartError::new(Exit::Internal, "logging was installed twice").because(error))?;
+        panics::log_panics(format);
         Ok(logging)
     }
 

@@ -6,8 +6,9 @@ use tracing::field::Empty;
 use tracing::{debug, error, info, info_span, trace, warn};
 
 use super::*;
-use crate::security_event;
+use crate::lifecycle::Lifecycle;
 use crate::shared::{ManualClock, SystemRng};
+use crate::{audit_event, business_event, security_event};
 
 fn options(format: LogFormat) -> Options {
     let clock = ManualClock::new("2025-10-21T14:30:15.123Z".parse().unwrap());
@@ -321,4 +322,142 @@ fn a_boot_id_names_one_process() {
         id.strip_prefix("boot_").is_some_and(|hex| hex.len() == 8 && u32::from_str_radix(hex, 16).is_ok()),
         "{id}"
     );
+}
+
+#[test]
+fn security_events_are_written_whatever_the_level() {
+    let lines = capture_at(Level::Error, LogFormat::Console, |_| {
+        security_event!(Severity::Low, "kept");
+        warn!("not kept");
+        audit_event!("a", "r", "not kept");
+    });
+    assert!(lines.len() == 1 && lines[0].ends_with("kept severity=LOW"), "{lines:?}");
+}
+
+#[test]
+fn audit_and_business_events_carry_their_names() {
+    let line = json(|| audit_event!("identity.signed_in", "user", "Signed in", method = "password"));
+    assert_eq!(
+        (&line["action"], &line["resource"], &line["method"], &line["message"], &line["level"]),
+        (
+            &"identity.signed_in".into(),
+            &"user".into(),
+            &"password".into(),
+            &"Signed in".into(),
+            &"info".into()
+        )
+    );
+    let line = json(|| business_event!(String::from("order_placed"), "Order placed", amount = 1.5,));
+    assert_eq!((&line["event"], &line["amount"]), (&"order_placed".into(), &1.5.into()));
+    assert_eq!(json(|| business_event!("e", "m"))["event"], "e");
+    assert_eq!(json(|| audit_event!("a", "r", "m"))["resource"], "r");
+}
+
+#[test]
+fn a_child_context_is_on_every_line_inside() {
+    let lines = capture(LogFormat::Json, || {
+        let auth = child!(module = "auth", tenant_id = "abc");
+        auth.in_scope(|| {
+            let inner = child!(action = "login");
+            futures_util::future::FutureExt::now_or_never(inner.instrument(async { info!("in") }));
+        });
+        info!("out");
+    });
+    assert!(lines[0].contains(r#""tenantId":"abc","module":"auth","action":"login""#), "{}", lines[0]);
+    assert!(!lines[1].contains("abc"), "{}", lines[1]);
+}
+
+#[test]
+fn profile_logs_the_duration_however_it_ends() {
+    use futures_util::future::FutureExt as _;
+    let lines = capture(LogFormat::Json, || {
+        assert_eq!(profile("a", async { 7 }).now_or_never(), Some(7));
+        assert_eq!(profile("b", std::future::pending::<()>()).now_or_never(), None);
+        let panicking = std::panic::AssertUnwindSafe(profile("c", async { panic!("on purpose") }));
+        assert!(
+            panicking.catch_unwind().now_or_never().is_some_and(|outcome: Result<(), _>| outcome.is_err())
+        );
+    });
+    for (line, (name, outcome)) in lines.iter().zip([("a", "complete"), ("b", "dropped"), ("c", "panicked")])
+    {
+        let line: Json = serde_json::from_str(line).unwrap();
+        assert_eq!(
+            (&line["profile"], &line["outcome"], &line["level"]),
+            (&name.into(), &outcome.into(), &"debug".into())
+        );
+        assert!(line["duration"].is_f64(), "{line}");
+    }
+    assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn a_log_file_is_appended_to_and_survives_rotation() {
+    let folder = std::env::temp_dir().join(boot_id(&SystemRng::new()));
+    std::fs::create_dir(&folder).unwrap();
+    let (path, rotated) = (folder.join("erp.log"), folder.join("erp.log.1"));
+    std::fs::write(&path, "before\n").unwrap();
+    let (logging, subscriber) = Logging::new(options(LogFormat::Json).to_file(&path).unwrap());
+    tracing::subscriber::with_default(subscriber, || {
+        info!("one");
+        assert!(logging.flush());
+        std::fs::rename(&path, &rotated).unwrap();
+        info!("two");
+        assert!(logging.flush());
+    });
+    let (old, new) = (std::fs::read_to_string(&rotated).unwrap(), std::fs::read_to_string(&path).unwrap());
+    assert!(old.starts_with("before\n{") && old.contains("one") && !old.contains("two"), "{old}");
+    assert!(new.contains("two") && new.lines().count() == 1, "{new}");
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    let refused = options(LogFormat::Json).to_file(&folder.join("erp.log")).err().unwrap();
+    assert_eq!(refused.exit, Exit::DataFolder);
+    assert!(refused.message.starts_with("LOG_FILE ") && refused.message.lines().count() == 1);
+}
+
+#[test]
+fn a_panic_is_one_line_with_its_place_and_backtrace() {
+    let lines = capture(LogFormat::Json, || {
+        let before = std::panic::take_hook();
+        panics::log_panics(LogFormat::Json);
+        let _span = info_span!("r", tenant_id = "abc").entered();
+        let outcome = std::panic::catch_unwind(|| panic!("on {}\n", "purpose"));
+        std::panic::set_hook(before);
+        assert!(outcome.is_err());
+    });
+    let line: Json = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((lines.len(), &line["level"], &line["panic"]), (1, &"error".into(), &"on purpose\n".into()));
+    assert!(line["location"].as_str().unwrap().contains("logging/tests.rs:"), "{line}");
+    assert!(line["backtrace"].as_str().is_some_and(|text| text.contains("0:")), "{line}");
+    assert_eq!(line["tenantId"], "abc");
+}
+
+#[tokio::test]
+async fn tasks_keep_the_context_and_their_panics_are_counted() {
+    let sink = CapturingSink::new();
+    let (logging, subscriber) = Logging::new(options(LogFormat::Json).to(sink.clone()));
+    let _default = tracing::subscriber::set_default(subscriber);
+    let lifecycle = Lifecycle::new();
+    let request = info_span!("request", tenant_id = "abc");
+    let task = request.in_scope(|| {
+        lifecycle.spawn("greeter", async {
+            tokio::task::yield_now().await;
+            info!("hello");
+            7
+        })
+    });
+    assert_eq!(task.await.unwrap(), 7);
+    let failing = request.in_scope(|| lifecycle.spawn("failing", async { panic!("on purpose") }));
+    assert!(failing.await.unwrap_err().is_panic());
+    assert_eq!(lifecycle.spawn_blocking("blocking", || 8).await.unwrap(), 8);
+    let failing = lifecycle.spawn_blocking("failing", || panic!("on purpose"));
+    assert!(failing.await.unwrap_err().is_panic());
+    assert_eq!(lifecycle.panics(), [("failing", 2)]);
+    assert!(logging.flush());
+    for (line, task) in sink.lines().iter().zip(["greeter", "failing"]) {
+        assert!(
+            line.contains(r#""tenantId":"abc""#) && line.contains(&format!(r#""task":"{task}""#)),
+            "{line}"
+        );
+    }
+    assert!(lifecycle.stop(std::time::Duration::from_secs(5)).await);
 }

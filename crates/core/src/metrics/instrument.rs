@@ -3,18 +3,44 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Metric;
+use super::Kind;
+use super::registry::AnyFamily;
+use super::series::Store;
 
 /// What a family is made of.
 pub trait Instrument: Clone + Send + Sync + 'static {
-    /// A fresh one at zero.
-    fn new(metric: &Metric) -> Self;
+    /// What Prometheus calls it.
+    const KIND: Kind;
+
+    /// A fresh one at zero. `bounds` are a histogram's.
+    fn new(bounds: &Arc<[f64]>) -> Self;
 
     /// One that records nothing.
     fn disabled() -> Self;
 
     /// What was recorded so far.
     fn sample(&self) -> Sample;
+
+    /// Forgets of which kind the family is.
+    fn wrap(family: Arc<Store<Self>>) -> AnyFamily;
+
+    /// The family, if it is of this kind.
+    fn pick(family: &AnyFamily) -> Option<&Arc<Store<Self>>>;
+}
+
+/// The parts of [`Instrument`] that only name the kind.
+macro_rules! kind {
+    ($kind:ident, $variant:ident) => {
+        const KIND: Kind = Kind::$kind;
+
+        fn wrap(family: Arc<Store<Self>>) -> AnyFamily {
+            AnyFamily::$variant(family)
+        }
+
+        fn pick(family: &AnyFamily) -> Option<&Arc<Store<Self>>> {
+            if let AnyFamily::$variant(family) = family { Some(family) } else { None }
+        }
+    };
 }
 
 /// What an instrument has recorded.
@@ -59,7 +85,9 @@ impl Counter {
 }
 
 impl Instrument for Counter {
-    fn new(_: &Metric) -> Self {
+    kind!(Counter, Counter);
+
+    fn new(_: &Arc<[f64]>) -> Self {
         Self(Some(Arc::default()))
     }
 
@@ -69,6 +97,47 @@ impl Instrument for Counter {
 
     fn sample(&self) -> Sample {
         Sample::Count(self.get())
+    }
+}
+
+/// A number that only grows and need not be whole, such as seconds of work.
+#[derive(Debug, Clone)]
+pub struct FloatCounter(Option<Arc<AtomicU64>>);
+
+impl FloatCounter {
+    /// Adds `amount`, unless it is negative or not a number.
+    pub fn add(&self, amount: f64) {
+        if let Some(bits) = self.0.as_ref().filter(|_| amount > 0.0) {
+            add_float(bits, amount);
+        }
+    }
+
+    /// Takes over a total that is counted elsewhere, unless it is behind.
+    pub fn catch_up(&self, total: f64) {
+        if let Some(bits) = self.0.as_ref().filter(|_| total >= 0.0) {
+            bits.fetch_max(total.to_bits(), Ordering::Relaxed); // bits of floats that are not negative sort like them
+        }
+    }
+
+    /// The total so far.
+    pub fn get(&self) -> f64 {
+        self.0.as_ref().map_or(0.0, |bits| f64::from_bits(bits.load(Ordering::Relaxed)))
+    }
+}
+
+impl Instrument for FloatCounter {
+    kind!(Counter, FloatCounter);
+
+    fn new(_: &Arc<[f64]>) -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    fn disabled() -> Self {
+        Self(None)
+    }
+
+    fn sample(&self) -> Sample {
+        Sample::Value(self.get())
     }
 }
 
@@ -98,7 +167,9 @@ impl Gauge {
 }
 
 impl Instrument for Gauge {
-    fn new(_: &Metric) -> Self {
+    kind!(Gauge, Gauge);
+
+    fn new(_: &Arc<[f64]>) -> Self {
         Self(Some(Arc::default()))
     }
 
@@ -117,7 +188,7 @@ pub struct Histogram(Option<Arc<Buckets>>);
 
 #[derive(Debug)]
 struct Buckets {
-    bounds: &'static [f64],
+    bounds: Arc<[f64]>,
     /// One more than the bounds: the last is `+Inf`.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
@@ -134,9 +205,11 @@ impl Histogram {
 }
 
 impl Instrument for Histogram {
-    fn new(metric: &Metric) -> Self {
-        let counts = (0..=metric.buckets.len()).map(|_| AtomicU64::new(0)).collect();
-        Self(Some(Arc::new(Buckets { bounds: metric.buckets, counts, sum: AtomicU64::new(0) })))
+    kind!(Histogram, Histogram);
+
+    fn new(bounds: &Arc<[f64]>) -> Self {
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self(Some(Arc::new(Buckets { bounds: Arc::clone(bounds), counts, sum: AtomicU64::new(0) })))
     }
 
     fn disabled() -> Self {

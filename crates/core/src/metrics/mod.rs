@@ -1,91 +1,187 @@
 //! Metrics: declared once in a table, recorded with atomics, printed for Prometheus.
 //!
+//! By handle where it matters, by name with the calls of the specification where it does not. What the specification
+//! passes as `context` or `metadata` belongs into a log line: a metric's labels must have few values.
+//!
 //! ```
+//! use std::time::Duration;
 //! use erp_core::metrics::{Format, Metrics};
 //!
 //! let metrics = Metrics::new(true);
-//! metrics.record_request("GET", "/api/v1/items/{id}", 200, 1.5);
-//! let held = metrics.http_requests_total.with(&["GET", "/api/v1/items/{id}", "200"]);
+//! metrics.record_request("GET", "/api/v1/items/{id}", 200, Duration::from_millis(2), None);
+//! let held = metrics.http_requests_total.with(&["GET", "/api/v1/items/{id}", "200", ""]);
 //! held.inc(); // a held handle neither looks up nor allocates
-//! assert!(metrics.render(Format::Text004).contains(r#"status_code="200"} 2"#));
+//! metrics.counter("user_created", 1, &[("source", "import")]);
+//! let text = metrics.render(Format::Text004);
+//! assert!(text.contains(r#"status_code="200"} 2"#) && text.contains(r#"user_created_total{source="import"} 1"#));
 //! ```
 
-mod family;
 mod instrument;
+mod process;
 mod reference;
+mod registry;
+mod runtime;
+mod series;
 mod table;
+mod tenants;
 mod text;
+mod timer;
 
-pub use family::Family;
-pub use instrument::{Counter, Gauge, Histogram};
+pub use instrument::{Counter, FloatCounter, Gauge, Histogram};
 pub use reference::render_markdown;
+pub use runtime::watch_lag;
+pub use series::Family;
 pub use table::{Families, Kind, METRICS, Metric};
+pub use tenants::TenantLabel;
 pub use text::Format;
+pub use timer::{TimerId, Timing};
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Most series of one metric; further ones are counted together under labels that all say `other`.
-const MOST_SERIES: usize = 1000;
+use crate::shared::TenantId;
+use registry::Registry;
+use series::Rooms;
+use tenants::Tenants;
+use timer::Timers;
+
+/// Names and values of labels, in any order. A label with an empty value is left out.
+pub type Labels<'a> = &'a [(&'a str, &'a str)];
+
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+
+/// Bounds on what is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most series of one metric that belong to no single tenant; further ones are counted together under labels that
+    /// all say `other`. All metrics that registered by name share one such bound. Default: 1000.
+    pub series: usize,
+    /// Most series of one metric that belong to single tenants; further ones are counted under the tenant `other`.
+    /// Default: 4000.
+    pub tenant_series: usize,
+    /// `METRICS_TENANT_LIMIT`: most tenants with series of their own, the busiest. Default: 50; 0 leaves the label out.
+    pub tenants: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { series: 1000, tenant_series: 4000, tenants: 50 }
+    }
+}
 
 /// The metrics of one process, one field for each row of [`METRICS`]. Clones share everything.
 #[derive(Clone)]
-pub struct Metrics {
-    families: Arc<Families>,
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
     enabled: bool,
+    families: Families,
+    registry: Registry,
+    tenants: Tenants,
+    timers: Timers,
 }
 
 impl Deref for Metrics {
     type Target = Families;
 
     fn deref(&self) -> &Families {
-        &self.families
+        &self.0.families
     }
 }
 
 impl Metrics {
     /// A fresh registry. When not `enabled` every recording is a no-op and nothing is kept.
     pub fn new(enabled: bool) -> Self {
-        Self::with_series_limit(enabled, MOST_SERIES)
+        Self::with_limits(enabled, Limits::default())
     }
 
-    /// The same with another bound on the series of one metric. [`Metrics::new`] takes 1000.
-    pub fn with_series_limit(enabled: bool, most_series: usize) -> Self {
-        Self { families: Arc::new(Families::new(enabled, most_series)), enabled }
+    /// The same with other bounds.
+    pub fn with_limits(enabled: bool, limits: Limits) -> Self {
+        let families = Families::new(enabled, limits);
+        let rooms = Rooms::new(limits.series, limits.tenant_series);
+        let dropped = families.metrics_series_dropped_total.with(&[]);
+        let registry = Registry::new(families.by_kind(), rooms, dropped);
+        let (tenants, timers) = (Tenants::new(limits.tenants), Timers::default());
+        Self(Arc::new(Inner { enabled, families, registry, tenants, timers }))
     }
 
     /// Whether anything is recorded.
     pub fn is_enabled(&self) -> bool {
-        self.enabled
+        self.0.enabled
     }
 
     /// One answered request. `path` is the route's template, never the raw path, which has no bound.
-    pub fn record_request(&self, method: &str, path: &str, status: u16, duration_ms: f64) {
-        if !self.enabled {
+    pub fn record_request(
+        &self,
+        method: &str,
+        path: &str,
+        status: u16,
+        duration: Duration,
+        tenant: Option<TenantId>,
+    ) {
+        if !self.is_enabled() {
             return;
         }
         // A client chooses its method: what is not a method of HTTP must not become a series.
         let method = METHODS.iter().find(|known| **known == method).copied().unwrap_or("other");
-        let status = Status::new(status);
-        self.http_requests_total.with(&[method, path, status.text()]).inc();
-        self.http_request_duration_ms.with(&[method, path]).observe(duration_ms);
+        let (status, tenant) = (Status::new(status), self.tenant_label(tenant));
+        let (code, tenant) = (status.text(), tenant.as_str());
+        self.http_requests_total.with(&[method, path, code, tenant]).inc();
+        self.http_request_duration_ms.with(&[method, path, tenant]).observe(milliseconds(duration));
         if status.is_error() {
-            self.http_errors_total.with(&[method, path, status.text()]).inc();
+            self.http_errors_total.with(&[method, path, code, tenant]).inc();
         }
     }
 
-    /// One operation on the database, such as `select` on `item`.
-    pub fn record_database(&self, operation: &str, table: &str, duration_ms: f64, success: bool) {
+    /// One operation on the database, such as `select` on `items`.
+    pub fn record_database(
+        &self,
+        operation: &str,
+        table: &str,
+        duration: Duration,
+        success: bool,
+        tenant: Option<TenantId>,
+    ) {
+        if !self.is_enabled() {
+            return;
+        }
+        let tenant = self.tenant_label(tenant);
         let success = if success { "true" } else { "false" };
-        self.db_operations_total.with(&[operation, table, success]).inc();
-        self.db_operation_duration_ms.with(&[operation, table]).observe(duration_ms);
+        self.db_operations_total.with(&[operation, table, success, tenant.as_str()]).inc();
+        self.db_operation_duration_ms
+            .with(&[operation, table, tenant.as_str()])
+            .observe(milliseconds(duration));
+    }
+
+    /// What the label `tenant` says: the tenant if it is among the busiest, else `other`; empty without a tenant.
+    /// The call counts towards the tenant's traffic.
+    pub fn tenant_label(&self, tenant: Option<TenantId>) -> TenantLabel {
+        self.0.tenants.label(tenant)
     }
 
     /// Every metric in `format`. [`Format::content_type`] goes with it.
     pub fn render(&self, format: Format) -> String {
-        text::render(&self.families.all(), format)
+        let mut families = self.all();
+        families.extend(self.0.registry.undeclared());
+        let text = text::render(&families, format);
+        for tenant in self.0.tenants.replace_if_due() {
+            self.forget(tenant);
+        }
+        text
     }
+
+    /// Drops the series of a tenant that has lost its place.
+    fn forget(&self, tenant: TenantId) {
+        let label = TenantLabel::of(tenant);
+        for family in self.all().into_iter().chain(self.0.registry.undeclared()) {
+            family.forget_tenant(label.as_str());
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }
 
 /// The three digits of an HTTP status, without an allocation.

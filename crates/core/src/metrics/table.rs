@@ -1,7 +1,11 @@
 //! The table of all metrics. A row here is all that a new metric needs.
 
-use super::family::{Family, Series};
-use super::instrument::{Counter, Histogram, Instrument};
+use std::sync::Arc;
+
+use super::Limits;
+use super::instrument::{Counter, FloatCounter, Gauge, Histogram, Instrument};
+use super::registry::AnyFamily;
+use super::series::{Family, Rooms, Series};
 
 /// One metric: everything that is known about it before a value is recorded.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +59,11 @@ impl Metric {
     }
 }
 
-const DURATION_MS: &[f64] =
+pub(super) const DURATION_MS: &[f64] =
     &[1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0];
+
+pub(super) const DURATION_SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Declares the metrics. Each row is `/// help` `name: Kind[label, …] { unit: …, alert: …, … }`, where the braces fill
 /// fields of [`Metric`].
@@ -66,7 +73,7 @@ macro_rules! metrics {
         mod row {
             use super::*;
             $(pub(super) static $name: Metric = Metric {
-                kind: Kind::$kind,
+                kind: <$kind as Instrument>::KIND,
                 labels: &[$(stringify!($label)),*],
                 help_lines: &[$($help),+],
                 $($field: $value,)*
@@ -83,49 +90,125 @@ macro_rules! metrics {
         }
 
         impl Families {
-            pub(super) fn new(enabled: bool, most_series: usize) -> Self {
+            pub(super) fn new(enabled: bool, limits: Limits) -> Self {
+                let rooms = || Rooms::new(limits.series, limits.tenant_series);
                 // Made first: it counts what the others leave out.
                 let uncounted = Counter::disabled();
-                let dropped = Family::<Counter, 0>::new(&row::metrics_series_dropped_total, enabled, 1, uncounted);
+                let dropped = Family::<Counter, 0>::new(&row::metrics_series_dropped_total, enabled, rooms(), uncounted);
                 let counter = dropped.with(&[]);
-                $(let $name = Family::new(&row::$name, enabled, most_series, counter.clone());)+
+                $(let $name = Family::new(&row::$name, enabled, rooms(), counter.clone());)+
                 Self { metrics_series_dropped_total: dropped, ..Self { $($name),+ } }
             }
 
-            pub(super) fn all(&self) -> Vec<&dyn Series> {
-                vec![$(&self.$name),+]
+            /// In the order of the table.
+            pub(super) fn all(&self) -> Vec<Arc<dyn Series>> {
+                vec![$(Arc::clone(&self.$name.0) as _),+]
+            }
+
+            pub(super) fn by_kind(&self) -> Vec<AnyFamily> {
+                vec![$($kind::wrap(Arc::clone(&self.$name.0))),+]
             }
         }
     };
 }
 
 metrics! {
-    /// Requests answered, by method, route template and status.
-    http_requests_total: Counter[method, path, status_code] { unit: "requests" }
+    /// Requests answered, by method, route template, status and tenant.
+    http_requests_total: Counter[method, path, status_code, tenant] { unit: "requests" }
 
     /// Time from the last byte of a request's head to the answer, in milliseconds.
-    http_request_duration_ms: Histogram[method, path] {
+    http_request_duration_ms: Histogram[method, path, tenant] {
         unit: "ms", buckets: DURATION_MS, alert: "95th percentile over 500 ms for 5 minutes",
     }
 
     /// Requests answered with a status of 400 or more.
-    http_errors_total: Counter[method, path, status_code] {
-        unit: "requests", alert: "status 5xx on more than 1 % of requests for 5 minutes",
+    http_errors_total: Counter[method, path, status_code, tenant] {
+        unit: "requests",
+        alert: "status 5xx on more than 0.01 % of requests, or 4xx on more than 0.1 %, for 5 minutes",
     }
 
-    /// Operations on the database, by kind, table and success.
-    db_operations_total: Counter[operation, table, success] {
+    /// Operations on the database, by kind, table, success and tenant.
+    db_operations_total: Counter[operation, table, success, tenant] {
         unit: "operations", alert: "success=\"false\" on more than 1 % of operations for 5 minutes",
     }
 
-    /// Time of one database operation, waiting for a connection not included, in milliseconds.
-    db_operation_duration_ms: Histogram[operation, table] {
+    /// Time of one database operation, in milliseconds; that of a transaction's first includes the wait for a connection.
+    db_operation_duration_ms: Histogram[operation, table, tenant] {
         unit: "ms", buckets: DURATION_MS, alert: "95th percentile over 100 ms for 5 minutes",
     }
 
-    /// Recordings whose labels were replaced by `other`, because the metric had too many series.
-    metrics_series_dropped_total: Counter[] { unit: "recordings", alert: "any increase: a label has no bound" }
+    /// Connections of the pool, by state: `used` or `idle`.
+    db_pool_connections: Gauge[state] {
+        unit: "connections", alert: "used over 80 % of db_pool_max_connections for 5 minutes",
+    }
+
+    /// Most connections that the pool opens.
+    db_pool_max_connections: Gauge[] { unit: "connections" }
+
+    /// Requests that wait for a connection of the pool.
+    db_pool_waiting: Gauge[] { unit: "requests", alert: "above 0 for 1 minute" }
+
+    /// Whether the last isolation proof passed: 1, or 0 when it did not or was not made yet.
+    isolation_proof_passed: Gauge[] { unit: "boolean", alert: "0, at once: tenants may see each other's data" }
+
+    /// When the last isolation proof was made, in seconds since 1970.
+    isolation_proof_timestamp_seconds: Gauge[] { unit: "s", alert: "more than 15 minutes ago" }
+
+    /// Background tasks that ended by a panic, by task.
+    background_panics_total: Counter[task] { unit: "tasks", alert: "any increase: the task does not run any more" }
+
+    /// How much later than asked a timer fires, in seconds: the event loop's lag. Timers tick once a millisecond.
+    event_loop_lag_seconds: Histogram[] {
+        unit: "s", buckets: DURATION_SECONDS, alert: "99th percentile over 0.1 s for 5 minutes",
+    }
+
+    /// Threads that run requests and tasks.
+    tokio_workers: Gauge[] { unit: "threads" }
+
+    /// Time that these threads were busy, in seconds; its rate divided by their number is the busy ratio.
+    tokio_busy_seconds_total: FloatCounter[] {
+        unit: "s", alert: "rate above 0.7 of tokio_workers for 10 minutes",
+    }
+
+    /// Tasks that are not finished: connections, requests and background work.
+    tokio_alive_tasks: Gauge[] { unit: "tasks", alert: "grows steadily while requests do not" }
+
+    /// Tasks that wait for any thread to run them.
+    tokio_global_queue_depth: Gauge[] { unit: "tasks", alert: "above 100 for 1 minute" }
+
+    /// Processor time used, in seconds.
+    process_cpu_seconds_total: FloatCounter[] { unit: "s", alert: "rate above 70 % of the cores for 10 minutes" }
+
+    /// Memory that is held in RAM.
+    process_resident_memory_bytes: Gauge[] { unit: "bytes", alert: "over 80 % of what the process may use" }
+
+    /// Open files and sockets.
+    process_open_fds: Gauge[] { unit: "files", alert: "over 80 % of process_max_fds" }
+
+    /// Most files and sockets that may be open.
+    process_max_fds: Gauge[] { unit: "files" }
+
+    /// Threads of the process.
+    process_threads: Gauge[] { unit: "threads" }
+
+    /// When the process started, in seconds since 1970.
+    process_start_time_seconds: Gauge[] { unit: "s", alert: "changes more than twice in 15 minutes" }
+
+    /// Bytes read from storage.
+    process_disk_read_bytes_total: Counter[] { unit: "bytes" }
+
+    /// Bytes sent to storage.
+    process_disk_written_bytes_total: Counter[] { unit: "bytes" }
 
     /// Log lines lost because the sink was too slow or failed.
     log_lines_dropped_total: Counter[] { unit: "lines", alert: "any increase" }
+
+    /// Writes of log lines that failed: a closed pipe, a full disk.
+    log_write_errors_total: Counter[] { unit: "writes", alert: "any increase" }
+
+    /// Recordings whose labels were replaced by `other` for want of room, or that were refused by name.
+    metrics_series_dropped_total: Counter[] { unit: "recordings", alert: "any increase: a label has no bound" }
+
+    /// Timers started by name that were dropped because 10,000 younger ones were open.
+    metrics_timers_dropped_total: Counter[] { unit: "timers", alert: "any increase: somebody forgets to stop them" }
 }

@@ -1,9 +1,20 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::family::Series;
 use super::instrument::{Instrument, Sample};
+use super::series::Series;
 use super::*;
+use crate::shared::{SystemClock, SystemRng};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn tenant() -> TenantId {
+    TenantId::new(&SystemClock, &SystemRng::new())
+}
+
+fn lines<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| line.starts_with(start)).collect()
+}
 
 #[test]
 fn every_row_is_unique_and_documented() {
@@ -29,13 +40,13 @@ fn every_row_is_unique_and_documented() {
 #[test]
 fn the_text_is_that_of_the_specification() {
     let metrics = Metrics::new(true);
-    metrics.record_request("GET", "/api/users", 200, 45_000.5);
-    metrics.record_request("GET", "/api/users", 200, 2.5);
-    metrics.record_request("GET", "/api/users", 404, 0.25);
-    metrics.record_database("select", "item", 0.5, true);
+    metrics.record_request("GET", "/api/users", 200, Duration::from_micros(45_000_500), None);
+    metrics.record_request("GET", "/api/users", 200, Duration::from_micros(2500), None);
+    metrics.record_request("GET", "/api/users", 404, Duration::from_micros(250), None);
+    metrics.record_database("select", "item", Duration::from_micros(500), true, None);
     let text = metrics.render(Format::Text004);
     for part in [
-        "# HELP http_requests_total Requests answered, by method, route template and status.\n",
+        "# HELP http_requests_total Requests answered, by method, route template, status and tenant.\n",
         "# TYPE http_requests_total counter\nhttp_requests_total{method=\"GET\",path=\"/api/users\",status_code=\"200\"} 2\n",
         "http_errors_total{method=\"GET\",path=\"/api/users\",status_code=\"404\"} 1\n# HELP",
         "# TYPE http_request_duration_ms histogram\n",
@@ -57,7 +68,7 @@ fn the_text_is_that_of_the_specification() {
 #[test]
 fn openmetrics_follows_its_own_rules() {
     let metrics = Metrics::new(true);
-    metrics.record_request("GET", "/a", 200, 1.0);
+    metrics.record_request("GET", "/a", 200, MS, None);
     let text = metrics.render(Format::OpenMetrics);
     assert!(text.contains("# TYPE http_requests counter\nhttp_requests_total{"), "{text}");
     assert!(
@@ -75,8 +86,9 @@ fn openmetrics_follows_its_own_rules() {
 #[test]
 fn labels_and_help_cannot_break_a_line() {
     let metrics = Metrics::new(true);
-    metrics.record_database("a\"b\\c\nd{}", "é", f64::NAN, false);
-    metrics.db_operation_duration_ms.with(&["x", "y"]).observe(f64::INFINITY);
+    metrics.record_database("a\"b\\c\nd{}", "é", MS, false, None);
+    metrics.db_operation_duration_ms.with(&["x", "y", ""]).observe(f64::INFINITY);
+    metrics.db_operation_duration_ms.with(&["x", "y", ""]).observe(f64::NAN);
     let text = metrics.render(Format::Text004);
     assert!(
         text.contains(r#"db_operations_total{operation="a\"b\\c\nd{}",table="é",success="false"} 1"#),
@@ -91,35 +103,329 @@ fn o_05_random_labels_stay_bounded() {
     let metrics = Metrics::new(true);
     for number in 0..5000 {
         let label = format!("random-{number}");
-        metrics.record_request("GET", &label, 200, 1.0);
-        metrics.record_database(&label, &label, 1.0, true);
+        metrics.record_request("GET", &label, 200, MS, None);
+        metrics.record_database(&label, &label, MS, true, None);
     }
-    for family in metrics.families.all() {
-        assert!(family.samples().len() <= MOST_SERIES + 1, "{}", family.metric().name);
+    for family in metrics.all() {
+        assert!(family.samples().len() <= Limits::default().series + 1, "{}", family.shape().name);
     }
     let text = metrics.render(Format::Text004);
+    assert!(text.contains(
+        "http_requests_total{method=\"other\",path=\"other\",status_code=\"other\",tenant=\"other\"} 4000\n"
+    ));
     assert!(
-        text.contains("http_requests_total{method=\"other\",path=\"other\",status_code=\"other\"} 4000\n")
+        text.contains(
+            "http_request_duration_ms_count{method=\"other\",path=\"other\",tenant=\"other\"} 4000\n"
+        )
     );
-    assert!(text.contains("http_request_duration_ms_count{method=\"other\",path=\"other\"} 4000\n"));
     assert!(text.contains("\nmetrics_series_dropped_total 16000\n"));
-    metrics.record_request("GET", "random-1", 200, 1.0);
-    assert_eq!(metrics.http_requests_total.with(&["GET", "random-1", "200"]).get(), 2);
+    metrics.record_request("GET", "random-1", 200, MS, None);
+    assert_eq!(metrics.http_requests_total.with(&["GET", "random-1", "200", ""]).get(), 2);
 }
 
 #[test]
 fn labels_that_say_other_are_the_series_of_the_rest() {
-    let metrics = Metrics::with_series_limit(true, 2);
-    for labels in [["other", "other"], ["a", "a"], ["b", "b"], ["c", "c"], ["other", "other"], ["a", "a"]] {
-        metrics.db_operation_duration_ms.with(&labels).observe(1.0);
+    let metrics = Metrics::with_limits(true, Limits { series: 2, ..Limits::default() });
+    for task in ["other", "a", "b", "c", "other", "a"] {
+        metrics.background_panics_total.with(&[task]).inc();
     }
     let text = metrics.render(Format::Text004);
-    assert_eq!(text.matches("db_operation_duration_ms_count{").count(), 3, "{text}");
+    assert_eq!(lines(&text, "background_panics_total{").len(), 3, "{text}");
+    assert!(text.contains("background_panics_total{task=\"other\"} 3\n"), "{text}");
+    assert!(text.contains("\nmetrics_series_dropped_total 1\n"), "{text}");
+}
+
+#[test]
+fn without_room_a_series_loses_its_tenant_first() {
+    let metrics = Metrics::with_limits(true, Limits { tenant_series: 2, ..Limits::default() });
+    for _ in 0..5 {
+        metrics.record_request("GET", "/a", 200, MS, Some(tenant()));
+    }
+    let text = metrics.render(Format::Text004);
+    assert_eq!(lines(&text, "http_requests_total{").len(), 3, "{text}");
+    let rest = "http_requests_total{method=\"GET\",path=\"/a\",status_code=\"200\",tenant=\"other\"} 3\n";
+    assert!(text.contains(rest), "{text}");
+}
+
+#[test]
+fn the_tenant_is_a_label_of_http_database_and_business() {
+    let (metrics, acme) = (Metrics::new(true), tenant());
+    metrics.record_request("GET", "/a", 500, MS, Some(acme));
+    metrics.record_request("GET", "/a", 200, MS, None);
+    metrics.record_database("select", "items", MS, true, Some(acme));
+    metrics.business("revenue", 1500.5, "financial", "USD", Some(acme));
+    metrics.business("revenue", -0.5, "financial", "USD", Some(acme));
+    metrics.business("user_signup", 1.0, "acquisition", "", None);
+    let text = metrics.render(Format::Text004);
+    let label = format!("tenant=\"{acme}\"");
+    for start in [
+        "http_requests_total",
+        "http_request_duration_ms_sum",
+        "http_errors_total",
+        "db_operations_total",
+        "db_operation_duration_ms_sum",
+    ] {
+        assert!(lines(&text, start).iter().any(|line| line.contains(&label)), "{start}\n{text}");
+    }
     assert!(
-        text.contains("db_operation_duration_ms_count{operation=\"other\",table=\"other\"} 3\n"),
+        text.contains(&format!("business_revenue{{category=\"financial\",unit=\"USD\",{label}}} 1500\n")),
         "{text}"
     );
-    assert!(text.contains("\nmetrics_series_dropped_total 1\n"), "{text}");
+    assert!(text.contains("business_user_signup{category=\"acquisition\"} 1\n"), "{text}");
+    assert!(
+        text.contains("http_requests_total{method=\"GET\",path=\"/a\",status_code=\"200\"} 1\n"),
+        "{text}"
+    );
+    let without = Metrics::with_limits(true, Limits { tenants: 0, ..Limits::default() });
+    without.record_request("GET", "/a", 200, MS, Some(acme));
+    assert!(!without.render(Format::Text004).contains("tenant="));
+}
+
+#[test]
+fn a_tenant_that_becomes_busy_takes_the_place_of_the_least_busy() {
+    let metrics = Metrics::with_limits(true, Limits { tenants: 2, ..Limits::default() });
+    let [first, second, rush] = [tenant(), tenant(), tenant()];
+    let record =
+        |tenant, times| (0..times).for_each(|_| metrics.record_request("GET", "/a", 200, MS, Some(tenant)));
+    let replace = || metrics.0.tenants.replace().into_iter().for_each(|gone| metrics.forget(gone));
+    let shown = |tenant: TenantId| metrics.render(Format::Text004).contains(&tenant.to_string());
+    record(first, 10);
+    record(second, 3);
+    record(rush, 6);
+    replace();
+    record(rush, 1);
+    assert!(shown(first) && shown(second) && !shown(rush), "twice as much is not more than twice as much");
+    record(rush, 20);
+    replace();
+    record(rush, 1);
+    assert!(shown(first) && shown(second) && shown(rush), "the one that leaves is still shown once");
+    replace();
+    assert!(shown(first) && !shown(second) && shown(rush));
+    record(second, 1);
+    assert!(!shown(second));
+    let total: u64 = lines(&metrics.render(Format::Text004), "http_requests_total{")
+        .iter()
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+        .sum();
+    assert_eq!(total, 10 + 28 + 1, "everything but what left with the tenant");
+}
+
+#[test]
+fn o_05_ten_thousand_tenants_stay_bounded() {
+    let metrics = Metrics::with_limits(true, Limits { tenants: 5, ..Limits::default() });
+    let regular = tenant();
+    for round in 0..10 {
+        for _ in 0..1000 {
+            metrics.record_request("GET", "/a", 200, MS, Some(tenant()));
+            metrics.record_request("GET", "/a", 200, MS, Some(regular));
+        }
+        metrics.0.tenants.replace().into_iter().for_each(|gone| metrics.forget(gone));
+        let series = metrics.http_requests_total.0.samples().len();
+        assert!(series <= 5 + 5 + 1, "{series} in round {round}");
+    }
+    assert!(
+        metrics.render(Format::Text004).contains(&regular.to_string()),
+        "the busy one is found among the noise"
+    );
+}
+
+#[test]
+fn by_name_everything_registers_itself() {
+    let metrics = Metrics::new(true);
+    metrics.counter("user_created", 1, &[("tenant", "tenant-1"), ("source", "a")]);
+    metrics.counter("user_created_total", 2, &[("source", "a"), ("tenant", "tenant-1")]);
+    metrics.gauge("active_connections", 45.0, "connections", &[]);
+    metrics.histogram("upload_bytes", 5.0, &[10.0, 100.0], &[("kind", "image")]);
+    metrics.histogram("upload_bytes", 50.0, &[], &[]);
+    metrics.counter("http_requests_total", 3, &[("path", "/x"), ("method", "GET"), ("status_code", "200")]);
+    let text = metrics.render(Format::Text004);
+    for part in [
+        "# HELP user_created_total Counted by name.\n# TYPE user_created_total counter\n",
+        "user_created_total{tenant=\"tenant-1\",source=\"a\"} 3\n",
+        "# HELP active_connections Set by name, in connections.\n# TYPE active_connections gauge\nactive_connections 45\n",
+        "upload_bytes_bucket{kind=\"image\",le=\"10\"} 1\nupload_bytes_bucket{kind=\"image\",le=\"100\"} 1\n",
+        "upload_bytes_bucket{le=\"10\"} 0\nupload_bytes_bucket{le=\"100\"} 1\n",
+        "http_requests_total{method=\"GET\",path=\"/x\",status_code=\"200\"} 3\n",
+        "\nmetrics_series_dropped_total 0\n",
+    ] {
+        assert!(text.contains(part), "{part}\nis not in\n{text}");
+    }
+    assert!(metrics.render(Format::OpenMetrics).contains("# TYPE user_created counter\nuser_created_total{"));
+}
+
+#[test]
+fn by_name_what_prometheus_would_not_take_is_refused_and_counted() {
+    let metrics = Metrics::new(true);
+    metrics.counter("jobs", 1, &[("queue", "a")]);
+    let before = metrics.render(Format::Text004);
+    metrics.gauge("jobs", 1.0, "", &[]);
+    metrics.gauge("process_threads", 1.0, "", &[("host", "a")]);
+    metrics.histogram("http_requests", 1.0, &[], &[]);
+    metrics.counter("jobs", 1, &[("color", "a")]);
+    for name in ["", "1st", "a b", "ä", "a_sum", "a_bucket", "x_total", "a\n# TYPE b counter"] {
+        metrics.gauge(name, 1.0, "", &[]);
+    }
+    for label in ["", "le", "__name__", "a-b", "a:b"] {
+        metrics.counter("labelled", 1, &[(label, "x")]);
+    }
+    metrics.counter("labelled", 1, &[("a", "x"), ("a", "y")]);
+    metrics.counter("labelled", 1, &[("a", "x"); 9]);
+    metrics.histogram("buckets", 1.0, &[2.0, 1.0], &[]);
+    metrics.histogram("buckets", 1.0, &[1.0, f64::INFINITY], &[]);
+    let refused = 4 + 8 + 5 + 4;
+    let after =
+        before.replace("metrics_series_dropped_total 0", &format!("metrics_series_dropped_total {refused}"));
+    assert_eq!(metrics.render(Format::Text004), after);
+}
+
+#[test]
+fn o_05_random_names_and_labels_stay_bounded() {
+    let metrics = Metrics::new(true);
+    for number in 0..3000 {
+        metrics.counter(&format!("name_{number}"), 1, &[]);
+        metrics.counter("same", 1, &[("id", &number.to_string()), ("tenant", &number.to_string())]);
+        metrics.gauge("long", 1.0, "", &[("text", &"é".repeat(number))]);
+    }
+    let lines = metrics.render(Format::Text004).lines().count();
+    assert!(lines < 1000 + 4000 + 3 * 600, "{lines}");
+    assert!(metrics.render(Format::Text004).lines().all(|line| line.len() < 400));
+}
+
+#[tokio::test]
+async fn time_is_recorded_however_the_work_ends() {
+    use futures_util::FutureExt as _;
+    let metrics = Metrics::new(true);
+    assert_eq!(metrics.measure("db_query", &[("table", "items")], async { 7 }).await, 7);
+    assert!(metrics.measure("db_query", &[], std::future::pending::<()>()).now_or_never().is_none());
+    drop(metrics.time("render", &[]));
+    let timer = metrics.start_timer("api_request", &[]);
+    assert!(metrics.stop_timer(timer).is_some());
+    assert_eq!(metrics.stop_timer(timer), None);
+    let text = metrics.render(Format::Text004);
+    for line in [
+        "db_query_duration_seconds_count{table=\"items\"} 1\n",
+        "db_query_duration_seconds_count 1\n",
+        "render_duration_seconds_count 1\n",
+        "api_request_duration_seconds_count 1\n",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn forgotten_timers_are_dropped_and_counted() {
+    let metrics = Metrics::new(true);
+    let oldest = metrics.start_timer("a", &[]);
+    for _ in 0..10_000 {
+        metrics.start_timer("a", &[]);
+    }
+    assert_eq!(metrics.stop_timer(oldest), None);
+    assert_eq!(metrics.metrics_timers_dropped_total.with(&[]).get(), 1);
+}
+
+#[tokio::test]
+async fn the_process_and_the_runtime_are_observed() {
+    let metrics = Metrics::new(true);
+    metrics.observe_process();
+    metrics.observe_runtime();
+    for (name, least) in [
+        (&metrics.process_resident_memory_bytes, 1e6),
+        (&metrics.process_open_fds, 3.0),
+        (&metrics.process_max_fds, 10.0),
+        (&metrics.process_threads, 1.0),
+        (&metrics.process_start_time_seconds, 1e9),
+        (&metrics.tokio_workers, 1.0),
+    ] {
+        assert!(name.with(&[]).get() >= least, "{}", name.0.shape().name);
+    }
+    assert!(metrics.process_open_fds.with(&[]).get() <= metrics.process_max_fds.with(&[]).get());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lag_of_the_event_loop_is_measured_until_the_stop() {
+    let (metrics, stop) = (Metrics::new(true), tokio_util::sync::CancellationToken::new());
+    let watch = watch_lag(metrics.clone(), stop.clone());
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(1050)).await;
+        stop.cancel();
+    };
+    tokio::join!(watch, later);
+    assert!(metrics.render(Format::Text004).contains("\nevent_loop_lag_seconds_count 10\n"));
+}
+
+/// Everything that can be recorded, recorded.
+fn busy() -> Metrics {
+    let metrics = Metrics::new(true);
+    for tenant in [None, Some(tenant())] {
+        metrics.record_request("GET", "/api/v1/items/{id}", 200, MS, tenant);
+        metrics.record_request("BREW", "/a\"\\\n", 999, MS, tenant);
+        metrics.record_database("select", "items", MS, false, tenant);
+        metrics.business("revenue", -1.5, "financial", "USD", tenant);
+    }
+    metrics.observe_process();
+    metrics.background_panics_total.with(&["task"]).inc();
+    metrics.db_pool_connections.with(&["used"]).set(f64::NAN);
+    metrics.event_loop_lag_seconds.with(&[]).observe(f64::INFINITY);
+    metrics.counter("user_created", 1, &[("tenant", "tenant-1")]);
+    metrics.gauge("active_connections", 45.0, "", &[]);
+    drop(metrics.time("api_request", &[]));
+    metrics
+}
+
+#[test]
+fn o_04_promtool_accepts_every_metric() {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let text = busy().render(Format::Text004);
+    let check = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut check) = check else { return }; // not on this machine: our own parser has its test below
+    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = check.wait_with_output().unwrap();
+    let remarks = [output.stdout, output.stderr].concat();
+    for remark in String::from_utf8(remarks).unwrap().lines() {
+        let name = remark.split(' ').next().unwrap();
+        assert!(matches!(name, "http_request_duration_ms" | "db_operation_duration_ms"), "{remark}");
+        assert!(remark.contains("abbreviated units"), "{remark}");
+    }
+    assert_ne!(output.status.code(), Some(1), "promtool could not parse it");
+}
+
+#[test]
+fn o_04_every_line_is_one_of_the_format() {
+    for format in [Format::Text004, Format::OpenMetrics] {
+        let text = busy().render(format);
+        let (mut family, mut seen) = (String::new(), BTreeSet::new());
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                family = help.split_once(' ').unwrap().0.to_owned();
+                assert!(seen.insert(format!("# {family}")), "{family} stands twice");
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                assert_eq!(rest.split_once(' ').unwrap().0, family);
+            } else if line != "# EOF" {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+                assert!(seen.insert(series.to_owned()), "{series} stands twice");
+                assert!(
+                    series.starts_with(&family) && series.contains('{') == series.ends_with('}'),
+                    "{line}"
+                );
+                assert_eq!(
+                    series.replace("\\\\", "").replace("\\\"", "").matches('"').count() % 2,
+                    0,
+                    "{line}"
+                );
+            }
+        }
+        for (histogram, count) in text.lines().filter_map(|line| line.split_once("_count")) {
+            let last = text.lines().rfind(|line| line.starts_with(histogram) && line.contains("_bucket"));
+            assert!(last.is_some_and(|line| line.contains("le=\"+Inf\"")), "{histogram}{count}");
+        }
+    }
 }
 
 #[test]
@@ -130,11 +436,13 @@ fn o_05_random_methods_and_statuses_add_at_most_five_series() {
             &format!("M{number}"),
             "/a",
             if number % 2 == 0 { 0 } else { 60_000 + number },
-            1.0,
+            MS,
+            None,
         );
     }
-    let added: usize = metrics.families.all().iter().map(|family| family.samples().len()).sum();
-    assert_eq!(added - 2, 3, "one series in each of the three http families");
+    let added: usize = metrics.all().iter().map(|family| family.samples().len()).sum();
+    let before: usize = Metrics::new(true).all().iter().map(|family| family.samples().len()).sum();
+    assert_eq!(added - before, 3, "one series in each of the three http families");
 }
 
 #[test]
@@ -144,16 +452,16 @@ fn concurrent_recording_loses_nothing() {
         for _ in 0..8 {
             let metrics = metrics.clone();
             scope.spawn(move || {
-                let held = metrics.http_requests_total.with(&["GET", "/a", "200"]);
+                let held = metrics.http_requests_total.with(&["GET", "/a", "200", ""]);
                 for _ in 0..10_000 {
                     held.inc();
-                    metrics.record_database("select", "item", 0.5, true);
+                    metrics.record_database("select", "item", Duration::from_micros(500), true, None);
                 }
             });
         }
     });
-    assert_eq!(metrics.http_requests_total.with(&["GET", "/a", "200"]).get(), 80_000);
-    let [(_, Sample::Buckets(counts, sum))] = &metrics.db_operation_duration_ms.samples()[..] else {
+    assert_eq!(metrics.http_requests_total.with(&["GET", "/a", "200", ""]).get(), 80_000);
+    let [(_, Sample::Buckets(counts, sum))] = &metrics.db_operation_duration_ms.0.samples()[..] else {
         panic!()
     };
     assert_eq!((counts[0], *sum), (80_000, 40_000.0));
@@ -162,22 +470,29 @@ fn concurrent_recording_loses_nothing() {
 #[test]
 fn disabled_metrics_keep_nothing() {
     let metrics = Metrics::new(false);
-    metrics.record_request("GET", "/a", 200, 1.0);
-    metrics.record_database("select", "item", 1.0, true);
+    metrics.record_request("GET", "/a", 200, MS, None);
+    metrics.record_database("select", "item", MS, true, None);
     let held = metrics.log_lines_dropped_total.with(&[]);
     held.add(3);
     assert_eq!((held.get(), metrics.is_enabled()), (0, false));
-    assert!(metrics.families.all().iter().all(|family| family.samples().is_empty()));
+    assert!(metrics.all().iter().all(|family| family.samples().is_empty()));
 }
 
 #[test]
 fn instruments_do_what_they_say() {
-    let counter = Counter::new(METRICS[0]);
+    let counter = Counter::new(&[].into());
     counter.add(2);
     counter.catch_up(7);
     counter.catch_up(3);
     assert_eq!(counter.get(), 7);
-    let gauge = Gauge::new(METRICS[0]);
+    let seconds = FloatCounter::new(&[].into());
+    seconds.add(1.5);
+    seconds.add(-1.0);
+    seconds.add(f64::NAN);
+    seconds.catch_up(2.5);
+    seconds.catch_up(2.0);
+    assert_eq!(seconds.sample(), Sample::Value(2.5));
+    let gauge = Gauge::new(&[].into());
     gauge.set(2.0);
     gauge.add(-0.5);
     assert_eq!((gauge.sample(), Gauge::disabled().get()), (Sample::Value(1.5), 0.0));

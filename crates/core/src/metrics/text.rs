@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
-use super::family::Series;
+use std::sync::Arc;
+
+use super::Kind;
 use super::instrument::Sample;
-use super::{Kind, Metric};
+use super::series::{Series, Shape};
 
 /// How metrics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +46,10 @@ fn quality(accept: &str, types: &[&str]) -> f64 {
     accept.split(',').map(one).fold(0.0, f64::max)
 }
 
-pub(super) fn render(families: &[&dyn Series], format: Format) -> String {
+pub(super) fn render(families: &[Arc<dyn Series>], format: Format) -> String {
     let mut page = Page { out: String::with_capacity(4096), format };
     for family in families {
-        page.family(*family);
+        page.family(family.as_ref());
     }
     if format == Format::OpenMetrics {
         page.out.push_str("# EOF\n");
@@ -62,45 +64,43 @@ struct Page {
 
 impl Page {
     fn family(&mut self, family: &dyn Series) {
-        let metric = family.metric();
-        let base = match (self.format, metric.kind) {
+        let shape = family.shape();
+        let name = &*shape.name;
+        let base = match (self.format, shape.kind) {
             // OpenMetrics: the family has no suffix, its samples have.
-            (Format::OpenMetrics, Kind::Counter) => metric.name.strip_suffix("_total").unwrap_or(metric.name),
-            _ => metric.name,
+            (Format::OpenMetrics, Kind::Counter) => name.strip_suffix("_total").unwrap_or(name),
+            _ => name,
         };
         let quotes = self.format == Format::OpenMetrics;
-        self.push(format_args!("# HELP {base} {}\n", escape(&metric.help(), quotes)));
-        self.push(format_args!("# TYPE {base} {}\n", metric.kind.as_str()));
+        self.push(format_args!("# HELP {base} {}\n", escape(&shape.help, quotes)));
+        self.push(format_args!("# TYPE {base} {}\n", shape.kind.as_str()));
         for (labels, sample) in family.samples() {
-            self.series(metric, &labels, &sample);
+            self.series(shape, &labels, &sample);
         }
     }
 
-    fn series(&mut self, metric: &Metric, labels: &[String], sample: &Sample) {
-        let labels: Vec<_> = metric
-            .labels
-            .iter()
-            .zip(labels)
-            .map(|(name, value)| format!("{name}=\"{}\"", escape(value, true)))
-            .collect();
+    fn series(&mut self, shape: &Shape, labels: &[String], sample: &Sample) {
+        let said = shape.labels.iter().zip(labels).filter(|(_, value)| !value.is_empty());
+        let labels: Vec<_> =
+            said.map(|(name, value)| format!("{name}=\"{}\"", escape(value, true))).collect();
         let labels = labels.join(",");
         match sample {
-            Sample::Count(total) => self.sample(metric.name, "", &labels, total),
-            Sample::Value(value) => self.sample(metric.name, "", &labels, &number(*value)),
-            Sample::Buckets(counts, sum) => self.histogram(metric, &labels, counts, *sum),
+            Sample::Count(total) => self.sample(&shape.name, "", &labels, total),
+            Sample::Value(value) => self.sample(&shape.name, "", &labels, &number(*value)),
+            Sample::Buckets(counts, sum) => self.histogram(shape, &labels, counts, *sum),
         }
     }
 
-    fn histogram(&mut self, metric: &Metric, labels: &str, counts: &[u64], sum: f64) {
+    fn histogram(&mut self, shape: &Shape, labels: &str, counts: &[u64], sum: f64) {
         let comma = if labels.is_empty() { "" } else { "," };
         let mut total = 0;
-        for (bound, count) in metric.buckets.iter().chain(&[f64::INFINITY]).zip(counts) {
+        for (bound, count) in shape.bounds.iter().chain(&[f64::INFINITY]).zip(counts) {
             total += count;
             let bound = self.bound(*bound);
-            self.sample(metric.name, "_bucket", &format!("{labels}{comma}le=\"{bound}\""), &total);
+            self.sample(&shape.name, "_bucket", &format!("{labels}{comma}le=\"{bound}\""), &total);
         }
-        self.sample(metric.name, "_sum", labels, &number(sum));
-        self.sample(metric.name, "_count", labels, &total);
+        self.sample(&shape.name, "_sum", labels, &number(sum));
+        self.sample(&shape.name, "_count", labels, &total);
     }
 
     fn sample(&mut self, name: &str, suffix: &str, labels: &str, value: &dyn std::fmt::Display) {

@@ -12,6 +12,7 @@
 mod auditing;
 mod cancellation;
 mod catalog;
+mod context;
 mod e2e;
 mod factory;
 mod faults;
