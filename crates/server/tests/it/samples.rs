@@ -30,6 +30,8 @@ const SAMPLES: &[Sample] = &[
     read("/health"),
     read("/health/detailed"),
     read("/metrics"),
+    read("/log-level"),
+    Sample { method: "PUT", path: "/log-level", success: 200, body: Some(log_level), made_by: None },
     read("/api/v1/me"),
     Sample { method: "POST", path: "/api/v1/auth/login", success: 200, body: Some(login), made_by: None },
     read("/api/v1/items"),
@@ -47,6 +49,11 @@ const fn read(path: &'static str) -> Sample {
 /// The sample of a route, if there is one.
 pub(crate) fn of(route: &Route) -> Option<&'static Sample> {
     SAMPLES.iter().find(|sample| route.method == sample.method && route.path == sample.path)
+}
+
+/// The level that tests have anyway.
+fn log_level(_: &TestApp, _: u32) -> Value {
+    json!({ "level": "debug" })
 }
 
 fn login(app: &TestApp, _: u32) -> Value {
