@@ -31,7 +31,7 @@ const SAMPLES: &[Sample] = &[
     read("/health/detailed"),
     read("/metrics"),
     read("/log-level"),
-    Sample { method: "PUT", path: "/log-level", success: 200, body: Some(log_level), made_by: None },
+    Sample { method: "PUT", path: "/log-level", success: 200, body: Some(level), made_by: None },
     read("/api/v1/me"),
     Sample { method: "POST", path: "/api/v1/auth/login", success: 200, body: Some(login), made_by: None },
     read("/api/v1/items"),
@@ -51,8 +51,8 @@ pub(crate) fn of(route: &Route) -> Option<&'static Sample> {
     SAMPLES.iter().find(|sample| route.method == sample.method && route.path == sample.path)
 }
 
-/// The level that tests have anyway.
-fn log_level(_: &TestApp, _: u32) -> Value {
+/// The level that tests have already.
+fn level(_: &TestApp, _: u32) -> Value {
     json!({ "level": "debug" })
 }
 

@@ -20,7 +20,7 @@ const TENANTS: usize = 20;
 const DURATION: Duration = Duration::from_secs(6);
 
 /// The product reads in one exchange; this route does so in two, so that clients can leave an open transaction.
-static STEPS: Module = Module { name: "steps", permissions: &[], errors: &[], routes, probes: &[] };
+static STEPS: Module = Module { name: "steps", routes, ..Module::BARE };
 
 fn routes() -> Routes {
     Routes::new().get("/test/steps", Access::SignedIn, steps)

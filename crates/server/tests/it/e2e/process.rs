@@ -112,7 +112,10 @@ pub(super) struct Ended {
 
 impl Process {
     pub(super) fn start(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = command(home, arguments, variables);
+        Self::spawn(command(home, arguments, variables))
+    }
+
+    pub(super) fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = Lines::of(child.stdout.take().unwrap());
         let err = Lines::of(child.stderr.take().unwrap());

@@ -1,0 +1,56 @@
+//! The management port of the built binary, and the last words of a stop.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use super::database::Database;
+use super::hang_up::Blocked;
+use super::process::{Home, Process};
+
+#[test]
+fn a_taken_management_port_is_named_and_nothing_is_left_running() {
+    let (home, database) = (Home::new(), Database::migrated("management"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let variables = [
+        ("PORT", "0"),
+        ("HOST", "127.0.0.1"),
+        ("DATABASE_URL", &*database.runtime_url),
+        ("METRICS_PORT", &port),
+    ];
+    let ended = Process::start(&home, &[], &variables).wait();
+    assert_eq!(ended.code, 69, "{ended:#?}");
+    assert!(ended.err.iter().any(|line| line.contains("set METRICS_PORT")), "{ended:#?}");
+}
+
+#[test]
+fn a_forced_stop_ends_with_the_same_last_line() {
+    let scene = Blocked::set("last_words", &[]);
+    let _write = scene.client.send_item("LAST-1").unwrap();
+    scene.waiting(1);
+    scene.server.signal("TERM");
+    scene.server.line("Stopping");
+    scene.server.signal("INT");
+    let ended = scene.server.wait();
+    assert_eq!(ended.code, 143, "{ended:#?}");
+    let last: Value = serde_json::from_str(ended.out.last().unwrap()).unwrap();
+    assert_eq!((last["message"].as_str(), &last["clean"]), (Some("shutdown complete"), &Value::Bool(false)));
+}
+
+#[test]
+fn while_draining_readiness_says_no_and_new_connections_are_still_answered() {
+    let (home, database) = (Home::new(), Database::migrated("drain"));
+    let variables = [("DATABASE_URL", &*database.runtime_url), ("SHUTDOWN_DRAIN_DELAY", "2s")];
+    let server = Process::serve(&home, &variables);
+    server.signal("TERM");
+    server.line("Stopping");
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("connection: close"), "{answer}");
+    let ended = server.wait();
+    assert_eq!(ended.code, 0, "{ended:#?}");
+}

@@ -1,0 +1,28 @@
+//! `serve --rehearse` tells a deployment that will work from one that will not.
+
+use serde_json::Value;
+
+use super::database::Database;
+use super::process::{Home, run};
+
+#[test]
+fn a_rehearsal_starts_everything_and_cuts_nothing() {
+    let (home, database) = (Home::new(), Database::migrated("rehearsal"));
+    let url = ("DATABASE_URL", database.runtime_url.as_str());
+    let ended = run(&home, &["serve", "--rehearse", "--json"], &[url, ("METRICS_PORT", "9464")]);
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    let report: Value = serde_json::from_str(&ended.out.join("\n")).unwrap();
+    assert_eq!(report["passed"], true, "{report:#}");
+    assert_eq!(report["phases"].as_array().unwrap().len(), 5);
+    assert_eq!(report["load"]["cut"], 0, "{report:#}");
+    assert!(report["load"]["answered"].as_u64().unwrap() > 50, "{report:#}");
+    assert_eq!(report["drain"]["clean"], true);
+}
+
+#[test]
+fn a_rehearsal_without_its_database_fails_as_the_start_would() {
+    let home = Home::new();
+    let nowhere = ("DATABASE_URL", "postgresql://erp_app:x@127.0.0.1:1/erp");
+    let ended = run(&home, &["serve", "--rehearse"], &[nowhere, ("STARTUP_TIMEOUT", "1s")]);
+    assert_eq!(ended.code, 69, "{ended:#?}");
+}
