@@ -187,13 +187,16 @@ async fn h_08_outside_development_the_management_surface_wants_its_token() {
     let app =
         TestApp::builder().setting("APP_ENV", "production").setting("METRICS_TOKEN", token).start().await;
     let sweep = Sweep::over(&app);
-    for (route, _) in
-        sweep.routes().into_iter().filter(|(route, _)| matches!(route.access, Access::Management))
-    {
-        app.anonymous().get(route.path).await.assert(404).problem("core.not_found");
-        app.alice().get(route.path).await.assert(404).problem("core.not_found");
-        app.anonymous().with_token(&token[1..]).get(route.path).await.assert(404);
-        app.anonymous().with_token(token).get(route.path).await.assert(200);
+    for (route, sample) in sweep.routes() {
+        if !matches!(route.access, Access::Management) {
+            continue;
+        }
+        for stranger in [app.anonymous(), app.alice(), app.anonymous().with_token(&token[1..])] {
+            let answer = sweep.send(&stranger, route, sample, route.path).await.assert(404);
+            answer.problem("core.not_found");
+        }
+        let operator = app.anonymous().with_token(token);
+        sweep.send(&operator, route, sample, route.path).await.assert(sample.success);
     }
     app.finish().await;
 }
