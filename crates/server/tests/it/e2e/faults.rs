@@ -47,12 +47,13 @@ impl Scene {
         self.load.take();
         let broken = Instant::now();
         let harmed = harm(&mut self.postgres);
+        let outage = Instant::now(); // doing the harm takes a moment, too
         std::thread::sleep(lasting.saturating_sub(broken.elapsed()));
         mend(&mut self.postgres, harmed);
         let mended = Instant::now();
         recovered(&self.load, mended);
         let seen = self.load.take();
-        judge(fault, &seen, broken, mended);
+        judge(fault, &seen, outage, mended);
         seen
     }
 
@@ -77,7 +78,8 @@ fn recovered(load: &Load, since: Instant) {
 /// The rules that hold in every fault; prints the maxima.
 fn judge(fault: &str, seen: &[Seen], broken: Instant, mended: Instant) {
     let slowest = |live: bool| seen.iter().filter(|s| (s.kind == Kind::Live) == live).map(Seen::took).max();
-    let unready = seen.iter().find(|s| s.kind == Kind::Ready && s.is(503)).map(|s| s.end - broken);
+    let unready = seen.iter().find(|s| s.kind == Kind::Ready && s.is(503));
+    let unready = unready.map(|s| s.end.saturating_duration_since(broken));
     let last = |failure: &dyn Fn(&&Seen) -> bool| {
         let end = seen.iter().filter(failure).map(|s| s.end).max();
         end.map_or(Duration::ZERO, |end| end.saturating_duration_since(mended))
