@@ -47,7 +47,7 @@ pub(super) async fn resolve(
     let started = Arc::new(Cluster::start(options).await?);
     let roles = cluster.insert(started).provision(PRIVATE_DATABASE).await?;
     Ok(Databases {
-        runtime: parse(&roles.runtime_url, "the private cluster's URL")?,
+        runtime: bounded(config, parse(&roles.runtime_url, "the private cluster's URL")?),
         owner: Some(parse(&roles.owner_url, "the private cluster's URL")?),
         place: format!("private PostgreSQL (psql '{}')", roles.runtime_url),
     })
@@ -163,7 +163,13 @@ pub(super) async fn check_budget(app: &App) {
 /// # Errors
 /// `Exit::Configuration` when there is neither.
 pub fn runtime_connection(config: &Config) -> Result<Connection, StartError> {
-    required(config, config.database_url.as_ref(), "DATABASE_URL", "erp_app")
+    let connection = required(config, config.database_url.as_ref(), "DATABASE_URL", "erp_app")?;
+    Ok(bounded(config, connection))
+}
+
+/// The runtime role's sessions are bounded, except behind a pooler.
+fn bounded(config: &Config, connection: Connection) -> Connection {
+    if config.database_prepared_statements { connection.bounded(config.database_timeout) } else { connection }
 }
 
 /// `DATABASE_OWNER_URL`, parsed. In development, when neither URL is set: the private cluster of a running server.

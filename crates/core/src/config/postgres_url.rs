@@ -9,7 +9,7 @@ pub enum SslMode {
     Disable,
     /// Encrypted when the server can; an attacker on the way can prevent it. libpq's default.
     Prefer,
-    /// Encrypted, with whatever certificate the server shows.
+    /// Encrypted, with whatever certificate the server shows; with `sslrootcert` as `verify-ca`.
     Require,
     /// Encrypted, with a certificate of a known authority.
     VerifyCa,
@@ -57,6 +57,9 @@ impl PostgresUrl {
                 "sslrootcert" => root_certificates = Some(PathBuf::from(&*value)),
                 _ => drop(rest.append_pair(&name, &value)),
             }
+        }
+        if ssl == SslMode::Require && root_certificates.is_some() {
+            ssl = SslMode::VerifyCa; // as libpq: whoever names authorities wants them asked
         }
         let rest = rest.finish();
         let stripped = if rest.is_empty() { base.to_owned() } else { format!("{base}?{rest}") };
@@ -106,6 +109,14 @@ mod tests {
         assert_eq!(url.root_certificates, Some("/ca.pem".into()));
         assert_eq!(url.driver.get_application_name(), Some("x"));
         assert!(!url.is_local());
+    }
+
+    #[test]
+    fn naming_authorities_asks_for_them() {
+        let mode = |query: &str| PostgresUrl::parse(&format!("postgres://u@h/d?{query}")).ok().unwrap().ssl;
+        assert_eq!(mode("sslmode=require&sslrootcert=%2Fca.pem"), SslMode::VerifyCa);
+        assert_eq!(mode("sslrootcert=%2Fca.pem&sslmode=require"), SslMode::VerifyCa);
+        assert_eq!(mode("sslmode=require"), SslMode::Require);
     }
 
     #[test]

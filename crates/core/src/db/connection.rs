@@ -38,6 +38,17 @@ impl Connection {
         self.driver.connect(self.tls.clone()).await
     }
 
+    /// Gives the session bounds that hold even when our own side forgets. Not behind a pooler, which shares sessions
+    /// and takes no start-up options.
+    #[must_use]
+    pub fn bounded(mut self, statement_timeout: Duration) -> Self {
+        self.driver.options(format!(
+            "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
+            statement_timeout.as_millis()
+        ));
+        self
+    }
+
     /// The role's name.
     pub fn user(&self) -> Option<&str> {
         self.driver.get_user()

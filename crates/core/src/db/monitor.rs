@@ -126,6 +126,9 @@ pub(super) fn explain(connection: &Connection, error: tokio_postgres::Error) -> 
         Some("53300") => format!(
             "PostgreSQL at {place} has no connection left: raise max_connections or lower DATABASE_MAX_CONNECTIONS"
         ),
+        Some("08P01") => format!(
+            "PostgreSQL at {place} does not take our start-up options ({error}): behind a pooler set DATABASE_PREPARED_STATEMENTS=off"
+        ),
         Some(_) => format!("PostgreSQL at {place} refused the connection: {error}"),
         None => format!(
             "PostgreSQL at {place} cannot be reached: check that it runs and that the URL's host and port are right"

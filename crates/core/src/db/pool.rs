@@ -76,9 +76,6 @@ impl Db {
     ) -> Result<Self, StartError> {
         let mut connection = options.connection.clone();
         connection.driver.connect_timeout(options.connect_timeout);
-        if options.prepared_statements {
-            connection.driver.options(session_settings(&options));
-        }
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool =
             Pool::builder(Manager::from_config(connection.driver.clone(), connection.tls.clone(), recycling))
@@ -247,14 +244,6 @@ impl Db {
             tracing::info!(operation, table, duration, success, sql, "Query");
         }
     }
-}
-
-/// Settings of the session: bounds that hold even when our own side forgets.
-fn session_settings(options: &Options) -> String {
-    format!(
-        "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
-        options.statement_timeout.as_millis()
-    )
 }
 
 fn no_connection(error: PoolError) -> Error {
