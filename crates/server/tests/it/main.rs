@@ -31,3 +31,4 @@ mod sweeps;
 mod tables;
 mod tenancy;
 mod tokens;
+mod transactions;
