@@ -74,7 +74,7 @@ impl App {
     }
 
     /// Notes the outcome of an isolation proof; readiness follows it.
-    pub fn proved(&self, report: Report) {
+    pub(crate) fn proved(&self, report: Report) {
         let proof = Proof { report: Arc::new(report), at: self.clock.now() };
         if let Ok(mut slot) = self.0.proof.write() {
             *slot = Some(proof);

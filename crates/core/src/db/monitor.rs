@@ -86,13 +86,13 @@ fn announce(state: Availability, pool: &Pool) {
 
 async fn ask(connection: &Connection, probe: &mut Option<Probe>) -> Result<(), ()> {
     let answer = timeout(PATIENCE, async {
-        if probe.is_none() {
-            *probe = Some(connect(connection).await?);
+        if let Some(known) = probe
+            && known.client.batch_execute("").await.is_ok()
+        {
+            return Ok(());
         }
-        match probe {
-            Some(probe) => probe.client.batch_execute("").await,
-            None => Ok(()),
-        }
+        // One connection may end for reasons of its own: the server is down when it takes no other.
+        probe.insert(connect(connection).await?).client.batch_execute("").await
     })
     .await;
     if let Ok(Ok(())) = answer {

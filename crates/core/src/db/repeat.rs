@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use crate::error::Error;
+use crate::error::{Error, codes};
 
 /// Pauses before the second and the third try. A connection that the server closed while it was idle is replaced at
 /// once; more patience belongs to the client, who is told when to come back.
@@ -31,6 +31,12 @@ pub(super) fn plan_is_stale(error: &Error) -> bool {
     db.is_some_and(|db| {
         *db.code() == SqlState::FEATURE_NOT_SUPPORTED && db.routine() == Some("RevalidateCachedQuery")
     })
+}
+
+/// The connection broke, or nobody waited for the answer any longer: what had been sent may have been carried out.
+pub(super) fn is_broken_off(error: &Error) -> bool {
+    error.code() == &codes::UNAVAILABLE
+        && cause(error).is_none_or(|cause| cause.as_db_error().is_none() || is_lost(cause))
 }
 
 fn is_lost(cause: &tokio_postgres::Error) -> bool {

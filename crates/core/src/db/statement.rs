@@ -2,6 +2,7 @@
 //! to which table, for metrics and the query log.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use deadpool_postgres::ClientWrapper;
@@ -9,6 +10,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row, Statement};
 
 use super::{Db, Params, ToSql};
+use crate::error::Error as Refusal;
 
 /// The types of each statement's parameters, as PostgreSQL inferred them.
 pub(super) type ParameterTypes = RwLock<HashMap<&'static str, Arc<[Type]>>>;
@@ -49,12 +51,37 @@ impl<'p> Plan<'p> {
         Ok(Some(Self::Unnamed(sql, params.iter().copied().zip(types.iter().cloned()).collect())))
     }
 
-    /// Sends the statement when first polled.
-    pub(super) async fn run(&self, client: &ClientWrapper) -> Result<Vec<Row>, Error> {
-        match self {
+    /// Sends the statement when first polled; a failure is noted in `refused`, before anything else is sent when it is the
+    /// driver's own: a value that does not fit its parameter.
+    pub(super) async fn run(&self, client: &ClientWrapper, refused: &AtomicBool) -> Result<Vec<Row>, Error> {
+        let outcome = match self {
             Self::Named(statement, params) => client.query(statement, params).await,
             Self::Unnamed(sql, params) => client.query_typed(sql, params).await,
-        }
+        };
+        outcome.inspect_err(|_| refused.store(true, Ordering::Relaxed))
+    }
+}
+
+/// What a statement begins with. Others end the transaction, or leave something in the session for the next tenant: a
+/// cursor WITH HOLD, LISTEN, a setting.
+const VERBS: [&str; 7] = ["select", "insert", "update", "delete", "with", "merge", "values"];
+/// What no statement calls: it would change the tenant, or keep a lock beyond the transaction.
+const CALLS: [&str; 2] = ["set_config", "advisory_lock"];
+
+/// Refuses a statement that would reach beyond its transaction (T-04).
+///
+/// The texts are the modules' own: this is for slips, and for text that got into a statement in spite of all.
+pub(super) fn admit(sql: &'static str) -> Result<(), Refusal> {
+    let text = sql.trim_ascii_start();
+    let verb = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    if !VERBS.iter().any(|known| known.eq_ignore_ascii_case(verb)) {
+        return Err(Refusal::internal(format!("'{verb}' has no place at the beginning of a statement")));
+    }
+    let calls =
+        |name: &str| sql.as_bytes().windows(name.len()).any(|w| w.eq_ignore_ascii_case(name.as_bytes()));
+    match CALLS.into_iter().find(|name| calls(name)) {
+        Some(name) => Err(Refusal::internal(format!("'{name}' has no place in a statement"))),
+        None => Ok(()),
     }
 }
 

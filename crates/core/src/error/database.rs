@@ -24,6 +24,11 @@ impl Error {
     pub fn unavailable() -> Self {
         Self::new(&codes::UNAVAILABLE).retry_after(DATABASE_RETRY)
     }
+
+    /// The database was lost while a change was being committed: 503, and it may have been made.
+    pub(crate) fn outcome_unknown() -> Self {
+        Self::new(&codes::OUTCOME_UNKNOWN).retry_after(DATABASE_RETRY)
+    }
 }
 
 /// An error that did not come from the server: a broken connection, or a value that does not fit its column.

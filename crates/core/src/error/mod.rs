@@ -199,7 +199,10 @@ error_codes! {
             "No capacity was free in time.";
             "Try again after the seconds in Retry-After.";
         TIMEOUT = "core.timeout", 503, "Took too long";
-            "The request was given up at its deadline and rolled back.";
-            "Try again after the seconds in Retry-After, with a smaller request if it was a large one.";
+            "The request was given up at its deadline; a change that was just being committed may have been made.";
+            "Read the resource, then try again after the seconds in Retry-After, with a smaller request if it was a large one.";
+        OUTCOME_UNKNOWN = "core.outcome_unknown", 503, "Outcome unknown";
+            "The database was lost while the change was being committed: it may have been made, or not.";
+            "Wait for the seconds in Retry-After, then read the resource: to repeat may make the change a second time.";
     }
 }

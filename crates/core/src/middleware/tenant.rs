@@ -25,10 +25,11 @@ struct Membership {
 }
 from_row!(Membership { role });
 
-/// What the header names: its two spellings.
+/// What the header names: an id, or else a slug. A slug that reads like an id is another tenant's attempt to be taken
+/// for it.
 struct Named<'a> {
     id: Option<Uuid>,
-    slug: &'a str,
+    slug: Option<&'a str>,
 }
 
 /// The caller, in the tenant that the credential or the header names.
@@ -67,7 +68,8 @@ fn named(headers: &HeaderMap) -> Result<Option<Named<'_>>, Error> {
     let slug = (1..=63).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let id = text.parse::<TenantId>().ok().map(|id| *id.as_uuid());
-    if slug || id.is_some() { Ok(Some(Named { id, slug: text })) } else { Err(malformed()) }
+    let slug = (slug && id.is_none()).then_some(text);
+    if slug.is_some() || id.is_some() { Ok(Some(Named { id, slug })) } else { Err(malformed()) }
 }
 
 /// The tenant that was named, if the caller is a member of it; two round trips.

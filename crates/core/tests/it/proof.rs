@@ -260,6 +260,8 @@ async fn t12_no_code_runs_with_other_rights() {
         ("create function f() returns trigger language plpgsql as $$begin perform set_config('app.tenant_id', new.tenant_id::text, true); return new; end$$;
           create trigger t before insert on items for each row execute function f()", &[
             ("T-12 function-context", "public.f()"), ("T-03 live-unset-insert", "public.items"), ("T-06 live-insert", "public.items")]),
+        // Its body is not text: pg_proc.prosrc is empty.
+        ("create function f(t uuid) returns text language sql begin atomic select set_config('app.tenant_id', t::text, true); end; grant execute on function f to {rt}", &[("T-12 function-context", "public.f(uuid)")]),
         ("reset role; create function f(text) returns bool language sql leakproof as 'select true'; revoke execute on function f from public", &[("T-12 leakproof", "public.f(text)")]),
         ("reset role; create function f() returns int language internal as 'pg_backend_pid'", &[("T-12 untrusted-language", "public.f()")]),
         ("reset role; create extension pg_trgm schema public", &[("T-12 extension-public", "pg_trgm")]),

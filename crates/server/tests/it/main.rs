@@ -32,3 +32,4 @@ mod sweeps;
 mod tables;
 mod tenancy;
 mod tokens;
+mod transactions;

@@ -22,6 +22,17 @@ const NOT_FIRST: [&str; 14] = [
 /// What appears nowhere.
 const NOWHERE: [&str; 3] = ["set_config", "app.tenant_id", "app.actor"];
 
+/// What opens a tenant's data without a [`Caller`](erp_core::auth::Caller), and the files that may: they make callers, or
+/// tenants. This list may only shrink.
+const BEYOND_THE_CALLER: [(&str, &[&str]); 6] = [
+    ("SystemReason", &["identity/login.rs"]),
+    (".system(", &["identity/login.rs"]),
+    (".within(", &["identity/login.rs"]),
+    ("authenticator", &["identity/login.rs"]),
+    (".owner", &["demo.rs"]),
+    ("Owner::", &[]),
+];
+
 /// Why a string literal is refused as SQL, if it is. Sentences begin with a capital letter and pass.
 fn refusal(literal: &str) -> Option<&'static str> {
     let lower = literal.to_ascii_lowercase();
@@ -99,6 +110,22 @@ fn t_04_no_module_touches_its_transaction_or_tenant() {
         }
     }
     assert!(seen > 50, "{seen} literals were read");
+}
+
+#[test]
+fn t_17_only_the_sign_in_goes_past_the_caller() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/src");
+    for file in files(&folder) {
+        let source = std::fs::read_to_string(&file).unwrap();
+        for (word, may) in BEYOND_THE_CALLER {
+            let allowed = may.iter().any(|name| file.ends_with(name));
+            assert!(
+                allowed || !source.contains(word),
+                "{}: '{word}' opens any tenant; take the Caller as an argument",
+                file.display()
+            );
+        }
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(super) const CHECKS: &[Check] = &[
             where (f.executable or exists (select from pg_trigger t join rel r on r.oid = t.tgrelid join held h on h.oid = r.oid
                 where t.tgfoid = f.oid and not t.tgisinternal and h.privilege in ('INSERT', 'UPDATE', 'DELETE')))
               and (array_to_string(f.proconfig, ',') ~* '(^|,)(app[.]|row_security|role|session_authorization|session_replication_role)'
-                or f.prosrc ~* 'set_config|\\mset\\s+(local\\s+|session\\s+)?(app[.]|row_security|role\\M|session)')",
+                or concat(f.prosrc, pg_get_function_sqlbody(f.oid)) ~* 'set_config|\\mset\\s+(local\\s+|session\\s+)?(app[.]|row_security|role\\M|session)')",
         fix: "take the setting out of {object}, or revoke execute on function {object} from public, {role}",
     },
     Check {
