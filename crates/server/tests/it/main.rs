@@ -22,6 +22,7 @@ mod listing;
 mod management;
 mod module_sql;
 mod pipelining;
+mod pooler;
 mod protocol;
 mod round_trip;
 mod samples;
@@ -31,3 +32,8 @@ mod sweeps;
 mod tables;
 mod tenancy;
 mod tokens;
+
+/// Whether script/check-deep runs the tests: what is short in script/test is then as long as the requirement asks.
+fn deep() -> bool {
+    std::env::var("DEEP").as_deref() == Ok("1")
+}
