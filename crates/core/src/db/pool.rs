@@ -201,6 +201,7 @@ impl Db {
     pub(super) async fn checkout(&self, tenant: Option<TenantId>) -> Result<Checkout> {
         let inner = &self.0;
         let waiting = async {
+            let begun = Instant::now();
             let place = match tenant {
                 Some(tenant) => {
                     let waiting = inner.shares.place(tenant);
@@ -208,7 +209,10 @@ impl Db {
                 }
                 None => None,
             };
-            let object = inner.pool.get().await.map_err(no_connection)?;
+            // One limit for both waits: who got its place late does not wait as long again for a connection.
+            let left = inner.options.acquire_timeout.saturating_sub(begun.elapsed());
+            let timeouts = Timeouts { wait: Some(left), ..inner.pool.timeouts() };
+            let object = inner.pool.timeout_get(&timeouts).await.map_err(no_connection)?;
             Ok(Checkout::new(object, place, inner.cleaning.clone()))
         };
         self.unless_down(waiting).await

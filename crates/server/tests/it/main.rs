@@ -14,6 +14,7 @@ mod cancellation;
 mod catalog;
 mod context;
 mod e2e;
+mod exhaustion;
 mod factory;
 mod faults;
 mod first;
