@@ -21,5 +21,6 @@ mod postgres;
 mod process;
 mod refusals;
 mod rehearsal;
+mod secrets;
 mod start;
 mod stop;
