@@ -13,6 +13,7 @@ mod auditing;
 mod cancellation;
 mod catalog;
 mod context;
+mod database_texts;
 mod e2e;
 mod exhaustion;
 mod factory;
