@@ -55,7 +55,7 @@ fn range(samples: &[Sample], y: impl Fn(&Sample) -> f64) -> (f64, f64) {
     samples.iter().map(y).fold((f64::MAX, 0.0), |(least, most), y| (least.min(y), most.max(y)))
 }
 
-/// The highest of the last third does not exceed the highest of the middle third by more than `slack`.
+/// The highest of the second half does not exceed the highest of the first by more than `slack`.
 fn flat(samples: &[Sample], slack: f64, y: impl Fn(&Sample) -> f64) -> bool {
     let (earlier, later) = samples.split_at(samples.len() / 2);
     range(later, &y).1 <= range(earlier, &y).1 + slack
