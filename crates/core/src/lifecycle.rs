@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::shared::panic_message;
+
 /// The process's exit codes (contract, "Command line and process"). A forced stop by signal is 128 + n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -211,9 +213,13 @@ impl Lifecycle {
 
     /// Notes a panic and lets it go on to whoever awaits the task.
     fn panicked(&self, task: &'static str, panic: Box<dyn Any + Send>) -> ! {
-        *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default() += 1;
-        tracing::error!("A background task ended by a panic");
+        self.count_panic(task);
+        tracing::error!(reason = panic_message(panic.as_ref()), "A background task ended by a panic");
         resume_unwind(panic)
+    }
+
+    fn count_panic(&self, task: &'static str) {
+        *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default() += 1;
     }
 
     /// Ends connections, then background tasks; each within what is left of `limit`. Says whether all ended in time.

@@ -127,7 +127,8 @@ async fn fill_template(url: &str, template: &str, product: &Product) -> Vec<Pers
         (roles.owner_url.parse().expect("our URL"), roles.runtime_url.parse().expect("our URL"));
     let (tasks, rng) = (TaskTracker::new(), Arc::new(SystemRng::new()));
     let (owner, _) = migrate_as_owner(&owner, &runtime, product, &tasks).await.expect("the migrations apply");
-    let data_dir = std::env::temp_dir().join(template);
+    // Another run, on another cluster, may be making the same template.
+    let data_dir = std::env::temp_dir().join(format!("{template}_{}", std::process::id()));
     std::fs::create_dir_all(&data_dir).expect("the temporary folder is writable");
     let passwords = Passwords::new(2, Arc::<SystemRng>::clone(&rng));
     let (clock, rng) = (&SystemClock, rng.as_ref());

@@ -52,7 +52,7 @@ impl Start {
         let tenants = config.metrics_tenant_limit as usize;
         let metrics = Metrics::with_limits(config.metrics_enabled, Limits { tenants, ..Limits::default() });
         let stop = self.lifecycle.stop_background().clone();
-        self.lifecycle.spawn("event-loop-lag", watch_lag(metrics.clone(), stop));
+        self.lifecycle.spawn("event loop lag", watch_lag(metrics.clone(), stop));
         let passwords = passwords(&options);
         let databases = self.databases(product, &config, &options, &passwords).await?;
         let db = self.open(&databases, &config, metrics.clone())?;

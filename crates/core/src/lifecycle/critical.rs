@@ -42,6 +42,9 @@ impl Lifecycle {
             if self.stop_background().is_cancelled() {
                 return;
             }
+            if end.is_err() {
+                self.count_panic(name);
+            }
             deaths = if started.elapsed() > WITHIN { 1 } else { deaths + 1 };
             let reason = end.as_ref().map_or_else(|panic| panic_message(panic.as_ref()), |()| "it returned");
             tracing::error!(task = name, deaths, reason, "A background task ended unexpectedly");
@@ -99,5 +102,6 @@ mod tests {
         let starts = dying(&lifecycle, u32::MAX);
         lifecycle.failed().cancelled().await;
         assert_eq!(starts.load(Ordering::SeqCst), MOST_DEATHS);
+        assert_eq!(lifecycle.panics(), [("dying", 2)], "the rest returned");
     }
 }

@@ -154,8 +154,8 @@ metrics! {
     /// When the last isolation proof was made, in seconds since 1970.
     isolation_proof_timestamp_seconds: Gauge[] { unit: "s", alert: "more than 15 minutes ago" }
 
-    /// Background tasks that ended by a panic, by task.
-    background_panics_total: Counter[task] { unit: "tasks", alert: "any increase: the task does not run any more" }
+    /// Background tasks that ended by a panic, by task; those that the process needs are started again.
+    background_panics_total: Counter[task] { unit: "tasks", alert: "any increase" }
 
     /// How much later than asked a timer fires, in seconds: the event loop's lag. Timers tick once a millisecond.
     event_loop_lag_seconds: Histogram[] {

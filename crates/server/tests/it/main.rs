@@ -29,6 +29,7 @@ mod protocol;
 mod round_trip;
 mod samples;
 mod sign_in;
+mod specification;
 mod stress;
 mod sweeps;
 mod tables;
