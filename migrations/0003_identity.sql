@@ -30,11 +30,24 @@ create table public.memberships (
 select app.tenant_table('public.memberships', key => '{user_id}', audit_as => 'membership', deletable => false,
   why => 'who belongs to a tenant; a membership ends, it is not deleted');
 
+-- Who may insert a membership can make any person's row of users visible to the tenant: the foreign key's check goes
+-- past row level security. So the runtime role reads them only; inviting people will bring a way of its own.
+do $$
+begin
+  execute format('revoke insert, update on public.memberships from %I', current_setting('app.runtime_role'));
+  update app.relations set privileges = '{select}' where relation = 'public.memberships';
+end $$;
+
 -- For the foreign key and for "which tenants does this person belong to", asked by the owner.
 create index memberships_user_id_idx on public.memberships (user_id);
 
 select app.member_table('public.users', 'people: seen by the tenants they belong to');
 
--- The isolation proof gives this person a membership of canary-one and takes it back. It can never sign in.
+-- A member of canary-one, for the isolation proof. It can never sign in.
 insert into public.users (id, email, name, disabled_at) values
   ('00000000-0000-7000-8000-00000000ca01', 'canary@erp.invalid', 'Canary', now());
+
+set local app.tenant_id = '00000000-0000-7000-8000-00000000c001';
+insert into public.memberships (user_id, role) values ('00000000-0000-7000-8000-00000000ca01', 'read-only');
+set constraints all immediate; -- the audit row, while its tenant is set
+set local app.tenant_id = '';

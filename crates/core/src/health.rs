@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::{App, Proof};
+use crate::db::ServerVersion;
 use crate::extract::Json;
 use crate::lifecycle::Phase;
 use crate::metrics::Format;
@@ -120,11 +121,16 @@ fn own_checks(app: &App) -> [Check; 3] {
     let proven = proof.as_ref().is_some_and(|proof| proof.report.passed());
     [
         check("lifecycle", phase == Phase::Ready, json!({ "phase": format!("{phase:?}").to_lowercase() })),
-        check(
-            "database",
-            app.db.is_up(),
-            json!({ "connections": open, "idle": idle, "max": app.config.database_max_connections }),
-        ),
+        check("database", app.db.is_up(), {
+            let version = proof.as_ref().and_then(|proof| ServerVersion::parse(&proof.report.server_version));
+            json!({
+                "connections": open,
+                "idle": idle,
+                "max": app.config.database_max_connections,
+                "version": version,
+                "warning": version.and_then(ServerVersion::warning),
+            })
+        }),
         check("isolation", proven, proof.map_or(Value::Null, |Proof { report, at }| {
             json!({ "verdict": report.one_line(), "hash": report.hash(), "provedAt": at.to_string() })
         })),

@@ -20,7 +20,7 @@ pub(crate) const MIGRATIONS: &[Migration] =
     migrations!["0001_tenancy", "0002_audit", "0003_identity", "0004_catalog"];
 
 /// A row for each tenant table that the runtime role can write.
-pub(crate) const SAMPLES: &[Sample] = samples!["tenant_profiles", "memberships", "audit_log", "items"];
+pub(crate) const SAMPLES: &[Sample] = samples!["tenant_profiles", "audit_log", "items"];
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use erp_core::bootstrap::{
     self, BootstrapOptions, LogSetup, migrate_as_owner, owner_connection, runtime_connection,
 };
 use erp_core::config::{Config, Layers};
-use erp_core::db::{self, Owner};
+use erp_core::db::{self, Owner, ServerVersion};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_modules::PRODUCT;
 use serde::Serialize;
@@ -74,7 +74,19 @@ pub(crate) async fn seed(layers: &Layers, path: OsString) -> Result<ExitCode, St
 struct Step {
     name: &'static str,
     passed: bool,
+    /// It passed, and still wants an operator's attention.
+    warning: bool,
     detail: String,
+}
+
+impl Step {
+    fn verdict(&self) -> &'static str {
+        match (self.passed, self.warning) {
+            (false, _) => "FAIL",
+            (true, true) => "warn",
+            (true, false) => "ok  ",
+        }
+    }
 }
 
 /// `db check`: from the URL to the migrations, each step with a verdict; exit 1 at the first that fails.
@@ -86,12 +98,7 @@ pub(crate) async fn check(layers: &Layers, json: bool) -> Result<ExitCode, Start
         print(&serde_json::to_string_pretty(&steps).map_err(internal)?);
     } else {
         for step in &steps {
-            print(&format!(
-                "{} {:<12} {}",
-                if step.passed { "ok  " } else { "FAIL" },
-                step.name,
-                step.detail
-            ));
+            print(&format!("{} {:<12} {}", step.verdict(), step.name, step.detail));
         }
     }
     let passed = steps.iter().all(|step| step.passed);
@@ -100,14 +107,25 @@ pub(crate) async fn check(layers: &Layers, json: bool) -> Result<ExitCode, Start
 
 async fn steps(runtime: &db::Connection) -> Vec<Step> {
     let tasks = TaskTracker::new();
-    let pass = |name, detail: String| Step { name, passed: true, detail };
-    let fail = |name, detail: String| Step { name, passed: false, detail };
+    let pass = |name, detail: String| Step { name, passed: true, warning: false, detail };
+    let fail = |name, detail: String| Step { name, passed: false, warning: false, detail };
     let mut steps = vec![pass("url", format!("{} as {}", runtime.place(), runtime.user().unwrap_or("?")))];
     if let Err(refusal) = db::reach(runtime, &tasks).await {
         steps.push(fail("connection", refusal.error.message));
         return steps;
     }
     steps.push(pass("connection", "address, credentials and database are right".to_owned()));
+    match db::accepted_version(runtime, &tasks).await {
+        Ok(version) => {
+            let warning = version.and_then(ServerVersion::warning);
+            let shown = version.map_or("unknown".to_owned(), |version| format!("PostgreSQL {version}"));
+            steps.push(Step { warning: warning.is_some(), ..pass("version", warning.unwrap_or(shown)) });
+        }
+        Err(error) => {
+            steps.push(fail("version", error.message));
+            return steps;
+        }
+    }
     match db::refuse_privileged_role(runtime, &tasks).await {
         Ok(()) => steps.push(pass("role", "bound by row level security".to_owned())),
         Err(error) => steps.push(fail("role", error.message)),

@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::{Actor, Builder, Database, Log, Person};
+use crate::{Actor, Builder, Database, Log, Person, Pooler};
 
 /// How long a connection may take to come back from a request that was left.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
@@ -25,6 +25,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct TestApp {
     pub(crate) running: Option<Running>,
     pub(crate) database: Database,
+    pub(crate) pooler: Option<Pooler>,
     pub(crate) root: Client,
     pub(crate) http: Http<HttpConnector, Full<Bytes>>,
     pub(crate) clock: Arc<ManualClock>,
@@ -116,6 +117,11 @@ impl TestApp {
         &self.database
     }
 
+    /// What stands before the database, with [`Builder::pooled`].
+    pub fn pooler(&self) -> Option<&Pooler> {
+        self.pooler.as_ref()
+    }
+
     /// A superuser's session: sees and changes every tenant's rows.
     pub fn sql(&self) -> &Client {
         &self.root
@@ -180,7 +186,8 @@ impl TestApp {
             assert!(tokio::time::Instant::now() < deadline, "a connection is still in a transaction: {busy}");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        // Held all at once, so that each connection of the pool is asked.
+        // Held all at once, so that each connection of the pool is asked; a pooler has fewer than the pool, and hands
+        // its own out in turn.
         let db = &self.edge().app.db;
         let mut held = Vec::new();
         for _ in 0..db.connections().0 {
@@ -195,7 +202,9 @@ impl TestApp {
                 "",
                 "a connection carries a tenant"
             );
-            held.push(tx);
+            if self.pooler.is_none() {
+                held.push(tx);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use erp_core::shared::ManualClock;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
 
-use crate::{Database, Log, TestApp};
+use crate::{Database, Log, Pooler, TestApp};
 
 /// The key of every test's tokens, for tests that forge some.
 pub const JWT_SECRET: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
@@ -29,11 +29,14 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     modules: Vec<&'static Module>,
     options: AppOptions,
+    pooled: bool,
 }
 
 impl Builder {
+    /// With `TEST_POOLER=1` every app is behind a pooler: script/check-deep runs the tests of isolation so.
     pub(crate) fn new() -> Self {
-        Self { settings: Vec::new(), modules: Vec::new(), options: AppOptions::new() }
+        let pooled = std::env::var("TEST_POOLER").as_deref() == Ok("1");
+        Self { settings: Vec::new(), modules: Vec::new(), options: AppOptions::new(), pooled }
     }
 
     /// Sets a setting, as a process's environment would.
@@ -57,6 +60,13 @@ impl Builder {
         self
     }
 
+    /// Puts PgBouncer in transaction mode before the database; ask [`Pooler::is_installed`] first.
+    #[must_use]
+    pub fn pooled(mut self) -> Self {
+        self.pooled = true;
+        self
+    }
+
     /// Starts the app on a fresh database.
     pub async fn start(self) -> TestApp {
         self.start_through(|url| url).await
@@ -68,10 +78,19 @@ impl Builder {
         modules.extend(self.modules);
         let product = Product { modules: Box::leak(modules.into_boxed_slice()), ..erp_modules::PRODUCT };
         let database = Database::create(&product).await;
-        let url = way(database.roles.runtime_url.clone());
+        let direct = database.roles.runtime_url.clone();
+        let (pooler, url) = if self.pooled {
+            let (pooler, url) = Pooler::start(&direct);
+            (Some(pooler), url)
+        } else {
+            (None, direct)
+        };
+        let url = way(url);
         let clock = Arc::new(ManualClock::new("2026-02-03T04:05:06Z".parse().expect("a timestamp")));
         let log = Log::capture(Arc::<ManualClock>::clone(&clock));
-        let defaults = SETTINGS.into_iter().chain([("DATABASE_URL", url.as_str())]);
+        let prepared = if self.pooled { "off" } else { "on" };
+        let ours = [("DATABASE_URL", url.as_str()), ("DATABASE_PREPARED_STATEMENTS", prepared)];
+        let defaults = SETTINGS.into_iter().chain(ours);
         let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let settings = MapSource::environment(defaults.chain(self.settings));
         let mut options = BootstrapOptions::new(LogSetup::Given(log.logging.clone()), OsString::new());
@@ -83,6 +102,7 @@ impl Builder {
             running: Some(running),
             root: database.superuser().await,
             database,
+            pooler,
             http: Http::builder(TokioExecutor::new()).build_http(),
             clock,
             log,

@@ -27,6 +27,7 @@ mod builder;
 mod database;
 mod log;
 mod people;
+mod pooler;
 mod probe;
 
 pub use actor::{Actor, Answer};
@@ -35,4 +36,5 @@ pub use builder::{Builder, JWT_SECRET};
 pub use database::Database;
 pub use log::Log;
 pub use people::Person;
+pub use pooler::Pooler;
 pub use probe::PROBE;

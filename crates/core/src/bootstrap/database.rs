@@ -64,6 +64,10 @@ pub(super) async fn prepare(
 ) -> Result<(), StartError> {
     let tasks = lifecycle.background();
     wait_until_reachable(&databases.runtime, config.startup_timeout, tasks).await?;
+    let version = db::accepted_version(&databases.runtime, tasks).await?;
+    if let Some(warning) = version.and_then(db::ServerVersion::warning) {
+        tracing::warn!(outdated = true, "{warning}");
+    }
     db::refuse_privileged_role(&databases.runtime, tasks).await?;
     if config.profile().migrates_at_start
         && let Some(owner) = &databases.owner

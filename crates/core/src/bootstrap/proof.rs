@@ -49,10 +49,12 @@ async fn prove(app: &App, samples: &[Sample]) -> Result<Report> {
     app.db.prove(samples).await
 }
 
-/// Proves it again every five minutes; a finding turns readiness to 503 until a later proof passes.
+/// Proves it again every five minutes, and when the database has been away: it may be another one. A finding turns
+/// readiness to 503 until a later proof passes.
 pub(super) async fn again(app: App, samples: &'static [Sample]) {
     let stop = app.lifecycle.stop_background().clone();
-    while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+    let due = async || tokio::time::timeout(INTERVAL, app.db.came_back()).await;
+    while stop.run_until_cancelled(due()).await.is_some() {
         let Some(outcome) = stop.run_until_cancelled(prove(&app, samples)).await else { return };
         match outcome {
             Ok(report) => {

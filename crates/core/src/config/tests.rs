@@ -256,6 +256,39 @@ fn a_secret_comes_from_a_file_without_its_last_line_break() {
 }
 
 #[test]
+fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
+    let folder = folder("c06");
+    for setting in SETTINGS.iter().filter(|setting| setting.secret) {
+        let secret = match setting.check {
+            Check::PostgresUrl => URL.to_owned(),
+            Check::RedisUrl => "redis://:hunter2@cache:6379/0".to_owned(),
+            Check::EncryptionKey => KEY.to_owned(),
+            Check::Key | Check::Nothing => STRONG.to_owned(),
+        };
+        let file = folder.join(setting.name);
+        std::fs::write(&file, format!("{secret}\n")).unwrap();
+        let name = setting.file_name().unwrap();
+        let layers = Layers::from(MapSource::environment([(name.as_str(), file.to_str().unwrap())]));
+        let config = Config::load(&layers).unwrap();
+        let rows = explain(&layers);
+        let row = rows.iter().find(|row| row.name == setting.name).unwrap();
+        assert_eq!(row.source, format!("environment ({name})"));
+        assert_eq!(row.value.as_deref(), Some("[secret]"));
+        let debug = format!("{config:?}");
+        let field = setting.name.to_lowercase();
+        assert!(!debug.contains(&format!(" {field}: None")), "{name} is not read: {debug}");
+        let panicked = std::panic::catch_unwind(|| panic!("unexpected: {config:?}")).unwrap_err();
+        let panicked = panicked.downcast_ref::<String>().unwrap();
+        std::fs::write(&file, format!("{secret}\u{1}")).unwrap();
+        let refused = Config::load(&layers).map(drop).map_err(|problems| format!("{problems:?} {problems}"));
+        for text in [&debug, &format!("{rows:?}"), panicked, &refused.err().unwrap_or_default()] {
+            assert!(!text.contains(&secret) && !text.contains("hunter2"), "{name}: {text}");
+        }
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn development_makes_a_secret_once_and_keeps_it() {
     let folder = folder("dev");
     let data = folder.join("data");

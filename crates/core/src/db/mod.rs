@@ -17,15 +17,19 @@ mod row;
 mod statement;
 mod tenant_share;
 mod transaction;
+mod version;
 
 pub use connection::Connection;
 pub use migrate::{Migration, Status, pending};
-pub use owner::{Owner, Refusal, migration_status, prove_once, reach, refuse_privileged_role};
+pub use owner::{
+    Owner, Refusal, accepted_version, migration_status, prove_once, reach, refuse_privileged_role,
+};
 pub use pool::{Db, Options};
 pub use row::FromRow;
 pub use tokio_postgres::types::ToSql;
 pub use tokio_postgres::{Error as RowError, Row};
 pub use transaction::{AuditEntry, Last, SystemReason, SystemTx, TenantTx};
+pub use version::ServerVersion;
 
 /// The values of a statement's `$1`, `$2`, ….
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];

@@ -7,7 +7,8 @@ use tokio_util::task::TaskTracker;
 
 use super::migrate::{self, Migration, Status};
 use super::proof::{self, Report, Sample};
-use super::{Connection, Params, monitor};
+use super::version::OLDEST;
+use super::{Connection, Params, ServerVersion, monitor};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
 
@@ -126,6 +127,33 @@ pub struct Refusal {
 /// Says whether trying again may help.
 pub async fn reach(connection: &Connection, tasks: &TaskTracker) -> Result<(), Refusal> {
     open(connection, tasks).await.map(drop)
+}
+
+/// The server's version, where it will do (T-14); `None` for a server whose version is no number.
+///
+/// # Errors
+/// `Exit::Unavailable` when it is too old, or cannot be asked.
+pub async fn accepted_version(
+    connection: &Connection,
+    tasks: &TaskTracker,
+) -> Result<Option<ServerVersion>, StartError> {
+    let client = connect(connection, tasks).await?;
+    let rows = client
+        .query_typed("select current_setting('server_version')", &[])
+        .await
+        .map_err(|error| monitor::explain(connection, error))?;
+    let text: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
+    let version = ServerVersion::parse(&text);
+    match version.filter(|version| version.is_refused()) {
+        Some(old) => Err(StartError::new(
+            Exit::Unavailable,
+            format!(
+                "PostgreSQL {OLDEST} or later is needed, and the server at {} is {old}: upgrade it",
+                connection.place()
+            ),
+        )),
+        None => Ok(version),
+    }
 }
 
 /// Refuses a runtime role that row level security does not bind (T-01). The whole proof comes later; this part can be

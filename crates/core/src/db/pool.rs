@@ -128,6 +128,16 @@ impl Db {
         *self.0.availability.borrow() == Availability::Up
     }
 
+    /// Waits until the server has been away and is back.
+    pub async fn came_back(&self) {
+        let mut availability = self.0.availability.clone();
+        for state in [Availability::Down, Availability::Up] {
+            if availability.wait_for(|now| *now == state).await.is_err() {
+                std::future::pending::<()>().await; // nobody watches any more: the process is stopping
+            }
+        }
+    }
+
     /// Connections open now, and those of them that nobody uses.
     pub fn connections(&self) -> (usize, usize) {
         let status = self.0.pool.status();
@@ -198,6 +208,7 @@ impl Db {
     pub(super) async fn checkout(&self, tenant: Option<TenantId>) -> Result<Checkout> {
         let inner = &self.0;
         let waiting = async {
+            let begun = Instant::now();
             let place = match tenant {
                 Some(tenant) => {
                     let waiting = inner.shares.place(tenant);
@@ -205,7 +216,10 @@ impl Db {
                 }
                 None => None,
             };
-            let object = inner.pool.get().await.map_err(no_connection)?;
+            // One limit for both waits: who got its place late does not wait as long again for a connection.
+            let left = inner.options.acquire_timeout.saturating_sub(begun.elapsed());
+            let timeouts = Timeouts { wait: Some(left), ..inner.pool.timeouts() };
+            let object = inner.pool.timeout_get(&timeouts).await.map_err(no_connection)?;
             Ok(Checkout::new(object, place, inner.cleaning.clone()))
         };
         self.unless_down(waiting).await

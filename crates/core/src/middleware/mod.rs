@@ -28,7 +28,7 @@ pub(crate) use custom::{Wrap, wrap};
 pub use routing::RouteTable;
 
 use crate::app::App;
-use crate::auth::Trace;
+use crate::auth::{Caller, Trace};
 use crate::error::{self, Error, codes};
 
 /// What the chain needs: the app, and the table of routes.
@@ -126,6 +126,7 @@ impl Edge {
         };
         access::check_listener(route, &request)?;
         log.routed(route);
+        request.extensions_mut().remove::<Caller>(); // there is one only after this
         if let Some(identity) = authenticate::enter(&self.app, route, &request)? {
             let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
             log.called_by(&caller);

@@ -40,6 +40,9 @@ impl RouteTable {
 
     fn add(&mut self, route: Route) -> Result<(), StartError> {
         let clash = |why: String| StartError::new(Exit::Internal, why);
+        if route.path.matches('{').count() > 1 {
+            return Err(clash(format!("{} has two parameters; Path takes one", route.path)));
+        }
         if let Some(known) =
             self.routes.iter_mut().find(|known| known.first().is_some_and(|r| r.path == route.path))
         {

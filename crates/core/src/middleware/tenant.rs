@@ -13,7 +13,8 @@ use crate::shared::TenantId;
 static TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 
 const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
-const FIND_MEMBERSHIP: &str = "select role from memberships where user_id = $1 and ended_at is null";
+const FIND_MEMBERSHIP: &str = "select m.role from memberships m join users u on u.id = m.user_id \
+     where m.user_id = $1 and m.ended_at is null and u.disabled_at is null";
 
 struct Found {
     id: TenantId,

@@ -384,6 +384,7 @@ async fn fifty_tables_are_proven_quickly() {
                 quickest = quickest.min(begun.elapsed());
                 println!("{what}: {:?}", begun.elapsed());
             }
+            println!("deep: {what}: {quickest:.1?}, the quickest of 5");
             assert!(quickest < Duration::from_secs(2), "{quickest:?}");
         }
     })

@@ -13,7 +13,9 @@ mod auditing;
 mod cancellation;
 mod catalog;
 mod context;
+mod database_texts;
 mod e2e;
+mod exhaustion;
 mod factory;
 mod faults;
 mod first;
@@ -22,6 +24,7 @@ mod listing;
 mod management;
 mod module_sql;
 mod pipelining;
+mod pooler;
 mod protocol;
 mod round_trip;
 mod samples;
@@ -33,3 +36,8 @@ mod tables;
 mod tenancy;
 mod tokens;
 mod transactions;
+
+/// Whether script/check-deep runs the tests: what is short in script/test is then as long as the requirement asks.
+fn deep() -> bool {
+    std::env::var("DEEP").as_deref() == Ok("1")
+}

@@ -71,3 +71,19 @@ async fn the_log_level_changes_at_run_time_and_leaves_a_line() {
     assert_eq!(operator.get("/log-level").await.json()["level"], "http");
     app.finish().await;
 }
+
+#[tokio::test]
+async fn t_14_operators_see_the_databases_version() {
+    let app = TestApp::start().await;
+    let text: String =
+        app.sql().query_one("select current_setting('server_version')", &[]).await.unwrap().get(0);
+    let version = erp_core::db::ServerVersion::parse(&text).unwrap();
+    let health = app.anonymous().get("/health/detailed").await.assert(200).json();
+    let checks = health["checks"].as_array().unwrap();
+    let database = &checks.iter().find(|check| check["name"] == "database").unwrap()["details"];
+    assert_eq!(database["version"], version.to_string(), "{database}");
+    assert_eq!(database["warning"].as_str().map(str::to_owned), version.warning(), "{database}");
+    let warned = app.log().lines().iter().any(|line| line["outdated"] == true);
+    assert_eq!(warned, version.upgrade().is_some());
+    app.finish().await;
+}

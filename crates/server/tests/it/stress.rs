@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const CLIENTS: u64 = 64;
-const TENANTS: usize = 20;
+pub(super) const CLIENTS: u64 = 64;
+pub(super) const TENANTS: usize = 20;
 const DURATION: Duration = Duration::from_secs(6);
 
 /// The product reads in one exchange; this route does so in two, so that clients can leave an open transaction.
-static STEPS: Module = Module { name: "steps", routes, ..Module::BARE };
+pub(super) static STEPS: Module = Module { name: "steps", routes, ..Module::BARE };
 
 fn routes() -> Routes {
     Routes::new().get("/test/steps", Access::SignedIn, steps)
@@ -41,36 +41,36 @@ async fn steps(State(app): State<App>, caller: Caller) -> Result<Json<Value>> {
 
 /// A tenant, as a client sees it.
 #[derive(Clone)]
-struct Tenant {
-    slug: String,
-    token: String,
+pub(super) struct Tenant {
+    pub(super) slug: String,
+    pub(super) token: String,
 }
 
 /// What the clients have counted.
 #[derive(Default)]
-struct Tally {
-    complete: u64,
-    left: u64,
-    foreign: u64,
+pub(super) struct Tally {
+    pub(super) complete: u64,
+    pub(super) left: u64,
+    pub(super) foreign: u64,
 }
 
 /// A small generator that repeats itself with its seed: xorshift64.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % sides
     }
 
-    fn pick(&mut self, places: usize) -> usize {
+    pub(super) fn pick(&mut self, places: usize) -> usize {
         usize::try_from(self.roll(places as u64)).unwrap()
     }
 }
 
-async fn make_tenants(app: &TestApp) -> Vec<Tenant> {
+pub(super) async fn make_tenants(app: &TestApp) -> Vec<Tenant> {
     let mut tenants = Vec::new();
     for number in 0..TENANTS {
         let slug = format!("stress-{number}");
@@ -88,10 +88,14 @@ async fn make_tenants(app: &TestApp) -> Vec<Tenant> {
     tenants
 }
 
-fn request(tenant: &Tenant, dice: &mut Dice) -> Vec<u8> {
+/// What a client may ask for.
+pub(super) const READ: (&str, &str) = ("GET", "/api/v1/items");
+pub(super) const READ_IN_STEPS: (&str, &str) = ("GET", "/test/steps");
+pub(super) const CREATE: (&str, &str) = ("POST", "/api/v1/items");
+
+/// A request of a tenant, as it goes over the wire.
+pub(super) fn request(tenant: &Tenant, (method, path): (&str, &str), dice: &mut Dice) -> Vec<u8> {
     let Tenant { slug, token } = tenant;
-    let (method, path) =
-        [("GET", "/api/v1/items"), ("GET", "/test/steps"), ("POST", "/api/v1/items")][dice.pick(3)];
     let body = match method {
         "POST" => format!(r#"{{"sku":"{slug}/{}","name":"{slug}"}}"#, dice.roll(u64::MAX)),
         _ => String::new(),
@@ -105,7 +109,7 @@ fn request(tenant: &Tenant, dice: &mut Dice) -> Vec<u8> {
 }
 
 /// One whole answer: its status and body.
-async fn answer(stream: &mut TcpStream) -> (u16, Value) {
+pub(super) async fn answer(stream: &mut TcpStream) -> (u16, Value) {
     let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -123,7 +127,7 @@ async fn answer(stream: &mut TcpStream) -> (u16, Value) {
 }
 
 /// How many rows in an answer are not the tenant's.
-fn foreign(tenant: &Tenant, body: &Value) -> u64 {
+pub(super) fn foreign(tenant: &Tenant, body: &Value) -> u64 {
     let single = std::slice::from_ref(body);
     let items = body["items"].as_array().map_or(single, Vec::as_slice);
     items.iter().filter(|item| item["name"] != tenant.slug.as_str()).count() as u64
@@ -136,7 +140,7 @@ async fn client(address: std::net::SocketAddr, tenants: Vec<Tenant>, seed: u64) 
     let mut stream = TcpStream::connect(address).await.unwrap();
     while started.elapsed() < DURATION {
         let tenant = &tenants[dice.pick(TENANTS)];
-        let request = request(tenant, &mut dice);
+        let request = request(tenant, [READ, READ_IN_STEPS, CREATE][dice.pick(3)], &mut dice);
         let hangs_up = match dice.roll(6) {
             0 => {
                 let part = dice.pick(request.len());

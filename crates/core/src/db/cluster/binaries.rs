@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
+use crate::db::version::OLDEST;
 use crate::lifecycle::{Exit, StartError};
-
-/// The oldest PostgreSQL that will do.
-const OLDEST: u32 = 14;
 
 const INSTALL: &str = "install it (apt-get install postgresql | dnf install postgresql-server | apk add postgresql | \
     brew install postgresql), or set DATABASE_URL";

@@ -60,6 +60,19 @@ impl Client {
         receive(self.send("POST", path, &body.to_string())?)
     }
 
+    pub(super) fn patch(&self, path: &str, body: &Value) -> io::Result<Answer> {
+        receive(self.send("PATCH", path, &body.to_string())?)
+    }
+
+    pub(super) fn delete(&self, path: &str) -> io::Result<Answer> {
+        receive(self.send("DELETE", path, "")?)
+    }
+
+    /// The same person at another address.
+    pub(super) fn at(&self, address: &str) -> Self {
+        Self { address: address.to_owned(), token: self.token.clone() }
+    }
+
     /// Creates an item in the catalogue.
     pub(super) fn create_item(&self, sku: &str) -> io::Result<Answer> {
         receive(self.send_item(sku)?)

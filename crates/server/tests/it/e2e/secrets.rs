@@ -1,0 +1,94 @@
+//! C-06: secrets come from files, and are seen nowhere: not among processes, not in the log, not in any output.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use erp_core::config::{SETTINGS, Setting};
+
+use super::database::{Database, PASSWORD};
+use super::http::Client;
+use super::process::{Home, Process, run};
+
+const KEY: &str = "q7Wc2Zr9Lk4Vt8Hy3Nb6Mj1Px5Sd0Fg_unseen";
+const ENCRYPTION_KEY: &str = "unseenABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGh8=";
+
+/// A value that the setting accepts, and that nothing else in any output could look like.
+fn value(setting: &Setting, database: &Database) -> String {
+    match setting.name {
+        "DATABASE_URL" => database.runtime_url.clone(),
+        "DATABASE_OWNER_URL" => database.owner_url.clone(),
+        "ENCRYPTION_KEY" => ENCRYPTION_KEY.to_owned(),
+        "REDIS_URL" => format!("redis://:{PASSWORD}@127.0.0.1:1/0"),
+        _ => format!("{KEY}_{}", setting.name.to_lowercase()),
+    }
+}
+
+fn unseen(what: &str, text: &str) {
+    for secret in [PASSWORD, KEY, ENCRYPTION_KEY] {
+        assert!(!text.contains(secret), "{what} holds a secret: {text}");
+    }
+}
+
+#[test]
+fn c_06_secrets_come_from_files_and_are_seen_nowhere() {
+    let (home, database) = (Home::new(), Database::migrated("secrets"));
+    let mut variables = vec![("LOG_LEVEL".to_owned(), "debug".to_owned())];
+    let mut flags = Vec::new();
+    for (number, setting) in SETTINGS.iter().filter(|setting| setting.secret).enumerate() {
+        let path = home.path().join(setting.name);
+        fs::write(&path, value(setting, &database) + "\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let name = format!("{}_FILE", setting.name);
+        // Half of them by flag: what stands there is seen by everybody on the machine.
+        if number % 2 == 0 {
+            variables.push((name, path.display().to_string()));
+        } else {
+            flags.push(format!("--{}={}", name.to_lowercase().replace('_', "-"), path.display()));
+        }
+    }
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+
+    for verb in
+        [&["config", "explain"][..], &["config", "explain", "--json"], &["config", "check"], &["--help"]]
+    {
+        let ended = run(&home, &[verb, &flags].concat(), &variables);
+        assert_eq!(ended.code, 0, "{verb:?}: {ended:#?}");
+        unseen(&verb.join(" "), &format!("{ended:?}"));
+    }
+    for verb in [&["db", "check"][..], &["db", "status", "--json"], &["doctor", "isolation"]] {
+        unseen(&verb.join(" "), &format!("{:?}", run(&home, &[verb, &flags].concat(), &variables)));
+    }
+
+    let serving =
+        [&[("PORT", "0"), ("LOG_FORMAT", "json"), ("STARTUP_TIMEOUT", "30s")], &variables[..]].concat();
+    let server = Process::start(&home, &flags, &serving);
+    let address = server.address();
+    for file in ["cmdline", "environ"] {
+        if let Ok(bytes) = fs::read(format!("/proc/{}/{file}", server.pid())) {
+            unseen(file, &String::from_utf8_lossy(&bytes));
+        }
+    }
+    let client = Client::new(&address);
+    let demo = Client::signed_in(&address, home.path());
+    for answer in
+        [demo.get("/api/v1/items"), demo.create_item("C-06"), client.get("/health"), client.get("/nowhere")]
+    {
+        unseen("an answer", &format!("{:?}", answer.unwrap()));
+    }
+    let ended = server.stop("TERM");
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    unseen("the log or the banner", &format!("{ended:?}"));
+
+    // A secret that is refused is not shown either.
+    for setting in SETTINGS.iter().filter(|setting| setting.secret) {
+        let wrong = home.path().join("wrong");
+        fs::write(&wrong, format!("{KEY}\u{1}://@{PASSWORD}")).unwrap();
+        let name = format!("{}_FILE", setting.name);
+        let wrong = wrong.display().to_string();
+        let variables = [("APP_ENV", "production"), (name.as_str(), wrong.as_str())];
+        let ended = run(&home, &["config", "check"], &variables);
+        assert_eq!(ended.code, 78, "{ended:#?}");
+        unseen(setting.name, &format!("{ended:?}"));
+    }
+}
