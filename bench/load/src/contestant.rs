@@ -11,6 +11,8 @@ use tokio::process::{Child, Command};
 use crate::client::Connection;
 use crate::request;
 
+/// Needed in production; nothing in a measurement is encrypted with it.
+const ENCRYPTION_KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
 /// Connections of every pool.
 const POOL: &str = "16";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,6 +80,7 @@ impl Setup {
             .env("DATABASE_URL", database_url)
             .env("DATABASE_MAX_CONNECTIONS", POOL)
             .env("JWT_SECRET", &self.secret)
+            .env("ENCRYPTION_KEY", ENCRYPTION_KEY)
             .env("LOG_FORMAT", "json")
             .env("LOG_LEVEL", "http") // each request's line included
             .env("METRICS_ENABLED", "true")
