@@ -48,7 +48,7 @@ pub async fn bootstrap(
 ) -> Result<Context, StartError> {
     let mut start = Start::new();
     let (graceful, timeout) = (options.enable_graceful_shutdown, options.shutdown_timeout);
-    match start.phases(product, layers, options).await {
+    match Box::pin(start.phases(product, layers, options)).await {
         Ok((edge, database)) => {
             let patience = graceful.then(|| timeout.unwrap_or(edge.app.config.shutdown_timeout));
             Ok(Context { edge, phases: start.phases, database, cluster: start.cluster, patience })

@@ -1,5 +1,6 @@
 //! What all transactions share: one connection once there is one, and as few exchanges with the server as can be.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -76,14 +77,14 @@ impl<'db> Tx<'db> {
             return Ok(()); // nothing was asked for
         }
         let db = self.db;
-        let outcome = db.unless_down(self.send(None, true)).await;
+        let outcome = db.unless_down(pin!(self.send(None, true))).await;
         outcome.map(drop).map_err(|error| self.undecided(error))
     }
 
     async fn run_once(&mut self, sql: &'static str, params: Params<'_>, last: bool) -> Result<Vec<Row>> {
         let db = self.db;
         let started = Instant::now();
-        let outcome = db.unless_down(self.send(Some((sql, params)), last)).await;
+        let outcome = db.unless_down(pin!(self.send(Some((sql, params)), last))).await;
         let outcome = outcome.map_err(|error| self.undecided(error));
         db.observe(sql, started, outcome.is_ok(), self.tenant);
         outcome

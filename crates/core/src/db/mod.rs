@@ -1,6 +1,6 @@
 //! The only way to data: pools, the tenant's transaction, migrations, the isolation proof.
 //!
-//! A feature module sees [`Db::tenant`] and [`Db::tenant_read`], which take a [`Caller`] and give a transaction
+//! A feature module sees [`Db::tenant`] and [`Db::tenant_read`], which take a [`Caller`](crate::auth::Caller) and give a transaction
 //! that carries its tenant. Connections, pools and the driver's client stay private to this folder.
 
 mod checkout;

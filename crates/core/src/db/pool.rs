@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -159,12 +160,15 @@ impl Db {
     /// # Errors
     /// `core.unavailable` when the database cannot be reached.
     pub async fn prove(&self, samples: &[super::proof::Sample]) -> Result<super::proof::Report> {
-        let mut checkout = self.checkout(None).await?;
-        checkout.arm();
-        let Some(client) = checkout.client() else { return Err(Error::unavailable()) };
-        let report = self.unless_down(async { Ok(super::proof::prove(client, samples).await?) }).await?;
-        checkout.disarm();
-        Ok(report)
+        let proving = pin!(async {
+            let mut checkout = self.checkout(None).await?;
+            checkout.arm();
+            let Some(client) = checkout.client() else { return Err(Error::unavailable()) };
+            let report = super::proof::prove(client, samples).await?;
+            checkout.disarm();
+            Ok(report)
+        });
+        self.unless_down(proving).await
     }
 
     /// How many connections the server takes, replicas and superusers included; `None` when it would not say.
@@ -204,30 +208,28 @@ impl Db {
         self.0.parameter_types.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// A connection of our own, outside any transaction, out of the tenant's share.
+    /// A connection of our own, outside any transaction, out of the tenant's share. Wait for it
+    /// [`unless_down`](Self::unless_down).
     pub(super) async fn checkout(&self, tenant: Option<TenantId>) -> Result<Checkout> {
         let inner = &self.0;
-        let waiting = async {
-            let begun = Instant::now();
-            let place = match tenant {
-                Some(tenant) => {
-                    let waiting = inner.shares.place(tenant);
-                    tokio::time::timeout(inner.options.acquire_timeout, waiting).await.map_err(overloaded)?
-                }
-                None => None,
-            };
-            // One limit for both waits: who got its place late does not wait as long again for a connection.
-            let left = inner.options.acquire_timeout.saturating_sub(begun.elapsed());
-            let timeouts = Timeouts { wait: Some(left), ..inner.pool.timeouts() };
-            let object = inner.pool.timeout_get(&timeouts).await.map_err(no_connection)?;
-            Ok(Checkout::new(object, place, inner.cleaning.clone()))
+        let begun = Instant::now();
+        let place = match tenant {
+            Some(tenant) => {
+                let waiting = inner.shares.place(tenant);
+                tokio::time::timeout(inner.options.acquire_timeout, waiting).await.map_err(overloaded)?
+            }
+            None => None,
         };
-        self.unless_down(waiting).await
+        // One limit for both waits: who got its place late does not wait as long again for a connection.
+        let left = inner.options.acquire_timeout.saturating_sub(begun.elapsed());
+        let timeouts = Timeouts { wait: Some(left), ..inner.pool.timeouts() };
+        let object = inner.pool.timeout_get(&timeouts).await.map_err(no_connection)?;
+        Ok(Checkout::new(object, place, inner.cleaning.clone()))
     }
 
     /// Waits for `work`, but no longer than the database is believed to answer: a server that hangs answers nothing,
-    /// and its clients must not hang with it.
-    pub(super) async fn unless_down<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// and its clients must not hang with it. `work` comes pinned, so that a request does not hold it twice.
+    pub(super) async fn unless_down<T>(&self, work: Pin<&mut impl Future<Output = Result<T>>>) -> Result<T> {
         let mut availability = self.0.availability.clone();
         let outcome = tokio::select! {
             biased;

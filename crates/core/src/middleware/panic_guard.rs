@@ -10,10 +10,13 @@ use crate::shared::panic_message;
 
 /// Runs `work`, and turns a panic in it into `core.internal`.
 ///
-/// What `work` held is dropped by the unwinding: its transaction is rolled back by its guard.
-pub(super) async fn around(work: impl Future<Output = Result<Response, Error>>) -> Result<Response, Error> {
-    match AssertUnwindSafe(work).catch_unwind().await {
+/// What `work` held is dropped by the unwinding: its transaction is rolled back by its guard. A combinator, as
+/// `deadline::around` is and for its reason.
+pub(super) fn around(
+    work: impl Future<Output = Result<Response, Error>>,
+) -> impl Future<Output = Result<Response, Error>> {
+    AssertUnwindSafe(work).catch_unwind().map(|outcome| match outcome {
         Ok(outcome) => outcome,
         Err(panic) => Err(Error::internal(format!("panic: {}", panic_message(panic.as_ref())))),
-    }
+    })
 }
