@@ -157,6 +157,15 @@ impl Routes {
         self
     }
 
+    /// Says more about the route that was just added.
+    #[allow(dead_code)]
+    fn with(mut self, change: impl FnOnce(&mut Route)) -> Self {
+        if let Some(route) = self.0.last_mut() {
+            change(route);
+        }
+        self
+    }
+
     pub(crate) fn of(self, module: &'static str) -> impl Iterator<Item = Route> {
         self.0.into_iter().map(move |route| Route { module, ..route })
     }

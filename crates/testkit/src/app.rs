@@ -5,7 +5,7 @@ use bytes::Bytes;
 use erp_core::auth::{Caller, Role, Trace};
 use erp_core::bootstrap::Running;
 use erp_core::db::SystemReason;
-use erp_core::middleware::Edge;
+use erp_core::middleware::{Edge, Peer};
 use erp_core::shared::{ManualClock, TenantId};
 use http::Request;
 use http_body_util::Full;
@@ -151,7 +151,8 @@ impl TestApp {
         let request =
             Request::get("/test/caller").header("authorization", format!("Bearer {}", actor.token()));
         let request = request.body(axum::body::Body::empty()).expect("a request");
-        let response = Arc::clone(self.edge()).handle(self.address().ip(), request).await;
+        let peer = Peer { address: self.address().ip(), tls: false };
+        let response = Arc::clone(self.edge()).handle(peer, request).await;
         response.extensions().get::<Caller>().cloned().expect("PROBE is built in, and the actor signed in")
     }
 

@@ -15,13 +15,15 @@ use crate::{Database, Log, Pooler, TestApp};
 /// The key of every test's tokens, for tests that forge some.
 pub const JWT_SECRET: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
 const ENCRYPTION_KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("APP_ENV", "development"),
     ("HOST", "127.0.0.1"),
     ("LOG_LEVEL", "debug"),
     ("JWT_SECRET", JWT_SECRET),
     ("ENCRYPTION_KEY", ENCRYPTION_KEY),
     ("SHUTDOWN_TIMEOUT", "5s"),
+    // All clients of a test are one address.
+    ("RATE_LIMIT_MAX", "1000000"),
 ];
 
 /// How a [`TestApp`] differs from the plain one.

@@ -95,10 +95,10 @@ async fn bind(context: &Context, port: u16, host: &str) -> Result<(Server, Optio
 fn answer(edge: &Arc<Edge>, server: Server, management: Option<Server>) {
     let (lifecycle, limits) = (&edge.app.lifecycle, Limits::from(&edge.app.config));
     let api = Arc::clone(edge);
-    server.start(lifecycle, limits, move |client, request| Arc::clone(&api).handle(client, request));
+    server.start(lifecycle, limits, move |peer, request| Arc::clone(&api).handle(peer, request));
     if let Some(management) = management {
         let edge = Arc::clone(edge);
-        management.start(lifecycle, limits, move |client, request| Arc::clone(&edge).manage(client, request));
+        management.start(lifecycle, limits, move |peer, request| Arc::clone(&edge).manage(peer, request));
     }
 }
 

@@ -15,9 +15,14 @@ use crate::error::{Error, codes};
 /// What a custom layer wraps: the whole chain, and the custom layers inside it.
 pub type Application = BoxCloneSyncService<Request, Response, Infallible>;
 
-/// The address that the connection comes from, in the extensions of a request that custom middleware sees.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
+/// The other end of the connection, in the extensions of a request that custom middleware sees. It may be a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Where the connection comes from.
+    pub address: IpAddr,
+    /// Whether the connection is encrypted, and ends here.
+    pub tls: bool,
+}
 
 /// Puts a layer around the application.
 pub(crate) type Wrap = Box<dyn FnOnce(Application) -> Application + Send>;
@@ -42,7 +47,7 @@ pub(super) fn surround(edge: Weak<Edge>, layers: Vec<Wrap>) -> Option<Applicatio
         async move {
             let peer = request.extensions().get::<Peer>().copied();
             Ok(match (edge, peer) {
-                (Some(edge), Some(Peer(client))) => edge.detach(client, request).await,
+                (Some(edge), Some(peer)) => edge.detach(peer, request).await,
                 // A layer has kept the request beyond the server's end, or has emptied its extensions.
                 _ => Error::new(&codes::INTERNAL).render("", "", false),
             })
@@ -52,8 +57,8 @@ pub(super) fn surround(edge: Weak<Edge>, layers: Vec<Wrap>) -> Option<Applicatio
 }
 
 /// Sends a request through the layers.
-pub(super) async fn through(application: Application, client: IpAddr, mut request: Request) -> Response {
-    request.extensions_mut().insert(Peer(client));
+pub(super) async fn through(application: Application, peer: Peer, mut request: Request) -> Response {
+    request.extensions_mut().insert(peer);
     match application.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},

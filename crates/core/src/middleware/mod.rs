@@ -14,7 +14,6 @@ mod security_headers;
 mod size;
 mod tenant;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,33 +60,33 @@ impl Edge {
     }
 
     /// Answers one request, custom middleware first.
-    pub async fn handle(self: Arc<Self>, client: IpAddr, request: Request) -> Response {
+    pub async fn handle(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         match &self.custom {
-            None => self.detach(client, request).await,
-            Some(application) => custom::through(application.clone(), client, request).await,
+            None => self.detach(peer, request).await,
+            Some(application) => custom::through(application.clone(), peer, request).await,
         }
     }
 
     /// Answers one request that came to the management listener: operators' routes and probes only, without a token.
-    pub async fn manage(self: Arc<Self>, client: IpAddr, mut request: Request) -> Response {
+    pub async fn manage(self: Arc<Self>, peer: Peer, mut request: Request) -> Response {
         request.extensions_mut().insert(access::Managed);
-        self.handle(client, request).await
+        self.handle(peer, request).await
     }
 
     /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
-    async fn detach(self: Arc<Self>, client: IpAddr, request: Request) -> Response {
+    async fn detach(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         if request.method().is_safe() {
-            return self.chain(client, request).await;
+            return self.chain(peer, request).await;
         }
         let lifecycle = self.app.lifecycle.clone();
-        let task = lifecycle.serve(async move { self.chain(client, request).await });
+        let task = lifecycle.serve(async move { self.chain(peer, request).await });
         // The task catches its own panics; it is lost only when a hard stop cuts it.
         task.await.ok().flatten().unwrap_or_else(|| Error::new(&codes::UNAVAILABLE).render("", "", false))
     }
 
     /// The chain, outermost layer first.
-    async fn chain(&self, client: IpAddr, mut request: Request) -> Response {
-        let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client);
+    async fn chain(&self, peer: Peer, mut request: Request) -> Response {
+        let trace = request_id::enter(self.app.rng.as_ref(), &mut request, peer.address);
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let span = log.span().clone();
         let outcome = panic_guard::around(self.answer(&mut log, &trace, request)).instrument(span).await;

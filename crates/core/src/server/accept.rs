@@ -1,7 +1,7 @@
 //! Takes connections until the lifecycle says stop, and those that were already waiting then.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use axum::response::Response;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Shared, conversation};
+use crate::middleware::Peer;
 
 /// How long accepting pauses when there is no file descriptor or memory left for another connection (D-06).
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn accept<A, F>(listener: TcpListener, shared: Arc<Shared<A>>)
 where
-    A: Fn(IpAddr, Request) -> F + Send + Sync + 'static,
+    A: Fn(Peer, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     let stop = shared.lifecycle.stop_serving().clone();
@@ -54,12 +55,12 @@ where
 
 fn admit<A, F>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<A>>)
 where
-    A: Fn(IpAddr, Request) -> F + Send + Sync + 'static,
+    A: Fn(Peer, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    let client = peer.ip().to_canonical();
-    if let Some(permit) = shared.admission.admit(client) {
-        let conversation = conversation::hold(stream, client, Arc::clone(shared), permit);
+    let peer = Peer { address: peer.ip().to_canonical(), tls: false };
+    if let Some(permit) = shared.admission.admit(peer.address) {
+        let conversation = conversation::hold(stream, peer, Arc::clone(shared), permit);
         drop(shared.lifecycle.serve(conversation));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -23,6 +22,7 @@ use super::activity::{Activity, Heard, InFlight, Tracked};
 use super::admission::Permit;
 use super::patience::{Patience, Verdict};
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::middleware::Peer;
 
 /// Room for a target of 8 KiB and headers of 16 KiB, which the chain refuses with a problem when they are larger (D-04).
 const HEAD_BUFFER: usize = 32 * 1024;
@@ -33,9 +33,9 @@ const HTTP2_RESETS: usize = 50;
 /// How often a peer of HTTP/2 is asked whether it is still there, and how long it may take to say so.
 const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
-pub(super) async fn hold<A, F>(stream: TcpStream, client: IpAddr, shared: Arc<Shared<A>>, _permit: Permit)
+pub(super) async fn hold<A, F>(stream: TcpStream, peer: Peer, shared: Arc<Shared<A>>, _permit: Permit)
 where
-    A: Fn(IpAddr, Request) -> F + Send + Sync + 'static,
+    A: Fn(Peer, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     // Answers leave at once: waiting for more bytes would add 40 ms to small ones.
@@ -46,7 +46,7 @@ where
     let stream = TokioIo::new(Heard { stream, activity: Arc::clone(&activity) });
     let service = service_fn(|request: Request<Incoming>| {
         let (version, in_flight) = (request.version(), activity.begin(request.version()));
-        let answer = (shared.answer)(client, request.map(Body::new));
+        let answer = (shared.answer)(peer, request.map(Body::new));
         let lifecycle = shared.lifecycle.clone();
         async move { Ok::<_, Infallible>(dress(answer.await, version, &lifecycle, in_flight)) }
     });

@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
+use crate::middleware::Peer;
 use admission::Admission;
 
 /// Listeners that are bound and do not answer yet.
@@ -95,10 +96,10 @@ impl Server {
         self.listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(unknown)
     }
 
-    /// Starts to answer with what `answer` makes of a request and its client's address, in tasks that the lifecycle owns.
+    /// Starts to answer with what `answer` makes of a request and its peer, in tasks that the lifecycle owns.
     pub fn start<A, F>(self, lifecycle: &Lifecycle, limits: Limits, answer: A)
     where
-        A: Fn(IpAddr, Request) -> F + Send + Sync + 'static,
+        A: Fn(Peer, Request) -> F + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
         let admission = Admission::new(limits);

@@ -21,12 +21,14 @@ async fn tag(mut response: Response) -> Response {
 /// Answers one path itself: the chain never sees it.
 async fn intercept(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
     match request.uri().path() {
-        "/intercepted" => Response::new(request.extensions().get::<Peer>().unwrap().0.to_string().into()),
+        "/intercepted" => {
+            Response::new(request.extensions().get::<Peer>().unwrap().address.to_string().into())
+        }
         _ => next.run(request).await,
     }
 }
 
-async fn custom(Extension(Peer(client)): Extension<Peer>, State(app): State<App>) -> String {
+async fn custom(Extension(Peer { address: client, .. }): Extension<Peer>, State(app): State<App>) -> String {
     format!("{} from {client}", app.version)
 }
 
