@@ -14,6 +14,7 @@ mod cancellation;
 mod catalog;
 mod context;
 mod database_texts;
+mod database_use;
 mod e2e;
 mod exhaustion;
 mod factory;
