@@ -15,6 +15,7 @@ mod catalog;
 mod client;
 mod context;
 mod database_texts;
+mod database_use;
 mod e2e;
 mod exhaustion;
 mod factory;
