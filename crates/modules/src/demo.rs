@@ -68,7 +68,7 @@ pub(crate) async fn seed(seed: Seed<'_>) -> Result<(), StartError> {
     })
 }
 
-async fn add_tenant(seed: &Seed<'_>, slug: &str, name: &str) -> Result<TenantId, erp_core::db::RowError> {
+async fn add_tenant(seed: &Seed<'_>, slug: &str, name: &str) -> Result<TenantId, erp_core::db::OwnerError> {
     let tenant = id::<Tenant>(seed);
     seed.owner.execute(None, ADD_TENANT, &[&tenant, &slug]).await?;
     seed.owner.execute(Some(tenant), ADD_PROFILE, &[&name]).await?;
@@ -118,6 +118,6 @@ fn write(file: &Path, credentials: &[Credential]) -> io::Result<()> {
     fs::rename(draft, file)
 }
 
-fn failed(error: erp_core::db::RowError) -> StartError {
+fn failed(error: erp_core::db::OwnerError) -> StartError {
     StartError::new(Exit::Internal, "The demo tenants could not be made").because(error)
 }

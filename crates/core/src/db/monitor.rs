@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use deadpool::managed::Pool;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::Connection;
+use super::wire::Connector;
 use crate::lifecycle::{Exit, StartError};
 
 /// How often the server is asked while it answers. With PATIENCE, readiness follows a hang within 3 s (S-01).
@@ -42,7 +43,7 @@ impl Drop for Probe {
 /// What is watched over.
 pub(super) struct Watched {
     pub(super) connection: Connection,
-    pub(super) pool: Pool,
+    pub(super) pool: Pool<Connector>,
     /// How long a pooled connection may go unused.
     pub(super) idle_timeout: Duration,
 }
@@ -73,7 +74,7 @@ pub(super) async fn watch(
     }
 }
 
-fn announce(state: Availability, pool: &Pool) {
+fn announce(state: Availability, pool: &Pool<Connector>) {
     match state {
         Availability::Up => tracing::info!("The database answers again"),
         Availability::Down => {
