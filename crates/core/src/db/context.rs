@@ -17,7 +17,6 @@ const WRITE: &str = "select set_config('app.tenant_id', $1, true), set_config('a
 const SYSTEM: &str = "select set_config('app.actor', $1, true), set_config('app.correlation_id', $2, true), \
     set_config('app.client_ip', $3, true)";
 const TENANT: &str = "select set_config('app.tenant_id', $1, true)";
-const TIMEOUT: &str = "select set_config('statement_timeout', $1, true)";
 
 /// The context of one transaction.
 #[derive(Clone, Default)]
@@ -25,7 +24,7 @@ pub(super) struct Context {
     tenant: Option<TenantId>,
     acting: Option<Acting>,
     /// Where it is not the session's own.
-    statement_timeout: Option<Duration>,
+    pub(super) statement_timeout: Option<Duration>,
 }
 
 /// Who changes something: the audit rows take it.
@@ -53,19 +52,15 @@ impl Context {
         *self = Self { tenant: Some(tenant), ..rest };
     }
 
-    /// Bounds each statement of the transaction.
-    pub(super) fn statement_timeout(&mut self, limit: Duration) {
-        self.statement_timeout = Some(limit);
-    }
-
     /// Adds it to an exchange. `read_only` says that the transaction is to be READ ONLY.
     pub(super) fn add(&self, wire: &mut Wire, read_only: bool) -> Result<(), wire::Error> {
         let mut buffer = uuid::Uuid::encode_buffer();
         let tenant = self.tenant.as_ref().map(|tenant| &*tenant.as_uuid().hyphenated().encode_lower(&mut buffer));
-        let limit = self.statement_timeout.map(|limit| limit.as_millis().to_string());
-        match (tenant, &self.acting, &limit) {
+        match (tenant, &self.acting, self.statement_timeout) {
             (Some(tenant), None, None) if read_only => return wire.own(READ, &[tenant]),
-            (Some(tenant), None, Some(limit)) if read_only => return wire.own(READ_IN_TIME, &[tenant, limit]),
+            (Some(tenant), None, Some(limit)) if read_only => {
+                return wire.own(READ_IN_TIME, &[tenant, &limit.as_millis().to_string()]);
+            }
             (tenant, Some(Acting { actor, trace }), _) => {
                 let address = trace.client_ip.map(|ip| ip.to_string()).unwrap_or_default();
                 let (id, address) = (&*trace.correlation_id, address.as_str());
@@ -77,6 +72,6 @@ impl Context {
             (Some(tenant), None, _) => wire.own(TENANT, &[tenant])?,
             (None, None, _) => {}
         }
-        limit.map_or(Ok(()), |limit| wire.own(TIMEOUT, &[&limit]))
+        wire.bound(self.statement_timeout)
     }
 }

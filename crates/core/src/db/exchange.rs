@@ -123,7 +123,7 @@ impl<'db> Tx<'db> {
         checkout.arm();
         let Some(wire) = checkout.wire_mut() else { return Err(Error::unavailable()) };
         if let Some((sql, _)) = statement {
-            self.plan = Some(plan(self.db, wire, sql).await?);
+            self.plan = Some(plan(self.db, wire, sql, &self.context).await?);
         }
         wire.begin()?;
         if !last && !self.open {
@@ -169,7 +169,7 @@ impl<'db> Tx<'db> {
         let mut checkout = self.db.checkout(self.tenant).await?;
         checkout.arm();
         let Some(wire) = checkout.wire_mut() else { return Err(Error::unavailable()) };
-        let plan = plan(self.db, wire, sql).await?;
+        let plan = plan(self.db, wire, sql, &self.context).await?;
         wire.begin()?;
         wire.own(BEGIN, &[])?;
         self.context.add(wire, true)?;
@@ -194,10 +194,10 @@ impl<'db> Tx<'db> {
 }
 
 /// What is known of a statement; asks the server when this process sees it for the first time.
-async fn plan(db: &Db, wire: &mut Wire, sql: &'static str) -> Result<Arc<Plan>> {
+async fn plan(db: &Db, wire: &mut Wire, sql: &'static str, context: &Context) -> Result<Arc<Plan>> {
     if let Some(plan) = db.plans().find(sql) {
         return Ok(plan);
     }
     statement::admit(sql)?;
-    Ok(wire.plan(sql).await?)
+    Ok(wire.plan(sql, context.statement_timeout).await?)
 }

@@ -182,7 +182,7 @@ impl Db {
     /// The context, with what a session behind a pooler cannot be relied on to have.
     pub(super) fn context(&self, mut context: Context) -> Context {
         if !self.0.options.prepared_statements {
-            context.statement_timeout(self.0.options.statement_timeout);
+            context.statement_timeout = Some(self.0.options.statement_timeout);
         }
         context
     }

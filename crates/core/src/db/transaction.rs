@@ -81,7 +81,7 @@ impl<'db> TenantTx<'db> {
     /// Lowers the time that a statement may take in this transaction. Call it before the first statement.
     pub fn statement_timeout(mut self, limit: Duration) -> Self {
         let limit = limit.min(self.0.db.options().statement_timeout);
-        self.0.context.statement_timeout(limit);
+        self.0.context.statement_timeout = Some(limit);
         self
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use postgres_protocol::message::frontend::BindError;
@@ -24,6 +25,7 @@ use crate::db::Params;
 /// How values travel: our own texts as they are, all others as PostgreSQL holds them.
 const TEXT: i16 = 0;
 const BINARY: i16 = 1;
+const TIMEOUT: &str = "select set_config('statement_timeout', $1, true)";
 /// As many rows as there are.
 const ALL: i32 = 0;
 
@@ -82,6 +84,14 @@ impl Wire {
             .prepare(sql, &[])
             .and_then(|prepared| bind_texts(&prepared.name, values, BINARY, &mut self.out));
         self.execute("", ALL, outcome)
+    }
+
+    /// Bounds the statements that follow in this transaction.
+    ///
+    /// # Errors
+    /// None that are known of.
+    pub(in crate::db) fn bound(&mut self, limit: Option<Duration>) -> Result<(), Error> {
+        limit.map_or(Ok(()), |limit| self.own(TIMEOUT, &[&limit.as_millis().to_string()]))
     }
 
     /// Adds a statement of our own whose one row is wanted, as texts.
@@ -178,7 +188,7 @@ impl Wire {
         match message.tag {
             backend::DATA_ROW_TAG if wanted => drop(reading.first_row.get_or_insert(message.start)),
             backend::DATA_ROW_TAG | backend::BIND_COMPLETE_TAG | backend::NO_DATA_TAG => {}
-            backend::PORTAL_SUSPENDED_TAG => {}
+            backend::PORTAL_SUSPENDED_TAG | backend::PARAMETER_DESCRIPTION_TAG => {}
             backend::PARSE_COMPLETE_TAG => self.confirm_prepared(),
             backend::ROW_DESCRIPTION_TAG => self.describe_rows(message)?,
             backend::COMMAND_COMPLETE_TAG | backend::EMPTY_QUERY_RESPONSE_TAG => {

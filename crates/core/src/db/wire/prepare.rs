@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::Oid;
 use postgres_protocol::message::{backend, frontend};
 use postgres_types::{Kind, Type};
 
+use super::exchange::Reading;
 use super::{Column, Error, Wire};
 
 /// A type that is not one of PostgreSQL's own.
@@ -114,13 +116,17 @@ impl Wire {
     }
 
     /// Asks the server about a statement that this process sees for the first time: an exchange of its own, inside the
-    /// transaction if there is one.
+    /// transaction if there is one. It waits for locks like any statement, so `limit` bounds it where the session does not.
     ///
     /// # Errors
     /// As the server says; a transaction has then failed.
-    pub(in crate::db) async fn plan(&mut self, sql: &'static str) -> Result<Arc<Plan>, Error> {
+    pub(in crate::db) async fn plan(
+        &mut self,
+        sql: &'static str,
+        limit: Option<Duration>,
+    ) -> Result<Arc<Plan>, Error> {
         let plans = Arc::clone(&self.plans);
-        let (types, columns) = self.describe(sql).await?;
+        let (types, columns) = self.describe(sql, limit).await?;
         for oid in types.iter().chain(columns.iter().map(|(_, oid)| oid)) {
             self.learn(&plans, *oid).await?;
         }
@@ -130,23 +136,27 @@ impl Wire {
     }
 
     /// The numbers of the types of a statement's parameters, and of its columns.
-    async fn describe(&mut self, sql: &'static str) -> Result<(Vec<Oid>, Vec<(String, Oid)>), Error> {
+    async fn describe(
+        &mut self,
+        sql: &'static str,
+        limit: Option<Duration>,
+    ) -> Result<(Vec<Oid>, Vec<(String, Oid)>), Error> {
         self.begin()?;
+        self.bound(limit)?;
         frontend::parse("", sql, [], &mut self.out)?;
         frontend::describe(b'S', "", &mut self.out)?;
         self.sync();
         self.flush().await?;
-        let (mut types, mut columns, mut refusal) = (Vec::new(), Vec::new(), None);
+        let (mut types, mut columns, mut reading) = (Vec::new(), Vec::new(), Reading::default());
         while self.awaited > 0 {
-            let message = self.message().await?;
+            let message = self.read_one(&mut reading).await?;
             match message.tag {
-                backend::PARSE_COMPLETE_TAG | backend::NO_DATA_TAG => {}
                 backend::PARAMETER_DESCRIPTION_TAG => types = parameters(&self.inbox.parse(&message)?)?,
                 backend::ROW_DESCRIPTION_TAG => columns = fields(&self.inbox.parse(&message)?)?,
-                _ => self.end_or_refusal(&message, &mut refusal)?,
+                _ => {}
             }
         }
-        refusal.map_or(Ok((types, columns)), Err)
+        reading.refusal.map_or(Ok((types, columns)), Err)
     }
 
     /// Asks about a type that is not one of PostgreSQL's own.
