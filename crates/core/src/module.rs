@@ -1,5 +1,8 @@
 //! What a feature module is: static tables, and routes that do not compile without an access rule.
 
+mod csp;
+mod security_headers;
+
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -15,6 +18,8 @@ use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
 use crate::lifecycle::StartError;
+pub use csp::{Csp, InvalidCsp};
+pub use security_headers::SecurityHeaders;
 
 /// Everything that is built into one binary.
 #[derive(Clone, Copy)]
@@ -93,6 +98,8 @@ pub struct Route {
     pub access: Access,
     /// The module that it belongs to.
     pub module: &'static str,
+    /// Its own security headers, in place of the application's.
+    pub(crate) security_headers: Option<SecurityHeaders>,
     pub(crate) handler: BoxedHandler,
 }
 
@@ -153,12 +160,17 @@ impl Routes {
     ) -> Self {
         let handler: BoxedHandler =
             Arc::new(move |request, app| Box::pin(handler.clone().call(request, app)));
-        self.0.push(Route { method, path, access, module: "", handler });
+        self.0.push(Route { method, path, access, module: "", security_headers: None, handler });
         self
     }
 
+    /// Security headers of the route that was just added, in place of the application's: for a page, say.
+    #[must_use]
+    pub fn headers(self, headers: SecurityHeaders) -> Self {
+        self.with(|route| route.security_headers = Some(headers))
+    }
+
     /// Says more about the route that was just added.
-    #[allow(dead_code)]
     fn with(mut self, change: impl FnOnce(&mut Route)) -> Self {
         if let Some(route) = self.0.last_mut() {
             change(route);

@@ -21,6 +21,7 @@ mod exhaustion;
 mod factory;
 mod faults;
 mod first;
+mod headers;
 mod input;
 mod listing;
 mod management;
