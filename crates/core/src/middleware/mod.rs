@@ -5,8 +5,10 @@
 mod access;
 mod access_log;
 mod authenticate;
+mod client;
 mod custom;
 mod deadline;
+mod forwarded;
 mod panic_guard;
 mod request_id;
 mod routing;
@@ -30,6 +32,7 @@ pub use routing::RouteTable;
 use crate::app::App;
 use crate::auth::{Caller, Trace};
 use crate::error::{self, Error, codes};
+use client::Proxies;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -38,6 +41,7 @@ pub struct Edge {
     /// Every route of every module.
     pub routes: RouteTable,
     switches: Switches,
+    proxies: Proxies,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
 }
@@ -57,7 +61,11 @@ impl Default for Switches {
 
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
-        Arc::new_cyclic(|edge| Self { app, routes, switches, custom: custom::surround(edge.clone(), layers) })
+        let proxies = Proxies::new(&app.config.trusted_proxies);
+        Arc::new_cyclic(|edge| {
+            let custom = custom::surround(edge.clone(), layers);
+            Self { app, routes, switches, proxies, custom }
+        })
     }
 
     /// Answers one request, custom middleware first.
@@ -87,7 +95,8 @@ impl Edge {
 
     /// The chain, outermost layer first.
     async fn chain(&self, peer: Peer, mut request: Request) -> Response {
-        let trace = request_id::enter(self.app.rng.as_ref(), &mut request, peer.address);
+        let client = self.proxies.client(peer, request.headers());
+        let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let span = log.span().clone();
         // Pinned once, since each layer that takes a future by value moves it, and it is large.
