@@ -16,6 +16,7 @@ mod security_headers;
 mod size;
 mod tenant;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +73,7 @@ impl Edge {
     /// Answers one request, custom middleware first.
     pub async fn handle(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         match &self.custom {
-            None => self.detach(peer, request).await,
+            None => pin!(self.detach(peer, request)).await,
             Some(application) => self.surrounded(application.clone(), peer, request).await,
         }
     }
@@ -96,7 +97,7 @@ impl Edge {
     /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
     async fn detach(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         if request.method().is_safe() {
-            return self.chain(peer, request).await;
+            return pin!(self.chain(peer, request)).await; // not moved, since it is large
         }
         let lifecycle = self.app.lifecycle.clone();
         let task = lifecycle.serve(async move { self.chain(peer, request).await });
@@ -110,7 +111,9 @@ impl Edge {
         let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let span = log.span().clone();
-        let outcome = panic_guard::around(self.answer(&mut log, &trace, request)).instrument(span).await;
+        // Pinned once, since each layer that takes a future by value moves it, and it is large.
+        let outcome =
+            panic_guard::around(pin!(self.answer(&mut log, &trace, request))).instrument(span).await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
@@ -137,7 +140,7 @@ impl Edge {
     ) -> Result<Response, Error> {
         size::check(&request)?;
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
-        deadline::around(limit, self.route(log, trace, request)).await
+        deadline::around(limit, pin!(self.route(log, trace, request))).await
     }
 
     async fn route<'a>(
