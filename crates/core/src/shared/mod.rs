@@ -13,3 +13,4 @@ pub use panics::panic_message;
 pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
 pub use text::Text;
+pub(crate) use text::normalise;
