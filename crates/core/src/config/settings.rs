@@ -171,8 +171,8 @@ settings! {
     /// The window of `RATE_LIMIT_AUTH_MAX`. Checked, and not read yet.
     RATE_LIMIT_AUTH_WINDOW rate_limit_auth_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
 
-    /// Proxies whose forwarding headers are believed: networks such as `10.0.0.0/8`, separated by commas.
-    /// Checked, and not read yet: until then the address of the connection counts.
+    /// Proxies whose forwarding headers are believed: networks such as `10.0.0.0/8`, separated by commas. Without them
+    /// the address of the connection counts.
     TRUSTED_PROXIES trusted_proxies: Vec<Cidr> {};
 
     /// Origins that browsers may call from, such as `https://app.example.com`, separated by commas.

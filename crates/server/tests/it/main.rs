@@ -12,6 +12,7 @@
 mod auditing;
 mod cancellation;
 mod catalog;
+mod client;
 mod context;
 mod database_texts;
 mod database_use;
