@@ -128,9 +128,9 @@ impl Csp {
     ///
     /// # Errors
     /// The first source with a space, a line break, `;`, `,` or anything else that is not plain text.
-    pub fn value(&self) -> Result<HeaderValue, InvalidCsp> {
-        if let Some(invalid) = &self.invalid {
-            return Err(invalid.clone());
+    pub fn value(self) -> Result<HeaderValue, InvalidCsp> {
+        if let Some(invalid) = self.invalid {
+            return Err(invalid);
         }
         let texts: Vec<&str> = self.directives.iter().map(|(_, text)| text.as_str()).collect();
         let value = texts.join("; ");
