@@ -43,7 +43,7 @@ pub(crate) struct File {
 }
 
 impl Assets {
-    /// The files under [`FOLDER`]; pages refer to them below `base`, which is `ASSET_BASE_URL`.
+    /// The files under `/assets/`; pages refer to them below `base`, which is `ASSET_BASE_URL`.
     ///
     /// # Errors
     /// `Exit::Internal` when two files have one name.
