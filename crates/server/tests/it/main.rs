@@ -9,6 +9,7 @@
     clippy::disallowed_methods
 )]
 
+mod assets;
 mod auditing;
 mod cancellation;
 mod catalog;
