@@ -55,7 +55,8 @@ impl Context {
     /// Adds it to an exchange. `read_only` says that the transaction is to be READ ONLY.
     pub(super) fn add(&self, wire: &mut Wire, read_only: bool) -> Result<(), wire::Error> {
         let mut buffer = uuid::Uuid::encode_buffer();
-        let tenant = self.tenant.as_ref().map(|tenant| &*tenant.as_uuid().hyphenated().encode_lower(&mut buffer));
+        let tenant =
+            self.tenant.as_ref().map(|tenant| &*tenant.as_uuid().hyphenated().encode_lower(&mut buffer));
         match (tenant, &self.acting, self.statement_timeout) {
             (Some(tenant), None, None) if read_only => return wire.own(READ, &[tenant]),
             (Some(tenant), None, Some(limit)) if read_only => {

@@ -48,7 +48,20 @@ impl<'db> Tx<'db> {
     pub(super) fn new(db: &'db Db, tenant: Option<TenantId>, read_only: bool, context: Context) -> Self {
         let (audit, checkout, plan, reply) = (Vec::new(), None, None, Reply::default());
         let (context_sent, open, failed, commit_sent) = (false, false, false, false);
-        Self { db, tenant, read_only, context, context_sent, audit, checkout, plan, reply, open, failed, commit_sent }
+        Self {
+            db,
+            tenant,
+            read_only,
+            context,
+            context_sent,
+            audit,
+            checkout,
+            plan,
+            reply,
+            open,
+            failed,
+            commit_sent,
+        }
     }
 
     /// Runs one statement; `last` sends the audit entries and the end of the transaction along. The first statement of

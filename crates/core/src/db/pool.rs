@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
-use deadpool::managed::{Manager, Metrics as Usage, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts};
+use deadpool::managed::{
+    Manager, Metrics as Usage, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
+};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 

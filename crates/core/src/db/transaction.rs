@@ -6,13 +6,13 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use super::context::Context;
 use super::exchange::Tx;
 use super::{Db, FromRow, Params, RowStream};
 use crate::auth::{Actor, Caller, Trace};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;
+use serde::Serialize;
 
 /// Why the system itself needs a transaction: the listed exceptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -146,9 +146,8 @@ async fn t_04_a_plain_read_is_read_only_and_its_context_ends_with_it() {
         nullif(current_setting('app.tenant_id', true), '')) as value";
     let app = TestApp::builder().module(&PROBE).setting("DATABASE_MAX_CONNECTIONS", "1").start().await;
     let (db, caller) = (&app.edge().app.db, app.caller(&app.alice()).await);
-    let state = async |tx: erp_core::db::TenantTx<'_>| {
-        tx.last().row::<Setting>(STATE, &[]).await.unwrap().value
-    };
+    let state =
+        async |tx: erp_core::db::TenantTx<'_>| tx.last().row::<Setting>(STATE, &[]).await.unwrap().value;
     let tenant = caller.tenant();
     for _ in 0..2 {
         // The statement's one exchange is its transaction: nothing says BEGIN or COMMIT.

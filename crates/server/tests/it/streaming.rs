@@ -10,7 +10,7 @@ use erp_core::error::{Result, codes};
 use erp_core::from_row;
 use erp_core::module::{Access, Module, Routes};
 use erp_core::shared::TenantId;
-use erp_testkit::TestApp;
+use erp_testkit::{PROBE, TestApp};
 use futures_util::StreamExt as _;
 
 struct Number {
@@ -39,7 +39,7 @@ async fn export(State(app): State<App>, caller: Caller) -> Result<Body> {
 }
 
 async fn app() -> TestApp {
-    TestApp::builder().module(&EXPORT).setting("DATABASE_MAX_CONNECTIONS", "1").start().await
+    TestApp::builder().module(&PROBE).module(&EXPORT).setting("DATABASE_MAX_CONNECTIONS", "1").start().await
 }
 
 /// The memory of this process in KiB.
@@ -71,7 +71,8 @@ async fn a_million_rows_are_read_in_flat_memory() {
 
 #[tokio::test]
 async fn t_04_a_stream_is_in_its_tenant_and_read_only() {
-    const ADD: &str = "insert into items (id, sku, name) values (gen_random_uuid(), 'S-1', 'S') returning tenant_id";
+    const ADD: &str =
+        "insert into items (id, sku, name) values (gen_random_uuid(), 'S-1', 'S') returning tenant_id";
     let app = app().await;
     let (alice, bob) = (app.caller(&app.alice()).await, app.caller(&app.bob()).await);
     let db = &app.edge().app.db;
@@ -93,7 +94,8 @@ async fn t_04_a_stream_that_is_dropped_leaves_nothing_running() {
     let app = app().await;
     let (alice, bob) = (app.caller(&app.alice()).await, app.caller(&app.bob()).await);
     let db = &app.edge().app.db;
-    for (sql, read) in [(MILLION, 0), (MILLION, 10), (MILLION, 1000), (MILLION, 1500), (SLOW, 1), (SLOW, 20)] {
+    for (sql, read) in [(MILLION, 0), (MILLION, 10), (MILLION, 1000), (MILLION, 1500), (SLOW, 1), (SLOW, 20)]
+    {
         let mut rows = db.tenant_read(&alice).stream::<Number>(sql, &[]).await.unwrap();
         for n in 1..=read {
             assert_eq!(rows.next().await.unwrap().unwrap().n, n);

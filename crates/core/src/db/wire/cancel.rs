@@ -4,8 +4,8 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt as _;
 
-use super::connect::{Connector, Target};
 use super::Error;
+use super::connect::{Connector, Target};
 
 /// What the server knows a connection by.
 #[derive(Debug, Clone)]

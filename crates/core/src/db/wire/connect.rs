@@ -97,7 +97,9 @@ impl Connector {
         if wire.is_read_only().await? == read_only {
             return Ok(wire);
         }
-        Err(Error::Session(if read_only { "the server takes writes" } else { "the server is read-only" }.into()))
+        Err(Error::Session(
+            if read_only { "the server takes writes" } else { "the server is read-only" }.into(),
+        ))
     }
 
     /// All addresses of all hosts, in the order to try them; and what could not be resolved.
@@ -120,9 +122,10 @@ impl Connector {
                     targets.push(Ok(Target { address, host: None }));
                 }
                 (None, Some(Host::Tcp(host))) => match lookup_host((host.as_str(), port)).await {
-                    Ok(found) => targets.extend(
-                        found.map(|address| Ok(Target { address: Address::Tcp(address), host: name.clone() })),
-                    ),
+                    Ok(found) => targets
+                        .extend(found.map(|address| {
+                            Ok(Target { address: Address::Tcp(address), host: name.clone() })
+                        })),
                     Err(error) => targets.push(Err(error.into())),
                 },
                 (None, None) => {}
@@ -139,9 +142,9 @@ impl Connector {
     pub(super) async fn socket(&self, target: &Target) -> Result<(Socket, Option<Vec<u8>>), Error> {
         let mode = self.config.get_ssl_mode();
         match &target.address {
-            Address::Unix(_) if mode == SslMode::Require => {
-                Err(Error::Session("PostgreSQL has no TLS on a unix socket: name a host, or sslmode=disable".into()))
-            }
+            Address::Unix(_) if mode == SslMode::Require => Err(Error::Session(
+                "PostgreSQL has no TLS on a unix socket: name a host, or sslmode=disable".into(),
+            )),
             Address::Unix(path) => Ok((Socket::Unix(self.in_time(UnixStream::connect(path)).await?), None)),
             Address::Tcp(address) => {
                 let stream = self.in_time(TcpStream::connect(address)).await?;
@@ -160,7 +163,8 @@ impl Connector {
         if mode == SslMode::Disable {
             return Ok((Socket::Tcp(stream), None));
         }
-        if self.config.get_ssl_negotiation() == SslNegotiation::Postgres && !asks_for_tls(&mut stream).await? {
+        if self.config.get_ssl_negotiation() == SslNegotiation::Postgres && !asks_for_tls(&mut stream).await?
+        {
             return match mode {
                 SslMode::Prefer => Ok((Socket::Tcp(stream), None)),
                 _ => Err(Error::Session("the server has no TLS, and sslmode asks for it".into())),
@@ -176,7 +180,8 @@ impl Connector {
 
     async fn in_time<T>(&self, connecting: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
         let limit = self.config.get_connect_timeout().copied().unwrap_or(Duration::MAX);
-        let outcome = timeout(limit, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+        let outcome =
+            timeout(limit, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
         Ok(outcome?)
     }
 

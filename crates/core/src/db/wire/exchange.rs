@@ -97,8 +97,9 @@ impl Wire {
     /// Adds a statement of our own whose one row is wanted, as texts.
     pub(super) fn own_row(&mut self, sql: &'static str, values: &[&str]) -> Result<(), Error> {
         self.batch.wanted = Some(self.batch.steps);
-        let outcome =
-            self.prepare(sql, &[]).and_then(|prepared| bind_texts(&prepared.name, values, TEXT, &mut self.out));
+        let outcome = self
+            .prepare(sql, &[])
+            .and_then(|prepared| bind_texts(&prepared.name, values, TEXT, &mut self.out));
         self.execute("", ALL, outcome)
     }
 
@@ -111,7 +112,13 @@ impl Wire {
     }
 
     /// The same through a portal, which hands out at most so many rows at a time.
-    pub(super) fn portal(&mut self, name: &str, most: i32, plan: &Plan, params: Params<'_>) -> Result<(), Error> {
+    pub(super) fn portal(
+        &mut self,
+        name: &str,
+        most: i32,
+        plan: &Plan,
+        params: Params<'_>,
+    ) -> Result<(), Error> {
         let outcome = self.prepare(plan.sql, &plan.types).and_then(|prepared| {
             bind(name, &prepared.name, plan, params, &mut self.out)?;
             if prepared.columns.is_none() {
@@ -226,7 +233,11 @@ impl Wire {
     }
 
     /// What an answer may hold besides results: its end, or a refusal, after which the server skips to the Sync.
-    pub(super) fn end_or_refusal(&mut self, message: &Message, refusal: &mut Option<Error>) -> Result<(), Error> {
+    pub(super) fn end_or_refusal(
+        &mut self,
+        message: &Message,
+        refusal: &mut Option<Error>,
+    ) -> Result<(), Error> {
         match self.inbox.parse(message)? {
             backend::Message::ReadyForQuery(ready) => {
                 self.status = match ready.status() {

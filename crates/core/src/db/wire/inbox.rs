@@ -60,7 +60,8 @@ impl Inbox {
     /// What cannot be a message of PostgreSQL's.
     pub(super) fn next(&mut self) -> Result<Option<Message>, Error> {
         let Some(header) = self.bytes.get(self.at..self.at + HEADER) else { return Ok(None) };
-        let header = backend::Header::parse(header).map_err(|_| Error::Protocol("a message without a length"))?;
+        let header =
+            backend::Header::parse(header).map_err(|_| Error::Protocol("a message without a length"))?;
         let Some(header) = header else { return Ok(None) };
         let length = usize::try_from(header.len()).unwrap_or(usize::MAX).saturating_add(1);
         let most = match header.tag() {

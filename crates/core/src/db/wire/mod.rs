@@ -140,7 +140,11 @@ impl Wire {
             self.flush().await?;
             self.drain().await?;
         }
-        if self.status == Status::Idle { Ok(()) } else { Err(Error::Protocol("a rollback that ends nothing")) }
+        if self.status == Status::Idle {
+            Ok(())
+        } else {
+            Err(Error::Protocol("a rollback that ends nothing"))
+        }
     }
 }
 

@@ -192,7 +192,10 @@ fn parameters(message: &backend::Message) -> Result<Vec<Oid>, Error> {
 /// Names and types of the columns that a RowDescription tells.
 pub(super) fn fields(message: &backend::Message) -> Result<Vec<(String, Oid)>, Error> {
     let backend::Message::RowDescription(body) = message else { return Err(UNREADABLE) };
-    body.fields().map(|field| Ok((field.name().to_owned(), field.type_oid()))).collect().map_err(|_| UNREADABLE)
+    body.fields()
+        .map(|field| Ok((field.name().to_owned(), field.type_oid())))
+        .collect()
+        .map_err(|_| UNREADABLE)
 }
 
 const UNREADABLE: Error = Error::Protocol("a description that cannot be read");

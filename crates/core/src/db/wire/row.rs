@@ -28,7 +28,9 @@ pub struct Row<'a> {
 impl<'a> Row<'a> {
     /// Reads the body of a DataRow.
     pub(super) fn new(columns: &'a [Column], body: &'a [u8]) -> Result<Self, Error> {
-        let Some((count, values)) = body.split_first_chunk() else { return Err(Error::Protocol("a row cut short")) };
+        let Some((count, values)) = body.split_first_chunk() else {
+            return Err(Error::Protocol("a row cut short"));
+        };
         // The count comes from the server, and so does the description: they must not disagree.
         if usize::from(u16::from_be_bytes(*count)) != columns.len() {
             return Err(Error::Protocol("a row of other columns than it said"));
@@ -44,7 +46,9 @@ impl<'a> Row<'a> {
         let failed = |cause: Box<dyn StdError + Send + Sync>| Error::Column(name.to_owned(), cause);
         let Some(index) = self.find(name) else { return Err(failed("there is no such column".into())) };
         let value = self.value(index)?;
-        let Some(column) = self.columns.get(index) else { return Err(failed("there is no such column".into())) };
+        let Some(column) = self.columns.get(index) else {
+            return Err(failed("there is no such column".into()));
+        };
         if !T::accepts(&column.kind) {
             return Err(failed(Box::new(WrongType::new::<T>(column.kind.clone()))));
         }
@@ -111,7 +115,9 @@ impl<'a> Iterator for Rows<'a> {
 
 /// The values of the first row of a reply to a statement of our own, which come as texts.
 pub(super) fn first_texts(rows: Rows<'_>) -> Result<Vec<String>, Error> {
-    let (Some(_), Some(message)) = (rows.messages.first(), rows.messages.get(7..)) else { return Ok(Vec::new()) };
+    let (Some(_), Some(message)) = (rows.messages.first(), rows.messages.get(7..)) else {
+        return Ok(Vec::new());
+    };
     let (mut texts, mut rest) = (Vec::new(), message);
     while let Some((value, length)) = cut(rest).filter(|_| texts.len() < 16) {
         texts.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());

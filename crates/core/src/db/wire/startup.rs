@@ -7,7 +7,9 @@ use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
 use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
 use postgres_protocol::message::frontend;
 use tokio_postgres::Config;
@@ -85,8 +87,14 @@ impl Wire {
         }
     }
 
-    async fn authenticate(&mut self, config: &Config, user: &str, binding: Option<Vec<u8>>) -> Result<(), Error> {
-        let password = || config.get_password().ok_or_else(|| refused("the server wants a password, and there is none"));
+    async fn authenticate(
+        &mut self,
+        config: &Config,
+        user: &str,
+        binding: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let password =
+            || config.get_password().ok_or_else(|| refused("the server wants a password, and there is none"));
         let bound = matches!(config.get_channel_binding(), Wanted::Require);
         match self.ask().await? {
             Message::AuthenticationSasl(body) => {
