@@ -19,6 +19,7 @@ mod exhaustion;
 mod factory;
 mod faults;
 mod first;
+mod guide;
 mod input;
 mod listing;
 mod management;
