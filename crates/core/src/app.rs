@@ -91,6 +91,9 @@ impl App {
         for (task, panics) in self.lifecycle.panics() {
             metrics.background_panics_total.with(&[task]).catch_up(panics);
         }
+        for (task, restarts) in self.lifecycle.restarts() {
+            metrics.background_restarts_total.with(&[task]).catch_up(restarts);
+        }
         let (open, idle) = self.db.connections();
         metrics.db_pool_connections.with(&["used"]).set(open.saturating_sub(idle) as f64);
         metrics.db_pool_connections.with(&["idle"]).set(idle as f64);

@@ -113,8 +113,7 @@ impl Start {
             tenant_max_connections: config.database_tenant_max_connections as usize,
             prepared_statements: config.database_prepared_statements,
         };
-        let (tasks, stop) = (self.lifecycle.background(), self.lifecycle.stop_background());
-        Db::open(options, metrics, tasks, stop.clone())
+        Db::open(options, metrics, &self.lifecycle)
     }
 
     fn app(
