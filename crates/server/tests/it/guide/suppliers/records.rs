@@ -9,6 +9,7 @@ use erp_core::from_row;
 use erp_core::shared::{Id, IdKind, Text};
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::codes;
@@ -33,7 +34,7 @@ impl IdKind for SupplierKind {
 pub(super) type SupplierId = Id<SupplierKind>;
 
 /// A supplier, as it is stored and answered.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Supplier {
     id: SupplierId,
@@ -45,7 +46,7 @@ pub(super) struct Supplier {
 from_row!(Supplier { id, name, email, created_at, version });
 
 /// The body of POST and PUT.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSupplier {
     name: Text<1, 200>,
@@ -54,7 +55,7 @@ pub(super) struct NewSupplier {
 }
 
 /// The answer of `GET /api/v1/suppliers`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Suppliers {
     suppliers: Vec<Supplier>,
 }
