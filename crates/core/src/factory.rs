@@ -12,6 +12,7 @@ use crate::health::HEALTH;
 use crate::lifecycle::StartError;
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Module, Product, Routes};
+use crate::static_files::STATIC_FILES;
 
 /// The module that custom routes are logged under.
 const CUSTOM: &str = "custom";
@@ -103,7 +104,7 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    std::iter::once(&HEALTH).chain(product.modules.iter().copied())
+    [&HEALTH, &STATIC_FILES].into_iter().chain(product.modules.iter().copied())
 }
 
 /// Creates what answers requests.

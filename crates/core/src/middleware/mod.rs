@@ -5,6 +5,7 @@
 mod access;
 mod access_log;
 mod authenticate;
+mod cache;
 mod client;
 mod custom;
 mod deadline;
@@ -151,7 +152,9 @@ impl Edge {
         } else {
             access::check_stranger(&self.app, route, &request)?;
         }
-        unpack((route.handler)(request, self.app.clone()).await)
+        let mut response = unpack((route.handler)(request, self.app.clone()).await)?;
+        cache::leave(route.cache, &mut response);
+        Ok(response)
     }
 }
 

@@ -9,6 +9,7 @@
     clippy::disallowed_methods
 )]
 
+mod assets;
 mod auditing;
 mod cancellation;
 mod catalog;
@@ -29,6 +30,7 @@ mod overload;
 mod pipelining;
 mod pooler;
 mod protocol;
+mod reproof;
 mod round_trip;
 mod samples;
 mod sign_in;
