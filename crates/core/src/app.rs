@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
 
+use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords, Permission, Role};
 use crate::config::Config;
 use crate::db::Db;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub permissions: Vec<&'static Permission>,
     /// Every probe of every module.
     pub probes: Probes,
+    /// Every file of every module.
+    pub assets: Assets,
     /// The version, as `/health` shows it.
     pub version: &'static str,
     /// When the process started.
