@@ -1,5 +1,8 @@
 //! What a feature module is: static tables, and routes that do not compile without an access rule.
 
+mod csp;
+mod security_headers;
+
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -16,6 +19,8 @@ use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
 use crate::lifecycle::StartError;
+pub use csp::{Csp, InvalidCsp};
+pub use security_headers::SecurityHeaders;
 
 /// Everything that is built into one binary.
 #[derive(Clone, Copy)]
@@ -42,6 +47,8 @@ pub struct Seed<'a> {
     pub passwords: &'a crate::auth::Passwords,
     /// Where `demo-credentials.json` goes.
     pub data_dir: &'a std::path::Path,
+    /// Whether people who are there get new passwords; else they keep those they have.
+    pub new_passwords: bool,
     /// The time, for ids.
     pub clock: &'a dyn crate::shared::Clock,
     /// Randomness, for ids and passwords.
@@ -109,6 +116,8 @@ pub struct Route {
     pub access: Access,
     /// The module that it belongs to.
     pub module: &'static str,
+    /// Its own security headers, in place of the application's.
+    pub(crate) security_headers: Option<SecurityHeaders>,
     /// Who may keep its answers.
     pub cache: Cache,
     /// Whether its answers may be compressed.
@@ -178,8 +187,25 @@ impl Routes {
         let produces: &[&str] = if method == Method::DELETE { &[] } else { &["application/json"] };
         let compress = method == Method::GET;
         let (module, cache) = ("", Cache::NoStore);
-        self.0.push(Route { method, path, access, module, cache, compress, produces, handler });
+        let security_headers = None;
+        self.0.push(Route {
+            method,
+            path,
+            access,
+            module,
+            security_headers,
+            cache,
+            compress,
+            produces,
+            handler,
+        });
         self
+    }
+
+    /// Security headers of the route just added, in place of the application's: for a page, say.
+    #[must_use]
+    pub fn headers(self, headers: SecurityHeaders) -> Self {
+        self.with(|route| route.security_headers = Some(headers))
     }
 
     /// Who may keep the answers of the route just added. Default: nobody.

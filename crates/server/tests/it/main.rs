@@ -22,6 +22,7 @@ mod exhaustion;
 mod factory;
 mod faults;
 mod first;
+mod headers;
 mod input;
 mod listing;
 mod management;

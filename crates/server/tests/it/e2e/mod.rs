@@ -7,6 +7,7 @@
     reason = "what the tests share may fail as they do, and tell what it measured"
 )]
 
+mod check;
 mod commands;
 mod database;
 mod faults;
