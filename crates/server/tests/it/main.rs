@@ -9,6 +9,7 @@
     clippy::disallowed_methods
 )]
 
+mod assets;
 mod auditing;
 mod cancellation;
 mod catalog;
@@ -22,10 +23,12 @@ mod factory;
 mod faults;
 mod first;
 mod guide;
+mod headers;
 mod input;
 mod listing;
 mod management;
 mod module_sql;
+mod overload;
 mod pipelining;
 mod pooler;
 mod protocol;
