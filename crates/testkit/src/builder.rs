@@ -94,9 +94,9 @@ impl Builder {
     pub async fn start_through(self, way: impl FnOnce(String) -> String) -> TestApp {
         let (migrations, samples): (Vec<_>, Vec<_>) = self.tables.into_iter().unzip();
         let product = Product {
-            modules: with(erp_modules::ALL, self.modules),
-            migrations: with(erp_modules::PRODUCT.migrations, migrations),
-            samples: with(erp_modules::PRODUCT.samples, samples),
+            modules: with(erp_modules::ALL, &self.modules),
+            migrations: with(erp_modules::PRODUCT.migrations, &migrations),
+            samples: with(erp_modules::PRODUCT.samples, &samples),
             ..erp_modules::PRODUCT
         };
         let database = Database::create(&product).await;
@@ -134,6 +134,6 @@ impl Builder {
 }
 
 /// A product's table with rows of the test's own: as long-lived as the product's.
-fn with<T: Copy>(table: &[T], more: Vec<T>) -> &'static [T] {
-    Box::leak([table, &more].concat().into_boxed_slice())
+fn with<T: Copy>(table: &[T], more: &[T]) -> &'static [T] {
+    Box::leak([table, more].concat().into_boxed_slice())
 }
