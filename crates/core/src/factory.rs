@@ -12,6 +12,7 @@ use crate::health::HEALTH;
 use crate::lifecycle::StartError;
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Module, Product, Routes};
+use crate::openapi::Contract;
 
 /// The module that custom routes are logged under.
 const CUSTOM: &str = "custom";
@@ -106,12 +107,20 @@ pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
     std::iter::once(&HEALTH).chain(product.modules.iter().copied())
 }
 
+/// What the routes of all modules and the custom ones promise.
+pub fn contract(product: &Product, custom: Routes) -> Arc<Contract> {
+    let modules: Vec<_> = modules(product).collect();
+    let routes = modules.iter().flat_map(|module| (module.routes)().of(module.name));
+    let routes = routes.chain(custom.of(CUSTOM)).collect();
+    Contract::new(product, &modules, routes)
+}
+
 /// Creates what answers requests.
 ///
 /// # Errors
 /// `Exit::Internal` when two routes claim the same method and path.
 pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Arc<Edge>, StartError> {
-    let routes = modules(product).flat_map(|module| (module.routes)().of(module.name));
-    let routes = RouteTable::new(routes.chain(options.routes.of(CUSTOM)))?;
+    let contract = contract(product, options.routes);
+    let routes = RouteTable::new(contract.all_routes())?;
     Ok(Edge::new(app, routes, options.switches, options.layers))
 }

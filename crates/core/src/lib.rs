@@ -26,6 +26,8 @@ pub mod module;
 
 pub mod middleware;
 
+pub mod openapi;
+
 pub mod health;
 
 pub mod factory;

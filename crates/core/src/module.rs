@@ -1,5 +1,7 @@
 //! What a feature module is: static tables, and routes that do not compile without an access rule.
 
+mod operation;
+
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -14,7 +16,10 @@ use crate::auth::Permission;
 use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
+use crate::extract::{Arguments, Inputs};
 use crate::lifecycle::StartError;
+pub(crate) use operation::{Answer, Content, Link};
+pub use operation::{LOCATION, Operation};
 
 /// Everything that is built into one binary.
 #[derive(Clone, Copy)]
@@ -51,6 +56,8 @@ pub struct Seed<'a> {
 pub struct Module {
     /// One lower-case word; the first part of its permissions' and errors' names, and `module` in its log lines.
     pub name: &'static str,
+    /// A sentence on it, for those who read the API's documentation.
+    pub about: &'static str,
     /// Its permissions, from `permissions!`.
     pub permissions: &'static [&'static Permission],
     /// Its error codes, from `error_codes!`.
@@ -63,7 +70,8 @@ pub struct Module {
 
 impl Module {
     /// A module with nothing in it: write what yours has, and `..Module::BARE` for the rest.
-    pub const BARE: Self = Self { name: "", permissions: &[], errors: &[], routes: Routes::new, probes: &[] };
+    pub const BARE: Self =
+        Self { name: "", about: "", permissions: &[], errors: &[], routes: Routes::new, probes: &[] };
 }
 
 /// Who may call a route.
@@ -84,6 +92,7 @@ pub enum Access {
 pub struct Routes(Vec<Route>);
 
 /// One operation of the API.
+#[derive(Clone)]
 pub struct Route {
     /// Its method; HEAD is answered by the GET route.
     pub method: Method,
@@ -93,6 +102,9 @@ pub struct Route {
     pub access: Access,
     /// The module that it belongs to.
     pub module: &'static str,
+    /// What the contract says of it.
+    pub operation: Option<Arc<Operation>>,
+    pub(crate) inputs: fn(&mut Inputs),
     pub(crate) handler: BoxedHandler,
 }
 
@@ -106,25 +118,40 @@ impl Routes {
 
     /// A route that reads. Its request is cancelled, with its SQL, when the client hangs up.
     #[must_use]
-    pub fn get<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn get<T: Arguments + 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::GET, path, access, handler)
     }
 
     /// A route that creates or acts. It runs to its end or its deadline, whoever hangs up.
     #[must_use]
-    pub fn post<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn post<T: Arguments + 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::POST, path, access, handler)
     }
 
     /// A route that replaces.
     #[must_use]
-    pub fn put<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn put<T: Arguments + 'static>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::PUT, path, access, handler)
     }
 
     /// A route that changes a part (RFC 7396).
     #[must_use]
-    pub fn patch<T: 'static>(
+    pub fn patch<T: Arguments + 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -135,7 +162,7 @@ impl Routes {
 
     /// A route that removes.
     #[must_use]
-    pub fn delete<T: 'static>(
+    pub fn delete<T: Arguments + 'static>(
         self,
         path: &'static str,
         access: Access,
@@ -144,7 +171,7 @@ impl Routes {
         self.add(Method::DELETE, path, access, handler)
     }
 
-    fn add<T: 'static>(
+    fn add<T: Arguments + 'static>(
         mut self,
         method: Method,
         path: &'static str,
@@ -153,12 +180,25 @@ impl Routes {
     ) -> Self {
         let handler: BoxedHandler =
             Arc::new(move |request, app| Box::pin(handler.clone().call(request, app)));
-        self.0.push(Route { method, path, access, module: "", handler });
+        self.0.push(Route {
+            method,
+            path,
+            access,
+            module: "",
+            operation: None,
+            inputs: T::describe,
+            handler,
+        });
         self
     }
 
+    /// What the contract says of the route that was just added.
+    #[must_use]
+    pub fn doc(self, operation: Operation) -> Self {
+        self.with(|route| route.operation = Some(Arc::new(operation)))
+    }
+
     /// Says more about the route that was just added.
-    #[allow(dead_code)]
     fn with(mut self, change: impl FnOnce(&mut Route)) -> Self {
         if let Some(route) = self.0.last_mut() {
             change(route);

@@ -31,6 +31,7 @@ const SAMPLES: &[Sample] = &[
     read("/health/detailed"),
     read("/metrics"),
     read("/log-level"),
+    read("/openapi.json"),
     Sample { method: "PUT", path: "/log-level", success: 200, body: Some(level), made_by: None },
     read("/api/v1/me"),
     Sample { method: "POST", path: "/api/v1/auth/login", success: 200, body: Some(login), made_by: None },
