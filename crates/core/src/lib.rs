@@ -18,6 +18,8 @@ pub mod auth;
 
 pub mod db;
 
+pub mod assets;
+
 pub mod app;
 
 pub mod extract;
@@ -29,6 +31,8 @@ pub mod middleware;
 pub mod openapi;
 
 pub mod health;
+
+pub mod static_files;
 
 pub mod factory;
 

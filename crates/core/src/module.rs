@@ -1,6 +1,8 @@
 //! What a feature module is: static tables, and routes that do not compile without an access rule.
 
+mod csp;
 mod operation;
+mod security_headers;
 
 use std::sync::Arc;
 
@@ -12,14 +14,17 @@ use http::Method;
 
 use crate::app::App;
 pub use crate::app::Probe;
+pub use crate::assets::Asset;
 use crate::auth::Permission;
 use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
 use crate::extract::{Arguments, Inputs};
 use crate::lifecycle::StartError;
+pub use csp::{Csp, InvalidCsp};
 pub(crate) use operation::{Answer, Content, Link};
 pub use operation::{LOCATION, Operation};
+pub use security_headers::SecurityHeaders;
 
 /// Everything that is built into one binary.
 #[derive(Clone, Copy)]
@@ -66,12 +71,21 @@ pub struct Module {
     pub routes: fn() -> Routes,
     /// What it depends on beside the database.
     pub probes: &'static [Probe],
+    /// Files that its pages refer to.
+    pub assets: &'static [Asset],
 }
 
 impl Module {
     /// A module with nothing in it: write what yours has, and `..Module::BARE` for the rest.
-    pub const BARE: Self =
-        Self { name: "", about: "", permissions: &[], errors: &[], routes: Routes::new, probes: &[] };
+    pub const BARE: Self = Self {
+        name: "",
+        about: "",
+        permissions: &[],
+        errors: &[],
+        routes: Routes::new,
+        probes: &[],
+        assets: &[],
+    };
 }
 
 /// Who may call a route.
@@ -85,6 +99,18 @@ pub enum Access {
     SignedIn,
     /// Members with this permission.
     Permission(&'static Permission),
+}
+
+/// Who may keep a route's answers, and for how long (RFC 9111).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// Nobody: `no-store`, the default, which what a tenant reads must have (H-02).
+    NoStore,
+    /// The client, which asks each time whether it is still so: `private, no-cache`. For what is not confidential on a
+    /// shared machine, and has an `ETag`.
+    Revalidate,
+    /// Anybody, for ever: `public, max-age=31536000, immutable`. For what changes its path when it changes.
+    Immutable,
 }
 
 /// A module's routes, in the order in which they are listed and documented.
@@ -105,6 +131,14 @@ pub struct Route {
     /// What the contract says of it.
     pub operation: Option<Arc<Operation>>,
     pub(crate) inputs: fn(&mut Inputs),
+    /// Its own security headers, in place of the application's.
+    pub(crate) security_headers: Option<SecurityHeaders>,
+    /// Who may keep its answers.
+    pub cache: Cache,
+    /// Whether its answers may be compressed.
+    pub compress: bool,
+    /// The media types that it can answer with, the preferred one first; none: whatever `Accept` says.
+    pub produces: &'static [&'static str],
     pub(crate) handler: BoxedHandler,
 }
 
@@ -118,7 +152,7 @@ impl Routes {
 
     /// A route that reads. Its request is cancelled, with its SQL, when the client hangs up.
     #[must_use]
-    pub fn get<T: Arguments + 'static>(
+    pub fn get<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -129,7 +163,7 @@ impl Routes {
 
     /// A route that creates or acts. It runs to its end or its deadline, whoever hangs up.
     #[must_use]
-    pub fn post<T: Arguments + 'static>(
+    pub fn post<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -140,7 +174,7 @@ impl Routes {
 
     /// A route that replaces.
     #[must_use]
-    pub fn put<T: Arguments + 'static>(
+    pub fn put<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -151,7 +185,7 @@ impl Routes {
 
     /// A route that changes a part (RFC 7396).
     #[must_use]
-    pub fn patch<T: Arguments + 'static>(
+    pub fn patch<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -162,7 +196,7 @@ impl Routes {
 
     /// A route that removes.
     #[must_use]
-    pub fn delete<T: Arguments + 'static>(
+    pub fn delete<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -171,7 +205,7 @@ impl Routes {
         self.add(Method::DELETE, path, access, handler)
     }
 
-    fn add<T: Arguments + 'static>(
+    fn add<T: Arguments>(
         mut self,
         method: Method,
         path: &'static str,
@@ -180,13 +214,21 @@ impl Routes {
     ) -> Self {
         let handler: BoxedHandler =
             Arc::new(move |request, app| Box::pin(handler.clone().call(request, app)));
+        let produces: &[&str] = if method == Method::DELETE { &[] } else { &["application/json"] };
+        let compress = method == Method::GET;
+        let (module, cache) = ("", Cache::NoStore);
+        let security_headers = None;
         self.0.push(Route {
             method,
             path,
             access,
-            module: "",
+            module,
             operation: None,
             inputs: T::describe,
+            security_headers,
+            cache,
+            compress,
+            produces,
             handler,
         });
         self
@@ -196,6 +238,32 @@ impl Routes {
     #[must_use]
     pub fn doc(self, operation: Operation) -> Self {
         self.with(|route| route.operation = Some(Arc::new(operation)))
+    }
+
+    /// Security headers of the route just added, in place of the application's: for a page, say.
+    #[must_use]
+    pub fn headers(self, headers: SecurityHeaders) -> Self {
+        self.with(|route| route.security_headers = Some(headers))
+    }
+
+    /// Who may keep the answers of the route just added. Default: nobody.
+    #[must_use]
+    pub fn cache(self, cache: Cache) -> Self {
+        self.with(|route| route.cache = cache)
+    }
+
+    /// Whether the answers of the route just added may be compressed. Default: those of GET. The length of a compressed
+    /// answer tells how alike its parts are: say `false` where a secret stands beside what the client sent (BREACH).
+    #[must_use]
+    pub fn compress(self, compress: bool) -> Self {
+        self.with(|route| route.compress = compress)
+    }
+
+    /// The media types that the route just added can answer with, the preferred one first; a request that accepts none
+    /// of them is 406. Default: JSON; of DELETE nothing, which means whatever `Accept` says.
+    #[must_use]
+    pub fn produces(self, media_types: &'static [&'static str]) -> Self {
+        self.with(|route| route.produces = media_types)
     }
 
     /// Says more about the route that was just added.

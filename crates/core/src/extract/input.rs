@@ -41,13 +41,13 @@ pub struct Inputs {
 }
 
 /// An argument of a handler. What says nothing about the request, such as the app, implements it empty.
-pub trait Input {
+pub trait Input: 'static {
     /// Adds what this argument takes.
     fn describe(_inputs: &mut Inputs) {}
 }
 
-impl<S> Input for State<S> {}
-impl<T> Input for Extension<T> {}
+impl<S: 'static> Input for State<S> {}
+impl<T: 'static> Input for Extension<T> {}
 impl Input for Caller {}
 impl Input for Trace {}
 impl Input for HeaderMap {}
@@ -55,21 +55,21 @@ impl Input for Method {}
 impl Input for Uri {}
 impl Input for Request {}
 
-impl<T: JsonSchema> Input for Path<T> {
+impl<T: JsonSchema + 'static> Input for Path<T> {
     fn describe(inputs: &mut Inputs) {
         inputs.path = Some(T::json_schema);
         inputs.refusals.push(&codes::NOT_FOUND);
     }
 }
 
-impl<T: JsonSchema> Input for Query<T> {
+impl<T: JsonSchema + 'static> Input for Query<T> {
     fn describe(inputs: &mut Inputs) {
         inputs.query = Some(T::json_schema);
         inputs.refusals.push(&codes::INVALID);
     }
 }
 
-impl<T: JsonSchema> Input for Json<T> {
+impl<T: JsonSchema + 'static> Input for Json<T> {
     fn describe(inputs: &mut Inputs) {
         inputs.body = Some(SchemaGenerator::subschema_for::<T>);
         inputs.refusals.extend([
@@ -89,7 +89,7 @@ impl Input for IfMatch {
 }
 
 /// All arguments of a handler, as [`axum::handler::Handler`] has them: a marker, then their types.
-pub trait Arguments {
+pub trait Arguments: 'static {
     /// Adds what all of them take.
     fn describe(inputs: &mut Inputs);
 }
@@ -100,7 +100,7 @@ impl Arguments for ((),) {
 
 macro_rules! arguments {
     ($($argument:ident),+) => {
-        impl<M, $($argument: Input),+> Arguments for (M, $($argument,)+) {
+        impl<M: 'static, $($argument: Input),+> Arguments for (M, $($argument,)+) {
             fn describe(inputs: &mut Inputs) {
                 $($argument::describe(inputs);)+
             }

@@ -30,7 +30,9 @@ pub(super) fn of(route: &Route, operation: &Operation, inputs: &Inputs) -> Vec<&
     };
     let by_method: &[&'static ErrorCode] =
         if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN] };
-    let lists = [ALWAYS, by_access, by_method, &inputs.refusals, &operation.refusals];
+    let by_kind: &[&'static ErrorCode] =
+        if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
+    let lists = [ALWAYS, by_access, by_method, by_kind, &inputs.refusals, &operation.refusals];
     let mut all: Vec<&'static ErrorCode> = lists.into_iter().flatten().copied().collect();
     all.sort_by_key(|code| (code.status, code.code));
     all.dedup();
