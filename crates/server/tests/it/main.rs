@@ -23,6 +23,7 @@ mod exhaustion;
 mod factory;
 mod faults;
 mod first;
+mod guide;
 mod headers;
 mod input;
 mod listing;
