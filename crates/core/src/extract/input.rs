@@ -74,6 +74,7 @@ impl<T: JsonSchema + 'static> Input for Json<T> {
         inputs.body = Some(SchemaGenerator::subschema_for::<T>);
         inputs.refusals.extend([
             &codes::MALFORMED_BODY,
+            &codes::REQUEST_TIMEOUT,
             &codes::TOO_LARGE,
             &codes::UNSUPPORTED_MEDIA_TYPE,
             &codes::INVALID,
