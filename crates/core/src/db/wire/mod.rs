@@ -119,11 +119,6 @@ impl Wire {
         }
     }
 
-    /// The values of the one row of a reply to a statement of our own.
-    fn first_texts(&self, reply: &Reply) -> Result<Vec<String>, Error> {
-        row::first_texts(self.rows(reply))
-    }
-
     /// Brings a connection whose borrower has gone back to where the next one may have it: reads what is under way, and
     /// rolls back. It is no use when part of a message has not been sent.
     ///

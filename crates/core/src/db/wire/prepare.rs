@@ -167,7 +167,7 @@ impl Wire {
         self.begin()?;
         self.own_row(TYPE, &[&oid.to_string()])?;
         let reply = self.exchange(&mut false).await?;
-        let text = self.first_texts(&reply)?;
+        let text = self.rows(&reply).first_texts();
         let [name, kind, element, base, schema, labels] = text.as_slice() else {
             return Err(Error::Protocol("an unknown type"));
         };

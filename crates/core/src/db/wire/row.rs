@@ -113,15 +113,15 @@ impl<'a> Iterator for Rows<'a> {
     }
 }
 
-/// The values of the first row of a reply to a statement of our own, which come as texts.
-pub(super) fn first_texts(rows: Rows<'_>) -> Result<Vec<String>, Error> {
-    let (Some(_), Some(message)) = (rows.messages.first(), rows.messages.get(7..)) else {
-        return Ok(Vec::new());
-    };
-    let (mut texts, mut rest) = (Vec::new(), message);
-    while let Some((value, length)) = cut(rest).filter(|_| texts.len() < 16) {
-        texts.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
-        rest = rest.get(length..).unwrap_or_default();
+impl Rows<'_> {
+    /// The values of the first row of a reply to a statement of our own, which come as texts.
+    pub(super) fn first_texts(&self) -> Vec<String> {
+        // Past the header of a message and the count of its values.
+        let (mut texts, mut rest) = (Vec::new(), self.messages.get(7..).unwrap_or_default());
+        while let Some((value, length)) = cut(rest) {
+            texts.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        texts
     }
-    Ok(texts)
 }

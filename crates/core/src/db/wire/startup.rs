@@ -171,7 +171,7 @@ impl Wire {
         self.begin()?;
         self.own_row("select current_setting('transaction_read_only')", &[])?;
         let reply = self.exchange(&mut false).await?;
-        Ok(self.first_texts(&reply)?.first().is_some_and(|text| text == "on"))
+        Ok(self.rows(&reply).first_texts().first().is_some_and(|text| text == "on"))
     }
 }
 
