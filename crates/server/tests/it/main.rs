@@ -15,6 +15,7 @@ mod cancellation;
 mod catalog;
 mod client;
 mod context;
+mod contract;
 mod database_texts;
 mod database_use;
 mod e2e;
