@@ -18,6 +18,7 @@ mod kills;
 mod limits;
 mod load;
 mod management;
+mod memory;
 mod migrations;
 mod postgres;
 mod process;
