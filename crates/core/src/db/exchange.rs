@@ -212,5 +212,5 @@ async fn plan(db: &Db, wire: &mut Wire, sql: &'static str, context: &Context) ->
         return Ok(plan);
     }
     statement::admit(sql)?;
-    Ok(wire.plan(sql, context.statement_timeout).await?)
+    Ok(Box::pin(wire.plan(sql, context.statement_timeout)).await?)
 }

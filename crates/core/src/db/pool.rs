@@ -267,7 +267,8 @@ impl Manager for Connector {
     type Error = wire::Error;
 
     async fn create(&self) -> std::result::Result<Wire, wire::Error> {
-        self.connect().await
+        // Seldom, and large: requests do not carry it along.
+        Box::pin(self.connect()).await
     }
 
     async fn recycle(&self, wire: &mut Wire, _: &Usage) -> RecycleResult<wire::Error> {

@@ -252,8 +252,8 @@ impl Wire {
             backend::Message::ErrorResponse(body) => {
                 let error = ServerError::parse(body.fields())?;
                 let fatal = error.fatal;
-                let error = refusal.get_or_insert(Error::Server(Box::new(error)));
-                if fatal { Err(std::mem::replace(error, Error::Closed)) } else { Ok(()) }
+                refusal.get_or_insert(Error::Server(Box::new(error)));
+                if fatal { Err(Error::Closed) } else { Ok(()) } // it hangs up after a fatal one
             }
             _ => Err(Error::Protocol("a message out of turn")),
         }

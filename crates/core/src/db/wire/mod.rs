@@ -94,9 +94,10 @@ impl Wire {
     /// Whether the next borrower can have it: outside any transaction, nothing under way, and not closed by the server
     /// in the meantime. Asks nobody: the runtime knows whether something has arrived.
     pub(super) fn is_fresh(&mut self, connector: &Connector) -> bool {
-        if self.generation != connector.generation() {
-            return false;
-        }
+        self.generation == connector.generation() && self.is_quiet()
+    }
+
+    fn is_quiet(&mut self) -> bool {
         if self.broken || self.awaited > 0 || !self.out.is_empty() || self.status != Status::Idle {
             return false;
         }
