@@ -6,6 +6,7 @@ use postgres_types::Type;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 
 use super::{Connector, Error, Plan, Status, Wire};
 use crate::db::Connection;
@@ -64,7 +65,7 @@ fn begun() -> Vec<u8> {
 async fn server(answers: Vec<Vec<u8>>, piece: usize) -> (Connector, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let task = tokio::spawn(async move {
+    let task = TaskTracker::new().spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
         let mut heard = vec![0; 8192];
