@@ -22,7 +22,7 @@ pub(super) fn check_listener(route: &Route, request: &Request) -> Result<(), Err
     if served || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
 }
 
-fn is_managed(request: &Request) -> bool {
+pub(super) fn is_managed(request: &Request) -> bool {
     request.extensions().get::<Managed>().is_some()
 }
 

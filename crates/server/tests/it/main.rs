@@ -15,6 +15,7 @@ mod cancellation;
 mod catalog;
 mod client;
 mod context;
+mod cors;
 mod database_texts;
 mod database_use;
 mod e2e;
@@ -23,6 +24,7 @@ mod factory;
 mod faults;
 mod first;
 mod headers;
+mod https;
 mod input;
 mod listing;
 mod management;
@@ -40,6 +42,7 @@ mod sweeps;
 mod tables;
 mod tenancy;
 mod tokens;
+mod tracing;
 mod transactions;
 
 /// Whether script/check-deep runs the tests: what is short in script/test is then as long as the requirement asks.
