@@ -12,6 +12,7 @@ mod custom;
 mod deadline;
 mod forwarded;
 mod https;
+mod overload;
 mod panic_guard;
 mod request_id;
 mod routing;
@@ -39,6 +40,7 @@ use crate::module::{Route, SecurityHeaders};
 use client::{Client, Proxies};
 use cors::Cors;
 use https::Https;
+use overload::Capacity;
 use routing::Found;
 
 /// What the chain needs: the app, and the table of routes.
@@ -51,6 +53,7 @@ pub struct Edge {
     proxies: Proxies,
     cors: Option<Cors>,
     https: Option<Https>,
+    capacity: Capacity,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
 }
@@ -80,9 +83,10 @@ impl Edge {
         let proxies = Proxies::new(&app.config.trusted_proxies);
         let cors = switches.cors.then(|| Cors::new(&app.config));
         let https = Https::new(&app.config);
+        let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
             let custom = custom::surround(edge.clone(), layers);
-            Self { app, routes, switches, proxies, cors, https, custom }
+            Self { app, routes, switches, proxies, cors, https, capacity, custom }
         })
     }
 
@@ -184,6 +188,7 @@ impl Edge {
         };
         access::check_listener(route, &request)?;
         log.routed(route);
+        let _place = self.capacity.enter(&self.app, route)?;
         request.extensions_mut().remove::<Caller>(); // there is one only after this
         if let Some(identity) = authenticate::enter(&self.app, route, &request)? {
             let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
