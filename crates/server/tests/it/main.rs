@@ -22,6 +22,7 @@ mod database_use;
 mod e2e;
 mod exhaustion;
 mod factory;
+mod failed_start;
 mod faults;
 mod first;
 mod guide;
