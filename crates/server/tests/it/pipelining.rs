@@ -161,7 +161,7 @@ async fn t_04_a_plain_read_is_read_only_and_its_context_ends_with_it() {
         let limited = db.tenant_read(&caller).statement_timeout(std::time::Duration::from_millis(1500));
         assert_eq!(state(limited).await, format!("on 1500ms {tenant}"));
         assert_eq!(state(db.tenant(&caller)).await, format!("off 30s {tenant}"));
-        let trace = erp_core::auth::Trace { correlation_id: "test".into(), client_ip: None };
+        let trace = erp_core::auth::Trace::new("test");
         let mut system = db.system(erp_core::db::SystemReason::SelectTenant, &trace);
         let seen: Option<Setting> = system.optional(STATE, &[]).await.unwrap();
         assert_eq!(seen.unwrap().value, "off 30s", "nothing is left in the session");
