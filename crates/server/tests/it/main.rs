@@ -28,6 +28,7 @@ mod first;
 mod guide;
 mod headers;
 mod https;
+mod idempotency;
 mod input;
 mod listing;
 mod management;
