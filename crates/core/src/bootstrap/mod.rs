@@ -16,7 +16,7 @@ use crate::db::cluster::Cluster;
 use crate::lifecycle::{Phase, StartError};
 use crate::middleware::Edge;
 use crate::module::Product;
-use crate::server::{Limits, Server};
+use crate::server::{Limits, Proxies, Server, Tls};
 
 pub use database::{Databases, migrate_as_owner, owner_connection, runtime_connection, seed};
 pub use options::{BootstrapOptions, LogSetup};
@@ -33,6 +33,7 @@ pub struct Context {
     /// Where the database is, for the banner; no password.
     pub database: String,
     cluster: Option<Arc<Cluster>>,
+    tls: Option<Tls>,
     /// How long a stop may take; `None` when it is not to wait for anything.
     patience: Option<Duration>,
 }
@@ -51,7 +52,8 @@ pub async fn bootstrap(
     match Box::pin(start.phases(product, layers, options)).await {
         Ok((edge, database)) => {
             let patience = graceful.then(|| timeout.unwrap_or(edge.app.config.shutdown_timeout));
-            Ok(Context { edge, phases: start.phases, database, cluster: start.cluster, patience })
+            let Start { phases, cluster, tls, .. } = start;
+            Ok(Context { edge, phases, database, cluster, tls, patience })
         }
         Err(error) => {
             start.tear_down().await;
@@ -83,8 +85,10 @@ pub async fn start_server(mut context: Context, port: u16, host: &str) -> Result
 }
 
 async fn bind(context: &Context, port: u16, host: &str) -> Result<(Server, Option<Server>), StartError> {
+    let config = &context.edge.app.config;
     let server = Server::bind("PORT", host, port).await?;
-    let management = match context.edge.app.config.metrics_port {
+    let server = server.secured(context.tls.clone()).behind(Proxies::new(config));
+    let management = match config.metrics_port {
         Some(port) => Some(Server::bind("METRICS_PORT", host, port).await?),
         None => None,
     };

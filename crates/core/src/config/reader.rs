@@ -5,7 +5,7 @@ use super::postgres_url::PostgresUrl;
 use super::secrets::{encryption_key_fault, weakness};
 use super::source::{Layers, Origin};
 use super::value::Value;
-use super::{Check, Config, Environment, Features, Problems, SETTINGS, Setting, consistency};
+use super::{Check, Config, Environment, Features, Problem, Problems, SETTINGS, Setting, consistency};
 
 /// A row's text and where it came from.
 pub(super) struct Found {
@@ -117,6 +117,9 @@ impl<'a> Reader<'a> {
                 "reaches another machine over a connection that may not be encrypted",
                 fix,
             );
+        }
+        for Problem { name, message, fix } in config.map(consistency::half_tls).unwrap_or_default() {
+            self.problems.add(name, message, fix);
         }
     }
 
