@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::{Method, header};
+use http::{HeaderValue, Method, Uri, header};
 use http_body::Body as _;
 use tracing::Span;
 
@@ -26,11 +26,11 @@ pub(super) struct Entry {
     app: App,
     span: Span,
     method: Method,
-    path: String,
+    target: Uri,
     route: &'static str,
     tenant: Option<TenantId>,
     ip: Option<std::net::IpAddr>,
-    user_agent: String,
+    user_agent: Option<HeaderValue>,
     started: Instant,
     answered: bool,
     logged: bool,
@@ -48,16 +48,15 @@ pub(super) fn enter(app: &App, trace: &Trace, request: &Request, logged: bool) -
     if app.config.app_env == Environment::Development {
         span.in_scope(|| tracing::debug!(headers = redacted(request.headers()), "Request headers"));
     }
-    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Entry {
         app: app.clone(),
         span,
         method: request.method().clone(),
-        path: request.uri().path().to_owned(),
+        target: request.uri().clone(),
         route: NO_ROUTE,
         tenant: None,
         ip: trace.client_ip,
-        user_agent: user_agent.unwrap_or_default().to_owned(),
+        user_agent: request.headers().get(header::USER_AGENT).cloned(),
         started: Instant::now(),
         answered: false,
         logged,
@@ -70,7 +69,7 @@ impl Entry {
     }
 
     pub(super) fn path(&self) -> &str {
-        &self.path
+        self.target.path()
     }
 
     pub(super) fn routed(&mut self, route: &Route) {
@@ -113,20 +112,20 @@ impl Entry {
         if !self.logged {
             return;
         }
+        let path = self.target.path();
+        let user_agent = self.user_agent.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
         let _entered = self.span.enter();
         tracing::info!(
             target: "http",
             method = self.method.as_str(),
-            path = self.path,
+            path,
             status_code = status,
             duration,
             bytes,
             ip = self.ip.map(tracing::field::display),
-            user_agent = self.user_agent,
-            "{} {} {}",
-            self.method,
-            self.path,
-            status,
+            user_agent,
+            "{} {path} {status}",
+            self.method.as_str(),
         );
     }
 }

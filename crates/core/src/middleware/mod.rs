@@ -5,8 +5,10 @@
 mod access;
 mod access_log;
 mod authenticate;
+mod client;
 mod custom;
 mod deadline;
+mod forwarded;
 mod panic_guard;
 mod request_id;
 mod routing;
@@ -14,6 +16,7 @@ mod security_headers;
 mod size;
 mod tenant;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +32,7 @@ pub use routing::RouteTable;
 use crate::app::App;
 use crate::auth::{Caller, Trace};
 use crate::error::{self, Error, codes};
+use client::Proxies;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -37,6 +41,7 @@ pub struct Edge {
     /// Every route of every module.
     pub routes: RouteTable,
     switches: Switches,
+    proxies: Proxies,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
 }
@@ -56,13 +61,17 @@ impl Default for Switches {
 
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
-        Arc::new_cyclic(|edge| Self { app, routes, switches, custom: custom::surround(edge.clone(), layers) })
+        let proxies = Proxies::new(&app.config.trusted_proxies);
+        Arc::new_cyclic(|edge| {
+            let custom = custom::surround(edge.clone(), layers);
+            Self { app, routes, switches, proxies, custom }
+        })
     }
 
     /// Answers one request, custom middleware first.
     pub async fn handle(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         match &self.custom {
-            None => self.detach(peer, request).await,
+            None => pin!(self.detach(peer, request)).await,
             Some(application) => custom::through(application.clone(), peer, request).await,
         }
     }
@@ -76,7 +85,7 @@ impl Edge {
     /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
     async fn detach(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         if request.method().is_safe() {
-            return self.chain(peer, request).await;
+            return pin!(self.chain(peer, request)).await; // not moved, since it is large
         }
         let lifecycle = self.app.lifecycle.clone();
         let task = lifecycle.serve(async move { self.chain(peer, request).await });
@@ -86,10 +95,13 @@ impl Edge {
 
     /// The chain, outermost layer first.
     async fn chain(&self, peer: Peer, mut request: Request) -> Response {
-        let trace = request_id::enter(self.app.rng.as_ref(), &mut request, peer.address);
+        let client = self.proxies.client(peer, request.headers());
+        let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let span = log.span().clone();
-        let outcome = panic_guard::around(self.answer(&mut log, &trace, request)).instrument(span).await;
+        // Pinned once, since each layer that takes a future by value moves it, and it is large.
+        let outcome =
+            panic_guard::around(pin!(self.answer(&mut log, &trace, request))).instrument(span).await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
@@ -110,7 +122,7 @@ impl Edge {
     ) -> Result<Response, Error> {
         size::check(&request)?;
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
-        deadline::around(limit, self.route(log, trace, request)).await
+        deadline::around(limit, pin!(self.route(log, trace, request))).await
     }
 
     async fn route(

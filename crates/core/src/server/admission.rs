@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Limits;
+use crate::shared::{Seldom, network};
 
 /// How often refusals are logged: those who are refused come back at once.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -15,6 +16,7 @@ pub(super) struct Admission {
     most: u32,
     most_of_one: u32,
     present: Mutex<Present>,
+    warning: Seldom,
 }
 
 /// Bounded by the number of connections: an address without one is not in the map.
@@ -22,7 +24,6 @@ pub(super) struct Admission {
 struct Present {
     total: u32,
     of_one: HashMap<IpAddr, u32>,
-    logged: Option<Instant>,
 }
 
 /// The right to one connection, given back on drop.
@@ -38,20 +39,29 @@ impl Admission {
             most: limits.max_connections,
             most_of_one: limits.max_connections_per_address,
             present: Mutex::default(),
+            warning: Seldom::new(LOG_INTERVAL),
         })
     }
 
     /// `None` when there are too many connections, or too many of this client.
     pub(super) fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Permit> {
         let mut present = self.lock();
-        if present.total >= self.most {
-            refuse(present, client, "MAX_CONNECTIONS");
+if present.total >= self.most {
+            drop(present);
+            self.warn(client, "MAX_CONNECTIONS");
             return None;
         }
         present.total += 1;
         drop(present);
         let mut permit = Permit { admission: Arc::clone(self), network: None };
         client.is_none_or(|client| permit.count(client)).then_some(permit)
+    }
+
+    fn warn(&self, client: Option<IpAddr>, setting: &str) {
+        if self.warning.is_due() {
+            let client = client.map(tracing::field::display);
+            tracing::warn!(client, setting, "A connection was refused: there are too many");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Present> {
@@ -66,21 +76,13 @@ impl Permit {
         let mut present = self.admission.lock();
         let theirs = present.of_one.get(&network).copied().unwrap_or(0);
         if theirs >= self.admission.most_of_one {
-            refuse(present, Some(client), "MAX_CONNECTIONS_PER_ADDRESS");
+            drop(present);
+            self.admission.warn(Some(client), "MAX_CONNECTIONS_PER_ADDRESS");
             return false;
         }
         present.of_one.insert(network, theirs + 1);
         self.network = Some(network);
         true
-    }
-}
-
-fn refuse(mut present: MutexGuard<'_, Present>, client: Option<IpAddr>, setting: &str) {
-    if present.logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
-        present.logged = Some(Instant::now());
-        drop(present);
-        let client = client.map(tracing::field::display);
-        tracing::warn!(client, setting, "A connection was refused: there are too many");
     }
 }
 
@@ -96,14 +98,6 @@ impl Drop for Permit {
                 theirs.remove();
             }
         }
-    }
-}
-
-/// One subscriber of IPv6 has a whole /64 of addresses.
-fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
     }
 }
 

@@ -53,9 +53,11 @@ pub(super) async fn hold<S, A, F>(
     let stream = TokioIo::new(Heard { stream, activity: Arc::clone(&activity) });
     let service = service_fn(|request: Request<Incoming>| {
         let (version, in_flight) = (request.version(), activity.begin(request.version()));
-        let answer = (shared.answer)(peer, request.map(Body::new));
-        let lifecycle = shared.lifecycle.clone();
-        async move { Ok::<_, Infallible>(dress(answer.await, version, &lifecycle, in_flight)) }
+        let shared = Arc::clone(&shared);
+        async move {
+            let answer = pin!((shared.answer)(peer, request.map(Body::new))); // pinned, since to move it is dear
+            Ok::<_, Infallible>(dress(answer.await, version, &shared.lifecycle, in_flight))
+        }
     });
     let mut connection = pin!(builder.serve_connection(stream, service));
     poll_fn(|cx| {

@@ -5,12 +5,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::config::{Cidr, Config};
+use crate::shared::Seldom;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const HEAD: usize = 16;
@@ -23,7 +24,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Proxies {
     trusted: Arc<[Cidr]>,
-    logged: Arc<Mutex<Option<Instant>>>,
+    warning: Arc<Seldom>,
 }
 
 impl Proxies {
@@ -37,7 +38,7 @@ impl Proxies {
                 "PROXY_PROTOCOL is on and TRUSTED_PROXIES is empty: whoever reaches the port can claim any address"
             );
         }
-        Some(Self { trusted: config.trusted_proxies.as_slice().into(), logged: Arc::default() })
+        Some(Self { trusted: config.trusted_proxies.as_slice().into(), warning: Arc::new(Seldom::new(LOG_INTERVAL)) })
     }
 
     /// Whether `peer` is believed.
@@ -54,18 +55,11 @@ impl Proxies {
             Ok(Some(client)) if self.believe(peer) => Ok(client),
             Ok(_) => Ok(peer),
             Err(refusal) => {
-                self.log(peer, &refusal);
+                if self.warning.is_due() {
+                    tracing::warn!(%peer, reason = %refusal, "A connection was refused for its PROXY protocol header");
+                }
                 Err(refusal)
             }
-        }
-    }
-
-    fn log(&self, peer: IpAddr, refusal: &Refusal) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
-            *logged = Some(Instant::now());
-            drop(logged);
-            tracing::warn!(%peer, reason = %refusal, "A connection was refused for its PROXY protocol header");
         }
     }
 }

@@ -2,14 +2,18 @@
 
 mod clock;
 mod id;
+mod network;
 mod panics;
 mod rng;
 mod secret;
+mod seldom;
 mod text;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
+pub use network::network;
 pub use panics::panic_message;
 pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
+pub use seldom::Seldom;
 pub use text::Text;

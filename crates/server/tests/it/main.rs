@@ -12,8 +12,10 @@
 mod auditing;
 mod cancellation;
 mod catalog;
+mod client;
 mod context;
 mod database_texts;
+mod database_use;
 mod e2e;
 mod exhaustion;
 mod factory;

@@ -1,6 +1,7 @@
 //! Headers as load balancers send them, as nobody should, and over real connections.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::sleep;
