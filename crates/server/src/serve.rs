@@ -32,6 +32,7 @@ pub(crate) async fn serve(
         environment = %app.config.app_env,
         address = %running.address,
         tls = app.config.http().tls.is_some(),
+        redirect = running.redirect.map(tracing::field::display),
         "Server started"
     );
     if app.config.profile().banner {

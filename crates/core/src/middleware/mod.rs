@@ -10,6 +10,7 @@ mod custom;
 mod deadline;
 mod forwarded;
 mod panic_guard;
+mod redirect;
 mod request_id;
 mod routing;
 mod security_headers;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use http::HeaderValue;
 use tracing::Instrument as _;
 
 pub use custom::{Application, Peer};
@@ -82,6 +84,17 @@ impl Edge {
         self.handle(peer, request).await
     }
 
+    /// Answers one request that came to the listener that leads to HTTPS: with `location`, or a refusal where there is none.
+    pub async fn redirect(
+        self: Arc<Self>,
+        peer: Peer,
+        mut request: Request,
+        location: Option<HeaderValue>,
+    ) -> Response {
+        request.extensions_mut().insert(redirect::Elsewhere(location));
+        self.handle(peer, request).await
+    }
+
     /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
     async fn detach(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         if request.method().is_safe() {
@@ -121,6 +134,9 @@ impl Edge {
         request: Request,
     ) -> Result<Response, Error> {
         size::check(&request)?;
+        if let Some(elsewhere) = redirect::enter(&request)? {
+            return Ok(elsewhere);
+        }
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
         deadline::around(limit, pin!(self.route(log, trace, request))).await
     }

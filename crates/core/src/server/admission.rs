@@ -46,7 +46,7 @@ impl Admission {
     /// `None` when there are too many connections, or too many of this client.
     pub(super) fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Permit> {
         let mut present = self.lock();
-if present.total >= self.most {
+        if present.total >= self.most {
             drop(present);
             self.warn(client, "MAX_CONNECTIONS");
             return None;

@@ -5,6 +5,7 @@
 //! - `proxy`: the client's address, from a load balancer that speaks the PROXY protocol;
 //! - `tls`: the certificate, its renewal, and the handshake;
 //! - `arrival`: both of these, before the first request;
+//! - `redirect`: where a request of plain HTTP belongs;
 //! - `conversation`: one connection, over HTTP/1.1 or HTTP/2;
 //! - `patience`: the two clocks of a connection: the next request's head, and the silence between requests;
 //! - `activity`: what a connection is doing, as its bytes and requests show it;
@@ -18,6 +19,7 @@ mod conversation;
 mod loopback;
 mod patience;
 mod proxy;
+mod redirect;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -38,6 +40,7 @@ use admission::Admission;
 
 pub use loopback::{Loopback, introduce};
 pub use proxy::Proxies;
+pub(crate) use redirect::https;
 pub use tls::Tls;
 
 /// Listeners that are bound and do not answer yet.

@@ -38,7 +38,10 @@ impl Proxies {
                 "PROXY_PROTOCOL is on and TRUSTED_PROXIES is empty: whoever reaches the port can claim any address"
             );
         }
-        Some(Self { trusted: config.trusted_proxies.as_slice().into(), warning: Arc::new(Seldom::new(LOG_INTERVAL)) })
+        Some(Self {
+            trusted: config.trusted_proxies.as_slice().into(),
+            warning: Arc::new(Seldom::new(LOG_INTERVAL)),
+        })
     }
 
     /// Whether `peer` is believed.

@@ -9,7 +9,7 @@
 
 mod certificate;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod watch;
 
 use std::io;
@@ -106,7 +106,7 @@ impl Tls {
     }
 
     /// Whether the certificate names `host`: nobody is sent elsewhere.
-    pub(crate) fn names(&self, host: &str) -> bool {
+    pub(super) fn names(&self, host: &str) -> bool {
         let key = Arc::clone(&self.shown.current().key);
         let certificate = key.end_entity_cert().and_then(ParsedCertificate::try_from);
         let name = ServerName::try_from(host);

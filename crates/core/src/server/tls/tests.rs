@@ -21,7 +21,7 @@ use crate::server::Limits;
 use crate::server::tests::{Fixture, GET, LONG, PATIENCE, SHORT, answer, closed, limits, serve_as};
 
 /// An authority, and a folder of the test's own with what it has signed.
-struct Scene {
+pub(in crate::server) struct Scene {
     authority: CertifiedIssuer<'static, KeyPair>,
     folder: PathBuf,
 }
@@ -39,7 +39,7 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(in crate::server) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("erp-tls-{}-{number}", std::process::id()));
@@ -69,13 +69,13 @@ impl Scene {
         (certificate.pem(), key.serialize_pem())
     }
 
-    fn renew(&self, name: &str, until: i32) {
+    pub(in crate::server) fn renew(&self, name: &str, until: i32) {
         let (certificate, key) = self.pair(name, until);
         self.write("cert.pem", &certificate);
         self.write("key.pem", &key);
     }
 
-    async fn load(&self, more: &[(&str, &str)]) -> Result<Tls, String> {
+    pub(in crate::server) async fn load(&self, more: &[(&str, &str)]) -> Result<Tls, String> {
         let (certificate, key) = (self.path("cert.pem"), self.path("key.pem"));
         let mut settings = vec![("TLS_CERT_PATH", certificate.as_str()), ("TLS_KEY_PATH", key.as_str())];
         settings.retain(|(name, _)| more.iter().all(|(other, _)| other != name));
@@ -507,19 +507,4 @@ async fn d_08_what_cannot_be_shown_is_refused_at_the_start_by_name() {
     let error =
         scene.load(&[("TLS_CLIENT_AUTH", "required"), ("TLS_CLIENT_CA_PATH", &ca)]).await.err().unwrap();
     assert!(error.contains("TLS_CLIENT_CA_PATH: ") && error.contains("holds no certificate"), "{error}");
-}
-
-#[tokio::test]
-async fn a_redirect_leads_to_names_of_the_certificate_only() {
-    let scene = Scene::new();
-    let tls = scene.load(&[]).await.unwrap();
-    assert!(tls.names("127.0.0.1") && !tls.names("127.0.0.2") && !tls.names("evil.example"));
-    scene.renew("*.example.com", 4000);
-    let tls = scene.load(&[]).await.unwrap();
-    assert!(tls.names("acme.example.com") && tls.names("ACME.Example.com"));
-    for other in
-        ["example.com", "a.b.example.com", "example.com.evil.example", "", "a b", "acme.example.com:1"]
-    {
-        assert!(!tls.names(other), "{other}");
-    }
 }

@@ -26,3 +26,4 @@ mod secrets;
 mod soak;
 mod start;
 mod stop;
+mod tls;
