@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
 
+use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords, Permission, Role};
 use crate::config::Config;
 use crate::db::Db;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub permissions: Vec<&'static Permission>,
     /// Every probe of every module.
     pub probes: Probes,
+    /// Every file of every module.
+    pub assets: Assets,
     /// The version, as `/health` shows it.
     pub version: &'static str,
     /// When the process started.
@@ -90,6 +93,9 @@ impl App {
         metrics.log_write_errors_total.with(&[]).catch_up(self.logging.write_errors());
         for (task, panics) in self.lifecycle.panics() {
             metrics.background_panics_total.with(&[task]).catch_up(panics);
+        }
+        for (task, restarts) in self.lifecycle.restarts() {
+            metrics.background_restarts_total.with(&[task]).catch_up(restarts);
         }
         let (open, idle) = self.db.connections();
         metrics.db_pool_connections.with(&["used"]).set(open.saturating_sub(idle) as f64);

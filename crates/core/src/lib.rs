@@ -18,6 +18,8 @@ pub mod auth;
 
 pub mod db;
 
+pub mod assets;
+
 pub mod app;
 
 pub mod extract;
@@ -27,6 +29,8 @@ pub mod module;
 pub mod middleware;
 
 pub mod health;
+
+pub mod static_files;
 
 pub mod factory;
 

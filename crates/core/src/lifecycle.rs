@@ -109,6 +109,8 @@ struct Inner {
     background: TaskTracker,
     /// How many tasks ended by a panic, by name.
     panics: Mutex<BTreeMap<&'static str, u64>>,
+    /// How often each critical task was made again, by name.
+    restarts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Default for Lifecycle {
@@ -129,6 +131,7 @@ impl Lifecycle {
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             panics: Mutex::default(),
+            restarts: Mutex::default(),
         }))
     }
 

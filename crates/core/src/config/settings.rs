@@ -182,6 +182,12 @@ settings! {
     /// Whether plain HTTP is redirected to HTTPS. Checked, and not read yet.
     FORCE_HTTPS force_https: bool { default: Defaults::split("false", "true") };
 
+    /// Where pages fetch their files from, when a CDN stands before `/assets/`: a URL such as `https://cdn.example.com`.
+    ASSET_BASE_URL asset_base_url: Option<String> { check: Check::HttpUrl };
+
+    /// Whether answers are compressed for clients that accept it: gzip, brotli or zstd.
+    COMPRESSION compression: bool { default: Defaults::all("on") };
+
     /// PEM file with the server's certificate and its chain. With it and `TLS_KEY_PATH` the port of the API speaks HTTPS
     /// only; without them TLS ends at a proxy. Both are read again when they change.
     TLS_CERT_PATH tls_cert_path: Option<PathBuf> {};

@@ -27,6 +27,13 @@ pub(super) enum Availability {
     Down,
 }
 
+/// What an answer came over.
+#[derive(Debug, PartialEq, Eq)]
+enum Session {
+    Known,
+    New,
+}
+
 /// A connection and the task that drives it; dropping it closes both.
 struct Probe {
     client: Client,
@@ -39,27 +46,32 @@ impl Drop for Probe {
     }
 }
 
-/// What is watched over.
+/// What is watched over, and who is told.
+#[derive(Clone)]
 pub(super) struct Watched {
     pub(super) connection: Connection,
     pub(super) pool: Pool,
     /// How long a pooled connection may go unused.
     pub(super) idle_timeout: Duration,
+    /// Gets each change.
+    pub(super) report: watch::Sender<Availability>,
+    /// Somebody's connection has broken: look at once.
+    pub(super) doubt: Arc<Notify>,
+    /// Told when a connection had to be opened anew: behind it may be another server (a failover takes less time than
+    /// it takes to be seen as down).
+    pub(super) reconnected: Arc<Notify>,
 }
 
 /// Asks the server until `stop`, reports each change, and closes connections that nobody uses.
-pub(super) async fn watch(
-    watched: Watched,
-    report: watch::Sender<Availability>,
-    doubt: Arc<Notify>,
-    stop: CancellationToken,
-) {
-    let mut probe = None;
+pub(super) async fn watch(watched: Watched, stop: CancellationToken) {
+    let Watched { connection, report, doubt, .. } = &watched;
+    let (mut probe, mut connected) = (None, false);
     while !stop.is_cancelled() {
-        let state = match ask(&watched.connection, &mut probe).await {
-            Ok(()) => Availability::Up,
-            Err(_) => Availability::Down,
-        };
+        let answer = ask(connection, &mut probe).await;
+        if answer == Ok(Session::New) && std::mem::replace(&mut connected, true) {
+            watched.reconnected.notify_one();
+        }
+        let state = if answer.is_ok() { Availability::Up } else { Availability::Down };
         if report.send_replace(state) != state {
             announce(state, &watched.pool);
         }
@@ -84,19 +96,20 @@ fn announce(state: Availability, pool: &Pool) {
     }
 }
 
-async fn ask(connection: &Connection, probe: &mut Option<Probe>) -> Result<(), ()> {
+async fn ask(connection: &Connection, probe: &mut Option<Probe>) -> Result<Session, ()> {
     let answer = timeout(PATIENCE, async {
         if let Some(known) = probe
             && known.client.batch_execute("").await.is_ok()
         {
-            return Ok(());
+            return Ok(Session::Known);
         }
         // One connection may end for reasons of its own: the server is down when it takes no other.
-        probe.insert(connect(connection).await?).client.batch_execute("").await
+        let opened = probe.insert(connect(connection).await?);
+        opened.client.batch_execute("").await.map(|()| Session::New)
     })
     .await;
-    if let Ok(Ok(())) = answer {
-        return Ok(());
+    if let Ok(Ok(session)) = answer {
+        return Ok(session);
     }
     *probe = None;
     Err(())

@@ -6,6 +6,7 @@ mod json;
 mod path;
 mod precondition;
 mod query;
+mod violations;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;

@@ -157,6 +157,9 @@ metrics! {
     /// Background tasks that ended by a panic, by task; those that the process needs are started again.
     background_panics_total: Counter[task] { unit: "tasks", alert: "any increase" }
 
+    /// How often a background task that the process needs had died and was started again, by task.
+    background_restarts_total: Counter[task] { unit: "tasks", alert: "any increase" }
+
     /// How much later than asked a timer fires, in seconds: the event loop's lag. Timers tick once a millisecond.
     event_loop_lag_seconds: Histogram[] {
         unit: "s", buckets: DURATION_SECONDS, alert: "99th percentile over 0.1 s for 5 minutes",

@@ -9,8 +9,8 @@ use crate::auth::Caller;
 use crate::error::{Error, codes};
 use crate::module::{Access, Route};
 
-/// The module of the probes.
-const HEALTH: &str = "health";
+/// The modules of the probes, and of what operators' pages refer to.
+const FOR_OPERATORS: [&str; 2] = ["health", "static_files"];
 
 /// Marks a request that came to the management listener.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ pub(super) struct Managed;
 
 /// The management listener has operators' routes and probes, and nothing that tenants use.
 pub(super) fn check_listener(route: &Route, request: &Request) -> Result<(), Error> {
-    let served = matches!(route.access, Access::Management) || route.module == HEALTH;
+    let served = matches!(route.access, Access::Management) || FOR_OPERATORS.contains(&route.module);
     if served || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
 }
 

@@ -5,6 +5,7 @@
 mod access;
 mod access_log;
 mod authenticate;
+mod cache;
 mod client;
 mod custom;
 mod deadline;
@@ -34,6 +35,7 @@ pub use routing::RouteTable;
 use crate::app::App;
 use crate::auth::{Caller, Trace};
 use crate::error::{self, Error, codes};
+use crate::module::{Route, SecurityHeaders};
 use client::Proxies;
 
 /// What the chain needs: the app, and the table of routes.
@@ -51,13 +53,14 @@ pub struct Edge {
 /// The layers that can be left out.
 pub(crate) struct Switches {
     pub(crate) request_log: bool,
-    pub(crate) security_headers: bool,
+    /// The application's headers; `None`: nobody's.
+    pub(crate) security_headers: Option<SecurityHeaders>,
     pub(crate) deadline: bool,
 }
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { request_log: true, security_headers: true, deadline: true }
+        Self { request_log: true, security_headers: Some(SecurityHeaders::json()), deadline: true }
     }
 }
 
@@ -74,8 +77,18 @@ impl Edge {
     pub async fn handle(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         match &self.custom {
             None => pin!(self.detach(peer, request)).await,
-            Some(application) => custom::through(application.clone(), peer, request).await,
+            Some(application) => self.surrounded(application.clone(), peer, request).await,
         }
+    }
+
+    /// Answers through the custom layers, which may answer themselves.
+    async fn surrounded(&self, application: Application, peer: Peer, request: Request) -> Response {
+        let client = self.proxies.client(peer, request.headers());
+        let mut response = custom::through(application, peer, request).await;
+        if let Some(headers) = &self.switches.security_headers {
+            security_headers::complete(headers, client.https, &mut response);
+        }
+        response
     }
 
     /// Answers one request that came to the management listener: operators' routes and probes only, without a token.
@@ -119,17 +132,23 @@ impl Edge {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
-        if self.switches.security_headers {
-            security_headers::leave(&mut response);
+        if let Some(headers) = self.security_headers(log.route()) {
+            security_headers::leave(headers, client.https, &mut response);
         }
         request_id::leave(&trace, &mut response);
         log.leave(&response);
         response
     }
 
-    async fn answer(
-        &self,
-        log: &mut access_log::Entry,
+    /// The route's own headers, or else the application's.
+    fn security_headers<'a>(&'a self, route: Option<&'a Route>) -> Option<&'a SecurityHeaders> {
+        let ours = self.switches.security_headers.as_ref()?;
+        Some(route.and_then(|route| route.security_headers.as_ref()).unwrap_or(ours))
+    }
+
+    async fn answer<'a>(
+        &'a self,
+        log: &mut access_log::Entry<'a>,
         trace: &Trace,
         request: Request,
     ) -> Result<Response, Error> {
@@ -141,9 +160,9 @@ impl Edge {
         deadline::around(limit, pin!(self.route(log, trace, request))).await
     }
 
-    async fn route(
-        &self,
-        log: &mut access_log::Entry,
+    async fn route<'a>(
+        &'a self,
+        log: &mut access_log::Entry<'a>,
         trace: &Trace,
         mut request: Request,
     ) -> Result<Response, Error> {
@@ -162,7 +181,9 @@ impl Edge {
         } else {
             access::check_stranger(&self.app, route, &request)?;
         }
-        unpack((route.handler)(request, self.app.clone()).await)
+        let mut response = unpack((route.handler)(request, self.app.clone()).await)?;
+        cache::leave(route.cache, &mut response);
+        Ok(response)
     }
 }
 

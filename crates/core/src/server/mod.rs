@@ -144,7 +144,9 @@ impl Server {
         let owner = lifecycle.clone();
         let shared = Arc::new(Shared { answer, limits, admission, lifecycle: owner, tls, proxies });
         for listener in listeners {
-            lifecycle.connections().spawn(accept::accept(listener, Arc::clone(&shared)));
+            let (listener, shared) = (Arc::new(listener), Arc::clone(&shared));
+            let accept = move || accept::accept(Arc::clone(&listener), Arc::clone(&shared));
+            lifecycle.serve_critical("accept", accept);
         }
     }
 }

@@ -9,6 +9,7 @@
     clippy::disallowed_methods
 )]
 
+mod assets;
 mod auditing;
 mod cancellation;
 mod catalog;
@@ -21,6 +22,7 @@ mod exhaustion;
 mod factory;
 mod faults;
 mod first;
+mod headers;
 mod input;
 mod listing;
 mod management;
@@ -28,6 +30,7 @@ mod module_sql;
 mod pipelining;
 mod pooler;
 mod protocol;
+mod reproof;
 mod round_trip;
 mod samples;
 mod sign_in;
