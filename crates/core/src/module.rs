@@ -47,6 +47,8 @@ pub struct Seed<'a> {
     pub passwords: &'a crate::auth::Passwords,
     /// Where `demo-credentials.json` goes.
     pub data_dir: &'a std::path::Path,
+    /// Whether people who are there get new passwords; else they keep those they have.
+    pub new_passwords: bool,
     /// The time, for ids.
     pub clock: &'a dyn crate::shared::Clock,
     /// Randomness, for ids and passwords.

@@ -10,6 +10,7 @@ mod client;
 mod custom;
 mod deadline;
 mod forwarded;
+mod overload;
 mod panic_guard;
 mod redirect;
 mod request_id;
@@ -37,6 +38,7 @@ use crate::auth::{Caller, Trace};
 use crate::error::{self, Error, codes};
 use crate::module::{Route, SecurityHeaders};
 use client::Proxies;
+use overload::Capacity;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -46,6 +48,7 @@ pub struct Edge {
     pub routes: RouteTable,
     switches: Switches,
     proxies: Proxies,
+    capacity: Capacity,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
 }
@@ -67,9 +70,10 @@ impl Default for Switches {
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
         let proxies = Proxies::new(&app.config.trusted_proxies);
+        let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
             let custom = custom::surround(edge.clone(), layers);
-            Self { app, routes, switches, proxies, custom }
+            Self { app, routes, switches, proxies, capacity, custom }
         })
     }
 
@@ -172,6 +176,7 @@ impl Edge {
         };
         access::check_listener(route, &request)?;
         log.routed(route);
+        let _place = self.capacity.enter(&self.app, route)?;
         request.extensions_mut().remove::<Caller>(); // there is one only after this
         if let Some(identity) = authenticate::enter(&self.app, route, &request)? {
             let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;

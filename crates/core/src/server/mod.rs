@@ -15,6 +15,8 @@ mod accept;
 mod activity;
 mod admission;
 mod arrival;
+#[cfg(test)]
+mod attacks;
 mod conversation;
 mod loopback;
 mod patience;

@@ -21,8 +21,8 @@ pub(super) const SHORT: Duration = Duration::from_millis(200);
 pub(super) const LONG: Duration = Duration::from_secs(60);
 pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const GET_GATE: &[u8] = b"GET /gate HTTP/1.1\r\nhost: a\r\n\r\n";
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 pub(super) struct Fixture {
     pub(super) lifecycle: Lifecycle,
@@ -30,14 +30,14 @@ pub(super) struct Fixture {
     /// `/gate` is answered once there is a permit.
     pub(super) gate: Arc<Semaphore>,
     /// Holds a permit for each request that waits at the gate.
-    waiting: Arc<Semaphore>,
+    pub(super) waiting: Arc<Semaphore>,
 }
 
 pub(super) fn limits(header_timeout: Duration, keep_alive_timeout: Duration) -> Limits {
     Limits { header_timeout, keep_alive_timeout, max_connections: 100, max_connections_per_address: 100 }
 }
 
-async fn serve(limits: Limits) -> Fixture {
+pub(super) async fn serve(limits: Limits) -> Fixture {
     serve_as(limits, |server| server).await
 }
 
@@ -56,6 +56,9 @@ pub(super) async fn serve_as(limits: Limits, dress: impl FnOnce(Server) -> Serve
             }
             if request.uri().path() == "/peer" {
                 return Response::new(Body::from(format!("{} tls={} pong", peer.address, peer.tls)));
+            }
+            if request.uri().path() == "/body" && request.into_body().collect().await.is_err() {
+                return Response::builder().status(400).body(Body::empty()).unwrap();
             }
             Response::new(Body::from("pong"))
         }

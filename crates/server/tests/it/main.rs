@@ -27,6 +27,7 @@ mod input;
 mod listing;
 mod management;
 mod module_sql;
+mod overload;
 mod pipelining;
 mod pooler;
 mod protocol;
