@@ -70,7 +70,7 @@ pub async fn bootstrap(
 /// `Exit::Unavailable` when a port is taken; the context is then shut down.
 pub async fn start_server(mut context: Context, port: u16, host: &str) -> Result<Running, StartError> {
     let started = Instant::now();
-    match Listeners::bind(&context, port, host).await {
+    match Box::pin(Listeners::bind(&context, port, host)).await {
         Ok(listeners) => {
             let address = listeners.api.address();
             let management = listeners.management.as_ref().map(Server::address);

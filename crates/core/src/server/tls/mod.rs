@@ -45,7 +45,9 @@ const LINGER: (Duration, u64) = (Duration::from_millis(500), 16 * 1024);
 
 /// TLS as the settings ask for it; cheap to clone.
 #[derive(Clone)]
-pub struct Tls {
+pub struct Tls(Arc<Inner>);
+
+struct Inner {
     acceptor: TlsAcceptor,
     shown: Arc<Shown>,
     files: Files,
@@ -77,21 +79,22 @@ impl Tls {
         let shown = Arc::new(Shown(RwLock::new(Current::from(&pair))));
         let server = server_config(config, &provider, Arc::clone(&shown)).await?;
         let acceptor = TlsAcceptor::from(Arc::new(server));
-        let tls = Self { acceptor, shown, files, handshake_timeout: config.tls_handshake_timeout, metrics };
+        let handshake_timeout = config.tls_handshake_timeout;
+        let tls = Self(Arc::new(Inner { acceptor, shown, files, handshake_timeout, metrics }));
         tls.note(&pair);
         Ok(Some(tls))
     }
 
     /// Shakes hands. An error is the client's, and counted.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let outcome = match timeout(self.handshake_timeout, self.shake_hands(stream)).await {
+        let outcome = match timeout(self.0.handshake_timeout, self.shake_hands(stream)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
         };
         let reason = reason(&outcome);
         tracing::debug!(reason, error = &outcome as &dyn std::error::Error, "A TLS handshake failed");
-        self.metrics.tls_handshake_failures_total.with(&[reason]).inc();
+        self.0.metrics.tls_handshake_failures_total.with(&[reason]).inc();
         Err(outcome)
     }
 
@@ -102,12 +105,12 @@ impl Tls {
             answer_plain_http(&mut stream).await;
             return Err(io::Error::new(io::ErrorKind::Unsupported, "plain HTTP"));
         }
-        self.acceptor.accept(stream).await
+        self.0.acceptor.accept(stream).await
     }
 
     /// Whether the certificate names `host`: nobody is sent elsewhere.
     pub(super) fn names(&self, host: &str) -> bool {
-        let key = Arc::clone(&self.shown.current().key);
+        let key = Arc::clone(&self.0.shown.current().key);
         let certificate = key.end_entity_cert().and_then(ParsedCertificate::try_from);
         let name = ServerName::try_from(host);
         matches!((certificate, name), (Ok(certificate), Ok(name)) if verify_server_name(&certificate, &name).is_ok())
@@ -116,10 +119,10 @@ impl Tls {
     /// Tells metrics and log about a pair that is shown from now on.
     fn note(&self, pair: &Pair) {
         if let Some(expires) = pair.expires {
-            self.metrics.tls_certificate_expiry_timestamp_seconds.with(&[]).set(expires.as_second() as f64);
+            self.0.metrics.tls_certificate_expiry_timestamp_seconds.with(&[]).set(expires.as_second() as f64);
         }
         if pair.exposed {
-            let path = self.files.key.display();
+            let path = self.0.files.key.display();
             tracing::warn!(%path, "Others may read the file of TLS_KEY_PATH: chmod o-rwx");
         }
     }

@@ -140,7 +140,7 @@ async fn exchange(fixture: &Fixture, client: &TlsConnector) -> io::Result<Client
 async fn failed(tls: &Tls, reason: &str) {
     let row = format!("tls_handshake_failures_total{{reason=\"{reason}\"}}");
     let begin = std::time::Instant::now();
-    while !tls.metrics.render(Format::Text004).contains(&row) {
+    while !tls.0.metrics.render(Format::Text004).contains(&row) {
         assert!(begin.elapsed() < PATIENCE, "no failure for {reason}");
         tokio::time::sleep(SHORT / 20).await;
     }
@@ -171,7 +171,7 @@ async fn d_08_version_1_2_is_spoken_only_where_a_setting_allows_it() {
 async fn d_08_every_cipher_is_authenticated_and_has_forward_secrecy() {
     let scene = Scene::new();
     let tls = scene.load(&[("TLS_MIN_VERSION", "1.2")]).await.unwrap();
-    for suite in &tls.acceptor.config().crypto_provider().cipher_suites {
+    for suite in &tls.0.acceptor.config().crypto_provider().cipher_suites {
         let name = format!("{:?}", suite.suite());
         assert!(name.contains("GCM") || name.contains("CHACHA20_POLY1305"), "{name}");
         assert!(name.starts_with("TLS13_") || name.starts_with("TLS_ECDHE_"), "{name}");
@@ -318,7 +318,7 @@ async fn d_08_a_new_certificate_is_shown_to_new_connections_and_old_ones_live_on
     assert_ne!(serial(&kept), serial(&fresh));
     kept.write_all(GET).await.unwrap();
     answer(&mut kept).await;
-    let metrics = tls.metrics.render(Format::Text004);
+    let metrics = tls.0.metrics.render(Format::Text004);
     assert!(metrics.contains("tls_certificate_reloads_total{outcome=\"loaded\"} 1"), "{metrics}");
     assert!(
         metrics.contains("tls_certificate_expiry_timestamp_seconds 32503680000"),
@@ -343,7 +343,7 @@ async fn d_08_a_broken_pair_is_kept_out() {
     scene.renew("127.0.0.1", 2026);
     tls.reload(now).await; // it has expired
     assert_eq!(serial(&exchange(&fixture, &scene.plain_client()).await.unwrap()), first);
-    let metrics = tls.metrics.render(Format::Text004);
+    let metrics = tls.0.metrics.render(Format::Text004);
     assert!(metrics.contains("tls_certificate_reloads_total{outcome=\"refused\"} 4"), "{metrics}");
     assert!(fixture.stop().await);
 }

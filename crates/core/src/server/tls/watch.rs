@@ -26,7 +26,7 @@ impl Tls {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangup = signal(SignalKind::hangup()).ok();
-        let mut read = self.shown.current().stamp;
+        let mut read = self.0.shown.current().stamp;
         let (mut seen, mut warned) = (read, None);
         loop {
             let asked = tokio::select! {
@@ -34,7 +34,7 @@ impl Tls {
                 _ = ticks.tick() => false,
                 () = hung_up(&mut hangup) => true,
             };
-            let stamp = self.files.stamp().await;
+            let stamp = self.0.files.stamp().await;
             // Two files are not replaced in one moment: they are read when both have come to rest.
             let at_rest = stamp == seen;
             seen = stamp;
@@ -48,11 +48,11 @@ impl Tls {
 
     /// Shows the new pair, or keeps the old one and says why.
     pub(super) async fn reload(&self, now: Timestamp) {
-        let reloads = |outcome: &str| self.metrics.tls_certificate_reloads_total.with(&[outcome]).inc();
-        let pair = self.files.read(&aws_lc_rs::default_provider()).await;
+        let reloads = |outcome: &str| self.0.metrics.tls_certificate_reloads_total.with(&[outcome]).inc();
+        let pair = self.0.files.read(&aws_lc_rs::default_provider()).await;
         match pair.and_then(|pair| if pair.is_over(now) { Err(self.over()) } else { Ok(pair) }) {
             Ok(pair) => {
-                self.shown.show(&pair);
+                self.0.shown.show(&pair);
                 self.note(&pair);
                 reloads("loaded");
                 tracing::info!(
@@ -71,14 +71,14 @@ impl Tls {
     fn over(&self) -> Problem {
         Problem {
             name: "TLS_CERT_PATH".to_owned(),
-            message: format!("the certificate in {} has expired", self.files.certificate.display()),
+            message: format!("the certificate in {} has expired", self.0.files.certificate.display()),
             fix: "Renew it".to_owned(),
         }
     }
 
     /// One warning a day, from 14 days before the end on.
     pub(super) fn warn_before_end(&self, now: Timestamp, warned: &mut Option<Timestamp>) {
-        let Some(expires) = self.shown.current().expires else { return };
+        let Some(expires) = self.0.shown.current().expires else { return };
         let left = expires.duration_since(now);
         if left >= SOON || warned.is_some_and(|last| now.duration_since(last) < DAY) {
             return;
@@ -104,6 +104,6 @@ async fn hung_up(signal: &mut Option<Signal>) {
         None => None,
     };
     if heard.is_none() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
