@@ -1,6 +1,7 @@
 //! What a feature module is: static tables, and routes that do not compile without an access rule.
 
 mod csp;
+mod operation;
 mod security_headers;
 
 use std::sync::Arc;
@@ -18,8 +19,11 @@ use crate::auth::Permission;
 use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
+use crate::extract::{Arguments, Inputs};
 use crate::lifecycle::StartError;
 pub use csp::{Csp, InvalidCsp};
+pub(crate) use operation::{Answer, Content, Link};
+pub use operation::{LOCATION, Operation};
 pub use security_headers::SecurityHeaders;
 
 /// Everything that is built into one binary.
@@ -59,6 +63,8 @@ pub struct Seed<'a> {
 pub struct Module {
     /// One lower-case word; the first part of its permissions' and errors' names, and `module` in its log lines.
     pub name: &'static str,
+    /// A sentence on it, for those who read the API's documentation.
+    pub about: &'static str,
     /// Its permissions, from `permissions!`.
     pub permissions: &'static [&'static Permission],
     /// Its error codes, from `error_codes!`.
@@ -73,8 +79,15 @@ pub struct Module {
 
 impl Module {
     /// A module with nothing in it: write what yours has, and `..Module::BARE` for the rest.
-    pub const BARE: Self =
-        Self { name: "", permissions: &[], errors: &[], routes: Routes::new, probes: &[], assets: &[] };
+    pub const BARE: Self = Self {
+        name: "",
+        about: "",
+        permissions: &[],
+        errors: &[],
+        routes: Routes::new,
+        probes: &[],
+        assets: &[],
+    };
 }
 
 /// Who may call a route.
@@ -107,6 +120,7 @@ pub enum Cache {
 pub struct Routes(Vec<Route>);
 
 /// One operation of the API.
+#[derive(Clone)]
 pub struct Route {
     /// Its method; HEAD is answered by the GET route.
     pub method: Method,
@@ -116,6 +130,9 @@ pub struct Route {
     pub access: Access,
     /// The module that it belongs to.
     pub module: &'static str,
+    /// What the contract says of it.
+    pub operation: Option<Arc<Operation>>,
+    pub(crate) inputs: fn(&mut Inputs),
     /// Its own security headers, in place of the application's.
     pub(crate) security_headers: Option<SecurityHeaders>,
     /// Who may keep its answers.
@@ -137,25 +154,40 @@ impl Routes {
 
     /// A route that reads. Its request is cancelled, with its SQL, when the client hangs up.
     #[must_use]
-    pub fn get<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn get<T: Arguments>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::GET, path, access, handler)
     }
 
     /// A route that creates or acts. It runs to its end or its deadline, whoever hangs up.
     #[must_use]
-    pub fn post<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn post<T: Arguments>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::POST, path, access, handler)
     }
 
     /// A route that replaces.
     #[must_use]
-    pub fn put<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn put<T: Arguments>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::PUT, path, access, handler)
     }
 
     /// A route that changes a part (RFC 7396).
     #[must_use]
-    pub fn patch<T: 'static>(
+    pub fn patch<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -166,7 +198,7 @@ impl Routes {
 
     /// A route that removes.
     #[must_use]
-    pub fn delete<T: 'static>(
+    pub fn delete<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -175,7 +207,7 @@ impl Routes {
         self.add(Method::DELETE, path, access, handler)
     }
 
-    fn add<T: 'static>(
+    fn add<T: Arguments>(
         mut self,
         method: Method,
         path: &'static str,
@@ -193,6 +225,8 @@ impl Routes {
             path,
             access,
             module,
+            operation: None,
+            inputs: T::describe,
             security_headers,
             cache,
             compress,
@@ -200,6 +234,12 @@ impl Routes {
             handler,
         });
         self
+    }
+
+    /// What the contract says of the route that was just added.
+    #[must_use]
+    pub fn doc(self, operation: Operation) -> Self {
+        self.with(|route| route.operation = Some(Arc::new(operation)))
     }
 
     /// Security headers of the route just added, in place of the application's: for a page, say.

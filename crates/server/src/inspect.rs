@@ -7,8 +7,10 @@ use std::time::Duration;
 use erp_core::bootstrap::runtime_connection;
 use erp_core::config::{ClientAuth, Config, Layers, Problems, explain};
 use erp_core::db;
+use erp_core::factory::contract;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::metrics::Metrics;
+use erp_core::module::Routes;
 use erp_core::server::{Loopback, Tls, introduce};
 use erp_modules::PRODUCT;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -66,6 +68,13 @@ pub(crate) async fn doctor_isolation(layers: &Layers, json: bool) -> Result<Exit
         print(&report.matrix());
     }
     Ok(ExitCode::from(if report.passed() { Exit::Done } else { Exit::Finding } as u8))
+}
+
+/// `openapi`: the contract of the API, as `/openapi.json` answers it. Needs no configuration and no database.
+pub(crate) fn openapi() -> Result<ExitCode, StartError> {
+    let document = contract(&PRODUCT, Routes::new()).document();
+    print(&serde_json::to_string_pretty(&document).map_err(internal)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `healthcheck`: for a container's HEALTHCHECK, which has neither shell nor curl.
