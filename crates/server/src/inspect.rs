@@ -61,7 +61,7 @@ pub(crate) async fn doctor_isolation(layers: &Layers, json: bool) -> Result<Exit
     let config = Config::load(layers)?;
     let connection = runtime_connection(&config)?;
     let tasks = TaskTracker::new();
-    let report = db::prove_once(&connection, PRODUCT.samples, &tasks).await?;
+    let report = db::prove_once(&connection, PRODUCT.samples, PRODUCT.migrations, &tasks).await?;
     if json {
         print(&serde_json::to_string_pretty(&report).map_err(internal)?);
     } else {

@@ -35,6 +35,7 @@ pub struct Builder {
     tables: Vec<(Migration, Sample)>,
     options: AppOptions,
     pooled: bool,
+    statements_logged: bool,
 }
 
 impl Builder {
@@ -47,6 +48,7 @@ impl Builder {
             tables: Vec::new(),
             options: AppOptions::new(),
             pooled,
+            statements_logged: false,
         }
     }
 
@@ -85,6 +87,13 @@ impl Builder {
         self
     }
 
+    /// Lets PostgreSQL log each statement of the app's database, with its parameters: see [`Database::server_log`].
+    #[must_use]
+    pub fn log_statements(mut self) -> Self {
+        self.statements_logged = true;
+        self
+    }
+
     /// Starts the app on a fresh database.
     pub async fn start(self) -> TestApp {
         self.start_through(|url| url).await
@@ -100,6 +109,10 @@ impl Builder {
             ..erp_modules::PRODUCT
         };
         let database = Database::create(&product).await;
+        if self.statements_logged {
+            let sql = format!("alter database {} set log_statement = 'all'", database.name);
+            database.superuser().await.batch_execute(&sql).await.expect("a superuser may");
+        }
         let direct = database.roles.runtime_url.clone();
         let (pooler, url) = if self.pooled {
             let (pooler, url) = Pooler::start(&direct);

@@ -1,25 +1,19 @@
-//! What single settings cannot tell: rules between them.
+//! What single settings cannot tell: rules between them. They are judged on what can be read, whatever else is wrong:
+//! all problems come in one message.
 
-use super::{ClientAuth, Config, PostgresUrl, Problem, SslMode};
+use super::{PostgresUrl, Problem, SslMode};
 
-/// Names of the database URLs that reach another machine over a connection that may not be encrypted.
-pub(super) fn in_the_clear(config: &Config) -> Vec<&'static str> {
-    let urls = [
-        ("DATABASE_URL", config.database_url.as_ref()),
-        ("DATABASE_OWNER_URL", config.database_owner_url.as_ref()),
-    ];
-    let exposed = |url: &PostgresUrl| url.ssl < SslMode::Require && !url.is_local();
-    let parsed =
-        urls.into_iter().filter_map(|(name, url)| Some((name, PostgresUrl::parse(url?.expose()).ok()?)));
-    let exposed = parsed.filter(|(_, url)| exposed(url)).map(|(name, _)| name);
-    if config.require_tls { exposed.collect() } else { Vec::new() }
+/// Whether the database that `url` names is reached over a network in a way that may not be encrypted. A URL that cannot
+/// be read is a problem of its own.
+pub(super) fn in_the_clear(url: &str) -> bool {
+    PostgresUrl::parse(url).is_ok_and(|url| url.ssl < SslMode::Require && !url.is_local())
 }
 
-/// Settings of the listener's TLS that make no sense without each other.
-pub(super) fn half_tls(config: &Config) -> Vec<Problem> {
-    let (certificate, key) = (config.tls_cert_path.is_some(), config.tls_key_path.is_some());
-    let (asked, authorities) =
-        (config.tls_client_auth != ClientAuth::Off, config.tls_client_ca_path.is_some());
+/// Settings of the listener's TLS that make no sense without each other; `asked` is whether clients are asked for a
+/// certificate.
+pub(super) fn half_tls(asked: bool, is_set: impl Fn(&str) -> bool) -> Vec<Problem> {
+    let [certificate, key, authorities, redirect] =
+        ["TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CLIENT_CA_PATH", "HTTP_REDIRECT_PORT"].map(is_set);
     let rules = [
         (certificate && !key, "TLS_KEY_PATH", "is not set, and TLS_CERT_PATH is", "Set both or neither"),
         (key && !certificate, "TLS_CERT_PATH", "is not set, and TLS_KEY_PATH is", "Set both or neither"),
@@ -42,7 +36,7 @@ pub(super) fn half_tls(config: &Config) -> Vec<Problem> {
             "Set TLS_CERT_PATH and TLS_KEY_PATH",
         ),
         (
-            config.http_redirect_port.is_some() && !certificate,
+            redirect && !certificate,
             "HTTP_REDIRECT_PORT",
             "redirects to HTTPS, which is not spoken here",
             "Set TLS_CERT_PATH and TLS_KEY_PATH, or let the proxy redirect",

@@ -7,7 +7,7 @@
 //! let layers = Layers::new()
 //!     .with(MapSource::flags([("PORT", "8080")]))
 //!     .with(ProcessEnvironment::read())
-//!     .with_optional(EnvFile::read(".env".as_ref())?);
+//!     .with_optional(EnvFile::read(".env".as_ref()));
 //! let config = Config::load(&layers)?;
 //! assert_eq!(config.port, 8080);
 //! # Ok(())
@@ -59,9 +59,10 @@ impl Config {
     /// **All** problems at once: missing, invalid, weak and misspelt settings. No message shows a secret's value.
     pub fn load(layers: &Layers) -> Result<Self, Problems> {
         let mut reader = Reader::new(layers);
+        reader.collect();
         reader.refuse_unknown();
         let config = Self::read(&mut reader);
-        reader.compare(config.as_ref());
+        reader.compare();
         reader.finish(config)
     }
 }

@@ -243,7 +243,7 @@ settings! {
     SMTP_USER smtp_user: Option<String> {};
 
     /// The account's password.
-    SMTP_PASSWORD smtp_password: Option<Secret<String>> {};
+    SMTP_PASSWORD smtp_password: Option<Secret<String>> { check: Check::Password };
 
     /// The sender's address.
     SMTP_FROM smtp_from: Option<String> {};

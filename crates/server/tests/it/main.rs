@@ -21,6 +21,7 @@ mod database_use;
 mod e2e;
 mod exhaustion;
 mod factory;
+mod failed_start;
 mod faults;
 mod first;
 mod guide;
