@@ -20,8 +20,13 @@ use tokio_util::task::TaskTracker;
 /// `config check`: every problem at once, and the TLS certificate with its key, without connecting to anything.
 pub(crate) async fn config_check(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
     match checked(layers).await {
-        Ok(()) if json => print(&serde_json::json!({ "problems": [] }).to_string()),
-        Ok(()) => print("The configuration is valid."),
+        Ok(config) if json => {
+            print(&serde_json::json!({ "problems": [], "warnings": config.warnings() }).to_string());
+        }
+        Ok(config) => {
+            print("The configuration is valid.");
+            config.warnings().iter().for_each(|warning| print(&format!("warning: {warning}")));
+        }
         Err(problems) if json => {
             print(&problems.to_json().to_string());
             return Ok(ExitCode::from(Exit::Configuration as u8));
@@ -31,9 +36,9 @@ pub(crate) async fn config_check(layers: &Layers, json: bool) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-async fn checked(layers: &Layers) -> Result<(), Problems> {
+async fn checked(layers: &Layers) -> Result<Config, Problems> {
     let config = Config::load(layers)?;
-    Tls::load(&config, Metrics::new(false)).await.map(drop)
+    Tls::load(&config, Metrics::new(false)).await.map(|_| config)
 }
 
 /// `config explain`: each setting's value, source, default and meaning.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Context;
 use crate::lifecycle::StartError;
-use crate::middleware::Edge;
+use crate::middleware::{self, Edge};
 use crate::server::{self, Limits, Proxies, Server, Tls};
 
 /// What is bound, and does not answer yet.
@@ -41,10 +41,13 @@ impl Listeners {
         let config = &edge.app.config;
         let (lifecycle, limits) = (&edge.app.lifecycle, Limits::from(config));
         if let Some((server, tls)) = redirect {
-            let port = config.https_public_port.unwrap_or(api.address().port());
+            let port = api.address().port();
             let edge = Arc::clone(edge);
             server.start(lifecycle, limits, move |peer, request| {
-                let location = server::https(&tls, port, &request);
+                let location = match &edge.app.config.public_url {
+                    Some(url) => middleware::location(url, request.uri()),
+                    None => server::https(&tls, port, &request),
+                };
                 Arc::clone(&edge).redirect(peer, request, location)
             });
         }

@@ -59,6 +59,9 @@ impl Start {
 
         let started = Instant::now();
         let logging = self.logging.insert(logging(&config, &options)?).clone();
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
         let tenants = config.metrics_tenant_limit as usize;
         let metrics = Metrics::with_limits(config.metrics_enabled, Limits { tenants, ..Limits::default() });
         let stop = self.lifecycle.stop_background().clone();

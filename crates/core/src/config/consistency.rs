@@ -1,7 +1,7 @@
 //! What single settings cannot tell: rules between them. They are judged on what can be read, whatever else is wrong:
 //! all problems come in one message.
 
-use super::{PostgresUrl, Problem, SslMode};
+use super::{Config, PostgresUrl, Problem, SslMode};
 
 /// Whether the database that `url` names is reached over a network in a way that may not be encrypted. A URL that cannot
 /// be read is a problem of its own.
@@ -50,4 +50,27 @@ pub(super) fn half_tls(asked: bool, is_set: impl Fn(&str) -> bool) -> Vec<Proble
             fix: fix.into(),
         })
         .collect()
+}
+
+impl Config {
+    /// Whether plain HTTP is kept out: `FORCE_HTTPS`, as far as the server can tell how a client came.
+    pub fn enforces_https(&self) -> bool {
+        self.force_https && (self.tls_cert_path.is_some() || !self.trusted_proxies.is_empty())
+    }
+
+    /// What is accepted, and yet hardly what was meant.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let blind = self.force_https && !self.enforces_https();
+        let blind = blind.then_some(
+            "FORCE_HTTPS is on, but without TRUSTED_PROXIES or TLS_CERT_PATH the server cannot tell encrypted requests \
+             from plain ones and refuses none: set TRUSTED_PROXIES to the networks of the proxy that ends TLS, or \
+             FORCE_HTTPS=false",
+        );
+        let gullible = self.proxy_protocol && self.trusted_proxies.is_empty();
+        let gullible = gullible.then_some(
+            "PROXY_PROTOCOL is on, and without TRUSTED_PROXIES whoever reaches the port can claim any address: set \
+             TRUSTED_PROXIES to the networks of the load balancer",
+        );
+        blind.into_iter().chain(gullible).collect()
+    }
 }

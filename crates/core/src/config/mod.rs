@@ -20,6 +20,7 @@ mod env_file;
 mod features;
 mod groups;
 mod lists;
+mod origins;
 mod postgres_url;
 mod problems;
 mod profile;
@@ -38,7 +39,8 @@ pub use groups::{
     Audit, Database, Encryption, Http, Jwt, LogSettings, PASSWORDS, PasswordPolicy, RateLimit, Security,
     Services,
 };
-pub use lists::{Cidr, Origins};
+pub use lists::Cidr;
+pub use origins::{Origins, PublicUrl};
 pub use postgres_url::{PostgresUrl, SslMode};
 pub use problems::{Problem, Problems};
 pub use profile::Profile;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Unit, settings};
-use super::{Cidr, ClientAuth, Environment, Level, LogFormat, Origins, SmtpTls, TlsVersion};
+use super::{Cidr, ClientAuth, Environment, Level, LogFormat, Origins, PublicUrl, SmtpTls, TlsVersion};
 use crate::shared::Secret;
 
 settings! {
@@ -184,12 +184,17 @@ settings! {
     /// the address of the connection counts.
     TRUSTED_PROXIES trusted_proxies: Vec<Cidr> {};
 
-    /// Origins that browsers may call from, such as `https://app.example.com`, separated by commas.
-    /// Checked, and not read yet: until then no other origin may.
+    /// Origins whose pages may call from a browser, such as `https://app.example.com`, separated by commas. Without them
+    /// none may; in development, those of any port of this machine.
     CORS_ORIGINS cors_origins: Origins {};
 
-    /// Whether plain HTTP is redirected to HTTPS. Checked, and not read yet.
+    /// Whether plain HTTP is redirected to `PUBLIC_URL` or refused, but for probes and `/metrics`. It takes effect once
+    /// the server can tell: with `TRUSTED_PROXIES` or `TLS_CERT_PATH`.
     FORCE_HTTPS force_https: bool { default: Defaults::split("false", "true") };
+
+    /// Where clients reach this API, such as `https://api.example.com`. Without it plain HTTP is refused and not
+    /// redirected.
+    PUBLIC_URL public_url: Option<PublicUrl> {};
 
     /// Where pages fetch their files from, when a CDN stands before `/assets/`: a URL such as `https://cdn.example.com`.
     ASSET_BASE_URL asset_base_url: Option<String> { check: Check::HttpUrl };
@@ -218,11 +223,9 @@ settings! {
     /// PEM file with the authorities of client certificates. Read at the start.
     TLS_CLIENT_CA_PATH tls_client_ca_path: Option<PathBuf> {};
 
-    /// Port of a listener that redirects plain HTTP to HTTPS. Needs `TLS_CERT_PATH`; at the names of that certificate only.
+    /// Port of a listener that redirects plain HTTP to `PUBLIC_URL`, or while that is unset to `PORT` at names of the
+    /// certificate. Needs `TLS_CERT_PATH`.
     HTTP_REDIRECT_PORT http_redirect_port: Option<u16> { range: Some(("0", "65535")) };
-
-    /// Port of HTTPS as clients see it, for the redirect: where a port is mapped or balanced. Default: `PORT`.
-    HTTPS_PUBLIC_PORT https_public_port: Option<u16> { range: Some(("1", "65535")) };
 
     /// Whether each connection, but for those of `METRICS_PORT`, begins with a PROXY protocol header of version 2, as a
     /// TCP load balancer sends it. It is believed from `TRUSTED_PROXIES`, or from everybody while that is empty.

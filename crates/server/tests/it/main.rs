@@ -16,6 +16,7 @@ mod catalog;
 mod client;
 mod context;
 mod contract;
+mod cors;
 mod database_texts;
 mod database_use;
 mod e2e;
@@ -26,6 +27,7 @@ mod faults;
 mod first;
 mod guide;
 mod headers;
+mod https;
 mod input;
 mod listing;
 mod management;
@@ -44,6 +46,7 @@ mod sweeps;
 mod tables;
 mod tenancy;
 mod tokens;
+mod tracing;
 mod transactions;
 
 /// Whether script/check-deep runs the tests: what is short in script/test is then as long as the requirement asks.
