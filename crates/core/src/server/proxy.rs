@@ -33,11 +33,6 @@ impl Proxies {
         if !config.proxy_protocol {
             return None;
         }
-        if config.trusted_proxies.is_empty() {
-            tracing::warn!(
-                "PROXY_PROTOCOL is on and TRUSTED_PROXIES is empty: whoever reaches the port can claim any address"
-            );
-        }
         Some(Self {
             trusted: config.trusted_proxies.as_slice().into(),
             warning: Arc::new(Seldom::new(LOG_INTERVAL)),
