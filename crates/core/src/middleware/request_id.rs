@@ -16,10 +16,19 @@ static CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
 /// Notes the request's trace, and puts it into the request for handlers.
 pub(super) fn enter(rng: &dyn Rng, request: &mut Request, client: IpAddr) -> Trace {
-    let correlation_id = given(request.headers()).map_or_else(|| generate(rng), Arc::from);
-    let trace = Trace { correlation_id, client_ip: Some(client) };
+    let trace = trace(rng, sent(request.headers()), Some(client));
     request.extensions_mut().insert(trace.clone());
     trace
+}
+
+/// The id that the client sent, whatever it is worth.
+pub(super) fn sent(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(&REQUEST_ID).or_else(|| headers.get(&CORRELATION_ID))
+}
+
+/// The trace under the id that was sent, or a new one where that is not well-formed.
+pub(super) fn trace(rng: &dyn Rng, sent: Option<&HeaderValue>, client_ip: Option<IpAddr>) -> Trace {
+    Trace { correlation_id: sent.and_then(given).map_or_else(|| generate(rng), Arc::from), client_ip }
 }
 
 /// Echoes the id under both names.
@@ -31,8 +40,8 @@ pub(super) fn leave(trace: &Trace, response: &mut Response) {
     }
 }
 
-fn given(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(&REQUEST_ID).or_else(|| headers.get(&CORRELATION_ID))?.to_str().ok()?;
+fn given(value: &HeaderValue) -> Option<&str> {
+    let value = value.to_str().ok()?;
     let well_formed = (1..=128).contains(&value.len())
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     well_formed.then_some(value)
@@ -50,10 +59,8 @@ fn generate(rng: &dyn Rng) -> Arc<str> {
 mod tests {
     use super::*;
 
-    fn with(value: &[u8]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(REQUEST_ID.clone(), HeaderValue::from_bytes(value).unwrap());
-        headers
+    fn with(value: &[u8]) -> HeaderValue {
+        HeaderValue::from_bytes(value).unwrap()
     }
 
     #[test]
