@@ -1,5 +1,8 @@
 //! Answers for requests that the chain did not answer: a hard stop has cut it, or a custom layer kept it from its end.
 
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, Uri};
@@ -8,7 +11,7 @@ use super::request_id;
 use crate::error::{Error, ErrorCode};
 use crate::shared::Rng;
 
-/// What is known of a request before the chain takes it. Making one copies nothing but reference counts.
+/// What is known of a request before the chain takes it. To note it copies nothing but reference counts.
 pub(super) struct Outside {
     target: Uri,
     id: Option<HeaderValue>,
@@ -21,7 +24,11 @@ impl Outside {
 
     /// The problem, under the client's own id or a new one; logged, since nothing else has been.
     pub(super) fn answer(&self, rng: &dyn Rng, code: &'static ErrorCode, why: &str) -> Response {
-        let trace = request_id::trace(rng, self.id.as_ref(), None);
+        let mut known = Request::new(Body::empty());
+        if let Some(id) = &self.id {
+            known.headers_mut().insert("x-request-id", id.clone());
+        }
+        let trace = request_id::enter(rng, &mut known, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         tracing::warn!(
             correlation_id = &*trace.correlation_id,
             path = self.target.path(),
