@@ -12,6 +12,7 @@ mod custom;
 mod deadline;
 mod forwarded;
 mod https;
+mod outside;
 mod overload;
 mod panic_guard;
 mod request_id;
@@ -40,6 +41,7 @@ use crate::module::{Route, SecurityHeaders};
 use client::{Client, Proxies};
 use cors::Cors;
 use https::Https;
+use outside::Outside;
 use overload::Capacity;
 use routing::Found;
 
@@ -85,7 +87,7 @@ impl Edge {
         let https = Https::new(&app.config);
         let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
-            let custom = custom::surround(edge.clone(), layers);
+            let custom = custom::surround(edge.clone(), Arc::clone(&app.rng), layers);
             Self { app, routes, switches, proxies, cors, https, capacity, custom }
         })
     }
@@ -119,10 +121,12 @@ impl Edge {
         if request.method().is_safe() {
             return pin!(self.chain(peer, request)).await; // not moved, since it is large
         }
-        let lifecycle = self.app.lifecycle.clone();
-        let task = lifecycle.serve(async move { self.chain(peer, request).await });
+        let (app, noted) = (self.app.clone(), Outside::note(&request));
+        let task = app.lifecycle.serve(async move { self.chain(peer, request).await });
         // The task catches its own panics; it is lost only when a hard stop cuts it.
-        task.await.ok().flatten().unwrap_or_else(|| Error::new(&codes::UNAVAILABLE).render("", "", false))
+        task.await.ok().flatten().unwrap_or_else(|| {
+            noted.answer(app.rng.as_ref(), &codes::UNAVAILABLE, "The stop cut a request off")
+        })
     }
 
     /// The chain, outermost layer first.
