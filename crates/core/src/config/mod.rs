@@ -35,8 +35,8 @@ pub use choice::{Environment, Level, LogFormat, SmtpTls};
 pub use env_file::EnvFile;
 pub use features::{Features, Rollout};
 pub use groups::{
-    Audit, Database, Encryption, Http, Jwt, LogSettings, PASSWORDS, PasswordPolicy, RateLimit, Security,
-    Services,
+    Audit, Database, Encryption, Http, Jwt, LogSettings, PASSWORDS, PasswordPolicy, RateLimit, Rbac,
+    Security, Services,
 };
 pub use lists::{Cidr, Origins};
 pub use postgres_url::{PostgresUrl, SslMode};

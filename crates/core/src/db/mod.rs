@@ -14,6 +14,7 @@ mod pool;
 pub mod proof;
 mod repeat;
 mod row;
+mod scope;
 mod statement;
 mod tenant_share;
 mod transaction;
