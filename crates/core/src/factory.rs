@@ -12,7 +12,7 @@ use crate::health::HEALTH;
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Module, Product, Routes, SecurityHeaders};
-use crate::openapi::Contract;
+use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
 
 /// The module that custom routes are logged under.
@@ -37,6 +37,7 @@ const CUSTOM: &str = "custom";
 /// # async fn start(product: &Product, layers: &Layers) -> Result<(), erp_core::lifecycle::StartError> {
 /// let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, "/usr/bin".into());
 /// options.app = AppOptions::new()
+///     .enable_cors(true)
 ///     .enable_request_log(true)
 ///     .enable_security_headers(false) // the proxy in front sets them
 ///     .custom_middleware(axum::middleware::map_response(|mut response: Response| async {
@@ -82,6 +83,14 @@ impl AppOptions {
         self
     }
 
+    /// Whether pages of `CORS_ORIGINS` may read answers in a browser; without it none may, also in development.
+    /// Default: yes.
+    #[must_use]
+    pub fn enable_cors(mut self, enable: bool) -> Self {
+        self.switches.cors = enable;
+        self
+    }
+
     /// Whether `REQUEST_TIMEOUT` ends requests. Without it only `DATABASE_TIMEOUT` bounds them. Default: yes.
     #[must_use]
     pub fn enable_deadline(mut self, enable: bool) -> Self {
@@ -112,7 +121,7 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES].into_iter().chain(product.modules.iter().copied())
+    [&HEALTH, &STATIC_FILES, &OPENAPI].into_iter().chain(product.modules.iter().copied())
 }
 
 /// What the routes of all modules and the custom ones promise.

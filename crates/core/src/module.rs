@@ -2,6 +2,7 @@
 
 mod csp;
 mod operation;
+mod reference;
 mod security_headers;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::lifecycle::StartError;
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use operation::{Answer, Content, Link};
 pub use operation::{LOCATION, Operation};
+pub use reference::{permissions_markdown, routes_markdown};
 pub use security_headers::SecurityHeaders;
 
 /// Everything that is built into one binary.
@@ -145,6 +147,14 @@ pub struct Route {
 }
 
 pub(crate) type BoxedHandler = Arc<dyn Fn(Request, App) -> BoxFuture<'static, Response> + Send + Sync>;
+
+impl Route {
+    /// Whether orchestrators and monitors ask it, all the time and over plain HTTP: it is exempt from limits of rate, and
+    /// from HTTPS.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.module == "health" && (matches!(self.access, Access::Public) || self.path == "/metrics")
+    }
+}
 
 impl Routes {
     /// No routes yet.

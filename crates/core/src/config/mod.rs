@@ -20,6 +20,7 @@ mod env_file;
 mod features;
 mod groups;
 mod lists;
+mod origins;
 mod postgres_url;
 mod problems;
 mod profile;
@@ -31,14 +32,15 @@ mod source;
 mod table;
 mod value;
 
-pub use choice::{Environment, Level, LogFormat, SmtpTls};
+pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion};
 pub use env_file::EnvFile;
 pub use features::{Features, Rollout};
 pub use groups::{
     Audit, Database, Encryption, Http, Jwt, LogSettings, PASSWORDS, PasswordPolicy, RateLimit, Rbac,
     Security, Services,
 };
-pub use lists::{Cidr, Origins};
+pub use lists::Cidr;
+pub use origins::{Origins, PublicUrl};
 pub use postgres_url::{PostgresUrl, SslMode};
 pub use problems::{Problem, Problems};
 pub use profile::Profile;

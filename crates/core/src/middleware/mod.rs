@@ -7,11 +7,15 @@ mod access_log;
 mod authenticate;
 mod cache;
 mod client;
+mod cors;
 mod custom;
 mod deadline;
 mod forwarded;
+mod https;
+mod outside;
 mod overload;
 mod panic_guard;
+mod redirect;
 mod request_id;
 mod routing;
 mod security_headers;
@@ -25,18 +29,24 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use http::HeaderValue;
 use tracing::Instrument as _;
 
 pub use custom::{Application, Peer};
 pub(crate) use custom::{Wrap, wrap};
+pub(crate) use https::location;
 pub use routing::RouteTable;
 
 use crate::app::App;
 use crate::auth::{Caller, Trace};
 use crate::error::{self, Error, codes};
 use crate::module::{Route, SecurityHeaders};
-use client::Proxies;
+use client::{Client, Proxies};
+use cors::Cors;
+use https::Https;
+use outside::Outside;
 use overload::Capacity;
+use routing::Found;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -46,6 +56,8 @@ pub struct Edge {
     pub routes: RouteTable,
     switches: Switches,
     proxies: Proxies,
+    cors: Option<Cors>,
+    https: Option<Https>,
     capacity: Capacity,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
@@ -54,6 +66,7 @@ pub struct Edge {
 /// The layers that can be left out.
 pub(crate) struct Switches {
     pub(crate) request_log: bool,
+    pub(crate) cors: bool,
     /// The application's headers; `None`: nobody's.
     pub(crate) security_headers: Option<SecurityHeaders>,
     pub(crate) deadline: bool,
@@ -61,17 +74,24 @@ pub(crate) struct Switches {
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { request_log: true, security_headers: Some(SecurityHeaders::json()), deadline: true }
+        Self {
+            request_log: true,
+            cors: true,
+            security_headers: Some(SecurityHeaders::json()),
+            deadline: true,
+        }
     }
 }
 
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
         let proxies = Proxies::new(&app.config.trusted_proxies);
+        let cors = switches.cors.then(|| Cors::new(&app.config));
+        let https = Https::new(&app.config);
         let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
-            let custom = custom::surround(edge.clone(), layers);
-            Self { app, routes, switches, proxies, capacity, custom }
+            let custom = custom::surround(edge.clone(), Arc::clone(&app.rng), layers);
+            Self { app, routes, switches, proxies, cors, https, capacity, custom }
         })
     }
 
@@ -99,32 +119,49 @@ impl Edge {
         self.handle(peer, request).await
     }
 
+    /// Answers one request that came to the listener that leads to HTTPS: with `location`, or a refusal where there is none.
+    pub async fn redirect(
+        self: Arc<Self>,
+        peer: Peer,
+        mut request: Request,
+        location: Option<HeaderValue>,
+    ) -> Response {
+        request.extensions_mut().insert(redirect::Elsewhere(location));
+        self.handle(peer, request).await
+    }
+
     /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
     async fn detach(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         if request.method().is_safe() {
             return pin!(self.chain(peer, request)).await; // not moved, since it is large
         }
-        let lifecycle = self.app.lifecycle.clone();
-        let task = lifecycle.serve(async move { self.chain(peer, request).await });
+        let (app, noted) = (self.app.clone(), Outside::note(&request));
+        let task = app.lifecycle.serve(async move { self.chain(peer, request).await });
         // The task catches its own panics; it is lost only when a hard stop cuts it.
-        task.await.ok().flatten().unwrap_or_else(|| Error::new(&codes::UNAVAILABLE).render("", "", false))
+        task.await.ok().flatten().unwrap_or_else(|| {
+            noted.answer(app.rng.as_ref(), &codes::UNAVAILABLE, "The stop cut a request off")
+        })
     }
 
     /// The chain, outermost layer first.
     async fn chain(&self, peer: Peer, mut request: Request) -> Response {
         let client = self.proxies.client(peer, request.headers());
         let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
+        let visit = self.cors.as_ref().map(|cors| cors.enter(&request));
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let span = log.span().clone();
         // Pinned once, since each layer that takes a future by value moves it, and it is large.
         let outcome =
-            panic_guard::around(pin!(self.answer(&mut log, &trace, request))).instrument(span).await;
+            panic_guard::around(pin!(self.answer(&mut log, &trace, client, request))).instrument(span).await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
         if let Some(headers) = self.security_headers(log.route()) {
             security_headers::leave(headers, client.https, &mut response);
+        }
+        if let Some(visit) = visit {
+            cors::leave(visit, &mut response);
         }
         request_id::leave(&trace, &mut response);
         log.leave(&response);
@@ -141,22 +178,34 @@ impl Edge {
         &'a self,
         log: &mut access_log::Entry<'a>,
         trace: &Trace,
+        client: Client,
         request: Request,
     ) -> Result<Response, Error> {
         size::check(&request)?;
+        if let Some(elsewhere) = redirect::enter(&request)? {
+            return Ok(elsewhere);
+        }
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
-        deadline::around(limit, pin!(self.route(log, trace, request))).await
+        deadline::around(limit, pin!(self.route(log, trace, client, request))).await
     }
 
     async fn route<'a>(
         &'a self,
         log: &mut access_log::Entry<'a>,
         trace: &Trace,
+        client: Client,
         mut request: Request,
     ) -> Result<Response, Error> {
-        let route = match self.routes.find(&mut request)? {
-            routing::Found::Route(route) => route,
-            routing::Found::Options(response) => return Ok(response),
+        let found = self.routes.find(&mut request);
+        if let Some(https) = &self.https
+            && let Some(redirection) =
+                https.check(client, &request, found.as_ref().ok().and_then(Found::route))?
+        {
+            return Ok(redirection);
+        }
+        let route = match found? {
+            Found::Route(route) => route,
+            Found::Options(response) => return Ok(response),
         };
         access::check_listener(route, &request)?;
         log.routed(route);

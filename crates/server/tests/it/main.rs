@@ -11,11 +11,13 @@
 
 mod assets;
 mod auditing;
+mod browser;
 mod cancellation;
 mod catalog;
 mod client;
 mod context;
 mod contract;
+mod cors;
 mod database_texts;
 mod database_use;
 mod e2e;
@@ -26,6 +28,7 @@ mod faults;
 mod first;
 mod guide;
 mod headers;
+mod https;
 mod input;
 mod listing;
 mod management;
@@ -39,11 +42,13 @@ mod round_trip;
 mod samples;
 mod sign_in;
 mod specification;
+mod streaming;
 mod stress;
 mod sweeps;
 mod tables;
 mod tenancy;
 mod tokens;
+mod tracing;
 mod transactions;
 
 /// Whether script/check-deep runs the tests: what is short in script/test is then as long as the requirement asks.
