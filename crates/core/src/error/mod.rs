@@ -169,8 +169,8 @@ error_codes! {
             "The path exists, but not with this method.";
             "Use one of the methods in the Allow header.";
         NOT_ACCEPTABLE = "core.not_acceptable", 406, "Not acceptable";
-            "No representation matches the Accept header.";
-            "Accept application/json.";
+            "No representation matches the Accept or Accept-Encoding header.";
+            "Accept one that the detail names.";
         CONFLICT = "core.conflict", 409, "Conflict";
             "The change collides with data that exists.";
             "Read the resource again and repeat the change on its present state.";
@@ -186,6 +186,9 @@ error_codes! {
         UNSUPPORTED_MEDIA_TYPE = "core.unsupported_media_type", 415, "Unsupported media type";
             "The body's media type is not one that this endpoint reads.";
             "Send 'Content-Type: application/json' (PATCH also reads application/merge-patch+json).";
+        UNSUPPORTED_CODING = "core.unsupported_coding", 415, "Unsupported content coding";
+            "The body is compressed, which is not read here.";
+            "Send it without Content-Encoding.";
         INVALID = "core.invalid", 422, "Invalid request";
             "A value has the wrong type, is out of its bounds or is not known.";
             "See 'errors': each entry points at one value.";

@@ -1,7 +1,7 @@
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use schemars::JsonSchema;
@@ -29,6 +29,7 @@ impl<T: DeserializeOwned + JsonSchema> FromRequest<App> for Json<T> {
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Error> {
         require_json(request.method(), request.headers())?;
+        require_plain(request.headers())?;
         let body = read(request).await?;
         parse(&body).map(Json)
     }
@@ -63,6 +64,13 @@ fn require_json(method: &Method, headers: &HeaderMap) -> Result<(), Error> {
     let known = media_type == "application/json"
         || (*method == Method::PATCH && media_type == "application/merge-patch+json");
     if known { Ok(()) } else { Err(Error::new(&codes::UNSUPPORTED_MEDIA_TYPE)) }
+}
+
+/// A body is at most 1 MiB: nothing is gained by compressing it, and a bomb cannot go off that is not unpacked (D-03).
+fn require_plain(headers: &HeaderMap) -> Result<(), Error> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    let plain = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if plain { Ok(()) } else { Err(Error::new(&codes::UNSUPPORTED_CODING)) }
 }
 
 async fn read(request: Request) -> Result<Bytes, Error> {

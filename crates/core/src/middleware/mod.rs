@@ -2,20 +2,27 @@
 //!
 //! Not a tower of nested services: that costs four times as much, and hides the order that matters.
 
+mod acceptable;
 mod access;
 mod access_log;
 mod authenticate;
 mod cache;
 mod client;
+mod compression;
+mod conditional;
 mod custom;
 mod deadline;
+mod encoder;
 mod forwarded;
+mod head;
 mod panic_guard;
 mod request_id;
 mod routing;
 mod security_headers;
 mod size;
 mod tenant;
+mod vary;
+mod weights;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -52,11 +59,12 @@ pub(crate) struct Switches {
     pub(crate) request_log: bool,
     pub(crate) security_headers: bool,
     pub(crate) deadline: bool,
+    pub(crate) compression: bool,
 }
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { request_log: true, security_headers: true, deadline: true }
+        Self { request_log: true, security_headers: true, deadline: true, compression: true }
     }
 }
 
@@ -99,7 +107,7 @@ impl Edge {
         let client = self.proxies.client(peer, request.headers());
         let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
-        let span = log.span().clone();
+        let (span, method) = (log.span().clone(), request.method().clone());
         // Pinned once, since each layer that takes a future by value moves it, and it is large.
         let outcome =
             panic_guard::around(pin!(self.answer(&mut log, &trace, request))).instrument(span).await;
@@ -111,6 +119,7 @@ impl Edge {
             security_headers::leave(&mut response);
         }
         request_id::leave(&trace, &mut response);
+        head::leave(&method, &mut response);
         log.leave(&response);
         response
     }
@@ -124,6 +133,10 @@ impl Edge {
         size::check(&request)?;
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
         deadline::around(limit, pin!(self.route(log, trace, request))).await
+    }
+
+    fn compresses(&self) -> bool {
+        self.switches.compression && self.app.config.compression
     }
 
     async fn route(
@@ -147,9 +160,14 @@ impl Edge {
         } else {
             access::check_stranger(&self.app, route, &request)?;
         }
+        acceptable::enter(route, &mut request)?;
+        let accepted = compression::enter(self.compresses(), route, request.headers())?;
+        let known = conditional::enter(&request);
         let mut response = unpack((route.handler)(request, self.app.clone()).await)?;
         cache::leave(route.cache, &mut response);
-        Ok(response)
+        acceptable::leave(route, &mut response);
+        conditional::leave(&known, &mut response);
+        compression::leave(accepted, self.compresses(), route, response).await
     }
 }
 

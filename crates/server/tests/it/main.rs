@@ -29,6 +29,7 @@ mod module_sql;
 mod pipelining;
 mod pooler;
 mod protocol;
+mod representations;
 mod reproof;
 mod round_trip;
 mod samples;
