@@ -1,5 +1,6 @@
 //! Everything that a handler can reach. There are no globals: two apps can live in one process.
 
+mod bodies;
 mod probes;
 
 use std::sync::{Arc, RwLock};
@@ -16,6 +17,8 @@ use crate::logging::Logging;
 use crate::metrics::{Format, Metrics};
 use crate::shared::{Clock, Rng};
 
+pub use bodies::Bodies;
+pub(crate) use bodies::SMALL;
 pub use probes::{Outcome, Probe, Probes};
 
 /// The running application; cheap to clone. Handlers take it as `State(app): State<App>`.
@@ -46,6 +49,8 @@ pub struct Parts {
     pub permissions: Vec<&'static Permission>,
     /// Every probe of every module.
     pub probes: Probes,
+    /// The memory for request bodies.
+    pub bodies: Bodies,
     /// Every file of every module.
     pub assets: Assets,
     /// The version, as `/health` shows it.

@@ -1,5 +1,9 @@
 //! What a feature module is: static tables, and routes that do not compile without an access rule.
 
+mod csp;
+mod operation;
+mod security_headers;
+
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -15,7 +19,12 @@ use crate::auth::Permission;
 use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
+use crate::extract::{Arguments, Inputs};
 use crate::lifecycle::StartError;
+pub use csp::{Csp, InvalidCsp};
+pub(crate) use operation::{Answer, Content, Link};
+pub use operation::{LOCATION, Operation};
+pub use security_headers::SecurityHeaders;
 
 /// Everything that is built into one binary.
 #[derive(Clone, Copy)]
@@ -42,6 +51,8 @@ pub struct Seed<'a> {
     pub passwords: &'a crate::auth::Passwords,
     /// Where `demo-credentials.json` goes.
     pub data_dir: &'a std::path::Path,
+    /// Whether people who are there get new passwords; else they keep those they have.
+    pub new_passwords: bool,
     /// The time, for ids.
     pub clock: &'a dyn crate::shared::Clock,
     /// Randomness, for ids and passwords.
@@ -52,6 +63,8 @@ pub struct Seed<'a> {
 pub struct Module {
     /// One lower-case word; the first part of its permissions' and errors' names, and `module` in its log lines.
     pub name: &'static str,
+    /// A sentence on it, for those who read the API's documentation.
+    pub about: &'static str,
     /// Its permissions, from `permissions!`.
     pub permissions: &'static [&'static Permission],
     /// Its error codes, from `error_codes!`.
@@ -66,8 +79,15 @@ pub struct Module {
 
 impl Module {
     /// A module with nothing in it: write what yours has, and `..Module::BARE` for the rest.
-    pub const BARE: Self =
-        Self { name: "", permissions: &[], errors: &[], routes: Routes::new, probes: &[], assets: &[] };
+    pub const BARE: Self = Self {
+        name: "",
+        about: "",
+        permissions: &[],
+        errors: &[],
+        routes: Routes::new,
+        probes: &[],
+        assets: &[],
+    };
 }
 
 /// Who may call a route.
@@ -100,6 +120,7 @@ pub enum Cache {
 pub struct Routes(Vec<Route>);
 
 /// One operation of the API.
+#[derive(Clone)]
 pub struct Route {
     /// Its method; HEAD is answered by the GET route.
     pub method: Method,
@@ -109,6 +130,11 @@ pub struct Route {
     pub access: Access,
     /// The module that it belongs to.
     pub module: &'static str,
+    /// What the contract says of it.
+    pub operation: Option<Arc<Operation>>,
+    pub(crate) inputs: fn(&mut Inputs),
+    /// Its own security headers, in place of the application's.
+    pub(crate) security_headers: Option<SecurityHeaders>,
     /// Who may keep its answers.
     pub cache: Cache,
     /// Whether its answers may be compressed.
@@ -128,25 +154,40 @@ impl Routes {
 
     /// A route that reads. Its request is cancelled, with its SQL, when the client hangs up.
     #[must_use]
-    pub fn get<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn get<T: Arguments>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::GET, path, access, handler)
     }
 
     /// A route that creates or acts. It runs to its end or its deadline, whoever hangs up.
     #[must_use]
-    pub fn post<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn post<T: Arguments>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::POST, path, access, handler)
     }
 
     /// A route that replaces.
     #[must_use]
-    pub fn put<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn put<T: Arguments>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::PUT, path, access, handler)
     }
 
     /// A route that changes a part (RFC 7396).
     #[must_use]
-    pub fn patch<T: 'static>(
+    pub fn patch<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -157,7 +198,7 @@ impl Routes {
 
     /// A route that removes.
     #[must_use]
-    pub fn delete<T: 'static>(
+    pub fn delete<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -166,7 +207,7 @@ impl Routes {
         self.add(Method::DELETE, path, access, handler)
     }
 
-    fn add<T: 'static>(
+    fn add<T: Arguments>(
         mut self,
         method: Method,
         path: &'static str,
@@ -178,8 +219,33 @@ impl Routes {
         let produces: &[&str] = if method == Method::DELETE { &[] } else { &["application/json"] };
         let compress = method == Method::GET;
         let (module, cache) = ("", Cache::NoStore);
-        self.0.push(Route { method, path, access, module, cache, compress, produces, handler });
+        let security_headers = None;
+        self.0.push(Route {
+            method,
+            path,
+            access,
+            module,
+            operation: None,
+            inputs: T::describe,
+            security_headers,
+            cache,
+            compress,
+            produces,
+            handler,
+        });
         self
+    }
+
+    /// What the contract says of the route that was just added.
+    #[must_use]
+    pub fn doc(self, operation: Operation) -> Self {
+        self.with(|route| route.operation = Some(Arc::new(operation)))
+    }
+
+    /// Security headers of the route just added, in place of the application's: for a page, say.
+    #[must_use]
+    pub fn headers(self, headers: SecurityHeaders) -> Self {
+        self.with(|route| route.security_headers = Some(headers))
     }
 
     /// Who may keep the answers of the route just added. Default: nobody.

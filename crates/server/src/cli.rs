@@ -18,6 +18,7 @@ pub(crate) enum Command {
     ConfigExplain,
     DoctorIsolation,
     Healthcheck,
+    Openapi,
     DbMigrate,
     DbStatus,
     DbCheck,
@@ -60,6 +61,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("config", _) => Command::ConfigCheck,
         ("doctor", _) => Command::DoctorIsolation,
         ("healthcheck", _) => Command::Healthcheck,
+        ("openapi", _) => Command::Openapi,
         ("db", "migrate") => Command::DbMigrate,
         ("db", "status") => Command::DbStatus,
         ("db", "seed") => Command::DbSeed,
@@ -111,13 +113,14 @@ fn command() -> clap::Command {
                 .subcommand(verb("migrate", "Apply pending migrations as DATABASE_OWNER_URL"))
                 .subcommand(verb("status", "Show which migrations are applied"))
                 .subcommand(verb("check", "Check URL, address, credentials, privileges, version and migrations"))
-                .subcommand(verb("seed", "Make the demo tenants (never in production)")),
+                .subcommand(verb("seed", "Make the demo tenants, and new passwords for their people (never in production)")),
         )
         .subcommand(
             verb("doctor", "Look for faults")
                 .arg_required_else_help(true)
                 .subcommand(verb("isolation", "Prove the isolation of tenants and print the matrix")),
         )
+        .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))
 }
 

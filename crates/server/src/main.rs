@@ -1,6 +1,7 @@
 //! `erp-backend`: parses the command line, runs one verb, and ends with the contract's exit code.
 
 mod banner;
+mod check;
 mod cli;
 mod database;
 mod inspect;
@@ -49,10 +50,11 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
             Command::ConfigCheck => inspect::config_check(&layers, json),
             Command::ConfigExplain => inspect::config_explain(&layers, json),
             Command::DoctorIsolation => inspect::doctor_isolation(&layers, json).await,
+            Command::Openapi => inspect::openapi(),
             Command::Healthcheck => inspect::healthcheck(&layers).await,
             Command::DbMigrate => database::migrate(&layers, path, json).await,
             Command::DbStatus => database::status(&layers, json).await,
-            Command::DbCheck => database::check(&layers, json).await,
+            Command::DbCheck => check::check(&layers, json).await,
             Command::DbSeed => database::seed(&layers, path).await,
         }
     });

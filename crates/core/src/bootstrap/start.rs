@@ -4,7 +4,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use super::{BootstrapOptions, Databases, LogSetup, database, proof, resources, shutdown};
-use crate::app::{App, Parts, Probes};
+use crate::app::{App, Bodies, Parts, Probes};
 use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{Config, Layers};
@@ -146,6 +146,7 @@ impl Start {
             lifecycle: self.lifecycle.clone(),
             permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
             probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
+            bodies: Bodies::default(),
             assets: Assets::new(config.asset_base_url.as_deref(), assets)?,
             version: product.version,
             started: options.clock.now(),

@@ -54,6 +54,15 @@ settings! {
         default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
     };
 
+    /// How long a request's body may take until it is there, before it is answered with 408.
+    BODY_TIMEOUT body_timeout: Duration { default: Defaults::all("25s"), range: Some(("10ms", "1h")) };
+
+    /// Most requests that are worked on at a time. Further ones are answered with 503 at once: what waits too long helps
+    /// nobody, and what is refused early costs little. Probes and operators' routes are always answered.
+    MAX_CONCURRENT_REQUESTS max_concurrent_requests: u32 {
+        default: Defaults::all("512"), range: Some(("1", "1000000")),
+    };
+
     /// How long a start may wait for what it depends on, such as a database that is still coming up.
     STARTUP_TIMEOUT startup_timeout: Duration { default: Defaults::all("60s"), range: Some(("1s", "1h")) };
 

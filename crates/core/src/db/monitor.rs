@@ -129,34 +129,31 @@ pub(super) fn explain(connection: &Connection, error: tokio_postgres::Error) -> 
     let whom = connection.user().unwrap_or("?");
     let database = connection.driver.get_dbname().unwrap_or(whom);
     let place = connection.place();
-    let message = match error.code().map(tokio_postgres::error::SqlState::code) {
+    let (what, fix) = match error.code().map(tokio_postgres::error::SqlState::code) {
         Some("28P01" | "28000") => {
-            format!("PostgreSQL at {place} refused user '{whom}': check the user and password in the URL")
+            (format!("refused user '{whom}'"), "check the user and password in the URL")
         }
-        Some("3D000") => {
-            format!("PostgreSQL at {place} has no database '{database}': create it, or correct the URL")
+        Some("3D000") => (format!("has no database '{database}'"), "create it, or correct the URL"),
+        Some("53300") => {
+            ("has no connection left".to_owned(), "raise max_connections or lower DATABASE_MAX_CONNECTIONS")
         }
-        Some("53300") => format!(
-            "PostgreSQL at {place} has no connection left: raise max_connections or lower DATABASE_MAX_CONNECTIONS"
+        Some("08P01") => (
+            format!("does not take our start-up options ({error})"),
+            "behind a pooler set DATABASE_PREPARED_STATEMENTS=off",
         ),
-        Some("08P01") => format!(
-            "PostgreSQL at {place} does not take our start-up options ({error}): behind a pooler set DATABASE_PREPARED_STATEMENTS=off"
-        ),
-        Some(_) => format!("PostgreSQL at {place} refused the connection: {error}"),
-        None => format!(
-            "PostgreSQL at {place} cannot be reached: check that it runs and that the URL's host and port are right"
-        ),
+        Some(_) => (format!("refused the connection ({error})"), "see PostgreSQL's log"),
+        None => {
+            ("cannot be reached".to_owned(), "check that it runs and that the URL's host and port are right")
+        }
     };
-    StartError::new(Exit::Unavailable, message).because(error)
+    StartError::with_fix(Exit::Unavailable, format!("PostgreSQL at {place} {what}"), fix).because(error)
 }
 
 /// The same for a server that takes the connection and says nothing.
 pub(super) fn silent(connection: &Connection) -> StartError {
-    let place = connection.place();
-    StartError::new(
+    StartError::with_fix(
         Exit::Unavailable,
-        format!(
-            "PostgreSQL at {place} does not answer: check that it is PostgreSQL, and not hung or overloaded"
-        ),
+        format!("PostgreSQL at {} does not answer", connection.place()),
+        "check that it is PostgreSQL, and not hung or overloaded",
     )
 }

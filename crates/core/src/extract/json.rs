@@ -1,20 +1,15 @@
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
 
-use super::violations;
+use super::{body, violations};
 use crate::app::App;
 use crate::error::{Error, Violation, codes};
-
-/// The largest body that is read (D-03).
-pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// The largest body whose violations are all reported; of a larger one the first. What is parsed for that takes many times
 /// its text's memory.
@@ -27,11 +22,10 @@ pub struct Json<T>(pub T);
 impl<T: DeserializeOwned + JsonSchema> FromRequest<App> for Json<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, _: &App) -> Result<Self, Error> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         require_json(request.method(), request.headers())?;
-        require_plain(request.headers())?;
-        let body = read(request).await?;
-        parse(&body).map(Json)
+        let body = body::read(request, app).await?;
+        parse(&body.bytes).map(Json)
     }
 }
 
@@ -64,22 +58,6 @@ fn require_json(method: &Method, headers: &HeaderMap) -> Result<(), Error> {
     let known = media_type == "application/json"
         || (*method == Method::PATCH && media_type == "application/merge-patch+json");
     if known { Ok(()) } else { Err(Error::new(&codes::UNSUPPORTED_MEDIA_TYPE)) }
-}
-
-/// A body is at most 1 MiB: nothing is gained by compressing it, and a bomb cannot go off that is not unpacked (D-03).
-fn require_plain(headers: &HeaderMap) -> Result<(), Error> {
-    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-    let plain = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if plain { Ok(()) } else { Err(Error::new(&codes::UNSUPPORTED_CODING)) }
-}
-
-async fn read(request: Request) -> Result<Bytes, Error> {
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES);
-    match body.collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::new(&codes::TOO_LARGE)),
-        Err(error) => Err(Error::new(&codes::MALFORMED_BODY).detail("The body broke off.").because(error)),
-    }
 }
 
 /// serde decides. Only what it refuses is held against the schema, to say everything that is wrong with it.

@@ -2,6 +2,8 @@
 //!
 //! Each rejection is an [`Error`] of the core's table, so that every fault of input is answered in one style.
 
+mod body;
+mod input;
 mod json;
 mod path;
 mod precondition;
@@ -11,13 +13,15 @@ mod violations;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-pub(crate) use json::MAX_BODY_BYTES;
+pub(crate) use body::MAX_BODY_BYTES;
+pub use input::{Arguments, HeaderField, Input, Inputs, SchemaOf};
 pub use json::{Json, present};
 pub use path::Path;
 pub(crate) use path::PathParams;
 pub use precondition::{ETag, IfMatch};
 pub(crate) use precondition::{in_coding, opaque};
 pub use query::Query;
+pub use violations::of_value as violations;
 
 use crate::app::App;
 use crate::auth::Caller;

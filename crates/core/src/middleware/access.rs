@@ -18,8 +18,12 @@ pub(super) struct Managed;
 
 /// The management listener has operators' routes and probes, and nothing that tenants use.
 pub(super) fn check_listener(route: &Route, request: &Request) -> Result<(), Error> {
-    let served = matches!(route.access, Access::Management) || FOR_OPERATORS.contains(&route.module);
-    if served || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
+    if is_operators(route) || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
+}
+
+/// Whether the route is a probe, an asset of operators' pages, or belongs to the management surface.
+pub(super) fn is_operators(route: &Route) -> bool {
+    matches!(route.access, Access::Management) || FOR_OPERATORS.contains(&route.module)
 }
 
 fn is_managed(request: &Request) -> bool {

@@ -22,12 +22,12 @@ const CLIENT_LEFT: u16 = 499;
 const NO_ROUTE: &str = "unmatched";
 
 /// A request between its first and its last byte.
-pub(super) struct Entry {
+pub(super) struct Entry<'edge> {
     app: App,
     span: Span,
     method: Method,
     target: Uri,
-    route: &'static str,
+    route: Option<&'edge Route>,
     tenant: Option<TenantId>,
     ip: Option<std::net::IpAddr>,
     user_agent: Option<HeaderValue>,
@@ -37,7 +37,7 @@ pub(super) struct Entry {
 }
 
 /// Starts the clock, and the span whose fields are on every line of the request.
-pub(super) fn enter(app: &App, trace: &Trace, request: &Request, logged: bool) -> Entry {
+pub(super) fn enter<'edge>(app: &App, trace: &Trace, request: &Request, logged: bool) -> Entry<'edge> {
     let span = tracing::info_span!(
         "request",
         correlation_id = &*trace.correlation_id,
@@ -53,7 +53,7 @@ pub(super) fn enter(app: &App, trace: &Trace, request: &Request, logged: bool) -
         span,
         method: request.method().clone(),
         target: request.uri().clone(),
-        route: NO_ROUTE,
+        route: None,
         tenant: None,
         ip: trace.client_ip,
         user_agent: request.headers().get(header::USER_AGENT).cloned(),
@@ -63,7 +63,7 @@ pub(super) fn enter(app: &App, trace: &Trace, request: &Request, logged: bool) -
     }
 }
 
-impl Entry {
+impl<'edge> Entry<'edge> {
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
@@ -72,8 +72,13 @@ impl Entry {
         self.target.path()
     }
 
-    pub(super) fn routed(&mut self, route: &Route) {
-        self.route = route.path;
+    /// The route, once it is known.
+    pub(super) fn route(&self) -> Option<&'edge Route> {
+        self.route
+    }
+
+    pub(super) fn routed(&mut self, route: &'edge Route) {
+        self.route = Some(route);
         self.span.record("module", route.module);
     }
 
@@ -106,7 +111,8 @@ impl Entry {
     fn finish(&mut self, status: u16, bytes: u64) {
         self.answered = true;
         let elapsed = self.started.elapsed();
-        self.app.metrics.record_request(self.method.as_str(), self.route, status, elapsed, self.tenant);
+        let route = self.route.map_or(NO_ROUTE, |route| route.path);
+        self.app.metrics.record_request(self.method.as_str(), route, status, elapsed, self.tenant);
         // Whole microseconds, so that the line shows 3.229 and not 3.2292050000000003.
         let duration = elapsed.as_micros() as f64 / 1000.0;
         if !self.logged {
@@ -130,7 +136,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for Entry<'_> {
     fn drop(&mut self) {
         if !self.answered {
             self.finish(CLIENT_LEFT, 0);

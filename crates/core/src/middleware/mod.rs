@@ -15,6 +15,7 @@ mod deadline;
 mod encoder;
 mod forwarded;
 mod head;
+mod overload;
 mod panic_guard;
 mod request_id;
 mod routing;
@@ -40,7 +41,9 @@ pub use routing::RouteTable;
 use crate::app::App;
 use crate::auth::{Caller, Trace};
 use crate::error::{self, Error, codes};
+use crate::module::{Route, SecurityHeaders};
 use client::Proxies;
+use overload::Capacity;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -50,6 +53,7 @@ pub struct Edge {
     pub routes: RouteTable,
     switches: Switches,
     proxies: Proxies,
+    capacity: Capacity,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
 }
@@ -57,23 +61,30 @@ pub struct Edge {
 /// The layers that can be left out.
 pub(crate) struct Switches {
     pub(crate) request_log: bool,
-    pub(crate) security_headers: bool,
+    /// The application's headers; `None`: nobody's.
+    pub(crate) security_headers: Option<SecurityHeaders>,
     pub(crate) deadline: bool,
     pub(crate) compression: bool,
 }
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { request_log: true, security_headers: true, deadline: true, compression: true }
+        Self {
+            request_log: true,
+            security_headers: Some(SecurityHeaders::json()),
+            deadline: true,
+            compression: true,
+        }
     }
 }
 
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
         let proxies = Proxies::new(&app.config.trusted_proxies);
+        let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
             let custom = custom::surround(edge.clone(), layers);
-            Self { app, routes, switches, proxies, custom }
+            Self { app, routes, switches, proxies, capacity, custom }
         })
     }
 
@@ -81,8 +92,18 @@ impl Edge {
     pub async fn handle(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         match &self.custom {
             None => pin!(self.detach(peer, request)).await,
-            Some(application) => custom::through(application.clone(), peer, request).await,
+            Some(application) => self.surrounded(application.clone(), peer, request).await,
         }
+    }
+
+    /// Answers through the custom layers, which may answer themselves.
+    async fn surrounded(&self, application: Application, peer: Peer, request: Request) -> Response {
+        let client = self.proxies.client(peer, request.headers());
+        let mut response = custom::through(application, peer, request).await;
+        if let Some(headers) = &self.switches.security_headers {
+            security_headers::complete(headers, client.https, &mut response);
+        }
+        response
     }
 
     /// Answers one request that came to the management listener: operators' routes and probes only, without a token.
@@ -115,8 +136,8 @@ impl Edge {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
-        if self.switches.security_headers {
-            security_headers::leave(&mut response);
+        if let Some(headers) = self.security_headers(log.route()) {
+            security_headers::leave(headers, client.https, &mut response);
         }
         request_id::leave(&trace, &mut response);
         head::leave(&method, &mut response);
@@ -124,9 +145,15 @@ impl Edge {
         response
     }
 
-    async fn answer(
-        &self,
-        log: &mut access_log::Entry,
+    /// The route's own headers, or else the application's.
+    fn security_headers<'a>(&'a self, route: Option<&'a Route>) -> Option<&'a SecurityHeaders> {
+        let ours = self.switches.security_headers.as_ref()?;
+        Some(route.and_then(|route| route.security_headers.as_ref()).unwrap_or(ours))
+    }
+
+    async fn answer<'a>(
+        &'a self,
+        log: &mut access_log::Entry<'a>,
         trace: &Trace,
         request: Request,
     ) -> Result<Response, Error> {
@@ -139,9 +166,9 @@ impl Edge {
         self.switches.compression && self.app.config.compression
     }
 
-    async fn route(
-        &self,
-        log: &mut access_log::Entry,
+    async fn route<'a>(
+        &'a self,
+        log: &mut access_log::Entry<'a>,
         trace: &Trace,
         mut request: Request,
     ) -> Result<Response, Error> {
@@ -151,6 +178,7 @@ impl Edge {
         };
         access::check_listener(route, &request)?;
         log.routed(route);
+        let _place = self.capacity.enter(&self.app, route)?;
         request.extensions_mut().remove::<Caller>(); // there is one only after this
         if let Some(identity) = authenticate::enter(&self.app, route, &request)? {
             let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -78,7 +78,9 @@ fn dress(
     request: InFlight,
 ) -> http::Response<Tracked> {
     let mut response = response.map(|body| Tracked { body, _request: request });
-    if version < Version::HTTP_2 && lifecycle.phase() == Phase::Draining {
+    // Of a body that was refused, the rest may still come.
+    let refused = matches!(response.status(), StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE);
+    if version < Version::HTTP_2 && (refused || lifecycle.phase() == Phase::Draining) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

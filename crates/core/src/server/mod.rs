@@ -9,6 +9,8 @@
 mod accept;
 mod activity;
 mod admission;
+#[cfg(test)]
+mod attacks;
 mod conversation;
 mod patience;
 #[cfg(test)]
