@@ -76,6 +76,7 @@ impl<T: JsonSchema + 'static> Input for Json<T> {
             &codes::MALFORMED_BODY,
             &codes::REQUEST_TIMEOUT,
             &codes::TOO_LARGE,
+            &codes::UNSUPPORTED_CODING,
             &codes::UNSUPPORTED_MEDIA_TYPE,
             &codes::INVALID,
         ]);
