@@ -146,6 +146,14 @@ pub struct Route {
 
 pub(crate) type BoxedHandler = Arc<dyn Fn(Request, App) -> BoxFuture<'static, Response> + Send + Sync>;
 
+impl Route {
+    /// Whether orchestrators and monitors ask it, all the time and over plain HTTP: it is exempt from limits of rate, and
+    /// from HTTPS.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.module == "health" && (matches!(self.access, Access::Public) || self.path == "/metrics")
+    }
+}
+
 impl Routes {
     /// No routes yet.
     pub fn new() -> Self {

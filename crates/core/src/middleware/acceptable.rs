@@ -31,7 +31,7 @@ pub(super) fn enter(route: &Route, request: &mut Request) -> Result<(), Error> {
 /// Says that another `Accept` may get another answer.
 pub(super) fn leave(route: &Route, response: &mut Response) {
     if route.produces.len() > 1 {
-        vary::add(response.headers_mut(), "accept");
+        vary::add(response.headers_mut(), "Accept");
     }
 }
 

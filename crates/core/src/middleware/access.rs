@@ -26,7 +26,7 @@ pub(super) fn is_operators(route: &Route) -> bool {
     matches!(route.access, Access::Management) || FOR_OPERATORS.contains(&route.module)
 }
 
-fn is_managed(request: &Request) -> bool {
+pub(super) fn is_managed(request: &Request) -> bool {
     request.extensions().get::<Managed>().is_some()
 }
 

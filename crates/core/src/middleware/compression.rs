@@ -67,7 +67,7 @@ pub(super) async fn leave(
     if headers.contains_key(CONTENT_ENCODING) || headers.contains_key(CONTENT_RANGE) {
         return Ok(response);
     }
-    vary::add(headers, "accept-encoding");
+    vary::add(headers, "Accept-Encoding");
     let Some(coding) = accepted.coding else { return Ok(response) };
     if let Some(tag) = headers.get(ETAG).and_then(|tag| in_coding(tag, coding.name())) {
         headers.insert(ETAG, tag);

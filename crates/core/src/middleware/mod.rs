@@ -10,11 +10,13 @@ mod cache;
 mod client;
 mod compression;
 mod conditional;
+mod cors;
 mod custom;
 mod deadline;
 mod encoder;
 mod forwarded;
 mod head;
+mod https;
 mod overload;
 mod panic_guard;
 mod request_id;
@@ -42,8 +44,11 @@ use crate::app::App;
 use crate::auth::{Caller, Trace};
 use crate::error::{self, Error, codes};
 use crate::module::{Route, SecurityHeaders};
-use client::Proxies;
+use client::{Client, Proxies};
+use cors::Cors;
+use https::Https;
 use overload::Capacity;
+use routing::Found;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -53,6 +58,8 @@ pub struct Edge {
     pub routes: RouteTable,
     switches: Switches,
     proxies: Proxies,
+    cors: Option<Cors>,
+    https: Option<Https>,
     capacity: Capacity,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
@@ -61,6 +68,7 @@ pub struct Edge {
 /// The layers that can be left out.
 pub(crate) struct Switches {
     pub(crate) request_log: bool,
+    pub(crate) cors: bool,
     /// The application's headers; `None`: nobody's.
     pub(crate) security_headers: Option<SecurityHeaders>,
     pub(crate) deadline: bool,
@@ -71,6 +79,7 @@ impl Default for Switches {
     fn default() -> Self {
         Self {
             request_log: true,
+            cors: true,
             security_headers: Some(SecurityHeaders::json()),
             deadline: true,
             compression: true,
@@ -81,10 +90,12 @@ impl Default for Switches {
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
         let proxies = Proxies::new(&app.config.trusted_proxies);
+        let cors = switches.cors.then(|| Cors::new(&app.config));
+        let https = Https::new(&app.config);
         let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
             let custom = custom::surround(edge.clone(), layers);
-            Self { app, routes, switches, proxies, capacity, custom }
+            Self { app, routes, switches, proxies, cors, https, capacity, custom }
         })
     }
 
@@ -127,17 +138,21 @@ impl Edge {
     async fn chain(&self, peer: Peer, mut request: Request) -> Response {
         let client = self.proxies.client(peer, request.headers());
         let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
+        let visit = self.cors.as_ref().map(|cors| cors.enter(&request));
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let (span, method) = (log.span().clone(), request.method().clone());
         // Pinned once, since each layer that takes a future by value moves it, and it is large.
         let outcome =
-            panic_guard::around(pin!(self.answer(&mut log, &trace, request))).instrument(span).await;
+            panic_guard::around(pin!(self.answer(&mut log, &trace, client, request))).instrument(span).await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
         if let Some(headers) = self.security_headers(log.route()) {
             security_headers::leave(headers, client.https, &mut response);
+        }
+        if let Some(visit) = visit {
+            cors::leave(visit, &mut response);
         }
         request_id::leave(&trace, &mut response);
         head::leave(&method, &mut response);
@@ -155,11 +170,12 @@ impl Edge {
         &'a self,
         log: &mut access_log::Entry<'a>,
         trace: &Trace,
+        client: Client,
         request: Request,
     ) -> Result<Response, Error> {
         size::check(&request)?;
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
-        deadline::around(limit, pin!(self.route(log, trace, request))).await
+        deadline::around(limit, pin!(self.route(log, trace, client, request))).await
     }
 
     fn compresses(&self) -> bool {
@@ -170,11 +186,19 @@ impl Edge {
         &'a self,
         log: &mut access_log::Entry<'a>,
         trace: &Trace,
+        client: Client,
         mut request: Request,
     ) -> Result<Response, Error> {
-        let route = match self.routes.find(&mut request)? {
-            routing::Found::Route(route) => route,
-            routing::Found::Options(response) => return Ok(response),
+        let found = self.routes.find(&mut request);
+        if let Some(https) = &self.https
+            && let Some(redirection) =
+                https.check(client, &request, found.as_ref().ok().and_then(Found::route))?
+        {
+            return Ok(redirection);
+        }
+        let route = match found? {
+            Found::Route(route) => route,
+            Found::Options(response) => return Ok(response),
         };
         access::check_listener(route, &request)?;
         log.routed(route);

@@ -16,15 +16,18 @@ mod catalog;
 mod client;
 mod context;
 mod contract;
+mod cors;
 mod database_texts;
 mod database_use;
 mod e2e;
 mod exhaustion;
 mod factory;
+mod failed_start;
 mod faults;
 mod first;
 mod guide;
 mod headers;
+mod https;
 mod input;
 mod listing;
 mod management;
@@ -44,6 +47,7 @@ mod sweeps;
 mod tables;
 mod tenancy;
 mod tokens;
+mod tracing;
 mod transactions;
 
 /// Whether script/check-deep runs the tests: what is short in script/test is then as long as the requirement asks.
