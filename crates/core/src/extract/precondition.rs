@@ -46,7 +46,7 @@ impl IfMatch {
     pub const FIELD: HeaderField = HeaderField {
         name: "If-Match",
         what: "Entity tags as ETag gave them: the change is made only if the resource still has one of them.",
-        pattern: r#"^ *(\*|(W/)?"[^",]*")( *, *(\*|(W/)?"[^",]*"))* *$"#,
+        pattern: r#"^(\*|(W/)?"[!#-+\--~]*"( *, *(W/)?"[!#-+\--~]*")*)$"#,
         example: "\"1\"",
     };
 
@@ -64,11 +64,12 @@ impl FromRequestParts<App> for IfMatch {
         let mut versions = Vec::new();
         let mut any = !parts.headers.contains_key(IF_MATCH);
         for value in parts.headers.get_all(IF_MATCH) {
-            let text = value.to_str().map_err(|_| malformed())?;
-            for tag in text.split(',').map(str::trim) {
-                match tag {
-                    "*" => any = true,
-                    _ => versions.extend(parse(tag)?),
+            match value.to_str().map_err(|_| malformed())?.trim() {
+                "*" => any = true,
+                list => {
+                    for tag in list.split(',').map(str::trim) {
+                        versions.extend(parse(tag)?);
+                    }
                 }
             }
         }
@@ -89,7 +90,8 @@ const CODINGS: [&str; 3] = ["-gzip", "-br", "-zstd"];
 /// What stands between a tag's quotes, without the mark of a coding.
 pub(crate) fn opaque(tag: &str) -> Option<&str> {
     let quoted = tag.strip_prefix("W/").unwrap_or(tag);
-    let inner = quoted.strip_prefix('"')?.strip_suffix('"').filter(|inner| !inner.contains('"'))?;
+    let is_tag = |inner: &&str| inner.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+    let inner = quoted.strip_prefix('"')?.strip_suffix('"').filter(is_tag)?;
     Some(CODINGS.iter().find_map(|coding| inner.strip_suffix(coding)).unwrap_or(inner))
 }
 

@@ -42,6 +42,7 @@ mod round_trip;
 mod samples;
 mod sign_in;
 mod specification;
+mod streaming;
 mod stress;
 mod sweeps;
 mod tables;
