@@ -21,6 +21,7 @@ mod database_texts;
 mod database_use;
 mod e2e;
 mod exhaustion;
+mod exports;
 mod factory;
 mod failed_start;
 mod faults;

@@ -52,7 +52,8 @@ async fn h_05_large_answers_are_compressed_as_the_client_likes() {
     let (alice, path) = (app.alice(), large_item(&app.alice()).await);
     for path in [ITEMS, &path] {
         let plain = get(&alice, path, &[]).await.assert(200);
-        assert_eq!((plain.header("content-encoding"), plain.header("vary")), ("", "Accept-Encoding, Origin"));
+        assert_eq!(plain.header("content-encoding"), "");
+        assert!(plain.header("vary").ends_with("Accept-Encoding, Origin"), "{}", plain.header("vary"));
         for (accepts, coding) in [
             ("gzip", "gzip"),
             ("gzip, deflate, br", "br"),
@@ -63,7 +64,7 @@ async fn h_05_large_answers_are_compressed_as_the_client_likes() {
         ] {
             let answer = get(&alice, path, &[("accept-encoding", accepts)]).await.assert(200);
             assert_eq!(answer.header("content-encoding"), coding, "{accepts}");
-            assert_eq!(answer.header("vary"), "Accept-Encoding, Origin");
+            assert_eq!(answer.header("vary"), plain.header("vary"));
             assert_eq!(decoded(&answer), plain.body, "{accepts}");
             assert_eq!(answer.header("content-length"), answer.body.len().to_string());
             assert!(coding.is_empty() || answer.body.len() < plain.body.len() / 2, "{accepts}");
