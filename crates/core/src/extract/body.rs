@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,18 +19,16 @@ const LEAST_BYTES: usize = 10 * 1024;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// A body, and its share of the memory for all bodies, which goes when the body is parsed.
-pub(super) struct Whole {
-    pub(super) bytes: Bytes,
+pub(crate) struct Whole {
+    pub(crate) bytes: Bytes,
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// The body of `request`.
+/// A request's body.
 ///
 /// # Errors
-/// 415 when it is compressed, 413 beyond the limit, 408 when it comes too slowly, 503 when there is no memory for it in time, 400 when it breaks off.
-pub(super) async fn read(request: Request, app: &App) -> Result<Whole, Error> {
-    require_plain(request.headers())?;
-    let mut body = request.into_body();
+/// 413 beyond the limit, 408 when it comes too slowly, 503 when there is no memory for it in time, 400 when it breaks off.
+pub(crate) async fn read(mut body: Body, app: &App) -> Result<Whole, Error> {
     let mut reading = Reading::new(app.config.body_timeout);
     let declared = body.size_hint().exact();
     // What came along with the head is there without a wait, and mostly all there is.
@@ -55,13 +50,6 @@ pub(super) async fn read(request: Request, app: &App) -> Result<Whole, Error> {
         bytes.extend_from_slice(&part);
     }
     Ok(Whole { bytes: bytes.freeze(), _place: place })
-}
-
-/// A body is at most 1 MiB: little is gained by compressing it, and what is not unpacked is no bomb.
-fn require_plain(headers: &HeaderMap) -> Result<(), Error> {
-    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-    let plain = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if plain { Ok(()) } else { Err(Error::new(&codes::UNSUPPORTED_CODING)) }
 }
 
 /// What a body may come to.
