@@ -2,6 +2,7 @@
 
 mod bodies;
 mod probes;
+mod streams;
 
 use std::sync::{Arc, RwLock};
 
@@ -20,6 +21,7 @@ use crate::shared::{Clock, Rng};
 pub use bodies::Bodies;
 pub(crate) use bodies::SMALL;
 pub use probes::{Outcome, Probe, Probes};
+pub use streams::{Place, Streams};
 
 /// The running application; cheap to clone. Handlers take it as `State(app): State<App>`.
 #[derive(Clone)]
@@ -51,6 +53,8 @@ pub struct Parts {
     pub probes: Probes,
     /// The memory for request bodies.
     pub bodies: Bodies,
+    /// The places of streamed lists.
+    pub streams: Arc<Streams>,
     /// Every file of every module.
     pub assets: Assets,
     /// The version, as `/health` shows it.

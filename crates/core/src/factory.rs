@@ -98,6 +98,14 @@ impl AppOptions {
         self
     }
 
+    /// Whether answers are compressed for clients that accept it, as `COMPRESSION` does: not needed behind a proxy that
+    /// compresses. Default: yes.
+    #[must_use]
+    pub fn enable_compression(mut self, enable: bool) -> Self {
+        self.switches.compression = enable;
+        self
+    }
+
     /// An ordinary tower layer around everything that answers; the first is the outermost. It sees requests before they
     /// are authenticated, and [`crate::middleware::Peer`] in their extensions.
     #[must_use]

@@ -24,6 +24,8 @@ pub mod app;
 
 pub mod extract;
 
+pub mod stream;
+
 pub mod module;
 
 pub mod middleware;

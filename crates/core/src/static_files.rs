@@ -8,21 +8,22 @@ use http::{HeaderName, HeaderValue, header};
 use crate::app::App;
 use crate::error::{Error, Result, codes};
 use crate::extract::Path;
-use crate::module::{Access, Cache, Module, Operation, Routes};
+use crate::module::{Access, Cache, Module, Operation, Routes, SecurityHeaders};
 
 /// Serves the files that all modules bring.
 pub static STATIC_FILES: Module =
     Module { name: "static_files", about: "Files that pages refer to.", routes, ..Module::BARE };
 
-/// A page on another origin may show what a CDN fetched here.
-const SHARED: (HeaderName, HeaderValue) =
-    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
-
 fn routes() -> Routes {
+    // A page on another origin may show what a CDN fetched here.
+    let shared = HeaderValue::from_static("cross-origin");
+    let headers =
+        SecurityHeaders::json().set(HeaderName::from_static("cross-origin-resource-policy"), shared);
     Routes::new()
         .get("/assets/{file}", Access::Public, file)
         .cache(Cache::Immutable)
         .produces(&[])
+        .headers(headers)
         .doc(Operation::new("asset", "Fetch a file under its name of this release").answers_text(200, "*/*"))
 }
 
@@ -32,7 +33,6 @@ async fn file(State(app): State<App>, Path(name): Path<String>) -> Result<Respon
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(file.asset.media_type)),
         (header::ETAG, file.etag.clone()),
-        SHARED,
     ];
     Ok((headers, Bytes::from_static(file.asset.bytes)).into_response())
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use super::{BootstrapOptions, Databases, LogSetup, database, proof, resources, shutdown};
-use crate::app::{App, Bodies, Parts, Probes};
+use crate::app::{App, Bodies, Parts, Probes, Streams};
 use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{Config, Layers};
@@ -177,6 +177,7 @@ impl Start {
             permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
             probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
             bodies: Bodies::default(),
+            streams: Streams::new(config.max_streams, config.database_max_connections),
             assets: Assets::new(config.asset_base_url.as_deref(), assets)?,
             version: product.version,
             started: options.clock.now(),

@@ -63,6 +63,12 @@ settings! {
         default: Defaults::all("512"), range: Some(("1", "1000000")),
     };
 
+    /// How long a streamed list may take as a whole: it holds a connection of the database for as long as its reader likes.
+    STREAM_TIMEOUT stream_timeout: Duration { default: Defaults::all("10m"), range: Some(("1s", "24h")) };
+
+    /// Most streamed lists at a time, half of them of one tenant; never more than half of `DATABASE_MAX_CONNECTIONS`.
+    MAX_STREAMS max_streams: u32 { default: Defaults::all("4"), range: Some(("1", "1000")) };
+
     /// How long a start may wait for what it depends on, such as a database that is still coming up.
     STARTUP_TIMEOUT startup_timeout: Duration { default: Defaults::all("60s"), range: Some(("1s", "1h")) };
 

@@ -176,8 +176,8 @@ error_codes! {
             "The path exists, but not with this method.";
             "Use one of the methods in the Allow header.";
         NOT_ACCEPTABLE = "core.not_acceptable", 406, "Not acceptable";
-            "No representation matches the Accept header.";
-            "Accept application/json.";
+            "No representation matches the Accept or Accept-Encoding header.";
+            "Accept one that the detail names.";
         REQUEST_TIMEOUT = "core.request_timeout", 408, "Body too slow";
             "The body came more slowly than 1 KiB/s, or took longer than BODY_TIMEOUT.";
             "Send the whole body at once, over a connection that keeps up.";
@@ -199,6 +199,9 @@ error_codes! {
         UNSUPPORTED_MEDIA_TYPE = "core.unsupported_media_type", 415, "Unsupported media type";
             "The body's media type is not one that this endpoint reads.";
             "Send 'Content-Type: application/json' (PATCH also reads application/merge-patch+json).";
+        UNSUPPORTED_CODING = "core.unsupported_coding", 415, "Unsupported content coding";
+            "The body is compressed, which is not read here.";
+            "Send it without Content-Encoding.";
         INVALID = "core.invalid", 422, "Invalid request";
             "A value has the wrong type, is out of its bounds or is not known.";
             "See 'errors': each entry points at one value.";

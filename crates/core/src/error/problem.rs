@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Error;
+use super::{Error, codes};
 
 /// One thing that is wrong with a request, with where it stands.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -104,6 +104,10 @@ impl Error {
         }
         if let Some(methods) = self.0.allow.as_deref().and_then(|methods| methods.parse().ok()) {
             headers.insert(header::ALLOW, methods);
+        }
+        if code == &codes::UNSUPPORTED_CODING {
+            // RFC 9110, 12.5.3: tells it from an unsupported media type.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if code.status == 401 {
             headers

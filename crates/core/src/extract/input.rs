@@ -5,7 +5,7 @@ use axum::extract::{Extension, Request, State};
 use http::{HeaderMap, Method, Uri};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{IfMatch, Json, Path, Query};
+use super::{IfMatch, Json, MediaType, Path, Query};
 use crate::auth::{Caller, Trace};
 use crate::error::{ErrorCode, codes};
 
@@ -50,6 +50,7 @@ impl<S: 'static> Input for State<S> {}
 impl<T: 'static> Input for Extension<T> {}
 impl Input for Caller {}
 impl Input for Trace {}
+impl Input for MediaType {}
 impl Input for HeaderMap {}
 impl Input for Method {}
 impl Input for Uri {}
@@ -76,6 +77,7 @@ impl<T: JsonSchema + 'static> Input for Json<T> {
             &codes::MALFORMED_BODY,
             &codes::REQUEST_TIMEOUT,
             &codes::TOO_LARGE,
+            &codes::UNSUPPORTED_CODING,
             &codes::UNSUPPORTED_MEDIA_TYPE,
             &codes::INVALID,
         ]);

@@ -1,6 +1,6 @@
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,7 @@ impl<T: DeserializeOwned + JsonSchema> FromRequest<App> for Json<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         require_json(request.method(), request.headers())?;
+        require_plain(request.headers())?;
         let body = body::read(request.into_body(), app).await?;
         parse(&body.bytes).map(Json)
     }
@@ -58,6 +59,13 @@ fn require_json(method: &Method, headers: &HeaderMap) -> Result<(), Error> {
     let known = media_type == "application/json"
         || (*method == Method::PATCH && media_type == "application/merge-patch+json");
     if known { Ok(()) } else { Err(Error::new(&codes::UNSUPPORTED_MEDIA_TYPE)) }
+}
+
+/// A body is at most 1 MiB: little is gained by compressing it, and what is not unpacked is no bomb.
+fn require_plain(headers: &HeaderMap) -> Result<(), Error> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    let plain = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if plain { Ok(()) } else { Err(Error::new(&codes::UNSUPPORTED_CODING)) }
 }
 
 /// serde decides. Only what it refuses is held against the schema, to say everything that is wrong with it.

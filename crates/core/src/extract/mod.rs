@@ -19,6 +19,7 @@ pub use json::{Json, present};
 pub use path::Path;
 pub(crate) use path::PathParams;
 pub use precondition::{ETag, IfMatch};
+pub(crate) use precondition::{in_coding, opaque};
 pub use query::Query;
 pub use violations::of_value as violations;
 
@@ -32,6 +33,22 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))
+    }
+}
+
+/// The media type that the answer is to have, of those that the route [`produces`](crate::module::Routes::produces).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MediaType(pub &'static str);
+
+impl FromRequestParts<App> for MediaType {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        parts
+            .extensions
+            .get::<Self>()
+            .copied()
+            .ok_or_else(|| Error::internal("the route produces one media type"))
     }
 }
 

@@ -79,12 +79,26 @@ impl FromRequestParts<App> for IfMatch {
 
 /// The version in a tag of ours; a well-formed tag that is not ours (weak, or of another shape) matches nothing.
 fn parse(tag: &str) -> Result<Option<i64>, Error> {
-    let strong = tag.strip_prefix("W/").is_none();
-    let opaque = tag.strip_prefix("W/").unwrap_or(tag);
-    let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let version = opaque(tag).ok_or_else(malformed)?;
+    Ok(if tag.starts_with("W/") { None } else { version.parse().ok() })
+}
+
+/// What a tag adds for each content coding: a strong tag must tell the representations of one version apart (RFC 9110,
+/// 8.8.3.3), and all of them name that version in `If-Match`.
+const CODINGS: [&str; 3] = ["-gzip", "-br", "-zstd"];
+
+/// What stands between a tag's quotes, without the mark of a coding.
+pub(crate) fn opaque(tag: &str) -> Option<&str> {
+    let quoted = tag.strip_prefix("W/").unwrap_or(tag);
     let is_tag = |inner: &&str| inner.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
-    let inner = inner.filter(is_tag).ok_or_else(malformed)?;
-    Ok(if strong { inner.parse().ok() } else { None })
+    let inner = quoted.strip_prefix('"')?.strip_suffix('"').filter(is_tag)?;
+    Some(CODINGS.iter().find_map(|coding| inner.strip_suffix(coding)).unwrap_or(inner))
+}
+
+/// The tag of the same version in a content coding; a weak tag is the same in all.
+pub(crate) fn in_coding(tag: &HeaderValue, coding: &str) -> Option<HeaderValue> {
+    let inner = tag.to_str().ok()?.strip_prefix('"')?.strip_suffix('"')?;
+    HeaderValue::try_from(format!("\"{inner}-{coding}\"")).ok()
 }
 
 fn malformed() -> Error {

@@ -2,15 +2,20 @@
 //!
 //! Not a tower of nested services: that costs four times as much, and hides the order that matters.
 
+mod acceptable;
 mod access;
 mod access_log;
 mod authenticate;
 mod cache;
 mod client;
+mod compression;
+mod conditional;
 mod cors;
 mod custom;
 mod deadline;
+mod encoder;
 mod forwarded;
+mod head;
 mod https;
 mod idempotency;
 mod outside;
@@ -22,6 +27,8 @@ mod routing;
 mod security_headers;
 mod size;
 mod tenant;
+mod vary;
+mod weights;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -71,6 +78,7 @@ pub(crate) struct Switches {
     /// The application's headers; `None`: nobody's.
     pub(crate) security_headers: Option<SecurityHeaders>,
     pub(crate) deadline: bool,
+    pub(crate) compression: bool,
 }
 
 impl Default for Switches {
@@ -80,6 +88,7 @@ impl Default for Switches {
             cors: true,
             security_headers: Some(SecurityHeaders::json()),
             deadline: true,
+            compression: true,
         }
     }
 }
@@ -150,7 +159,7 @@ impl Edge {
         let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
         let visit = self.cors.as_ref().map(|cors| cors.enter(&request));
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
-        let span = log.span().clone();
+        let (span, method) = (log.span().clone(), request.method().clone());
         // Pinned once, since each layer that takes a future by value moves it, and it is large.
         let outcome =
             panic_guard::around(pin!(self.answer(&mut log, &trace, client, request))).instrument(span).await;
@@ -165,6 +174,7 @@ impl Edge {
             cors::leave(visit, &mut response);
         }
         request_id::leave(&trace, &mut response);
+        head::leave(&method, &mut response);
         log.leave(&response);
         response
     }
@@ -188,6 +198,10 @@ impl Edge {
         }
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
         deadline::around(limit, pin!(self.route(log, trace, client, request))).await
+    }
+
+    fn compresses(&self) -> bool {
+        self.switches.compression && self.app.config.compression
     }
 
     async fn route<'a>(
@@ -227,9 +241,14 @@ impl Edge {
         } else {
             access::check_stranger(&self.app, route, &request)?;
         }
+        acceptable::enter(route, &mut request)?;
+        let accepted = compression::enter(self.compresses(), route, request.headers())?;
+        let known = conditional::enter(&request);
         let mut response = unpack((route.handler)(request, self.app.clone()).await)?;
         cache::leave(route.cache, &mut response);
-        Ok(response)
+        acceptable::leave(route, &mut response);
+        conditional::leave(&known, &mut response);
+        compression::leave(accepted, self.compresses(), route, response).await
     }
 }
 

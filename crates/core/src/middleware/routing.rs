@@ -79,6 +79,9 @@ impl RouteTable {
 
     /// The route of `request`, whose path parameters are put into it.
     pub(super) fn find(&self, request: &mut Request) -> Result<Found<'_>, Error> {
+        if *request.method() == Method::CONNECT || request.uri().path() == "*" {
+            return of_the_server(request.method());
+        }
         let matched = self.paths.at(request.uri().path()).map_err(|_| Error::new(&codes::NOT_FOUND))?;
         let routes = self.routes.get(*matched.value).map(Vec::as_slice).unwrap_or_default();
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
@@ -93,8 +96,17 @@ impl RouteTable {
     }
 }
 
+/// What is asked of the server, not of a path: it is no proxy (RFC 9110, 9.3.6), and `OPTIONS *` lists all methods.
+fn of_the_server<'table>(method: &Method) -> Result<Found<'table>, Error> {
+    let known = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+    answer_options(method, known.to_vec())
+}
+
 fn options_or_refusal<'table>(method: &Method, routes: &[Route]) -> Result<Found<'table>, Error> {
-    let mut known: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
+    answer_options(method, routes.iter().map(|route| route.method.as_str()).collect())
+}
+
+fn answer_options<'table>(method: &Method, mut known: Vec<&str>) -> Result<Found<'table>, Error> {
     if known.contains(&"GET") {
         known.push("HEAD");
     }

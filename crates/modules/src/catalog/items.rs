@@ -9,6 +9,7 @@ use erp_core::error::{self, Error, Result, on_constraint};
 use erp_core::extract::{ETag, IfMatch, Json, Path, present};
 use erp_core::from_row;
 use erp_core::shared::{Id, IdKind, Text};
+use erp_core::stream::{Line, Record};
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -76,6 +77,17 @@ pub(super) struct Item {
     version: i64,
 }
 from_row!(Item { id, sku, name, description, quantity, created_at, updated_at, version });
+
+impl Record for Item {
+    const COLUMNS: &'static [&'static str] =
+        &["id", "sku", "name", "description", "quantity", "createdAt", "updatedAt", "version"];
+
+    fn write(&self, line: &mut Line<'_>) {
+        line.value(self.id).text(&self.sku).text(&self.name);
+        line.text(self.description.as_deref().unwrap_or_default()).value(self.quantity);
+        line.value(self.created_at).value(self.updated_at).value(self.version);
+    }
+}
 
 // The item of the examples.
 const SKU: &str = "BOLT-M8";

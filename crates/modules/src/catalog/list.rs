@@ -2,13 +2,15 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use erp_core::app::App;
 use erp_core::auth::Caller;
-use erp_core::error::{Error, Result, codes};
-use erp_core::extract::{Json, Query};
+use erp_core::error::{Error, Result, Violation, codes};
+use erp_core::extract::{Json, MediaType, Query};
 use erp_core::shared::Text;
+use erp_core::stream;
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -25,8 +27,8 @@ const MOST: u16 = 200;
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     /// How many items a page has at most.
-    #[serde(default)]
-    limit: Limit,
+    #[schemars(with = "Limit", extend("default" = DEFAULT_LIMIT))]
+    limit: Option<Limit>,
     /// `nextCursor` of the page before, unchanged.
     cursor: Option<String>,
     /// Part of a name or a sku, in any case.
@@ -194,17 +196,46 @@ pub(super) struct Page {
     next_cursor: Option<String>,
 }
 
-/// `GET /api/v1/items`: a page of items.
+/// `GET /api/v1/items`: a page of items; as NDJSON or CSV all of them.
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
+    media_type: MediaType,
     Query(query): Query<ListQuery>,
-) -> Result<Json<Page>> {
-    let limit = usize::from(query.limit.0);
-    let pattern = query.q.map(|q| format!("%{}%", escape(q.as_str())));
-    let one_more = i64::from(query.limit.0) + 1;
+) -> Result<Response> {
+    match media_type {
+        MediaType(JSON) => page(&app, &caller, query).await.map(Json::into_response),
+        _ => whole(&app, &caller, media_type, &query).await,
+    }
+}
+
+/// What the list can be answered as.
+pub(super) const TYPES: &[&str] = &[JSON, stream::NDJSON, stream::CSV];
+const JSON: &str = "application/json";
+
+async fn whole(app: &App, caller: &Caller, media_type: MediaType, query: &ListQuery) -> Result<Response> {
+    for (pointer, given) in [("?limit", query.limit.is_some()), ("?cursor", query.cursor.is_some())] {
+        if given {
+            let detail = format!("{} has no pages", media_type.0);
+            return Err(Error::new(&codes::INVALID).violation(Violation {
+                pointer: pointer.to_owned(),
+                code: "unknown",
+                detail,
+            }));
+        }
+    }
+    let pattern = query.q.as_ref().map(pattern);
+    let (first, _) = query.sort.statements();
+    let all: Option<i64> = None; // LIMIT NULL is none
+    stream::answer::<Item>(app, caller, media_type, first, &[&pattern, &all]).await
+}
+
+async fn page(app: &App, caller: &Caller, query: ListQuery) -> Result<Json<Page>> {
+    let limit = query.limit.unwrap_or_default().0;
+    let pattern = query.q.as_ref().map(pattern);
+    let (limit, one_more) = (usize::from(limit), i64::from(limit) + 1);
     let (first, after) = query.sort.statements();
-    let page = app.db.tenant_read(&caller).statement_timeout(TIMEOUT).last();
+    let page = app.db.tenant_read(caller).statement_timeout(TIMEOUT).last();
     let mut items: Vec<Item> = match query.cursor {
         None => page.rows(first, &[&pattern, &one_more]).await?,
         Some(text) => {
@@ -219,7 +250,8 @@ pub(super) async fn list(
     Ok(Json(Page { items, next_cursor }))
 }
 
-/// What the user typed is text, not a pattern.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+/// The pattern that finds a text within others: what the user typed is text, not a pattern.
+fn pattern(text: &Text<1, 200>) -> String {
+    let text = text.as_str().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    format!("%{text}%")
 }

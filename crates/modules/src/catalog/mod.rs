@@ -8,6 +8,7 @@ mod list;
 use erp_core::auth::Permission;
 use erp_core::error;
 use erp_core::module::{Access, Module, Operation, Routes};
+use erp_core::stream;
 
 /// The catalogue module.
 pub static MODULE: Module = Module {
@@ -47,9 +48,13 @@ fn routes() -> Routes {
     use list::Page;
     Routes::new()
         .get("/api/v1/items", may(&READ), list::list)
+        .produces(list::TYPES)
         .doc(
             Operation::new("listItems", "List items")
+                .about("As NDJSON and CSV all of them at once, without `limit` and `cursor`; an answer that cannot be completed is broken off.")
                 .answers::<Page>(200)
+                .answers_text(200, stream::NDJSON)
+                .answers_text(200, stream::CSV)
                 .refuses(&error::codes::MALFORMED_CURSOR)
                 .leads_to("listItems", "cursor", "/nextCursor"),
         )

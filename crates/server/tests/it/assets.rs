@@ -16,6 +16,7 @@ async fn an_asset_is_public_immutable_and_answers_to_its_present_name_only() {
     assert_eq!(answer.text(), "body { color: red }");
     assert_eq!(answer.header("content-type"), "text/css; charset=utf-8");
     assert_eq!(answer.header("cache-control"), "public, max-age=31536000, immutable");
+    assert_eq!(answer.header("cross-origin-resource-policy"), "cross-origin");
     assert!(url.contains(answer.header("etag").trim_matches('"')), "{url}");
     let head = app.anonymous().send(Method::HEAD, &url, None).await.assert(200);
     assert_eq!(head.header("content-length"), "19");

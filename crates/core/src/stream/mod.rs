@@ -1,0 +1,191 @@
+//! Lists that are answered whole: row by row out of the database and on to the client, in flat memory.
+//!
+//! A task reads, and hands chunks to the body over a channel that holds two: a slow client slows the database down. The
+//! task and not the body holds the connection, so that `STREAM_TIMEOUT` ends what nobody reads; and it looks up when the
+//! client leaves. An answer that cannot be completed is broken off, so that nobody takes it for whole: HTTP/1.1 closes
+//! the connection before the last chunk, HTTP/2 resets the stream.
+
+mod csv;
+
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::{FutureExt as _, Stream, stream};
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::timeout;
+
+pub use csv::Line;
+
+use crate::app::{App, Place};
+use crate::auth::Caller;
+use crate::db::{FromRow, Params, RowStream};
+use crate::error::{Error, Result, codes};
+use crate::extract::MediaType;
+
+/// Newline-delimited JSON: one object a line.
+pub const NDJSON: &str = "application/x-ndjson";
+/// RFC 4180, in UTF-8 without a byte order mark, with a header line.
+pub const CSV: &str = "text/csv";
+
+/// How large a chunk grows while the database is faster than the client.
+const CHUNK: usize = 16 * 1024;
+/// How many chunks may wait for the client.
+const WAITING: usize = 2;
+
+/// A row of a streamed list: its JSON for NDJSON, its columns for CSV.
+pub trait Record: FromRow + Serialize + Send + 'static {
+    /// The names of its columns, as the JSON's.
+    const COLUMNS: &'static [&'static str];
+
+    /// Writes its columns, in the order of [`Record::COLUMNS`].
+    fn write(&self, line: &mut Line<'_>);
+}
+
+/// Answers with all rows of a READ ONLY statement in the caller's tenant, as [`NDJSON`] or [`CSV`].
+///
+/// # Errors
+/// `core.overloaded` when `MAX_STREAMS` are under way, or the statement's own before its first row. A later error breaks
+/// the answer off and is logged.
+pub async fn answer<R: Record>(
+    app: &App,
+    caller: &Caller,
+    MediaType(media_type): MediaType,
+    sql: &'static str,
+    params: Params<'_>,
+) -> Result<Response> {
+    let place = app.streams.place(caller.tenant())?;
+    let rows = app.db.tenant_read(caller).stream::<R>(sql, params).await?;
+    let (to, from) = channel(WAITING);
+    let (format, content_type) = match media_type {
+        CSV => (Format::Csv, "text/csv; charset=utf-8; header=present"),
+        _ => (Format::Ndjson, NDJSON),
+    };
+    let produced = produce(rows, format, to, app.config.stream_timeout, place);
+    drop(app.lifecycle.spawn("stream", produced));
+    Ok(([(CONTENT_TYPE, content_type)], Body::from_stream(chunks(from))).into_response())
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Ndjson,
+    Csv,
+}
+
+/// A chunk; `None` says that the list is complete.
+type Message = Option<Bytes>;
+
+/// What the body sends. A channel that closes without the word that the list is complete is an error.
+fn chunks(from: Receiver<Message>) -> impl Stream<Item = Result<Bytes, Error>> {
+    stream::unfold(Some(from), |from| async {
+        let mut from = from?;
+        match from.recv().await {
+            Some(Some(chunk)) => Some((Ok(chunk), Some(from))),
+            Some(None) => None,
+            None => Some((Err(Error::internal("the stream broke off")), None)),
+        }
+    })
+}
+
+/// How a stream went on, for the log.
+#[derive(Default)]
+struct Progress {
+    rows: u64,
+    bytes: u64,
+}
+
+/// Reads to the end, the deadline, the first error, or until the client has left; says in the log which it was.
+async fn produce<R: Record>(
+    rows: RowStream<R>,
+    format: Format,
+    to: Sender<Message>,
+    limit: std::time::Duration,
+    _place: Place,
+) {
+    let (begun, mut progress) = (Instant::now(), Progress::default());
+    let outcome = timeout(limit, read(rows, format, &to, &mut progress)).await;
+    let outcome = outcome.unwrap_or_else(|_| Err(Error::new(&codes::TIMEOUT).because("STREAM_TIMEOUT")));
+    let Progress { rows, bytes } = progress;
+    let duration = begun.elapsed().as_micros() as f64 / 1000.0;
+    match outcome {
+        Ok(true) => tracing::info!(rows, bytes, duration, "Streamed"),
+        Ok(false) => tracing::info!(rows, bytes, duration, "Stream left by its client"),
+        Err(error) => {
+            let (code, cause) = (error.code().code, error.cause());
+            if error.code().status == 500 {
+                tracing::error!(code, error = cause, rows, bytes, duration, "Stream broke off");
+            } else {
+                tracing::warn!(code, error = cause, rows, bytes, duration, "Stream broke off");
+            }
+        }
+    }
+}
+
+/// Whether all was read and taken; `false` when the client has left.
+async fn read<R: Record>(
+    mut rows: RowStream<R>,
+    format: Format,
+    to: &Sender<Message>,
+    progress: &mut Progress,
+) -> Result<bool> {
+    let mut chunk = BytesMut::new();
+    format.begin::<R>(&mut chunk);
+    loop {
+        let row = match rows.next().now_or_never() {
+            Some(row) => row,
+            None => {
+                // The database takes its time: what is there goes out meanwhile.
+                if !send(to, &mut chunk, progress).await {
+                    return Ok(false);
+                }
+                tokio::select! {
+                    row = rows.next() => row,
+                    () = to.closed() => return Ok(false),
+                }
+            }
+        };
+        let Some(row) = row.transpose()? else { break };
+        format.write(&row, &mut chunk)?;
+        progress.rows += 1;
+        if chunk.len() >= CHUNK && !send(to, &mut chunk, progress).await {
+            return Ok(false);
+        }
+    }
+    Ok(send(to, &mut chunk, progress).await && to.send(None).await.is_ok())
+}
+
+/// Hands on what there is; says whether somebody still takes it.
+async fn send(to: &Sender<Message>, chunk: &mut BytesMut, progress: &mut Progress) -> bool {
+    progress.bytes += chunk.len() as u64;
+    chunk.is_empty() || to.send(Some(chunk.split().freeze())).await.is_ok()
+}
+
+impl Format {
+    fn begin<R: Record>(self, out: &mut BytesMut) {
+        if let Self::Csv = self {
+            let mut line = Line::new(out);
+            for column in R::COLUMNS {
+                line.value(column);
+            }
+            line.end();
+        }
+    }
+
+    fn write<R: Record>(self, row: &R, out: &mut BytesMut) -> Result<()> {
+        match self {
+            Self::Ndjson => {
+                serde_json::to_writer((&mut *out).writer(), row).map_err(Error::internal)?;
+                out.put_u8(b'\n');
+            }
+            Self::Csv => {
+                let mut line = Line::new(out);
+                row.write(&mut line);
+                line.end();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,325 @@
+//! Whole lists as NDJSON and CSV: complete or broken off, in flat memory, each tenant its own.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use erp_testkit::{Actor, TestApp};
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+
+use crate::representations::resident_kib;
+
+const ITEMS: &str = "/api/v1/items";
+const NDJSON: &str = "application/x-ndjson";
+const CSV: &str = "text/csv";
+/// What a test waits for at most.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn request(actor: &Actor<'_>, path: &str, accept: &str) -> Request<Empty<Bytes>> {
+    let request = Request::get(path).header("host", "x").header("accept", accept);
+    request.header("authorization", format!("Bearer {}", actor.token())).body(Empty::new()).unwrap()
+}
+
+async fn get(actor: &Actor<'_>, path: &str, accept: &str) -> erp_testkit::Answer {
+    actor.request(Request::get(path).header("accept", accept).body("").unwrap()).await
+}
+
+/// An answer over a connection of its own, whose body is read as slowly as the test likes.
+async fn open(app: &TestApp, actor: &Actor<'_>, accept: &str) -> Incoming {
+    let stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+    let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let answer = client.send_request(request(actor, ITEMS, accept)).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.into_body()
+}
+
+/// Adds so many items to a tenant, past triggers: what is measured is reading.
+async fn fill(app: &TestApp, tenant: &str, count: u32) {
+    let sql = format!(
+        "set session_replication_role = replica; \
+         insert into items (tenant_id, id, sku, name, description) \
+         select '{}', gen_random_uuid(), 'BULK-' || n, 'Item ' || n, repeat('text ', 40) from generate_series(1, {count}) n; \
+         set session_replication_role = origin; analyze items",
+        app.tenant_id(tenant)
+    );
+    app.sql().batch_execute(&sql).await.unwrap();
+}
+
+/// Waits until no statement of the product runs, and no transaction is open.
+async fn until_idle(app: &TestApp) {
+    let busy = "select count(*) from pg_stat_activity \
+        where datname = current_database() and usename = 'erp_app' and state <> 'idle'";
+    let begun = Instant::now();
+    while app.sql().query_one(busy, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        assert!(begun.elapsed() < PATIENCE, "a statement is still running");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The cells of a CSV document, read by the rules of RFC 4180.
+fn cells(text: &str) -> Vec<Vec<String>> {
+    let (mut lines, mut line, mut cell, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '"' if quoted && rest.peek() == Some(&'"') => cell.extend(rest.next()),
+            '"' => quoted = !quoted,
+            ',' if !quoted => line.push(std::mem::take(&mut cell)),
+            '\r' if !quoted => {}
+            '\n' if !quoted => {
+                line.push(std::mem::take(&mut cell));
+                lines.push(std::mem::take(&mut line));
+            }
+            c => cell.push(c),
+        }
+    }
+    assert!(!quoted && cell.is_empty() && line.is_empty(), "the last line is complete");
+    lines
+}
+
+#[tokio::test]
+async fn a_list_is_the_same_in_all_three_types() {
+    let app = TestApp::start().await;
+    let alice = app.alice();
+    for (number, name) in ["=1+1", "say \"no\", please", "two\nlines; one", "Größe ∅"].into_iter().enumerate()
+    {
+        let body =
+            json!({ "sku": format!("X-{number}"), "name": name, "description": name, "quantity": number });
+        alice.post(ITEMS, body).await.assert(if name.contains('\n') { 422 } else { 201 });
+    }
+    for query in ["", "?sort=name", "?sort=-sku", "?q=x-", "?q=nothing-like-this"] {
+        let path = format!("{ITEMS}{query}");
+        let page = alice.get(&path).await.assert(200);
+        assert!(page.header("vary").starts_with("Accept, "), "{}", page.header("vary"));
+        let expected = page.json()["items"].as_array().unwrap().clone();
+
+        let lines = get(&alice, &path, NDJSON).await.assert(200);
+        assert_eq!((lines.header("content-type"), lines.header("cache-control")), (NDJSON, "no-store"));
+        assert!(lines.header("vary").starts_with("Accept, "), "{}", lines.header("vary"));
+        let read: Vec<Value> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(read, expected, "{query}");
+
+        let table = get(&alice, &path, CSV).await.assert(200);
+        assert_eq!(table.header("content-type"), "text/csv; charset=utf-8; header=present");
+        let table = cells(&table.text());
+        let (header, rows) = table.split_first().unwrap();
+        assert_eq!(rows.len(), expected.len(), "{query}");
+        for (row, item) in rows.iter().zip(&expected) {
+            assert_eq!(header.len(), item.as_object().unwrap().len());
+            for (name, cell) in header.iter().zip(row) {
+                let text = match &item[name] {
+                    Value::Null => String::new(),
+                    Value::String(text) if text.starts_with('=') => format!("'{text}"),
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                assert_eq!(*cell, text, "{name}");
+            }
+        }
+    }
+    for query in ["?limit=10", "?cursor=x", "?cursor=x&limit=10"] {
+        get(&alice, &format!("{ITEMS}{query}"), CSV).await.assert(422).problem("core.invalid");
+    }
+    get(&alice, ITEMS, "text/html").await.assert(406).problem("core.not_acceptable");
+    get(&app.anonymous(), ITEMS, CSV).await.assert(401).problem("core.unauthenticated");
+    let head = Request::head(ITEMS).header("accept", CSV).body("").unwrap();
+    assert!(alice.request(head).await.assert(200).body.is_empty());
+    until_idle(&app).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_01_each_tenant_streams_its_own_rows() {
+    let app = TestApp::start().await;
+    fill(&app, "acme", 3000).await;
+    fill(&app, "globex", 10).await;
+    let (acme, globex) = (app.alice(), app.bob());
+    let ids = |text: String| -> Vec<String> { text.lines().map(|line| line[..50].to_owned()).collect() };
+    let (theirs, ours) = (get(&acme, ITEMS, NDJSON).await, get(&globex, ITEMS, NDJSON).await);
+    let (theirs, ours) = (ids(theirs.text()), ids(ours.text()));
+    assert_eq!((theirs.len(), ours.len()), (3003, 13));
+    assert!(ours.iter().all(|id| !theirs.contains(id)));
+    app.finish().await;
+}
+
+/// A million rows in script/check-deep, a tenth of them here: both are far more than the memory that is allowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d_02_a_slow_reader_gets_every_row_and_memory_stays_flat() {
+    let app = TestApp::start().await;
+    let count = if crate::deep() { 1_000_000 } else { 100_000 };
+    fill(&app, "acme", count).await;
+    for (accept, header) in [(NDJSON, 0), (CSV, 1)] {
+        let mut body = open(&app, &app.alice(), accept).await;
+        let (mut lines, mut bytes, mut grown, mut before) = (0, 0, 0, 0);
+        while let Some(frame) = body.frame().await {
+            let chunk = frame.unwrap().into_data().unwrap();
+            lines += chunk.iter().filter(|byte| **byte == b'\n').count();
+            if bytes >> 20 != (bytes + chunk.len()) >> 20 {
+                tokio::time::sleep(Duration::from_millis(20)).await; // after each MiB: slower than the database
+                before = if before == 0 { resident_kib() } else { before };
+                grown = grown.max(resident_kib().saturating_sub(before));
+            }
+            bytes += chunk.len();
+        }
+        println!("{accept}: {lines} lines, {} MiB, resident memory grew by {grown} KiB", bytes >> 20);
+        assert_eq!(lines, count as usize + 3 + header);
+        assert!(grown < 6 * 1024, "{grown} KiB over {} MiB", bytes >> 20);
+    }
+    until_idle(&app).await;
+    assert_eq!(app.log().with_message("Streamed").len(), 2);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_04_who_leaves_midway_takes_the_statement_along() {
+    let app = TestApp::builder().setting("DATABASE_MAX_CONNECTIONS", "2").start().await;
+    fill(&app, "acme", 50_000).await;
+    for _ in 0..5 {
+        let mut body = open(&app, &app.alice(), NDJSON).await;
+        body.frame().await.unwrap().unwrap();
+        drop(body);
+        until_idle(&app).await;
+        // The connection serves another tenant, and nothing of the first.
+        assert_eq!(app.bob().get(ITEMS).await.assert(200).json()["items"].as_array().unwrap().len(), 3);
+    }
+    let begun = Instant::now();
+    while app.log().with_message("Stream left by its client").len() < 5 {
+        assert!(begun.elapsed() < PATIENCE, "each is logged once");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    app.finish().await;
+}
+
+/// Ends the connection that a stream holds, as a failover would.
+async fn kill_streams(app: &TestApp) {
+    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+        where datname = current_database() and usename = 'erp_app' and state <> 'idle'";
+    assert!(app.sql().query_one(kill, &[]).await.unwrap().get::<_, i64>(0) > 0, "a stream is under way");
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_is_broken_off_and_logged_once() {
+    let app = TestApp::start().await;
+    app.expect_errors();
+    fill(&app, "acme", 50_000).await;
+    let alice = app.alice();
+    for accept in [NDJSON, CSV] {
+        let mut body = open(&app, &alice, accept).await;
+        body.frame().await.unwrap().unwrap();
+        kill_streams(&app).await;
+        let outcome = body.collect().await;
+        assert!(outcome.is_err(), "HTTP/1.1 ends without its last chunk");
+    }
+    // HTTP/2, and compressed.
+    let stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut client, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    for coding in ["identity", "gzip", "br", "zstd"] {
+        let mut asked = request(&alice, &format!("http://{}{ITEMS}", app.address()), NDJSON);
+        asked.headers_mut().remove("host");
+        asked.headers_mut().insert("accept-encoding", coding.parse().unwrap());
+        let answer = client.send_request(asked).await.unwrap();
+        let shown =
+            answer.headers().get("content-encoding").map_or("identity", |coding| coding.to_str().unwrap());
+        assert_eq!(shown, coding);
+        let mut body = answer.into_body();
+        body.frame().await.unwrap().unwrap();
+        kill_streams(&app).await;
+        let error = body.collect().await.err().expect("HTTP/2 resets the stream");
+        assert!(format!("{error:?}").contains("Reset"), "{error:?}");
+    }
+    let lines = app.log().with_message("Stream broke off");
+    assert_eq!(lines.len(), 6);
+    assert!(
+        lines.iter().all(|line| line["correlationId"].as_str().unwrap().starts_with("req_")),
+        "{lines:?}"
+    );
+    get(&alice, ITEMS, "application/json").await.assert(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_compressed_stream_is_whole() {
+    use std::io::Read as _;
+    let app = TestApp::start().await;
+    fill(&app, "acme", 2000).await;
+    let plain = get(&app.alice(), ITEMS, NDJSON).await.assert(200);
+    let coded =
+        Request::get(ITEMS).header("accept", NDJSON).header("accept-encoding", "gzip").body("").unwrap();
+    let coded = app.alice().request(coded).await.assert(200);
+    assert_eq!(
+        (coded.header("content-encoding"), coded.header("vary")),
+        ("gzip", "Accept, Accept-Encoding, Origin")
+    );
+    let mut text = Vec::new();
+    flate2::read::GzDecoder::new(&coded.body[..]).read_to_end(&mut text).unwrap();
+    assert!(text == plain.body && coded.body.len() < plain.body.len() / 3);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_22_streams_are_few_and_no_tenant_has_them_all() {
+    let app = TestApp::builder().setting("MAX_STREAMS", "2").start().await;
+    fill(&app, "acme", 50_000).await;
+    fill(&app, "globex", 50_000).await;
+    let mut first = open(&app, &app.alice(), NDJSON).await;
+    first.frame().await.unwrap().unwrap();
+    let refused = get(&app.max(), ITEMS, NDJSON).await.assert(503);
+    refused.problem("core.overloaded");
+    assert_eq!(refused.header("retry-after"), "10");
+    app.alice().get(ITEMS).await.assert(200);
+    let second = open(&app, &app.bob(), CSV).await;
+    drop((first, second));
+    until_idle(&app).await;
+    app.expect_errors(); // the 503
+    let begun = Instant::now();
+    while get(&app.alice(), &format!("{ITEMS}?q=BULK-1"), NDJSON).await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "the places come back");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn d_02_a_stream_that_nobody_reads_ends_at_its_deadline() {
+    let app = TestApp::builder().setting("STREAM_TIMEOUT", "1s").start().await;
+    app.expect_errors();
+    fill(&app, "acme", 100_000).await;
+    let body = open(&app, &app.alice(), NDJSON).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_held_back(&app).await;
+    let begun = Instant::now();
+    until_idle(&app).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "nothing was read, and the connection is free");
+    assert!(body.collect().await.is_err(), "and what comes late is not taken for whole");
+    assert_eq!(app.log().with_message("Stream broke off")[0]["code"], "core.timeout");
+    app.finish().await;
+}
+
+/// A stream is under way, held back by its reader.
+async fn assert_held_back(app: &TestApp) {
+    let held = "select count(*) from pg_stat_activity \
+        where datname = current_database() and usename = 'erp_app' and state = 'idle in transaction'";
+    assert_eq!(app.sql().query_one(held, &[]).await.unwrap().get::<_, i64>(0), 1, "the database waits too");
+}
+
+#[tokio::test]
+async fn h_05_a_stream_has_no_body_for_head_over_http2() {
+    let app = TestApp::start().await;
+    let stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut client, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let mut asked = request(&app.alice(), &format!("http://{}{ITEMS}", app.address()), CSV);
+    asked.headers_mut().remove("host");
+    *asked.method_mut() = Method::HEAD;
+    let answer = client.send_request(asked).await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/csv; charset=utf-8; header=present");
+    assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
+    until_idle(&app).await;
+    app.finish().await;
+}
