@@ -15,6 +15,7 @@ mod pool;
 pub mod proof;
 mod repeat;
 mod row;
+mod scope;
 mod statement;
 mod stream;
 mod tenant_share;

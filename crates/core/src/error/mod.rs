@@ -8,6 +8,7 @@ mod code;
 mod database;
 mod problem;
 
+use std::backtrace::Backtrace;
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
@@ -33,6 +34,8 @@ struct Inner {
     allow: Option<String>,
     constraint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Where a fault of our own was noticed, if `RUST_BACKTRACE` asks for that.
+    backtrace: Option<Backtrace>,
 }
 
 impl Error {
@@ -46,6 +49,7 @@ impl Error {
             allow: None,
             constraint: None,
             source: None,
+            backtrace: (code.status == 500).then(Backtrace::capture),
         }))
     }
 

@@ -1,5 +1,6 @@
 //! Faults inside a handler: a panic, a slow statement, a client that leaves.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::time::{Duration, Instant};
 
 use erp_core::app::App;
@@ -84,7 +85,12 @@ async fn in_development_a_problem_says_why() {
     let app = TestApp::builder().module(&FAULTY).start().await;
     app.expect_errors();
     let problem = app.anonymous().get("/test/error").await.problem("core.internal");
-    assert_eq!(problem["debug"][0], SECRET);
+    assert_eq!(problem["debug"]["causes"][0], SECRET);
+    let backtrace = problem["debug"]["backtrace"].to_string();
+    match Backtrace::capture().status() {
+        BacktraceStatus::Captured => assert!(backtrace.contains("it::faults::fails"), "{backtrace}"),
+        _ => assert_eq!(backtrace, "null", "RUST_BACKTRACE asks for none"),
+    }
     app.finish().await;
 }
 

@@ -29,3 +29,4 @@ mod secrets;
 mod soak;
 mod start;
 mod stop;
+mod tls;
