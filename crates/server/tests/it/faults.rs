@@ -7,7 +7,7 @@ use erp_core::app::App;
 use erp_core::auth::Caller;
 use erp_core::error::{Error, Result};
 use erp_core::module::{Access, Module, Routes};
-use erp_testkit::TestApp;
+use erp_testkit::{Pooler, TestApp};
 use tokio::io::AsyncWriteExt as _;
 
 const SECRET: &str = "the-drawer-on-the-left";
@@ -127,7 +127,18 @@ async fn d_07_a_statement_ends_with_its_limit() {
 
 #[tokio::test]
 async fn d_07_a_reader_that_hangs_up_takes_its_statement_along() {
-    let app = TestApp::builder().module(&FAULTY).start().await;
+    hang_up_while_it_sleeps(TestApp::builder().module(&FAULTY).start().await).await;
+}
+
+/// PgBouncer 1.18 ended itself when the client of a cancel request hung up at once.
+#[tokio::test]
+async fn d_07_behind_a_pooler_which_survives_it() {
+    if Pooler::is_installed("D-07 behind a pooler") {
+        hang_up_while_it_sleeps(TestApp::builder().module(&FAULTY).pooled().start().await).await;
+    }
+}
+
+async fn hang_up_while_it_sleeps(app: TestApp) {
     let mut stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
     let head = format!(
         "GET /test/sleep HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
