@@ -15,6 +15,7 @@ use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
 use crate::lifecycle::StartError;
+use crate::limits::Policy;
 
 /// Everything that is built into one binary.
 #[derive(Clone, Copy)]
@@ -91,6 +92,8 @@ pub struct Route {
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
+    /// A limit of its own, beside the general one.
+    pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
     pub module: &'static str,
     pub(crate) handler: BoxedHandler,
@@ -153,12 +156,17 @@ impl Routes {
     ) -> Self {
         let handler: BoxedHandler =
             Arc::new(move |request, app| Box::pin(handler.clone().call(request, app)));
-        self.0.push(Route { method, path, access, module: "", handler });
+        self.0.push(Route { method, path, access, limit: None, module: "", handler });
         self
     }
 
+    /// Gives the route that was just added a limit of its own.
+    #[must_use]
+    pub fn limit(self, policy: &'static Policy) -> Self {
+        self.with(|route| route.limit = Some(policy))
+    }
+
     /// Says more about the route that was just added.
-    #[allow(dead_code)]
     fn with(mut self, change: impl FnOnce(&mut Route)) -> Self {
         if let Some(route) = self.0.last_mut() {
             change(route);

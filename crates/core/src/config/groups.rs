@@ -29,7 +29,7 @@ pub struct Security<'a> {
     pub passwords: PasswordPolicy,
     /// Data at rest.
     pub encryption: Encryption<'a>,
-    /// Requests and failed sign-ins of one address.
+    /// Requests and failed sign-ins of one client.
     pub rate_limit: RateLimit,
     /// The audit log.
     pub audit: Audit,
@@ -53,7 +53,7 @@ pub struct Encryption<'a> {
     pub key: Option<&'a Secret<String>>,
 }
 
-/// Requests and failed sign-ins of one address.
+/// Requests and failed sign-ins of one client.
 #[derive(Debug)]
 pub struct RateLimit {
     /// Requests in `window`.

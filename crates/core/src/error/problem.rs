@@ -1,8 +1,14 @@
+use std::borrow::Cow;
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use super::Error;
+use super::{Error, ErrorCode, codes};
+
+/// The type that draft-ietf-httpapi-ratelimit-headers registers for a quota that is used up.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// One thing that is wrong with a request, with where it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -19,7 +25,7 @@ pub struct Violation {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem<'a> {
-    r#type: String,
+    r#type: Cow<'static, str>,
     title: &'a str,
     status: u16,
     detail: &'a str,
@@ -28,6 +34,8 @@ pub struct Problem<'a> {
     correlation_id: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Violation],
+    #[serde(rename = "violated-policies", skip_serializing_if = "<[_]>::is_empty")]
+    violated_policies: &'a [&'static str],
     #[serde(skip_serializing_if = "Option::is_none")]
     debug: Option<Vec<String>>,
 }
@@ -60,7 +68,7 @@ impl Error {
     pub(crate) fn render(&self, instance: &str, correlation_id: &str, debug: bool) -> Response {
         let code = self.code();
         let problem = Problem {
-            r#type: format!("urn:erp:problem:{}", code.code),
+            r#type: type_of(code),
             title: code.title,
             status: code.status,
             detail: self.0.detail.as_deref().unwrap_or(code.what),
@@ -68,6 +76,7 @@ impl Error {
             code: code.code,
             correlation_id,
             errors: &self.0.violations,
+            violated_policies: &self.0.violated,
             debug: (debug && self.cause().is_some()).then(|| chain(self)),
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
@@ -76,7 +85,7 @@ impl Error {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(wait) = self.0.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
         }
         if let Some(methods) = self.0.allow.as_deref().and_then(|methods| methods.parse().ok()) {
             headers.insert(header::ALLOW, methods);
@@ -87,6 +96,18 @@ impl Error {
         }
         response
     }
+}
+
+fn type_of(code: &ErrorCode) -> Cow<'static, str> {
+    if code == &codes::RATE_LIMITED {
+        return QUOTA_EXCEEDED.into();
+    }
+    format!("urn:erp:problem:{}", code.code).into()
+}
+
+/// Whole seconds, begun ones included, and at least one.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0 || wait.is_zero())
 }
 
 /// The causes of `error`, outermost first.

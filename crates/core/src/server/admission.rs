@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Limits;
+use crate::shared::network;
 
 /// How often refusals are logged: those who are refused come back at once.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -76,14 +77,6 @@ impl Drop for Permit {
                 theirs.remove();
             }
         }
-    }
-}
-
-/// One subscriber of IPv6 has a whole /64 of addresses.
-fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod clock;
 mod id;
+mod network;
 mod panics;
 mod rng;
 mod secret;
@@ -9,6 +10,7 @@ mod text;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
+pub use network::network;
 pub use panics::panic_message;
 pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
