@@ -10,6 +10,7 @@ mod serve;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use erp_core::config::Config;
 use erp_core::lifecycle::{Exit, StartError};
 
 use crate::cli::{Command, Invocation};
@@ -32,10 +33,15 @@ fn main() -> ExitCode {
 }
 
 fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+    let Invocation { command, layers, json, path } = invocation;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // What is wrong with the settings is for the verb to say.
+    if let Some(threads) = Config::load(&layers).ok().and_then(|config| config.worker_threads) {
+        runtime.worker_threads(threads as usize);
+    }
+    let runtime = runtime.enable_all().build().map_err(|error| {
         StartError::new(Exit::Internal, "The runtime could not be started").because(error)
     })?;
-    let Invocation { command, layers, json, path } = invocation;
     let outcome = runtime.block_on(async {
         match command {
             Command::Serve { skip_health } => serve::serve(&layers, path, skip_health).await,

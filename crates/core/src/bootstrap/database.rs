@@ -148,18 +148,29 @@ async fn wait_until_reachable(
     }
 }
 
-/// Warns when the pool asks for more connections than the server gives.
+/// Warns when the pools of all instances ask for more connections than the server gives. Behind a pooler the server's
+/// limit is the pooler's business.
 pub(super) async fn check_budget(app: &App) {
-    let wanted = app.config.database_max_connections;
-    if let Ok(Some(most)) = app.db.server_max_connections().await
-        && i64::from(wanted) + 1 > most
-    {
-        tracing::warn!(
-            wanted,
-            most,
-            "DATABASE_MAX_CONNECTIONS is more than the server's max_connections allows"
-        );
+    if !app.config.database_prepared_statements {
+        return;
     }
+    if let Ok(given) = app.db.connection_budget().await
+        && let Some(warning) = budget_warning(&app.config, given)
+    {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// What is wrong when the server gives the runtime role `given` connections; `None` when that is enough.
+pub fn budget_warning(config: &Config, given: i64) -> Option<String> {
+    let (pool, instances) = (i64::from(config.database_max_connections), i64::from(config.instances));
+    let wanted = (pool + 1) * instances; // and one that watches
+    (wanted > given).then(|| {
+        format!(
+            "{instances} instances with pools of {pool} may open {wanted} connections, and PostgreSQL gives {given}: \
+             lower DATABASE_MAX_CONNECTIONS or INSTANCES, or raise max_connections"
+        )
+    })
 }
 
 /// `DATABASE_URL`, parsed. In development, when it is not set: the private cluster of a running server.

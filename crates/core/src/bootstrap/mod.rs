@@ -18,7 +18,7 @@ use crate::middleware::Edge;
 use crate::module::Product;
 use crate::server::{Limits, Server};
 
-pub use database::{Databases, migrate_as_owner, owner_connection, runtime_connection, seed};
+pub use database::{Databases, budget_warning, migrate_as_owner, owner_connection, runtime_connection, seed};
 pub use options::{BootstrapOptions, LogSetup};
 pub use shutdown::{NotStarted, Signals, Stopped};
 

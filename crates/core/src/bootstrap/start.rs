@@ -53,7 +53,8 @@ impl Start {
         let started = Instant::now();
         let logging = logging(&config, &options)?;
         let tenants = config.metrics_tenant_limit as usize;
-        let metrics = Metrics::with_limits(config.metrics_enabled, metrics::Limits { tenants, ..Default::default() });
+        let metrics =
+            Metrics::with_limits(config.metrics_enabled, metrics::Limits { tenants, ..Default::default() });
         let stop = self.lifecycle.stop_background().clone();
         self.lifecycle.spawn("event loop lag", watch_lag(metrics.clone(), stop));
         let passwords = passwords(&options);
@@ -63,7 +64,8 @@ impl Start {
         self.phase("services", started);
 
         let started = Instant::now();
-        let app = self.app(product, config, Services { db, logging, metrics, passwords, limits }, &options)?;
+        let app =
+            self.app(product, config, Services { db, logging, metrics, passwords, limits }, &options)?;
         let edge = factory::create_app(app, product, std::mem::take(&mut options.app))?;
         self.phase("application", started);
 

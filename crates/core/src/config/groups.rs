@@ -84,6 +84,8 @@ pub struct Database<'a> {
     pub max_connections: u32,
     /// Most connections of one tenant in a process.
     pub tenant_max_connections: u32,
+    /// How many processes share the database.
+    pub instances: u32,
     /// How long a statement may run.
     pub statement_timeout: Duration,
     /// How long a request waits for a connection.
@@ -167,6 +169,7 @@ impl Config {
             owner_url: self.database_owner_url.as_ref(),
             max_connections: self.database_max_connections,
             tenant_max_connections: self.database_tenant_max_connections,
+            instances: self.instances,
             statement_timeout: self.database_timeout,
             acquire_timeout: self.database_acquire_timeout,
             connect_timeout: self.database_connect_timeout,

@@ -26,6 +26,13 @@ settings! {
     /// keep it inside the cluster. Outside development the port of the API then does not have them.
     METRICS_PORT metrics_port: Option<u16> { range: Some(("0", "65535")) };
 
+    /// How many processes like this one share the database and the limits: `DATABASE_MAX_CONNECTIONS` times this must fit
+    /// into PostgreSQL's `max_connections`.
+    INSTANCES instances: u32 { default: Defaults::all("1"), range: Some(("1", "1000")) };
+
+    /// Threads that run requests and background work; unset, one for each core that this process may use.
+    WORKER_THREADS worker_threads: Option<u32> { range: Some(("1", "1024")) };
+
     /// Most connections at a time. Each takes a file descriptor: raise the limit of those first.
     MAX_CONNECTIONS max_connections: u32 { default: Defaults::all("10000"), range: Some(("1", "1000000")) };
 
@@ -178,8 +185,8 @@ settings! {
     /// Most requests that are held back at a time; those beyond are answered with 429.
     SPEED_LIMIT_SLEEPERS speed_limit_sleepers: u32 { default: Defaults::all("100"), range: Some(("1", "10000")) };
 
-    /// Proxies whose forwarding headers are believed: networks such as `10.0.0.0/8`, separated by commas.
-    /// Checked, and not read yet: until then the address of the connection counts.
+    /// Proxies whose forwarding headers are believed: networks such as `10.0.0.0/8`, separated by commas. Without them
+    /// the address of the connection counts.
     TRUSTED_PROXIES trusted_proxies: Vec<Cidr> {};
 
     /// Origins that browsers may call from, such as `https://app.example.com`, separated by commas.

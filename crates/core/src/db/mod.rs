@@ -22,7 +22,8 @@ mod version;
 pub use connection::Connection;
 pub use migrate::{Migration, Status, pending};
 pub use owner::{
-    Owner, Refusal, accepted_version, migration_status, prove_once, reach, refuse_privileged_role,
+    Owner, Refusal, accepted_version, connections_given, migration_status, prove_once, reach,
+    refuse_privileged_role,
 };
 pub use pool::{Db, Options};
 pub use row::FromRow;

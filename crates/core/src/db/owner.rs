@@ -190,6 +190,31 @@ pub async fn refuse_privileged_role(connection: &Connection, tasks: &TaskTracker
     ))
 }
 
+/// How many connections the server gives this session's role in this database: without those that it keeps for
+/// superusers and for `reserved_connections` (PostgreSQL 16), and within the limits of the role and the database.
+pub(super) async fn connection_budget(client: &Client) -> Result<i64, tokio_postgres::Error> {
+    let rows = client
+        .query_typed(
+            "select least(
+                current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+                    - coalesce(nullif(current_setting('reserved_connections', true), ''), '0')::bigint,
+                (select nullif(rolconnlimit, -1) from pg_roles where rolname = current_user),
+                (select nullif(datconnlimit, -1) from pg_database where datname = current_database()))",
+            &[],
+        )
+        .await?;
+    rows.first().map_or(Ok(i64::MAX), |row| row.try_get(0))
+}
+
+/// How many connections the server gives this role in this database, asked on a session of its own.
+///
+/// # Errors
+/// `Exit::Unavailable` when the database cannot be asked.
+pub async fn connections_given(connection: &Connection, tasks: &TaskTracker) -> Result<i64, StartError> {
+    let client = connect(connection, tasks).await?;
+    connection_budget(&client).await.map_err(|error| monitor::explain(connection, error))
+}
+
 /// Makes the isolation proof as the role of `connection`, outside a server: for `doctor` and after a migration.
 ///
 /// # Errors

@@ -171,15 +171,14 @@ impl Db {
         self.unless_down(proving).await
     }
 
-    /// How many connections the server takes, replicas and superusers included; `None` when it would not say.
+    /// How many connections the server gives the runtime role in this database.
     ///
     /// # Errors
     /// `core.unavailable` when the database cannot be reached.
-    pub async fn server_max_connections(&self) -> Result<Option<i64>> {
+    pub async fn connection_budget(&self) -> Result<i64> {
         let checkout = self.checkout(None).await?;
-        let Some(client) = checkout.client() else { return Ok(None) };
-        let rows = client.query_typed("select current_setting('max_connections')::bigint", &[]).await?;
-        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+        let Some(client) = checkout.client() else { return Err(Error::unavailable()) };
+        Ok(super::owner::connection_budget(client).await?)
     }
 
     pub(super) fn options(&self) -> &Options {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub use attempt::{Attempt, Charged};
 pub(crate) use key::Whom;
+pub(crate) use policy::REFUSALS;
 pub use policy::{Counts, DEFAULT, Policy};
 pub use quota::Quota;
 pub use shared::Shared;
@@ -232,7 +233,8 @@ impl Standing {
 
     /// The one with fewer units left; of two that have none, the one that is longer without.
     fn or_closer(self, other: Self) -> Self {
-        let closer = (other.remaining, std::cmp::Reverse(other.next)) < (self.remaining, std::cmp::Reverse(self.next));
+        let closer =
+            (other.remaining, std::cmp::Reverse(other.next)) < (self.remaining, std::cmp::Reverse(self.next));
         if closer { other } else { self }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) static REFUSALS: Policy = Policy::requests("refusals", |config| {
 });
 
 /// So many times fewer refusals than requests are too many.
-const REFUSALS_SHARE: u32 = 5;
+const REFUSALS_SHARE: u32 = 2;
 
 impl Policy {
     /// Counts every request.

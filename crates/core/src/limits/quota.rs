@@ -26,7 +26,7 @@ impl Quota {
 
     /// The same window for another number of units.
     #[must_use]
-    pub(super) fn with_limit(self, limit: u32) -> Self {
+    pub(crate) fn with_limit(self, limit: u32) -> Self {
         Self::new(limit, self.window)
     }
 

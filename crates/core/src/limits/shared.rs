@@ -1,20 +1,23 @@
 //! The counters of all instances together, in Redis 5 or later: one script call a decision, and none while Redis does
 //! not answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
+use redis::ServerErrorKind::NoScript;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError, RedisResult};
-use redis::ServerErrorKind::NoScript;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo as _, RedisError,
+    RedisResult,
+};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Charge, Outcome};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::metrics::Metrics;
-use crate::shared::Secret;
+use crate::shared::{Secret, Seldom};
 
 const CHARGE: &str = include_str!("charge.lua");
 const REFUND: &str = include_str!("refund.lua");
@@ -39,7 +42,7 @@ struct Inner {
     link: watch::Sender<Option<Link>>,
     /// Wakes the task that connects.
     broken: Notify,
-    complained: Mutex<Option<Instant>>,
+    complaint: Seldom,
     metrics: Metrics,
 }
 
@@ -77,7 +80,7 @@ impl Shared {
             patience,
             link: watch::Sender::new(None),
             broken: Notify::new(),
-            complained: Mutex::default(),
+            complaint: Seldom::new(LOG_INTERVAL),
             metrics,
         }));
         shared.0.metrics.rate_limit_fallback.with(&[]).set(1.0);
@@ -110,7 +113,9 @@ impl Shared {
     async fn run<T: FromRedisValue>(&self, link: &Link, script: &Script, charges: &[Charge]) -> Option<T> {
         let arguments = |command: &mut Cmd| {
             command.arg(charges.len());
-            charges.iter().for_each(|charge| drop(command.arg(charge.key.to_string())));
+            for charge in charges {
+                command.arg(charge.key.to_string());
+            }
             for charge in charges {
                 command.arg(charge.quota.interval()).arg(charge.quota.capacity());
             }
@@ -130,10 +135,7 @@ impl Shared {
     /// Counts what went wrong, and says so at most once in [`LOG_INTERVAL`].
     fn complain(&self, error: &(dyn std::error::Error + 'static)) {
         self.0.metrics.rate_limit_store_errors_total.with(&[]).inc();
-        let mut complained = self.0.complained.lock().unwrap_or_else(PoisonError::into_inner);
-        if complained.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
-            *complained = Some(Instant::now());
-            drop(complained);
+        if self.0.complaint.is_due() {
             tracing::warn!(error, "Redis does not answer: each instance limits by itself");
         }
     }
@@ -159,10 +161,7 @@ impl Shared {
             Ok(Ok(link)) => {
                 self.0.link.send_replace(Some(link));
                 self.0.metrics.rate_limit_fallback.with(&[]).set(0.0);
-                let complained = self.0.complained.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-                if complained {
-                    tracing::info!("Redis answers again: instances share their limits");
-                }
+                tracing::info!("Redis answers: instances share their limits");
             }
             Ok(Err(error)) => self.complain(&error),
             Err(late) => self.complain(&late),
@@ -170,13 +169,16 @@ impl Shared {
     }
 
     async fn try_connect(&self) -> RedisResult<Link> {
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
         let connection = self.0.client.get_multiplexed_async_connection_with_config(&config).await?;
         let charge = Script::load(connection.clone(), CHARGE).await?;
         let refund = Script::load(connection.clone(), REFUND).await?;
         let link = Link { connection, charge, refund };
         // A replica and a full Redis take a connection, and no writes.
-        let probe = |command: &mut Cmd| drop(command.arg(1).arg(PROBE).arg(1).arg(1_000_000));
+        let probe = |command: &mut Cmd| {
+            command.arg(1).arg(PROBE).arg(1).arg(1_000_000);
+        };
         let probed = link.charge.run::<Vec<u64>>(link.connection.clone(), probe);
         match tokio::time::timeout(self.0.patience, probed).await {
             Ok(answer) => answer.map(|_| link),

@@ -67,7 +67,8 @@ mod tests {
         let (slow_down, stop) = (slow_down(100), CancellationToken::new());
         let second = Duration::from_secs(1);
         let sleepers = (0..150).map(|_| slow_down.pause(second, &stop));
-        let refused = futures_util::future::join_all(sleepers).await.iter().filter(|slept| slept.is_err()).count();
+        let refused =
+            futures_util::future::join_all(sleepers).await.iter().filter(|slept| slept.is_err()).count();
         assert_eq!(refused, 50);
         assert!(slow_down.pause(second, &stop).await.is_ok(), "the places are free again");
     }
@@ -76,7 +77,8 @@ mod tests {
     async fn a_stop_wakes_everybody() {
         let (slow_down, stop) = (slow_down(1), CancellationToken::new());
         let began = tokio::time::Instant::now();
-        let (slept, ()) = tokio::join!(slow_down.pause(Duration::from_secs(2), &stop), async { stop.cancel() });
+        let (slept, ()) =
+            tokio::join!(slow_down.pause(Duration::from_secs(2), &stop), async { stop.cancel() });
         assert!(slept.is_ok() && began.elapsed().is_zero());
     }
 }

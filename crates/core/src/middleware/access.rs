@@ -18,11 +18,16 @@ pub(super) struct Managed;
 
 /// The management listener has operators' routes and probes, and nothing that tenants use.
 pub(super) fn check_listener(route: &Route, request: &Request) -> Result<(), Error> {
-    let served = matches!(route.access, Access::Management) || route.module == HEALTH;
-    if served || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
+    if is_for_operators(route) || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
 }
 
-fn is_managed(request: &Request) -> bool {
+/// Whether the route is of operators, or a probe.
+pub(super) fn is_for_operators(route: &Route) -> bool {
+    matches!(route.access, Access::Management) || route.module == HEALTH
+}
+
+/// Whether the request came to the management listener.
+pub(super) fn is_managed(request: &Request) -> bool {
     request.extensions().get::<Managed>().is_some()
 }
 

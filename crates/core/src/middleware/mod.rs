@@ -5,9 +5,12 @@
 mod access;
 mod access_log;
 mod authenticate;
+mod client;
 mod custom;
 mod deadline;
+mod forwarded;
 mod panic_guard;
+mod rate_limit;
 mod request_id;
 mod routing;
 mod security_headers;
@@ -27,8 +30,10 @@ pub(crate) use custom::{Wrap, wrap};
 pub use routing::RouteTable;
 
 use crate::app::App;
-use crate::auth::{Caller, Trace};
+use crate::auth::{Caller, Identity, Trace};
 use crate::error::{self, Error, codes};
+use crate::module::Route;
+use client::Proxies;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -37,6 +42,7 @@ pub struct Edge {
     /// Every route of every module.
     pub routes: RouteTable,
     switches: Switches,
+    proxies: Proxies,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
 }
@@ -46,17 +52,22 @@ pub(crate) struct Switches {
     pub(crate) request_log: bool,
     pub(crate) security_headers: bool,
     pub(crate) deadline: bool,
+    pub(crate) rate_limit: bool,
 }
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { request_log: true, security_headers: true, deadline: true }
+        Self { request_log: true, security_headers: true, deadline: true, rate_limit: true }
     }
 }
 
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
-        Arc::new_cyclic(|edge| Self { app, routes, switches, custom: custom::surround(edge.clone(), layers) })
+        let proxies = Proxies::new(&app.config.trusted_proxies);
+        Arc::new_cyclic(|edge| {
+            let custom = custom::surround(edge.clone(), layers);
+            Self { app, routes, switches, proxies, custom }
+        })
     }
 
     /// Answers one request, custom middleware first.
@@ -86,14 +97,18 @@ impl Edge {
 
     /// The chain, outermost layer first.
     async fn chain(&self, peer: Peer, mut request: Request) -> Response {
-        let trace = request_id::enter(self.app.rng.as_ref(), &mut request, peer.address);
+        let client = self.proxies.client(peer, request.headers());
+        let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let span = log.span().clone();
-        let outcome = panic_guard::around(self.answer(&mut log, &trace, request)).instrument(span).await;
+        let mut tally = rate_limit::Tally::default();
+        let answer = self.answer(&mut log, &mut tally, &trace, request);
+        let outcome = panic_guard::around(answer).instrument(span).await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
+        rate_limit::leave(&self.app, &tally, &mut response);
         if self.switches.security_headers {
             security_headers::leave(&mut response);
         }
@@ -105,28 +120,34 @@ impl Edge {
     async fn answer(
         &self,
         log: &mut access_log::Entry,
+        tally: &mut rate_limit::Tally,
         trace: &Trace,
         request: Request,
     ) -> Result<Response, Error> {
-        size::check(&request)?;
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
-        deadline::around(limit, self.route(log, trace, request)).await
+        deadline::around(limit, self.route(log, tally, trace, request)).await
     }
 
     async fn route(
         &self,
         log: &mut access_log::Entry,
+        tally: &mut rate_limit::Tally,
         trace: &Trace,
         mut request: Request,
     ) -> Result<Response, Error> {
-        let route = match self.routes.find(&mut request)? {
-            routing::Found::Route(route) => route,
-            routing::Found::Options(response) => return Ok(response),
-        };
-        access::check_listener(route, &request)?;
-        log.routed(route);
         request.extensions_mut().remove::<Caller>(); // there is one only after this
-        if let Some(identity) = authenticate::enter(&self.app, route, &request)? {
+        let asked = self.look(log, &mut request);
+        if self.switches.rate_limit
+            && let Some(client) = rate_limit::client(trace, &asked, &request)
+        {
+            rate_limit::enter(&self.app, tally, trace, client).await?;
+        }
+        let (route, identity) = match asked? {
+            Asked::Route(route, identity) => (route, identity),
+            Asked::Options(response) => return Ok(response),
+        };
+        rate_limit::offer(&self.app, tally, trace, route, &mut request);
+        if let Some(identity) = identity {
             let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
             log.called_by(&caller);
             access::check(route, &caller)?;
@@ -136,6 +157,26 @@ impl Edge {
         }
         unpack((route.handler)(request, self.app.clone()).await)
     }
+
+    /// What is asked for, and by whom. Whoever is refused here is counted all the same.
+    fn look(&self, log: &mut access_log::Entry, request: &mut Request) -> Result<Asked<'_>, Error> {
+        size::check(request)?;
+        let route = match self.routes.find(request)? {
+            routing::Found::Route(route) => route,
+            routing::Found::Options(response) => return Ok(Asked::Options(response)),
+        };
+        access::check_listener(route, request)?;
+        log.routed(route);
+        Ok(Asked::Route(route, authenticate::enter(&self.app, route, request)?))
+    }
+}
+
+/// What a request is about, before anything is read for it.
+enum Asked<'edge> {
+    /// A route, and who asks, if it wants to know.
+    Route(&'edge Route, Option<Identity>),
+    /// OPTIONS: answered already.
+    Options(Response),
 }
 
 /// A handler's error travels inside its response; here it becomes an error again, so that there is one way out.

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Limits;
-use crate::shared::network;
+use crate::shared::{Seldom, network};
 
 /// How often refusals are logged: those who are refused come back at once.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -16,6 +16,7 @@ pub(super) struct Admission {
     most: u32,
     most_of_one: u32,
     present: Mutex<Present>,
+    warning: Seldom,
 }
 
 /// Bounded by the number of connections: an address without one is not in the map.
@@ -23,7 +24,6 @@ pub(super) struct Admission {
 struct Present {
     total: u32,
     of_one: HashMap<IpAddr, u32>,
-    logged: Option<Instant>,
 }
 
 /// The right to one connection, given back on drop.
@@ -38,6 +38,7 @@ impl Admission {
             most: limits.max_connections,
             most_of_one: limits.max_connections_per_address,
             present: Mutex::default(),
+            warning: Seldom::new(LOG_INTERVAL),
         })
     }
 
@@ -49,9 +50,8 @@ impl Admission {
         if present.total >= self.most || theirs >= self.most_of_one {
             let setting =
                 if present.total >= self.most { "MAX_CONNECTIONS" } else { "MAX_CONNECTIONS_PER_ADDRESS" };
-            if present.logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
-                present.logged = Some(Instant::now());
-                drop(present);
+            drop(present);
+            if self.warning.is_due() {
                 tracing::warn!(%client, setting, "A connection was refused: there are too many");
             }
             return None;

@@ -6,6 +6,7 @@ mod network;
 mod panics;
 mod rng;
 mod secret;
+mod seldom;
 mod text;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -14,4 +15,5 @@ pub use network::network;
 pub use panics::panic_message;
 pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
+pub use seldom::Seldom;
 pub use text::Text;

@@ -1,10 +1,24 @@
 use std::net::{IpAddr, Ipv6Addr};
 
-/// What counts as one client: an address, or a /64 network of IPv6, which is what one subscriber has. IPv4 written as
-/// IPv6 is IPv4.
+/// The network that counts as one client: an IPv4 address itself, and of an IPv6 address its /64, since one subscriber
+/// has a whole one.
 pub fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
+        IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l_02_an_ipv6_client_is_its_64() {
+        let of = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:ffff::9"), "2001:db8:1:2::");
+        assert_ne!(of("2001:db8:1:3::9"), of("2001:db8:1:2::9"));
+        assert_eq!(of("192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7", "IPv4 in IPv6 clothes");
     }
 }

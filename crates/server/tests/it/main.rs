@@ -12,8 +12,10 @@
 mod auditing;
 mod cancellation;
 mod catalog;
+mod client;
 mod context;
 mod database_texts;
+mod database_use;
 mod e2e;
 mod exhaustion;
 mod factory;
@@ -26,6 +28,7 @@ mod module_sql;
 mod pipelining;
 mod pooler;
 mod protocol;
+mod rate_limits;
 mod round_trip;
 mod samples;
 mod sign_in;

@@ -29,8 +29,10 @@ fn every_line_is_json(lines: &[String]) {
 #[test]
 fn one_command_boots_everything_and_each_signal_stops_it() {
     let home = Home::new();
-    let server = Process::serve(&home, &[]);
+    let server = Process::serve(&home, &[("WORKER_THREADS", "3")]);
     probes_answer(&Client::new(&server.address()));
+    let metrics = Client::new(&server.address()).get("/metrics").unwrap().body;
+    assert!(metrics.contains("\ntokio_workers 3\n"), "WORKER_THREADS counts: {metrics}");
     banner_tells_all(&server);
     let credentials = home.path().join("demo-credentials.json");
     assert_eq!(fs::metadata(&credentials).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,0 +1,1 @@
+//! Limits that instances share through Redis.
