@@ -1,11 +1,13 @@
 //! Everything that a handler can reach. There are no globals: two apps can live in one process.
 
+mod bodies;
 mod probes;
 
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
 
+use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords, Permission, Role};
 use crate::config::Config;
 use crate::db::Db;
@@ -16,6 +18,8 @@ use crate::logging::Logging;
 use crate::metrics::{Format, Metrics};
 use crate::shared::{Clock, Rng};
 
+pub use bodies::Bodies;
+pub(crate) use bodies::SMALL;
 pub use probes::{Outcome, Probe, Probes};
 
 /// The running application; cheap to clone. Handlers take it as `State(app): State<App>`.
@@ -52,6 +56,10 @@ pub struct Parts {
     pub permissions: Vec<&'static Permission>,
     /// Every probe of every module.
     pub probes: Probes,
+    /// The memory for request bodies.
+    pub bodies: Bodies,
+    /// Every file of every module.
+    pub assets: Assets,
     /// The version, as `/health` shows it.
     pub version: &'static str,
     /// When the process started.
@@ -97,6 +105,9 @@ impl App {
         metrics.log_write_errors_total.with(&[]).catch_up(self.logging.write_errors());
         for (task, panics) in self.lifecycle.panics() {
             metrics.background_panics_total.with(&[task]).catch_up(panics);
+        }
+        for (task, restarts) in self.lifecycle.restarts() {
+            metrics.background_restarts_total.with(&[task]).catch_up(restarts);
         }
         let (open, idle) = self.db.connections();
         metrics.db_pool_connections.with(&["used"]).set(open.saturating_sub(idle) as f64);

@@ -9,9 +9,10 @@ use tower::{Layer, Service};
 
 use crate::app::App;
 use crate::health::HEALTH;
-use crate::lifecycle::StartError;
+use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
-use crate::module::{Module, Product, Routes};
+use crate::module::{Module, Product, Routes, SecurityHeaders};
+use crate::static_files::STATIC_FILES;
 
 /// The module that custom routes are logged under.
 const CUSTOM: &str = "custom";
@@ -69,7 +70,14 @@ impl AppOptions {
     /// Whether answers carry the security headers: not needed behind a proxy that sets its own. Default: yes.
     #[must_use]
     pub fn enable_security_headers(mut self, enable: bool) -> Self {
-        self.switches.security_headers = enable;
+        self.switches.security_headers = enable.then(SecurityHeaders::json);
+        self
+    }
+
+    /// Other security headers than [`SecurityHeaders::json`], on the answers of all routes that have none of their own.
+    #[must_use]
+    pub fn security_headers(mut self, headers: SecurityHeaders) -> Self {
+        self.switches.security_headers = Some(headers);
         self
     }
 
@@ -110,14 +118,17 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    std::iter::once(&HEALTH).chain(product.modules.iter().copied())
+    [&HEALTH, &STATIC_FILES].into_iter().chain(product.modules.iter().copied())
 }
 
 /// Creates what answers requests.
 ///
 /// # Errors
-/// `Exit::Internal` when two routes claim the same method and path.
+/// `Exit::Internal` when two routes claim the same method and path, or a content security policy is none.
 pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Arc<Edge>, StartError> {
+    if let Some(invalid) = options.switches.security_headers.as_ref().and_then(SecurityHeaders::invalid) {
+        return Err(StartError::new(Exit::Internal, invalid.to_string()));
+    }
     let routes = modules(product).flat_map(|module| (module.routes)().of(module.name));
     let routes = RouteTable::new(routes.chain(options.routes.of(CUSTOM)))?;
     Ok(Edge::new(app, routes, options.switches, options.layers))

@@ -20,6 +20,8 @@ pub mod db;
 
 pub mod limits;
 
+pub mod assets;
+
 pub mod app;
 
 pub mod extract;
@@ -29,6 +31,8 @@ pub mod module;
 pub mod middleware;
 
 pub mod health;
+
+pub mod static_files;
 
 pub mod factory;
 

@@ -48,13 +48,32 @@ pub struct StartError {
     pub exit: Exit,
     /// What happened and what to do, for the terminal. Never holds a secret's value.
     pub message: String,
+    /// Where in it what to do begins.
+    fix_at: Option<usize>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl StartError {
     /// A start that failed for the reason in `message`.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), source: None }
+        Self { exit, message: message.into(), fix_at: None, source: None }
+    }
+
+    /// A start that failed for the reason in `what`, and what to do about it.
+    pub fn with_fix(exit: Exit, what: impl fmt::Display, fix: impl fmt::Display) -> Self {
+        let what = what.to_string();
+        Self { fix_at: Some(what.len() + 2), ..Self::new(exit, format!("{what}: {fix}")) }
+    }
+
+    /// What happened, without what to do.
+    pub fn what(&self) -> &str {
+        let end = self.fix_at.map_or(self.message.len(), |fix| fix.saturating_sub(2));
+        self.message.get(..end).unwrap_or(&self.message)
+    }
+
+    /// What to do, where that is known.
+    pub fn fix(&self) -> Option<&str> {
+        self.message.get(self.fix_at?..)
     }
 
     /// The same with its cause, which goes to the log and not to the terminal.
@@ -109,6 +128,8 @@ struct Inner {
     background: TaskTracker,
     /// How many tasks ended by a panic, by name.
     panics: Mutex<BTreeMap<&'static str, u64>>,
+    /// How often each critical task was made again, by name.
+    restarts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Default for Lifecycle {
@@ -129,6 +150,7 @@ impl Lifecycle {
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             panics: Mutex::default(),
+            restarts: Mutex::default(),
         }))
     }
 

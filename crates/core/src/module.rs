@@ -1,5 +1,8 @@
 //! What a feature module is: static tables, and routes that do not compile without an access rule.
 
+mod csp;
+mod security_headers;
+
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -10,12 +13,15 @@ use http::Method;
 
 use crate::app::App;
 pub use crate::app::Probe;
+pub use crate::assets::Asset;
 use crate::auth::Permission;
 use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
 use crate::lifecycle::StartError;
 use crate::limits::Policy;
+pub use csp::{Csp, InvalidCsp};
+pub use security_headers::SecurityHeaders;
 
 /// Everything that is built into one binary.
 #[derive(Clone, Copy)]
@@ -42,6 +48,8 @@ pub struct Seed<'a> {
     pub passwords: &'a crate::auth::Passwords,
     /// Where `demo-credentials.json` goes.
     pub data_dir: &'a std::path::Path,
+    /// Whether people who are there get new passwords; else they keep those they have.
+    pub new_passwords: bool,
     /// The time, for ids.
     pub clock: &'a dyn crate::shared::Clock,
     /// Randomness, for ids and passwords.
@@ -60,11 +68,14 @@ pub struct Module {
     pub routes: fn() -> Routes,
     /// What it depends on beside the database.
     pub probes: &'static [Probe],
+    /// Files that its pages refer to.
+    pub assets: &'static [Asset],
 }
 
 impl Module {
     /// A module with nothing in it: write what yours has, and `..Module::BARE` for the rest.
-    pub const BARE: Self = Self { name: "", permissions: &[], errors: &[], routes: Routes::new, probes: &[] };
+    pub const BARE: Self =
+        Self { name: "", permissions: &[], errors: &[], routes: Routes::new, probes: &[], assets: &[] };
 }
 
 /// Who may call a route.
@@ -78,6 +89,18 @@ pub enum Access {
     SignedIn,
     /// Members with this permission.
     Permission(&'static Permission),
+}
+
+/// Who may keep a route's answers, and for how long (RFC 9111).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// Nobody: `no-store`, the default, which what a tenant reads must have (H-02).
+    NoStore,
+    /// The client, which asks each time whether it is still so: `private, no-cache`. For what is not confidential on a
+    /// shared machine, and has an `ETag`.
+    Revalidate,
+    /// Anybody, for ever: `public, max-age=31536000, immutable`. For what changes its path when it changes.
+    Immutable,
 }
 
 /// A module's routes, in the order in which they are listed and documented.
@@ -96,6 +119,14 @@ pub struct Route {
     pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
     pub module: &'static str,
+    /// Its own security headers, in place of the application's.
+    pub(crate) security_headers: Option<SecurityHeaders>,
+    /// Who may keep its answers.
+    pub cache: Cache,
+    /// Whether its answers may be compressed.
+    pub compress: bool,
+    /// The media types that it can answer with, the preferred one first; none: whatever `Accept` says.
+    pub produces: &'static [&'static str],
     pub(crate) handler: BoxedHandler,
 }
 
@@ -156,14 +187,55 @@ impl Routes {
     ) -> Self {
         let handler: BoxedHandler =
             Arc::new(move |request, app| Box::pin(handler.clone().call(request, app)));
-        self.0.push(Route { method, path, access, limit: None, module: "", handler });
+        let produces: &[&str] = if method == Method::DELETE { &[] } else { &["application/json"] };
+        let compress = method == Method::GET;
+        let (module, cache) = ("", Cache::NoStore);
+        let (limit, security_headers) = (None, None);
+        self.0.push(Route {
+            method,
+            path,
+            access,
+            limit,
+            module,
+            security_headers,
+            cache,
+            compress,
+            produces,
+            handler,
+        });
         self
     }
 
-    /// Gives the route that was just added a limit of its own.
+    /// A limit of the route just added, beside the general one.
     #[must_use]
     pub fn limit(self, policy: &'static Policy) -> Self {
         self.with(|route| route.limit = Some(policy))
+    }
+
+    /// Security headers of the route just added, in place of the application's: for a page, say.
+    #[must_use]
+    pub fn headers(self, headers: SecurityHeaders) -> Self {
+        self.with(|route| route.security_headers = Some(headers))
+    }
+
+    /// Who may keep the answers of the route just added. Default: nobody.
+    #[must_use]
+    pub fn cache(self, cache: Cache) -> Self {
+        self.with(|route| route.cache = cache)
+    }
+
+    /// Whether the answers of the route just added may be compressed. Default: those of GET. The length of a compressed
+    /// answer tells how alike its parts are: say `false` where a secret stands beside what the client sent (BREACH).
+    #[must_use]
+    pub fn compress(self, compress: bool) -> Self {
+        self.with(|route| route.compress = compress)
+    }
+
+    /// The media types that the route just added can answer with, the preferred one first; a request that accepts none
+    /// of them is 406. Default: JSON; of DELETE nothing, which means whatever `Accept` says.
+    #[must_use]
+    pub fn produces(self, media_types: &'static [&'static str]) -> Self {
+        self.with(|route| route.produces = media_types)
     }
 
     /// Says more about the route that was just added.

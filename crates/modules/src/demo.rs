@@ -7,11 +7,12 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use erp_core::auth::Role;
+use erp_core::auth::{PasswordHash, Role};
+use erp_core::db::RowError;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Seed;
 use erp_core::shared::{Id, IdKind, Secret, Tenant, TenantId, UserId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 const TENANTS: [(&str, &str); 2] = [("acme", "Acme Corporation"), ("globex", "Globex Corporation")];
 const PEOPLE: [(Role, &str, &str); 3] = [
@@ -25,69 +26,110 @@ const ITEMS: [(&str, &str, i64); 3] =
 const ADD_TENANT: &str = "insert into tenants (id, slug) values ($1, $2)";
 const ADD_PROFILE: &str = "insert into tenant_profiles (name) values ($1)";
 const ADD_USER: &str = "insert into users (id, email, name, password_hash) values ($1, $2, $3, $4) \
-     on conflict (email) do update set password_hash = excluded.password_hash";
+     on conflict (email) do nothing";
+const NEW_PASSWORD: &str = "update users set password_hash = $2 where email = $1";
 const ADD_MEMBERSHIP: &str = "insert into memberships (user_id, role) select id, $2 from users where email = $1 \
      on conflict do nothing";
 const ADD_ITEM: &str = "insert into items (id, sku, name, quantity) values ($1, $2, $3, $4)";
 
 /// One entry of `demo-credentials.json`.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Credential {
-    tenant: &'static str,
+    tenant: String,
     email: String,
     password: String,
     role: Role,
 }
 
-/// Makes the demo tenants where they are missing, and new passwords where their file is.
+/// A demo tenant, and its id where it is there.
+struct Demo {
+    slug: &'static str,
+    name: &'static str,
+    id: Option<TenantId>,
+}
+
+/// Somebody who is to be made, or to get a new password.
+struct Person {
+    tenant: &'static str,
+    email: String,
+    name: &'static str,
+    role: Role,
+    hash: PasswordHash,
+}
+
+/// Makes the demo tenants where they are missing. Those that are there keep their passwords, unless new ones are asked
+/// for: another process, with another `DATA_DIR`, has given them out.
 pub(crate) async fn seed(seed: Seed<'_>) -> Result<(), StartError> {
     let file = seed.data_dir.join("demo-credentials.json");
-    let mut tenants = Vec::with_capacity(TENANTS.len());
-    let mut complete = file.exists();
+    let mut demos = Vec::with_capacity(TENANTS.len());
     for (slug, name) in TENANTS {
-        let known = seed.owner.tenant(slug).await.map_err(failed)?;
-        complete &= known.is_some();
-        let tenant = match known {
-            Some(tenant) => tenant,
-            None => add_tenant(&seed, slug, name).await.map_err(failed)?,
-        };
-        tenants.push((slug, tenant));
+        demos.push(Demo { slug, name, id: seed.owner.tenant(slug).await.map_err(failed)? });
     }
-    if complete {
+    let kept = if seed.new_passwords { Vec::new() } else { read(&file) };
+    let is_kept = |credential: &Credential| {
+        demos.iter().any(|demo| demo.id.is_some() && demo.slug == credential.tenant)
+    };
+    let mut credentials: Vec<Credential> = kept.into_iter().filter(is_kept).collect();
+    if !seed.new_passwords && demos.iter().all(|demo| demo.id.is_some()) {
+        if credentials.is_empty() {
+            tracing::warn!(
+                "The demo tenants were made with another DATA_DIR, which holds their passwords; \
+                 'erp-backend db seed' makes new ones"
+            );
+        }
         return Ok(());
     }
-    let mut credentials = Vec::with_capacity(TENANTS.len() * PEOPLE.len());
-    for (role, mailbox, name) in PEOPLE {
-        for (slug, tenant) in &tenants {
-            credentials.push(add_person(&seed, slug, *tenant, role, mailbox, name).await?);
+    let mut people = Vec::new();
+    for demo in demos.iter().filter(|demo| seed.new_passwords || demo.id.is_none()) {
+        for (role, mailbox, name) in PEOPLE {
+            let (person, credential) = person(&seed, demo.slug, role, mailbox, name).await?;
+            people.push(person);
+            credentials.push(credential);
         }
     }
+    // Owners first, and before the tenants: without their passwords these would be of no use.
+    let rank = |role| PEOPLE.iter().position(|(listed, ..)| *listed == role);
+    credentials.sort_by_cached_key(|credential| (rank(credential.role), credential.tenant.clone()));
     write(&file, &credentials).map_err(|error| {
         let message = format!("{} cannot be written: make DATA_DIR writable", file.display());
         StartError::new(Exit::DataFolder, message).because(error)
-    })
-}
-
-async fn add_tenant(seed: &Seed<'_>, slug: &str, name: &str) -> Result<TenantId, erp_core::db::RowError> {
-    let tenant = id::<Tenant>(seed);
-    seed.owner.execute(None, ADD_TENANT, &[&tenant, &slug]).await?;
-    seed.owner.execute(Some(tenant), ADD_PROFILE, &[&name]).await?;
-    for (sku, name, quantity) in ITEMS {
-        let id = *id::<Tenant>(seed).as_uuid();
-        seed.owner.execute(Some(tenant), ADD_ITEM, &[&id, &sku, &name, &quantity]).await?;
+    })?;
+    for demo in &demos {
+        let tenant = demo.id.unwrap_or_else(|| id(&seed));
+        seed.owner.within(tenant, settle(&seed, demo, tenant, &people)).await.map_err(failed)?;
     }
-    Ok(tenant)
+    Ok(())
 }
 
-async fn add_person(
+/// Makes the tenant unless it is there, and its people, in one transaction.
+async fn settle(seed: &Seed<'_>, demo: &Demo, tenant: TenantId, people: &[Person]) -> Result<(), RowError> {
+    if demo.id.is_none() {
+        seed.owner.execute(ADD_TENANT, &[&tenant, &demo.slug]).await?;
+        seed.owner.execute(ADD_PROFILE, &[&demo.name]).await?;
+        for (sku, name, quantity) in ITEMS {
+            let id = *id::<Tenant>(seed).as_uuid();
+            seed.owner.execute(ADD_ITEM, &[&id, &sku, &name, &quantity]).await?;
+        }
+    }
+    for Person { email, name, role, hash, .. } in people.iter().filter(|person| person.tenant == demo.slug) {
+        let user: UserId = id(seed);
+        seed.owner.execute(ADD_USER, &[&user, email, name, &hash.expose()]).await?;
+        if seed.new_passwords {
+            seed.owner.execute(NEW_PASSWORD, &[email, &hash.expose()]).await?;
+        }
+        seed.owner.execute(ADD_MEMBERSHIP, &[email, &role.as_str()]).await?;
+    }
+    Ok(())
+}
+
+async fn person(
     seed: &Seed<'_>,
-    slug: &'static str,
-    tenant: TenantId,
+    tenant: &'static str,
     role: Role,
     mailbox: &str,
-    name: &str,
-) -> Result<Credential, StartError> {
-    let email = format!("{mailbox}@{slug}.example");
+    name: &'static str,
+) -> Result<(Person, Credential), StartError> {
+    let email = format!("{mailbox}@{tenant}.example");
     let mut random = [0; 18];
     seed.rng.fill(&mut random);
     let password = URL_SAFE_NO_PAD.encode(random);
@@ -95,14 +137,17 @@ async fn add_person(
     let hash = hash.map_err(|error| {
         StartError::new(Exit::Internal, "A demo password could not be hashed").because(error)
     })?;
-    let user: UserId = id(seed);
-    seed.owner.execute(None, ADD_USER, &[&user, &email, &name, &hash.expose()]).await.map_err(failed)?;
-    seed.owner.execute(Some(tenant), ADD_MEMBERSHIP, &[&email, &role.as_str()]).await.map_err(failed)?;
-    Ok(Credential { tenant: slug, email, password, role })
+    let credential = Credential { tenant: tenant.to_owned(), email: email.clone(), password, role };
+    Ok((Person { tenant, email, name, role, hash }, credential))
 }
 
 fn id<K: IdKind>(seed: &Seed<'_>) -> Id<K> {
     Id::new(seed.clock, seed.rng)
+}
+
+/// What an earlier start has written; nothing when that is not to be read.
+fn read(file: &Path) -> Vec<Credential> {
+    fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// Mode 600, and whole or not at all.
@@ -118,6 +163,6 @@ fn write(file: &Path, credentials: &[Credential]) -> io::Result<()> {
     fs::rename(draft, file)
 }
 
-fn failed(error: erp_core::db::RowError) -> StartError {
+fn failed(error: RowError) -> StartError {
     StartError::new(Exit::Internal, "The demo tenants could not be made").because(error)
 }

@@ -40,9 +40,11 @@ pub(crate) fn greet(running: &Running) {
     let phases: Vec<String> =
         running.context.phases.iter().map(|(name, took)| format!("{name} {} ms", took.as_millis())).collect();
     row("started in", &phases.join(" · "));
-    if let Some(line) = sign_in(&app.config.data_dir, &app.config.host, running.address.port()) {
-        row("sign in", &line);
-    }
+    let sign_in = sign_in(&app.config.data_dir, &app.config.host, running.address.port());
+    row(
+        "sign in",
+        sign_in.as_deref().unwrap_or("'erp-backend db seed' makes demo tenants or new passwords for them"),
+    );
     row("stop", "Ctrl-C");
     text.push('\n');
     say(&text);

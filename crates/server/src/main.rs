@@ -1,6 +1,7 @@
 //! `erp-backend`: parses the command line, runs one verb, and ends with the contract's exit code.
 
 mod banner;
+mod check;
 mod cli;
 mod database;
 mod inspect;
@@ -52,7 +53,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
             Command::Healthcheck => inspect::healthcheck(&layers).await,
             Command::DbMigrate => database::migrate(&layers, path, json).await,
             Command::DbStatus => database::status(&layers, json).await,
-            Command::DbCheck => database::check(&layers, json).await,
+            Command::DbCheck => check::check(&layers, json).await,
             Command::DbSeed => database::seed(&layers, path).await,
         }
     });

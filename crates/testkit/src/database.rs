@@ -132,7 +132,8 @@ async fn fill_template(url: &str, template: &str, product: &Product) -> Vec<Pers
     std::fs::create_dir_all(&data_dir).expect("the temporary folder is writable");
     let passwords = Passwords::new(2, Arc::<SystemRng>::clone(&rng));
     let (clock, rng) = (&SystemClock, rng.as_ref());
-    let seed = Seed { owner: &owner, passwords: &passwords, data_dir: &data_dir, clock, rng };
+    let new_passwords = false;
+    let seed = Seed { owner: &owner, passwords: &passwords, data_dir: &data_dir, new_passwords, clock, rng };
     (product.seed)(seed).await.expect("the demo tenants can be made");
     drop(owner);
     tasks.close();

@@ -73,9 +73,10 @@ pub(super) async fn prepare(
         && let Some(owner) = &databases.owner
     {
         let owner = migrate_as_owner(owner, &databases.runtime, product, tasks).await?.0;
-        return seed(&owner, product, config, options, passwords).await;
+        return seed(&owner, product, config, options, passwords, false).await;
     }
     let status = db::migration_status(&databases.runtime, product.migrations, tasks).await?;
+    db::refuse_changed(&status)?;
     match db::pending(&status).as_slice() {
         [] => Ok(()),
         pending => Err(StartError::new(
@@ -109,7 +110,9 @@ pub async fn migrate_as_owner(
     Ok((owner, applied))
 }
 
-/// Makes the demo tenants.
+/// Makes the demo tenants where they are missing; `new_passwords` also for people who are there.
+///
+/// Any number of instances may call it at once: one works, the others wait and then find nothing to do.
 ///
 /// # Errors
 /// `Exit::Usage` in production; `Exit::DataFolder` when the credentials cannot be written.
@@ -119,12 +122,14 @@ pub async fn seed(
     config: &Config,
     options: &BootstrapOptions,
     passwords: &Passwords,
+    new_passwords: bool,
 ) -> Result<(), StartError> {
     if !config.profile().demo_tenants {
         return Err(StartError::new(Exit::Usage, "Demo tenants are refused in production"));
     }
     let (clock, rng) = (options.clock.as_ref(), options.rng.as_ref());
-    (product.seed)(Seed { owner, passwords, data_dir: &config.data_dir, clock, rng }).await
+    let seed = Seed { owner, passwords, data_dir: &config.data_dir, new_passwords, clock, rng };
+    owner.exclusively((product.seed)(seed)).await
 }
 
 /// A database that is still coming up is waited for; one that refuses us is not.
@@ -204,22 +209,23 @@ fn required(
     if let Some(url) = url {
         return parse(url.expose(), name);
     }
-    let missing = |more: &str| StartError::new(Exit::Configuration, format!("{name} is not set{more}"));
+    let missing = |more: &str, fix: &str| {
+        StartError::with_fix(Exit::Configuration, format!("{name} is not set{more}"), fix)
+    };
     if !config.profile().migrates_at_start || config.database_url.is_some() {
-        return Err(missing(&format!(": set it, or {name}_FILE")));
+        return Err(missing("", &format!("set it, or {name}_FILE")));
     }
     let folder = config.data_dir.join("postgres");
-    let url = Cluster::running_url(&folder, role, PRIVATE_DATABASE);
-    let url = url.ok_or_else(|| {
-        let folder = folder.display();
-        missing(&format!(
-            ", and no server keeps a database in {folder}: start one with script/server, or set it"
-        ))
+    let url = Cluster::running_url(&folder, role, PRIVATE_DATABASE).ok_or_else(|| {
+        let nobody = format!(", and no server keeps a database in {}", folder.display());
+        missing(&nobody, "start one with script/server, or set it")
     })?;
     parse(&url, name)
 }
 
 /// The URL may hold a password: it is not shown.
 fn parse(url: &str, name: &str) -> Result<Connection, StartError> {
-    url.parse().map_err(|problem| StartError::new(Exit::Configuration, format!("{name} {problem}")))
+    url.parse().map_err(|problem| {
+        StartError::with_fix(Exit::Configuration, format!("{name} {problem}"), "correct it")
+    })
 }

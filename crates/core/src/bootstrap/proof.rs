@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::db::proof::{Report, Sample};
-use crate::error::Result;
+use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Exit, StartError};
 use crate::module::Product;
 
@@ -13,6 +13,10 @@ const INTERVAL: Duration = Duration::from_secs(300);
 /// How often a table that a migration holds is tried again, and after what pause. Then it counts as a finding.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(2);
+/// A proof that could not be made is tried again sooner. So often in a row, while the database answers, it counts as a
+/// finding: what cannot be shown any more does not hold.
+const RETRY: Duration = Duration::from_secs(10);
+const MOST_ERRORS: u32 = 3;
 
 /// Proves the isolation, or refuses to go on: the port is not bound.
 pub(super) async fn at_start(app: &App, product: &Product) -> Result<(), StartError> {
@@ -49,30 +53,48 @@ async fn prove(app: &App, samples: &[Sample]) -> Result<Report> {
     app.db.prove(samples).await
 }
 
-/// Proves it again every five minutes, and when the database has been away: it may be another one. A finding turns
-/// readiness to 503 until a later proof passes.
+/// Proves it again every five minutes, and when the database had to be connected to anew: it may be another one. A
+/// finding, or a proof that cannot be made, turns readiness to 503 until a later proof passes.
 pub(super) async fn again(app: App, samples: &'static [Sample]) {
     let stop = app.lifecycle.stop_background().clone();
-    let due = async || tokio::time::timeout(INTERVAL, app.db.came_back()).await;
-    while stop.run_until_cancelled(due()).await.is_some() {
-        let Some(outcome) = stop.run_until_cancelled(prove(&app, samples)).await else { return };
-        match outcome {
-            Ok(report) => {
-                for finding in &report.findings {
-                    tracing::error!(
-                        check = finding.check,
-                        object = finding.object,
-                        fix = finding.fix,
-                        "Isolation is broken"
-                    );
-                }
-                app.proved(report);
+    let mut errors = 0;
+    loop {
+        let due = tokio::time::timeout(if errors == 0 { INTERVAL } else { RETRY }, app.db.came_back());
+        if stop.run_until_cancelled(due).await.is_none() {
+            return;
+        }
+        match stop.run_until_cancelled(prove(&app, samples)).await {
+            None => return,
+            Some(Ok(report)) => {
+                errors = 0;
+                note(&app, report);
             }
-            // An unreachable database is the monitor's to report; the last verdict stands until it is back.
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "The isolation proof could not be made"
-            ),
+            Some(Err(error)) => errors += cannot_be_made(&app, &error, errors),
         }
     }
+}
+
+fn note(app: &App, report: Report) {
+    for finding in &report.findings {
+        let (check, object, fix) = (finding.check, &finding.object, &finding.fix);
+        tracing::error!(check, object, fix, "Isolation is broken");
+    }
+    if report.passed() && app.proof().is_some_and(|last| !last.report.passed()) {
+        tracing::info!(verdict = report.one_line(), "Isolation proven again");
+    }
+    app.proved(report);
+}
+
+/// Returns by how much the count of `errors` in a row rises. An unreachable database is the monitor's to report, and a
+/// full pool says nothing of isolation: the last verdict then stands.
+fn cannot_be_made(app: &App, error: &Error, errors: u32) -> u32 {
+    tracing::warn!(error = error as &dyn std::error::Error, "The isolation proof could not be made");
+    if !app.db.is_up() || error.code() == &codes::OVERLOADED {
+        return 0;
+    }
+    if errors + 1 == MOST_ERRORS {
+        tracing::error!(errors = MOST_ERRORS, "Not ready, since the isolation proof cannot be made");
+        app.proved(Report::not_made(MOST_ERRORS));
+    }
+    1
 }

@@ -4,7 +4,8 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use super::{BootstrapOptions, Databases, LogSetup, database, proof, resources, shutdown};
-use crate::app::{App, Parts, Probes};
+use crate::app::{App, Bodies, Parts, Probes};
+use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{Config, Layers};
 use crate::db::cluster::Cluster;
@@ -119,8 +120,7 @@ impl Start {
             tenant_max_connections: config.database_tenant_max_connections as usize,
             prepared_statements: config.database_prepared_statements,
         };
-        let (tasks, stop) = (self.lifecycle.background(), self.lifecycle.stop_background());
-        Db::open(options, metrics, tasks, stop.clone())
+        Db::open(options, metrics, &self.lifecycle)
     }
 
     async fn limits(
@@ -159,6 +159,7 @@ impl Start {
             Arc::clone(&options.clock),
             Arc::clone(&options.rng),
         );
+        let assets = factory::modules(product).flat_map(|module| module.assets);
         Ok(App::new(Parts {
             authenticator,
             passwords: services.passwords,
@@ -177,6 +178,8 @@ impl Start {
             lifecycle: self.lifecycle.clone(),
             permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
             probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
+            bodies: Bodies::default(),
+            assets: Assets::new(config.asset_base_url.as_deref(), assets)?,
             version: product.version,
             started: options.clock.now(),
             proof: RwLock::new(None),

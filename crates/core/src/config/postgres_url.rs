@@ -49,19 +49,22 @@ impl PostgresUrl {
         }
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
         let (mut ssl, mut root_certificates) = (SslMode::Prefer, None);
-        let mut rest = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let mut rest = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            // In a URL of libpq a plus is a plus; the rest reaches the driver as it is written.
+            let literal = pair.replace('+', "%2B");
+            let Some((name, value)) = form_urlencoded::parse(literal.as_bytes()).next() else { continue };
             match &*name {
                 "sslmode" => ssl = mode(&value)?,
                 "sslrootcert" if value == "system" => root_certificates = None,
                 "sslrootcert" => root_certificates = Some(PathBuf::from(&*value)),
-                _ => drop(rest.append_pair(&name, &value)),
+                _ => rest.push(pair),
             }
         }
         if ssl == SslMode::Require && root_certificates.is_some() {
             ssl = SslMode::VerifyCa; // as libpq: whoever names authorities wants them asked
         }
-        let rest = rest.finish();
+        let rest = rest.join("&");
         let stripped = if rest.is_empty() { base.to_owned() } else { format!("{base}?{rest}") };
         let mut driver: tokio_postgres::Config = stripped.parse().map_err(|_| "is not a PostgreSQL URL")?;
         if driver.get_hosts().is_empty() {
@@ -109,6 +112,12 @@ mod tests {
         assert_eq!(url.root_certificates, Some("/ca.pem".into()));
         assert_eq!(url.driver.get_application_name(), Some("x"));
         assert!(!url.is_local());
+    }
+
+    #[test]
+    fn what_the_driver_understands_reaches_it_as_written() {
+        let url = PostgresUrl::parse("postgres://u@h/d?options=-c%20a%3D1+2&sslmode=require").ok().unwrap();
+        assert_eq!(url.driver.get_options(), Some("-c a=1+2"));
     }
 
     #[test]

@@ -195,9 +195,17 @@ fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), 
             .map(|why| (why, "Set it to the output of: openssl rand -base64 32")),
         Check::RedisUrl => (!text.starts_with("redis://") && !text.starts_with("rediss://"))
             .then_some(("is not a redis:// or rediss:// URL", "Set it to redis://host:6379")),
+        Check::HttpUrl => (!is_http_url(text))
+            .then_some(("is not an https:// URL", "Set it to a URL such as https://cdn.example.com")),
         Check::Key => weakness(text).map(|why| (why, "Set it to the output of: openssl rand -base64 48")),
     };
     refusal.map_or(Ok(()), |(why, fix)| Err((why.to_owned(), fix.to_owned())))
+}
+
+fn is_http_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]".contains(&byte);
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(plain))
 }
 
 fn shown(setting: &Setting, text: &str) -> String {

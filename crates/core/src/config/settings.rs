@@ -54,6 +54,15 @@ settings! {
         default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
     };
 
+    /// How long a request's body may take until it is there, before it is answered with 408.
+    BODY_TIMEOUT body_timeout: Duration { default: Defaults::all("25s"), range: Some(("10ms", "1h")) };
+
+    /// Most requests that are worked on at a time. Further ones are answered with 503 at once: what waits too long helps
+    /// nobody, and what is refused early costs little. Probes and operators' routes are always answered.
+    MAX_CONCURRENT_REQUESTS max_concurrent_requests: u32 {
+        default: Defaults::all("512"), range: Some(("1", "1000000")),
+    };
+
     /// How long a start may wait for what it depends on, such as a database that is still coming up.
     STARTUP_TIMEOUT startup_timeout: Duration { default: Defaults::all("60s"), range: Some(("1s", "1h")) };
 
@@ -195,6 +204,12 @@ settings! {
 
     /// Whether plain HTTP is redirected to HTTPS. Checked, and not read yet.
     FORCE_HTTPS force_https: bool { default: Defaults::split("false", "true") };
+
+    /// Where pages fetch their files from, when a CDN stands before `/assets/`: a URL such as `https://cdn.example.com`.
+    ASSET_BASE_URL asset_base_url: Option<String> { check: Check::HttpUrl };
+
+    /// Whether answers are compressed for clients that accept it: gzip, brotli or zstd.
+    COMPRESSION compression: bool { default: Defaults::all("on") };
 
     /// PEM file with the server's certificate and its chain. Checked, and not read yet: TLS ends at the proxy.
     TLS_CERT_PATH tls_cert_path: Option<PathBuf> {};

@@ -51,6 +51,8 @@ pub enum Check {
     EncryptionKey,
     /// A `redis://` or `rediss://` URL.
     RedisUrl,
+    /// An `https://` or `http://` URL without a query.
+    HttpUrl,
 }
 
 /// The default in each environment.

@@ -263,6 +263,7 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
             Check::PostgresUrl => URL.to_owned(),
             Check::RedisUrl => "redis://:hunter2@cache:6379/0".to_owned(),
             Check::EncryptionKey => KEY.to_owned(),
+            Check::HttpUrl => "https://cdn.example".to_owned(),
             Check::Key | Check::Nothing => STRONG.to_owned(),
         };
         let file = folder.join(setting.name);

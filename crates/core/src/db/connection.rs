@@ -42,8 +42,10 @@ impl Connection {
     /// and takes no start-up options.
     #[must_use]
     pub fn bounded(mut self, statement_timeout: Duration) -> Self {
+        // The URL's own `options` stay; where both set the same, the later counts: ours.
+        let given = self.driver.get_options().map(|given| format!("{given} ")).unwrap_or_default();
         self.driver.options(format!(
-            "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
+            "{given}-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
             statement_timeout.as_millis()
         ));
         self

@@ -53,6 +53,17 @@ pub(super) async fn migrate(
     migrations: &[Migration],
     runtime_role: &str,
 ) -> Result<Vec<&'static str>, StartError> {
+    exclusively(client, apply_pending(client, migrations, runtime_role)).await
+}
+
+/// Does `work` on `client` while no other instance migrates or seeds: the others wait for up to a minute.
+///
+/// # Errors
+/// `Exit::Internal` when the lock does not come free; else as `work`.
+pub(super) async fn exclusively<T>(
+    client: &Client,
+    work: impl Future<Output = Result<T, StartError>>,
+) -> Result<T, StartError> {
     client
         .batch_execute(&format!(
             "set lock_timeout = '60s'; select pg_advisory_lock({LOCK}); set lock_timeout = '10s'"
@@ -61,7 +72,7 @@ pub(super) async fn migrate(
         .map_err(|error| {
             failed("The migration lock was not free within 60 s: another instance is migrating", error)
         })?;
-    let outcome = apply_pending(client, migrations, runtime_role).await;
+    let outcome = work.await;
     // The session ends soon; unlocking early lets the next instance go on.
     let _ = client.batch_execute(&format!("select pg_advisory_unlock({LOCK})")).await;
     outcome
@@ -75,15 +86,7 @@ async fn apply_pending(
     let known = status(client, migrations)
         .await
         .map_err(|error| failed("The table of migrations cannot be read", error))?;
-    if let Some(changed) = known.iter().find(|row| row.state == "changed") {
-        return Err(StartError::new(
-            Exit::Internal,
-            format!(
-                "Migration {} was changed after it was applied: restore the file and put the change into a new migration",
-                changed.name
-            ),
-        ));
-    }
+    refuse_changed(&known)?;
     let mut applied = Vec::new();
     for migration in
         migrations.iter().filter(|m| known.iter().any(|row| row.name == m.name && row.state == "pending"))
@@ -162,6 +165,21 @@ pub(super) async fn status(
         .filter(|(name, ..)| migrations.iter().all(|migration| migration.name != name))
         .map(|(name, _, at)| Status { name: name.clone(), state: "ahead", applied_at: Some(*at) });
     Ok(ours.chain(ahead).collect())
+}
+
+/// Refuses a database that another text of a migration was applied to: nobody knows what its schema is.
+///
+/// # Errors
+/// `Exit::Internal`, with the migration's name and the mend.
+pub fn refuse_changed(status: &[Status]) -> Result<(), StartError> {
+    match status.iter().find(|row| row.state == "changed") {
+        None => Ok(()),
+        Some(Status { name, .. }) => Err(StartError::with_fix(
+            Exit::Internal,
+            format!("Migration {name} was changed after it was applied"),
+            "restore the file and put the change into a new migration",
+        )),
+    }
 }
 
 /// Names of what is not applied yet. A schema ahead of the binary is fine: rolling deploys have one.

@@ -20,7 +20,7 @@ mod transaction;
 mod version;
 
 pub use connection::Connection;
-pub use migrate::{Migration, Status, pending};
+pub use migrate::{Migration, Status, pending, refuse_changed};
 pub use owner::{
     Owner, Refusal, accepted_version, connections_given, migration_status, prove_once, reach,
     refuse_privileged_role,

@@ -27,6 +27,13 @@ pub(super) enum Availability {
     Down,
 }
 
+/// What an answer came over.
+#[derive(Debug, PartialEq, Eq)]
+enum Session {
+    Known,
+    New,
+}
+
 /// A connection and the task that drives it; dropping it closes both.
 struct Probe {
     client: Client,
@@ -39,27 +46,32 @@ impl Drop for Probe {
     }
 }
 
-/// What is watched over.
+/// What is watched over, and who is told.
+#[derive(Clone)]
 pub(super) struct Watched {
     pub(super) connection: Connection,
     pub(super) pool: Pool,
     /// How long a pooled connection may go unused.
     pub(super) idle_timeout: Duration,
+    /// Gets each change.
+    pub(super) report: watch::Sender<Availability>,
+    /// Somebody's connection has broken: look at once.
+    pub(super) doubt: Arc<Notify>,
+    /// Told when a connection had to be opened anew: behind it may be another server (a failover takes less time than
+    /// it takes to be seen as down).
+    pub(super) reconnected: Arc<Notify>,
 }
 
 /// Asks the server until `stop`, reports each change, and closes connections that nobody uses.
-pub(super) async fn watch(
-    watched: Watched,
-    report: watch::Sender<Availability>,
-    doubt: Arc<Notify>,
-    stop: CancellationToken,
-) {
-    let mut probe = None;
+pub(super) async fn watch(watched: Watched, stop: CancellationToken) {
+    let Watched { connection, report, doubt, .. } = &watched;
+    let (mut probe, mut connected) = (None, false);
     while !stop.is_cancelled() {
-        let state = match ask(&watched.connection, &mut probe).await {
-            Ok(()) => Availability::Up,
-            Err(_) => Availability::Down,
-        };
+        let answer = ask(connection, &mut probe).await;
+        if answer == Ok(Session::New) && std::mem::replace(&mut connected, true) {
+            watched.reconnected.notify_one();
+        }
+        let state = if answer.is_ok() { Availability::Up } else { Availability::Down };
         if report.send_replace(state) != state {
             announce(state, &watched.pool);
         }
@@ -84,19 +96,20 @@ fn announce(state: Availability, pool: &Pool) {
     }
 }
 
-async fn ask(connection: &Connection, probe: &mut Option<Probe>) -> Result<(), ()> {
+async fn ask(connection: &Connection, probe: &mut Option<Probe>) -> Result<Session, ()> {
     let answer = timeout(PATIENCE, async {
         if let Some(known) = probe
             && known.client.batch_execute("").await.is_ok()
         {
-            return Ok(());
+            return Ok(Session::Known);
         }
         // One connection may end for reasons of its own: the server is down when it takes no other.
-        probe.insert(connect(connection).await?).client.batch_execute("").await
+        let opened = probe.insert(connect(connection).await?);
+        opened.client.batch_execute("").await.map(|()| Session::New)
     })
     .await;
-    if let Ok(Ok(())) = answer {
-        return Ok(());
+    if let Ok(Ok(session)) = answer {
+        return Ok(session);
     }
     *probe = None;
     Err(())
@@ -116,34 +129,31 @@ pub(super) fn explain(connection: &Connection, error: tokio_postgres::Error) -> 
     let whom = connection.user().unwrap_or("?");
     let database = connection.driver.get_dbname().unwrap_or(whom);
     let place = connection.place();
-    let message = match error.code().map(tokio_postgres::error::SqlState::code) {
+    let (what, fix) = match error.code().map(tokio_postgres::error::SqlState::code) {
         Some("28P01" | "28000") => {
-            format!("PostgreSQL at {place} refused user '{whom}': check the user and password in the URL")
+            (format!("refused user '{whom}'"), "check the user and password in the URL")
         }
-        Some("3D000") => {
-            format!("PostgreSQL at {place} has no database '{database}': create it, or correct the URL")
+        Some("3D000") => (format!("has no database '{database}'"), "create it, or correct the URL"),
+        Some("53300") => {
+            ("has no connection left".to_owned(), "raise max_connections or lower DATABASE_MAX_CONNECTIONS")
         }
-        Some("53300") => format!(
-            "PostgreSQL at {place} has no connection left: raise max_connections or lower DATABASE_MAX_CONNECTIONS"
+        Some("08P01") => (
+            format!("does not take our start-up options ({error})"),
+            "behind a pooler set DATABASE_PREPARED_STATEMENTS=off",
         ),
-        Some("08P01") => format!(
-            "PostgreSQL at {place} does not take our start-up options ({error}): behind a pooler set DATABASE_PREPARED_STATEMENTS=off"
-        ),
-        Some(_) => format!("PostgreSQL at {place} refused the connection: {error}"),
-        None => format!(
-            "PostgreSQL at {place} cannot be reached: check that it runs and that the URL's host and port are right"
-        ),
+        Some(_) => (format!("refused the connection ({error})"), "see PostgreSQL's log"),
+        None => {
+            ("cannot be reached".to_owned(), "check that it runs and that the URL's host and port are right")
+        }
     };
-    StartError::new(Exit::Unavailable, message).because(error)
+    StartError::with_fix(Exit::Unavailable, format!("PostgreSQL at {place} {what}"), fix).because(error)
 }
 
 /// The same for a server that takes the connection and says nothing.
 pub(super) fn silent(connection: &Connection) -> StartError {
-    let place = connection.place();
-    StartError::new(
+    StartError::with_fix(
         Exit::Unavailable,
-        format!(
-            "PostgreSQL at {place} does not answer: check that it is PostgreSQL, and not hung or overloaded"
-        ),
+        format!("PostgreSQL at {} does not answer", connection.place()),
+        "check that it is PostgreSQL, and not hung or overloaded",
     )
 }

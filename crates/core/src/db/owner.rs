@@ -59,23 +59,40 @@ impl Owner {
         row.map(|row| row.try_get(0)).transpose()
     }
 
-    /// Runs one statement in a transaction of its own, in `tenant` or in none, and returns the number of rows.
+    /// Does `work` with this session while no other instance migrates or seeds.
     ///
     /// # Errors
-    /// As the database answers; nothing is then changed.
-    pub async fn execute(
+    /// `Exit::Internal` when another holds the lock for more than a minute; else as `work`.
+    pub async fn exclusively<T>(
         &self,
-        tenant: Option<TenantId>,
-        sql: &'static str,
-        params: Params<'_>,
-    ) -> Result<u64, tokio_postgres::Error> {
-        let tenant = tenant.map(|tenant| tenant.to_string()).unwrap_or_default();
+        work: impl Future<Output = Result<T, StartError>>,
+    ) -> Result<T, StartError> {
+        migrate::exclusively(&self.0, work).await
+    }
+
+    /// Does `work`, which calls [`Owner::execute`], in one transaction in `tenant`: all of it or nothing.
+    ///
+    /// # Errors
+    /// As `work`, or as the database answers.
+    pub async fn within<T>(
+        &self,
+        tenant: TenantId,
+        work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, tokio_postgres::Error> {
         let begin =
             format!("begin; set local app.tenant_id = '{tenant}'; set local app.actor = 'system:seed'");
         self.0.batch_execute(&begin).await?;
-        let outcome = self.0.execute(sql, params).await;
+        let outcome = work.await;
         self.0.batch_execute(if outcome.is_ok() { "commit" } else { "rollback" }).await?;
         outcome
+    }
+
+    /// Runs one statement and returns the number of rows.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn execute(&self, sql: &'static str, params: Params<'_>) -> Result<u64, tokio_postgres::Error> {
+        self.0.execute(sql, params).await
     }
 }
 
@@ -90,9 +107,12 @@ async fn open(connection: &Connection, tasks: &TaskTracker) -> Result<Client, Re
         Ok(Err(error)) => {
             let passing = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
             let may_pass = error.code().is_none_or(|state| passing.contains(state));
-            return Err(Refusal { error: monitor::explain(connection, error), may_pass });
+            let answered = error.code().is_some();
+            return Err(Refusal { error: monitor::explain(connection, error), answered, may_pass });
         }
-        Err(_) => return Err(Refusal { error: monitor::silent(connection), may_pass: true }),
+        Err(_) => {
+            return Err(Refusal { error: monitor::silent(connection), answered: false, may_pass: true });
+        }
     };
     tasks.spawn(async move {
         let _ = session.await; // its error reaches whoever waits for a reply
@@ -117,6 +137,8 @@ pub async fn migration_status(
 pub struct Refusal {
     /// For a person, with the exit code.
     pub error: StartError,
+    /// True when it was the server that refused us; false when it was not reached.
+    pub answered: bool,
     /// True while it may be coming up; false when it answered and refused us.
     pub may_pass: bool,
 }
@@ -145,12 +167,13 @@ pub async fn accepted_version(
     let text: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
     let version = ServerVersion::parse(&text);
     match version.filter(|version| version.is_refused()) {
-        Some(old) => Err(StartError::new(
+        Some(old) => Err(StartError::with_fix(
             Exit::Unavailable,
             format!(
-                "PostgreSQL {OLDEST} or later is needed, and the server at {} is {old}: upgrade it",
+                "PostgreSQL {OLDEST} or later is needed, and the server at {} is {old}",
                 connection.place()
             ),
+            "upgrade it",
         )),
         None => Ok(version),
     }
@@ -181,12 +204,10 @@ pub async fn refuse_privileged_role(connection: &Connection, tasks: &TaskTracker
         (.., true) => "the owner of the database",
         _ => return Ok(()),
     };
-    Err(StartError::new(
+    Err(StartError::with_fix(
         Exit::Isolation,
-        format!(
-            "DATABASE_URL connects as '{name}', {what}: row level security does not hold it back. Name the runtime \
-             role instead (migrations/roles.sql makes erp_app), and the owner in DATABASE_OWNER_URL"
-        ),
+        format!("DATABASE_URL connects as '{name}', {what}, whom row level security does not hold back"),
+        "name the runtime role instead (migrations/roles.sql makes erp_app), and the owner in DATABASE_OWNER_URL",
     ))
 }
 
@@ -226,9 +247,10 @@ pub async fn prove_once(
 ) -> Result<Report, StartError> {
     let client = connect(connection, tasks).await?;
     proof::prove(&client, samples).await.map_err(|error| {
-        StartError::new(
+        StartError::with_fix(
             Exit::Unavailable,
-            "The isolation proof could not be made: are the migrations applied?",
+            "The isolation proof could not be made",
+            "see whether the migrations are applied, with 'erp-backend db status'",
         )
         .because(error)
     })

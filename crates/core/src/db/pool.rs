@@ -7,8 +7,6 @@ use deadpool_postgres::{
     Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Connection;
 use super::checkout::{Checkout, Cleaning};
@@ -18,7 +16,7 @@ use super::tenant_share::TenantShares;
 use super::transaction::{SystemReason, SystemTx, TenantTx};
 use crate::auth::{Caller, Trace};
 use crate::error::{Error, Result, codes};
-use crate::lifecycle::{Exit, StartError};
+use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::metrics::Metrics;
 use crate::shared::TenantId;
 
@@ -62,19 +60,16 @@ struct Inner {
     availability: watch::Receiver<Availability>,
     /// Asks the monitor to look at once, since a connection has just broken.
     doubt: Arc<Notify>,
+    /// The monitor had to connect anew.
+    reconnected: Arc<Notify>,
 }
 
 impl Db {
-    /// A pool that opens connections as they are needed, and a task that watches the server until `stop`.
+    /// A pool that opens connections as they are needed, and a task of `lifecycle` that watches the server.
     ///
     /// # Errors
     /// `Exit::Internal` when the pool cannot be built.
-    pub fn open(
-        options: Options,
-        metrics: Metrics,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> Result<Self, StartError> {
+    pub fn open(options: Options, metrics: Metrics, lifecycle: &Lifecycle) -> Result<Self, StartError> {
         let mut connection = options.connection.clone();
         connection.driver.connect_timeout(options.connect_timeout);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -92,19 +87,28 @@ impl Db {
                     StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
                 })?;
         let (report, availability) = watch::channel(Availability::Up);
-        let doubt = Arc::new(Notify::new());
+        let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let tls = connection.tls.clone();
-        let watched = monitor::Watched { connection, pool: pool.clone(), idle_timeout: options.idle_timeout };
-        tasks.spawn(monitor::watch(watched, report, Arc::clone(&doubt), stop));
+        let watched = monitor::Watched {
+            connection,
+            pool: pool.clone(),
+            idle_timeout: options.idle_timeout,
+            report,
+            doubt: Arc::clone(&doubt),
+            reconnected: Arc::clone(&reconnected),
+        };
+        let stop = lifecycle.stop_background().clone();
+        lifecycle.spawn_critical("database monitor", move || monitor::watch(watched.clone(), stop.clone()));
         Ok(Self(Arc::new(Inner {
             pool,
             shares: TenantShares::new(options.tenant_max_connections),
             parameter_types: ParameterTypes::default(),
             options,
             metrics,
-            cleaning: Cleaning { tasks: tasks.clone(), tls },
+            cleaning: Cleaning { tasks: lifecycle.background().clone(), tls },
             availability,
             doubt,
+            reconnected,
         })))
     }
 
@@ -129,14 +133,10 @@ impl Db {
         *self.0.availability.borrow() == Availability::Up
     }
 
-    /// Waits until the server has been away and is back.
+    /// Waits until the server had to be connected to anew: it has been away, or is another one. For one waiter, which
+    /// misses none while it is busy.
     pub async fn came_back(&self) {
-        let mut availability = self.0.availability.clone();
-        for state in [Availability::Down, Availability::Up] {
-            if availability.wait_for(|now| *now == state).await.is_err() {
-                std::future::pending::<()>().await; // nobody watches any more: the process is stopping
-            }
-        }
+        self.0.reconnected.notified().await;
     }
 
     /// Connections open now, and those of them that nobody uses.
@@ -145,9 +145,9 @@ impl Db {
         (status.size, status.available)
     }
 
-    /// How many requests wait for a connection.
+    /// How many requests wait for a connection, or for their tenant's share of them.
     pub fn waiting(&self) -> usize {
-        self.0.pool.status().waiting
+        self.0.pool.status().waiting + self.0.shares.waiting()
     }
 
     /// Closes the pool: waiters fail, and connections close as they come back.

@@ -1,6 +1,7 @@
 //! Each tenant's share of the pool, so that one tenant's rush leaves connections to the others (T-22).
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -14,7 +15,11 @@ const TIDY_ABOVE: usize = 1024;
 pub(super) struct TenantShares {
     most: usize,
     tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
+    waiting: AtomicUsize,
 }
+
+/// Counted as long as it lives: a waiter may be dropped at any time.
+struct Waiting<'a>(&'a AtomicUsize);
 
 /// A place in the tenant's share, given back when dropped.
 pub(super) struct Place {
@@ -24,12 +29,21 @@ pub(super) struct Place {
 impl TenantShares {
     /// At most `most` connections a tenant.
     pub(super) fn new(most: usize) -> Self {
-        Self { most, tenants: Mutex::new(HashMap::new()) }
+        Self { most, tenants: Mutex::default(), waiting: AtomicUsize::new(0) }
+    }
+
+    /// How many wait for a place.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Waits for a place in the tenant's share. Waiters of one tenant are served in order, and hold nothing.
     pub(super) async fn place(&self, tenant: TenantId) -> Option<Place> {
         let share = self.share(tenant);
+        if let Ok(permit) = Arc::clone(&share).try_acquire_owned() {
+            return Some(Place { _permit: permit });
+        }
+        let _waiting = Waiting::new(&self.waiting);
         // The semaphore is never closed. The permit keeps it alive, and with it the tenant's count.
         share.acquire_owned().await.ok().map(|permit| Place { _permit: permit })
     }
@@ -48,6 +62,19 @@ impl TenantShares {
     }
 }
 
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,12 +89,20 @@ mod tests {
         let shares = TenantShares::new(2);
         let (a, b) = (tenant(), tenant());
         let held = (shares.place(a).await, shares.place(a).await);
+        assert_eq!(shares.waiting(), 0);
         let third = shares.place(a);
-        tokio::pin!(third);
+        let mut third = Box::pin(third);
         assert!(futures_util::poll!(third.as_mut()).is_pending());
         assert!(shares.place(b).await.is_some());
+        {
+            let mut fourth = Box::pin(shares.place(a));
+            assert!(futures_util::poll!(fourth.as_mut()).is_pending());
+            assert_eq!(shares.waiting(), 2);
+        }
+        assert_eq!(shares.waiting(), 1, "who gives up waits no longer");
         drop(held);
         assert!(third.await.is_some());
+        assert_eq!(shares.waiting(), 0);
     }
 
     #[tokio::test]

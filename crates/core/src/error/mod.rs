@@ -180,6 +180,9 @@ error_codes! {
         NOT_ACCEPTABLE = "core.not_acceptable", 406, "Not acceptable";
             "No representation matches the Accept header.";
             "Accept application/json.";
+        REQUEST_TIMEOUT = "core.request_timeout", 408, "Body too slow";
+            "The body came more slowly than 1 KiB/s, or took longer than BODY_TIMEOUT.";
+            "Send the whole body at once, over a connection that keeps up.";
         CONFLICT = "core.conflict", 409, "Conflict";
             "The change collides with data that exists.";
             "Read the resource again and repeat the change on its present state.";

@@ -15,7 +15,8 @@ const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#qu
 pub struct Violation {
     /// A JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.
     pub pointer: String,
-    /// What is wrong, for machines: `type`, `unknown`, `length`, `range`, `character`, `missing`.
+    /// What is wrong, for machines: `type`, `unknown`, `missing`, `duplicate`, `length`, `range`, `character`
+    /// or `invalid`.
     pub code: &'static str,
     /// The same for people.
     pub detail: String,

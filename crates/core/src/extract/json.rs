@@ -1,29 +1,31 @@
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::error::Category;
 
+use super::{body, violations};
 use crate::app::App;
 use crate::error::{Error, Violation, codes};
 
-/// The largest body that is read (D-03).
-pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// The largest body whose violations are all reported; of a larger one the first. What is parsed for that takes many times
+/// its text's memory.
+const MAX_EXPLAINED_BYTES: usize = 64 * 1024;
 
-/// A JSON body, in or out: one object. Structs that are read derive `Deserialize` with `deny_unknown_fields`.
+/// A JSON body, in or out: one object. Structs that are read derive `Deserialize` with `deny_unknown_fields`, and
+/// `JsonSchema`.
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+impl<T: DeserializeOwned + JsonSchema> FromRequest<App> for Json<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, _: &App) -> Result<Self, Error> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         require_json(request.method(), request.headers())?;
-        let body = read(request).await?;
-        parse(&body).map(Json)
+        let body = body::read(request, app).await?;
+        parse(&body.bytes).map(Json)
     }
 }
 
@@ -58,56 +60,69 @@ fn require_json(method: &Method, headers: &HeaderMap) -> Result<(), Error> {
     if known { Ok(()) } else { Err(Error::new(&codes::UNSUPPORTED_MEDIA_TYPE)) }
 }
 
-async fn read(request: Request) -> Result<Bytes, Error> {
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES);
-    match body.collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::new(&codes::TOO_LARGE)),
-        Err(error) => Err(Error::new(&codes::MALFORMED_BODY).detail("The body broke off.").because(error)),
-    }
+/// serde decides. Only what it refuses is held against the schema, to say everything that is wrong with it.
+fn parse<T: DeserializeOwned + JsonSchema>(body: &[u8]) -> Result<T, Error> {
+    // serde would read an array as a struct's fields in order, past the names and `deny_unknown_fields`.
+    let refusal = if body.trim_ascii_start().starts_with(b"[") {
+        Refusal { pointer: String::new(), error: serde::de::Error::custom("an object is expected") }
+    } else {
+        match read_as(body) {
+            Ok(value) => return Ok(value),
+            Err(refusal) => refusal,
+        }
+    };
+    Err(explain::<T>(body, refusal))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    // serde would read an array as a struct's fields in order, past the names and `deny_unknown_fields`.
-    if body.trim_ascii_start().starts_with(b"[") {
-        let detail = "invalid type: sequence, expected an object".to_owned();
-        return Err(Error::new(&codes::INVALID).violation(Violation {
-            pointer: String::new(),
-            code: "type",
-            detail,
-        }));
-    }
+/// Why serde refused a body, and where.
+struct Refusal {
+    pointer: String,
+    error: serde_json::Error,
+}
+
+fn read_as<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let pointer = pointer(error.path());
-        explain(pointer, error.into_inner())
-    })?;
-    deserializer.end().map_err(|error| explain(String::new(), error))?;
+    let value = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| Refusal { pointer: pointer(error.path()), error: error.into_inner() })?;
+    deserializer.end().map_err(|error| Refusal { pointer: String::new(), error })?;
     Ok(value)
 }
 
-/// Malformed JSON is 400; well-formed JSON that does not fit is 422, with a pointer.
-fn explain(pointer: String, error: serde_json::Error) -> Error {
-    match error.classify() {
-        Category::Data => {
-            let text = error.to_string();
-            // The parser's " at line 1 column 9" says less than the pointer.
-            let detail = text.split(" at line ").next().unwrap_or_default().to_owned();
-            let code = if detail.starts_with("unknown field") {
-                "unknown"
-            } else if detail.starts_with("missing field") {
-                "missing"
-            } else if detail.starts_with("invalid type") {
-                "type"
-            } else {
-                "invalid"
-            };
-            Error::new(&codes::INVALID).violation(Violation { pointer, code, detail })
-        }
-        _ => Error::new(&codes::MALFORMED_BODY)
-            .detail(format!("The JSON is malformed at line {}, column {}.", error.line(), error.column()))
-            .because(error),
+/// Malformed JSON is 400; well-formed JSON that does not fit is 422, with a pointer to everything that does not.
+fn explain<T: JsonSchema>(body: &[u8], refusal: Refusal) -> Error {
+    if refusal.error.classify() != Category::Data {
+        return malformed(refusal.error);
     }
+    if body.len() > MAX_EXPLAINED_BYTES {
+        return Error::new(&codes::INVALID).violation(only(refusal));
+    }
+    let found = match serde_json::from_slice(body) {
+        Ok(value) => violations::of_body::<T>(&value),
+        Err(error) => return malformed(error), // after what serde stumbled over
+    };
+    let found = if found.is_empty() { vec![only(refusal)] } else { found };
+    found.into_iter().fold(Error::new(&codes::INVALID), Error::violation)
+}
+
+fn malformed(error: serde_json::Error) -> Error {
+    Error::new(&codes::MALFORMED_BODY)
+        .detail(format!("The JSON is malformed at line {}, column {}.", error.line(), error.column()))
+        .because(error)
+}
+
+/// serde's own words: for what a schema cannot say, such as that a key comes twice.
+fn only(Refusal { pointer, error }: Refusal) -> Violation {
+    let text = error.to_string();
+    // The parser's " at line 1 column 9" says less than the pointer.
+    let detail = text.split(" at line ").next().unwrap_or_default();
+    let code = match detail {
+        _ if detail.starts_with("duplicate field") => "duplicate",
+        _ if detail.starts_with("unknown field") => "unknown",
+        _ if detail.starts_with("missing field") => "missing",
+        _ if detail.starts_with("invalid type") => "type",
+        _ => "invalid",
+    };
+    Violation { pointer, code, detail: violations::cut(detail) }
 }
 
 /// A path such as `lines[0].sku` as a JSON pointer (RFC 6901): `/lines/0/sku`.
@@ -126,7 +141,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 mod tests {
     use super::*;
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     #[allow(dead_code)]
     struct Line {

@@ -2,15 +2,17 @@
 //!
 //! Each rejection is an [`Error`] of the core's table, so that every fault of input is answered in one style.
 
+mod body;
 mod json;
 mod path;
 mod precondition;
 mod query;
+mod violations;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-pub(crate) use json::MAX_BODY_BYTES;
+pub(crate) use body::MAX_BODY_BYTES;
 pub use json::{Json, present};
 pub use path::Path;
 pub(crate) use path::PathParams;

@@ -1,6 +1,7 @@
 //! Background tasks that the process cannot do without.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -22,8 +23,21 @@ impl Lifecycle {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let lifecycle = self.clone();
-        self.background().spawn(async move { lifecycle.keep_running(name, make).await });
+        self.background().spawn(self.clone().keep_running(name, self.stop_background().clone(), make));
+    }
+
+    /// The same for a task that takes connections: it runs until the stop of serving, which waits for it.
+    pub fn serve_critical<F>(&self, name: &'static str, make: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.connections().spawn(self.clone().keep_running(name, self.stop_serving().clone(), make));
+    }
+
+    /// How often each critical task was made again, from 0: for metrics.
+    pub fn restarts(&self) -> Vec<(&'static str, u64)> {
+        let restarts = self.0.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        restarts.iter().map(|(task, count)| (*task, *count)).collect()
     }
 
     /// Cancelled when a critical task cannot be kept running.
@@ -31,15 +45,20 @@ impl Lifecycle {
         &self.0.failed
     }
 
-    async fn keep_running<F>(&self, name: &'static str, mut make: impl FnMut() -> F)
+    fn count_restarts(&self, task: &'static str, more: u64) {
+        *self.0.restarts.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default() += more;
+    }
+
+    async fn keep_running<F>(self, name: &'static str, stop: CancellationToken, mut make: impl FnMut() -> F)
     where
         F: Future<Output = ()>,
     {
+        self.count_restarts(name, 0);
         let mut deaths = 0;
         loop {
             let started = Instant::now();
             let end = AssertUnwindSafe(async { make().await }).catch_unwind().await;
-            if self.stop_background().is_cancelled() {
+            if stop.is_cancelled() {
                 return;
             }
             if end.is_err() {
@@ -52,9 +71,10 @@ impl Lifecycle {
                 return self.failed().cancel();
             }
             let pause = tokio::time::sleep(PAUSE * 2u32.pow(deaths - 1));
-            if self.stop_background().run_until_cancelled(pause).await.is_none() {
+            if stop.run_until_cancelled(pause).await.is_none() {
                 return;
             }
+            self.count_restarts(name, 1);
         }
     }
 }
@@ -94,6 +114,28 @@ mod tests {
         assert!(lifecycle.stop(Duration::from_secs(5)).await);
         assert!(!lifecycle.failed().is_cancelled());
         assert_eq!(starts.load(Ordering::SeqCst), 3);
+        assert_eq!(lifecycle.restarts(), [("dying", 2)]);
+    }
+
+    #[tokio::test]
+    async fn one_that_takes_connections_lives_as_long_as_they_are_taken() {
+        let lifecycle = Lifecycle::new();
+        let starts = Arc::new(AtomicU32::new(0));
+        let (counted, stop) = (Arc::clone(&starts), lifecycle.stop_serving().clone());
+        lifecycle.serve_critical("dying", move || {
+            let (start, stop) = (counted.fetch_add(1, Ordering::SeqCst), stop.clone());
+            async move {
+                assert!(start > 0, "the first dies");
+                stop.cancelled().await;
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while starts.load(Ordering::SeqCst) < 2 {
+            assert!(Instant::now() < deadline, "it is made again");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(lifecycle.stop(Duration::from_secs(5)).await);
+        assert_eq!(starts.load(Ordering::SeqCst), 2, "at the stop its end is no death");
     }
 
     #[tokio::test]

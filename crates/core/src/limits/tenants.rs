@@ -11,6 +11,8 @@ use crate::shared::TenantId;
 
 /// How long a change may take to be noticed.
 const FRESH: Duration = Duration::from_secs(60);
+/// How long after a failure it is read again.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How many tenants are remembered: about 1 MiB.
 const MOST: usize = 10_000;
 
@@ -27,7 +29,7 @@ struct Entry {
 }
 
 impl TenantLimits {
-    /// The tenant's own limit, if it has one. When `read` cannot tell, what was known holds for another minute.
+    /// The tenant's own limit, if it has one. When `read` cannot tell, what was known holds for now.
     pub(crate) async fn get<F>(&self, tenant: TenantId, now: u64, read: impl FnOnce() -> F) -> Option<u32>
     where
         F: Future<Output = Result<Option<u32>, crate::error::Error>>,
@@ -40,7 +42,17 @@ impl TenantLimits {
             }
             (Arc::clone(&entry.limit), entry.last)
         };
-        *limit.get_or_init(|| async { read().await.unwrap_or(last) }).await
+        *limit
+            .get_or_init(|| async { read().await.unwrap_or_else(|_| self.again_soon(tenant, now, last)) })
+            .await
+    }
+
+    /// Who cannot be told its limit now has the last one for a moment.
+    fn again_soon(&self, tenant: TenantId, now: u64, last: Option<u32>) -> Option<u32> {
+        if let Some(entry) = self.lock().get_mut(&tenant) {
+            entry.until = now + micros(AGAIN);
+        }
+        last
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Entry>> {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::{self, Write};
+use std::ops::Range;
 
 use tracing::field::{Field, Visit};
 
@@ -10,87 +11,155 @@ pub(super) const MOST_BYTES: usize = 8 * 1024;
 const CUT: &str = "…[cut]";
 const MOST_CAUSES: usize = 16;
 
+/// What most events and spans need, so that their buffers grow at most once.
+const USUAL_FIELDS: usize = 10;
+const USUAL_BYTES: usize = 160;
+
 /// A field's value, ready to be written.
-#[derive(Debug, PartialEq)]
-pub(super) enum Value {
-    Text(String),
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Value<'a> {
+    Text(&'a str),
     Bool(bool),
     Signed(i64),
     Unsigned(u64),
     Float(f64),
-    Error { text: String, causes: Vec<String> },
+    Error(&'a Chain),
 }
 
-/// The fields of one event or span, in order.
+/// An error and what caused it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Chain {
+    pub(super) text: String,
+    pub(super) causes: Vec<String>,
+}
+
+/// A value as [`Fields`] hold it.
+#[derive(Debug)]
+enum Held {
+    /// A stretch of the fields' one buffer.
+    Text(Range<usize>),
+    Bool(bool),
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
+    Error(Box<Chain>),
+}
+
+/// The fields of one event or span, in order. All texts share a buffer: an allocation for each would cost more than the
+/// rest of the line.
 #[derive(Debug, Default)]
-pub(super) struct Fields(pub(super) Vec<(&'static str, Value)>);
+pub(super) struct Fields {
+    held: Vec<(&'static str, Held)>,
+    texts: String,
+}
 
 impl Fields {
-    fn set(&mut self, field: &Field, value: impl FnOnce() -> Value) {
+    /// With room for a usual event.
+    pub(super) fn with_room() -> Self {
+        Self { held: Vec::with_capacity(USUAL_FIELDS), texts: String::with_capacity(USUAL_BYTES) }
+    }
+
+    /// Names and values, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, Value<'_>)> {
+        self.held.iter().map(|(key, held)| (*key, self.value(held)))
+    }
+
+    fn value<'a>(&'a self, held: &'a Held) -> Value<'a> {
+        match held {
+            Held::Text(stretch) => Value::Text(&self.texts[stretch.clone()]),
+            Held::Bool(value) => Value::Bool(*value),
+            Held::Signed(value) => Value::Signed(*value),
+            Held::Unsigned(value) => Value::Unsigned(*value),
+            Held::Float(value) => Value::Float(*value),
+            Held::Error(chain) => Value::Error(chain),
+        }
+    }
+
+    fn set(&mut self, field: &Field, value: impl FnOnce(&mut String) -> Held) {
         let key = field.name();
-        let value = if must_not_be_logged(key) { Value::Text("[redacted]".to_owned()) } else { value() };
-        match self.0.iter_mut().find(|(other, _)| *other == key) {
+        let value = if must_not_be_logged(key) {
+            text(&mut self.texts, format_args!("[redacted]"))
+        } else {
+            value(&mut self.texts)
+        };
+        match self.held.iter_mut().find(|(other, _)| *other == key) {
             Some((_, old)) => *old = value,
-            None => self.0.push((key, value)),
+            None => self.held.push((key, value)),
         }
     }
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set(field, || Value::Text(cut(format_args!("{value:?}"))));
+        self.set(field, |texts| text(texts, format_args!("{value:?}")));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let short = value.len() <= MOST_BYTES;
-        self.set(field, || Value::Text(if short { value.to_owned() } else { cut(format_args!("{value}")) }));
+        self.set(field, |texts| {
+            if value.len() > MOST_BYTES {
+                return text(texts, format_args!("{value}"));
+            }
+            let start = texts.len();
+            texts.push_str(value);
+            Held::Text(start..texts.len())
+        });
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(field, || Value::Bool(value));
+        self.set(field, |_| Held::Bool(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(field, || Value::Signed(value));
+        self.set(field, |_| Held::Signed(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(field, || Value::Unsigned(value));
+        self.set(field, |_| Held::Unsigned(value));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.set(field, || Value::Float(value));
+        self.set(field, |_| Held::Float(value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.set(field, || {
+        self.set(field, |_| {
             let chain = std::iter::successors(value.source(), |&cause| cause.source());
             let causes = chain.take(MOST_CAUSES).map(|cause| cut(format_args!("{cause}"))).collect();
-            Value::Error { text: cut(format_args!("{value}")), causes }
+            Held::Error(Box::new(Chain { text: cut(format_args!("{value}")), causes }))
         });
     }
 }
 
-/// The text, at most [`MOST_BYTES`] long; what is beyond is not even formatted.
-fn cut(text: fmt::Arguments<'_>) -> String {
-    let mut bounded = Bounded(String::new());
+/// Adds a text to the buffer, at most [`MOST_BYTES`] of it; what is beyond is not even formatted.
+fn text(texts: &mut String, text: fmt::Arguments<'_>) -> Held {
+    let start = texts.len();
     // An error means that the text was cut, or a broken Display: what is there is what we have.
-    let _ = bounded.write_fmt(text);
-    bounded.0
+    let _ = Bounded { texts, start }.write_fmt(text);
+    Held::Text(start..texts.len())
 }
 
-struct Bounded(String);
+fn cut(whole: fmt::Arguments<'_>) -> String {
+    let mut alone = String::new();
+    text(&mut alone, whole);
+    alone
+}
 
-impl Write for Bounded {
+/// The end of a buffer, from `start` on.
+struct Bounded<'a> {
+    texts: &'a mut String,
+    start: usize,
+}
+
+impl Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = MOST_BYTES - self.0.len();
+        let room = MOST_BYTES - (self.texts.len() - self.start);
         if text.len() <= room {
-            self.0.push_str(text);
+            self.texts.push_str(text);
             return Ok(());
         }
-        self.0.push_str(&text[..text.floor_char_boundary(room)]);
-        self.0.truncate(self.0.floor_char_boundary(MOST_BYTES - CUT.len()));
-        self.0.push_str(CUT);
+        self.texts.push_str(&text[..text.floor_char_boundary(room)]);
+        self.texts.truncate(self.texts.floor_char_boundary(self.start + MOST_BYTES - CUT.len()));
+        self.texts.push_str(CUT);
         Err(fmt::Error)
     }
 }
@@ -105,8 +174,28 @@ pub fn redacted(headers: &http::HeaderMap) -> String {
     headers.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
+/// The names on nearly every line, which are not looked at letter by letter.
+const HARMLESS: [&str; 12] = [
+    "message",
+    "method",
+    "path",
+    "status_code",
+    "duration",
+    "bytes",
+    "ip",
+    "user_agent",
+    "correlation_id",
+    "tenant_id",
+    "user_id",
+    "module",
+];
+
 /// Whether the key names a credential, however it is spelt: `X-Api-Key`, `apiKey` and `api_key` are one.
 fn must_not_be_logged(key: &str) -> bool {
+    !HARMLESS.contains(&key) && names_a_credential(key)
+}
+
+fn names_a_credential(key: &str) -> bool {
     const HOLDS: &[&str] = &[
         "authorization",
         "cookie",
@@ -172,6 +261,13 @@ mod tests {
             ["tokens_used", "token_type", "path", "status_code", "author", "monkey", "message", "user_id"]
         {
             assert!(!must_not_be_logged(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_is_on_nearly_every_line_is_no_credential() {
+        for key in HARMLESS {
+            assert!(!names_a_credential(key), "{key}");
         }
     }
 

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
-use super::field::Value;
+use super::field::{Chain, Value};
 use crate::config::{Level, LogFormat};
 
 /// The known context of a line, in the order of both formats.
@@ -15,18 +16,18 @@ const CONTEXT: [&str; 5] = ["correlation_id", "tenant_id", "user_id", "module", 
 pub(super) struct Line<'a> {
     timestamp: Timestamp,
     level: Level,
-    message: Option<&'a Value>,
-    context: [Option<&'a Value>; CONTEXT.len()],
-    rest: Vec<(&'a str, &'a Value)>,
+    message: Option<Value<'a>>,
+    context: [Option<Value<'a>>; CONTEXT.len()],
+    rest: SmallVec<[(&'static str, Value<'a>); 12]>,
 }
 
 impl<'a> Line<'a> {
     pub(super) fn new(timestamp: Timestamp, level: Level) -> Self {
-        Self { timestamp, level, message: None, context: [None; CONTEXT.len()], rest: Vec::new() }
+        Self { timestamp, level, message: None, context: [None; CONTEXT.len()], rest: SmallVec::new() }
     }
 
     /// Adds a field. The first of a name holds: the event's, then that of the innermost span.
-    pub(super) fn add(&mut self, key: &'a str, value: &'a Value) {
+    pub(super) fn add(&mut self, key: &'static str, value: Value<'a>) {
         if key == "message" {
             self.message.get_or_insert(value);
         } else if let Some(known) = CONTEXT.iter().position(|name| *name == key) {
@@ -41,16 +42,16 @@ impl<'a> Line<'a> {
 pub(super) struct Formatter {
     format: LogFormat,
     colour: bool,
-    boot_id: Value,
+    boot_id: String,
 }
 
 impl Formatter {
     pub(super) fn new(format: LogFormat, colour: bool, boot_id: String) -> Self {
-        Self { format, colour, boot_id: Value::Text(boot_id) }
+        Self { format, colour, boot_id }
     }
 
     pub(super) fn format(&self, line: &Line<'_>) -> String {
-        let mut out = String::with_capacity(256);
+        let mut out = String::with_capacity(512);
         match self.format {
             LogFormat::Json => self.json(&mut out, line),
             LogFormat::Console => self.console(&mut out, line),
@@ -60,18 +61,17 @@ impl Formatter {
     }
 
     fn json(&self, out: &mut String, line: &Line<'_>) {
-        write(
-            out,
-            format_args!(r#"{{"timestamp":"{:.3}","level":"{}","message":"#, line.timestamp, line.level),
-        );
-        json_value(out, line.message.unwrap_or(&Value::Text(String::new())));
+        write(out, format_args!(r#"{{"timestamp":"{:.3}","level":""#, line.timestamp));
+        out.push_str(line.level.as_str());
+        out.push_str(r#"","message":"#);
+        json_value(out, line.message.unwrap_or(Value::Text("")));
         for (key, value) in CONTEXT.iter().zip(self.context(line)) {
             if let Some(value) = value {
                 json_field(out, key, value);
             }
         }
         for (key, value) in &line.rest {
-            json_field(out, key, value);
+            json_field(out, key, *value);
         }
         out.push('}');
     }
@@ -96,29 +96,29 @@ impl Formatter {
         out.push_str(": ");
         escape(out, &line.message.map(plain_text).unwrap_or_default(), Place::Message);
         for (key, value) in &line.rest {
-            console_field(out, key, value);
+            console_field(out, key, *value);
         }
     }
 
-    fn context<'a>(&'a self, line: &Line<'a>) -> [Option<&'a Value>; CONTEXT.len()] {
-        let mut context = line.context;
-        context[0].get_or_insert(&self.boot_id);
+    fn context<'a>(&'a self, line: &'a Line<'_>) -> [Option<Value<'a>>; CONTEXT.len()] {
+        let mut context: [Option<Value<'a>>; CONTEXT.len()] = line.context;
+        context[0].get_or_insert(Value::Text(&self.boot_id));
         context
     }
 }
 
-fn json_field(out: &mut String, key: &str, value: &Value) {
+fn json_field(out: &mut String, key: &str, value: Value<'_>) {
     out.push_str(",\"");
     escape(out, &camel_case(key), Place::Json);
     out.push_str("\":");
     json_value(out, value);
 }
 
-fn json_value(out: &mut String, value: &Value) {
+fn json_value(out: &mut String, value: Value<'_>) {
     match value {
         Value::Text(text) => json_text(out, text),
         Value::Float(number) if !number.is_finite() => json_text(out, &number.to_string()), // JSON has no NaN
-        Value::Error { text, causes } => {
+        Value::Error(Chain { text, causes }) => {
             json_text(out, text);
             if !causes.is_empty() {
                 out.push_str(",\"causes\":[");
@@ -130,8 +130,8 @@ fn json_value(out: &mut String, value: &Value) {
             }
         }
         Value::Bool(value) => write(out, format_args!("{value}")),
-        Value::Signed(value) => write(out, format_args!("{value}")),
-        Value::Unsigned(value) => write(out, format_args!("{value}")),
+        Value::Signed(value) => out.push_str(itoa::Buffer::new().format(value)),
+        Value::Unsigned(value) => out.push_str(itoa::Buffer::new().format(value)),
         Value::Float(value) => write(out, format_args!("{value}")),
     }
 }
@@ -142,7 +142,7 @@ fn json_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
-fn console_field(out: &mut String, key: &str, value: &Value) {
+fn console_field(out: &mut String, key: &str, value: Value<'_>) {
     let mut pair = |key: &str, text: &str| {
         out.push(' ');
         escape(out, key, Place::Message);
@@ -154,16 +154,17 @@ fn console_field(out: &mut String, key: &str, value: &Value) {
         }
     };
     pair(&camel_case(key), &plain_text(value));
-    if let Value::Error { causes, .. } = value {
+    if let Value::Error(Chain { causes, .. }) = value {
         for cause in causes {
             pair("cause", cause);
         }
     }
 }
 
-fn plain_text(value: &Value) -> Cow<'_, str> {
+fn plain_text(value: Value<'_>) -> Cow<'_, str> {
     match value {
-        Value::Text(text) | Value::Error { text, .. } => text.into(),
+        Value::Text(text) => text.into(),
+        Value::Error(chain) => chain.text.as_str().into(),
         Value::Bool(value) => value.to_string().into(),
         Value::Signed(value) => value.to_string().into(),
         Value::Unsigned(value) => value.to_string().into(),
@@ -177,9 +178,20 @@ fn camel_case(key: &str) -> Cow<'_, str> {
     if matches!(key, "timestamp" | "level" | "message" | "causes") {
         return format!("field.{key}").into();
     }
-    if !key.contains('_') {
-        return key.into();
-    }
+    // Those on nearly every line.
+    let known = match key {
+        "correlation_id" => "correlationId",
+        "tenant_id" => "tenantId",
+        "user_id" => "userId",
+        "status_code" => "statusCode",
+        "user_agent" => "userAgent",
+        _ if !key.contains('_') => key,
+        _ => return joined(key).into(),
+    };
+    known.into()
+}
+
+fn joined(key: &str) -> String {
     let mut words = key.split('_').filter(|word| !word.is_empty());
     let mut name = words.next().unwrap_or_default().to_owned();
     for word in words {
@@ -187,7 +199,7 @@ fn camel_case(key: &str) -> Cow<'_, str> {
         name.extend(letters.next().into_iter().flat_map(char::to_uppercase));
         name.push_str(letters.as_str());
     }
-    name.into()
+    name
 }
 
 /// Where a text goes, which decides what ends it there.
@@ -198,9 +210,20 @@ enum Place {
     Bracket,
 }
 
+/// The bytes that go anywhere as they are.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = !matches!(byte, b'"' | b'\\' | b'[' | b']');
+        byte += 1;
+    }
+    plain
+};
+
 fn escape(out: &mut String, text: &str, place: Place) {
-    let special = |byte: u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\' | b'[' | b']');
-    let (plain, rest) = text.split_at(text.bytes().position(special).unwrap_or(text.len()));
+    let special = text.bytes().position(|byte| !PLAIN[usize::from(byte)]);
+    let (plain, rest) = text.split_at(special.unwrap_or(text.len()));
     out.push_str(plain); // most texts are plain to their end
     for character in rest.chars() {
         match character {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use smallvec::SmallVec;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -18,6 +19,9 @@ use crate::shared::Clock;
 
 /// Targets of drivers that are noisy or print parameter values below warn.
 const QUIET: &[&str] = &["tokio_postgres", "hyper", "hyper_util", "h2", "rustls", "mio", "want", "tower"];
+
+/// The spans around an event: seldom more than these.
+type Few<T> = SmallVec<[T; 4]>;
 
 pub(super) struct LogLayer {
     level: Arc<AtomicU8>,
@@ -57,7 +61,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut fields = Fields::default();
+        let mut fields = Fields::with_room();
         attributes.record(&mut fields);
         span.extensions_mut().insert(fields);
     }
@@ -70,14 +74,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
+        let mut fields = Fields::with_room();
         event.record(&mut fields);
-        let spans: Vec<_> = context.event_scope(event).into_iter().flatten().collect(); // innermost first
-        let extensions: Vec<_> = spans.iter().map(|span| span.extensions()).collect();
+        let spans: Few<_> = context.event_scope(event).into_iter().flatten().collect(); // innermost first
+        let extensions: Few<_> = spans.iter().map(|span| span.extensions()).collect();
         let mut line = Line::new(self.clock.now(), rank(event.metadata()));
-        for Fields(fields) in std::iter::once(&fields).chain(extensions.iter().filter_map(|held| held.get()))
+        for fields in
+            std::iter::once(&fields).chain(extensions.iter().filter_map(|held| held.get::<Fields>()))
         {
-            for (key, value) in fields {
+            for (key, value) in fields.iter() {
                 line.add(key, value);
             }
         }

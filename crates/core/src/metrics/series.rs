@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -73,9 +73,27 @@ pub struct Store<I> {
 
 struct Table<I> {
     /// By hash of the labels, so that a look-up needs no owned key.
-    series: HashMap<u64, Vec<Labelled<I>>>,
+    series: HashMap<u64, Vec<Labelled<I>>, BuildHasherDefault<AsItIs>>,
     /// The series whose labels all say `other`: there once it was needed. Also the only one of a metric without labels.
     other: Option<I>,
+}
+
+/// For keys that are hashes already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 struct Labelled<I> {
@@ -86,7 +104,7 @@ struct Labelled<I> {
 impl<I: Instrument> Store<I> {
     pub(super) fn new(shape: Shape, enabled: bool, rooms: Rooms, dropped: Counter) -> Self {
         let tenant = shape.labels.iter().position(|label| label == "tenant");
-        let series = RwLock::new(Table { series: HashMap::new(), other: None });
+        let series = RwLock::new(Table { series: HashMap::default(), other: None });
         Self { shape, tenant, enabled, rooms, dropped, hasher: RandomState::new(), series }
     }
 

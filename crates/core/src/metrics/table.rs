@@ -127,6 +127,9 @@ metrics! {
         alert: "status 5xx on more than 0.01 % of requests, or 4xx on more than 0.1 %, for 5 minutes",
     }
 
+    /// Requests refused because `MAX_CONCURRENT_REQUESTS` were being worked on.
+    http_requests_shed_total: Counter[] { unit: "requests", alert: "any for 5 minutes: too little capacity" }
+
     /// Operations on the database, by kind, table, success and tenant.
     db_operations_total: Counter[operation, table, success, tenant] {
         unit: "operations", alert: "success=\"false\" on more than 1 % of operations for 5 minutes",
@@ -170,6 +173,9 @@ metrics! {
 
     /// Background tasks that ended by a panic, by task; those that the process needs are started again.
     background_panics_total: Counter[task] { unit: "tasks", alert: "any increase" }
+
+    /// How often a background task that the process needs had died and was started again, by task.
+    background_restarts_total: Counter[task] { unit: "tasks", alert: "any increase" }
 
     /// How much later than asked a timer fires, in seconds: the event loop's lag. Timers tick once a millisecond.
     event_loop_lag_seconds: Histogram[] {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::{Method, header};
+use http::{HeaderValue, Method, Uri, header};
 use http_body::Body as _;
 use tracing::Span;
 
@@ -22,22 +22,22 @@ const CLIENT_LEFT: u16 = 499;
 const NO_ROUTE: &str = "unmatched";
 
 /// A request between its first and its last byte.
-pub(super) struct Entry {
+pub(super) struct Entry<'edge> {
     app: App,
     span: Span,
     method: Method,
-    path: String,
-    route: &'static str,
+    target: Uri,
+    route: Option<&'edge Route>,
     tenant: Option<TenantId>,
     ip: Option<std::net::IpAddr>,
-    user_agent: String,
+    user_agent: Option<HeaderValue>,
     started: Instant,
     answered: bool,
     logged: bool,
 }
 
 /// Starts the clock, and the span whose fields are on every line of the request.
-pub(super) fn enter(app: &App, trace: &Trace, request: &Request, logged: bool) -> Entry {
+pub(super) fn enter<'edge>(app: &App, trace: &Trace, request: &Request, logged: bool) -> Entry<'edge> {
     let span = tracing::info_span!(
         "request",
         correlation_id = &*trace.correlation_id,
@@ -48,33 +48,37 @@ pub(super) fn enter(app: &App, trace: &Trace, request: &Request, logged: bool) -
     if app.config.app_env == Environment::Development {
         span.in_scope(|| tracing::debug!(headers = redacted(request.headers()), "Request headers"));
     }
-    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Entry {
         app: app.clone(),
         span,
         method: request.method().clone(),
-        path: request.uri().path().to_owned(),
-        route: NO_ROUTE,
+        target: request.uri().clone(),
+        route: None,
         tenant: None,
         ip: trace.client_ip,
-        user_agent: user_agent.unwrap_or_default().to_owned(),
+        user_agent: request.headers().get(header::USER_AGENT).cloned(),
         started: Instant::now(),
         answered: false,
         logged,
     }
 }
 
-impl Entry {
+impl<'edge> Entry<'edge> {
     pub(super) fn span(&self) -> &Span {
         &self.span
     }
 
     pub(super) fn path(&self) -> &str {
-        &self.path
+        self.target.path()
     }
 
-    pub(super) fn routed(&mut self, route: &Route) {
-        self.route = route.path;
+    /// The route, once it is known.
+    pub(super) fn route(&self) -> Option<&'edge Route> {
+        self.route
+    }
+
+    pub(super) fn routed(&mut self, route: &'edge Route) {
+        self.route = Some(route);
         self.span.record("module", route.module);
     }
 
@@ -107,31 +111,32 @@ impl Entry {
     fn finish(&mut self, status: u16, bytes: u64) {
         self.answered = true;
         let elapsed = self.started.elapsed();
-        self.app.metrics.record_request(self.method.as_str(), self.route, status, elapsed, self.tenant);
+        let route = self.route.map_or(NO_ROUTE, |route| route.path);
+        self.app.metrics.record_request(self.method.as_str(), route, status, elapsed, self.tenant);
         // Whole microseconds, so that the line shows 3.229 and not 3.2292050000000003.
         let duration = elapsed.as_micros() as f64 / 1000.0;
         if !self.logged {
             return;
         }
+        let path = self.target.path();
+        let user_agent = self.user_agent.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
         let _entered = self.span.enter();
         tracing::info!(
             target: "http",
             method = self.method.as_str(),
-            path = self.path,
+            path,
             status_code = status,
             duration,
             bytes,
             ip = self.ip.map(tracing::field::display),
-            user_agent = self.user_agent,
-            "{} {} {}",
-            self.method,
-            self.path,
-            status,
+            user_agent,
+            "{} {path} {status}",
+            self.method.as_str(),
         );
     }
 }
 
-impl Drop for Entry {
+impl Drop for Entry<'_> {
     fn drop(&mut self) {
         if !self.answered {
             self.finish(CLIENT_LEFT, 0);

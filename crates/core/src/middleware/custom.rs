@@ -10,6 +10,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt as _, service_fn};
 
 use super::Edge;
+use super::security_headers::Dressed;
 use crate::error::{Error, codes};
 
 /// What a custom layer wraps: the whole chain, and the custom layers inside it.
@@ -47,7 +48,11 @@ pub(super) fn surround(edge: Weak<Edge>, layers: Vec<Wrap>) -> Option<Applicatio
         async move {
             let peer = request.extensions().get::<Peer>().copied();
             Ok(match (edge, peer) {
-                (Some(edge), Some(peer)) => edge.detach(peer, request).await,
+                (Some(edge), Some(peer)) => {
+                    let mut response = edge.detach(peer, request).await;
+                    response.extensions_mut().insert(Dressed);
+                    response
+                }
                 // A layer has kept the request beyond the server's end, or has emptied its extensions.
                 _ => Error::new(&codes::INTERNAL).render("", "", false),
             })

@@ -5,10 +5,12 @@
 mod access;
 mod access_log;
 mod authenticate;
+mod cache;
 mod client;
 mod custom;
 mod deadline;
 mod forwarded;
+mod overload;
 mod panic_guard;
 mod rate_limit;
 mod request_id;
@@ -17,6 +19,7 @@ mod security_headers;
 mod size;
 mod tenant;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,8 +35,9 @@ pub use routing::RouteTable;
 use crate::app::App;
 use crate::auth::{Caller, Identity, Trace};
 use crate::error::{self, Error, codes};
-use crate::module::Route;
+use crate::module::{Route, SecurityHeaders};
 use client::Proxies;
+use overload::Capacity;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -43,6 +47,7 @@ pub struct Edge {
     pub routes: RouteTable,
     switches: Switches,
     proxies: Proxies,
+    capacity: Capacity,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
 }
@@ -50,32 +55,49 @@ pub struct Edge {
 /// The layers that can be left out.
 pub(crate) struct Switches {
     pub(crate) request_log: bool,
-    pub(crate) security_headers: bool,
+    /// The application's headers; `None`: nobody's.
+    pub(crate) security_headers: Option<SecurityHeaders>,
     pub(crate) deadline: bool,
     pub(crate) rate_limit: bool,
 }
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { request_log: true, security_headers: true, deadline: true, rate_limit: true }
+        Self {
+            request_log: true,
+            security_headers: Some(SecurityHeaders::json()),
+            deadline: true,
+            rate_limit: true,
+        }
     }
 }
 
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
         let proxies = Proxies::new(&app.config.trusted_proxies);
+        let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
             let custom = custom::surround(edge.clone(), layers);
-            Self { app, routes, switches, proxies, custom }
+            Self { app, routes, switches, proxies, capacity, custom }
         })
     }
 
     /// Answers one request, custom middleware first.
     pub async fn handle(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         match &self.custom {
-            None => self.detach(peer, request).await,
-            Some(application) => custom::through(application.clone(), peer, request).await,
+            None => pin!(self.detach(peer, request)).await,
+            Some(application) => self.surrounded(application.clone(), peer, request).await,
         }
+    }
+
+    /// Answers through the custom layers, which may answer themselves.
+    async fn surrounded(&self, application: Application, peer: Peer, request: Request) -> Response {
+        let client = self.proxies.client(peer, request.headers());
+        let mut response = custom::through(application, peer, request).await;
+        if let Some(headers) = &self.switches.security_headers {
+            security_headers::complete(headers, client.https, &mut response);
+        }
+        response
     }
 
     /// Answers one request that came to the management listener: operators' routes and probes only, without a token.
@@ -87,7 +109,7 @@ impl Edge {
     /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
     async fn detach(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         if request.method().is_safe() {
-            return self.chain(peer, request).await;
+            return pin!(self.chain(peer, request)).await; // not moved, since it is large
         }
         let lifecycle = self.app.lifecycle.clone();
         let task = lifecycle.serve(async move { self.chain(peer, request).await });
@@ -102,35 +124,43 @@ impl Edge {
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let span = log.span().clone();
         let mut tally = rate_limit::Tally::default();
-        let answer = self.answer(&mut log, &mut tally, &trace, request);
-        let outcome = panic_guard::around(answer).instrument(span).await;
+        // Pinned once, since each layer that takes a future by value moves it, and it is large.
+        let outcome = panic_guard::around(pin!(self.answer(&mut log, &mut tally, &trace, request)))
+            .instrument(span)
+            .await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
         rate_limit::leave(&self.app, &tally, &mut response);
-        if self.switches.security_headers {
-            security_headers::leave(&mut response);
+        if let Some(headers) = self.security_headers(log.route()) {
+            security_headers::leave(headers, client.https, &mut response);
         }
         request_id::leave(&trace, &mut response);
         log.leave(&response);
         response
     }
 
-    async fn answer(
-        &self,
-        log: &mut access_log::Entry,
+    /// The route's own headers, or else the application's.
+    fn security_headers<'a>(&'a self, route: Option<&'a Route>) -> Option<&'a SecurityHeaders> {
+        let ours = self.switches.security_headers.as_ref()?;
+        Some(route.and_then(|route| route.security_headers.as_ref()).unwrap_or(ours))
+    }
+
+    async fn answer<'a>(
+        &'a self,
+        log: &mut access_log::Entry<'a>,
         tally: &mut rate_limit::Tally,
         trace: &Trace,
         request: Request,
     ) -> Result<Response, Error> {
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
-        deadline::around(limit, self.route(log, tally, trace, request)).await
+        deadline::around(limit, pin!(self.route(log, tally, trace, request))).await
     }
 
-    async fn route(
-        &self,
-        log: &mut access_log::Entry,
+    async fn route<'a>(
+        &'a self,
+        log: &mut access_log::Entry<'a>,
         tally: &mut rate_limit::Tally,
         trace: &Trace,
         mut request: Request,
@@ -146,6 +176,7 @@ impl Edge {
             Asked::Route(route, identity) => (route, identity),
             Asked::Options(response) => return Ok(response),
         };
+        let _place = self.capacity.enter(&self.app, route)?; // not while it is held back
         rate_limit::offer(&self.app, tally, trace, route, &mut request);
         if let Some(identity) = identity {
             let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
@@ -155,11 +186,17 @@ impl Edge {
         } else {
             access::check_stranger(&self.app, route, &request)?;
         }
-        unpack((route.handler)(request, self.app.clone()).await)
+        let mut response = unpack((route.handler)(request, self.app.clone()).await)?;
+        cache::leave(route.cache, &mut response);
+        Ok(response)
     }
 
     /// What is asked for, and by whom. Whoever is refused here is counted all the same.
-    fn look(&self, log: &mut access_log::Entry, request: &mut Request) -> Result<Asked<'_>, Error> {
+    fn look<'a>(
+        &'a self,
+        log: &mut access_log::Entry<'a>,
+        request: &mut Request,
+    ) -> Result<Asked<'a>, Error> {
         size::check(request)?;
         let route = match self.routes.find(request)? {
             routing::Found::Route(route) => route,

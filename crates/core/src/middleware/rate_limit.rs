@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, StatusCode};
+use smallvec::SmallVec;
 
 use super::{Asked, access};
 use crate::app::App;
@@ -25,7 +26,7 @@ static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy
 
 const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
 /// How long a request waits to hear of its tenant's own limit.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(250);
 
 struct Own {
     rate_limit_max: Option<i32>,
@@ -57,7 +58,7 @@ pub(super) fn client(trace: &Trace, asked: &Result<Asked<'_>, Error>, request: &
         Ok(Asked::Route(route, identity)) => (Some(*route), *identity),
         Ok(Asked::Options(_)) | Err(_) => (None, None),
     };
-    let exempt = access::is_managed(request) || route.is_some_and(access::is_for_operators);
+    let exempt = access::is_managed(request) || route.is_some_and(access::is_operators);
     let own = route.and_then(|route| route.limit).filter(|policy| policy.counts == Counts::Requests);
     (!exempt).then_some(Client { address: trace.client_ip?, identity, own })
 }
@@ -72,11 +73,11 @@ pub(super) async fn enter(app: &App, tally: &mut Tally, trace: &Trace, client: C
 }
 
 /// The counters of a request: of its address, or behind a credential of its person and its office in the tenant.
-async fn charges(app: &App, trace: &Trace, client: &Client) -> Vec<Charge> {
+async fn charges(app: &App, trace: &Trace, client: &Client) -> SmallVec<[Charge; 3]> {
     let Client { address, identity, own } = *client;
     let counter =
         |policy: &'static Policy, whom| app.limits.counter(policy, (policy.quota)(&app.config), whom);
-    let mut charges = Vec::with_capacity(3);
+    let mut charges = SmallVec::new();
     let client = if let Some(identity) = identity {
         let quota = tenant_quota(app, identity, trace).await;
         let (office, member) =

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::error::{Error, codes};
 use crate::extract::PathParams;
 use crate::lifecycle::{Exit, StartError};
-use crate::module::Route;
+use crate::module::{Route, SecurityHeaders};
 
 /// Every route, by path and method.
 #[derive(Default)]
@@ -42,6 +42,9 @@ impl RouteTable {
         let clash = |why: String| StartError::new(Exit::Internal, why);
         if route.path.matches('{').count() > 1 {
             return Err(clash(format!("{} has two parameters; Path takes one", route.path)));
+        }
+        if let Some(invalid) = route.security_headers.as_ref().and_then(SecurityHeaders::invalid) {
+            return Err(clash(format!("{}: {invalid}", route.path)));
         }
         if let Some(known) =
             self.routes.iter_mut().find(|known| known.first().is_some_and(|r| r.path == route.path))
@@ -95,4 +98,19 @@ fn options_or_refusal<'table>(method: &Method, routes: &[Route]) -> Result<Found
         response.headers_mut().insert(header::ALLOW, value);
     }
     Ok(Found::Options(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::module::{Access, Csp, Routes};
+
+    #[test]
+    fn h_02_a_policy_that_is_none_refuses_the_start() {
+        let csp = Csp::new().script_src(["'self'; img-src *"]);
+        let routes =
+            Routes::new().get("/page", Access::Public, async || "").headers(SecurityHeaders::json().csp(csp));
+        let refused = RouteTable::new(routes.of("test")).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("/page") && refused.contains("script-src"), "{refused}");
+    }
 }

@@ -1,24 +1,36 @@
-//! Headers on every answer, for a JSON API: nothing may frame it, sniff it or run anything of it (H-02).
+//! The security headers of every answer: the application's, or the route's own (H-01 to H-03).
+//!
+//! Assumes nothing of the deployment. `Strict-Transport-Security` goes out when the client's own connection is encrypted:
+//! see `client`.
 
 use axum::response::Response;
 use http::{HeaderName, HeaderValue, header};
 
-const HEADERS: [(HeaderName, HeaderValue); 4] = [
-    (
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
-    ),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-];
+use crate::module::SecurityHeaders;
 
-/// Adds the headers; an answer that must not be cached says so unless the handler said otherwise.
-pub(super) fn leave(response: &mut Response) {
-    let headers = response.headers_mut();
-    headers.reserve(HEADERS.len() + 6); // these, the two ids, and what the connection adds: one growth instead of three
-    for (name, value) in HEADERS {
-        headers.insert(name, value);
+/// What else is set after this: two ids, the trace, CORS, and what the connection adds. One growth instead of three.
+const ROOM: usize = 10;
+static X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
+
+/// Marks an answer of the chain, for [`complete`].
+#[derive(Clone, Copy)]
+pub(super) struct Dressed;
+
+/// Sets the headers; an answer that must not be cached says so unless the handler said otherwise.
+pub(super) fn leave(headers: &SecurityHeaders, https: bool, response: &mut Response) {
+    let map = response.headers_mut();
+    map.reserve(headers.len() + ROOM);
+    headers.apply(https, map);
+    map.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// Adds what is missing to the answer of a custom layer, which the chain has not seen.
+pub(super) fn complete(headers: &SecurityHeaders, https: bool, response: &mut Response) {
+    if response.extensions_mut().remove::<Dressed>().is_some() {
+        return;
     }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let map = response.headers_mut();
+    headers.complete(https, map);
+    map.remove(header::SERVER);
+    map.remove(&X_POWERED_BY);
 }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::middleware::Peer;
 /// How long accepting pauses when there is no file descriptor or memory left for another connection (D-06).
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub(super) async fn accept<A, F>(listener: TcpListener, shared: Arc<Shared<A>>)
+pub(super) async fn accept<A, F>(listener: Arc<TcpListener>, shared: Arc<Shared<A>>)
 where
     A: Fn(Peer, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -43,7 +44,8 @@ where
         }
     }
     // Whoever the system has connected already may have sent a request: a closed listener would reset it.
-    let Ok(listener) = listener.into_std() else { return };
+    let Ok(listener) = listener.as_fd().try_clone_to_owned() else { return };
+    let listener = std::net::TcpListener::from(listener);
     while let Ok((stream, peer)) = listener.accept() {
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)

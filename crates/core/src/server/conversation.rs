@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderValue, Version, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -46,9 +46,11 @@ where
     let stream = TokioIo::new(Heard { stream, activity: Arc::clone(&activity) });
     let service = service_fn(|request: Request<Incoming>| {
         let (version, in_flight) = (request.version(), activity.begin(request.version()));
-        let answer = (shared.answer)(peer, request.map(Body::new));
-        let lifecycle = shared.lifecycle.clone();
-        async move { Ok::<_, Infallible>(dress(answer.await, version, &lifecycle, in_flight)) }
+        let shared = Arc::clone(&shared);
+        async move {
+            let answer = pin!((shared.answer)(peer, request.map(Body::new))); // pinned, since to move it is dear
+            Ok::<_, Infallible>(dress(answer.await, version, &shared.lifecycle, in_flight))
+        }
     });
     let mut connection = pin!(builder.serve_connection(stream, service));
     poll_fn(|cx| {
@@ -76,7 +78,9 @@ fn dress(
     request: InFlight,
 ) -> http::Response<Tracked> {
     let mut response = response.map(|body| Tracked { body, _request: request });
-    if version < Version::HTTP_2 && lifecycle.phase() == Phase::Draining {
+    // Of a body that was refused, the rest may still come.
+    let refused = matches!(response.status(), StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE);
+    if version < Version::HTTP_2 && (refused || lifecycle.phase() == Phase::Draining) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -9,6 +9,8 @@
 mod accept;
 mod activity;
 mod admission;
+#[cfg(test)]
+mod attacks;
 mod conversation;
 mod patience;
 #[cfg(test)]
@@ -105,7 +107,9 @@ impl Server {
         let admission = Admission::new(limits);
         let shared = Arc::new(Shared { answer, limits, admission, lifecycle: lifecycle.clone() });
         for listener in self.listeners {
-            lifecycle.connections().spawn(accept::accept(listener, Arc::clone(&shared)));
+            let (listener, shared) = (Arc::new(listener), Arc::clone(&shared));
+            let accept = move || accept::accept(Arc::clone(&listener), Arc::clone(&shared));
+            lifecycle.serve_critical("accept", accept);
         }
     }
 }

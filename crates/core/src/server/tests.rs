@@ -16,28 +16,28 @@ use super::*;
 use crate::lifecycle::Phase;
 
 /// Nothing here takes so long: a test that comes to this has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(200);
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const GET_GATE: &[u8] = b"GET /gate HTTP/1.1\r\nhost: a\r\n\r\n";
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-struct Fixture {
+pub(super) struct Fixture {
     lifecycle: Lifecycle,
     address: SocketAddr,
     /// `/gate` is answered once there is a permit.
     gate: Arc<Semaphore>,
     /// Holds a permit for each request that waits at the gate.
-    waiting: Arc<Semaphore>,
+    pub(super) waiting: Arc<Semaphore>,
 }
 
-fn limits(header_timeout: Duration, keep_alive_timeout: Duration) -> Limits {
+pub(super) fn limits(header_timeout: Duration, keep_alive_timeout: Duration) -> Limits {
     Limits { header_timeout, keep_alive_timeout, max_connections: 100, max_connections_per_address: 100 }
 }
 
-async fn serve(limits: Limits) -> Fixture {
+pub(super) async fn serve(limits: Limits) -> Fixture {
     let server = Server::bind("PORT", "127.0.0.1", 0).await.unwrap();
     let (address, lifecycle) = (server.address(), Lifecycle::new());
     let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
@@ -49,6 +49,9 @@ async fn serve(limits: Limits) -> Fixture {
                 waiting.add_permits(1);
                 gate.acquire().await.unwrap().forget();
             }
+            if request.uri().path() == "/body" && request.into_body().collect().await.is_err() {
+                return Response::builder().status(400).body(Body::empty()).unwrap();
+            }
             Response::new(Body::from("pong"))
         }
     });
@@ -57,7 +60,7 @@ async fn serve(limits: Limits) -> Fixture {
 }
 
 impl Fixture {
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
@@ -65,13 +68,13 @@ impl Fixture {
         timeout(PATIENCE, self.waiting.acquire()).await.unwrap().unwrap().forget();
     }
 
-    async fn stop(&self) -> bool {
+    pub(super) async fn stop(&self) -> bool {
         timeout(PATIENCE, self.lifecycle.stop(PATIENCE)).await.unwrap()
     }
 }
 
 /// One answer with its body, which is `pong`.
-async fn answer(stream: &mut TcpStream) -> String {
+pub(super) async fn answer(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\npong") {
         let read = timeout(PATIENCE, stream.read_buf(&mut text)).await.unwrap().unwrap();

@@ -17,3 +17,4 @@ pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
 pub use seldom::Seldom;
 pub use text::Text;
+pub(crate) use text::normalise;

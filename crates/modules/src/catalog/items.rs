@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use erp_core::app::App;
@@ -9,6 +11,7 @@ use erp_core::from_row;
 use erp_core::shared::{Id, IdKind, Text};
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::codes;
@@ -53,7 +56,7 @@ impl IdKind for ItemKind {
 pub(super) type ItemId = Id<ItemKind>;
 
 /// An item, as it is stored and answered.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Item {
     pub(super) id: ItemId,
@@ -72,8 +75,23 @@ type Name = Text<1, 200>;
 type Description = Text<0, 2000>;
 
 /// An integer from 0 to 9223372036854775807.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[serde(transparent)]
 pub(super) struct Quantity(i64);
+
+impl JsonSchema for Quantity {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Quantity".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX })
+    }
+}
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -83,7 +101,7 @@ impl<'de> Deserialize<'de> for Quantity {
 }
 
 /// The body of POST and PUT.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewItem {
     sku: Sku,
@@ -95,16 +113,20 @@ pub(super) struct NewItem {
 }
 
 /// The body of PATCH (RFC 7396): absent keeps, `null` clears.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ItemPatch {
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Sku")]
     sku: Option<Sku>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Name")]
     name: Option<Name>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<Description>")]
     description: Option<Option<Description>>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Quantity")]
     quantity: Option<Quantity>,
 }
 

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -9,6 +10,7 @@ use erp_core::error::{Error, Result, codes};
 use erp_core::extract::{Json, Query};
 use erp_core::shared::Text;
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::items::{Item, ItemId, columns};
@@ -19,7 +21,7 @@ const DEFAULT_LIMIT: u16 = 50;
 const MOST: u16 = 200;
 
 /// The query of `GET /api/v1/items`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     #[serde(default)]
@@ -33,13 +35,27 @@ pub(super) struct ListQuery {
 }
 
 /// 1 to 200, 50 by default.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(try_from = "u16")]
 struct Limit(u16);
 
 impl Default for Limit {
     fn default() -> Self {
         Self(DEFAULT_LIMIT)
+    }
+}
+
+impl JsonSchema for Limit {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Limit".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": MOST })
     }
 }
 
@@ -51,7 +67,8 @@ impl TryFrom<u16> for Limit {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 enum Sort {
     #[serde(rename = "createdAt")]
     CreatedAt,
@@ -164,9 +181,10 @@ impl Cursor {
     }
 }
 
-/// The answer of `GET /api/v1/items`.
-#[derive(Serialize)]
+/// A page of items.
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "ItemPage")]
 pub(super) struct Page {
     items: Vec<Item>,
     /// Pass it as `cursor` for the next page; `null` at the end.

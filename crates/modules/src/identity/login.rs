@@ -9,6 +9,7 @@ use erp_core::limits::Attempt;
 use erp_core::logging::Severity;
 use erp_core::security_event;
 use erp_core::shared::{Secret, TenantId, Text, UserId};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::codes;
@@ -18,7 +19,7 @@ const FIND_USER: &str = "select u.id, u.password_hash, m.role from users u join 
      where u.email = $1 and u.disabled_at is null and m.ended_at is null";
 
 /// The body of `POST /api/v1/auth/login`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
     /// The tenant's slug.

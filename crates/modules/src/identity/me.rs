@@ -5,6 +5,7 @@ use erp_core::error::{Error, Result, codes};
 use erp_core::extract::Json;
 use erp_core::from_row;
 use erp_core::shared::{TenantId, UserId};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 const READ: &str = "select u.id, u.email, u.name, p.tenant_id, t.slug, p.name as tenant_name \
@@ -23,7 +24,7 @@ struct Row {
 from_row!(Row { id, email, name, tenant_id, slug, tenant_name });
 
 /// The answer of `GET /api/v1/me`.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Me {
     user: Person,
     tenant: Tenant,
@@ -31,14 +32,14 @@ pub(super) struct Me {
     permissions: Vec<&'static str>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Person {
     id: UserId,
     email: String,
     name: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Tenant {
     id: TenantId,
     slug: String,

@@ -11,7 +11,7 @@ use erp_testkit::{Actor, JWT_SECRET, TestApp};
 use http::Request;
 use serde_json::{Value, json};
 
-static CONTEXT: Module = Module { name: "context", permissions: &[], errors: &[], routes, probes: &[] };
+static CONTEXT: Module = Module { name: "context", routes, ..Module::BARE };
 
 fn routes() -> Routes {
     Routes::new().get("/test/context", Access::SignedIn, database_setting)

@@ -181,3 +181,34 @@ async fn h_05_another_media_type_is_415() {
     }
     app.finish().await;
 }
+
+/// The pointers and codes of a problem, in order.
+fn violations(problem: &Value) -> Vec<(&str, &str)> {
+    let errors = problem["errors"].as_array().unwrap();
+    let mut all: Vec<_> =
+        errors.iter().map(|one| (one["pointer"].as_str().unwrap(), one["code"].as_str().unwrap())).collect();
+    all.sort_unstable();
+    all
+}
+
+#[tokio::test]
+async fn i_01_all_violations_of_a_body_and_of_a_query_come_at_once() {
+    let app = TestApp::start().await;
+    let body = json!({ "sku": " ", "description": "a\tb", "quantity": -1, "tenant_id": "x" });
+    let problem = app.alice().post("/api/v1/items", body).await.assert(422).problem("core.invalid");
+    let expected = [
+        ("/description", "character"),
+        ("/name", "missing"),
+        ("/quantity", "range"),
+        ("/sku", "length"),
+        ("/tenant_id", "unknown"),
+    ];
+    assert_eq!(violations(&problem), expected);
+    let url = "/api/v1/items?limit=201&sort=price&q=&page=2";
+    let problem = app.alice().get(url).await.assert(422).problem("core.invalid");
+    let expected = [("?limit", "range"), ("?page", "unknown"), ("?q", "length"), ("?sort", "unknown")];
+    assert_eq!(violations(&problem), expected);
+    let twice = app.alice().get("/api/v1/items?limit=1&limit=2").await.assert(422).problem("core.invalid");
+    assert_eq!(violations(&twice), [("?limit", "duplicate")]);
+    app.finish().await;
+}

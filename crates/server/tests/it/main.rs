@@ -9,6 +9,7 @@
     clippy::disallowed_methods
 )]
 
+mod assets;
 mod auditing;
 mod cancellation;
 mod catalog;
@@ -21,14 +22,17 @@ mod exhaustion;
 mod factory;
 mod faults;
 mod first;
+mod headers;
 mod input;
 mod listing;
 mod management;
 mod module_sql;
+mod overload;
 mod pipelining;
 mod pooler;
 mod protocol;
 mod rate_limits;
+mod reproof;
 mod round_trip;
 mod samples;
 mod sign_in;

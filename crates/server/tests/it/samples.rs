@@ -32,6 +32,8 @@ const SAMPLES: &[Sample] = &[
     read("/metrics"),
     read("/log-level"),
     Sample { method: "PUT", path: "/log-level", success: 200, body: Some(level), made_by: None },
+    // No file has this name: tests/it/assets.rs brings one.
+    Sample { success: 404, ..read("/assets/{file}") },
     read("/api/v1/me"),
     Sample { method: "POST", path: "/api/v1/auth/login", success: 200, body: Some(login), made_by: None },
     read("/api/v1/items"),

@@ -116,6 +116,17 @@ impl Report {
         self.findings.is_empty()
     }
 
+    /// The verdict when the proof itself failed so many times in a row.
+    pub fn not_made(times: u32) -> Self {
+        let finding = Finding {
+            check: "C-00 proof",
+            object: "the isolation proof".to_owned(),
+            detail: format!("could not be made {times} times in a row"),
+            fix: "see the log for its error, and run 'erp-backend doctor isolation'".to_owned(),
+        };
+        Self { findings: vec![finding], ..Self::default() }
+    }
+
     /// Not passed, but only for what could not be tried, such as a table under migration: prove again.
     pub fn inconclusive(&self) -> bool {
         !self.passed() && self.findings.iter().all(|finding| finding.check == UNTRIED)

@@ -52,6 +52,11 @@ impl Client {
         client
     }
 
+    /// The access token, of a client that is signed in.
+    pub(super) fn token(&self) -> &str {
+        self.token.as_deref().unwrap()
+    }
+
     pub(super) fn get(&self, path: &str) -> io::Result<Answer> {
         receive(self.send("GET", path, "")?)
     }

@@ -95,14 +95,80 @@ fn s_10_four_instances_migrate_an_empty_database_once() {
 }
 
 #[test]
+fn s_10_four_servers_migrate_and_seed_an_empty_database_once() {
+    let database = Database::empty("servers");
+    let homes: Vec<Home> = (0..4).map(|_| Home::new()).collect();
+    let servers: Vec<Process> = thread::scope(|scope| {
+        let serve = |home| Process::serve(home, &database.both());
+        let threads: Vec<_> = homes.iter().map(|home| scope.spawn(move || serve(home))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let seeded: Vec<&Home> =
+        homes.iter().filter(|home| home.path().join("demo-credentials.json").exists()).collect();
+    let [seeder] = seeded.as_slice() else { panic!("one server seeds, not {}", seeded.len()) };
+    for server in &servers {
+        let client = Client::signed_in(&server.address(), seeder.path());
+        assert_eq!(client.get("/readyz").unwrap().status, 200);
+        let items = client.get("/api/v1/items").unwrap().json();
+        assert_eq!(items["items"].as_array().unwrap().len(), 3, "seeded once: {items}");
+    }
+    let people =
+        "select count(*) from memberships m join users u on u.id = m.user_id where u.email like '%.example'";
+    assert_eq!(database.value(people), "6");
+    let ended: Vec<_> = servers.into_iter().map(|server| server.stop("TERM")).collect();
+    let applied = ended.iter().flat_map(|ended| &ended.out).filter(|line| line.contains("Migration applied"));
+    assert_eq!(applied.count(), erp_modules::PRODUCT.migrations.len(), "each exactly once");
+    let told = ended.iter().filter(|ended| ended.err.iter().any(|line| line.contains("db seed")));
+    assert_eq!(told.count(), 3, "who has no passwords says how to get some: {ended:#?}");
+}
+
+#[test]
+fn passwords_stay_until_new_ones_are_asked_for() {
+    let database = Database::empty("passwords");
+    let (first, second) = (Home::new(), Home::new());
+    let server = Process::serve(&first, &database.both());
+    let later = Process::serve(&second, &database.both());
+    Client::signed_in(&later.address(), first.path());
+    later.line("another DATA_DIR");
+    assert!(!second.path().join("demo-credentials.json").exists());
+
+    let seeded = run(&second, &["db", "seed"], &database.both());
+    assert_eq!(seeded.code, 0, "{seeded:#?}");
+    Client::signed_in(&server.address(), second.path());
+    assert_eq!(database.value("select count(*) from tenants where slug in ('acme', 'globex')"), "2");
+
+    // A tenant that is missing is made; the others keep their passwords.
+    let read = || std::fs::read_to_string(second.path().join("demo-credentials.json")).unwrap();
+    let before: Value = serde_json::from_str(&read()).unwrap();
+    database.run("update tenants set slug = 'renamed' where slug = 'globex'");
+    drop(later);
+    drop(Process::serve(&second, &database.both()));
+    let after: Value = serde_json::from_str(&read()).unwrap();
+    assert_eq!((&after[0], after.as_array().unwrap().len()), (&before[0], 6));
+    assert_ne!(after[1], before[1]);
+}
+
+#[test]
 fn a_changed_migration_is_refused_by_name() {
     let database = Database::migrated("changed");
     database.run("update app.migrations set checksum = 'other' where name = '0002_audit'");
-    let ended = run(&Home::new(), &["db", "migrate"], &database.both());
-    assert_eq!((ended.code, ended.err.len()), (70, 1), "{ended:#?}");
-    assert!(ended.err[0].contains("0002_audit") && ended.err[0].contains("restore the file"), "{ended:#?}");
+    for (arguments, code) in [(&["db", "migrate"][..], 70), (&[], 70)] {
+        let ended = run(&Home::new(), arguments, &database.both());
+        assert_eq!((ended.code, ended.err.len()), (code, 1), "{ended:#?}");
+        assert!(
+            ended.err[0].contains("0002_audit") && ended.err[0].contains("restore the file"),
+            "{ended:#?}"
+        );
+    }
+    let production = run(&Home::new(), &[], &production(&database));
+    assert_eq!((production.code, production.err.len()), (70, 1), "{production:#?}");
+    assert!(production.err[0].contains("0002_audit"), "{production:#?}");
     let status = run(&Home::new(), &["db", "status"], &database.both());
     assert_eq!(status.code, 1, "{status:#?}");
+    let check = run(&Home::new(), &["db", "check"], &database.both());
+    assert_eq!(check.code, 1, "{check:#?}");
+    let failed = check.out.iter().find(|line| line.starts_with("FAIL migrations"));
+    assert!(failed.is_some_and(|line| line.contains("0002_audit")), "{check:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -7,6 +7,7 @@
     reason = "what the tests share may fail as they do, and tell what it measured"
 )]
 
+mod check;
 mod commands;
 mod database;
 mod faults;
@@ -17,6 +18,7 @@ mod kills;
 mod limits;
 mod load;
 mod management;
+mod memory;
 mod migrations;
 mod postgres;
 mod process;

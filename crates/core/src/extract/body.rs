@@ -1,0 +1,105 @@
+//! Reads a request's body whole: at most so long, so slowly and so many at a time (D-02, D-03).
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use crate::app::{App, SMALL};
+use crate::error::{Error, codes};
+
+/// The largest body that is read.
+pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// A body that brings less than this in each [`WINDOW`] is held back on purpose: 1 KiB/s.
+const LEAST_BYTES: usize = 10 * 1024;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// A body, and its share of the memory for all bodies, which goes when the body is parsed.
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// The body of `request`.
+///
+/// # Errors
+/// 413 beyond the limit, 408 when it comes too slowly, 503 when there is no memory for it in time, 400 when it breaks off.
+pub(super) async fn read(request: Request, app: &App) -> Result<Whole, Error> {
+    let mut body = request.into_body();
+    let mut reading = Reading::new(app.config.body_timeout);
+    let declared = body.size_hint().exact();
+    // What came along with the head is there without a wait, and mostly all there is.
+    let first = reading.next(&mut body).await?.unwrap_or_default();
+    if body.is_end_stream() && first.len() <= MAX_BODY_BYTES {
+        return Ok(Whole { bytes: first, _place: None });
+    }
+    let (mut bytes, mut place) = (BytesMut::from(first), None);
+    loop {
+        // Before more is read: while it waits, a request holds next to nothing.
+        if place.is_none() && (bytes.len() >= SMALL || declared.is_some_and(|bytes| bytes > SMALL as u64)) {
+            place = Some(reading.place(app, declared).await?);
+            bytes.reserve(room(declared).saturating_sub(bytes.len())); // once, and not by doubling
+        }
+        let Some(part) = reading.next(&mut body).await? else { break };
+        if bytes.len() + part.len() > MAX_BODY_BYTES {
+            return Err(Error::new(&codes::TOO_LARGE));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(Whole { bytes: bytes.freeze(), _place: place })
+}
+
+/// What a body may come to.
+fn room(declared: Option<u64>) -> usize {
+    declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES)
+}
+
+/// The clocks of a body: one for the whole, and one for each stretch of it.
+struct Reading {
+    deadline: Instant,
+    window_ends: Instant,
+    in_window: usize,
+}
+
+impl Reading {
+    fn new(limit: Duration) -> Self {
+        let now = Instant::now();
+        Self { deadline: now + limit, window_ends: now + WINDOW, in_window: 0 }
+    }
+
+    /// The next part; `None` at the end.
+    async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, Error> {
+        loop {
+            let frame = timeout_at(self.window_ends.min(self.deadline), body.frame()).await;
+            match frame {
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => {
+                    let Ok(part) = frame.into_data() else { continue }; // trailers
+                    self.in_window += part.len();
+                    return Ok(Some(part));
+                }
+                Ok(Some(Err(error))) => {
+                    return Err(Error::new(&codes::MALFORMED_BODY)
+                        .detail("The body broke off.")
+                        .because(error));
+                }
+                Err(_) if Instant::now() >= self.deadline || self.in_window < LEAST_BYTES => {
+                    return Err(Error::new(&codes::REQUEST_TIMEOUT));
+                }
+                Err(_) => (self.window_ends, self.in_window) = (Instant::now() + WINDOW, 0),
+            }
+        }
+    }
+
+    /// A share of the memory, within the time for the whole.
+    async fn place(&self, app: &App, declared: Option<u64>) -> Result<OwnedSemaphorePermit, Error> {
+        let waiting = app.bodies.place(declared.is_some(), room(declared));
+        let overloaded = |_| Error::new(&codes::OVERLOADED).retry_after(Duration::from_secs(1));
+        timeout_at(self.deadline, waiting).await.map_err(overloaded)?.ok_or_else(Error::unavailable)
+    }
+}

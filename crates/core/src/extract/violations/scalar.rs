@@ -1,0 +1,143 @@
+//! What one value without its members can violate: type, choice, bounds, length, characters, format.
+
+use regex_lite::Regex;
+use serde_json::{Number, Value};
+
+use crate::shared::normalise;
+
+/// The largest whole number up to which a float is exact.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// The first fault of `value`, as a code and a sentence without a subject.
+pub(super) fn fault(schema: &Value, value: &Value) -> Option<(&'static str, String)> {
+    if *schema == Value::Bool(false) {
+        return Some(("unknown", "is not allowed".to_owned()));
+    }
+    if let Some(wrong) = wrong_type(schema, value) {
+        return Some(wrong);
+    }
+    let allowed = schema.get("enum").and_then(Value::as_array).cloned();
+    let allowed = allowed.or_else(|| schema.get("const").map(|only| vec![only.clone()]));
+    if let Some(allowed) = allowed.filter(|allowed| !allowed.contains(value)) {
+        let words: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        return Some(("unknown", format!("one of {} is expected", words.join(", "))));
+    }
+    match value {
+        Value::String(text) => of_text(schema, text),
+        Value::Number(number) => of_number(schema, number),
+        _ => None,
+    }
+}
+
+fn wrong_type(schema: &Value, value: &Value) -> Option<(&'static str, String)> {
+    let names: Vec<&str> = match schema.get("type")? {
+        Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+        name => name.as_str().into_iter().collect(),
+    };
+    if names.iter().any(|name| is(name, value)) {
+        return None;
+    }
+    // A whole number that no integer of ours holds comes as a float.
+    let large = value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() >= EXACT);
+    if large && names.contains(&"integer") {
+        return Some(("range", format!("is out of range; {} allowed", bounds(schema))));
+    }
+    Some(("type", format!("{} is expected", names.join(" or "))))
+}
+
+fn is(name: &str, value: &Value) -> bool {
+    match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        "number" => value.is_number(),
+        // Stricter than JSON Schema, as serde is: an integer is written as one, not as 1.0 or 1e3.
+        "integer" => value.is_i64() || value.is_u64(),
+        _ => true,
+    }
+}
+
+fn of_text(schema: &Value, text: &str) -> Option<(&'static str, String)> {
+    let bound = |name| schema.get(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+    let (least, most) = (bound("minLength"), bound("maxLength"));
+    let (_, [sent, kept]) = normalise(text);
+    let outside = |length| length > most.unwrap_or(usize::MAX) || kept < least.unwrap_or(0);
+    if let Some(length) = [sent, kept].into_iter().find(|&length| outside(length)) {
+        return Some(("length", format!("has {length} characters; {} allowed", span(least, most))));
+    }
+    let pattern = schema.get("pattern").and_then(Value::as_str);
+    if pattern.and_then(|pattern| Regex::new(pattern).ok()).is_some_and(|pattern| !pattern.is_match(text)) {
+        return Some(match text.chars().find(|c| c.is_control()) {
+            Some(bad) => ("character", format!("contains the control character U+{:04X}", u32::from(bad))),
+            None => ("invalid", "does not have the expected form".to_owned()),
+        });
+    }
+    let well_formed = match schema.get("format").and_then(Value::as_str) {
+        Some("uuid") => text.len() == 36 && uuid::Uuid::try_parse(text).is_ok(),
+        Some("date-time") => text.parse::<jiff::Timestamp>().is_ok(),
+        _ => true,
+    };
+    (!well_formed)
+        .then(|| ("invalid", format!("a {} is expected", schema["format"].as_str().unwrap_or_default())))
+}
+
+fn of_number(schema: &Value, number: &Number) -> Option<(&'static str, String)> {
+    let bound = |name| schema.get(name).and_then(Value::as_number);
+    let below = bound("minimum").is_some_and(|least| less(number, least));
+    let above = bound("maximum").is_some_and(|most| less(most, number));
+    (below || above).then(|| ("range", format!("is out of range; {} allowed", bounds(schema))))
+}
+
+/// Integers are compared as such: a float would make neighbours of large ones equal.
+fn less(a: &Number, b: &Number) -> bool {
+    match (a.as_i128(), b.as_i128()) {
+        (Some(a), Some(b)) => a < b,
+        _ => a.as_f64() < b.as_f64(),
+    }
+}
+
+fn bounds(schema: &Value) -> String {
+    span(schema.get("minimum"), schema.get("maximum"))
+}
+
+/// `1 to 9 are`, `at least 1 is`, `at most 9 is`.
+pub(super) fn span(least: Option<impl ToString>, most: Option<impl ToString>) -> String {
+    match (least.map(|bound| bound.to_string()), most.map(|bound| bound.to_string())) {
+        (Some(least), Some(most)) => format!("{least} to {most} are"),
+        (Some(least), None) => format!("at least {least} is"),
+        (None, Some(most)) => format!("at most {most} is"),
+        (None, None) => "other values are".to_owned(),
+    }
+}
+
+/// The value that a query's text stands for, by the parameter's schema; what is no such value stays text.
+pub(super) fn from_text(schema: Option<&Value>, text: String) -> Value {
+    let types = schema.and_then(|schema| schema.get("type"));
+    let wants = |name: &str| match types {
+        Some(Value::Array(types)) => types.iter().any(|one| one == name),
+        Some(one) => one == name,
+        None => false,
+    };
+    let number = if wants("integer") {
+        let small = text.parse::<i64>().ok().map(Number::from);
+        small.or_else(|| text.parse::<u64>().ok().map(Number::from)).or_else(|| whole(&text))
+    } else if wants("number") {
+        text.parse::<f64>().ok().and_then(Number::from_f64)
+    } else {
+        None
+    };
+    match (number, text.parse::<bool>()) {
+        (Some(number), _) => Value::Number(number),
+        (None, Ok(truth)) if wants("boolean") => Value::Bool(truth),
+        _ => Value::String(text),
+    }
+}
+
+/// A whole number too large for an integer, as a float, so that it is out of range and not of another type.
+fn whole(text: &str) -> Option<Number> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_whole.then(|| text.parse().ok()).flatten().and_then(Number::from_f64)
+}

@@ -1,0 +1,168 @@
+//! `db check`: from the URL to the isolation, each step with a verdict and, where it failed, a fix.
+
+use std::process::ExitCode;
+
+use erp_core::bootstrap::{budget_warning, runtime_connection};
+use erp_core::config::{Config, Layers};
+use erp_core::db::{self, ServerVersion};
+use erp_core::lifecycle::{Exit, StartError};
+use erp_modules::PRODUCT;
+use serde::Serialize;
+use tokio_util::task::TaskTracker;
+
+use crate::inspect::{internal, print};
+
+/// One step of the check.
+#[derive(Serialize)]
+struct Step {
+    name: &'static str,
+    passed: bool,
+    /// It passed, and still wants an operator's attention.
+    warning: bool,
+    detail: String,
+    /// What to do; where it passed, nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<String>,
+}
+
+impl Step {
+    fn pass(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, passed: true, warning: false, detail: detail.into(), fix: None }
+    }
+
+    /// Passed, unless there is something to warn of.
+    fn pass_or_warn(name: &'static str, detail: impl Into<String>, warning: Option<String>) -> Self {
+        let warned = warning.is_some();
+        Self { warning: warned, ..Self::pass(name, warning.unwrap_or_else(|| detail.into())) }
+    }
+
+    fn fail(name: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { name, passed: false, warning: false, detail: detail.into(), fix: Some(fix.into()) }
+    }
+
+    fn because(name: &'static str, error: &StartError) -> Self {
+        let fix = error.fix().unwrap_or("see the server's log");
+        Self::fail(name, error.what(), fix)
+    }
+
+    fn line(&self) -> String {
+        let verdict = match (self.passed, self.warning) {
+            (false, _) => "FAIL",
+            (true, true) => "warn",
+            (true, false) => "ok  ",
+        };
+        let fix = self.fix.as_ref().map(|fix| format!("\n                  fix: {fix}")).unwrap_or_default();
+        format!("{verdict} {:<12} {}{fix}", self.name, self.detail)
+    }
+}
+
+/// Runs the check; exit 1 when a step failed. What rests on a step that failed is not tried.
+pub(crate) async fn check(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
+    let mut steps = Vec::new();
+    if let Some((config, runtime)) = url(layers, &mut steps)? {
+        connect(&config, &runtime, &mut steps).await;
+    }
+    if json {
+        print(&serde_json::to_string_pretty(&steps).map_err(internal)?);
+    } else {
+        steps.iter().for_each(|step| print(&step.line()));
+    }
+    let passed = steps.iter().all(|step| step.passed);
+    Ok(ExitCode::from(if passed { Exit::Done } else { Exit::Finding } as u8))
+}
+
+/// The settings, if `DATABASE_URL` can be used. Problems of others are not this verb's.
+fn url(layers: &Layers, steps: &mut Vec<Step>) -> Result<Option<(Config, db::Connection)>, StartError> {
+    let config = match Config::load(layers) {
+        Ok(config) => config,
+        Err(problems) => {
+            let Some(problem) = problems.iter().find(|problem| problem.name == "DATABASE_URL") else {
+                return Err(problems.into());
+            };
+            steps.push(Step::fail("url", format!("DATABASE_URL {}", problem.message), &*problem.fix));
+            return Ok(None);
+        }
+    };
+    match runtime_connection(&config) {
+        Ok(runtime) => {
+            let whom = runtime.user().unwrap_or("?");
+            steps.push(Step::pass("url", format!("{} as {whom}", runtime.place())));
+            Ok(Some((config, runtime)))
+        }
+        Err(error) => {
+            steps.push(Step::because("url", &error));
+            Ok(None)
+        }
+    }
+}
+
+/// Everything behind the URL.
+async fn connect(config: &Config, runtime: &db::Connection, steps: &mut Vec<Step>) {
+    let tasks = TaskTracker::new();
+    let reached = db::reach(runtime, &tasks).await;
+    if let Err(refusal) = &reached
+        && !refusal.answered
+    {
+        steps.push(Step::because("address", &refusal.error));
+        return;
+    }
+    steps.push(Step::pass("address", "a PostgreSQL answers"));
+    if let Err(refusal) = &reached {
+        steps.push(Step::because("credentials", &refusal.error));
+        return;
+    }
+    steps.push(Step::pass("credentials", "user, password and database are right"));
+    match db::refuse_privileged_role(runtime, &tasks).await {
+        Ok(()) => steps.push(Step::pass("privileges", "bound by row level security")),
+        Err(error) => steps.push(Step::because("privileges", &error)),
+    }
+    match db::accepted_version(runtime, &tasks).await {
+        Ok(version) => {
+            let shown = version.map_or("unknown".to_owned(), |version| format!("PostgreSQL {version}"));
+            steps.push(Step::pass_or_warn("version", shown, version.and_then(ServerVersion::warning)));
+        }
+        Err(error) => steps.push(Step::because("version", &error)),
+    }
+    // Behind a pooler the server's limit is the pooler's business.
+    if config.database_prepared_statements {
+        steps.push(match db::connections_given(runtime, &tasks).await {
+            Ok(given) => {
+                let enough = format!("PostgreSQL gives {given}");
+                Step::pass_or_warn("connections", enough, budget_warning(config, given))
+            }
+            Err(error) => Step::because("connections", &error),
+        });
+    }
+    if migrations(runtime, &tasks, steps).await {
+        isolation(runtime, &tasks, steps).await;
+    }
+}
+
+async fn migrations(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) -> bool {
+    let status = db::migration_status(runtime, PRODUCT.migrations, tasks).await;
+    let step = match status.and_then(|rows| db::refuse_changed(&rows).map(|()| rows)) {
+        Ok(rows) => match db::pending(&rows).as_slice() {
+            [] => Step::pass("migrations", format!("{} applied", rows.len())),
+            pending => Step::fail(
+                "migrations",
+                format!("pending: {}", pending.join(", ")),
+                "run 'erp-backend db migrate' with DATABASE_OWNER_URL",
+            ),
+        },
+        Err(error) => Step::because("migrations", &error),
+    };
+    steps.push(step);
+    steps.last().is_some_and(|step| step.passed)
+}
+
+async fn isolation(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) {
+    steps.push(match db::prove_once(runtime, PRODUCT.samples, tasks).await {
+        Ok(report) if report.passed() => Step::pass("isolation", report.one_line()),
+        Ok(report) => Step::fail(
+            "isolation",
+            report.one_line(),
+            "run 'erp-backend doctor isolation': it lists each finding with its fix",
+        ),
+        Err(error) => Step::because("isolation", &error),
+    });
+}

@@ -1,0 +1,63 @@
+//! `db check`: every step that can fail does so by its name, with a fix, and nothing that rests on it is tried.
+
+use serde_json::Value;
+
+use super::database::{Database, PASSWORD};
+use super::process::{Home, run};
+
+/// The steps of a check with these settings, the last of which failed.
+fn failed(variables: &[(&str, &str)], name: &str, fix: &str) -> Vec<Value> {
+    let home = Home::new();
+    let ended = run(&home, &["db", "check", "--json"], variables);
+    assert_eq!((ended.code, ended.err.len()), (1, 0), "{name}: {ended:#?}");
+    let text = ended.out.join("\n");
+    assert!(!text.contains(PASSWORD), "{text}");
+    let steps: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let step = steps.iter().find(|step| step["passed"] == false).unwrap();
+    assert_eq!(step["name"], name, "{text}");
+    assert!(step["fix"].as_str().is_some_and(|text| text.contains(fix)), "no {fix:?} in {step}");
+    let shown = run(&home, &["db", "check"], variables).out.join("\n");
+    assert!(shown.contains(&format!("FAIL {name}")) && shown.contains("fix: "), "{shown}");
+    steps
+}
+
+fn names(steps: &[Value]) -> Vec<&str> {
+    steps.iter().filter_map(|step| step["name"].as_str()).collect()
+}
+
+#[test]
+fn a_url_an_address_and_a_credential_fail_each_by_its_name() {
+    let database = Database::empty("check_reach");
+    let url = &database.runtime_url;
+    let missing = format!("{url}_that_is_missing");
+    let nowhere = format!("postgresql://erp_app:{PASSWORD}@127.0.0.1:1/erp");
+    failed(&[("DATABASE_URL", "mysql://u@h/d")], "url", "postgresql://user");
+    failed(&[("DATABASE_URL", &format!("{url}?sslmode=verify-ca&sslrootcert=%2Fnone"))], "url", "correct");
+    let steps = failed(&[("DATABASE_URL", &nowhere)], "address", "host and port");
+    assert_eq!(names(&steps), ["url", "address"]);
+    let steps = failed(&[("DATABASE_URL", &missing)], "credentials", "create it");
+    assert_eq!(names(&steps), ["url", "address", "credentials"]);
+}
+
+#[test]
+fn privileges_migrations_and_isolation_fail_each_by_its_name() {
+    let database = Database::empty("check_rest");
+    let runtime = [("DATABASE_URL", database.runtime_url.as_str())];
+    failed(&[("DATABASE_URL", &database.admin_url)], "privileges", "runtime role");
+    let steps = failed(&runtime, "migrations", "erp-backend db migrate");
+    assert!(!names(&steps).contains(&"isolation"), "{steps:?}");
+
+    assert_eq!(run(&Home::new(), &["db", "migrate"], &database.both()).code, 0);
+    let ended = run(&Home::new(), &["db", "check", "--json"], &runtime);
+    let steps: Vec<Value> = serde_json::from_str(&ended.out.join("\n")).unwrap();
+    let all =
+        ["url", "address", "credentials", "privileges", "version", "connections", "migrations", "isolation"];
+    assert_eq!((ended.code, names(&steps)), (0, all.to_vec()), "{ended:#?}");
+    let warned = run(&Home::new(), &["db", "check"], &[runtime[0], ("INSTANCES", "1000")]);
+    assert!(warned.out.iter().any(|line| line.starts_with("warn connections")), "{warned:#?}");
+
+    database.run("alter table items no force row level security");
+    failed(&runtime, "isolation", "doctor isolation");
+    database.run("update app.migrations set checksum = 'other' where name = '0002_audit'");
+    failed(&runtime, "migrations", "restore the file");
+}
