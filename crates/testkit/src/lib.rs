@@ -29,6 +29,7 @@ mod log;
 mod people;
 mod pooler;
 mod probe;
+mod redis;
 
 pub use actor::{Actor, Answer};
 pub use app::TestApp;
@@ -38,3 +39,4 @@ pub use log::Log;
 pub use people::Person;
 pub use pooler::Pooler;
 pub use probe::PROBE;
+pub use redis::Redis;
