@@ -12,6 +12,7 @@ use crate::health::HEALTH;
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Module, Product, Routes, SecurityHeaders};
+use crate::openapi::Contract;
 use crate::static_files::STATIC_FILES;
 
 /// The module that custom routes are logged under.
@@ -121,6 +122,14 @@ pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
     [&HEALTH, &STATIC_FILES].into_iter().chain(product.modules.iter().copied())
 }
 
+/// What the routes of all modules and the custom ones promise.
+pub fn contract(product: &Product, custom: Routes) -> Arc<Contract> {
+    let modules: Vec<_> = modules(product).collect();
+    let routes = modules.iter().flat_map(|module| (module.routes)().of(module.name));
+    let routes = routes.chain(custom.of(CUSTOM)).collect();
+    Contract::new(product, &modules, routes)
+}
+
 /// Creates what answers requests.
 ///
 /// # Errors
@@ -129,7 +138,7 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
     if let Some(invalid) = options.switches.security_headers.as_ref().and_then(SecurityHeaders::invalid) {
         return Err(StartError::new(Exit::Internal, invalid.to_string()));
     }
-    let routes = modules(product).flat_map(|module| (module.routes)().of(module.name));
-    let routes = RouteTable::new(routes.chain(options.routes.of(CUSTOM)))?;
+    let contract = contract(product, options.routes);
+    let routes = RouteTable::new(contract.all_routes())?;
     Ok(Edge::new(app, routes, options.switches, options.layers))
 }

@@ -7,6 +7,7 @@ mod log_level;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -15,21 +16,46 @@ use crate::db::ServerVersion;
 use crate::extract::Json;
 use crate::lifecycle::Phase;
 use crate::metrics::Format;
-use crate::module::{Access, Module, Routes};
+use crate::module::{Access, Module, Operation, Routes};
 
 /// The core's own routes, as a module like any other.
-pub static HEALTH: Module = Module { name: "health", errors: crate::error::CORE, routes, ..Module::BARE };
+pub static HEALTH: Module = Module {
+    name: "health",
+    about: "Probes, and the surface that operators manage the process by.",
+    errors: crate::error::CORE,
+    routes,
+    ..Module::BARE
+};
 
 fn routes() -> Routes {
+    use Access::{Management, Public};
+    let status = |id, summary| Operation::new(id, summary).answers::<Health>(200).answers::<Health>(503);
     Routes::new()
-        .get("/ping", Access::Public, ping)
-        .get("/livez", Access::Public, livez)
-        .get("/readyz", Access::Public, readyz)
-        .get("/health", Access::Public, health)
-        .get("/health/detailed", Access::Management, detailed)
-        .get("/metrics", Access::Management, metrics)
-        .get("/log-level", Access::Management, log_level::get)
-        .put("/log-level", Access::Management, log_level::put)
+        .get("/ping", Public, ping)
+        .doc(Operation::new("ping", "Answer pong").answers_text(200, "text/plain; charset=utf-8"))
+        .get("/livez", Public, livez)
+        .doc(Operation::new("livez", "Tell that the process answers").answers::<Alive>(200))
+        .get("/readyz", Public, readyz)
+        .doc(
+            Operation::new("readyz", "Tell whether requests can be served")
+                .about("503 while starting or draining, and when the database, the isolation proof or a required probe fails.")
+                .answers::<Readiness>(200)
+                .answers::<Readiness>(503),
+        )
+        .get("/health", Public, health)
+        .doc(status("health", "Show status, version and uptime"))
+        .get("/health/detailed", Management, detailed)
+        .doc(status("healthDetailed", "Show every check with its numbers"))
+        .get("/metrics", Management, metrics)
+        .doc(
+            Operation::new("metrics", "Export the metrics")
+                .about("Prometheus's text format, or OpenMetrics when `Accept` asks for it.")
+                .answers_text(200, "text/plain; version=0.0.4; charset=utf-8"),
+        )
+        .get("/log-level", Management, log_level::get)
+        .doc(Operation::new("getLogLevel", "Show how much is logged").answers::<log_level::LogLevel>(200))
+        .put("/log-level", Management, log_level::put)
+        .doc(Operation::new("setLogLevel", "Change how much is logged").answers::<log_level::LogLevel>(200))
 }
 
 /// `GET /ping`: the shortest way through the whole chain.
@@ -38,12 +64,44 @@ async fn ping() -> &'static str {
 }
 
 /// `GET /livez`: the process can answer.
-async fn livez() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+async fn livez() -> Json<Alive> {
+    Json(Alive { status: "ok" })
+}
+
+/// The process answers.
+#[derive(Serialize, JsonSchema)]
+struct Alive {
+    /// `ok`.
+    #[schemars(example = &"ok")]
+    status: &'static str,
+}
+
+/// Whether requests can be served.
+#[derive(Serialize, JsonSchema)]
+struct Readiness {
+    /// `ok` or `unready`.
+    #[schemars(example = &"ok")]
+    status: &'static str,
+    /// The names of the checks that fail.
+    failed: Vec<&'static str>,
+}
+
+/// How the process is.
+#[derive(Serialize, JsonSchema)]
+struct Health {
+    /// `ok`, `degraded` or `draining`.
+    #[schemars(example = &"ok")]
+    status: &'static str,
+    version: &'static str,
+    /// Seconds since the start.
+    uptime: i64,
+    /// What health depends on: with the details only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<Vec<Check>>,
 }
 
 /// One thing that health depends on.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Check {
     name: &'static str,
     /// Whether readiness depends on it.
@@ -61,11 +119,11 @@ impl Check {
 
 /// `GET /readyz`: 503 while starting, draining, or when the database, the isolation proof or a required probe fails.
 async fn readyz(State(app): State<App>) -> Response {
-    let failed: Vec<&str> =
+    let failed: Vec<&'static str> =
         checks(&app).await.iter().filter(|check| check.refuses()).map(|check| check.name).collect();
     let (code, status) =
         if failed.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
-    (code, Json(json!({ "status": status, "failed": failed }))).into_response()
+    (code, Json(Readiness { status, failed })).into_response()
 }
 
 /// `GET /health`: as the specification's basic status; 503 while draining.
@@ -79,11 +137,8 @@ async fn health(State(app): State<App>) -> Response {
 async fn detailed(State(app): State<App>) -> Response {
     let checks = checks(&app).await;
     let well = checks.iter().all(|check| check.passed);
-    let mut body = basics(&app, if well { "ok" } else { "degraded" });
-    if let Some(fields) = body.as_object_mut() {
-        fields.insert("checks".to_owned(), json!(checks));
-    }
     let unready = checks.iter().any(Check::refuses);
+    let body = Health { checks: Some(checks), ..basics(&app, if well { "ok" } else { "degraded" }) };
     let code = if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(body)).into_response()
 }
@@ -97,9 +152,9 @@ async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     ([(header::CONTENT_TYPE, format.content_type())], app.scrape(format)).into_response()
 }
 
-fn basics(app: &App, status: &str) -> Value {
-    let uptime = app.clock.now().duration_since(app.started);
-    json!({ "status": status, "version": app.version, "uptime": uptime.as_secs() })
+fn basics(app: &App, status: &'static str) -> Health {
+    let uptime = app.clock.now().duration_since(app.started).as_secs();
+    Health { status, version: app.version, uptime, checks: None }
 }
 
 async fn checks(app: &App) -> Vec<Check> {

@@ -30,6 +30,8 @@ pub mod module;
 
 pub mod middleware;
 
+pub mod openapi;
+
 pub mod health;
 
 pub mod static_files;

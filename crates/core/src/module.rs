@@ -1,6 +1,7 @@
 //! What a feature module is: static tables, and routes that do not compile without an access rule.
 
 mod csp;
+mod operation;
 mod security_headers;
 
 use std::sync::Arc;
@@ -18,9 +19,12 @@ use crate::auth::Permission;
 use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
+use crate::extract::{Arguments, Inputs};
 use crate::lifecycle::StartError;
 use crate::limits::Policy;
 pub use csp::{Csp, InvalidCsp};
+pub(crate) use operation::{Answer, Content, Link};
+pub use operation::{LOCATION, Operation};
 pub use security_headers::SecurityHeaders;
 
 /// Everything that is built into one binary.
@@ -60,6 +64,8 @@ pub struct Seed<'a> {
 pub struct Module {
     /// One lower-case word; the first part of its permissions' and errors' names, and `module` in its log lines.
     pub name: &'static str,
+    /// A sentence on it, for those who read the API's documentation.
+    pub about: &'static str,
     /// Its permissions, from `permissions!`.
     pub permissions: &'static [&'static Permission],
     /// Its error codes, from `error_codes!`.
@@ -74,9 +80,19 @@ pub struct Module {
 
 impl Module {
     /// A module with nothing in it: write what yours has, and `..Module::BARE` for the rest.
-    pub const BARE: Self =
-        Self { name: "", permissions: &[], errors: &[], routes: Routes::new, probes: &[], assets: &[] };
+    pub const BARE: Self = Self {
+        name: "",
+        about: "",
+        permissions: &[],
+        errors: &[],
+        routes: Routes::new,
+        probes: &[],
+        assets: &[],
+    };
 }
+
+/// The modules of the probes, and of what operators' pages refer to.
+const FOR_OPERATORS: [&str; 2] = ["health", "static_files"];
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +124,7 @@ pub enum Cache {
 pub struct Routes(Vec<Route>);
 
 /// One operation of the API.
+#[derive(Clone)]
 pub struct Route {
     /// Its method; HEAD is answered by the GET route.
     pub method: Method,
@@ -119,6 +136,9 @@ pub struct Route {
     pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
     pub module: &'static str,
+    /// What the contract says of it.
+    pub operation: Option<Arc<Operation>>,
+    pub(crate) inputs: fn(&mut Inputs),
     /// Its own security headers, in place of the application's.
     pub(crate) security_headers: Option<SecurityHeaders>,
     /// Who may keep its answers.
@@ -132,6 +152,13 @@ pub struct Route {
 
 pub(crate) type BoxedHandler = Arc<dyn Fn(Request, App) -> BoxFuture<'static, Response> + Send + Sync>;
 
+impl Route {
+    /// Whether it is a probe, an asset of operators' pages, or belongs to the management surface: what is never limited.
+    pub(crate) fn is_operators(&self) -> bool {
+        matches!(self.access, Access::Management) || FOR_OPERATORS.contains(&self.module)
+    }
+}
+
 impl Routes {
     /// No routes yet.
     pub fn new() -> Self {
@@ -140,25 +167,40 @@ impl Routes {
 
     /// A route that reads. Its request is cancelled, with its SQL, when the client hangs up.
     #[must_use]
-    pub fn get<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn get<T: Arguments>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::GET, path, access, handler)
     }
 
     /// A route that creates or acts. It runs to its end or its deadline, whoever hangs up.
     #[must_use]
-    pub fn post<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn post<T: Arguments>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::POST, path, access, handler)
     }
 
     /// A route that replaces.
     #[must_use]
-    pub fn put<T: 'static>(self, path: &'static str, access: Access, handler: impl Handler<T, App>) -> Self {
+    pub fn put<T: Arguments>(
+        self,
+        path: &'static str,
+        access: Access,
+        handler: impl Handler<T, App>,
+    ) -> Self {
         self.add(Method::PUT, path, access, handler)
     }
 
     /// A route that changes a part (RFC 7396).
     #[must_use]
-    pub fn patch<T: 'static>(
+    pub fn patch<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -169,7 +211,7 @@ impl Routes {
 
     /// A route that removes.
     #[must_use]
-    pub fn delete<T: 'static>(
+    pub fn delete<T: Arguments>(
         self,
         path: &'static str,
         access: Access,
@@ -178,7 +220,7 @@ impl Routes {
         self.add(Method::DELETE, path, access, handler)
     }
 
-    fn add<T: 'static>(
+    fn add<T: Arguments>(
         mut self,
         method: Method,
         path: &'static str,
@@ -197,6 +239,8 @@ impl Routes {
             access,
             limit,
             module,
+            operation: None,
+            inputs: T::describe,
             security_headers,
             cache,
             compress,
@@ -210,6 +254,12 @@ impl Routes {
     #[must_use]
     pub fn limit(self, policy: &'static Policy) -> Self {
         self.with(|route| route.limit = Some(policy))
+    }
+
+    /// What the contract says of the route that was just added.
+    #[must_use]
+    pub fn doc(self, operation: Operation) -> Self {
+        self.with(|route| route.operation = Some(Arc::new(operation)))
     }
 
     /// Security headers of the route just added, in place of the application's: for a page, say.

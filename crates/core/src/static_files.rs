@@ -8,17 +8,22 @@ use http::{HeaderName, HeaderValue, header};
 use crate::app::App;
 use crate::error::{Error, Result, codes};
 use crate::extract::Path;
-use crate::module::{Access, Cache, Module, Routes};
+use crate::module::{Access, Cache, Module, Operation, Routes};
 
 /// Serves the files that all modules bring.
-pub static STATIC_FILES: Module = Module { name: "static_files", routes, ..Module::BARE };
+pub static STATIC_FILES: Module =
+    Module { name: "static_files", about: "Files that pages refer to.", routes, ..Module::BARE };
 
 /// A page on another origin may show what a CDN fetched here.
 const SHARED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
 
 fn routes() -> Routes {
-    Routes::new().get("/assets/{file}", Access::Public, file).cache(Cache::Immutable).produces(&[])
+    Routes::new()
+        .get("/assets/{file}", Access::Public, file)
+        .cache(Cache::Immutable)
+        .produces(&[])
+        .doc(Operation::new("asset", "Fetch a file under its name of this release").answers_text(200, "*/*"))
 }
 
 /// The file of this name; 404 for a name of another release.

@@ -18,6 +18,7 @@ pub(crate) enum Command {
     ConfigExplain,
     DoctorIsolation,
     Healthcheck,
+    Openapi,
     DbMigrate,
     DbStatus,
     DbCheck,
@@ -60,6 +61,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("config", _) => Command::ConfigCheck,
         ("doctor", _) => Command::DoctorIsolation,
         ("healthcheck", _) => Command::Healthcheck,
+        ("openapi", _) => Command::Openapi,
         ("db", "migrate") => Command::DbMigrate,
         ("db", "status") => Command::DbStatus,
         ("db", "seed") => Command::DbSeed,
@@ -118,6 +120,7 @@ fn command() -> clap::Command {
                 .arg_required_else_help(true)
                 .subcommand(verb("isolation", "Prove the isolation of tenants and print the matrix")),
         )
+        .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use erp_core::bootstrap::runtime_connection;
 use erp_core::config::{Config, Layers, explain};
 use erp_core::db;
+use erp_core::factory::contract;
 use erp_core::lifecycle::{Exit, StartError};
+use erp_core::module::Routes;
 use erp_modules::PRODUCT;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
@@ -58,6 +60,13 @@ pub(crate) async fn doctor_isolation(layers: &Layers, json: bool) -> Result<Exit
         print(&report.matrix());
     }
     Ok(ExitCode::from(if report.passed() { Exit::Done } else { Exit::Finding } as u8))
+}
+
+/// `openapi`: the contract of the API, as `/openapi.json` answers it. Needs no configuration and no database.
+pub(crate) fn openapi() -> Result<ExitCode, StartError> {
+    let document = contract(&PRODUCT, Routes::new()).document();
+    print(&serde_json::to_string_pretty(&document).map_err(internal)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `healthcheck`: for a container's HEALTHCHECK, which has neither shell nor curl.

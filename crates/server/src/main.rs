@@ -50,6 +50,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
             Command::ConfigCheck => inspect::config_check(&layers, json),
             Command::ConfigExplain => inspect::config_explain(&layers, json),
             Command::DoctorIsolation => inspect::doctor_isolation(&layers, json).await,
+            Command::Openapi => inspect::openapi(),
             Command::Healthcheck => inspect::healthcheck(&layers).await,
             Command::DbMigrate => database::migrate(&layers, path, json).await,
             Command::DbStatus => database::status(&layers, json).await,

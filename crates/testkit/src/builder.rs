@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap, start_server};
 use erp_core::config::{Layers, MapSource};
+use erp_core::db::Migration;
+use erp_core::db::proof::Sample;
 use erp_core::factory::AppOptions;
 use erp_core::module::{Module, Product};
 use erp_core::shared::ManualClock;
@@ -31,15 +33,24 @@ const SETTINGS: [(&str, &str); 8] = [
 pub struct Builder {
     settings: Vec<(String, String)>,
     modules: Vec<&'static Module>,
+    tables: Vec<(Migration, Sample)>,
     options: AppOptions,
     pooled: bool,
+    statements_logged: bool,
 }
 
 impl Builder {
     /// With `TEST_POOLER=1` every app is behind a pooler: script/check-deep runs the tests of isolation so.
     pub(crate) fn new() -> Self {
         let pooled = std::env::var("TEST_POOLER").as_deref() == Ok("1");
-        Self { settings: Vec::new(), modules: Vec::new(), options: AppOptions::new(), pooled }
+        Self {
+            settings: Vec::new(),
+            modules: Vec::new(),
+            tables: Vec::new(),
+            options: AppOptions::new(),
+            pooled,
+            statements_logged: false,
+        }
     }
 
     /// Sets a setting, as a process's environment would.
@@ -53,6 +64,13 @@ impl Builder {
     #[must_use]
     pub fn module(mut self, module: &'static Module) -> Self {
         self.modules.push(module);
+        self
+    }
+
+    /// Adds a migration to the product's, with the sample row of the table that it makes.
+    #[must_use]
+    pub fn migration(mut self, migration: Migration, sample: Sample) -> Self {
+        self.tables.push((migration, sample));
         self
     }
 
@@ -70,6 +88,13 @@ impl Builder {
         self
     }
 
+    /// Lets PostgreSQL log each statement of the app's database, with its parameters: see [`Database::server_log`].
+    #[must_use]
+    pub fn log_statements(mut self) -> Self {
+        self.statements_logged = true;
+        self
+    }
+
     /// Starts the app on a fresh database.
     pub async fn start(self) -> TestApp {
         self.start_through(|url| url).await
@@ -77,10 +102,18 @@ impl Builder {
 
     /// The same, where `way` changes the runtime role's URL: to go through a proxy, say.
     pub async fn start_through(self, way: impl FnOnce(String) -> String) -> TestApp {
-        let mut modules = erp_modules::ALL.to_vec();
-        modules.extend(self.modules);
-        let product = Product { modules: Box::leak(modules.into_boxed_slice()), ..erp_modules::PRODUCT };
+        let (migrations, samples): (Vec<_>, Vec<_>) = self.tables.into_iter().unzip();
+        let product = Product {
+            modules: with(erp_modules::ALL, &self.modules),
+            migrations: with(erp_modules::PRODUCT.migrations, &migrations),
+            samples: with(erp_modules::PRODUCT.samples, &samples),
+            ..erp_modules::PRODUCT
+        };
         let database = Database::create(&product).await;
+        if self.statements_logged {
+            let sql = format!("alter database {} set log_statement = 'all'", database.name);
+            database.superuser().await.batch_execute(&sql).await.expect("a superuser may");
+        }
         let direct = database.roles.runtime_url.clone();
         let (pooler, url) = if self.pooled {
             let (pooler, url) = Pooler::start(&direct);
@@ -112,4 +145,9 @@ impl Builder {
             errors_expected: Cell::new(false),
         }
     }
+}
+
+/// A product's table with rows of the test's own: as long-lived as the product's.
+fn with<T: Copy>(table: &[T], more: &[T]) -> &'static [T] {
+    Box::leak([table, more].concat().into_boxed_slice())
 }

@@ -62,6 +62,14 @@ impl Database {
         connect(&self.roles.runtime_url.parse().expect("our own URL")).await
     }
 
+    /// What PostgreSQL has logged, of this database and the other tests'.
+    pub async fn server_log(&self) -> String {
+        let row = self.superuser().await.query_one("show data_directory", &[]).await.expect("a row");
+        let data = std::path::PathBuf::from(row.get::<_, String>(0));
+        let log = std::fs::read(data.with_file_name("postgres.log")).expect("with-postgres keeps a log");
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
     /// Drops the database, whoever is connected to it; waits, even while a runtime is unwinding.
     pub fn remove(&self) {
         let (admin, sql) =

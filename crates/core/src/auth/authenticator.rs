@@ -56,10 +56,13 @@ pub struct Identity {
 #[serde(rename_all = "camelCase")]
 pub struct AccessToken {
     /// A JWT; send it as `Authorization: Bearer …`.
+    #[schemars(example = &"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI…")]
     pub access_token: String,
     /// Always `Bearer`.
+    #[schemars(example = &"Bearer")]
     pub token_type: &'static str,
     /// Seconds until it expires.
+    #[schemars(example = 900)]
     pub expires_in: u64,
 }
 

@@ -14,7 +14,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use code::{ErrorCode, codes, render_markdown};
-pub(crate) use problem::Carried;
+pub(crate) use problem::{Carried, type_of};
 pub use problem::{Problem, Violation};
 
 use crate::error_codes;

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Error, ErrorCode, codes};
@@ -11,7 +12,7 @@ use super::{Error, ErrorCode, codes};
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// One thing that is wrong with a request, with where it stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Violation {
     /// A JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.
     pub pointer: String,
@@ -23,20 +24,30 @@ pub struct Violation {
 }
 
 /// The body of an error (RFC 9457).
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem<'a> {
+    /// `urn:erp:problem:` and the code; of a used-up limit the type that is registered for it.
     r#type: Cow<'static, str>,
+    /// The same for every occurrence of the code.
     title: &'a str,
+    /// The HTTP status.
     status: u16,
+    /// What happened this time.
     detail: &'a str,
+    /// The path that was asked for.
     instance: &'a str,
+    /// What a program decides by; it never changes its meaning.
     code: &'a str,
+    /// Name it when you ask for help: the log knows it.
     correlation_id: &'a str,
+    /// Everything that is wrong with the body or the query.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Violation],
+    /// The rate limits that are used up.
     #[serde(rename = "violated-policies", skip_serializing_if = "<[_]>::is_empty")]
     violated_policies: &'a [&'static str],
+    /// The chain of causes: in development only.
     #[serde(skip_serializing_if = "Option::is_none")]
     debug: Option<Vec<String>>,
 }
@@ -99,7 +110,8 @@ impl Error {
     }
 }
 
-fn type_of(code: &ErrorCode) -> Cow<'static, str> {
+/// The type of an error's problem.
+pub(crate) fn type_of(code: &ErrorCode) -> Cow<'static, str> {
     if code == &codes::RATE_LIMITED {
         return QUOTA_EXCEEDED.into();
     }

@@ -3,6 +3,7 @@
 //! Each rejection is an [`Error`] of the core's table, so that every fault of input is answered in one style.
 
 mod body;
+mod input;
 mod json;
 mod path;
 mod precondition;
@@ -13,11 +14,13 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 pub(crate) use body::MAX_BODY_BYTES;
+pub use input::{Arguments, HeaderField, Input, Inputs, SchemaOf};
 pub use json::{Json, present};
 pub use path::Path;
 pub(crate) use path::PathParams;
 pub use precondition::{ETag, IfMatch};
 pub use query::Query;
+pub use violations::of_value as violations;
 
 use crate::app::App;
 use crate::auth::Caller;

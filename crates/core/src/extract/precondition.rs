@@ -5,12 +5,23 @@ use http::HeaderValue;
 use http::header::IF_MATCH;
 use http::request::Parts;
 
+use super::HeaderField;
 use crate::app::App;
 use crate::error::{Error, codes};
 
 /// A strong entity tag made of a row's version: `"7"` (RFC 9110, 8.8.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ETag(pub i64);
+
+impl ETag {
+    /// `ETag`, as the contract tells of it.
+    pub const FIELD: HeaderField = HeaderField {
+        name: "ETag",
+        what: "The version of what is answered; If-Match takes it.",
+        pattern: "^\"[0-9]+\"$",
+        example: "\"1\"",
+    };
+}
 
 impl fmt::Display for ETag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,6 +42,14 @@ impl From<ETag> for HeaderValue {
 pub struct IfMatch(Option<Vec<i64>>);
 
 impl IfMatch {
+    /// `If-Match`, as the contract tells of it: `*`, or entity tags, which hold no comma here.
+    pub const FIELD: HeaderField = HeaderField {
+        name: "If-Match",
+        what: "Entity tags as ETag gave them: the change is made only if the resource still has one of them.",
+        pattern: r#"^ *(\*|(W/)?"[^",]*")( *, *(\*|(W/)?"[^",]*"))* *$"#,
+        example: "\"1\"",
+    };
+
     /// The versions that are acceptable; `None` for any. Bind it as `$n::bigint[]` and test
     /// `($n is null or version = any($n))` in the statement that makes the change.
     pub fn versions(&self) -> Option<&[i64]> {
@@ -46,7 +65,7 @@ impl FromRequestParts<App> for IfMatch {
         let mut any = !parts.headers.contains_key(IF_MATCH);
         for value in parts.headers.get_all(IF_MATCH) {
             let text = value.to_str().map_err(|_| malformed())?;
-            for tag in text.split(',').map(str::trim).filter(|tag| !tag.is_empty()) {
+            for tag in text.split(',').map(str::trim) {
                 match tag {
                     "*" => any = true,
                     _ => versions.extend(parse(tag)?),

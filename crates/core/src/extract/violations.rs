@@ -22,8 +22,14 @@ const LONGEST: usize = 300;
 
 /// The violations of a body, each with its JSON pointer.
 pub(super) fn of_body<T: JsonSchema>(body: &Value) -> Vec<Violation> {
-    let mut walk = Walk { root: &schema_of::<T>(), found: Vec::new() };
-    walk.value(walk.root.as_value(), body, "", 0);
+    let root = schema_of::<T>();
+    of_value(root.as_value(), root.as_value(), body)
+}
+
+/// The violations of a value, by a schema whose references lead into `root`: for tests of what is answered.
+pub fn of_value(root: &Value, schema: &Value, value: &Value) -> Vec<Violation> {
+    let mut walk = Walk { root, found: Vec::new() };
+    walk.value(schema, value, "", 0);
     walk.found
 }
 
@@ -32,7 +38,7 @@ pub(super) fn of_query<'q, T: JsonSchema>(
     pairs: impl Iterator<Item = (std::borrow::Cow<'q, str>, std::borrow::Cow<'q, str>)>,
 ) -> Vec<Violation> {
     let root = schema_of::<T>();
-    let mut walk = Walk { root: &root, found: Vec::new() };
+    let mut walk = Walk { root: root.as_value(), found: Vec::new() };
     let mut query = Map::new();
     for (name, text) in pairs {
         let property = root.as_value().pointer("/properties").and_then(|known| known.get(&*name));
@@ -65,7 +71,7 @@ fn child(pointer: &str, name: &str) -> String {
 }
 
 struct Walk<'root> {
-    root: &'root Schema,
+    root: &'root Value,
     found: Vec<Violation>,
 }
 
@@ -79,7 +85,7 @@ impl Walk<'_> {
     /// The schema that a reference leads to.
     fn resolve<'s>(&'s self, schema: &'s Value) -> &'s Value {
         let target = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
-        target.and_then(|path| self.root.as_value().pointer(path)).unwrap_or(schema)
+        target.and_then(|path| self.root.pointer(path)).unwrap_or(schema)
     }
 
     fn value(&mut self, schema: &Value, value: &Value, pointer: &str, depth: usize) {

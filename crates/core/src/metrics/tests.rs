@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::instrument::{Instrument, Sample};
 use super::series::Series;
@@ -372,27 +372,67 @@ fn busy() -> Metrics {
     metrics
 }
 
-#[test]
-fn o_04_promtool_accepts_every_metric() {
+/// A program that script/bootstrap puts into `target/tools`, or that is in PATH. On CI it must be there; elsewhere `None`,
+/// and that the test was not run.
+#[allow(clippy::disallowed_methods, clippy::print_stderr)] // of the machine that runs the tests
+fn tool(place: &str) -> Option<PathBuf> {
+    let program = std::env::current_exe().unwrap();
+    let mut candidates = vec![program.ancestors().nth(3).unwrap().join("tools").join(place)];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    candidates.extend(std::env::split_paths(&path).map(|folder| folder.join(place)));
+    let found = candidates.into_iter().find(|candidate| candidate.is_file());
+    if found.is_none() {
+        eprintln!("{place} is not there (script/bootstrap tests fetches it): O-04 was not checked with it");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI runs every test: script/bootstrap tests");
+    }
+    found
+}
+
+/// Runs a program with `text` as its input: whether it succeeded, and all that it said.
+fn feed(program: &Path, arguments: &[&str], text: &str) -> (Option<i32>, String) {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
-    let text = busy().render(Format::Text004);
-    let check = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut check) = check else { return }; // not on this machine: our own parser has its test below
-    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = check.wait_with_output().unwrap();
-    let remarks = [output.stdout, output.stderr].concat();
-    for remark in String::from_utf8(remarks).unwrap().lines() {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    running.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = running.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+#[test]
+fn o_04_promtool_accepts_every_metric() {
+    let Some(promtool) = tool("promtool") else { return };
+    let (code, remarks) = feed(&promtool, &["check", "metrics"], &busy().render(Format::Text004));
+    for remark in remarks.lines() {
         let name = remark.split(' ').next().unwrap();
         assert!(matches!(name, "http_request_duration_ms" | "db_operation_duration_ms"), "{remark}");
         assert!(remark.contains("abbreviated units"), "{remark}");
     }
-    assert_ne!(output.status.code(), Some(1), "promtool could not parse it");
+    assert_ne!(code, Some(1), "promtool could not parse it");
+    let (code, _) = feed(&promtool, &["check", "metrics"], "broken{ 1\n");
+    assert_eq!(code, Some(1), "promtool checks");
+}
+
+#[test]
+fn o_04_the_parsers_of_prometheus_client_accept_every_metric() {
+    let Some(python) = tool("prometheus_client/bin/python") else { return };
+    let parse = |parser: &str, text: &str| {
+        let program = format!(
+            "import sys\nfrom prometheus_client.{parser} import text_string_to_metric_families as parse\n\
+             print(*(family.name for family in parse(sys.stdin.read())))"
+        );
+        feed(&python, &["-c", &program], text)
+    };
+    let metrics = busy();
+    for (parser, format) in [("openmetrics.parser", Format::OpenMetrics), ("parser", Format::Text004)] {
+        let (code, families) = parse(parser, &metrics.render(format));
+        assert_eq!(code, Some(0), "{parser}: {families}");
+        assert!(families.split_whitespace().count() > METRICS.len() / 2, "{parser}: {families}");
+        assert!(families.contains("http_request_duration_ms"), "{parser}: {families}");
+    }
+    let without_end = metrics.render(Format::OpenMetrics).replace("# EOF", "");
+    assert_eq!(parse("openmetrics.parser", &without_end).0, Some(1), "the parser checks");
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub(super) fn client(trace: &Trace, asked: &Result<Asked<'_>, Error>, request: &
         Ok(Asked::Route(route, identity)) => (Some(*route), *identity),
         Ok(Asked::Options(_)) | Err(_) => (None, None),
     };
-    let exempt = access::is_managed(request) || route.is_some_and(access::is_operators);
+    let exempt = access::is_managed(request) || route.is_some_and(Route::is_operators);
     let own = route.and_then(|route| route.limit).filter(|policy| policy.counts == Counts::Requests);
     (!exempt).then_some(Client { address: trace.client_ip?, identity, own })
 }

@@ -67,7 +67,11 @@ impl<const MIN: usize, const MAX: usize> JsonSchema for Text<MIN, MAX> {
             1 => format!("^[^{CONTROL}]*{ink}[^{CONTROL}]*$"),
             _ => format!("^[^{CONTROL}]*{ink}[^{CONTROL}]{{{},}}{ink}[^{CONTROL}]*$", MIN - 2),
         };
-        json_schema!({ "type": "string", "minLength": MIN, "maxLength": MAX, "pattern": pattern })
+        let mut schema = json_schema!({ "type": "string", "maxLength": MAX, "pattern": pattern });
+        if MIN > 0 {
+            schema.insert("minLength".to_owned(), MIN.into());
+        }
+        schema
     }
 }
 

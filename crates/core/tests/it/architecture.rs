@@ -1,4 +1,5 @@
-//! Imports run one way: a module of the core uses those above it in `lib.rs`, never those below.
+//! Imports run one way: a module of the core uses those above it in `lib.rs`, never those below. And where crates come
+//! from.
 
 use std::path::{Path, PathBuf};
 
@@ -99,4 +100,29 @@ fn the_reader_of_imports_reads() {
     let source = "use crate::db::{Db, proof};\nuse crate::{app::App, auth::{Caller, Role}, error};\n// crate::no\n$crate::logging::x()";
     assert_eq!(used(source), ["db", "app", "auth", "error", "logging"]);
     assert_eq!(order("//! x\n\npub mod shared;\n\nmod hidden;\npub mod db;\n"), ["shared", "db"]);
+}
+
+/// What of X-01 needs no tool; `script/supply-chain` checks the rest.
+#[test]
+fn x_01_every_crate_comes_from_the_registry_with_its_checksum() {
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
+    let lock = std::fs::read_to_string(lock).unwrap();
+    let (mut own, mut foreign) = (Vec::new(), 0);
+    for package in lock.split("[[package]]\n").skip(1) {
+        let field = |name: &str| {
+            let line = package.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = \""))?;
+            line.strip_suffix('"')
+        };
+        let name = field("name").unwrap();
+        match field("source") {
+            None => own.push(name),
+            Some(source) => {
+                assert_eq!(source, "registry+https://github.com/rust-lang/crates.io-index", "{name}");
+                assert_eq!(field("checksum").map(str::len), Some(64), "{name}");
+                foreign += 1;
+            }
+        }
+    }
+    assert_eq!(own, ["erp-backend", "erp-core", "erp-modules", "erp-testkit"]);
+    assert!(foreign > 100, "only {foreign} crates were read");
 }

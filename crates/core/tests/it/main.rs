@@ -7,6 +7,7 @@
     reason = "tests fail by panicking, and their environment is the process's"
 )]
 
+mod allocations;
 mod architecture;
 mod audit;
 mod database;

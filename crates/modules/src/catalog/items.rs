@@ -60,15 +60,28 @@ pub(super) type ItemId = Id<ItemKind>;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Item {
     pub(super) id: ItemId,
+    /// The stock keeping unit: unique within the tenant.
+    #[schemars(example = SKU)]
     pub(super) sku: String,
+    #[schemars(example = NAME)]
     pub(super) name: String,
+    #[schemars(example = DESCRIPTION)]
     description: Option<String>,
+    #[schemars(example = QUANTITY)]
     quantity: i64,
     pub(super) created_at: Timestamp,
     updated_at: Timestamp,
+    /// Rises with every change; the ETag is made of it.
+    #[schemars(example = 1)]
     version: i64,
 }
 from_row!(Item { id, sku, name, description, quantity, created_at, updated_at, version });
+
+// The item of the examples.
+const SKU: &str = "BOLT-M8";
+const NAME: &str = "Hexagon bolt M8";
+const DESCRIPTION: &str = "ISO 4017, zinc-plated, 40 mm";
+const QUANTITY: i64 = 250;
 
 type Sku = Text<1, 64>;
 type Name = Text<1, 200>;
@@ -104,11 +117,16 @@ impl<'de> Deserialize<'de> for Quantity {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewItem {
+    /// The stock keeping unit: unique within the tenant.
+    #[schemars(example = SKU)]
     sku: Sku,
+    #[schemars(example = NAME)]
     name: Name,
     #[serde(default)]
+    #[schemars(example = DESCRIPTION)]
     description: Option<Description>,
     #[serde(default)]
+    #[schemars(example = QUANTITY)]
     quantity: Quantity,
 }
 
@@ -117,16 +135,16 @@ pub(super) struct NewItem {
 #[serde(deny_unknown_fields)]
 pub(super) struct ItemPatch {
     #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Sku")]
+    #[schemars(with = "Sku", example = SKU)]
     sku: Option<Sku>,
     #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Name")]
+    #[schemars(with = "Name", example = NAME)]
     name: Option<Name>,
     #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Option<Description>")]
+    #[schemars(with = "Option<Description>", example = DESCRIPTION)]
     description: Option<Option<Description>>,
     #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Quantity")]
+    #[schemars(with = "Quantity", example = QUANTITY)]
     quantity: Option<Quantity>,
 }
 

@@ -24,12 +24,14 @@ const MOST: u16 = 200;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// How many items a page has at most.
     #[serde(default)]
     limit: Limit,
     /// `nextCursor` of the page before, unchanged.
     cursor: Option<String>,
     /// Part of a name or a sku, in any case.
     q: Option<Text<1, 200>>,
+    /// The order; `-` is for descending.
     #[serde(default)]
     sort: Sort,
 }
@@ -188,6 +190,7 @@ impl Cursor {
 pub(super) struct Page {
     items: Vec<Item>,
     /// Pass it as `cursor` for the next page; `null` at the end.
+    #[schemars(example = &"eyJzb3J0IjoiLWNyZWF0ZWRBdCJ9")]
     next_cursor: Option<String>,
 }
 

@@ -6,11 +6,20 @@ mod items;
 mod list;
 
 use erp_core::auth::Permission;
-use erp_core::module::{Access, Module, Routes};
+use erp_core::error;
+use erp_core::module::{Access, Module, Operation, Routes};
 
 /// The catalogue module.
-pub static MODULE: Module =
-    Module { name: "catalog", permissions: PERMISSIONS, errors: ERRORS, routes, ..Module::BARE };
+pub static MODULE: Module = Module {
+    name: "catalog",
+    about: ABOUT,
+    permissions: PERMISSIONS,
+    errors: ERRORS,
+    routes,
+    ..Module::BARE
+};
+
+const ABOUT: &str = "Items with a stock keeping unit, unique within their tenant.";
 
 erp_core::permissions! {
     /// The permissions of the catalogue.
@@ -34,11 +43,39 @@ const fn may(permission: &'static Permission) -> Access {
 }
 
 fn routes() -> Routes {
+    use items::Item;
+    use list::Page;
     Routes::new()
         .get("/api/v1/items", may(&READ), list::list)
+        .doc(
+            Operation::new("listItems", "List items")
+                .answers::<Page>(200)
+                .refuses(&error::codes::MALFORMED_CURSOR)
+                .leads_to("listItems", "cursor", "/nextCursor"),
+        )
         .post("/api/v1/items", may(&WRITE), items::create)
+        .doc(["readItem", "replaceItem", "changeItem", "deleteItem"].into_iter().fold(
+            Operation::new("createItem", "Create an item").creates::<Item>().refuses(&codes::SKU_TAKEN),
+            |operation, id| operation.leads_to(id, "id", "/id"),
+        ))
         .get("/api/v1/items/{id}", may(&READ), items::read)
+        .doc(Operation::new("readItem", "Read an item").answers::<Item>(200).tagged())
         .put("/api/v1/items/{id}", may(&WRITE), items::replace)
+        .doc(
+            Operation::new("replaceItem", "Replace an item")
+                .about("Never creates one.")
+                .answers::<Item>(200)
+                .tagged()
+                .refuses(&codes::SKU_TAKEN),
+        )
         .patch("/api/v1/items/{id}", may(&WRITE), items::patch)
+        .doc(
+            Operation::new("changeItem", "Change a part of an item")
+                .about("As RFC 7396 says: what is absent is kept, `null` clears.")
+                .answers::<Item>(200)
+                .tagged()
+                .refuses(&codes::SKU_TAKEN),
+        )
         .delete("/api/v1/items/{id}", may(&WRITE), items::delete)
+        .doc(Operation::new("deleteItem", "Delete an item").answers_nothing(204))
 }

@@ -23,8 +23,11 @@ const FIND_USER: &str = "select u.id, u.password_hash, m.role from users u join 
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
     /// The tenant's slug.
+    #[schemars(example = &"acme")]
     tenant: String,
+    #[schemars(example = &"owner@acme.example")]
     email: String,
+    #[schemars(example = &"correct horse battery staple")]
     password: Secret<String>,
 }
 

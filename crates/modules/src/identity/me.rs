@@ -28,21 +28,28 @@ from_row!(Row { id, email, name, tenant_id, slug, tenant_name });
 pub(super) struct Me {
     user: Person,
     tenant: Tenant,
+    #[schemars(example = ["owner"])]
     roles: [&'static str; 1],
+    /// What the roles allow.
+    #[schemars(example = ["catalog.item.read"])]
     permissions: Vec<&'static str>,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct Person {
     id: UserId,
+    #[schemars(example = &"owner@acme.example")]
     email: String,
+    #[schemars(example = &"Alice Owner")]
     name: String,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct Tenant {
     id: TenantId,
+    #[schemars(example = &"acme")]
     slug: String,
+    #[schemars(example = &"Acme Ltd")]
     name: String,
 }
 

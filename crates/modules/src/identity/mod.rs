@@ -3,11 +3,14 @@
 mod login;
 mod me;
 
+use erp_core::auth::AccessToken;
 use erp_core::limits::{Policy, Quota};
-use erp_core::module::{Access, Module, Routes};
+use erp_core::module::{Access, Module, Operation, Routes};
 
 /// The identity module.
-pub static MODULE: Module = Module { name: "identity", errors: ERRORS, routes, ..Module::BARE };
+pub static MODULE: Module = Module { name: "identity", about: ABOUT, errors: ERRORS, routes, ..Module::BARE };
+
+const ABOUT: &str = "Sign-in, and what a caller can find out about itself.";
 
 erp_core::error_codes! {
     /// The codes of the identity module.
@@ -24,9 +27,17 @@ static SIGN_IN: Policy = Policy::failures("sign-in", |config| {
 });
 
 fn routes() -> Routes {
-    Routes::new().post("/api/v1/auth/login", Access::Public, login::login).limit(&SIGN_IN).get(
-        "/api/v1/me",
-        Access::SignedIn,
-        me::me,
-    )
+    Routes::new()
+        .post("/api/v1/auth/login", Access::Public, login::login)
+        .limit(&SIGN_IN)
+        .doc(
+            Operation::new("signIn", "Sign in")
+                .about(
+                    "One answer for everything that is wrong, so that it does not tell who has an account.",
+                )
+                .answers::<AccessToken>(200)
+                .refuses(&codes::SIGN_IN_FAILED),
+        )
+        .get("/api/v1/me", Access::SignedIn, me::me)
+        .doc(Operation::new("me", "Show who the caller is and what it may do").answers::<me::Me>(200))
 }

@@ -31,6 +31,7 @@ const SAMPLES: &[Sample] = &[
     read("/health/detailed"),
     read("/metrics"),
     read("/log-level"),
+    read("/openapi.json"),
     Sample { method: "PUT", path: "/log-level", success: 200, body: Some(level), made_by: None },
     // No file has this name: tests/it/assets.rs brings one.
     Sample { success: 404, ..read("/assets/{file}") },

@@ -1,0 +1,136 @@
+//! The document as a whole: operations by path, and what they refer to.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::refusals::Refusals;
+use super::{Contract, example, operation};
+use crate::error::Problem;
+use crate::extract::HeaderField;
+use crate::module::Route;
+
+/// The schemas of what is read and of what is answered: a field with a default may be left out of the one, and is always
+/// in the other.
+pub(super) struct Schemas {
+    pub(super) read: SchemaGenerator,
+    pub(super) answered: SchemaGenerator,
+}
+
+impl Schemas {
+    fn new() -> Self {
+        let settings = || {
+            SchemaSettings::draft2020_12()
+                .with(|settings| settings.definitions_path = "/components/schemas".into())
+                .with_transform(RecursiveTransform(without_null_default))
+        };
+        Self { read: settings().into_generator(), answered: settings().for_serialize().into_generator() }
+    }
+
+    /// All types by name. A type that is both read and answered is one, since it cannot differ: a test compares.
+    fn definitions(&mut self) -> Map<String, Value> {
+        let mut all = self.answered.take_definitions(true);
+        for (name, schema) in self.read.take_definitions(true) {
+            let same = all.get(&name).is_none_or(|known| *known == schema);
+            debug_assert!(same, "{name} is not read as it is answered: make it two types");
+            all.insert(name, schema);
+        }
+        all
+    }
+}
+
+/// A default of `null` says nothing but that a field may be left out.
+fn without_null_default(schema: &mut Schema) {
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+}
+
+pub(super) fn build(contract: &Contract, routes: &[&Route]) -> Value {
+    let mut schemas = Schemas::new();
+    let mut refusals = Refusals::new(schemas.answered.subschema_for::<Problem<'_>>().to_value());
+    let mut headers: Vec<&'static HeaderField> = vec![&operation::TENANT_ID];
+    let mut paths = Map::new();
+    for route in routes {
+        let Some(documented) = operation::describe(route, &mut schemas, &mut refusals) else {
+            continue;
+        };
+        headers.extend(documented.headers);
+        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        path[route.method.as_str().to_ascii_lowercase()] = documented.value;
+    }
+    let mut document = json!({
+        "openapi": "3.1.1",
+        "info": { "title": contract.name, "version": contract.version, "description": INTRODUCTION },
+        "servers": [{ "url": "/" }],
+        "tags": tags(contract, routes),
+        "paths": paths,
+        "components": {
+            "schemas": schemas.definitions(),
+            "responses": refusals.responses,
+            "examples": refusals.examples,
+            "headers": headers.iter().map(|field| (field.name.to_owned(), header(field))).collect::<Map<_, _>>(),
+            "securitySchemes": security_schemes(),
+        },
+    });
+    add_examples(&mut document);
+    document
+}
+
+const INTRODUCTION: &str = "Sign in with `POST /api/v1/auth/login` and send the access token as a bearer. Every refusal \
+    is a problem document (RFC 9457) whose `code` a program can decide by. What belongs to another tenant answers like \
+    what does not exist.";
+
+fn tags(contract: &Contract, routes: &[&Route]) -> Value {
+    let used = contract.tags.iter().filter(|(name, _)| routes.iter().any(|route| route.module == *name));
+    used.map(|(name, about)| json!({ "name": name, "description": about })).collect()
+}
+
+fn security_schemes() -> Value {
+    json!({
+        "accessToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "The `accessToken` of the sign-in.",
+        },
+        "metricsToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "The operators' METRICS_TOKEN. In development, and on METRICS_PORT, none is asked for.",
+        },
+    })
+}
+
+pub(super) fn header(field: &HeaderField) -> Value {
+    json!({
+        "description": field.what,
+        "schema": { "type": "string", "pattern": field.pattern },
+        "example": field.example,
+    })
+}
+
+/// Gives every JSON body the example that its schema's own examples make, where it has none.
+fn add_examples(document: &mut Value) {
+    let root = document.clone();
+    let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        let mut parts: Vec<&mut Value> = Vec::new();
+        let Some(fields) = operation.as_object_mut() else { continue };
+        for (name, part) in fields {
+            match name.as_str() {
+                "requestBody" => parts.push(part),
+                "responses" => parts.extend(part.as_object_mut().into_iter().flat_map(Map::values_mut)),
+                _ => {}
+            }
+        }
+        let contents = parts.into_iter().filter_map(|part| part.get_mut("content")?.as_object_mut());
+        for media in contents.flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+            if !media.contains_key("examples") {
+                let made = media.get("schema").map(|schema| example::of(&root, schema));
+                media.extend(made.filter(|made| !made.is_null()).map(|made| ("example".to_owned(), made)));
+            }
+        }
+    }
+}

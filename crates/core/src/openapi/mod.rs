@@ -1,0 +1,75 @@
+//! The contract: an OpenAPI 3.1 document, made from the route table, the types and the tables of errors.
+//!
+//! It is made when it is first asked for: a start pays nothing for it, nor does a process that nobody asks.
+
+mod document;
+mod example;
+mod operation;
+mod refusals;
+
+use std::sync::Arc;
+
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::error::{Error, Result};
+use crate::module::{Access, Module, Operation, Product, Route, Routes};
+
+/// The name of the module that the contract's own routes belong to.
+pub const NAME: &str = "openapi";
+const ABOUT: &str = "This document, and the page that shows it.";
+
+/// What the document is made from, and the document once it has been asked for.
+pub struct Contract {
+    name: &'static str,
+    version: &'static str,
+    /// The modules' names and what they are about: the document's tags.
+    tags: Vec<(&'static str, &'static str)>,
+    routes: Vec<Route>,
+    json: OnceCell<Bytes>,
+}
+
+impl Contract {
+    /// The contract of `product`, whose modules (those of the core among them) have `routes`.
+    pub fn new(product: &Product, modules: &[&'static Module], routes: Vec<Route>) -> Arc<Self> {
+        let tags = modules.iter().map(|module| (module.name, module.about)).chain([(NAME, ABOUT)]).collect();
+        Arc::new(Self { name: product.name, version: product.version, tags, routes, json: OnceCell::new() })
+    }
+
+    /// The routes that tell of the contract.
+    fn own_routes(self: &Arc<Self>) -> impl Iterator<Item = Route> {
+        let contract = Arc::clone(self);
+        let json = move || {
+            let contract = Arc::clone(&contract);
+            async move {
+                contract.json().await.map(|json| ([(CONTENT_TYPE, "application/json")], json).into_response())
+            }
+        };
+        let routes = Routes::new()
+            .get("/openapi.json", Access::Management, json)
+            .doc(Operation::new("openapi", "Show this document").answers::<Value>(200));
+        routes.of(NAME)
+    }
+
+    /// These, and all that it is the contract of.
+    pub(crate) fn all_routes(self: &Arc<Self>) -> Vec<Route> {
+        self.routes.iter().cloned().chain(self.own_routes()).collect()
+    }
+
+    /// The document.
+    pub fn document(self: &Arc<Self>) -> Value {
+        // Its own routes are not kept: they hold it.
+        let own: Vec<Route> = self.own_routes().collect();
+        let routes: Vec<&Route> = self.routes.iter().chain(&own).collect();
+        document::build(self, &routes)
+    }
+
+    async fn json(self: &Arc<Self>) -> Result<Bytes> {
+        let make =
+            || async { serde_json::to_vec(&self.document()).map(Bytes::from).map_err(Error::internal) };
+        self.json.get_or_try_init(make).await.cloned()
+    }
+}

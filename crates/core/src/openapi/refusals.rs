@@ -1,0 +1,118 @@
+//! The problems that an operation can answer with: which codes follow from its declaration, and what they look like.
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{ErrorCode, codes, type_of};
+use crate::extract::Inputs;
+use crate::module::{Access, Operation, Route};
+
+/// The media type of a refusal.
+pub(super) const PROBLEM: &str = "application/problem+json";
+
+/// What any route can answer.
+const ALWAYS: &[&ErrorCode] = &[
+    &codes::MALFORMED_HEADER,
+    &codes::URI_TOO_LONG,
+    &codes::HEADERS_TOO_LARGE,
+    &codes::INTERNAL,
+    &codes::UNAVAILABLE,
+    &codes::OVERLOADED,
+    &codes::TIMEOUT,
+];
+
+/// The codes that the access rule, the method, the arguments and the handler can refuse with, by status.
+pub(super) fn of(route: &Route, operation: &Operation, inputs: &Inputs) -> Vec<&'static ErrorCode> {
+    let by_access: &[&'static ErrorCode] = match route.access {
+        Access::Public => &[],
+        Access::Management => &[&codes::NOT_FOUND],
+        Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH],
+        Access::Permission(_) => &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH],
+    };
+    let by_method: &[&'static ErrorCode] =
+        if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN] };
+    let by_kind: &[&'static ErrorCode] =
+        if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
+    let by_limit: &[&'static ErrorCode] = if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };
+    let lists = [ALWAYS, by_limit, by_access, by_method, by_kind, &inputs.refusals, &operation.refusals];
+    let mut all: Vec<&'static ErrorCode> = lists.into_iter().flatten().copied().collect();
+    all.sort_by_key(|code| (code.status, code.code));
+    all.dedup();
+    all
+}
+
+/// The refusals that operations share: one response for each set of codes, one example for each code.
+pub(super) struct Refusals {
+    problem: Value,
+    pub(super) responses: Map<String, Value>,
+    pub(super) examples: Map<String, Value>,
+}
+
+impl Refusals {
+    /// `problem` is the schema of all of them.
+    pub(super) fn new(problem: Value) -> Self {
+        Self { problem, responses: Map::new(), examples: Map::new() }
+    }
+
+    /// A reference to the response with one of `codes`, all of one status.
+    pub(super) fn response(&mut self, codes: &[&ErrorCode]) -> Value {
+        let names: Vec<&str> = codes.iter().map(|code| code.code).collect();
+        let name = names.join("-");
+        if !self.responses.contains_key(&name) {
+            let titles: Vec<&str> = codes.iter().map(|code| code.title).collect();
+            let mut response =
+                json!({ "description": titles.join("; "), "content": { PROBLEM: self.media(codes) } });
+            if let Some((name, header)) = codes.first().and_then(|code| header(code.status)) {
+                response["headers"] = json!({ name: header });
+            }
+            self.responses.insert(name.clone(), response);
+        }
+        json!({ "$ref": format!("#/components/responses/{name}") })
+    }
+
+    /// A problem whose `code` is one of `codes`.
+    pub(super) fn media(&mut self, codes: &[&ErrorCode]) -> Value {
+        let names: Vec<&str> = codes.iter().map(|code| code.code).collect();
+        let mut examples = Map::new();
+        for code in codes {
+            self.examples.entry(code.code).or_insert_with(|| example(code));
+            let reference = format!("#/components/examples/{}", code.code);
+            examples.insert(code.code.to_owned(), json!({ "$ref": reference }));
+        }
+        let code = json!({ "properties": { "code": { "enum": names } } });
+        json!({ "schema": { "allOf": [self.problem, code] }, "examples": examples })
+    }
+}
+
+/// The header that answers of `status` have.
+fn header(status: u16) -> Option<(&'static str, Value)> {
+    let seconds = json!({ "type": "integer", "minimum": 1 });
+    match status {
+        401 => Some((
+            "WWW-Authenticate",
+            json!({ "description": "How to sign in.", "schema": { "type": "string" } }),
+        )),
+        429 | 503 => {
+            Some(("Retry-After", json!({ "description": "Seconds to wait for.", "schema": seconds })))
+        }
+        _ => None,
+    }
+}
+
+fn example(code: &ErrorCode) -> Value {
+    let mut problem = json!({
+        "type": type_of(code),
+        "title": code.title,
+        "status": code.status,
+        "detail": code.what,
+        "instance": "/api/v1/items",
+        "code": code.code,
+        "correlationId": "req_0123456789abcdef0123456789abcdef",
+    });
+    if code == &codes::RATE_LIMITED {
+        problem["violated-policies"] = json!(["default"]);
+    }
+    if code.status == 422 {
+        problem["errors"] = json!([{ "pointer": "/sku", "code": "missing", "detail": "is required" }]);
+    }
+    json!({ "summary": code.fix, "value": problem })
+}

@@ -1,0 +1,127 @@
+//! `docs/guides/add-a-module.md` works as it is typed: the module of the guide is compiled here, from the same text, and
+//! runs; the lists that the guide changes are those of the code.
+
+#[allow(unreachable_pub)] // as in erp-modules, where the guide puts it
+mod suppliers;
+
+use std::path::Path;
+
+use erp_core::db::Migration;
+use erp_core::db::proof::Sample;
+use erp_modules::PRODUCT;
+use erp_testkit::TestApp;
+use serde_json::json;
+
+const MIGRATION: &str = include_str!("suppliers/migration.sql");
+const SAMPLE: &str = include_str!("suppliers/sample.sql");
+
+fn file(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
+}
+
+/// The guide's blocks of code.
+fn blocks(guide: &str) -> Vec<&str> {
+    guide.split("\n```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap().1).collect()
+}
+
+/// What stands between `before` and the next `end`, in pieces without quotes and white space.
+fn list<'a>(text: &'a str, before: &str, end: char) -> Vec<&'a str> {
+    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("the guide shows no {before}"));
+    let pieces = rest[..rest.find(end).unwrap()].split(',');
+    pieces.map(|piece| piece.trim().trim_matches('"')).filter(|piece| !piece.is_empty()).collect()
+}
+
+/// Whether somebody has just followed the guide in this very folder.
+fn is_followed() -> bool {
+    PRODUCT.modules.iter().any(|module| module.name == "suppliers")
+}
+
+fn and_suppliers(listed: impl Iterator<Item = String>, ours: &str) -> Vec<String> {
+    listed.filter(|name| name != ours).chain([ours.to_owned()]).collect()
+}
+
+#[test]
+fn the_guide_shows_the_files_that_are_compiled_here() {
+    let guide = file("docs/guides/add-a-module.md");
+    for (name, text) in [
+        ("migration.sql", MIGRATION),
+        ("sample.sql", SAMPLE),
+        ("mod.rs", include_str!("suppliers/mod.rs")),
+        ("records.rs", include_str!("suppliers/records.rs")),
+    ] {
+        let first = text.lines().next().unwrap();
+        let shown = blocks(&guide).into_iter().find(|block| block.starts_with(first)).unwrap_or_default();
+        let shown = format!("{}\n", shown.trim_end());
+        if std::env::var_os("BLESS").is_some() && shown.len() > 1 {
+            let file = format!("{}/tests/it/guide/suppliers/{name}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::write(file, shown).unwrap();
+        } else {
+            assert_eq!(
+                shown, text,
+                "the guide shows another {name}: BLESS=1 script/test integration the_guide_shows"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_guide_goes_on_from_the_lists_of_the_code() {
+    let guide = file("docs/guides/add-a-module.md");
+    let next =
+        PRODUCT.migrations.iter().filter(|migration| !migration.name.ends_with("_suppliers")).count() + 1;
+    let ours = format!("{next:04}_suppliers");
+    let migrations = PRODUCT.migrations.iter().map(|migration| migration.name.to_owned());
+    assert_eq!(list(&guide, "    migrations![", ']'), and_suppliers(migrations, &ours));
+    for (at, _) in guide.match_indices("_suppliers") {
+        let before = &guide[at.saturating_sub(4)..at];
+        assert!(
+            !before.ends_with(char::is_numeric) || ours.starts_with(before),
+            "{before}_suppliers: it is {ours}"
+        );
+    }
+    let samples = PRODUCT.samples.iter().map(|sample| sample.table.to_owned());
+    assert_eq!(list(&guide, "samples![", ']'), and_suppliers(samples, "suppliers"));
+    let modules = PRODUCT.modules.iter().map(|module| format!("&{}::MODULE", module.name));
+    assert_eq!(list(&guide, "ALL: &[&Module] = &[", ']'), and_suppliers(modules, "&suppliers::MODULE"));
+
+    let source = file("crates/modules/src/lib.rs");
+    let public = source.lines().filter(|line| line.starts_with("pub mod ")).map(str::to_owned);
+    let mut public = and_suppliers(public, "pub mod suppliers;");
+    public.sort();
+    assert!(guide.contains(&public.join("\n")), "the guide's list of modules: {public:#?}");
+}
+
+#[tokio::test]
+async fn the_guides_module_keeps_its_promises() {
+    let builder = TestApp::builder();
+    let app = if is_followed() {
+        builder.start().await
+    } else {
+        let migration = Migration { name: "9999_suppliers", sql: MIGRATION };
+        let sample = Sample { table: "suppliers", insert: SAMPLE };
+        builder.module(&suppliers::MODULE).migration(migration, sample).start().await
+    };
+    let (alice, bob) = (app.alice(), app.bob());
+    let bolt = || json!({ "name": "Bolt & Co", "email": "sales@bolt.example" });
+    let made = alice.post("/api/v1/suppliers", bolt()).await.assert(201);
+    let path = made.header("location").to_owned();
+    assert_eq!(alice.get(&path).await.assert(200).json(), made.json());
+    bob.get(&path).await.problem("core.not_found");
+    alice.post("/api/v1/suppliers", bolt()).await.assert(409).problem("suppliers.name_taken");
+    bob.post("/api/v1/suppliers", bolt()).await.assert(201);
+    app.reader_of("acme").post("/api/v1/suppliers", bolt()).await.assert(403);
+    alice.put(&path, json!({ "name": "Bolt Ltd" })).await.assert(200);
+    let listed = alice.get("/api/v1/suppliers").await.assert(200).json();
+    assert_eq!(
+        (&listed["suppliers"][0]["name"], &listed["suppliers"][0]["version"]),
+        (&json!("Bolt Ltd"), &json!(2))
+    );
+    bob.delete(&path).await.problem("core.not_found");
+    alice.delete(&path).await.assert(204);
+    let audit = app.audit_of("acme").await;
+    let told: Vec<_> = audit.iter().filter(|row| row["resource"] == "supplier").collect();
+    let actions: Vec<_> = told.iter().map(|row| row["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["supplier.created", "supplier.updated", "supplier.deleted"]);
+    assert_eq!(told[0]["after"]["email"], "[masked]", "{told:#?}");
+    app.finish().await;
+}
