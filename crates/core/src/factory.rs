@@ -37,6 +37,7 @@ const CUSTOM: &str = "custom";
 /// # async fn start(product: &Product, layers: &Layers) -> Result<(), erp_core::lifecycle::StartError> {
 /// let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, "/usr/bin".into());
 /// options.app = AppOptions::new()
+///     .enable_cors(true)
 ///     .enable_request_log(true)
 ///     .enable_security_headers(false) // the proxy in front sets them
 ///     .custom_middleware(axum::middleware::map_response(|mut response: Response| async {
@@ -79,6 +80,14 @@ impl AppOptions {
     #[must_use]
     pub fn security_headers(mut self, headers: SecurityHeaders) -> Self {
         self.switches.security_headers = Some(headers);
+        self
+    }
+
+    /// Whether pages of `CORS_ORIGINS` may read answers in a browser; without it none may, also in development.
+    /// Default: yes.
+    #[must_use]
+    pub fn enable_cors(mut self, enable: bool) -> Self {
+        self.switches.cors = enable;
         self
     }
 

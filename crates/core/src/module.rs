@@ -157,6 +157,11 @@ impl Route {
     pub(crate) fn is_operators(&self) -> bool {
         matches!(self.access, Access::Management) || FOR_OPERATORS.contains(&self.module)
     }
+
+    /// Whether orchestrators and monitors ask it, all the time and over plain HTTP: it is exempt from HTTPS.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.module == "health" && (matches!(self.access, Access::Public) || self.path == "/metrics")
+    }
 }
 
 impl Routes {

@@ -8,7 +8,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use erp_core::auth::{PasswordHash, Role};
-use erp_core::db::RowError;
+use erp_core::db::OwnerError;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Seed;
 use erp_core::shared::{Id, IdKind, Secret, Tenant, TenantId, UserId};
@@ -102,7 +102,7 @@ pub(crate) async fn seed(seed: Seed<'_>) -> Result<(), StartError> {
 }
 
 /// Makes the tenant unless it is there, and its people, in one transaction.
-async fn settle(seed: &Seed<'_>, demo: &Demo, tenant: TenantId, people: &[Person]) -> Result<(), RowError> {
+async fn settle(seed: &Seed<'_>, demo: &Demo, tenant: TenantId, people: &[Person]) -> Result<(), OwnerError> {
     if demo.id.is_none() {
         seed.owner.execute(ADD_TENANT, &[&tenant, &demo.slug]).await?;
         seed.owner.execute(ADD_PROFILE, &[&demo.name]).await?;
@@ -163,6 +163,6 @@ fn write(file: &Path, credentials: &[Credential]) -> io::Result<()> {
     fs::rename(draft, file)
 }
 
-fn failed(error: RowError) -> StartError {
+fn failed(error: OwnerError) -> StartError {
     StartError::new(Exit::Internal, "The demo tenants could not be made").because(error)
 }

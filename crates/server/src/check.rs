@@ -156,7 +156,7 @@ async fn migrations(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut V
 }
 
 async fn isolation(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) {
-    steps.push(match db::prove_once(runtime, PRODUCT.samples, tasks).await {
+    steps.push(match db::prove_once(runtime, PRODUCT.samples, PRODUCT.migrations, tasks).await {
         Ok(report) if report.passed() => Step::pass("isolation", report.one_line()),
         Ok(report) => Step::fail(
             "isolation",

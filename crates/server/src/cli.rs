@@ -8,8 +8,6 @@ use clap::{Arg, ArgAction, ArgMatches};
 use erp_core::config::{EnvFile, Layers, MapSource, ProcessEnvironment, SETTINGS, Setting, Source as _};
 use erp_core::lifecycle::Exit;
 
-use crate::banner;
-
 /// What the process was asked to do.
 pub(crate) enum Command {
     Serve { skip_health: bool },
@@ -41,10 +39,7 @@ pub(crate) fn parse() -> Result<Invocation, ExitCode> {
         let _ = error.print();
         ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
     })?;
-    let layers = layers(&matches).map_err(|problems| {
-        banner::complain(&problems.into());
-        ExitCode::from(Exit::Configuration as u8)
-    })?;
+    let layers = layers(&matches);
     let path = ProcessEnvironment::read().get("PATH").unwrap_or_default().into();
     Ok(Invocation { command: verb(&matches), layers, json: matches.get_flag("json"), path })
 }
@@ -71,17 +66,17 @@ fn verb(matches: &ArgMatches) -> Command {
 }
 
 /// Flag over environment over `.env` file over default.
-fn layers(matches: &ArgMatches) -> Result<Layers, erp_core::config::Problems> {
+fn layers(matches: &ArgMatches) -> Layers {
     let flags = SETTINGS.iter().map(source_name).filter_map(|name| {
         let value = matches.get_one::<String>(&name)?.clone();
         Some((name, value))
     });
     let file = matches.get_one::<PathBuf>("env-file");
     let default_file = PathBuf::from(".env");
-    Ok(Layers::new()
+    Layers::new()
         .with(MapSource::flags(flags))
         .with(ProcessEnvironment::read())
-        .with_optional(EnvFile::read(file.unwrap_or(&default_file))?))
+        .with_optional(EnvFile::read(file.unwrap_or(&default_file)))
 }
 
 fn command() -> clap::Command {

@@ -21,7 +21,7 @@ pub(crate) async fn migrate(layers: &Layers, _: OsString, json: bool) -> Result<
     let (owner, runtime) = (owner_connection(&config)?, runtime_connection(&config)?);
     let tasks = TaskTracker::new();
     let (_, applied) = migrate_as_owner(&owner, &runtime, &PRODUCT, &tasks).await?;
-    let report = db::prove_once(&runtime, PRODUCT.samples, &tasks).await?;
+    let report = db::prove_once(&runtime, PRODUCT.samples, PRODUCT.migrations, &tasks).await?;
     if json {
         print(&serde_json::json!({ "applied": applied, "isolation": report }).to_string());
     } else {

@@ -17,8 +17,13 @@ use tokio_util::task::TaskTracker;
 /// `config check`: every problem at once, without connecting to anything.
 pub(crate) fn config_check(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
     match Config::load(layers) {
-        Ok(_) if json => print(&serde_json::json!({ "problems": [] }).to_string()),
-        Ok(_) => print("The configuration is valid."),
+        Ok(config) if json => {
+            print(&serde_json::json!({ "problems": [], "warnings": config.warnings() }).to_string());
+        }
+        Ok(config) => {
+            print("The configuration is valid.");
+            config.warnings().iter().for_each(|warning| print(&format!("warning: {warning}")));
+        }
         Err(problems) if json => {
             print(&problems.to_json().to_string());
             return Ok(ExitCode::from(Exit::Configuration as u8));
@@ -53,7 +58,7 @@ pub(crate) async fn doctor_isolation(layers: &Layers, json: bool) -> Result<Exit
     let config = Config::load(layers)?;
     let connection = runtime_connection(&config)?;
     let tasks = TaskTracker::new();
-    let report = db::prove_once(&connection, PRODUCT.samples, &tasks).await?;
+    let report = db::prove_once(&connection, PRODUCT.samples, PRODUCT.migrations, &tasks).await?;
     if json {
         print(&serde_json::to_string_pretty(&report).map_err(internal)?);
     } else {

@@ -192,7 +192,7 @@ impl TestApp {
         let db = &self.edge().app.db;
         let mut held = Vec::new();
         for _ in 0..db.connections().0 {
-            let trace = Trace { correlation_id: "test".into(), client_ip: None };
+            let trace = Trace::new("test");
             let mut tx = db.system(SystemReason::SelectTenant, &trace);
             let tenant: Option<Tenant> = tx
                 .optional("select current_setting('app.tenant_id', true) as tenant", &[])

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Permission, Role};
 use crate::error::{Error, codes};
-use crate::shared::{TenantId, UserId};
+use crate::shared::{TenantId, TraceContext, UserId};
 
 /// Who is calling, in which tenant, with which role: the value that opens a tenant's data.
 ///
@@ -47,6 +47,17 @@ pub struct Trace {
     pub correlation_id: Arc<str>,
     /// The client's address, unless the work did not come from one.
     pub client_ip: Option<IpAddr>,
+    /// The request's place in a distributed trace: prints as the `traceparent` of outgoing calls.
+    pub context: Option<TraceContext>,
+    /// The `tracestate` that the client sent, to be sent along with outgoing calls.
+    pub state: Option<Arc<str>>,
+}
+
+impl Trace {
+    /// Of work that did not come from a client.
+    pub fn new(correlation_id: impl Into<Arc<str>>) -> Self {
+        Self { correlation_id: correlation_id.into(), client_ip: None, context: None, state: None }
+    }
 }
 
 impl Caller {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::app::App;
+use crate::db::Migration;
 use crate::db::proof::{Report, Sample};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Exit, StartError};
@@ -18,9 +19,22 @@ const PAUSE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(10);
 const MOST_ERRORS: u32 = 3;
 
+/// What this binary knows of the schema.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    samples: &'static [Sample],
+    migrations: &'static [Migration],
+}
+
+impl Known {
+    pub(super) fn of(product: &Product) -> Self {
+        Self { samples: product.samples, migrations: product.migrations }
+    }
+}
+
 /// Proves the isolation, or refuses to go on: the port is not bound.
 pub(super) async fn at_start(app: &App, product: &Product) -> Result<(), StartError> {
-    let report = prove(app, product.samples).await.map_err(|error| {
+    let report = prove(app, Known::of(product)).await.map_err(|error| {
         StartError::new(Exit::Unavailable, "The isolation proof could not be made").because(error)
     })?;
     if report.passed() {
@@ -41,21 +55,22 @@ pub(super) async fn at_start(app: &App, product: &Product) -> Result<(), StartEr
 }
 
 /// The proof; one that met a locked table has said nothing yet, and is made again.
-async fn prove(app: &App, samples: &[Sample]) -> Result<Report> {
+async fn prove(app: &App, known: Known) -> Result<Report> {
+    let once = async || Ok(app.db.prove(known.samples).await?.for_version(known.migrations));
     for _ in 1..TRIES {
-        let report = app.db.prove(samples).await?;
+        let report = once().await?;
         if !report.inconclusive() {
             return Ok(report);
         }
         tracing::warn!(verdict = report.one_line(), "The isolation proof met a lock; it is made again");
         tokio::time::sleep(PAUSE).await;
     }
-    app.db.prove(samples).await
+    once().await
 }
 
 /// Proves it again every five minutes, and when the database had to be connected to anew: it may be another one. A
 /// finding, or a proof that cannot be made, turns readiness to 503 until a later proof passes.
-pub(super) async fn again(app: App, samples: &'static [Sample]) {
+pub(super) async fn again(app: App, known: Known) {
     let stop = app.lifecycle.stop_background().clone();
     let mut errors = 0;
     loop {
@@ -63,7 +78,7 @@ pub(super) async fn again(app: App, samples: &'static [Sample]) {
         if stop.run_until_cancelled(due).await.is_none() {
             return;
         }
-        match stop.run_until_cancelled(prove(&app, samples)).await {
+        match stop.run_until_cancelled(prove(&app, known)).await {
             None => return,
             Some(Ok(report)) => {
                 errors = 0;

@@ -32,12 +32,13 @@ struct Services {
 pub(super) struct Start {
     lifecycle: Lifecycle,
     pub(super) cluster: Option<Arc<Cluster>>,
+    logging: Option<Logging>,
     pub(super) phases: Vec<(&'static str, Duration)>,
 }
 
 impl Start {
     pub(super) fn new() -> Self {
-        Self { lifecycle: Lifecycle::new(), cluster: None, phases: Vec::with_capacity(5) }
+        Self { lifecycle: Lifecycle::new(), cluster: None, logging: None, phases: Vec::with_capacity(5) }
     }
 
     pub(super) async fn phases(
@@ -52,7 +53,10 @@ impl Start {
         self.phase("configuration", started);
 
         let started = Instant::now();
-        let logging = logging(&config, &options)?;
+        let logging = self.logging.insert(logging(&config, &options)?).clone();
+        for warning in config.warnings() {
+            tracing::warn!("{warning}");
+        }
         let tenants = config.metrics_tenant_limit as usize;
         let metrics =
             Metrics::with_limits(config.metrics_enabled, metrics::Limits { tenants, ..Default::default() });
@@ -78,8 +82,8 @@ impl Start {
             let probed = resources::probe_modules(&edge.app);
             options.interrupt.run_until_cancelled(probed).await.unwrap_or_else(|| Err(interrupted()))?;
         }
-        let (app, samples) = (edge.app.clone(), product.samples);
-        self.lifecycle.spawn_critical("isolation proof", move || proof::again(app.clone(), samples));
+        let (app, known) = (edge.app.clone(), proof::Known::of(product));
+        self.lifecycle.spawn_critical("isolation proof", move || proof::again(app.clone(), known));
         self.phase("health checks", started);
         Ok((edge, databases.place))
     }
@@ -194,6 +198,9 @@ impl Start {
     pub(super) async fn tear_down(&mut self) {
         self.lifecycle.stop(Duration::from_secs(2)).await;
         shutdown::stop_cluster(self.cluster.take()).await;
+        if let Some(logging) = &self.logging {
+            logging.flush(); // the process ends next, and its last lines say why
+        }
     }
 }
 

@@ -2,35 +2,34 @@
 
 use std::path::Path;
 
-use super::Problems;
 use super::source::{MapSource, Origin, Source};
+use super::{Problem, Problems};
 
-/// The values of a `.env` file.
-pub struct EnvFile(MapSource);
+/// The values of a `.env` file, and what is wrong with it: [`Config::load`](super::Config::load) reports that along with
+/// everything else.
+pub struct EnvFile {
+    values: MapSource,
+    problems: Problems,
+}
 
 impl EnvFile {
-    /// Reads the file at `path`; `None` when there is none.
-    ///
-    /// # Errors
-    /// The file cannot be read, or has lines that are not understood: all of them, by number, never by content.
-    pub fn read(path: &Path) -> Result<Option<Self>, Problems> {
+    /// Reads the file at `path`; `None` when there is none. One that cannot be read has no values, and a problem.
+    pub fn read(path: &Path) -> Option<Self> {
+        let name = path.display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&path.display().to_string(), &text).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Ok(text) => Some(Self::parse(&name, &text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => {
-                let mut problems = Problems::default();
+                let mut unread = Self::parse(&name, "");
                 let fix = "Make it a readable UTF-8 file, or remove it";
-                problems.add(path.display().to_string(), format!("cannot be read: {error}"), fix);
-                Err(problems)
+                unread.problems.add(name, format!("cannot be read: {error}"), fix);
+                Some(unread)
             }
         }
     }
 
-    /// Parses `text`; `name` is what problems call the file.
-    ///
-    /// # Errors
-    /// As [`EnvFile::read`].
-    pub fn parse(name: &str, text: &str) -> Result<Self, Problems> {
+    /// Parses `text`; `name` is what problems call the file. They name a line by its number, never by its content.
+    pub fn parse(name: &str, text: &str) -> Self {
         let mut problems = Problems::default();
         let mut values: Vec<(String, String)> = Vec::new();
         for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -44,21 +43,25 @@ impl EnvFile {
                 Err(message) => problems.add(place(), message, "Write KEY=VALUE, or # before a comment"),
             }
         }
-        if problems.is_empty() { Ok(Self(MapSource::new(Origin::EnvFile, values))) } else { Err(problems) }
+        Self { values: MapSource::new(Origin::EnvFile, values), problems }
     }
 }
 
 impl Source for EnvFile {
     fn origin(&self) -> Origin {
-        self.0.origin()
+        self.values.origin()
     }
 
     fn get(&self, name: &str) -> Option<String> {
-        self.0.get(name)
+        self.values.get(name)
     }
 
     fn names(&self) -> Vec<String> {
-        self.0.names()
+        self.values.names()
+    }
+
+    fn problems(&self) -> &[Problem] {
+        self.problems.as_slice()
     }
 }
 
@@ -124,7 +127,7 @@ mod tests {
     use super::*;
 
     fn value_of(line: &str) -> String {
-        EnvFile::parse(".env", line).unwrap().get("A").unwrap()
+        EnvFile::parse(".env", line).get("A").unwrap()
     }
 
     #[test]
@@ -150,7 +153,7 @@ mod tests {
     fn a_line_that_is_not_understood_is_named_by_number_and_never_shown() {
         let text =
             "A=1\nhunter2\nB='hunter2\nC=\"hunter2\nA=hunter2\n=hunter2\nD='x' hunter2\nE=\"\\hunter2\"";
-        let problems = EnvFile::parse(".env", text).err().unwrap().to_string();
+        let problems = EnvFile::parse(".env", text).problems.to_string();
         assert_eq!(problems.lines().count(), 7, "{problems}");
         for (line, number) in problems.lines().zip(2..) {
             assert!(line.starts_with(&format!(".env:{number}: ")), "{line}");
@@ -160,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_no_problem_and_an_unreadable_one_is() {
-        assert!(EnvFile::read(Path::new("/nonexistent/.env")).unwrap().is_none());
-        assert!(EnvFile::read(Path::new("/")).is_err());
+        assert!(EnvFile::read(Path::new("/nonexistent/.env")).is_none());
+        assert_eq!(EnvFile::read(Path::new("/")).unwrap().problems.len(), 1);
     }
 }

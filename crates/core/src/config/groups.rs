@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Cidr, Config, Level, LogFormat, Origins, SmtpTls};
+use super::{Cidr, Config, Level, LogFormat, Origins, PublicUrl, SmtpTls};
 use crate::shared::Secret;
 
 /// How passwords are hashed (OWASP's minimum for argon2id, ASVS 5 appendix C) and how long one may be.
@@ -115,8 +115,10 @@ pub struct Http<'a> {
     pub trusted_proxies: &'a [Cidr],
     /// Origins that browsers may call from.
     pub cors_origins: &'a Origins,
-    /// Whether plain HTTP is redirected.
+    /// Whether plain HTTP is redirected or refused.
     pub force_https: bool,
+    /// Where clients reach the API.
+    pub public_url: Option<&'a PublicUrl>,
     /// The certificate and its key, when TLS ends here.
     pub tls: Option<(&'a Path, &'a Path)>,
 }
@@ -189,6 +191,7 @@ impl Config {
             trusted_proxies: &self.trusted_proxies,
             cors_origins: &self.cors_origins,
             force_https: self.force_https,
+            public_url: self.public_url.as_ref(),
             tls: self.tls_cert_path.as_deref().zip(self.tls_key_path.as_deref()),
         }
     }

@@ -1,6 +1,5 @@
 //! Settings that are lists, separated by commas.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -63,45 +62,6 @@ impl Value for Vec<Cidr> {
     }
 }
 
-/// Origins as browsers send them (RFC 6454): scheme, host and port, nothing else.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origins(Vec<String>);
-
-impl Origins {
-    /// Whether `origin`, as it stands in a request's `Origin`, is on the list.
-    pub fn contains(&self, origin: &str) -> bool {
-        self.0.iter().any(|known| known == origin)
-    }
-}
-
-impl fmt::Display for Origins {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(","))
-    }
-}
-
-impl Value for Origins {
-    const KIND: &'static str = "origins such as https://app.example.com, separated by commas";
-
-    fn parse(_: &Setting, text: &str) -> Option<Self> {
-        let origins: Vec<&str> = text.split(',').map(str::trim).collect();
-        let exact = |origin: &&str| {
-            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-            host.is_some_and(|host| {
-                !host.is_empty()
-                    && host
-                        .bytes()
-                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]".contains(&b))
-            })
-        };
-        origins.iter().all(exact).then(|| Self(origins.into_iter().map(str::to_owned).collect()))
-    }
-
-    fn unset() -> Option<Self> {
-        Some(Self::default())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,18 +78,6 @@ mod tests {
         assert!("192.0.2.7".parse::<Cidr>().unwrap().contains("192.0.2.7".parse().unwrap()));
         for bad in ["10.1.0.1/16", "10.0.0.0/33", "x", "", "10.0.0.0/"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_origin_has_no_path_and_no_wildcard() {
-        let setting = Setting::named("CORS_ORIGINS");
-        let parse = |text: &str| Origins::parse(&setting, text);
-        let origins = parse("https://a.example, http://localhost:3000").unwrap();
-        assert!(origins.contains("http://localhost:3000") && !origins.contains("http://a.example"));
-        for bad in ["*", "https://a.example/", "https://*.example", "a.example", "null", "https://A.example"]
-        {
-            assert!(parse(bad).is_none(), "{bad}");
         }
     }
 }

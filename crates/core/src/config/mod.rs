@@ -7,7 +7,7 @@
 //! let layers = Layers::new()
 //!     .with(MapSource::flags([("PORT", "8080")]))
 //!     .with(ProcessEnvironment::read())
-//!     .with_optional(EnvFile::read(".env".as_ref())?);
+//!     .with_optional(EnvFile::read(".env".as_ref()));
 //! let config = Config::load(&layers)?;
 //! assert_eq!(config.port, 8080);
 //! # Ok(())
@@ -20,6 +20,7 @@ mod env_file;
 mod features;
 mod groups;
 mod lists;
+mod origins;
 mod postgres_url;
 mod problems;
 mod profile;
@@ -38,7 +39,8 @@ pub use groups::{
     Audit, Database, Encryption, Http, Jwt, LogSettings, PASSWORDS, PasswordPolicy, RateLimit, Security,
     Services,
 };
-pub use lists::{Cidr, Origins};
+pub use lists::Cidr;
+pub use origins::{Origins, PublicUrl};
 pub use postgres_url::{PostgresUrl, SslMode};
 pub use problems::{Problem, Problems};
 pub use profile::Profile;
@@ -59,9 +61,10 @@ impl Config {
     /// **All** problems at once: missing, invalid, weak and misspelt settings. No message shows a secret's value.
     pub fn load(layers: &Layers) -> Result<Self, Problems> {
         let mut reader = Reader::new(layers);
+        reader.collect();
         reader.refuse_unknown();
         let config = Self::read(&mut reader);
-        reader.compare(config.as_ref());
+        reader.compare();
         reader.finish(config)
     }
 }

@@ -25,6 +25,10 @@ impl Problems {
         self.0.iter()
     }
 
+    pub(super) fn as_slice(&self) -> &[Problem] {
+        &self.0
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -1,11 +1,12 @@
 //! Reads one row after the other and gathers what is wrong.
 
+use super::consistency::in_the_clear;
 use super::features::FEATURE;
 use super::postgres_url::PostgresUrl;
-use super::secrets::{encryption_key_fault, weakness};
-use super::source::{Layers, Origin};
+use super::secrets::{encryption_key_fault, password_weakness, redis_password, weakness};
+use super::source::{Layers, Origin, Source};
 use super::value::Value;
-use super::{Check, Config, Environment, Features, Problems, SETTINGS, Setting, consistency};
+use super::{Check, Environment, Features, Problems, SETTINGS, Setting};
 
 /// A row's text and where it came from.
 pub(super) struct Found {
@@ -86,6 +87,13 @@ impl<'a> Reader<'a> {
         features
     }
 
+    /// Notes what the sources themselves have to say, such as a line that is none.
+    pub(super) fn collect(&mut self) {
+        for problem in self.layers.iter().flat_map(Source::problems) {
+            self.problems.add(&*problem.name, &*problem.message, &*problem.fix);
+        }
+    }
+
     /// Notes keys that are none of ours: any in a `.env` file or among the flags, near misses in the environment.
     pub(super) fn refuse_unknown(&mut self) {
         let known = known_names();
@@ -108,9 +116,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes what is wrong with the settings taken together.
-    pub(super) fn compare(&mut self, config: Option<&Config>) {
-        let insecure = config.map(consistency::in_the_clear).unwrap_or_default();
-        for name in insecure {
+    pub(super) fn compare(&mut self) {
+        if self.glance("REQUIRE_TLS") != Some(true) {
+            return;
+        }
+        let urls = ["DATABASE_URL", "DATABASE_OWNER_URL"];
+        let exposed = |name: &&str| self.glance(name).is_some_and(|url: String| in_the_clear(&url));
+        for name in urls.into_iter().filter(exposed).collect::<Vec<_>>() {
             let fix = "Add ?sslmode=verify-full (or require), or set REQUIRE_TLS=false";
             self.problems.add(
                 name,
@@ -118,6 +130,14 @@ impl<'a> Reader<'a> {
                 fix,
             );
         }
+    }
+
+    /// A row's value, or its default while it is wrong, which is noted elsewhere.
+    fn glance<T: Value>(&self, name: &str) -> Option<T> {
+        let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
+        let found = find(self.layers, setting).ok().flatten();
+        let value = found.and_then(|found| T::parse(setting, &found.text));
+        value.or_else(|| T::parse(setting, setting.default.of(self.environment)?))
     }
 
     /// The configuration, if nothing was wrong.
@@ -185,21 +205,37 @@ fn secret_file_refusal(name: &str, path: &str, error: &std::io::Error) -> Refusa
 }
 
 fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), Refusal> {
+    let strict = environment != Environment::Development;
     let refusal = match setting.check {
         Check::Nothing => None,
-        Check::PostgresUrl => PostgresUrl::parse(text)
-            .err()
-            .map(|why| (why, "Set it to postgresql://user:password@host:5432/database")),
-        Check::Key if environment == Environment::Development => None,
-        Check::EncryptionKey => encryption_key_fault(text, environment != Environment::Development)
+        Check::PostgresUrl => match PostgresUrl::parse(text) {
+            Err(why) => Some((why, "Set it to postgresql://user:password@host:5432/database")),
+            Ok(url) if strict => postgres_password_fault(&url),
+            Ok(_) => None,
+        },
+        Check::EncryptionKey => encryption_key_fault(text, strict)
             .map(|why| (why, "Set it to the output of: openssl rand -base64 32")),
-        Check::RedisUrl => (!text.starts_with("redis://") && !text.starts_with("rediss://"))
-            .then_some(("is not a redis:// or rediss:// URL", "Set it to redis://host:6379")),
+        Check::RedisUrl if !text.starts_with("redis://") && !text.starts_with("rediss://") => {
+            Some(("is not a redis:// or rediss:// URL", "Set it to redis://host:6379"))
+        }
         Check::HttpUrl => (!is_http_url(text))
             .then_some(("is not an https:// URL", "Set it to a URL such as https://cdn.example.com")),
+        Check::Key | Check::Password | Check::RedisUrl if !strict => None,
         Check::Key => weakness(text).map(|why| (why, "Set it to the output of: openssl rand -base64 48")),
+        Check::Password => password_weakness(text, None).map(|why| (why, NEW_PASSWORD)),
+        Check::RedisUrl => redis_password(text).and_then(|(user, password)| {
+            password_weakness(password, Some(user)).map(|why| (why, NEW_PASSWORD))
+        }),
     };
     refusal.map_or(Ok(()), |(why, fix)| Err((why.to_owned(), fix.to_owned())))
+}
+
+const NEW_PASSWORD: &str =
+    "Give the account a password of its own, such as the output of: openssl rand -hex 24";
+
+fn postgres_password_fault(url: &PostgresUrl) -> Option<(&'static str, &'static str)> {
+    let password = String::from_utf8_lossy(url.driver.get_password()?);
+    password_weakness(&password, url.driver.get_user()).map(|why| (why, NEW_PASSWORD))
 }
 
 fn is_http_url(text: &str) -> bool {

@@ -80,14 +80,14 @@ fn generated(text: &str) -> io::Result<Secret<String>> {
     }
 }
 
+/// Texts that hold one of these were copied from an example.
+const EXAMPLES_HOLD: &[&str] =
+    &["changeme", "changethis", "replaceme", "yourjwtsecret", "example", "placeholder", "insecure"];
+
 /// Why `text` is not fit to be a key; `None` when it is.
 pub(super) fn weakness(text: &str) -> Option<&'static str> {
     const EXAMPLES_BEGIN: &[&str] = &["your", "secret", "password", "mysecret", "supersecret"];
-    const EXAMPLES_HOLD: &[&str] =
-        &["changeme", "changethis", "replaceme", "yourjwtsecret", "example", "placeholder", "insecure"];
-    let letters: Zeroizing<String> = Zeroizing::new(
-        text.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect(),
-    );
+    let letters = letters(text);
     if EXAMPLES_BEGIN.iter().any(|begin| letters.starts_with(begin))
         || EXAMPLES_HOLD.iter().any(|part| letters.contains(part))
     {
@@ -97,6 +97,52 @@ pub(super) fn weakness(text: &str) -> Option<&'static str> {
         return Some("is shorter than 32 bytes");
     }
     repetitive(text.as_bytes()).then_some("repeats itself and can be guessed")
+}
+
+/// Why `password` is not fit for an account of another service, `user`; `None` when it is.
+pub(super) fn password_weakness(password: &str, user: Option<&str>) -> Option<&'static str> {
+    const WELL_KNOWN: &[&str] = &[
+        "password",
+        "passw0rd",
+        "password1",
+        "password123",
+        "postgres",
+        "postgresql",
+        "postgrespassword",
+        "administrator",
+        "12345678",
+        "123456789",
+        "1234567890",
+        "qwertyuiop",
+        "letmein1",
+        "default1",
+        "testtest",
+        "mysecretpassword",
+        "supersecret",
+    ];
+    let letters = letters(password);
+    if letters.starts_with("your")
+        || WELL_KNOWN.contains(&letters.as_str())
+        || EXAMPLES_HOLD.iter().any(|part| letters.contains(part))
+    {
+        return Some("has an example for a password");
+    }
+    if user.is_some_and(|user| user.eq_ignore_ascii_case(password)) {
+        return Some("has the name of its user for a password");
+    }
+    (password.len() < 8).then_some("has a password shorter than 8 bytes")
+}
+
+/// User and password of a Redis URL that has one.
+pub(super) fn redis_password(url: &str) -> Option<(&str, &str)> {
+    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    authority.rsplit_once('@')?.0.split_once(':')
+}
+
+/// The letters and digits, in lower case: `Change-Me!` is `changeme`.
+fn letters(text: &str) -> Zeroizing<String> {
+    let plain = text.chars().filter(char::is_ascii_alphanumeric);
+    Zeroizing::new(plain.map(|letter| letter.to_ascii_lowercase()).collect())
 }
 
 /// Why `text` is no key of 32 bytes; `strict` also refuses one that repeats itself.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Unit, settings};
-use super::{Cidr, Environment, Level, LogFormat, Origins, SmtpTls};
+use super::{Cidr, Environment, Level, LogFormat, Origins, PublicUrl, SmtpTls};
 use crate::shared::Secret;
 
 settings! {
@@ -198,12 +198,17 @@ settings! {
     /// the address of the connection counts.
     TRUSTED_PROXIES trusted_proxies: Vec<Cidr> {};
 
-    /// Origins that browsers may call from, such as `https://app.example.com`, separated by commas.
-    /// Checked, and not read yet: until then no other origin may.
+    /// Origins whose pages may call from a browser, such as `https://app.example.com`, separated by commas. Without them
+    /// none may; in development, those of any port of this machine.
     CORS_ORIGINS cors_origins: Origins {};
 
-    /// Whether plain HTTP is redirected to HTTPS. Checked, and not read yet.
+    /// Whether plain HTTP is redirected to `PUBLIC_URL` or refused, but for probes and `/metrics`. It takes effect once
+    /// the server can tell: with `TRUSTED_PROXIES` or `TLS_CERT_PATH`.
     FORCE_HTTPS force_https: bool { default: Defaults::split("false", "true") };
+
+    /// Where clients reach this API, such as `https://api.example.com`. Without it plain HTTP is refused and not
+    /// redirected.
+    PUBLIC_URL public_url: Option<PublicUrl> {};
 
     /// Where pages fetch their files from, when a CDN stands before `/assets/`: a URL such as `https://cdn.example.com`.
     ASSET_BASE_URL asset_base_url: Option<String> { check: Check::HttpUrl };
@@ -238,7 +243,7 @@ settings! {
     SMTP_USER smtp_user: Option<String> {};
 
     /// The account's password.
-    SMTP_PASSWORD smtp_password: Option<Secret<String>> {};
+    SMTP_PASSWORD smtp_password: Option<Secret<String>> { check: Check::Password };
 
     /// The sender's address.
     SMTP_FROM smtp_from: Option<String> {};

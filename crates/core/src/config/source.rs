@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::Problem;
+
 /// A place that holds values of settings.
 pub trait Source {
     /// What kind of place it is.
@@ -13,6 +15,11 @@ pub trait Source {
 
     /// All names it holds, ours or not.
     fn names(&self) -> Vec<String>;
+
+    /// What is wrong with the place itself, such as a line of a file that is not understood. Default: nothing.
+    fn problems(&self) -> &[Problem] {
+        &[]
+    }
 }
 
 /// The kind of place a value came from.

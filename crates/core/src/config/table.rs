@@ -43,13 +43,15 @@ pub enum Unit {
 pub enum Check {
     /// None.
     Nothing,
-    /// A `postgresql://` or `postgres://` URL with a host.
+    /// A `postgresql://` or `postgres://` URL with a host; outside development its password is judged too.
     PostgresUrl,
     /// Outside development: at least 32 bytes, no example, no repetition.
     Key,
+    /// Outside development: at least 8 bytes, and no example.
+    Password,
     /// 32 bytes as base64 or hex; outside development no repetition.
     EncryptionKey,
-    /// A `redis://` or `rediss://` URL.
+    /// A `redis://` or `rediss://` URL; outside development its password is judged too.
     RedisUrl,
     /// An `https://` or `http://` URL without a query.
     HttpUrl,

@@ -9,7 +9,7 @@ use crate::shared::{Rng, SystemRng};
 
 const STRONG: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
 const KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
-const URL: &str = "postgresql://app:hunter2@db.internal:5432/erp?sslmode=require";
+const URL: &str = "postgresql://app:hunter2-of-app@db.internal:5432/erp?sslmode=require";
 
 fn load<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
     Config::load(&MapSource::environment(values).into())
@@ -131,12 +131,80 @@ fn all_problems_come_in_one_message() {
 }
 
 #[test]
+fn s_03_lines_settings_and_rules_between_them_come_in_one_message() {
+    let file = EnvFile::parse(".env", "PORT\nDATABASE_URL=postgresql://app:hunter2-of-app@db.internal/erp\n");
+    let layers = Layers::new()
+        .with(MapSource::environment([("APP_ENV", "production"), ("LOG_LEVEL", "loud")]))
+        .with(file);
+    let text = messages(Config::load(&layers));
+    for problem in [
+        ".env:1: ",
+        "LOG_LEVEL: ",
+        "JWT_SECRET: is required",
+        "ENCRYPTION_KEY: is required",
+        "DATABASE_URL: reaches another machine",
+    ] {
+        assert_eq!(text.lines().filter(|line| line.starts_with(problem)).count(), 1, "{problem} in {text}");
+    }
+    assert_eq!(text.lines().count(), 5, "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn require_tls_refuses_another_machine_without_it_and_lets_this_one_be() {
+    let exposed = "postgresql://app:hunter2-of-app@db.internal:5432/erp";
+    for name in ["DATABASE_URL", "DATABASE_OWNER_URL"] {
+        for url in
+            [exposed.to_owned(), format!("{exposed}?sslmode=prefer"), format!("{exposed}?sslmode=disable")]
+        {
+            let text = messages(production([(name, &url)]));
+            assert!(text.starts_with(&format!("{name}: reaches another machine")), "{text}");
+            assert!(text.contains("sslmode=verify-full") && !text.contains("hunter2"), "{text}");
+            production([(name, &url), ("REQUIRE_TLS", "false")]).unwrap();
+            assert!(load([(name, &url), ("REQUIRE_TLS", "true")]).is_err());
+        }
+        for mode in ["require", "verify-ca", "verify-full"] {
+            production([(name, &format!("{exposed}?sslmode={mode}"))]).unwrap();
+        }
+        production([(name, "postgresql://app:hunter2-of-app@127.0.0.1/erp")]).unwrap();
+    }
+}
+
+#[test]
+fn example_passwords_are_refused_outside_development_only_and_not_shown() {
+    for weak in ["pass", "password", "Changeme", "postgres", "change_me!", "app", "your-password", "short7x"]
+    {
+        let postgres = format!("postgresql://app:{weak}@db/erp?sslmode=require");
+        let redis = format!("redis://:{weak}@cache:6379/0");
+        for (name, value) in [
+            ("DATABASE_URL", postgres.as_str()),
+            ("DATABASE_OWNER_URL", &postgres),
+            ("REDIS_URL", &redis),
+            ("SMTP_PASSWORD", weak),
+        ] {
+            let text = messages(production([(name, value)]));
+            assert!(text.starts_with(&format!("{name}: ")) && text.lines().count() == 1, "{weak}: {text}");
+            assert!(weak.len() < 9 || !text.contains(weak), "{text}");
+            load([(name, value)]).unwrap();
+        }
+    }
+    let same = "postgresql://orders-of-erp:orders-of-erp@db/erp?sslmode=require";
+    assert!(messages(production([("DATABASE_URL", same)])).contains("name of its user"));
+    let same = "rediss://orders-of-erp:orders-of-erp@cache/0";
+    assert!(messages(production([("REDIS_URL", same)])).contains("name of its user"));
+    production([("REDIS_URL", "redis://cache:6379")]).unwrap();
+    production([("REDIS_URL", "rediss://app:kR4-vX9_mT2@cache:6379"), ("SMTP_PASSWORD", "kR4-vX9_mT2")])
+        .unwrap();
+    production([("DATABASE_URL", "postgresql://%2Ftmp%2Fpg/erp?user=app")]).unwrap();
+}
+
+#[test]
 fn the_environment_may_hold_what_is_not_ours_and_a_file_may_not() {
     load([("HOME", "/"), ("PATH", "/bin"), ("PWD", "/"), ("LANG", "C"), ("RUST_LOG", "x"), ("PGHOST", "y")])
         .unwrap();
     assert!(messages(load([("PROT", "1")])).contains("Did you mean PORT?"));
     assert!(messages(load([("jwt_secret", "1")])).contains("Did you mean JWT_SECRET?"));
-    let file = EnvFile::parse(".env", "RUST_LOG=debug\nPORTT=1").unwrap();
+    let file = EnvFile::parse(".env", "RUST_LOG=debug\nPORTT=1");
     let text = messages(Config::load(&file.into()));
     assert!(text.contains("RUST_LOG: is no setting of ours (found in: .env file). Remove it."), "{text}");
     assert!(text.contains("Did you mean PORT?"), "{text}");
@@ -153,9 +221,7 @@ fn flags_beat_the_environment_which_beats_the_file() {
                 ("NODE_ENV", "staging"),
                 ("LOG_LEVEL", ""),
             ]))
-            .with_optional(
-                EnvFile::parse(".env", "PORT=3\nHOST=file\nLOG_LEVEL=debug\nAPP_ENV=production").ok(),
-            )
+            .with(EnvFile::parse(".env", "PORT=3\nHOST=file\nLOG_LEVEL=debug\nAPP_ENV=production"))
     };
     let explained = explain(&layers());
     let row = |name: &str| {
@@ -264,7 +330,7 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
             Check::RedisUrl => "redis://:hunter2@cache:6379/0".to_owned(),
             Check::EncryptionKey => KEY.to_owned(),
             Check::HttpUrl => "https://cdn.example".to_owned(),
-            Check::Key | Check::Nothing => STRONG.to_owned(),
+            Check::Key | Check::Password | Check::Nothing => STRONG.to_owned(),
         };
         let file = folder.join(setting.name);
         std::fs::write(&file, format!("{secret}\n")).unwrap();
@@ -360,11 +426,11 @@ fn groups_show_the_same_values() {
 #[test]
 fn the_example_file_sets_nothing_and_names_everything() {
     let example = render_env_example();
-    assert!(EnvFile::parse(".env.example", &example).unwrap().names().is_empty());
+    assert!(EnvFile::parse(".env.example", &example).names().is_empty());
     let uncommented = example
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or("#"));
-    let all = EnvFile::parse(".env", &uncommented.collect::<Vec<_>>().join("\n")).unwrap();
+    let all = EnvFile::parse(".env", &uncommented.collect::<Vec<_>>().join("\n"));
     assert_eq!(all.names().len(), SETTINGS.len());
     Config::load(&all.into()).unwrap();
 }

@@ -1,18 +1,18 @@
 //! The guard that no cancellation, panic, timeout or error gets past.
 //!
-//! It is armed before the first byte of a transaction is sent and disarmed when COMMIT or ROLLBACK has been
-//! answered. Dropped while armed, it takes the connection out of the borrower's hands: what is in flight gets a
-//! short while to finish and is rolled back; after that its statement is cancelled and the connection closed.
-//! A connection that was sent a cancel is never pooled again: the cancel could hit the next borrower.
+//! It is armed before the first byte of a transaction is sent and disarmed when the server has said that it is outside
+//! one. Dropped while armed, it takes the connection out of the borrower's hands: what is in flight gets a short while
+//! to finish and is rolled back; after that its statement is cancelled and the connection closed. A connection that was
+//! sent a cancel is never pooled again: the cancel could hit the next borrower.
 
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Object};
+use deadpool::managed::Object;
 use tokio::time::timeout;
-use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::TaskTracker;
 
 use super::tenant_share::Place;
+use super::wire::{Connector, Wire};
 
 /// How long a statement in flight may go on after its borrower has gone. Long enough for a point read, so that a
 /// burst of hang-ups does not empty the pool; short enough that nobody's report runs on.
@@ -22,30 +22,27 @@ const CANCEL: Duration = Duration::from_secs(1);
 
 /// A connection on loan from the pool.
 pub(super) struct Checkout {
-    object: Option<Object>,
+    object: Option<Object<Connector>>,
     /// The tenant's place in its share, held as long as the connection, clean-up included.
     place: Option<Place>,
     armed: bool,
-    cleaning: Cleaning,
-}
-
-/// What clean-up needs.
-#[derive(Clone)]
-pub(super) struct Cleaning {
-    /// Owns the tasks, so that a shutdown waits for them.
-    pub(super) tasks: TaskTracker,
-    /// A cancel request travels over a connection of its own, protected like the others.
-    pub(super) tls: MakeRustlsConnect,
+    /// Owns the clean-up, so that a shutdown waits for it.
+    tasks: TaskTracker,
 }
 
 impl Checkout {
-    pub(super) fn new(object: Object, place: Option<Place>, cleaning: Cleaning) -> Self {
-        Self { object: Some(object), place, armed: false, cleaning }
+    pub(super) fn new(object: Object<Connector>, place: Option<Place>, tasks: TaskTracker) -> Self {
+        Self { object: Some(object), place, armed: false, tasks }
     }
 
     /// The connection. `None` only after `drop`.
-    pub(super) fn client(&self) -> Option<&ClientWrapper> {
+    pub(super) fn wire(&self) -> Option<&Wire> {
         self.object.as_deref()
+    }
+
+    /// The connection, to talk on it.
+    pub(super) fn wire_mut(&mut self) -> Option<&mut Wire> {
+        self.object.as_deref_mut()
     }
 
     /// From here on the connection may be inside a transaction and carry a tenant.
@@ -53,7 +50,7 @@ impl Checkout {
         self.armed = true;
     }
 
-    /// COMMIT or ROLLBACK has been answered: outside a transaction, and the tenant went with it.
+    /// The server is outside a transaction, and the tenant went with it.
     pub(super) fn disarm(&mut self) {
         self.armed = false;
     }
@@ -62,15 +59,15 @@ impl Checkout {
 impl Drop for Checkout {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
-        if !self.armed || object.is_closed() {
-            return; // the pool takes it back, and throws a closed one away
+        if object.is_broken() {
+            drop(Object::take(object)); // closed, and its place in the pool is free
+            return;
+        }
+        if !self.armed {
+            return; // the pool takes it back
         }
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(
-                self.cleaning
-                    .tasks
-                    .spawn_on(reclaim(object, self.place.take(), self.cleaning.tls.clone()), &runtime),
-            ),
+            Ok(runtime) => drop(self.tasks.spawn_on(reclaim(object, self.place.take()), &runtime)),
             // No runtime, nobody to wait for the reply: close it. The server rolls back.
             Err(_) => drop(Object::take(object)),
         }
@@ -78,14 +75,16 @@ impl Drop for Checkout {
 }
 
 /// Returns the connection to the pool if it can be rolled back soon, else cancels its statement and closes it.
-async fn reclaim(object: Object, _place: Option<Place>, tls: MakeRustlsConnect) {
-    if let Ok(Ok(())) = timeout(GRACE, object.batch_execute("rollback")).await {
+async fn reclaim(mut object: Object<Connector>, _place: Option<Place>) {
+    if let Ok(Ok(())) = timeout(GRACE, object.recover()).await {
         return;
     }
-    let cancel = object.cancel_token();
+    let pool = Object::pool(&object);
     // Out of the pool first, so that a waiter can open a fresh connection in its place.
-    let client = Object::take(object);
-    // The outcome does not matter: the connection is closed either way, and the server then rolls back.
-    let _ = timeout(CANCEL, cancel.cancel_query(tls)).await;
-    drop(client);
+    let wire = Object::take(object);
+    if let Some(pool) = pool.filter(|_| !wire.is_broken()) {
+        // The outcome does not matter: the connection is closed either way, and the server then rolls back.
+        let _ = timeout(CANCEL, wire.cancel().send(pool.manager())).await;
+    }
+    drop(wire);
 }

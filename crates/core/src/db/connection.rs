@@ -14,6 +14,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::wire::Connector;
 use crate::config::{PostgresUrl, SslMode};
 
 /// The session of one connection: drives it until it ends.
@@ -29,13 +30,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct Connection {
     pub(super) driver: Config,
-    pub(super) tls: MakeRustlsConnect,
+    /// For the driver's own sessions, which migrate, watch and prove.
+    tls: MakeRustlsConnect,
+    /// For those that serve requests.
+    tls_client: Arc<ClientConfig>,
 }
 
 impl Connection {
     /// Opens a connection. Whoever drives the session owns it.
     pub(super) async fn open(&self) -> Result<(Client, Session), tokio_postgres::Error> {
         self.driver.connect(self.tls.clone()).await
+    }
+
+    /// What opens the connections that serve requests; each of its own takes `limit` at most.
+    pub(super) fn connector(&self, limit: Duration, prepared_statements: bool) -> Connector {
+        let mut config = self.driver.clone();
+        config.connect_timeout(limit);
+        Connector::new(config, Arc::clone(&self.tls_client), prepared_statements)
     }
 
     /// Gives the session bounds that hold even when our own side forgets. Not behind a pooler, which shares sessions
@@ -74,10 +85,11 @@ impl FromStr for Connection {
     /// Reads a URL as [`PostgresUrl`] describes it, and the certificates that it names.
     fn from_str(url: &str) -> Result<Self, String> {
         let url = PostgresUrl::parse(url)?;
-        let tls = MakeRustlsConnect::new(client_config(&url)?);
+        let tls_client = client_config(&url)?;
+        let tls = MakeRustlsConnect::new(tls_client.clone());
         let mut driver = url.driver;
         driver.connect_timeout(CONNECT_TIMEOUT);
-        Ok(Self { driver, tls })
+        Ok(Self { driver, tls, tls_client: Arc::new(tls_client) })
     }
 }
 

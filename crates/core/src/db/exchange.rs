@@ -1,19 +1,22 @@
 //! What all transactions share: one connection once there is one, and as few exchanges with the server as can be.
+//!
+//! A transaction whose first statement is its last stands before one Sync: PostgreSQL commits it there, or none of it,
+//! without BEGIN and COMMIT. Any other begins with BEGIN, and its last exchange ends with COMMIT.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Instant;
 
-use deadpool_postgres::ClientWrapper;
-use futures_util::future::{OptionFuture, join4};
-use tokio_postgres::Row;
-
 use super::checkout::Checkout;
-use super::statement::{self, Plan};
-use super::{Db, Params, ToSql, repeat};
+use super::context::Context;
+use super::stream::Streaming;
+use super::wire::{Plan, Reply, Status, Wire};
+use super::{Db, FromRow, Params, repeat, statement};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;
 
+const BEGIN: &str = "begin";
+const COMMIT: &str = "commit";
 /// Writes the entries given to `TenantTx::audit`; a row change writes its own (`app.tenant_table`).
 const WRITE_AUDIT: &str = "select app.audit(e ->> 'action', e ->> 'resource', e ->> 'resourceId', e -> 'before', e -> 'after', \
      coalesce(e ->> 'outcome', 'success'), e -> 'details') from jsonb_array_elements($1) as e";
@@ -24,33 +27,46 @@ pub(super) struct Tx<'db> {
     /// Whose share of the pool it takes; `None` for the system.
     pub(super) tenant: Option<TenantId>,
     pub(super) read_only: bool,
-    /// BEGIN and the context; what is still to be sent of it before the next statement.
-    pub(super) preamble: String,
-    pub(super) preamble_sent: bool,
+    /// What is to be sent before the next statement, unless it has been.
+    pub(super) context: Context,
+    pub(super) context_sent: bool,
     pub(super) audit: Vec<serde_json::Value>,
     checkout: Option<Checkout>,
-    /// A statement failed, or was given up before it was answered: PostgreSQL ignores the rest, or never got BEGIN, and
-    /// would answer COMMIT with Ok all the same.
+    /// What is known of the statement that was sent last, and what it returned.
+    plan: Option<Arc<Plan>>,
+    reply: Reply,
+    /// BEGIN has been answered, and COMMIT has not.
+    open: bool,
+    /// A statement failed, or was given up before it was answered: what would be sent now could meet another state than
+    /// the one it was meant for.
     failed: bool,
-    /// COMMIT has been sent: from here on only its answer tells what became of a change.
+    /// The end of the transaction has been sent: from here on only its answer tells what became of a change.
     commit_sent: bool,
 }
 
 impl<'db> Tx<'db> {
-    pub(super) fn new(db: &'db Db, tenant: Option<TenantId>, read_only: bool, preamble: String) -> Self {
-        let (audit, checkout) = (Vec::new(), None);
-        let (preamble_sent, failed, commit_sent) = (false, false, false);
-        Self { db, tenant, read_only, preamble, preamble_sent, audit, checkout, failed, commit_sent }
+    pub(super) fn new(db: &'db Db, tenant: Option<TenantId>, read_only: bool, context: Context) -> Self {
+        let (audit, checkout, plan, reply) = (Vec::new(), None, None, Reply::default());
+        let (context_sent, open, failed, commit_sent) = (false, false, false, false);
+        Self {
+            db,
+            tenant,
+            read_only,
+            context,
+            context_sent,
+            audit,
+            checkout,
+            plan,
+            reply,
+            open,
+            failed,
+            commit_sent,
+        }
     }
 
-    /// Runs one statement; `last` sends the audit entries and COMMIT along. The first statement of a transaction is
-    /// tried again where that is safe.
-    pub(super) async fn run(
-        &mut self,
-        sql: &'static str,
-        params: Params<'_>,
-        last: bool,
-    ) -> Result<Vec<Row>> {
+    /// Runs one statement; `last` sends the audit entries and the end of the transaction along. The first statement of
+    /// a transaction is tried again where that is safe.
+    pub(super) async fn run(&mut self, sql: &'static str, params: Params<'_>, last: bool) -> Result<()> {
         let first = self.checkout.is_none();
         let mut attempt = 0;
         loop {
@@ -71,6 +87,20 @@ impl<'db> Tx<'db> {
         }
     }
 
+    /// All rows of the statement that ran last.
+    pub(super) fn rows<R: FromRow>(&self) -> Result<Vec<R>> {
+        let Some(wire) = self.checkout.as_ref().and_then(Checkout::wire) else { return Ok(Vec::new()) };
+        let rows: std::result::Result<_, _> = wire.rows(&self.reply).map(|row| R::from_row(&row?)).collect();
+        rows.map_err(Error::from)
+    }
+
+    /// Its first row.
+    pub(super) fn row<R: FromRow>(&self) -> Result<Option<R>> {
+        let Some(wire) = self.checkout.as_ref().and_then(Checkout::wire) else { return Ok(None) };
+        let row = wire.rows(&self.reply).next();
+        row.map(|row| R::from_row(&row?)).transpose().map_err(Error::from)
+    }
+
     /// Commits what was done, with its audit entries.
     pub(super) async fn commit(mut self) -> Result<()> {
         if self.checkout.is_none() && self.audit.is_empty() && !self.failed {
@@ -78,39 +108,87 @@ impl<'db> Tx<'db> {
         }
         let db = self.db;
         let outcome = db.unless_down(pin!(self.send(None, true))).await;
-        outcome.map(drop).map_err(|error| self.undecided(error))
+        outcome.map_err(|error| self.undecided(error))
     }
 
-    async fn run_once(&mut self, sql: &'static str, params: Params<'_>, last: bool) -> Result<Vec<Row>> {
+    async fn run_once(&mut self, sql: &'static str, params: Params<'_>, last: bool) -> Result<()> {
         let db = self.db;
         let started = Instant::now();
         let outcome = db.unless_down(pin!(self.send(Some((sql, params)), last))).await;
         let outcome = outcome.map_err(|error| self.undecided(error));
-        db.observe(sql, started, outcome.is_ok(), self.tenant);
+        db.observe(sql, self.plan.as_deref(), started, outcome.is_ok(), self.tenant);
         outcome
     }
 
-    async fn send(&mut self, statement: Option<(&'static str, Params<'_>)>, last: bool) -> Result<Vec<Row>> {
+    /// One exchange with the server: BEGIN and the context unless they were sent before, the statement, and with `last`
+    /// the audit entries and the end of the transaction; all sent before the first answer is awaited.
+    async fn send(&mut self, statement: Option<(&'static str, Params<'_>)>, last: bool) -> Result<()> {
         if self.failed {
             return Err(Error::internal("a statement of this transaction has failed before"));
         }
         self.failed = true; // until it is answered: it may be given up at each await
-        if let Some((sql, _)) = statement {
-            statement::admit(sql)?;
-        }
+        (self.plan, self.reply) = (None, Reply::default());
         let checkout = match &mut self.checkout {
             Some(checkout) => checkout,
             none => none.insert(self.db.checkout(self.tenant).await?),
         };
-        let preamble = if self.preamble_sent { "" } else { self.preamble.as_str() };
-        self.preamble_sent = true;
-        let commit_sent = last.then_some(&mut self.commit_sent);
-        let (rows, done) = exchange(self.db, checkout, preamble, &self.audit, statement, commit_sent).await;
-        if done {
+        // Armed before the first byte, the one of a question about the statement included.
+        checkout.arm();
+        let Some(wire) = checkout.wire_mut() else { return Err(Error::unavailable()) };
+        if let Some((sql, _)) = statement {
+            self.plan = Some(plan(self.db, wire, sql, &self.context).await?);
+        }
+        wire.begin()?;
+        if !last && !self.open {
+            wire.own(BEGIN, &[])?;
+        }
+        if !self.context_sent {
+            self.context.add(wire, self.read_only)?;
+        }
+        if let (Some(plan), Some((_, params))) = (&self.plan, statement) {
+            wire.statement(plan, params)?;
+        }
+        if last && !self.audit.is_empty() {
+            let entries = serde_json::to_string(&self.audit).map_err(Error::internal)?;
+            wire.own(WRITE_AUDIT, &[&entries])?;
+        }
+        let commits = last && self.open;
+        if commits {
+            wire.own(COMMIT, &[])?;
+        }
+        self.context_sent = true;
+        let mut no_matter = false;
+        let outcome = wire.exchange(if last { &mut self.commit_sent } else { &mut no_matter }).await;
+        let (status, broken) = (wire.status(), wire.is_broken());
+        self.open = broken || status != Status::Idle;
+        if !self.open {
             checkout.disarm();
         }
-        self.failed = rows.is_err();
-        rows
+        let reply = outcome?;
+        // PostgreSQL answers COMMIT of a transaction that had failed as if nothing were wrong: with ROLLBACK.
+        let expected = if last { Status::Idle } else { Status::Open };
+        if status != expected || reply.committed != commits {
+            return Err(Error::internal("the transaction is not where it should be"));
+        }
+        (self.reply, self.failed) = (reply, false);
+        Ok(())
+    }
+
+    /// Sends BEGIN, the context and the statement, whose rows are then read one by one; waits for the first of them.
+    pub(super) async fn stream(self, sql: &'static str, params: Params<'_>) -> Result<Streaming> {
+        if self.checkout.is_some() || !self.read_only {
+            return Err(Error::internal("a stream is a read-only transaction of its own"));
+        }
+        let mut checkout = self.db.checkout(self.tenant).await?;
+        checkout.arm();
+        let Some(wire) = checkout.wire_mut() else { return Err(Error::unavailable()) };
+        let plan = plan(self.db, wire, sql, &self.context).await?;
+        wire.begin()?;
+        wire.own(BEGIN, &[])?;
+        self.context.add(wire, true)?;
+        let mut portal = wire.streamed(&plan, params)?;
+        let first = wire.next_row(&mut portal).await?;
+        Ok(Streaming { checkout, plan, portal, first })
     }
 
     /// The error of a change whose COMMIT may have been carried out without our hearing of it.
@@ -124,59 +202,15 @@ impl<'db> Tx<'db> {
     /// Back to the start, on another connection.
     fn rewind(&mut self) {
         self.checkout = None; // its guard rolls back what is open
-        (self.preamble_sent, self.failed, self.commit_sent) = (false, false, false);
+        (self.context_sent, self.open, self.failed, self.commit_sent) = (false, false, false, false);
     }
 }
 
-/// One exchange with the server: the preamble, the statement, and with `commit_sent`, which is then set, the audit entries
-/// and COMMIT; all sent before the first answer is awaited. Says whether the connection is known to be outside a
-/// transaction afterwards.
-async fn exchange(
-    db: &Db,
-    checkout: &mut Checkout,
-    preamble: &str,
-    audit: &[serde_json::Value],
-    statement: Option<(&'static str, Params<'_>)>,
-    commit_sent: Option<&mut bool>,
-) -> (Result<Vec<Row>>, bool) {
-    // Armed before the first byte, the one of a prepare included.
-    checkout.arm();
-    let Some(client) = checkout.client() else { return (Err(Error::unavailable()), false) };
-    let last = commit_sent.is_some();
-    let entries = (last && !audit.is_empty()).then(|| serde_json::Value::from(audit.to_vec()));
-    let entries: Option<[&(dyn ToSql + Sync); 1]> = entries.as_ref().map(|entries| [entries as _]);
-    let audit = entries.as_ref().map(|params| (WRITE_AUDIT, params.as_slice()));
-    let mut preamble = Some(preamble).filter(|preamble| !preamble.is_empty());
-    let plans = async {
-        let statement = Plan::of(db, client, &mut preamble, statement).await?;
-        Ok::<_, tokio_postgres::Error>((statement, Plan::of(db, client, &mut preamble, audit).await?))
-    };
-    let (statement, audit) = match plans.await {
-        Ok(plans) => plans,
-        Err(error) => return (Err(error.into()), false),
-    };
-    if let Some(commit_sent) = commit_sent {
-        *commit_sent = !client.is_closed();
+/// What is known of a statement; asks the server when this process sees it for the first time.
+async fn plan(db: &Db, wire: &mut Wire, sql: &'static str, context: &Context) -> Result<Arc<Plan>> {
+    if let Some(plan) = db.plans().find(sql) {
+        return Ok(plan);
     }
-    let refused = AtomicBool::new(false);
-    // Polled in this order, so sent in this order; each future sends all its bytes when it is first polled.
-    let (begun, rows, audited, committed) = join4(
-        OptionFuture::from(preamble.map(|preamble| client.batch_execute(preamble))),
-        OptionFuture::from(statement.as_ref().map(|plan| plan.run(client, &refused))),
-        OptionFuture::from(audit.as_ref().map(|plan| plan.run(client, &refused))),
-        OptionFuture::from(last.then(|| end(client, &refused))),
-    )
-    .await;
-    let done = matches!(committed, Some(Ok(())));
-    let outcome = match (begun, rows, audited, committed) {
-        (Some(Err(error)), ..) | (_, Some(Err(error)), ..) => Err(error.into()),
-        (_, _, Some(Err(error)), _) | (.., Some(Err(error))) => Err(error.into()),
-        (_, rows, ..) => Ok(rows.and_then(std::result::Result::ok).unwrap_or_default()),
-    };
-    (outcome, done)
-}
-
-/// COMMIT; or ROLLBACK when the driver would not even send a statement, of which the server knows nothing.
-async fn end(client: &ClientWrapper, refused: &AtomicBool) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute(if refused.load(Ordering::Relaxed) { "rollback" } else { "commit" }).await
+    statement::admit(sql)?;
+    Ok(Box::pin(wire.plan(sql, context.statement_timeout)).await?)
 }

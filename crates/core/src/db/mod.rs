@@ -6,6 +6,7 @@
 mod checkout;
 pub mod cluster;
 mod connection;
+mod context;
 mod exchange;
 mod migrate;
 mod monitor;
@@ -15,9 +16,11 @@ pub mod proof;
 mod repeat;
 mod row;
 mod statement;
+mod stream;
 mod tenant_share;
 mod transaction;
 mod version;
+mod wire;
 
 pub use connection::Connection;
 pub use migrate::{Migration, Status, pending, refuse_changed};
@@ -26,11 +29,14 @@ pub use owner::{
     refuse_privileged_role,
 };
 pub use pool::{Db, Options};
+pub use postgres_types::ToSql;
 pub use row::FromRow;
-pub use tokio_postgres::types::ToSql;
-pub use tokio_postgres::{Error as RowError, Row};
+pub use stream::RowStream;
+/// What the owner's sessions answer.
+pub use tokio_postgres::Error as OwnerError;
 pub use transaction::{AuditEntry, Last, SystemReason, SystemTx, TenantTx};
 pub use version::ServerVersion;
+pub use wire::{Error as RowError, Row};
 
 /// The values of a statement's `$1`, `$2`, ….
 pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];

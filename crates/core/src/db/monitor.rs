@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
+use deadpool::managed::Pool;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::Connection;
+use super::wire::Connector;
 use crate::lifecycle::{Exit, StartError};
 
 /// How often the server is asked while it answers. With PATIENCE, readiness follows a hang within 3 s (S-01).
@@ -50,7 +51,7 @@ impl Drop for Probe {
 #[derive(Clone)]
 pub(super) struct Watched {
     pub(super) connection: Connection,
-    pub(super) pool: Pool,
+    pub(super) pool: Pool<Connector>,
     /// How long a pooled connection may go unused.
     pub(super) idle_timeout: Duration,
     /// Gets each change.
@@ -85,7 +86,7 @@ pub(super) async fn watch(watched: Watched, stop: CancellationToken) {
     }
 }
 
-fn announce(state: Availability, pool: &Pool) {
+fn announce(state: Availability, pool: &Pool<Connector>) {
     match state {
         Availability::Up => tracing::info!("The database answers again"),
         Availability::Down => {

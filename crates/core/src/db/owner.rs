@@ -236,17 +236,20 @@ pub async fn connections_given(connection: &Connection, tasks: &TaskTracker) -> 
     connection_budget(&client).await.map_err(|error| monitor::explain(connection, error))
 }
 
-/// Makes the isolation proof as the role of `connection`, outside a server: for `doctor` and after a migration.
+/// Makes the isolation proof as the role of `connection`, outside a server: for `doctor` and after a migration. For a
+/// binary that knows these migrations: see [`Report::for_version`].
 ///
 /// # Errors
 /// `Exit::Unavailable` when the database cannot be asked.
 pub async fn prove_once(
     connection: &Connection,
     samples: &[Sample],
+    migrations: &[Migration],
     tasks: &TaskTracker,
 ) -> Result<Report, StartError> {
     let client = connect(connection, tasks).await?;
-    proof::prove(&client, samples).await.map_err(|error| {
+    let report = proof::prove(&client, samples).await.map(|report| report.for_version(migrations));
+    report.map_err(|error| {
         StartError::with_fix(
             Exit::Unavailable,
             "The isolation proof could not be made",

@@ -1,19 +1,21 @@
-use std::fmt::Write as _;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{
-    Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+use deadpool::Runtime;
+use deadpool::managed::{
+    Manager, Metrics as Usage, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
 use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
 
 use super::Connection;
-use super::checkout::{Checkout, Cleaning};
+use super::checkout::Checkout;
+use super::context::Context;
 use super::monitor::{self, Availability};
-use super::statement::ParameterTypes;
 use super::tenant_share::TenantShares;
 use super::transaction::{SystemReason, SystemTx, TenantTx};
+use super::wire::{self, Connector, Plan, Plans, Wire};
 use crate::auth::{Caller, Trace};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
@@ -50,13 +52,12 @@ pub struct Options {
 pub struct Db(Arc<Inner>);
 
 struct Inner {
-    pool: Pool,
+    pool: Pool<Connector>,
     options: Options,
     metrics: Metrics,
-    cleaning: Cleaning,
+    /// Owns the clean-up of connections whose borrower has gone, and short sessions beside the pool.
+    tasks: TaskTracker,
     shares: TenantShares,
-    /// Behind a pooler: what is known of each statement.
-    parameter_types: ParameterTypes,
     availability: watch::Receiver<Availability>,
     /// Asks the monitor to look at once, since a connection has just broken.
     doubt: Arc<Notify>,
@@ -70,25 +71,22 @@ impl Db {
     /// # Errors
     /// `Exit::Internal` when the pool cannot be built.
     pub fn open(options: Options, metrics: Metrics, lifecycle: &Lifecycle) -> Result<Self, StartError> {
-        let mut connection = options.connection.clone();
-        connection.driver.connect_timeout(options.connect_timeout);
-        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let pool =
-            Pool::builder(Manager::from_config(connection.driver.clone(), connection.tls.clone(), recycling))
-                .max_size(options.max_connections)
-                .timeouts(Timeouts {
-                    wait: Some(options.acquire_timeout),
-                    create: Some(options.connect_timeout),
-                    recycle: None,
-                })
-                .runtime(Runtime::Tokio1)
-                .build()
-                .map_err(|error| {
-                    StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
-                })?;
+        let connection = options.connection.clone();
+        let connector = connection.connector(options.connect_timeout, options.prepared_statements);
+        let pool = Pool::builder(connector)
+            .max_size(options.max_connections)
+            .timeouts(Timeouts {
+                wait: Some(options.acquire_timeout),
+                create: Some(options.connect_timeout),
+                recycle: None,
+            })
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| {
+                StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
+            })?;
         let (report, availability) = watch::channel(Availability::Up);
         let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let tls = connection.tls.clone();
         let watched = monitor::Watched {
             connection,
             pool: pool.clone(),
@@ -102,10 +100,9 @@ impl Db {
         Ok(Self(Arc::new(Inner {
             pool,
             shares: TenantShares::new(options.tenant_max_connections),
-            parameter_types: ParameterTypes::default(),
             options,
             metrics,
-            cleaning: Cleaning { tasks: lifecycle.background().clone(), tls },
+            tasks: lifecycle.background().clone(),
             availability,
             doubt,
             reconnected,
@@ -155,18 +152,14 @@ impl Db {
         self.0.pool.close();
     }
 
-    /// Runs the isolation proof on a connection of the pool, as the runtime role.
+    /// Runs the isolation proof on a session of its own, as the runtime role.
     ///
     /// # Errors
     /// `core.unavailable` when the database cannot be reached.
     pub async fn prove(&self, samples: &[super::proof::Sample]) -> Result<super::proof::Report> {
         let proving = pin!(async {
-            let mut checkout = self.checkout(None).await?;
-            checkout.arm();
-            let Some(client) = checkout.client() else { return Err(Error::unavailable()) };
-            let report = super::proof::prove(client, samples).await?;
-            checkout.disarm();
-            Ok(report)
+            let client = self.session().await?;
+            Ok(super::proof::prove(&client, samples).await?)
         });
         self.unless_down(proving).await
     }
@@ -176,35 +169,35 @@ impl Db {
     /// # Errors
     /// `core.unavailable` when the database cannot be reached.
     pub async fn connection_budget(&self) -> Result<i64> {
-        let checkout = self.checkout(None).await?;
-        let Some(client) = checkout.client() else { return Err(Error::unavailable()) };
-        Ok(super::owner::connection_budget(client).await?)
+        Ok(super::owner::connection_budget(&self.session().await?).await?)
+    }
+
+    /// A session beside the pool, for a short piece of work that is no request's.
+    async fn session(&self) -> Result<tokio_postgres::Client> {
+        let opening = super::owner::connect(&self.0.options.connection, &self.0.tasks);
+        opening.await.map_err(|error| Error::unavailable().because(error))
     }
 
     pub(super) fn options(&self) -> &Options {
         &self.0.options
     }
 
-    /// BEGIN, with what a session behind a pooler cannot be relied on to have.
-    pub(super) fn begin(&self, begin: &str) -> String {
-        let mut sql = String::with_capacity(256);
-        sql.push_str(begin);
+    /// The context, with what a session behind a pooler cannot be relied on to have.
+    pub(super) fn context(&self, mut context: Context) -> Context {
         if !self.0.options.prepared_statements {
-            let _ =
-                write!(sql, ";set local statement_timeout={}", self.0.options.statement_timeout.as_millis());
+            context.statement_timeout = Some(self.0.options.statement_timeout);
         }
-        sql
+        context
     }
 
-    /// What is known of statements' parameters; `None` where statements are prepared on each connection.
-    pub(super) fn parameter_types(&self) -> Option<&ParameterTypes> {
-        (!self.0.options.prepared_statements).then_some(&self.0.parameter_types)
+    /// What this process knows of its statements.
+    pub(super) fn plans(&self) -> &Plans {
+        self.0.pool.manager().plans()
     }
 
-    /// A migration made prepared statements stale: they are prepared anew.
+    /// A migration made prepared statements stale: connections that have them are replaced.
     pub(super) fn forget_statements(&self) {
-        self.0.pool.manager().statement_caches.clear();
-        self.0.parameter_types.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.pool.manager().forget();
     }
 
     /// A connection of our own, outside any transaction, out of the tenant's share. Wait for it
@@ -223,7 +216,7 @@ impl Db {
         let left = inner.options.acquire_timeout.saturating_sub(begun.elapsed());
         let timeouts = Timeouts { wait: Some(left), ..inner.pool.timeouts() };
         let object = inner.pool.timeout_get(&timeouts).await.map_err(no_connection)?;
-        Ok(Checkout::new(object, place, inner.cleaning.clone()))
+        Ok(Checkout::new(object, place, inner.tasks.clone()))
     }
 
     /// Waits for `work`, but no longer than the database is believed to answer: a server that hangs answers nothing,
@@ -245,11 +238,13 @@ impl Db {
     pub(super) fn observe(
         &self,
         sql: &'static str,
+        plan: Option<&Plan>,
         started: Instant,
         success: bool,
         tenant: Option<TenantId>,
     ) {
-        let (operation, table) = super::statement::describe(sql);
+        let described = plan.map(|plan| (plan.operation, plan.table));
+        let (operation, table) = described.unwrap_or_else(|| super::statement::describe(sql));
         let elapsed = started.elapsed();
         let duration = elapsed.as_secs_f64() * 1000.0;
         self.0.metrics.record_database(operation, table, elapsed, success, tenant);
@@ -259,9 +254,29 @@ impl Db {
             tracing::info!(operation, table, duration, success, sql, "Query");
         }
     }
+
+    /// Counts a stream, whose time is its reader's as much as the server's.
+    pub(super) fn count(&self, plan: &Plan, elapsed: Duration, success: bool, tenant: Option<TenantId>) {
+        self.0.metrics.record_database(plan.operation, plan.table, elapsed, success, tenant);
+    }
 }
 
-fn no_connection(error: PoolError) -> Error {
+/// The pool's own work: to open connections, and to see that those it has are still good.
+impl Manager for Connector {
+    type Type = Wire;
+    type Error = wire::Error;
+
+    async fn create(&self) -> std::result::Result<Wire, wire::Error> {
+        // Seldom, and large: requests do not carry it along.
+        Box::pin(self.connect()).await
+    }
+
+    async fn recycle(&self, wire: &mut Wire, _: &Usage) -> RecycleResult<wire::Error> {
+        if wire.is_fresh(self) { Ok(()) } else { Err(RecycleError::message("closed, or out of date")) }
+    }
+}
+
+fn no_connection(error: PoolError<wire::Error>) -> Error {
     match error {
         PoolError::Backend(error) => Error::from(error),
         PoolError::Timeout(TimeoutType::Wait) => overloaded(error),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use super::wire;
 use crate::error::{Error, codes};
 
 /// Pauses before the second and the third try. A connection that the server closed while it was idle is replaced at
@@ -19,31 +20,31 @@ pub(super) fn pause(error: &Error, harmless: bool, attempt: usize) -> Option<Dur
     let pause = PAUSES.get(attempt).copied()?;
     let cause = cause(error)?;
     let rolled_back = plan_is_stale(error)
-        || cause.code().is_some_and(|state| {
-            [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(state)
+        || cause.server().is_some_and(|server| {
+            [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(&server.state)
         });
     (rolled_back || (harmless && is_lost(cause))).then_some(pause)
 }
 
 /// A migration changed what a prepared statement returns: "cached plan must not change result type".
 pub(super) fn plan_is_stale(error: &Error) -> bool {
-    let db = cause(error).and_then(tokio_postgres::Error::as_db_error);
-    db.is_some_and(|db| {
-        *db.code() == SqlState::FEATURE_NOT_SUPPORTED && db.routine() == Some("RevalidateCachedQuery")
+    let server = cause(error).and_then(wire::Error::server);
+    server.is_some_and(|server| {
+        server.state == SqlState::FEATURE_NOT_SUPPORTED && server.routine == "RevalidateCachedQuery"
     })
 }
 
 /// The connection broke, or nobody waited for the answer any longer: what had been sent may have been carried out.
 pub(super) fn is_broken_off(error: &Error) -> bool {
     error.code() == &codes::UNAVAILABLE
-        && cause(error).is_none_or(|cause| cause.as_db_error().is_none() || is_lost(cause))
+        && cause(error).is_none_or(|cause| cause.server().is_none() || is_lost(cause))
 }
 
-fn is_lost(cause: &tokio_postgres::Error) -> bool {
+fn is_lost(cause: &wire::Error) -> bool {
     let ended = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
-    cause.is_closed() || cause.code().is_some_and(|state| ended.contains(state))
+    cause.is_broken() || cause.server().is_some_and(|server| ended.contains(&server.state))
 }
 
-fn cause(error: &Error) -> Option<&tokio_postgres::Error> {
+fn cause(error: &Error) -> Option<&wire::Error> {
     error.cause()?.downcast_ref()
 }

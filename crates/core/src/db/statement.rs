@@ -1,66 +1,6 @@
-//! A statement's plan: prepared once a connection, or, behind a pooler, sent with its types each time. And what it does
-//! to which table, for metrics and the query log.
+//! What a statement may be, and what it does to which table: for metrics and the query log.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-
-use deadpool_postgres::ClientWrapper;
-use tokio_postgres::types::Type;
-use tokio_postgres::{Error, Row, Statement};
-
-use super::{Db, Params, ToSql};
 use crate::error::Error as Refusal;
-
-/// The types of each statement's parameters, as PostgreSQL inferred them.
-pub(super) type ParameterTypes = RwLock<HashMap<&'static str, Arc<[Type]>>>;
-
-/// A statement that can be sent without asking anything first.
-pub(super) enum Plan<'p> {
-    /// Prepared on this connection, under a name.
-    Named(Statement, Params<'p>),
-    /// Without a name: a pooler may run the next transaction on another connection (`DATABASE_PREPARED_STATEMENTS=off`).
-    Unnamed(&'static str, Vec<(&'p (dyn ToSql + Sync), Type)>),
-}
-
-impl<'p> Plan<'p> {
-    /// The plan of `statement`. Asks the server when it sees the statement for the first time; behind a pooler that
-    /// must happen inside the transaction, so `preamble` is then sent, and taken.
-    pub(super) async fn of(
-        db: &Db,
-        client: &ClientWrapper,
-        preamble: &mut Option<&str>,
-        statement: Option<(&'static str, Params<'p>)>,
-    ) -> Result<Option<Self>, Error> {
-        let Some((sql, params)) = statement else { return Ok(None) };
-        let Some(known) = db.parameter_types() else {
-            return Ok(Some(Self::Named(client.prepare_cached(sql).await?, params)));
-        };
-        let found = known.read().unwrap_or_else(PoisonError::into_inner).get(sql).map(Arc::clone);
-        let types = match found {
-            Some(types) => types,
-            None => {
-                if let Some(preamble) = preamble.take() {
-                    client.batch_execute(preamble).await?;
-                }
-                let types: Arc<[Type]> = client.prepare(sql).await?.params().into();
-                known.write().unwrap_or_else(PoisonError::into_inner).insert(sql, Arc::clone(&types));
-                types
-            }
-        };
-        Ok(Some(Self::Unnamed(sql, params.iter().copied().zip(types.iter().cloned()).collect())))
-    }
-
-    /// Sends the statement when first polled; a failure is noted in `refused`, before anything else is sent when it is the
-    /// driver's own: a value that does not fit its parameter.
-    pub(super) async fn run(&self, client: &ClientWrapper, refused: &AtomicBool) -> Result<Vec<Row>, Error> {
-        let outcome = match self {
-            Self::Named(statement, params) => client.query(statement, params).await,
-            Self::Unnamed(sql, params) => client.query_typed(sql, params).await,
-        };
-        outcome.inspect_err(|_| refused.store(true, Ordering::Relaxed))
-    }
-}
 
 /// What a statement begins with. Others end the transaction, or leave something in the session for the next tenant: a
 /// cursor WITH HOLD, LISTEN, a setting.

@@ -1,23 +1,18 @@
 //! `TenantTx` and `SystemTx`: pipelined transactions that carry their tenant.
 //!
-//! Nothing is sent until the first statement. Then BEGIN, the context and the statement go out together, and with
-//! [`Last`] the audit entries and COMMIT too: a single statement costs one network round trip. Rules that the
-//! driver forces on us (each reproduced by a test in `tests/it`):
-//! - only prepared statements are pipelined: a text query would prepare first, and a COMMIT polled beside it
-//!   would overtake it;
-//! - COMMIT of a failed transaction answers Ok (it rolled back): success means that *every* result is Ok.
+//! Nothing is sent until the first statement. Then the context and the statement go out together, and with [`Last`] the
+//! audit entries and the end of the transaction too: a single statement costs one network round trip.
 
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use tokio_postgres::Row;
-
+use super::context::Context;
 use super::exchange::Tx;
-use super::{Db, FromRow, Params};
+use super::{Db, FromRow, Params, RowStream};
 use crate::auth::{Actor, Caller, Trace};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;
+use serde::Serialize;
 
 /// Why the system itself needs a transaction: the listed exceptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,22 +69,19 @@ pub struct SystemTx<'db> {
 
 impl<'db> TenantTx<'db> {
     pub(super) fn read(db: &'db Db, caller: &Caller) -> Self {
-        let mut begin = db.begin("begin read only");
-        set_tenant(&mut begin, caller.tenant());
-        Self(Tx::new(db, Some(caller.tenant()), true, begin))
+        let context = db.context(Context::read(caller.tenant()));
+        Self(Tx::new(db, Some(caller.tenant()), true, context))
     }
 
     pub(super) fn write(db: &'db Db, caller: &Caller) -> Self {
-        let mut begin = db.begin("begin");
-        set_tenant(&mut begin, caller.tenant());
-        set_actor(&mut begin, caller.actor(), caller.trace());
-        Self(Tx::new(db, Some(caller.tenant()), false, begin))
+        let context = db.context(Context::change(Some(caller.tenant()), caller.actor(), caller.trace()));
+        Self(Tx::new(db, Some(caller.tenant()), false, context))
     }
 
     /// Lowers the time that a statement may take in this transaction. Call it before the first statement.
     pub fn statement_timeout(mut self, limit: Duration) -> Self {
         let limit = limit.min(self.0.db.options().statement_timeout);
-        let _ = write!(self.0.preamble, ";set local statement_timeout={}", limit.as_millis());
+        self.0.context.statement_timeout = Some(limit);
         self
     }
 
@@ -109,7 +101,8 @@ impl<'db> TenantTx<'db> {
     /// # Errors
     /// As the database answers; the transaction is then rolled back.
     pub async fn rows<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<R>> {
-        read_all(&self.0.run(sql, params, false).await?)
+        self.0.run(sql, params, false).await?;
+        self.0.rows()
     }
 
     /// The row of a statement, if there is one.
@@ -117,7 +110,32 @@ impl<'db> TenantTx<'db> {
     /// # Errors
     /// As [`TenantTx::rows`].
     pub async fn optional<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
-        read_first(&self.0.run(sql, params, false).await?)
+        self.0.run(sql, params, false).await?;
+        self.0.row()
+    }
+
+    /// The rows of one statement, one by one: for answers that are longer than anybody should hold in memory. Only a
+    /// [`tenant_read`](Db::tenant_read) that has sent nothing yet can be streamed; it costs one round trip up to the
+    /// first rows, and one more for each thousand of them.
+    ///
+    /// ```no_run
+    /// # use erp_core::{auth::Caller, db::Db, error::Result, from_row};
+    /// # struct Item { sku: String }
+    /// # from_row!(Item { sku });
+    /// # async fn export(db: &Db, caller: &Caller) -> Result<()> {
+    /// let mut rows = db.tenant_read(caller).stream::<Item>("select sku from items", &[]).await?;
+    /// while let Some(item) = rows.next().await {
+    ///     println!("{}", item?.sku);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As the database answers, up to the first row; later ones come out of the stream.
+    pub async fn stream<R: FromRow>(self, sql: &'static str, params: Params<'_>) -> Result<RowStream<R>> {
+        let (db, tenant, begun) = (self.0.db, self.0.tenant, Instant::now());
+        let streaming = db.unless_down(pin!(self.0.stream(sql, params))).await?;
+        Ok(RowStream::new(db.clone(), tenant, begun, streaming))
     }
 
     /// Commits what was done, with its audit entries.
@@ -136,7 +154,8 @@ impl Last<'_> {
     /// # Errors
     /// As the database answers; nothing is then committed.
     pub async fn rows<R: FromRow>(mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<R>> {
-        read_all(&self.0.run(sql, params, true).await?)
+        self.0.run(sql, params, true).await?;
+        self.0.rows()
     }
 
     /// The row of the last statement, if there is one.
@@ -144,7 +163,8 @@ impl Last<'_> {
     /// # Errors
     /// As [`Last::rows`].
     pub async fn optional<R: FromRow>(mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
-        read_first(&self.0.run(sql, params, true).await?)
+        self.0.run(sql, params, true).await?;
+        self.0.row()
     }
 
     /// The row of a last statement that always returns one, such as INSERT … RETURNING.
@@ -158,9 +178,8 @@ impl Last<'_> {
 
 impl<'db> SystemTx<'db> {
     pub(super) fn new(db: &'db Db, reason: SystemReason, trace: &Trace) -> Self {
-        let mut begin = db.begin("begin");
-        set_actor(&mut begin, Actor::System(reason.as_str()), trace);
-        Self { tx: Tx::new(db, None, false, begin) }
+        let context = db.context(Context::change(None, Actor::System(reason.as_str()), trace));
+        Self { tx: Tx::new(db, None, false, context) }
     }
 
     /// The row of a statement on shared tables, if there is one.
@@ -168,39 +187,14 @@ impl<'db> SystemTx<'db> {
     /// # Errors
     /// As [`TenantTx::rows`].
     pub async fn optional<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
-        read_first(&self.tx.run(sql, params, false).await?)
+        self.tx.run(sql, params, false).await?;
+        self.tx.row()
     }
 
     /// Goes on in one tenant, in the same transaction, as the system.
     pub fn within(self, tenant: TenantId) -> TenantTx<'db> {
         let mut tx = self.tx;
-        if tx.preamble_sent {
-            tx.preamble.clear();
-            tx.preamble_sent = false;
-        }
-        set_tenant(&mut tx.preamble, tenant);
+        tx.context.within(tenant, std::mem::take(&mut tx.context_sent));
         TenantTx(tx)
     }
-}
-
-fn set_tenant(sql: &mut String, tenant: TenantId) {
-    let separator = if sql.is_empty() { "" } else { ";" };
-    let _ = write!(sql, "{separator}set local app.tenant_id='{tenant}'");
-}
-
-fn set_actor(sql: &mut String, actor: Actor, trace: &Trace) {
-    let _ = write!(sql, ";set local app.actor='{actor}'");
-    // The chain lets no other characters through; doubled quotes are the second lock on the door.
-    let _ = write!(sql, ";set local app.correlation_id='{}'", trace.correlation_id.replace('\'', "''"));
-    if let Some(ip) = trace.client_ip {
-        let _ = write!(sql, ";set local app.client_ip='{ip}'");
-    }
-}
-
-fn read_all<R: FromRow>(rows: &[Row]) -> Result<Vec<R>> {
-    rows.iter().map(|row| R::from_row(row).map_err(Error::internal)).collect()
-}
-
-fn read_first<R: FromRow>(rows: &[Row]) -> Result<Option<R>> {
-    rows.first().map(|row| R::from_row(row).map_err(Error::internal)).transpose()
 }

@@ -11,15 +11,33 @@ const DATABASE_RETRY: Duration = Duration::from_secs(2);
 
 impl From<tokio_postgres::Error> for Error {
     fn from(error: tokio_postgres::Error) -> Self {
-        let code = error.as_db_error().map_or_else(|| without_state(&error), |db| with_state(db.code()));
+        let state = error.code().cloned();
         let constraint = error.as_db_error().and_then(|db| db.constraint()).map(str::to_owned);
-        let mut mapped = Self::new(code).because(error);
-        mapped.0.constraint = constraint;
-        if code.status == 503 { mapped.retry_after(DATABASE_RETRY) } else { mapped }
+        let broken = error.is_closed()
+            || std::error::Error::source(&error).is_some_and(|cause| cause.is::<std::io::Error>());
+        Self::from_database(state.as_ref(), constraint, broken, error)
     }
 }
 
 impl Error {
+    /// What `cause` means to a client: by its SQLSTATE, or, where the server did not speak, by whether the connection
+    /// is `broken`. The rest is a fault of ours, such as a value that does not fit its column.
+    pub(crate) fn from_database(
+        state: Option<&SqlState>,
+        constraint: Option<String>,
+        broken: bool,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        let code = match state {
+            Some(state) => with_state(state),
+            None if broken => &codes::UNAVAILABLE,
+            None => &codes::INTERNAL,
+        };
+        let mut mapped = Self::new(code).because(cause);
+        mapped.0.constraint = constraint;
+        if code.status == 503 { mapped.retry_after(DATABASE_RETRY) } else { mapped }
+    }
+
     /// The database cannot be reached: 503 with `Retry-After`.
     pub fn unavailable() -> Self {
         Self::new(&codes::UNAVAILABLE).retry_after(DATABASE_RETRY)
@@ -29,13 +47,6 @@ impl Error {
     pub(crate) fn outcome_unknown() -> Self {
         Self::new(&codes::OUTCOME_UNKNOWN).retry_after(DATABASE_RETRY)
     }
-}
-
-/// An error that did not come from the server: a broken connection, or a value that does not fit its column.
-fn without_state(error: &tokio_postgres::Error) -> &'static ErrorCode {
-    let broken = error.is_closed()
-        || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
-    if broken { &codes::UNAVAILABLE } else { &codes::INTERNAL }
 }
 
 /// See the manual's appendix A, "PostgreSQL Error Codes".

@@ -171,6 +171,9 @@ error_codes! {
         TENANT_MISMATCH = "core.tenant_mismatch", 403, "Not a member of this tenant";
             "X-Tenant-ID names a tenant that the caller is not a member of.";
             "Leave X-Tenant-ID out, or name a tenant that the caller belongs to.";
+        HTTPS_REQUIRED = "core.https_required", 403, "HTTPS required";
+            "The request came over plain HTTP, and had no effect.";
+            "Use https://. If you did, the proxy that ends TLS must send 'X-Forwarded-Proto: https'.";
         NOT_FOUND = "core.not_found", 404, "Not found";
             "There is nothing here that the caller may see.";
             "Check the path and the id.";

@@ -8,13 +8,14 @@ use http::{HeaderValue, Method, Uri, header};
 use http_body::Body as _;
 use tracing::Span;
 
+use super::request_id;
 use crate::app::App;
 use crate::auth::{Actor, Caller, Trace};
 use crate::config::Environment;
 use crate::error::{Error, ErrorCode};
 use crate::logging::redacted;
 use crate::module::Route;
-use crate::shared::TenantId;
+use crate::shared::{TenantId, TraceContext};
 
 /// What nginx logs when the client closed the connection before it was answered.
 const CLIENT_LEFT: u16 = 499;
@@ -44,7 +45,13 @@ pub(super) fn enter<'edge>(app: &App, trace: &Trace, request: &Request, logged: 
         tenant_id = tracing::field::Empty,
         user_id = tracing::field::Empty,
         module = tracing::field::Empty,
+        trace_id = tracing::field::Empty,
+        span_id = tracing::field::Empty,
     );
+    if let Some(TraceContext { trace_id, span_id, .. }) = request_id::shown(trace) {
+        span.record("trace_id", tracing::field::display(format_args!("{trace_id:032x}")));
+        span.record("span_id", tracing::field::display(format_args!("{span_id:016x}")));
+    }
     if app.config.app_env == Environment::Development {
         span.in_scope(|| tracing::debug!(headers = redacted(request.headers()), "Request headers"));
     }

@@ -7,9 +7,11 @@ mod access_log;
 mod authenticate;
 mod cache;
 mod client;
+mod cors;
 mod custom;
 mod deadline;
 mod forwarded;
+mod https;
 mod overload;
 mod panic_guard;
 mod rate_limit;
@@ -36,8 +38,11 @@ use crate::app::App;
 use crate::auth::{Caller, Identity, Trace};
 use crate::error::{self, Error, codes};
 use crate::module::{Route, SecurityHeaders};
-use client::Proxies;
+use client::{Client, Proxies};
+use cors::Cors;
+use https::Https;
 use overload::Capacity;
+use routing::Found;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -47,6 +52,8 @@ pub struct Edge {
     pub routes: RouteTable,
     switches: Switches,
     proxies: Proxies,
+    cors: Option<Cors>,
+    https: Option<Https>,
     capacity: Capacity,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
@@ -55,6 +62,7 @@ pub struct Edge {
 /// The layers that can be left out.
 pub(crate) struct Switches {
     pub(crate) request_log: bool,
+    pub(crate) cors: bool,
     /// The application's headers; `None`: nobody's.
     pub(crate) security_headers: Option<SecurityHeaders>,
     pub(crate) deadline: bool,
@@ -65,6 +73,7 @@ impl Default for Switches {
     fn default() -> Self {
         Self {
             request_log: true,
+            cors: true,
             security_headers: Some(SecurityHeaders::json()),
             deadline: true,
             rate_limit: true,
@@ -75,10 +84,12 @@ impl Default for Switches {
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
         let proxies = Proxies::new(&app.config.trusted_proxies);
+        let cors = switches.cors.then(|| Cors::new(&app.config));
+        let https = Https::new(&app.config);
         let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
             let custom = custom::surround(edge.clone(), layers);
-            Self { app, routes, switches, proxies, capacity, custom }
+            Self { app, routes, switches, proxies, cors, https, capacity, custom }
         })
     }
 
@@ -121,11 +132,12 @@ impl Edge {
     async fn chain(&self, peer: Peer, mut request: Request) -> Response {
         let client = self.proxies.client(peer, request.headers());
         let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
+        let visit = self.cors.as_ref().map(|cors| cors.enter(&request));
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let span = log.span().clone();
         let mut tally = rate_limit::Tally::default();
         // Pinned once, since each layer that takes a future by value moves it, and it is large.
-        let outcome = panic_guard::around(pin!(self.answer(&mut log, &mut tally, &trace, request)))
+        let outcome = panic_guard::around(pin!(self.answer(&mut log, &mut tally, &trace, client, request)))
             .instrument(span)
             .await;
         let mut response = outcome.unwrap_or_else(|error| {
@@ -135,6 +147,9 @@ impl Edge {
         rate_limit::leave(&self.app, &tally, &mut response);
         if let Some(headers) = self.security_headers(log.route()) {
             security_headers::leave(headers, client.https, &mut response);
+        }
+        if let Some(visit) = visit {
+            cors::leave(visit, &mut response);
         }
         request_id::leave(&trace, &mut response);
         log.leave(&response);
@@ -152,10 +167,11 @@ impl Edge {
         log: &mut access_log::Entry<'a>,
         tally: &mut rate_limit::Tally,
         trace: &Trace,
+        client: Client,
         request: Request,
     ) -> Result<Response, Error> {
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
-        deadline::around(limit, pin!(self.route(log, tally, trace, request))).await
+        deadline::around(limit, pin!(self.route(log, tally, trace, client, request))).await
     }
 
     async fn route<'a>(
@@ -163,18 +179,19 @@ impl Edge {
         log: &mut access_log::Entry<'a>,
         tally: &mut rate_limit::Tally,
         trace: &Trace,
+        client: Client,
         mut request: Request,
     ) -> Result<Response, Error> {
         request.extensions_mut().remove::<Caller>(); // there is one only after this
-        let asked = self.look(log, &mut request);
+        let asked = self.look(log, client, &mut request);
         if self.switches.rate_limit
-            && let Some(client) = rate_limit::client(trace, &asked, &request)
+            && let Some(counted) = rate_limit::counted(trace, &asked, &request)
         {
-            rate_limit::enter(&self.app, tally, trace, client).await?;
+            rate_limit::enter(&self.app, tally, trace, counted).await?;
         }
         let (route, identity) = match asked? {
             Asked::Route(route, identity) => (route, identity),
-            Asked::Options(response) => return Ok(response),
+            Asked::Answered(response) => return Ok(response),
         };
         let _place = self.capacity.enter(&self.app, route)?; // not while it is held back
         rate_limit::offer(&self.app, tally, trace, route, &mut request);
@@ -195,12 +212,20 @@ impl Edge {
     fn look<'a>(
         &'a self,
         log: &mut access_log::Entry<'a>,
+        client: Client,
         request: &mut Request,
     ) -> Result<Asked<'a>, Error> {
         size::check(request)?;
-        let route = match self.routes.find(request)? {
-            routing::Found::Route(route) => route,
-            routing::Found::Options(response) => return Ok(Asked::Options(response)),
+        let found = self.routes.find(request);
+        if let Some(https) = &self.https
+            && let Some(redirection) =
+                https.check(client, request, found.as_ref().ok().and_then(Found::route))?
+        {
+            return Ok(Asked::Answered(redirection));
+        }
+        let route = match found? {
+            Found::Route(route) => route,
+            Found::Options(response) => return Ok(Asked::Answered(response)),
         };
         access::check_listener(route, request)?;
         log.routed(route);
@@ -212,8 +237,8 @@ impl Edge {
 enum Asked<'edge> {
     /// A route, and who asks, if it wants to know.
     Route(&'edge Route, Option<Identity>),
-    /// OPTIONS: answered already.
-    Options(Response),
+    /// It is answered already: OPTIONS, and what is sent to HTTPS.
+    Answered(Response),
 }
 
 /// A handler's error travels inside its response; here it becomes an error again, so that there is one way out.

@@ -44,7 +44,7 @@ pub(super) struct Tally {
 }
 
 /// Whom a request counts for.
-pub(super) struct Client {
+pub(super) struct Counted {
     address: IpAddr,
     identity: Option<Identity>,
     /// The limit of the route's own.
@@ -53,28 +53,33 @@ pub(super) struct Client {
 
 /// Whom a request counts for: who is refused before there is a route or an identity is an address all the same. What
 /// operators and probes use does not count, nor does anything on the management listener.
-pub(super) fn client(trace: &Trace, asked: &Result<Asked<'_>, Error>, request: &Request) -> Option<Client> {
+pub(super) fn counted(trace: &Trace, asked: &Result<Asked<'_>, Error>, request: &Request) -> Option<Counted> {
     let (route, identity) = match asked {
         Ok(Asked::Route(route, identity)) => (Some(*route), *identity),
-        Ok(Asked::Options(_)) | Err(_) => (None, None),
+        Ok(Asked::Answered(_)) | Err(_) => (None, None),
     };
     let exempt = access::is_managed(request) || route.is_some_and(Route::is_operators);
     let own = route.and_then(|route| route.limit).filter(|policy| policy.counts == Counts::Requests);
-    (!exempt).then_some(Client { address: trace.client_ip?, identity, own })
+    (!exempt).then_some(Counted { address: trace.client_ip?, identity, own })
 }
 
 /// Counts the request, refuses it beyond the limit, and holds it back above half of it.
-pub(super) async fn enter(app: &App, tally: &mut Tally, trace: &Trace, client: Client) -> Result<(), Error> {
-    let charges = charges(app, trace, &client).await;
+pub(super) async fn enter(
+    app: &App,
+    tally: &mut Tally,
+    trace: &Trace,
+    counted: Counted,
+) -> Result<(), Error> {
+    let charges = charges(app, trace, &counted).await;
     let decision = app.limits.charge(&charges).await;
     tally.standing = decision.standing;
     decision.check()?;
-    slow_down(app, tally, client.address).await
+    slow_down(app, tally, counted.address).await
 }
 
 /// The counters of a request: of its address, or behind a credential of its person and its office in the tenant.
-async fn charges(app: &App, trace: &Trace, client: &Client) -> SmallVec<[Charge; 3]> {
-    let Client { address, identity, own } = *client;
+async fn charges(app: &App, trace: &Trace, counted: &Counted) -> SmallVec<[Charge; 3]> {
+    let Counted { address, identity, own } = *counted;
     let counter =
         |policy: &'static Policy, whom| app.limits.counter(policy, (policy.quota)(&app.config), whom);
     let mut charges = SmallVec::new();

@@ -25,6 +25,16 @@ pub(super) enum Found<'table> {
     Options(Response),
 }
 
+impl<'table> Found<'table> {
+    /// The route, if the request is for one.
+    pub(super) fn route(&self) -> Option<&'table Route> {
+        match self {
+            Self::Route(route) => Some(route),
+            Self::Options(_) => None,
+        }
+    }
+}
+
 impl RouteTable {
     /// Builds the table.
     ///

@@ -8,6 +8,7 @@ mod rng;
 mod secret;
 mod seldom;
 mod text;
+mod trace_context;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
@@ -18,3 +19,4 @@ pub use secret::Secret;
 pub use seldom::Seldom;
 pub use text::Text;
 pub(crate) use text::normalise;
+pub use trace_context::TraceContext;

@@ -135,3 +135,52 @@ async fn after_a_migration_stale_plans_are_made_anew() {
     }
     app.finish().await;
 }
+
+#[tokio::test]
+async fn t_04_a_plain_read_is_read_only_and_its_context_ends_with_it() {
+    struct Setting {
+        value: String,
+    }
+    from_row!(Setting { value });
+    const STATE: &str = "select concat_ws(' ', current_setting('transaction_read_only'), current_setting('statement_timeout'), \
+        nullif(current_setting('app.tenant_id', true), '')) as value";
+    let app = TestApp::builder().module(&PROBE).setting("DATABASE_MAX_CONNECTIONS", "1").start().await;
+    let (db, caller) = (&app.edge().app.db, app.caller(&app.alice()).await);
+    let state =
+        async |tx: erp_core::db::TenantTx<'_>| tx.last().row::<Setting>(STATE, &[]).await.unwrap().value;
+    let tenant = caller.tenant();
+    for _ in 0..2 {
+        // The statement's one exchange is its transaction: nothing says BEGIN or COMMIT.
+        let error = db.tenant_read(&caller).last().rows::<()>(ADD, &[&"R-1"]).await.unwrap_err();
+        assert!(error.cause().unwrap().to_string().contains("25006"), "{error:?}");
+        let mut tx = db.tenant_read(&caller);
+        let _: Vec<()> = tx.rows(COUNT, &[]).await.unwrap();
+        let error = tx.last().rows::<()>(ADD, &[&"R-1"]).await.unwrap_err();
+        assert!(error.cause().unwrap().to_string().contains("25006"), "{error:?}");
+        assert_eq!(state(db.tenant_read(&caller)).await, format!("on 30s {tenant}"));
+        let limited = db.tenant_read(&caller).statement_timeout(std::time::Duration::from_millis(1500));
+        assert_eq!(state(limited).await, format!("on 1500ms {tenant}"));
+        assert_eq!(state(db.tenant(&caller)).await, format!("off 30s {tenant}"));
+        let trace = erp_core::auth::Trace::new("test");
+        let mut system = db.system(erp_core::db::SystemReason::SelectTenant, &trace);
+        let seen: Option<Setting> = system.optional(STATE, &[]).await.unwrap();
+        assert_eq!(seen.unwrap().value, "off 30s", "nothing is left in the session");
+        assert_eq!(state(system.within(tenant)).await, format!("off 30s {tenant}"));
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn d_07_a_lowered_limit_holds_in_the_one_exchange_of_a_read() {
+    let app = TestApp::builder().module(&PROBE).start().await;
+    let caller = app.caller(&app.alice()).await;
+    let limit = std::time::Duration::from_millis(200);
+    for _ in 0..2 {
+        let begun = std::time::Instant::now();
+        let read = app.edge().app.db.tenant_read(&caller).statement_timeout(limit).last();
+        let error = read.rows::<()>("select pg_sleep(20)", &[]).await.unwrap_err();
+        assert_eq!(error.code(), &codes::TIMEOUT);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+    app.finish().await;
+}

@@ -5,6 +5,9 @@ use super::Sample;
 use super::canary::{Acting, Column, Must, STEPS, Step, UNTRIED, qualified};
 use super::report::{Finding, Mode, RelationVerdict, Report, Verdict};
 
+/// A tenant table that nothing could be tried in.
+pub(super) const SAMPLE_MISSING: &str = "C-04 sample-missing";
+
 /// A line of the registry.
 pub(super) struct Registered {
     relation: String,
@@ -49,12 +52,8 @@ pub(super) fn judge(
             && relation.may("insert")
             && !has_sample(samples, &relation.relation)
         {
-            add(
-                report,
-                "C-04 sample-missing",
-                &relation.relation,
-                "has no sample row to try it with".to_owned(),
-            );
+            let detail = "has no sample row to try it with".to_owned();
+            add(report, SAMPLE_MISSING, &relation.relation, detail);
         }
         let verdict = judge_relation(report, relation, &outcomes);
         report.relations.push(verdict);
@@ -170,7 +169,7 @@ fn add(report: &mut Report, check: &'static str, object: &str, detail: String) {
             "make the sample one row that the samples of earlier tables allow"
         }
         UNTRIED => "prove again when nothing holds {object}; if it stays, see why the statement fails",
-        "C-04 sample-missing" => "add the sample of {object} to migrations/samples",
+        SAMPLE_MISSING => "add the sample of {object} to migrations/samples",
         "T-10 live-write" => "revoke insert, update, delete on {object} from public, {role}",
         "T-10 live-triggers-off" => "revoke set on parameter session_replication_role from public, {role}",
         _ => "drop the policies on {object}, then select app.isolate('{object}')",

@@ -53,6 +53,7 @@ fn message(samples: &[Sample]) -> String {
         set local lock_timeout = '{LOCK_TIMEOUT}'; set local statement_timeout = '15s';
         select 'server', current_setting('server_version'), current_user, current_setting('transaction_read_only');
         {};
+        select 'migration', name from app.migrations;
         select 'relation', relation, kind, array_to_string(privileges, ',') from app.relations order by ordinal;
         set local search_path to default; set local row_security = on; set local app.proof_plan = {};
         {};
@@ -77,6 +78,7 @@ fn read(answer: &[SimpleQueryMessage], samples: &[Sample]) -> Report {
                 report.mode = if field(3) == "on" { Mode::Partial } else { Mode::Full };
             }
             "finding" => report.findings.extend(finding(field(1), field(2), field(3), &report.role)),
+            "migration" => report.migrations.push(field(1).to_owned()),
             "relation" => registry.push(judge::Registered::new(field(1), field(2), field(3))),
             "outcomes" => outcomes = row.try_get(1).ok().flatten(),
             _ => {}

@@ -153,6 +153,26 @@ fn s_04_postgres_is_killed_and_restarted() {
 }
 
 #[test]
+fn s_01_while_postgres_is_down_liveness_stays_and_readiness_says_no() {
+    let mut scene = Scene::set();
+    let (address, pid) = (scene.server.address(), scene.server.pid());
+    let lasting = Duration::from_secs(if crate::deep() { 61 } else { 5 });
+    let begun = Instant::now();
+    let seen = scene.suffer("it is down", lasting, Postgres::stop, |postgres, ()| postgres.start_again());
+    let of = |kind| seen.iter().filter(move |seen| seen.kind == kind);
+    let refused: Vec<&Seen> = of(Kind::Ready).filter(|seen| seen.is(503)).collect();
+    let (first, last) = (refused.first().unwrap().end, refused.last().unwrap().begin);
+    assert!(last - first > lasting - UNREADY - Duration::from_secs(1), "unready for {:?} only", last - first);
+    let between = of(Kind::Ready).filter(|seen| seen.begin > first && seen.end < last);
+    assert!(between.clone().count() > 5 && between.clone().all(|seen| seen.is(503)), "all the while");
+    assert!(of(Kind::Live).filter(|seen| seen.begin > first && seen.end < last).count() > 5);
+    let health = Client::new(&address).get("/health").unwrap().json();
+    assert!(health["uptime"].as_u64().unwrap() >= begun.elapsed().as_secs() - 1, "restarted: {health}");
+    assert_eq!(scene.server.pid(), pid);
+    scene.end();
+}
+
+#[test]
 fn s_04_postgres_hangs() {
     let mut scene = Scene::set();
     let harm = |postgres: &mut Postgres| postgres.hang();

@@ -3,13 +3,13 @@
 use std::thread;
 
 use erp_core::db::{Migration, Owner};
-use erp_core::lifecycle::Exit;
+use erp_core::lifecycle::{Exit, StartError};
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 use super::database::{Database, PASSWORD};
 use super::http::Client;
-use super::process::{Home, Process, run};
+use super::process::{Home, Process, eventually, run};
 
 const SECRET: &str = "kX9v-2mQ7r-Tz4w_L8pYs3-Nf6b-Hd1c-Jg5a";
 const KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
@@ -169,6 +169,75 @@ fn a_changed_migration_is_refused_by_name() {
     assert_eq!(check.code, 1, "{check:#?}");
     let failed = check.out.iter().find(|line| line.starts_with("FAIL migrations"));
     assert!(failed.is_some_and(|line| line.contains("0002_audit")), "{check:#?}");
+}
+
+/// What a later version of the product would add to its migrations; says how applying them ended.
+fn migrate_as_later_version(database: &Database, sql: &'static str) -> Result<(), StartError> {
+    let mut migrations = erp_modules::PRODUCT.migrations.to_vec();
+    migrations.push(Migration { name: "9999_later", sql });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let owner = Owner::connect(&database.owner_url.parse().unwrap(), &TaskTracker::new()).await?;
+        owner.migrate(&migrations, &database.app()).await.map(drop)
+    })
+}
+
+#[test]
+fn s_10_a_migration_that_fails_leaves_the_old_version_serving() {
+    let (home, database) = (Home::new(), Database::empty("later_fails"));
+    let server = Process::serve(&home, &database.both());
+    let client = Client::signed_in(&server.address(), home.path());
+    let sql = "alter table items add column weight int;\nselect 1 / 0;\n";
+    let error = migrate_as_later_version(&database, sql).unwrap_err();
+    assert_eq!(error.exit, Exit::Internal);
+    for (path, status) in [("/readyz", 200), ("/api/v1/items", 200)] {
+        assert_eq!(client.get(path).unwrap().status, status, "{path}");
+    }
+    assert_eq!(client.create_item("AFTER-1").unwrap().status, 201);
+    let column =
+        "select count(*) from pg_attribute where attrelid = 'items'::regclass and attname = 'weight'";
+    assert_eq!(database.value(column), "0", "nothing of it is left");
+    let another = Process::serve(&Home::new(), &production(&database));
+    assert_eq!(
+        Client::new(&another.address()).get("/readyz").unwrap().status,
+        200,
+        "nor in a new start's way"
+    );
+}
+
+#[test]
+fn s_10_the_version_before_runs_on_the_schema_after() {
+    let (home, database) = (Home::new(), Database::empty("later"));
+    let server = Process::serve(&home, &database.both());
+    let client = Client::signed_in(&server.address(), home.path());
+    assert_eq!(client.get("/api/v1/items").unwrap().status, 200, "its statements are prepared");
+    let sql = "alter table items add column weight int;
+        create table public.orders (id uuid not null, note text not null default '');
+        select app.tenant_table('public.orders', audit_as => 'order', why => 'what a later version sells');";
+    migrate_as_later_version(&database, sql).unwrap();
+    let serves = |client: &Client, sku: &str| {
+        for path in ["/readyz", "/api/v1/items"] {
+            let answer = client.get(path).unwrap();
+            assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        }
+        assert_eq!(client.create_item(sku).unwrap().status, 201);
+    };
+    let proved_at = || {
+        let metrics = client.get("/metrics").unwrap().body;
+        let line = metrics.lines().find(|line| line.starts_with("isolation_proof_timestamp_seconds "));
+        line.unwrap().to_owned()
+    };
+    let before = proved_at();
+    let monitor = format!("usename = '{}' and query = ''", database.app());
+    database.run(&format!("select pg_terminate_backend(pid) from pg_stat_activity where {monitor}"));
+    eventually("the isolation is proven again", || proved_at() != before);
+    serves(&client, "AHEAD-1");
+    let another = Process::serve(&Home::new(), &production(&database));
+    serves(&Client::signed_in(&another.address(), home.path()), "AHEAD-2");
+    for arguments in [["db", "status"], ["db", "check"]] {
+        let ended = run(&Home::new(), &arguments, &database.both());
+        assert_eq!(ended.code, 0, "{ended:#?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -163,3 +163,18 @@ fn a_misspelt_setting_gets_a_hint() {
     assert_eq!((ended.code, ended.err.len()), (78, 1), "{ended:#?}");
     assert!(ended.err[0].contains("PROT") && ended.err[0].contains("PORT"), "{ended:#?}");
 }
+
+#[test]
+fn s_03_a_broken_line_of_the_env_file_is_reported_with_all_the_rest() {
+    let home = Home::new();
+    std::fs::write(home.path().join(".env"), "this is no setting\nPORT=eighty\n").unwrap();
+    for arguments in [&[][..], &["config", "check"]] {
+        let ended = run(&home, arguments, &[("LOG_LEVEL", "loud")]);
+        assert_eq!((ended.code, ended.err.len()), (78, 4), "a heading and three problems: {ended:#?}");
+        let said = ended.err.join("\n");
+        for part in [".env:1: ", "PORT: ", "LOG_LEVEL: "] {
+            assert!(said.contains(part), "no {part} in {said}");
+        }
+        assert!(!said.contains("this is no setting"), "{said}");
+    }
+}

@@ -1,0 +1,134 @@
+//! Settings that name places of the web: other pages' origins (RFC 6454), and our own.
+
+use std::fmt;
+
+use super::Setting;
+use super::value::Value;
+
+/// Origins as browsers send them (RFC 6454): scheme, host and port, nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins(Vec<String>);
+
+impl Origins {
+    /// Whether `origin`, as it stands in a request's `Origin`, is on the list.
+    pub fn contains(&self, origin: &str) -> bool {
+        self.0.iter().any(|known| known == origin)
+    }
+
+    /// Whether the list is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+impl Value for Origins {
+    const KIND: &'static str = "origins such as https://app.example.com, separated by commas";
+
+    fn parse(_: &Setting, text: &str) -> Option<Self> {
+        let origins: Vec<&str> = text.split(',').map(str::trim).collect();
+        origins
+            .iter()
+            .all(|origin| is_origin(origin))
+            .then(|| Self(origins.into_iter().map(str::to_owned).collect()))
+    }
+
+    fn unset() -> Option<Self> {
+        Some(Self::default())
+    }
+}
+
+/// Where clients reach this API over TLS: `https://api.example.com`, without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(String);
+
+impl PublicUrl {
+    /// Scheme, host and port; no slash at the end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PublicUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for PublicUrl {
+    const KIND: &'static str = "URL such as https://api.example.com, without a path";
+
+    fn parse(_: &Setting, text: &str) -> Option<Self> {
+        let text = text.strip_suffix('/').unwrap_or(text);
+        (text.starts_with("https://") && is_origin(text)).then(|| Self(text.to_owned()))
+    }
+}
+
+/// Whether a browser could send this as `Origin`: in small letters, and without a scheme's own port, since browsers leave
+/// that out.
+fn is_origin(text: &str) -> bool {
+    let (authority, own_port) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(authority), _) => (authority, "443"),
+        (_, Some(authority)) => (authority, "80"),
+        _ => return false,
+    };
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:[]".contains(&byte);
+    let Ok(parsed) = authority.parse::<http::uri::Authority>() else { return false };
+    let port = parsed.port().map(|port| port.as_str().to_owned());
+    let host = parsed.host();
+    let ends_with_port = authority.len() > host.len();
+    authority.bytes().all(plain)
+        && !host.is_empty()
+        && !host.starts_with('.')
+        && (!ends_with_port || port.is_some_and(|port| port != own_port && port.parse::<u16>().is_ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_has_no_path_and_no_wildcard() {
+        let setting = Setting::named("CORS_ORIGINS");
+        let parse = |text: &str| Origins::parse(&setting, text);
+        let origins = parse("https://a.example, http://localhost:3000, https://[2001:db8::1]:8443").unwrap();
+        assert!(origins.contains("http://localhost:3000") && !origins.contains("http://a.example"));
+        for bad in [
+            "*",
+            "https://a.example/",
+            "https://*.example",
+            "a.example",
+            "null",
+            "https://A.example",
+            "https://",
+            "https://:8080",
+            "https://a.example:443",
+            "http://a.example:80",
+            "http://a.example:",
+            "http://a.example:99999",
+            "https://u@a.example",
+            "https://[2001:db8::1",
+            "https://a.example,",
+        ] {
+            assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_an_origin_over_tls() {
+        let setting = Setting::named("PUBLIC_URL");
+        let parse = |text: &str| PublicUrl::parse(&setting, text).map(|url| url.to_string());
+        assert_eq!(parse("https://api.example.com/").as_deref(), Some("https://api.example.com"));
+        assert_eq!(parse("https://localhost:8443").as_deref(), Some("https://localhost:8443"));
+        for bad in
+            ["http://api.example.com", "https://api.example.com/v1", "api.example.com", "https://a\r\nb"]
+        {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A read whose rows are taken one by one, for answers that are longer than anybody should hold in memory.
+
+use std::marker::PhantomData;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::Stream;
+
+use super::checkout::Checkout;
+use super::wire::{Message, Plan, Portal, Status};
+use super::{Db, FromRow};
+use crate::error::{Error, Result};
+use crate::shared::TenantId;
+
+const COMMIT: &str = "commit";
+
+/// The rows of one statement, in a READ ONLY transaction of the caller's tenant that ends with them.
+///
+/// The server is asked for rows as they are taken: a slow reader slows it down, and a few kilobytes are all that is held
+/// of a million rows. It owns all it needs and borrows nothing, so it may live in the body of an answer. It holds one
+/// connection of the pool, and the tenant's place in its share, until its end; dropped before, it is cancelled like any
+/// transaction. A statement's time limit holds for each thousand rows, so that it bounds the server's work and not the
+/// reader's patience; a reader that takes nothing for a minute loses the transaction
+/// (`idle_in_transaction_session_timeout`).
+#[must_use = "dropping a stream cancels it"]
+pub struct RowStream<R> {
+    db: Db,
+    tenant: Option<TenantId>,
+    begun: Instant,
+    /// `None` once the last row was taken or an error was met.
+    streaming: Option<Streaming>,
+    row: PhantomData<fn() -> R>,
+}
+
+/// A statement under way.
+pub(super) struct Streaming {
+    pub(super) checkout: Checkout,
+    pub(super) plan: Arc<Plan>,
+    pub(super) portal: Portal,
+    /// The next row: it was waited for already, so that a statement that fails at once fails before an answer begins.
+    pub(super) first: Option<Message>,
+}
+
+impl<R: FromRow> RowStream<R> {
+    pub(super) fn new(db: Db, tenant: Option<TenantId>, begun: Instant, streaming: Streaming) -> Self {
+        Self { db, tenant, begun, streaming: Some(streaming), row: PhantomData }
+    }
+
+    /// The next row; `None` after the last. May be given up at any await, and called again.
+    ///
+    /// # Errors
+    /// As the database answers, also in the middle: then what was read is not all there is. Nothing comes after it.
+    pub async fn next(&mut self) -> Option<Result<R>> {
+        let streaming = self.streaming.as_mut()?;
+        let next = self.db.unless_down(pin!(streaming.next())).await.transpose();
+        if !matches!(next, Some(Ok(_))) {
+            let success = next.is_none();
+            self.db.count(&streaming.plan, self.begun.elapsed(), success, self.tenant);
+            self.streaming = None;
+        }
+        next
+    }
+
+    /// The rows as a [`Stream`], for the body of an answer.
+    pub fn into_stream(self) -> impl Stream<Item = Result<R>> + Send + 'static
+    where
+        R: Send + 'static,
+    {
+        futures_util::stream::unfold(self, |mut rows| async move { rows.next().await.map(|row| (row, rows)) })
+    }
+}
+
+impl Streaming {
+    async fn next<R: FromRow>(&mut self) -> Result<Option<R>> {
+        let Some(wire) = self.checkout.wire_mut() else { return Err(Error::unavailable()) };
+        let message = match self.first.take() {
+            Some(message) => Some(message),
+            None => wire.next_row(&mut self.portal).await?,
+        };
+        if let Some(message) = message {
+            return Ok(Some(R::from_row(&wire.row(&message)?)?));
+        }
+        wire.begin()?;
+        wire.own(COMMIT, &[])?;
+        wire.exchange(&mut false).await?;
+        if wire.status() == Status::Idle {
+            self.checkout.disarm();
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,154 @@
+//! A connection to PostgreSQL that belongs to whoever holds it: no task drives it, no channel leads to it.
+//!
+//! The borrower writes one buffer with all messages of an exchange and reads the socket until the server is ready
+//! again. Messages that stand before one Sync are one transaction, unless one of them says BEGIN: that is what makes a
+//! read in its tenant's context cost no more than a read (docs/decisions/0010). The wire format is that of the crates
+//! `postgres-protocol` and `postgres-types`; see the PostgreSQL manual, "Frontend/Backend Protocol".
+
+mod cancel;
+mod connect;
+mod error;
+mod exchange;
+mod inbox;
+mod portal;
+mod prepare;
+mod row;
+mod socket;
+mod startup;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use futures_util::FutureExt as _;
+use postgres_protocol::message::frontend;
+use tokio::io::AsyncWriteExt as _;
+
+pub(super) use cancel::Cancel;
+pub(super) use connect::Connector;
+pub use error::Error;
+pub(super) use exchange::Reply;
+use inbox::Inbox;
+pub(super) use inbox::Message;
+pub(super) use portal::Portal;
+pub(super) use prepare::{Plan, Plans};
+use prepare::{Prepared, Text};
+pub use row::Row;
+use row::{Column, Rows};
+use socket::Socket;
+
+/// Where a connection stands, as the server last said in ReadyForQuery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    /// Outside any transaction.
+    Idle,
+    /// Inside one.
+    Open,
+    /// Inside one that failed: only ROLLBACK helps.
+    Failed,
+}
+
+/// One connection.
+pub(super) struct Wire {
+    socket: Socket,
+    /// What is still to be sent.
+    out: BytesMut,
+    inbox: Inbox,
+    /// How many ReadyForQuery are still to come: one for each Sync and simple query in `out` or sent.
+    awaited: u32,
+    status: Status,
+    /// The protocol was left, or the socket failed: good for nothing any more.
+    broken: bool,
+    /// Statements that the server knows by name in this session.
+    prepared: HashMap<Text, Prepared>,
+    /// Whether statements are prepared at all, or sent without a name each time.
+    naming: bool,
+    names: u32,
+    /// What the process knows of statements.
+    plans: Arc<Plans>,
+    /// The statements of the exchange that is being put together.
+    batch: exchange::Batch,
+    /// The connector's generation when this was opened.
+    generation: u64,
+    cancel: Arc<Cancel>,
+}
+
+impl Wire {
+    /// Where the connection stood after the last exchange.
+    pub(super) fn status(&self) -> Status {
+        self.status
+    }
+
+    /// True when it cannot be used any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// What asks the server to cancel the statement that runs on this connection.
+    pub(super) fn cancel(&self) -> Arc<Cancel> {
+        Arc::clone(&self.cancel)
+    }
+
+    /// Whether the next borrower can have it: outside any transaction, nothing under way, and not closed by the server
+    /// in the meantime. Asks nobody: the runtime knows whether something has arrived.
+    pub(super) fn is_fresh(&mut self, connector: &Connector) -> bool {
+        self.generation == connector.generation() && self.is_quiet()
+    }
+
+    fn is_quiet(&mut self) -> bool {
+        if self.broken || self.awaited > 0 || !self.out.is_empty() || self.status != Status::Idle {
+            return false;
+        }
+        self.inbox.clear();
+        match self.fill().now_or_never() {
+            None => true,
+            Some(Err(_)) => false,
+            Some(Ok(())) => self.only_news(),
+        }
+    }
+
+    /// Whether all that has arrived is what the server may tell at any time: a changed setting, a notice.
+    fn only_news(&mut self) -> bool {
+        loop {
+            match self.inbox.next() {
+                Ok(Some(message)) if message.is_news() => {}
+                Ok(None) => return self.inbox.is_drained(),
+                Ok(Some(_)) | Err(_) => return false,
+            }
+        }
+    }
+
+    /// Brings a connection whose borrower has gone back to where the next one may have it: reads what is under way, and
+    /// rolls back. It is no use when part of a message has not been sent.
+    ///
+    /// # Errors
+    /// When it cannot be saved: close it.
+    pub(super) async fn recover(&mut self) -> Result<(), Error> {
+        if self.broken || !self.out.is_empty() {
+            return Err(Error::Closed);
+        }
+        self.drain().await?;
+        if self.status != Status::Idle {
+            frontend::query("rollback", &mut self.out)?;
+            self.awaited += 1;
+            self.flush().await?;
+            self.drain().await?;
+        }
+        if self.status == Status::Idle {
+            Ok(())
+        } else {
+            Err(Error::Protocol("a rollback that ends nothing"))
+        }
+    }
+}
+
+impl Drop for Wire {
+    /// Says goodbye, when that can be done at once.
+    fn drop(&mut self) {
+        if !self.broken && self.out.is_empty() && self.awaited == 0 {
+            let _ = self.socket.write_all(b"X\0\0\0\x04").now_or_never();
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Statements: what is known of each in this process, and under which name in each session.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::Oid;
+use postgres_protocol::message::{backend, frontend};
+use postgres_types::{Kind, Type};
+
+use super::exchange::Reading;
+use super::{Column, Error, Wire};
+
+/// A type that is not one of PostgreSQL's own.
+const TYPE: &str = "select typname, typtype, typelem, typbasetype, typnamespace::regnamespace, \
+    array_to_string(array(select enumlabel from pg_enum where enumtypid = t.oid order by enumsortorder), e'\\n') \
+    from pg_type t where oid = $1::text::oid";
+
+/// The identity of a statement's text. Texts are never freed, so the place is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Text(usize, usize);
+
+impl From<&'static str> for Text {
+    fn from(sql: &'static str) -> Self {
+        Self(sql.as_ptr().addr(), sql.len())
+    }
+}
+
+/// A module's statement, as far as it can be known without its values.
+#[derive(Debug)]
+pub(in crate::db) struct Plan {
+    pub(in crate::db) sql: &'static str,
+    /// The parameters' types, as PostgreSQL inferred them.
+    pub(super) types: Vec<Type>,
+    /// The verb and the first table, for metrics and the query log.
+    pub(in crate::db) operation: &'static str,
+    pub(in crate::db) table: &'static str,
+}
+
+/// All statements that this process has sent, shared by its connections.
+#[derive(Default)]
+pub(in crate::db) struct Plans {
+    known: RwLock<HashMap<Text, Arc<Plan>>>,
+    types: RwLock<HashMap<Oid, Type>>,
+}
+
+impl Plans {
+    /// What is known of a statement.
+    pub(in crate::db) fn find(&self, sql: &'static str) -> Option<Arc<Plan>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).get(&Text::from(sql)).map(Arc::clone)
+    }
+
+    /// A migration may have changed it all.
+    pub(in crate::db) fn forget(&self) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.types.write().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The type with this number. One that nobody has asked about fits no Rust type.
+    pub(super) fn kind(&self, oid: Oid) -> Type {
+        self.known_kind(oid).unwrap_or_else(|| Type::new("unknown".into(), oid, Kind::Pseudo, String::new()))
+    }
+
+    fn known_kind(&self, oid: Oid) -> Option<Type> {
+        Type::from_oid(oid)
+            .or_else(|| self.types.read().unwrap_or_else(PoisonError::into_inner).get(&oid).cloned())
+    }
+
+    fn add_kind(&self, kind: Type) {
+        self.types.write().unwrap_or_else(PoisonError::into_inner).insert(kind.oid(), kind);
+    }
+
+    fn add(&self, plan: Plan) -> Arc<Plan> {
+        let plan = Arc::new(plan);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(Text::from(plan.sql), Arc::clone(&plan));
+        plan
+    }
+}
+
+/// A statement that a session knows by a name.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    pub(super) name: Arc<str>,
+    /// What it returns, once that was asked.
+    pub(super) columns: Option<Arc<[Column]>>,
+}
+
+impl Wire {
+    /// What the session knows of a statement; where that is nothing, the next exchange prepares it: under a name, or
+    /// without one for this exchange only.
+    pub(super) fn prepare(&mut self, sql: &'static str, types: &[Type]) -> Result<Prepared, Error> {
+        let text = Text::from(sql);
+        if let Some(prepared) = self.prepared.get(&text) {
+            return Ok(prepared.clone());
+        }
+        let name: Arc<str> = if self.naming {
+            self.names += 1;
+            format!("s{}", self.names).into()
+        } else {
+            "".into()
+        };
+        frontend::parse(&name, sql, types.iter().map(Type::oid), &mut self.out)?;
+        self.batch.preparing.push_back((text, Arc::clone(&name)));
+        Ok(Prepared { name, columns: None })
+    }
+
+    /// The server has parsed the next statement that was to be prepared. It keeps it, whatever becomes of the rest.
+    pub(super) fn confirm_prepared(&mut self) {
+        if let Some((text, name)) = self.batch.preparing.pop_front()
+            && self.naming
+        {
+            self.prepared.insert(text, Prepared { name, columns: None });
+        }
+    }
+
+    /// Asks the server about a statement that this process sees for the first time: an exchange of its own, inside the
+    /// transaction if there is one. It waits for locks like any statement, so `limit` bounds it where the session does not.
+    ///
+    /// # Errors
+    /// As the server says; a transaction has then failed.
+    pub(in crate::db) async fn plan(
+        &mut self,
+        sql: &'static str,
+        limit: Option<Duration>,
+    ) -> Result<Arc<Plan>, Error> {
+        let plans = Arc::clone(&self.plans);
+        let (types, columns) = self.describe(sql, limit).await?;
+        for oid in types.iter().chain(columns.iter().map(|(_, oid)| oid)) {
+            self.learn(&plans, *oid).await?;
+        }
+        let types = types.into_iter().map(|oid| plans.kind(oid)).collect();
+        let (operation, table) = crate::db::statement::describe(sql);
+        Ok(plans.add(Plan { sql, types, operation, table }))
+    }
+
+    /// The numbers of the types of a statement's parameters, and of its columns.
+    async fn describe(
+        &mut self,
+        sql: &'static str,
+        limit: Option<Duration>,
+    ) -> Result<(Vec<Oid>, Vec<(String, Oid)>), Error> {
+        self.begin()?;
+        self.bound(limit)?;
+        frontend::parse("", sql, [], &mut self.out)?;
+        frontend::describe(b'S', "", &mut self.out)?;
+        self.sync();
+        self.flush().await?;
+        let (mut types, mut columns, mut reading) = (Vec::new(), Vec::new(), Reading::default());
+        while self.awaited > 0 {
+            let message = self.read_one(&mut reading).await?;
+            match message.tag {
+                backend::PARAMETER_DESCRIPTION_TAG => types = parameters(&self.inbox.parse(&message)?)?,
+                backend::ROW_DESCRIPTION_TAG => columns = fields(&self.inbox.parse(&message)?)?,
+                _ => {}
+            }
+        }
+        reading.refusal.map_or(Ok((types, columns)), Err)
+    }
+
+    /// Asks about a type that is not one of PostgreSQL's own.
+    async fn learn(&mut self, plans: &Plans, oid: Oid) -> Result<(), Error> {
+        if plans.known_kind(oid).is_some() {
+            return Ok(());
+        }
+        self.begin()?;
+        self.own_row(TYPE, &[&oid.to_string()])?;
+        let reply = self.exchange(&mut false).await?;
+        let text = self.rows(&reply).first_texts();
+        let [name, kind, element, base, schema, labels] = text.as_slice() else {
+            return Err(Error::Protocol("an unknown type"));
+        };
+        let number = |text: &str| text.parse::<Oid>().ok().filter(|oid| *oid != 0);
+        let inner = |oid| plans.known_kind(oid).unwrap_or(Type::UNKNOWN);
+        let kind = match (kind.as_str(), number(element), number(base)) {
+            ("e", ..) => Kind::Enum(labels.lines().map(str::to_owned).collect()),
+            (_, _, Some(base)) => Kind::Domain(inner(base)),
+            (_, Some(element), _) => Kind::Array(inner(element)),
+            _ => Kind::Simple,
+        };
+        plans.add_kind(Type::new(name.clone(), oid, kind, schema.clone()));
+        Ok(())
+    }
+}
+
+fn parameters(message: &backend::Message) -> Result<Vec<Oid>, Error> {
+    let backend::Message::ParameterDescription(body) = message else { return Err(UNREADABLE) };
+    body.parameters().collect().map_err(|_| UNREADABLE)
+}
+
+/// Names and types of the columns that a RowDescription tells.
+pub(super) fn fields(message: &backend::Message) -> Result<Vec<(String, Oid)>, Error> {
+    let backend::Message::RowDescription(body) = message else { return Err(UNREADABLE) };
+    body.fields()
+        .map(|field| Ok((field.name().to_owned(), field.type_oid())))
+        .collect()
+        .map_err(|_| UNREADABLE)
+}
+
+const UNREADABLE: Error = Error::Protocol("a description that cannot be read");

@@ -1,0 +1,127 @@
+//! Rows, read where they lie in the inbox.
+
+use std::cell::Cell;
+use std::error::Error as StdError;
+
+use postgres_protocol::message::backend::DATA_ROW_TAG;
+use postgres_types::{FromSql, Type, WrongType};
+
+use super::Error;
+
+/// A column of a statement's result.
+#[derive(Debug)]
+pub(in crate::db) struct Column {
+    pub(super) name: Box<str>,
+    pub(super) kind: Type,
+}
+
+/// A row of a statement's result. Its values are read by name, fastest in the order of the statement.
+#[derive(Debug)]
+pub struct Row<'a> {
+    columns: &'a [Column],
+    /// Length and bytes of each value.
+    values: &'a [u8],
+    /// The column that will be asked for next, most probably, and where its value lies.
+    next: Cell<(usize, usize)>,
+}
+
+impl<'a> Row<'a> {
+    /// Reads the body of a DataRow.
+    pub(super) fn new(columns: &'a [Column], body: &'a [u8]) -> Result<Self, Error> {
+        let Some((count, values)) = body.split_first_chunk() else {
+            return Err(Error::Protocol("a row cut short"));
+        };
+        // The count comes from the server, and so does the description: they must not disagree.
+        if usize::from(u16::from_be_bytes(*count)) != columns.len() {
+            return Err(Error::Protocol("a row of other columns than it said"));
+        }
+        Ok(Self { columns, values, next: Cell::new((0, 0)) })
+    }
+
+    /// The value of the column `name`.
+    ///
+    /// # Errors
+    /// When there is no such column, or its value cannot be read as `T`.
+    pub fn try_get<T: FromSql<'a>>(&self, name: &str) -> Result<T, Error> {
+        let failed = |cause: Box<dyn StdError + Send + Sync>| Error::Column(name.to_owned(), cause);
+        let Some(index) = self.find(name) else { return Err(failed("there is no such column".into())) };
+        let value = self.value(index)?;
+        let Some(column) = self.columns.get(index) else {
+            return Err(failed("there is no such column".into()));
+        };
+        if !T::accepts(&column.kind) {
+            return Err(failed(Box::new(WrongType::new::<T>(column.kind.clone()))));
+        }
+        T::from_sql_nullable(&column.kind, value).map_err(failed)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let (likely, _) = self.next.get();
+        match self.columns.get(likely) {
+            Some(column) if *column.name == *name => Some(likely),
+            _ => self.columns.iter().position(|column| *column.name == *name),
+        }
+    }
+
+    /// The bytes of a value; `None` is NULL.
+    fn value(&self, index: usize) -> Result<Option<&'a [u8]>, Error> {
+        let (mut at, mut offset) = self.next.get();
+        if at > index {
+            (at, offset) = (0, 0);
+        }
+        loop {
+            let rest = self.values.get(offset..).unwrap_or_default();
+            let (value, length) = cut(rest).ok_or(Error::Protocol("a row cut short"))?;
+            (at, offset) = (at + 1, offset + length);
+            if at > index {
+                self.next.set((at, offset));
+                return Ok(value);
+            }
+        }
+    }
+}
+
+/// The first value of `bytes`, and how long it is with its length.
+fn cut(bytes: &[u8]) -> Option<(Option<&[u8]>, usize)> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    match usize::try_from(i32::from_be_bytes(*length)) {
+        Ok(length) => Some((Some(rest.get(..length)?), 4 + length)),
+        Err(_) => Some((None, 4)), // -1
+    }
+}
+
+/// All rows of a reply.
+pub(in crate::db) struct Rows<'a> {
+    pub(super) columns: &'a [Column],
+    /// Whole messages.
+    pub(super) messages: &'a [u8],
+}
+
+impl<'a> Iterator for Rows<'a> {
+    type Item = Result<Row<'a>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (tag, rest) = self.messages.split_first()?;
+            let length = usize::try_from(u32::from_be_bytes(*rest.first_chunk()?)).ok()?;
+            let (message, rest) = rest.split_at_checked(length)?;
+            self.messages = rest;
+            if *tag == DATA_ROW_TAG {
+                return Some(Row::new(self.columns, message.get(4..)?));
+            }
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// The values of the first row of a reply to a statement of our own, which come as texts.
+    pub(super) fn first_texts(&self) -> Vec<String> {
+        // Past the header of a message and the count of its values.
+        let (mut texts, mut rest) = (Vec::new(), self.messages.get(7..).unwrap_or_default());
+        while let Some((value, length)) = cut(rest) {
+            texts.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        texts
+    }
+}

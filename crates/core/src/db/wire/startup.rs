@@ -1,0 +1,197 @@
+//! The start of a session: who we are, how we prove it, and what the server tells about itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
+use bytes::BytesMut;
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
+use postgres_protocol::message::backend::{AuthenticationSaslBody, Message};
+use postgres_protocol::message::frontend;
+use tokio_postgres::Config;
+use tokio_postgres::config::ChannelBinding as Wanted;
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::der::oid::db::rfc5912;
+
+use super::connect::{Connector, Target};
+use super::error::ServerError;
+use super::exchange::Batch;
+use super::inbox::Inbox;
+use super::socket::Socket;
+use super::{Cancel, Error, Status, Wire};
+
+impl Wire {
+    /// Starts a session on a fresh stream. `binding` is the hash of the server's certificate, with TLS.
+    ///
+    /// # Errors
+    /// What the server refuses us for, or that it is no PostgreSQL.
+    pub(super) async fn start(
+        socket: Socket,
+        connector: &Connector,
+        target: Target,
+        binding: Option<Vec<u8>>,
+    ) -> Result<Self, Error> {
+        let cancel = Cancel { target, process_id: 0, secret_key: 0 };
+        let mut wire = Self {
+            socket,
+            out: BytesMut::with_capacity(1024),
+            inbox: Inbox::new(),
+            awaited: 1,
+            status: Status::Idle,
+            broken: false,
+            prepared: HashMap::new(),
+            naming: connector.naming,
+            names: 0,
+            plans: Arc::clone(&connector.plans),
+            batch: Batch::default(),
+            generation: connector.generation(),
+            cancel: Arc::new(cancel),
+        };
+        let user = match connector.config.get_user() {
+            Some(user) => user.to_owned(),
+            None => whoami::username().map_err(|error| Error::Session(error.into()))?,
+        };
+        wire.introduce(&connector.config, &user)?;
+        wire.authenticate(&connector.config, &user, binding).await?;
+        wire.read_keys().await?;
+        Ok(wire)
+    }
+
+    fn introduce(&mut self, config: &Config, user: &str) -> Result<(), Error> {
+        let optional = [
+            ("database", config.get_dbname()),
+            ("options", config.get_options()),
+            ("application_name", config.get_application_name()),
+        ];
+        let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let all = [("client_encoding", "UTF8"), ("user", user)].into_iter().chain(optional);
+        Ok(frontend::startup_message(all, &mut self.out)?)
+    }
+
+    /// Sends what stands in `out`, and reads one message.
+    async fn ask(&mut self) -> Result<Message, Error> {
+        self.flush().await?;
+        self.inbox.consume();
+        let message = self.message().await?;
+        match self.inbox.parse(&message)? {
+            Message::ErrorResponse(body) => {
+                self.broken = true;
+                Err(Error::Server(Box::new(ServerError::parse(body.fields())?)))
+            }
+            message => Ok(message),
+        }
+    }
+
+    async fn authenticate(
+        &mut self,
+        config: &Config,
+        user: &str,
+        binding: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let password =
+            || config.get_password().ok_or_else(|| refused("the server wants a password, and there is none"));
+        let bound = matches!(config.get_channel_binding(), Wanted::Require);
+        match self.ask().await? {
+            Message::AuthenticationSasl(body) => {
+                self.scram(config, password()?, &body, binding).await?;
+            }
+            _ if bound => return Err(refused("the server did not use channel binding")),
+            Message::AuthenticationOk => return Ok(()),
+            Message::AuthenticationCleartextPassword => {
+                frontend::password_message(password()?, &mut self.out)?;
+            }
+            Message::AuthenticationMd5Password(body) => {
+                let hash = md5_hash(user.as_bytes(), password()?, body.salt());
+                frontend::password_message(hash.as_bytes(), &mut self.out)?;
+            }
+            _ => return Err(refused("the server wants a way to sign in that is not supported")),
+        }
+        match self.ask().await? {
+            Message::AuthenticationOk => Ok(()),
+            _ => Err(Error::Protocol("no end to the signing in")),
+        }
+    }
+
+    /// SCRAM-SHA-256 (RFC 7677), bound to the TLS channel where both sides can (RFC 5929).
+    async fn scram(
+        &mut self,
+        config: &Config,
+        password: &[u8],
+        offered: &AuthenticationSaslBody,
+        binding: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let offered: Vec<&str> =
+            offered.mechanisms().collect().map_err(|_| Error::Protocol("mechanisms that cannot be read"))?;
+        let binding = binding.filter(|_| config.get_channel_binding() != Wanted::Disable);
+        let (mechanism, binding) = match binding {
+            Some(hash) if offered.contains(&SCRAM_SHA_256_PLUS) => {
+                (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(hash))
+            }
+            Some(_) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+            None => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+        };
+        if !offered.contains(&mechanism) {
+            return Err(refused("the server wants a way to sign in that is not supported"));
+        }
+        if mechanism != SCRAM_SHA_256_PLUS && config.get_channel_binding() == Wanted::Require {
+            return Err(refused("the server did not use channel binding"));
+        }
+        let mut scram = ScramSha256::new(password, binding);
+        frontend::sasl_initial_response(mechanism, scram.message(), &mut self.out)?;
+        let Message::AuthenticationSaslContinue(body) = self.ask().await? else { return Err(OUT_OF_TURN) };
+        scram.update(body.data()).map_err(|error| Error::Session(error.into()))?;
+        frontend::sasl_response(scram.message(), &mut self.out)?;
+        let Message::AuthenticationSaslFinal(body) = self.ask().await? else { return Err(OUT_OF_TURN) };
+        // The server has proven that it knows the password, too.
+        scram.finish(body.data()).map_err(|error| Error::Session(error.into()))
+    }
+
+    /// Reads up to the first ReadyForQuery.
+    async fn read_keys(&mut self) -> Result<(), Error> {
+        while self.awaited > 0 {
+            match self.ask().await? {
+                Message::BackendKeyData(body) => {
+                    let cancel = Arc::make_mut(&mut self.cancel);
+                    (cancel.process_id, cancel.secret_key) = (body.process_id(), body.secret_key());
+                }
+                Message::ReadyForQuery(_) => self.awaited -= 1,
+                _ => return Err(OUT_OF_TURN),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the server, or the session, takes no writes: a standby.
+    pub(super) async fn is_read_only(&mut self) -> Result<bool, Error> {
+        self.begin()?;
+        self.own_row("select current_setting('transaction_read_only')", &[])?;
+        let reply = self.exchange(&mut false).await?;
+        Ok(self.rows(&reply).first_texts().first().is_some_and(|text| text == "on"))
+    }
+}
+
+const OUT_OF_TURN: Error = Error::Protocol("a message out of turn");
+
+fn refused(why: &'static str) -> Error {
+    Error::Session(why.into())
+}
+
+/// tls-server-end-point: the hash of the certificate with the algorithm of its signature, SHA-256 at least (RFC 5929,
+/// section 4.1). `None` for algorithms without a hash of their own.
+pub(super) fn channel_binding(certificate: &[u8]) -> Option<Vec<u8>> {
+    let parsed = Certificate::from_der(certificate).ok()?;
+    let algorithm = match parsed.signature_algorithm.oid {
+        rfc5912::SHA_1_WITH_RSA_ENCRYPTION
+        | rfc5912::SHA_256_WITH_RSA_ENCRYPTION
+        | rfc5912::ECDSA_WITH_SHA_256 => &SHA256,
+        rfc5912::SHA_384_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_384 => &SHA384,
+        rfc5912::SHA_512_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_512 => &SHA512,
+        _ => return None,
+    };
+    Some(digest(algorithm, certificate).as_ref().to_vec())
+}

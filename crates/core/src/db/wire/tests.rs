@@ -1,0 +1,322 @@
+//! The protocol's edges, acted out by a server of our own on loopback that says whatever a test wants.
+
+use std::time::Duration;
+
+use postgres_types::Type;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
+
+use super::{Connector, Error, Plan, Status, Wire};
+use crate::db::Connection;
+
+const SQL: &str = "select n from numbers";
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the server waits to be spoken to.
+const SILENCE: Duration = Duration::from_millis(50);
+
+/// One message of a server.
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&[tag], &length[..], body].concat()
+}
+
+fn ready(state: u8) -> Vec<u8> {
+    message(b'Z', &[state])
+}
+
+fn greeting() -> Vec<u8> {
+    let keys = [7_u32.to_be_bytes(), 8_u32.to_be_bytes()].concat();
+    let setting = b"TimeZone\0UTC\0".as_slice();
+    [message(b'R', &[0; 4]), message(b'S', setting), message(b'K', &keys), ready(b'I')].concat()
+}
+
+/// One column `n` of type `int4`.
+fn description() -> Vec<u8> {
+    let mut body = b"\0\x01n\0".to_vec();
+    body.extend([0; 6]); // of no table
+    body.extend(23_u32.to_be_bytes());
+    body.extend([0, 4, 0xff, 0xff, 0xff, 0xff, 0, 1]);
+    message(b'T', &body)
+}
+
+fn row(n: i32) -> Vec<u8> {
+    message(b'D', &[&[0, 1, 0, 0, 0, 4], &n.to_be_bytes()[..]].concat())
+}
+
+fn error(severity: &str, state: &str) -> Vec<u8> {
+    let fields = format!("S{severity}\0V{severity}\0C{state}\0Mwhat happened\0nnumbers_key\0\0");
+    message(b'E', fields.as_bytes())
+}
+
+fn done() -> Vec<u8> {
+    message(b'C', b"SELECT 1\0")
+}
+
+/// The answer to a statement that is sent for the first time, up to its rows.
+fn begun() -> Vec<u8> {
+    [message(b'1', &[]), message(b'2', &[]), description()].concat()
+}
+
+/// A server for one connection: says the next of `answers` whenever it hears something, and then, or when it hears nothing
+/// for a while, hangs up.
+async fn server(answers: Vec<Vec<u8>>, piece: usize) -> (Connector, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let task = TaskTracker::new().spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut heard = vec![0; 8192];
+        for answer in answers {
+            let heard = tokio::time::timeout(SILENCE, stream.read(&mut heard)).await;
+            if !matches!(heard, Ok(Ok(1..))) {
+                return;
+            }
+            for piece in answer.chunks(piece) {
+                if stream.write_all(piece).await.is_err() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    (connector(port, ""), task)
+}
+
+fn connector(port: u16, options: &str) -> Connector {
+    let url = format!("postgresql://u:secret@127.0.0.1:{port}/d?sslmode=disable{options}");
+    url.parse::<Connection>().unwrap().connector(PATIENCE, true)
+}
+
+fn plan() -> Plan {
+    Plan { sql: SQL, types: Vec::new(), operation: "select", table: "numbers" }
+}
+
+/// Opens a connection to a server that answers so, and asks it once.
+async fn ask(answers: Vec<Vec<u8>>, piece: usize) -> (Wire, Result<Vec<i32>, Error>) {
+    let (connector, _server) = server([vec![greeting()], answers].concat(), piece).await;
+    let mut wire = connector.connect().await.unwrap();
+    let outcome = exchange(&mut wire).await;
+    (wire, outcome)
+}
+
+async fn exchange(wire: &mut Wire) -> Result<Vec<i32>, Error> {
+    let work = async {
+        wire.begin()?;
+        wire.statement(&plan(), &[])?;
+        let reply = wire.exchange(&mut false).await?;
+        wire.rows(&reply).map(|row| row?.try_get("n")).collect()
+    };
+    tokio::time::timeout(PATIENCE, work).await.expect("no answer takes so long")
+}
+
+#[tokio::test]
+async fn an_answer_may_arrive_byte_by_byte() {
+    let notice = message(b'N', b"SNOTICE\0Mnever mind\0\0");
+    let answer = [begun(), row(1), notice, row(-2), row(i32::MAX), done(), ready(b'I')].concat();
+    for piece in [1, 3, 7, answer.len()] {
+        let (wire, rows) = ask(vec![answer.clone()], piece).await;
+        assert_eq!(rows.unwrap(), [1, -2, i32::MAX], "in pieces of {piece}");
+        assert_eq!((wire.status(), wire.is_broken()), (Status::Idle, false));
+    }
+}
+
+#[tokio::test]
+async fn a_statement_is_prepared_once_and_described_once() {
+    let again = [message(b'2', &[]), row(2), done(), ready(b'I')].concat();
+    let first = [begun(), row(1), done(), ready(b'I')].concat();
+    let (connector, _server) = server(vec![greeting(), first, again], usize::MAX).await;
+    let mut wire = connector.connect().await.unwrap();
+    assert_eq!(exchange(&mut wire).await.unwrap(), [1]);
+    assert_eq!(exchange(&mut wire).await.unwrap(), [2]);
+}
+
+#[tokio::test]
+async fn a_huge_row_is_read_whole_and_its_memory_given_back() {
+    const LENGTH: usize = 20_000_000;
+    let mut body = vec![0, 1];
+    body.extend(u32::try_from(LENGTH).unwrap().to_be_bytes());
+    body.resize(body.len() + LENGTH, b'x');
+    let text = description().into_iter().map(|byte| if byte == 23 { 25 } else { byte }).collect::<Vec<_>>();
+    let begun = [message(b'1', &[]), message(b'2', &[]), text].concat();
+    let answer = [begun, message(b'D', &body), done(), ready(b'I')].concat();
+    let (connector, _server) = server(vec![greeting(), answer], 100_000).await;
+    let mut wire = connector.connect().await.unwrap();
+    wire.begin().unwrap();
+    wire.statement(&plan(), &[]).unwrap();
+    let reply = wire.exchange(&mut false).await.unwrap();
+    let texts: Vec<usize> =
+        wire.rows(&reply).map(|row| row.unwrap().try_get::<&str>("n").unwrap().len()).collect();
+    assert_eq!(texts, [LENGTH]);
+    wire.begin().unwrap();
+    assert!(wire.inbox.bytes.capacity() < 1_000_000);
+}
+
+#[tokio::test]
+async fn an_error_in_the_middle_leaves_the_connection_in_step() {
+    let refused = [begun(), row(1), error("ERROR", "23505"), ready(b'I')].concat();
+    let after = [message(b'2', &[]), row(5), done(), ready(b'I')].concat();
+    let (connector, _server) = server(vec![greeting(), refused, after], 5).await;
+    let mut wire = connector.connect().await.unwrap();
+    let refusal = exchange(&mut wire).await.unwrap_err();
+    let server = refusal.server().unwrap();
+    assert_eq!((server.state.code(), server.constraint.as_deref()), ("23505", Some("numbers_key")));
+    assert!(wire.is_quiet());
+    assert_eq!(exchange(&mut wire).await.unwrap(), [5], "it is prepared, whatever became of it");
+}
+
+#[tokio::test]
+async fn a_server_that_leaves_says_why_or_not() {
+    let (wire, outcome) = ask(vec![[begun(), row(1), error("FATAL", "57P01")].concat()], 1000).await;
+    assert_eq!(outcome.unwrap_err().server().unwrap().state.code(), "57P01");
+    assert!(wire.is_broken());
+    for cut in [0, 1, 4, 5, 9, begun().len(), begun().len() + 3] {
+        let whole = [begun(), row(1), done(), ready(b'I')].concat();
+        let (mut wire, outcome) = ask(vec![whole[..cut].to_vec()], 1000).await;
+        assert!(matches!(outcome, Err(Error::Closed | Error::Io(_))), "after {cut} bytes: {outcome:?}");
+        assert!(wire.is_broken() && wire.begin().is_err() && wire.recover().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn what_postgresql_would_not_say_is_refused() {
+    let huge = |tag: u8, length: u32| [&[tag], &length.to_be_bytes()[..], &[0; 40]].concat();
+    for (what, answer) in [
+        ("no length", huge(b'D', 3)),
+        ("a negative length", huge(b'D', u32::MAX)),
+        ("a row of two gigabytes", huge(b'D', i32::MAX as u32)),
+        ("a long end of a command", huge(b'C', 31_000)),
+        ("an unknown message", message(b'?', b"what")),
+        ("a copy", message(b'H', &[0, 0, 0])),
+        ("an impossible state", ready(b'X')),
+        ("an authentication", message(b'R', &[0; 4])),
+        ("no answer at all", ready(b'I')),
+        ("an error without an end", message(b'E', b"SERROR")),
+        ("a description cut short", message(b'T', b"\0\x01n")),
+    ] {
+        let (wire, outcome) = ask(vec![answer], 1000).await;
+        assert!(matches!(outcome, Err(Error::Protocol(_))), "{what}: {outcome:?}");
+        assert!(wire.is_broken(), "{what}");
+    }
+    // A row that contradicts its description, and values that end beyond it.
+    for bad in [&[0, 2, 0, 0, 0, 1, 0][..], &[0, 1, 0, 0, 0, 9, 1], &[0, 1, 0, 0], &[0], &[]] {
+        let answer = [begun(), message(b'D', bad), done(), ready(b'I')].concat();
+        let (_, outcome) = ask(vec![answer], 1000).await;
+        assert!(matches!(outcome, Err(Error::Protocol(_))), "{bad:?}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_does_not_fit_sends_nothing() {
+    let (connector, _server) =
+        server(vec![greeting(), [begun(), row(1), done(), ready(b'I')].concat()], 1000).await;
+    let mut wire = connector.connect().await.unwrap();
+    let wants = Plan { types: vec![Type::INT4], ..plan() };
+    wire.begin().unwrap();
+    wire.own("begin", &[]).unwrap();
+    assert!(matches!(wire.statement(&wants, &[&"text"]), Err(Error::Parameter(1, _))));
+    assert!(matches!(wire.statement(&wants, &[]), Err(Error::Parameter(0, _))));
+    assert_eq!(exchange(&mut wire).await.unwrap(), [1], "the server has heard nothing of it");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_left_is_read_to_its_end_or_closed() {
+    let slow = [begun(), row(1), done(), ready(b'T')].concat();
+    let rolled_back = [message(b'C', b"ROLLBACK\0"), ready(b'I')].concat();
+    let (connector, _server) = server(vec![greeting(), slow.clone(), rolled_back], 2).await;
+    let mut wire = connector.connect().await.unwrap();
+    {
+        let mut work = Box::pin(exchange(&mut wire));
+        assert!(futures_util::poll!(work.as_mut()).is_pending());
+    }
+    assert!(wire.begin().is_err(), "its answer is still to come");
+    assert!(!wire.is_quiet());
+    wire.recover().await.unwrap();
+    assert!(wire.status() == Status::Idle && wire.is_quiet());
+    // A rollback that ends nothing is no recovery.
+    let (connector, _server) = server(vec![greeting(), slow, ready(b'E')], 1000).await;
+    let mut wire = connector.connect().await.unwrap();
+    exchange(&mut wire).await.unwrap();
+    assert!(wire.recover().await.is_err());
+}
+
+#[tokio::test]
+async fn an_idle_connection_tells_news_from_its_end() {
+    for (said, fresh) in [
+        (message(b'S', b"TimeZone\0CET\0"), true),
+        (error("FATAL", "57P01"), false),
+        (ready(b'I'), false),
+        (b"S\0\0".to_vec(), false),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connector = connector(listener.local_addr().unwrap().port(), "");
+        let (wire, stream) = tokio::join!(connector.connect(), async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1000]).await.unwrap();
+            stream.write_all(&greeting()).await.unwrap();
+            stream
+        });
+        let (mut wire, mut stream): (Wire, TcpStream) = (wire.unwrap(), stream);
+        assert!(wire.is_quiet());
+        stream.write_all(&said).await.unwrap();
+        // The runtime must have seen it come.
+        if let super::Socket::Tcp(stream) = &wire.socket {
+            stream.readable().await.unwrap();
+        }
+        assert_eq!(wire.is_quiet(), fresh, "{said:?}");
+        drop(stream);
+    }
+}
+
+/// A small generator that repeats itself with its seed: xorshift64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % sides as u64).unwrap()
+    }
+
+    /// Changes, drops or repeats a few bytes.
+    fn spoil(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        for _ in 0..=self.roll(4) {
+            let at = self.roll(bytes.len().max(1));
+            match self.roll(4) {
+                0 if at < bytes.len() => drop(bytes.remove(at)),
+                1 => bytes.truncate(at),
+                2 => bytes.insert(at.min(bytes.len()), self.roll(256) as u8),
+                _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = self.0 as u8),
+            }
+        }
+        bytes
+    }
+}
+
+#[tokio::test]
+async fn garbage_is_an_error_and_never_a_panic_or_a_wait() {
+    let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+    let whole = [begun(), row(1), row(2), error("ERROR", "22012"), done(), ready(b'I')].concat();
+    let (mut failed, rounds) = (0, 300);
+    for round in 0..rounds {
+        let (greeting, answer) = match round % 3 {
+            0 => (dice.spoil(greeting()), whole.clone()),
+            1 => (greeting(), dice.spoil(whole.clone())),
+            _ => (greeting(), (0..200).map(|_| dice.roll(256) as u8).collect()),
+        };
+        let (connector, _server) = server(vec![greeting, answer.clone(), answer], 50).await;
+        let work = async {
+            let mut wire = connector.connect().await?;
+            let first = exchange(&mut wire).await;
+            let _ = wire.is_quiet();
+            let _ = wire.recover().await;
+            first
+        };
+        let outcome = tokio::time::timeout(PATIENCE, work).await;
+        failed += usize::from(outcome.unwrap_or_else(|_| panic!("round {round} hangs")).is_err());
+    }
+    assert!(failed > rounds / 2, "{failed} of {rounds} failed");
+}
