@@ -11,7 +11,7 @@ use crate::shared::{Secret, TenantId, UserId, network};
 
 /// Whom a policy counts. Everything behind a credential is counted within its tenant (T-18).
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Whom<'a> {
+pub enum Whom<'a> {
     /// Somebody without a credential: an address, or a /64 network of IPv6.
     Stranger(IpAddr),
     /// An address, as one tenant's people use it.

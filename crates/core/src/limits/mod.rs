@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use attempt::{Attempt, Charged};
-pub(crate) use key::Whom;
+pub use key::Whom;
 pub(crate) use policy::REFUSALS;
 pub use policy::{Counts, DEFAULT, Policy};
 pub use quota::Quota;
@@ -37,9 +37,9 @@ const MOST_KEYS: usize = 4;
 /// What each of a decision's keys had spent before it, in microseconds.
 type Spent = [u64; MOST_KEYS];
 
-/// One counter, and by which quota it is charged.
+/// One counter, and by which quota it is charged: see [`Limits::counter`].
 #[derive(Clone, Copy)]
-pub(crate) struct Charge {
+pub struct Charge {
     policy: &'static Policy,
     quota: Quota,
     key: Key,
@@ -73,11 +73,11 @@ pub struct Standing {
 
 /// Whether a request may go on.
 #[derive(Debug)]
-pub(crate) struct Decision {
+pub struct Decision {
     /// Where the client stands now; `None` when nothing was to be counted.
-    pub(crate) standing: Option<Standing>,
+    pub standing: Option<Standing>,
     /// The policies that refuse, each once; empty when it may go on.
-    pub(crate) violated: Vec<&'static str>,
+    pub violated: Vec<&'static str>,
 }
 
 /// How limits are counted.
@@ -129,12 +129,12 @@ impl Limits {
     }
 
     /// The counter of `policy` for `whom`.
-    pub(crate) fn counter(&self, policy: &'static Policy, quota: Quota, whom: Whom<'_>) -> Charge {
+    pub fn counter(&self, policy: &'static Policy, quota: Quota, whom: Whom<'_>) -> Charge {
         Charge { policy, quota, key: self.0.names.key(policy.name, whom) }
     }
 
     /// Charges all counters one unit, or none. They are of one tenant or of one address.
-    pub(crate) async fn charge(&self, charges: &[Charge]) -> Decision {
+    pub async fn charge(&self, charges: &[Charge]) -> Decision {
         self.decide(charges).await.0
     }
 
@@ -216,7 +216,7 @@ impl Decision {
     ///
     /// # Errors
     /// `core.rate_limited`, with the policies that refuse and the time until the last of them would not.
-    pub(crate) fn check(self) -> Result<(), Error> {
+    pub fn check(self) -> Result<(), Error> {
         if self.violated.is_empty() {
             return Ok(());
         }

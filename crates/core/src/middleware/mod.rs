@@ -191,7 +191,7 @@ impl Edge {
         }
         let (route, identity) = match asked? {
             Asked::Route(route, identity) => (route, identity),
-            Asked::Answered(response) => return Ok(response),
+            Asked::Options(response) | Asked::Redirected(response) => return Ok(response),
         };
         let _place = self.capacity.enter(&self.app, route)?; // not while it is held back
         rate_limit::offer(&self.app, tally, trace, route, &mut request);
@@ -221,11 +221,11 @@ impl Edge {
             && let Some(redirection) =
                 https.check(client, request, found.as_ref().ok().and_then(Found::route))?
         {
-            return Ok(Asked::Answered(redirection));
+            return Ok(Asked::Redirected(redirection));
         }
         let route = match found? {
             Found::Route(route) => route,
-            Found::Options(response) => return Ok(Asked::Answered(response)),
+            Found::Options(response) => return Ok(Asked::Options(response)),
         };
         access::check_listener(route, request)?;
         log.routed(route);
@@ -237,8 +237,10 @@ impl Edge {
 enum Asked<'edge> {
     /// A route, and who asks, if it wants to know.
     Route(&'edge Route, Option<Identity>),
-    /// It is answered already: OPTIONS, and what is sent to HTTPS.
-    Answered(Response),
+    /// Which methods there are: it is answered already.
+    Options(Response),
+    /// Plain HTTP: it is answered already.
+    Redirected(Response),
 }
 
 /// A handler's error travels inside its response; here it becomes an error again, so that there is one way out.

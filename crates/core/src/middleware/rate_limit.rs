@@ -56,7 +56,9 @@ pub(super) struct Counted {
 pub(super) fn counted(trace: &Trace, asked: &Result<Asked<'_>, Error>, request: &Request) -> Option<Counted> {
     let (route, identity) = match asked {
         Ok(Asked::Route(route, identity)) => (Some(*route), *identity),
-        Ok(Asked::Answered(_)) | Err(_) => (None, None),
+        // Browsers ask before each new path, for everybody in an office, and it costs nothing.
+        Ok(Asked::Options(_)) => return None,
+        Ok(Asked::Redirected(_)) | Err(_) => (None, None),
     };
     let exempt = access::is_managed(request) || route.is_some_and(Route::is_operators);
     let own = route.and_then(|route| route.limit).filter(|policy| policy.counts == Counts::Requests);
