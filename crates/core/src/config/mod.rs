@@ -32,7 +32,7 @@ mod source;
 mod table;
 mod value;
 
-pub use choice::{Environment, Level, LogFormat, SmtpTls};
+pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion};
 pub use env_file::EnvFile;
 pub use features::{Features, Rollout};
 pub use groups::{

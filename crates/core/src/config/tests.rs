@@ -451,3 +451,15 @@ fn assert_fresh(path: &str, rendered: &str) {
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == rendered, "{} is stale: run the tests with BLESS=1", path.display());
 }
+
+#[test]
+fn h_03_forcing_https_blindly_is_warned_of() {
+    let config = production([]).unwrap();
+    assert!(config.force_https && !config.enforces_https());
+    assert!(config.warnings()[0].contains("TRUSTED_PROXIES"));
+    for (name, value) in [("TRUSTED_PROXIES", "10.0.0.0/8"), ("FORCE_HTTPS", "false")] {
+        assert!(production([(name, value)]).unwrap().warnings().is_empty(), "{name}");
+    }
+    assert!(production([("TRUSTED_PROXIES", "10.0.0.0/8")]).unwrap().enforces_https());
+    assert!(load([]).unwrap().warnings().is_empty());
+}

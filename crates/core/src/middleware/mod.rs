@@ -12,9 +12,11 @@ mod custom;
 mod deadline;
 mod forwarded;
 mod https;
+mod outside;
 mod overload;
 mod panic_guard;
 mod rate_limit;
+mod redirect;
 mod request_id;
 mod routing;
 mod security_headers;
@@ -28,10 +30,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use http::HeaderValue;
 use tracing::Instrument as _;
 
 pub use custom::{Application, Peer};
 pub(crate) use custom::{Wrap, wrap};
+pub(crate) use https::location;
 pub use routing::RouteTable;
 
 use crate::app::App;
@@ -41,6 +45,7 @@ use crate::module::{Route, SecurityHeaders};
 use client::{Client, Proxies};
 use cors::Cors;
 use https::Https;
+use outside::Outside;
 use overload::Capacity;
 use routing::Found;
 
@@ -88,7 +93,7 @@ impl Edge {
         let https = Https::new(&app.config);
         let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
-            let custom = custom::surround(edge.clone(), layers);
+            let custom = custom::surround(edge.clone(), Arc::clone(&app.rng), layers);
             Self { app, routes, switches, proxies, cors, https, capacity, custom }
         })
     }
@@ -117,15 +122,28 @@ impl Edge {
         self.handle(peer, request).await
     }
 
+    /// Answers one request that came to the listener that leads to HTTPS: with `location`, or a refusal where there is none.
+    pub async fn redirect(
+        self: Arc<Self>,
+        peer: Peer,
+        mut request: Request,
+        location: Option<HeaderValue>,
+    ) -> Response {
+        request.extensions_mut().insert(redirect::Elsewhere(location));
+        self.handle(peer, request).await
+    }
+
     /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
     async fn detach(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         if request.method().is_safe() {
             return pin!(self.chain(peer, request)).await; // not moved, since it is large
         }
-        let lifecycle = self.app.lifecycle.clone();
-        let task = lifecycle.serve(async move { self.chain(peer, request).await });
+        let (app, noted) = (self.app.clone(), Outside::note(&request));
+        let task = app.lifecycle.serve(async move { self.chain(peer, request).await });
         // The task catches its own panics; it is lost only when a hard stop cuts it.
-        task.await.ok().flatten().unwrap_or_else(|| Error::new(&codes::UNAVAILABLE).render("", "", false))
+        task.await.ok().flatten().unwrap_or_else(|| {
+            noted.answer(app.rng.as_ref(), &codes::UNAVAILABLE, "The stop cut a request off")
+        })
     }
 
     /// The chain, outermost layer first.
@@ -170,6 +188,9 @@ impl Edge {
         client: Client,
         request: Request,
     ) -> Result<Response, Error> {
+        if let Some(elsewhere) = redirect::enter(&request)? {
+            return Ok(elsewhere);
+        }
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
         deadline::around(limit, pin!(self.route(log, tally, trace, client, request))).await
     }

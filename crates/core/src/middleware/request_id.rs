@@ -67,8 +67,13 @@ pub(super) fn shown(trace: &Trace) -> Option<TraceContext> {
 
 const PREFIX: &str = "req_";
 
+/// The id that the client sent, whatever it is worth.
+pub(super) fn sent(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(&REQUEST_ID).or_else(|| headers.get(&CORRELATION_ID))
+}
+
 fn given(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(&REQUEST_ID).or_else(|| headers.get(&CORRELATION_ID))?.to_str().ok()?;
+    let value = sent(headers)?.to_str().ok()?;
     let well_formed = (1..=128).contains(&value.len())
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     well_formed.then_some(value)

@@ -11,6 +11,7 @@
 
 mod assets;
 mod auditing;
+mod browser;
 mod cancellation;
 mod catalog;
 mod client;
