@@ -194,6 +194,9 @@ settings! {
     /// Most requests that are held back at a time; those beyond are answered with 429.
     SPEED_LIMIT_SLEEPERS speed_limit_sleepers: u32 { default: Defaults::all("100"), range: Some(("1", "10000")) };
 
+    /// How long the answer to a request with an `Idempotency-Key` is kept for its repetitions.
+    IDEMPOTENCY_KEEP idempotency_keep: Duration { default: Defaults::all("24h"), range: Some(("1m", "720h")) };
+
     /// Proxies whose forwarding headers are believed: networks such as `10.0.0.0/8`, separated by commas. Without them
     /// the address of the connection counts.
     TRUSTED_PROXIES trusted_proxies: Vec<Cidr> {};
