@@ -81,6 +81,9 @@ impl Setup {
             .env("DATABASE_MAX_CONNECTIONS", POOL)
             .env("JWT_SECRET", &self.secret)
             .env("ENCRYPTION_KEY", ENCRYPTION_KEY)
+            // The load comes from one address.
+            .env("RATE_LIMIT_MAX", "1000000")
+            .env("RATE_LIMIT_WINDOW", "1s")
             .env("LOG_FORMAT", "json")
             .env("LOG_LEVEL", "http") // each request's line included
             .env("METRICS_ENABLED", "true")

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::db::proof::Report;
 use crate::lifecycle::Lifecycle;
+use crate::limits::{Limits, SlowDown, TenantLimits};
 use crate::logging::Logging;
 use crate::metrics::{Format, Metrics};
 use crate::shared::{Clock, Rng};
@@ -35,6 +36,12 @@ pub struct Parts {
     pub db: Db,
     /// Access tokens.
     pub authenticator: Authenticator,
+    /// The counters of rate limits.
+    pub limits: Limits,
+    /// Who has used half of a limit waits here.
+    pub slow_down: SlowDown,
+    /// Limits that tenants have of their own.
+    pub tenant_limits: TenantLimits,
     /// Password hashes.
     pub passwords: Passwords,
     /// Counters, gauges and histograms.

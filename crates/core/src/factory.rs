@@ -106,6 +106,13 @@ impl AppOptions {
         self
     }
 
+    /// Whether clients are limited and slowed down. Failed sign-ins are, whatever this says. Default: yes.
+    #[must_use]
+    pub fn enable_rate_limit(mut self, enable: bool) -> Self {
+        self.switches.rate_limit = enable;
+        self
+    }
+
     /// An ordinary tower layer around everything that answers; the first is the outermost. It sees requests before they
     /// are authenticated, and [`crate::middleware::Peer`] in their extensions.
     #[must_use]

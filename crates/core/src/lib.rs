@@ -18,6 +18,8 @@ pub mod auth;
 
 pub mod db;
 
+pub mod limits;
+
 pub mod assets;
 
 pub mod app;

@@ -22,6 +22,7 @@ use crate::db::proof::Sample;
 use crate::error::ErrorCode;
 use crate::extract::{Arguments, Inputs};
 use crate::lifecycle::StartError;
+use crate::limits::Policy;
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use operation::{Answer, Content, Link};
 pub use operation::{LOCATION, Operation};
@@ -92,6 +93,9 @@ impl Module {
     };
 }
 
+/// The modules of the probes, and of what operators' pages refer to.
+const FOR_OPERATORS: [&str; 2] = ["health", "static_files"];
+
 /// Who may call a route.
 #[derive(Debug, Clone, Copy)]
 pub enum Access {
@@ -130,6 +134,8 @@ pub struct Route {
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
+    /// A limit of its own, beside the general one.
+    pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
     pub module: &'static str,
     /// What the contract says of it.
@@ -149,8 +155,12 @@ pub struct Route {
 pub(crate) type BoxedHandler = Arc<dyn Fn(Request, App) -> BoxFuture<'static, Response> + Send + Sync>;
 
 impl Route {
-    /// Whether orchestrators and monitors ask it, all the time and over plain HTTP: it is exempt from limits of rate, and
-    /// from HTTPS.
+    /// Whether it is a probe, an asset of operators' pages, or belongs to the management surface: what is never limited.
+    pub(crate) fn is_operators(&self) -> bool {
+        matches!(self.access, Access::Management) || FOR_OPERATORS.contains(&self.module)
+    }
+
+    /// Whether orchestrators and monitors ask it, all the time and over plain HTTP: it is exempt from HTTPS.
     pub(crate) fn is_probe(&self) -> bool {
         self.module == "health" && (matches!(self.access, Access::Public) || self.path == "/metrics")
     }
@@ -229,11 +239,12 @@ impl Routes {
         let produces: &[&str] = if method == Method::DELETE { &[] } else { &["application/json"] };
         let compress = method == Method::GET;
         let (module, cache) = ("", Cache::NoStore);
-        let security_headers = None;
+        let (limit, security_headers) = (None, None);
         self.0.push(Route {
             method,
             path,
             access,
+            limit,
             module,
             operation: None,
             inputs: T::describe,
@@ -244,6 +255,12 @@ impl Routes {
             handler,
         });
         self
+    }
+
+    /// A limit of the route just added, beside the general one.
+    #[must_use]
+    pub fn limit(self, policy: &'static Policy) -> Self {
+        self.with(|route| route.limit = Some(policy))
     }
 
     /// What the contract says of the route that was just added.

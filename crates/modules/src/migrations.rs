@@ -16,8 +16,14 @@ macro_rules! samples {
 }
 
 /// Every migration, in the order in which they are applied. Never change one that has been released.
-pub(crate) const MIGRATIONS: &[Migration] =
-    migrations!["0001_tenancy", "0002_audit", "0003_identity", "0004_catalog", "0005_idempotency"];
+pub(crate) const MIGRATIONS: &[Migration] = migrations![
+    "0001_tenancy",
+    "0002_audit",
+    "0003_identity",
+    "0004_catalog",
+    "0005_idempotency",
+    "0006_tenant_rate_limit"
+];
 
 /// A row for each tenant table that the runtime role can write.
 pub(crate) const SAMPLES: &[Sample] = samples!["tenant_profiles", "audit_log", "items", "idempotency_keys"];

@@ -137,7 +137,13 @@ impl Answer {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self}");
         let problem = self.json();
         let code = problem["code"].as_str().unwrap_or_default();
-        assert_eq!(problem["type"], format!("urn:erp:problem:{code}"), "{self}");
+        let kind = match code {
+            "core.rate_limited" => {
+                "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned()
+            }
+            code => format!("urn:erp:problem:{code}"),
+        };
+        assert_eq!(problem["type"], kind, "{self}");
         assert_eq!(problem["status"], self.status.as_u16(), "{self}");
         for member in ["title", "detail", "instance", "correlationId"] {
             assert!(

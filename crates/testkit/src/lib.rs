@@ -30,6 +30,7 @@ mod log;
 mod people;
 mod pooler;
 mod probe;
+mod redis;
 
 pub use actor::{Actor, Answer};
 pub use app::TestApp;
@@ -40,3 +41,4 @@ pub use log::Log;
 pub use people::Person;
 pub use pooler::Pooler;
 pub use probe::PROBE;
+pub use redis::Redis;

@@ -12,11 +12,13 @@ use crate::db::cluster::Cluster;
 use crate::db::{Db, Options};
 use crate::factory;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
+use crate::limits::{self, Limits, Shared, SlowDown, TenantLimits};
 use crate::logging::Logging;
-use crate::metrics::{Limits, Metrics, watch_lag};
+use crate::metrics::{self, Metrics, watch_lag};
 use crate::middleware::Edge;
 use crate::module::Product;
 use crate::server::Tls;
+use crate::shared::Secret;
 
 /// What the second phase makes.
 struct Services {
@@ -24,6 +26,7 @@ struct Services {
     logging: Logging,
     metrics: Metrics,
     passwords: Passwords,
+    limits: Limits,
 }
 
 /// What has been started so far, so that it can be taken down again.
@@ -63,17 +66,20 @@ impl Start {
             tracing::warn!("{warning}");
         }
         let tenants = config.metrics_tenant_limit as usize;
-        let metrics = Metrics::with_limits(config.metrics_enabled, Limits { tenants, ..Limits::default() });
+        let metrics =
+            Metrics::with_limits(config.metrics_enabled, metrics::Limits { tenants, ..Default::default() });
         let stop = self.lifecycle.stop_background().clone();
         self.lifecycle.spawn("event loop lag", watch_lag(metrics.clone(), stop));
         self.tls = self.tls(&config, metrics.clone(), &options).await?;
         let passwords = passwords(&options);
         let databases = self.databases(product, &config, &options, &passwords).await?;
         let db = self.open(&databases, &config, metrics.clone())?;
+        let limits = self.limits(&config, &options, metrics.clone()).await?;
         self.phase("services", started);
 
         let started = Instant::now();
-        let app = self.app(product, config, Services { db, logging, metrics, passwords }, &options)?;
+        let app =
+            self.app(product, config, Services { db, logging, metrics, passwords, limits }, &options)?;
         let edge = factory::create_app(app, product, std::mem::take(&mut options.app))?;
         self.phase("application", started);
 
@@ -147,6 +153,27 @@ impl Start {
         Db::open(options, metrics, &self.lifecycle)
     }
 
+    async fn limits(
+        &self,
+        config: &Config,
+        options: &BootstrapOptions,
+        metrics: Metrics,
+    ) -> Result<Limits, StartError> {
+        let shared = match &config.redis_url {
+            Some(url) => {
+                Some(Shared::open(url, config.redis_timeout, metrics.clone(), &self.lifecycle).await?)
+            }
+            None => None,
+        };
+        Ok(Limits::new(limits::Options {
+            secret: secret(config)?.clone(),
+            instances: config.instances,
+            shared,
+            clock: Arc::clone(&options.clock),
+            metrics,
+        }))
+    }
+
     fn app(
         &self,
         product: &Product,
@@ -154,9 +181,7 @@ impl Start {
         services: Services,
         options: &BootstrapOptions,
     ) -> Result<App, StartError> {
-        let secret = config.jwt_secret.as_ref().ok_or_else(|| {
-            StartError::new(Exit::Configuration, "JWT_SECRET is not set: set it to at least 32 random bytes")
-        })?;
+        let secret = secret(&config)?;
         let authenticator = Authenticator::new(
             secret,
             config.jwt_secret_previous.as_ref(),
@@ -168,6 +193,13 @@ impl Start {
         Ok(App::new(Parts {
             authenticator,
             passwords: services.passwords,
+            limits: services.limits,
+            slow_down: SlowDown::new(
+                config.speed_limit_step,
+                config.speed_limit_max_delay,
+                config.speed_limit_sleepers,
+            ),
+            tenant_limits: TenantLimits::default(),
             db: services.db,
             metrics: services.metrics,
             logging: services.logging,
@@ -197,6 +229,12 @@ impl Start {
             logging.flush(); // the process ends next, and its last lines say why
         }
     }
+}
+
+fn secret(config: &Config) -> Result<&Secret<String>, StartError> {
+    config.jwt_secret.as_ref().ok_or_else(|| {
+        StartError::new(Exit::Configuration, "JWT_SECRET is not set: set it to at least 32 random bytes")
+    })
 }
 
 pub(super) fn note(phases: &mut Vec<(&'static str, Duration)>, name: &'static str, started: Instant) {

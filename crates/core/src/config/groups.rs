@@ -31,7 +31,7 @@ pub struct Security<'a> {
     pub encryption: Encryption<'a>,
     /// Roles and permissions.
     pub rbac: Rbac,
-    /// Requests and failed sign-ins of one address.
+    /// Requests and failed sign-ins of one client.
     pub rate_limit: RateLimit,
     /// The audit log.
     pub audit: Audit,
@@ -64,7 +64,7 @@ pub struct Rbac {
     pub role_valid_for: Duration,
 }
 
-/// Requests and failed sign-ins of one address.
+/// Requests and failed sign-ins of one client.
 #[derive(Debug)]
 pub struct RateLimit {
     /// Requests in `window`.

@@ -174,17 +174,31 @@ settings! {
 
     group "HTTP edge";
 
-    /// Most requests that one address may make in `RATE_LIMIT_WINDOW`. Checked, and not read yet.
+    /// Most requests in `RATE_LIMIT_WINDOW`: of an address without a credential; with one, of a person in a tenant and of
+    /// a tenant's people from one address. A tenant can have a limit of its own.
     RATE_LIMIT_MAX rate_limit_max: u32 { default: Defaults::all("100"), range: Some(("1", "1000000")) };
 
-    /// The window of `RATE_LIMIT_MAX`. Checked, and not read yet.
+    /// The window of `RATE_LIMIT_MAX`. What was used comes back evenly over it.
     RATE_LIMIT_WINDOW rate_limit_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
 
-    /// Most failed sign-ins that one address may make in `RATE_LIMIT_AUTH_WINDOW`. Checked, and not read yet.
+    /// Most failed sign-ins that one address may make in `RATE_LIMIT_AUTH_WINDOW`.
     RATE_LIMIT_AUTH_MAX rate_limit_auth_max: u32 { default: Defaults::all("5"), range: Some(("1", "100")) };
 
-    /// The window of `RATE_LIMIT_AUTH_MAX`. Checked, and not read yet.
+    /// The window of `RATE_LIMIT_AUTH_MAX`.
     RATE_LIMIT_AUTH_WINDOW rate_limit_auth_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
+
+    /// How much later a request is answered for each one above half of its client's limit; 0 answers all at once.
+    SPEED_LIMIT_STEP speed_limit_step: Duration {
+        default: Defaults::all("50ms"), unit: Unit::Milliseconds, range: Some(("0ms", "10s")),
+    };
+
+    /// The longest that a request is held back.
+    SPEED_LIMIT_MAX_DELAY speed_limit_max_delay: Duration {
+        default: Defaults::all("2s"), unit: Unit::Milliseconds, range: Some(("0ms", "20s")),
+    };
+
+    /// Most requests that are held back at a time; those beyond are answered with 429.
+    SPEED_LIMIT_SLEEPERS speed_limit_sleepers: u32 { default: Defaults::all("100"), range: Some(("1", "10000")) };
 
     /// How long the answer to a request with an `Idempotency-Key` is kept for its repetitions.
     IDEMPOTENCY_KEEP idempotency_keep: Duration { default: Defaults::all("24h"), range: Some(("1m", "720h")) };
@@ -242,8 +256,14 @@ settings! {
 
     group "External services";
 
-    /// Redis that instances share limits and caches through. Checked, and not read yet.
+    /// Redis 5 or later that instances share limits through; `rediss://` for TLS. Without it, and while it does not
+    /// answer, each instance counts by itself.
     REDIS_URL redis_url: Option<Secret<String>> { check: Check::RedisUrl };
+
+    /// How long Redis may take for an answer. Then the instance decides by itself, until Redis answers again.
+    REDIS_TIMEOUT redis_timeout: Duration {
+        default: Defaults::all("40ms"), unit: Unit::Milliseconds, range: Some(("1ms", "10s")),
+    };
 
     /// Mail server. Checked, and not read yet, as are the other `SMTP_` settings.
     SMTP_HOST smtp_host: Option<String> {};

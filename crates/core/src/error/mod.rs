@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use code::{ErrorCode, codes, render_markdown};
-pub(crate) use problem::Carried;
+pub(crate) use problem::{Carried, type_of};
 pub use problem::{Problem, Violation};
 
 use crate::error_codes;
@@ -32,6 +32,7 @@ struct Inner {
     violations: Vec<Violation>,
     retry_after: Option<Duration>,
     allow: Option<String>,
+    violated: Vec<&'static str>,
     constraint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     /// Where a fault of our own was noticed, if `RUST_BACKTRACE` asks for that.
@@ -47,6 +48,7 @@ impl Error {
             violations: Vec::new(),
             retry_after: None,
             allow: None,
+            violated: Vec::new(),
             constraint: None,
             source: None,
             backtrace: (code.status == 500).then(Backtrace::capture),
@@ -83,6 +85,13 @@ impl Error {
     #[must_use]
     pub fn allow(mut self, methods: String) -> Self {
         self.0.allow = Some(methods);
+        self
+    }
+
+    /// The rate limits that are exceeded; becomes `violated-policies`.
+    #[must_use]
+    pub(crate) fn violated(mut self, policies: Vec<&'static str>) -> Self {
+        self.0.violated = policies;
         self
     }
 
@@ -211,6 +220,9 @@ error_codes! {
         HEADERS_TOO_LARGE = "core.headers_too_large", 431, "Header fields too large";
             "The request's header fields are too many or too large.";
             "Send at most 100 fields of together at most 16 KiB.";
+        RATE_LIMITED = "core.rate_limited", 429, "Too many requests";
+            "The client has used up the limit named in 'violated-policies', or too many are being slowed down already.";
+            "Wait for the seconds in Retry-After; the header RateLimit says how much is left.";
         UNAVAILABLE = "core.unavailable", 503, "Temporarily unavailable";
             "The database cannot be reached, or the server is starting or stopping.";
             "Try again after the seconds in Retry-After.";

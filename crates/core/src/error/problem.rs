@@ -1,11 +1,16 @@
 use std::backtrace::BacktraceStatus;
+use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Error, codes};
+use super::{Error, ErrorCode, codes};
+
+/// The type that draft-ietf-httpapi-ratelimit-headers registers for a quota that is used up.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// One thing that is wrong with a request, with where it stands.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -23,8 +28,8 @@ pub struct Violation {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem<'a> {
-    /// `urn:erp:problem:` and the code.
-    r#type: String,
+    /// `urn:erp:problem:` and the code; of a used-up limit the type that is registered for it.
+    r#type: Cow<'static, str>,
     /// The same for every occurrence of the code.
     title: &'a str,
     /// The HTTP status.
@@ -40,6 +45,9 @@ pub struct Problem<'a> {
     /// Everything that is wrong with the body or the query.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [Violation],
+    /// The rate limits that are used up.
+    #[serde(rename = "violated-policies", skip_serializing_if = "<[_]>::is_empty")]
+    violated_policies: &'a [&'static str],
     /// The chain of causes: in development only.
     #[serde(skip_serializing_if = "Option::is_none")]
     debug: Option<Debug>,
@@ -83,7 +91,7 @@ impl Error {
     pub(crate) fn render(&self, instance: &str, correlation_id: &str, debug: bool) -> Response {
         let code = self.code();
         let problem = Problem {
-            r#type: format!("urn:erp:problem:{}", code.code),
+            r#type: type_of(code),
             title: code.title,
             status: code.status,
             detail: self.0.detail.as_deref().unwrap_or(code.what),
@@ -91,6 +99,7 @@ impl Error {
             code: code.code,
             correlation_id,
             errors: &self.0.violations,
+            violated_policies: &self.0.violated,
             debug: (debug && self.cause().is_some())
                 .then(|| Debug { causes: chain(self), backtrace: backtrace(self) }),
         };
@@ -100,7 +109,7 @@ impl Error {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(wait) = self.0.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
         }
         if let Some(methods) = self.0.allow.as_deref().and_then(|methods| methods.parse().ok()) {
             headers.insert(header::ALLOW, methods);
@@ -115,6 +124,19 @@ impl Error {
         }
         response
     }
+}
+
+/// The type of an error's problem.
+pub(crate) fn type_of(code: &ErrorCode) -> Cow<'static, str> {
+    if code == &codes::RATE_LIMITED {
+        return QUOTA_EXCEEDED.into();
+    }
+    format!("urn:erp:problem:{}", code.code).into()
+}
+
+/// Whole seconds, begun ones included, and at least one.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0 || wait.is_zero())
 }
 
 /// The causes of `error`, outermost first.

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::{IfMatch, Json, MediaType, Path, Query};
 use crate::auth::{Caller, Trace};
 use crate::error::{ErrorCode, codes};
+use crate::limits::Attempt;
 
 /// Makes the schema of one type.
 pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -51,6 +52,7 @@ impl<T: 'static> Input for Extension<T> {}
 impl Input for Caller {}
 impl Input for Trace {}
 impl Input for MediaType {}
+impl Input for Attempt {}
 impl Input for HeaderMap {}
 impl Input for Method {}
 impl Input for Uri {}

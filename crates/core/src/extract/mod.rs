@@ -52,6 +52,16 @@ impl FromRequestParts<App> for MediaType {
     }
 }
 
+/// The right to try, behind a route whose limit counts failures.
+impl FromRequestParts<App> for crate::limits::Attempt {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        let attempt = parts.extensions.get::<Self>().cloned();
+        attempt.ok_or_else(|| Error::internal("the route has no limit that counts failures"))
+    }
+}
+
 /// The request's correlation id and client address, for what happens before there is a caller.
 impl FromRequestParts<App> for crate::auth::Trace {
     type Rejection = Error;

@@ -157,6 +157,20 @@ metrics! {
     /// When the last isolation proof was made, in seconds since 1970.
     isolation_proof_timestamp_seconds: Gauge[] { unit: "s", alert: "more than 15 minutes ago" }
 
+    /// Decisions about requests, by the policy that was closest to its end and by outcome: `allowed` or `refused`.
+    rate_limit_decisions_total: Counter[policy, outcome] {
+        unit: "requests", alert: "outcome=\"refused\" on more than 1 % of decisions for 15 minutes",
+    }
+
+    /// Requests that were answered more slowly, since their client had used more than half of its limit.
+    rate_limit_delayed_total: Counter[] { unit: "requests" }
+
+    /// Decisions that Redis did not make in time, or not at all.
+    rate_limit_store_errors_total: Counter[] { unit: "errors", alert: "any increase" }
+
+    /// Whether each instance limits by itself, since Redis does not answer: 1, else 0.
+    rate_limit_fallback: Gauge[] { unit: "boolean", alert: "1 for 1 minute" }
+
     /// Background tasks that ended by a panic, by task; those that the process needs are started again.
     background_panics_total: Counter[task] { unit: "tasks", alert: "any increase" }
 

@@ -9,23 +9,16 @@ use crate::auth::Caller;
 use crate::error::{Error, codes};
 use crate::module::{Access, Route};
 
-/// The modules of the probes, and of what operators' pages refer to.
-const FOR_OPERATORS: [&str; 2] = ["health", "static_files"];
-
 /// Marks a request that came to the management listener.
 #[derive(Clone, Copy)]
 pub(super) struct Managed;
 
 /// The management listener has operators' routes and probes, and nothing that tenants use.
 pub(super) fn check_listener(route: &Route, request: &Request) -> Result<(), Error> {
-    if is_operators(route) || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
+    if route.is_operators() || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
 }
 
-/// Whether the route is a probe, an asset of operators' pages, or belongs to the management surface.
-pub(super) fn is_operators(route: &Route) -> bool {
-    matches!(route.access, Access::Management) || FOR_OPERATORS.contains(&route.module)
-}
-
+/// Whether the request came to the management listener.
 pub(super) fn is_managed(request: &Request) -> bool {
     request.extensions().get::<Managed>().is_some()
 }

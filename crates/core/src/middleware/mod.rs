@@ -21,6 +21,7 @@ mod idempotency;
 mod outside;
 mod overload;
 mod panic_guard;
+mod rate_limit;
 mod redirect;
 mod request_id;
 mod routing;
@@ -46,7 +47,7 @@ pub(crate) use https::location;
 pub use routing::RouteTable;
 
 use crate::app::App;
-use crate::auth::{Caller, Trace};
+use crate::auth::{Caller, Identity, Trace};
 use crate::error::{self, Error, codes};
 use crate::module::{Route, SecurityHeaders};
 use client::{Client, Proxies};
@@ -79,6 +80,7 @@ pub(crate) struct Switches {
     pub(crate) security_headers: Option<SecurityHeaders>,
     pub(crate) deadline: bool,
     pub(crate) compression: bool,
+    pub(crate) rate_limit: bool,
 }
 
 impl Default for Switches {
@@ -89,6 +91,7 @@ impl Default for Switches {
             security_headers: Some(SecurityHeaders::json()),
             deadline: true,
             compression: true,
+            rate_limit: true,
         }
     }
 }
@@ -160,13 +163,16 @@ impl Edge {
         let visit = self.cors.as_ref().map(|cors| cors.enter(&request));
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
         let (span, method) = (log.span().clone(), request.method().clone());
+        let mut tally = rate_limit::Tally::default();
         // Pinned once, since each layer that takes a future by value moves it, and it is large.
-        let outcome =
-            panic_guard::around(pin!(self.answer(&mut log, &trace, client, request))).instrument(span).await;
+        let outcome = panic_guard::around(pin!(self.answer(&mut log, &mut tally, &trace, client, request)))
+            .instrument(span)
+            .await;
         let mut response = outcome.unwrap_or_else(|error| {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
+        rate_limit::leave(&self.app, &tally, &mut response);
         if let Some(headers) = self.security_headers(log.route()) {
             security_headers::leave(headers, client.https, &mut response);
         }
@@ -188,16 +194,16 @@ impl Edge {
     async fn answer<'a>(
         &'a self,
         log: &mut access_log::Entry<'a>,
+        tally: &mut rate_limit::Tally,
         trace: &Trace,
         client: Client,
         request: Request,
     ) -> Result<Response, Error> {
-        size::check(&request)?;
         if let Some(elsewhere) = redirect::enter(&request)? {
             return Ok(elsewhere);
         }
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
-        deadline::around(limit, pin!(self.route(log, trace, client, request))).await
+        deadline::around(limit, pin!(self.route(log, tally, trace, client, request))).await
     }
 
     fn compresses(&self) -> bool {
@@ -207,49 +213,93 @@ impl Edge {
     async fn route<'a>(
         &'a self,
         log: &mut access_log::Entry<'a>,
+        tally: &mut rate_limit::Tally,
         trace: &Trace,
         client: Client,
         mut request: Request,
     ) -> Result<Response, Error> {
-        let found = self.routes.find(&mut request);
-        if let Some(https) = &self.https
-            && let Some(redirection) =
-                https.check(client, &request, found.as_ref().ok().and_then(Found::route))?
-        {
-            return Ok(redirection);
-        }
-        let route = match found? {
-            Found::Route(route) => route,
-            Found::Options(response) => return Ok(response),
-        };
-        access::check_listener(route, &request)?;
-        log.routed(route);
-        let _place = self.capacity.enter(&self.app, route)?;
         request.extensions_mut().remove::<Caller>(); // there is one only after this
-        if let Some(identity) = authenticate::enter(&self.app, route, &request)? {
-            let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
-            log.called_by(&caller);
-            access::check(route, &caller)?;
-            if let Some(key) = idempotency::key(&request)? {
-                // Boxed, since few requests come this way and all would carry its size.
-                let mut response =
-                    Box::pin(idempotency::around(&self.app, route, key, &caller, request)).await?;
-                cache::leave(route.cache, &mut response);
-                return Ok(response);
-            }
-            request.extensions_mut().insert(caller);
-        } else {
-            access::check_stranger(&self.app, route, &request)?;
+        let asked = self.look(log, client, &mut request);
+        if self.switches.rate_limit
+            && let Some(counted) = rate_limit::counted(trace, &asked, &request)
+        {
+            rate_limit::enter(&self.app, tally, trace, counted).await?;
         }
+        let (route, identity) = match asked? {
+            Asked::Route(route, identity) => (route, identity),
+            Asked::Options(response) | Asked::Redirected(response) => return Ok(response),
+        };
+        let _place = self.capacity.enter(&self.app, route)?; // not while it is held back
+        rate_limit::offer(&self.app, tally, trace, route, &mut request);
+        let caller = match identity {
+            Some(identity) => {
+                let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
+                log.called_by(&caller);
+                access::check(route, &caller)?;
+                Some(caller)
+            }
+            None => access::check_stranger(&self.app, route, &request).map(|()| None)?,
+        };
         acceptable::enter(route, &mut request)?;
         let accepted = compression::enter(self.compresses(), route, request.headers())?;
         let known = conditional::enter(&request);
-        let mut response = unpack((route.handler)(request, self.app.clone()).await)?;
+        let mut response = self.call(route, caller, request).await?;
         cache::leave(route.cache, &mut response);
         acceptable::leave(route, &mut response);
         conditional::leave(&known, &mut response);
         compression::leave(accepted, self.compresses(), route, response).await
     }
+
+    /// The handler's answer, or the one that is kept for the request's key.
+    async fn call(
+        &self,
+        route: &Route,
+        caller: Option<Caller>,
+        mut request: Request,
+    ) -> Result<Response, Error> {
+        if let Some(caller) = caller {
+            if let Some(key) = idempotency::key(&request)? {
+                // Boxed, since few requests come this way and all would carry its size.
+                return Box::pin(idempotency::around(&self.app, route, key, &caller, request)).await;
+            }
+            request.extensions_mut().insert(caller);
+        }
+        unpack((route.handler)(request, self.app.clone()).await)
+    }
+
+    /// What is asked for, and by whom. Whoever is refused here is counted all the same.
+    fn look<'a>(
+        &'a self,
+        log: &mut access_log::Entry<'a>,
+        client: Client,
+        request: &mut Request,
+    ) -> Result<Asked<'a>, Error> {
+        size::check(request)?;
+        let found = self.routes.find(request);
+        if let Some(https) = &self.https
+            && let Some(redirection) =
+                https.check(client, request, found.as_ref().ok().and_then(Found::route))?
+        {
+            return Ok(Asked::Redirected(redirection));
+        }
+        let route = match found? {
+            Found::Route(route) => route,
+            Found::Options(response) => return Ok(Asked::Options(response)),
+        };
+        access::check_listener(route, request)?;
+        log.routed(route);
+        Ok(Asked::Route(route, authenticate::enter(&self.app, route, request)?))
+    }
+}
+
+/// What a request is about, before anything is read for it.
+enum Asked<'edge> {
+    /// A route, and who asks, if it wants to know.
+    Route(&'edge Route, Option<Identity>),
+    /// Which methods there are: it is answered already.
+    Options(Response),
+    /// Plain HTTP: it is answered already.
+    Redirected(Response),
 }
 
 /// A handler's error travels inside its response; here it becomes an error again, so that there is one way out.

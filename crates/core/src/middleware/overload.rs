@@ -7,7 +7,6 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::access;
 use crate::app::App;
 use crate::error::{Error, codes};
 use crate::module::Route;
@@ -28,7 +27,7 @@ impl Capacity {
 
     /// A place for a request. Probes and operators' routes need none: overload is when they are looked at.
     pub(super) fn enter(&self, app: &App, route: &Route) -> Result<Option<Place<'_>>, Error> {
-        if access::is_operators(route) {
+        if route.is_operators() {
             return Ok(None);
         }
         match self.take() {

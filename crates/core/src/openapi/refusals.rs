@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::error::{ErrorCode, codes};
+use crate::error::{ErrorCode, codes, type_of};
 use crate::extract::Inputs;
 use crate::module::{Access, Operation, Route};
 
@@ -32,7 +32,8 @@ pub(super) fn of(route: &Route, operation: &Operation, inputs: &Inputs) -> Vec<&
         if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN] };
     let by_kind: &[&'static ErrorCode] =
         if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
-    let lists = [ALWAYS, by_access, by_method, by_kind, &inputs.refusals, &operation.refusals];
+    let by_limit: &[&'static ErrorCode] = if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };
+    let lists = [ALWAYS, by_limit, by_access, by_method, by_kind, &inputs.refusals, &operation.refusals];
     let mut all: Vec<&'static ErrorCode> = lists.into_iter().flatten().copied().collect();
     all.sort_by_key(|code| (code.status, code.code));
     all.dedup();
@@ -99,7 +100,7 @@ fn header(status: u16) -> Option<(&'static str, Value)> {
 
 fn example(code: &ErrorCode) -> Value {
     let mut problem = json!({
-        "type": format!("urn:erp:problem:{}", code.code),
+        "type": type_of(code),
         "title": code.title,
         "status": code.status,
         "detail": code.what,
@@ -107,6 +108,9 @@ fn example(code: &ErrorCode) -> Value {
         "code": code.code,
         "correlationId": "req_0123456789abcdef0123456789abcdef",
     });
+    if code == &codes::RATE_LIMITED {
+        problem["violated-policies"] = json!(["default"]);
+    }
     if code.status == 422 {
         problem["errors"] = json!([{ "pointer": "/sku", "code": "missing", "detail": "is required" }]);
     }

@@ -5,6 +5,7 @@ use erp_core::db::{AuditEntry, SystemReason};
 use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
 use erp_core::from_row;
+use erp_core::limits::Attempt;
 use erp_core::logging::Severity;
 use erp_core::security_event;
 use erp_core::shared::{Secret, TenantId, Text, UserId};
@@ -46,22 +47,36 @@ from_row!(Account { id, password_hash, role });
 pub(super) async fn login(
     State(app): State<App>,
     trace: Trace,
+    attempt: Attempt,
     Json(login): Json<Login>,
 ) -> Result<Json<AccessToken>> {
-    let (tenant, account) = find(&app, &trace, &login).await?;
+    let charged =
+        attempt.at(login.tenant.trim(), &login.email.trim().to_lowercase()).await.inspect_err(|_| {
+            security_event!(Severity::High, "Sign-in refused: too many have failed");
+        })?;
+    let outcome = sign_in(&app, &trace, login).await;
+    // What we could not decide is no failure of the caller's.
+    if !outcome.as_ref().is_err_and(|error| error.code() == &codes::SIGN_IN_FAILED) {
+        charged.give_back().await;
+    }
+    outcome.map(Json)
+}
+
+async fn sign_in(app: &App, trace: &Trace, login: Login) -> Result<AccessToken> {
+    let (tenant, account) = find(app, trace, &login).await?;
     let stored =
         account.as_ref().and_then(|account| account.password_hash.clone()).map(PasswordHash::from_stored);
     let verified = app.passwords.verify(login.password, stored).await?;
     match (tenant, account) {
         (Some(tenant), Some(account)) if verified => {
-            record(&app, &trace, tenant, Some(account.id), "success").await?;
+            record(app, trace, tenant, Some(account.id), "success").await?;
             let role = account.role.parse().map_err(Error::internal)?;
-            app.authenticator.issue(Identity { tenant, user: account.id, role }).map(Json)
+            app.authenticator.issue(Identity { tenant, user: account.id, role })
         }
         (tenant, account) => {
             security_event!(Severity::Medium, "Sign-in failed");
             if let Some(tenant) = tenant {
-                record(&app, &trace, tenant, account.map(|account| account.id), "failure").await?;
+                record(app, trace, tenant, account.map(|account| account.id), "failure").await?;
             }
             Err(Error::new(&codes::SIGN_IN_FAILED))
         }

@@ -4,6 +4,7 @@ mod login;
 mod me;
 
 use erp_core::auth::AccessToken;
+use erp_core::limits::{Policy, Quota};
 use erp_core::module::{Access, Module, Operation, Routes};
 
 /// The identity module.
@@ -20,9 +21,15 @@ erp_core::error_codes! {
     }
 }
 
+/// Failed sign-ins of one address, and of one account from there: `RATE_LIMIT_AUTH_MAX` in `RATE_LIMIT_AUTH_WINDOW`.
+static SIGN_IN: Policy = Policy::failures("sign-in", |config| {
+    Quota::new(config.rate_limit_auth_max, config.rate_limit_auth_window)
+});
+
 fn routes() -> Routes {
     Routes::new()
         .post("/api/v1/auth/login", Access::Public, login::login)
+        .limit(&SIGN_IN)
         .doc(
             Operation::new("signIn", "Sign in")
                 .about(

@@ -39,6 +39,7 @@ mod overload;
 mod pipelining;
 mod pooler;
 mod protocol;
+mod rate_limits;
 mod representations;
 mod reproof;
 mod round_trip;

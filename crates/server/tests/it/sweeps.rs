@@ -174,7 +174,7 @@ async fn attack(
 
 /// The names of the headers, and the values of those that do not differ from request to request.
 fn headers(answer: &Answer) -> Vec<(String, String)> {
-    let differs = ["x-request-id", "x-correlation-id", "traceparent", "date"];
+    let differs = ["x-request-id", "x-correlation-id", "traceparent", "date", "ratelimit"];
     let headers = answer.headers.iter().map(|(name, value)| (name.to_string(), format!("{value:?}")));
     let mut headers: Vec<_> = headers.filter(|(name, _)| !differs.contains(&name.as_str())).collect();
     headers.sort();

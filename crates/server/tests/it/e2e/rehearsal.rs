@@ -9,7 +9,9 @@ use super::process::{Home, run};
 fn a_rehearsal_starts_everything_and_cuts_nothing() {
     let (home, database) = (Home::new(), Database::migrated("rehearsal"));
     let url = ("DATABASE_URL", database.runtime_url.as_str());
-    let ended = run(&home, &["serve", "--rehearse", "--json"], &[url, ("METRICS_PORT", "9464")]);
+    let limits = [("RATE_LIMIT_MAX", "100"), ("RATE_LIMIT_WINDOW", "15m")]; // a deployment's own
+    let settings = [url, ("METRICS_PORT", "9464"), limits[0], limits[1]];
+    let ended = run(&home, &["serve", "--rehearse", "--json"], &settings);
     assert_eq!(ended.code, 0, "{ended:#?}");
     let report: Value = serde_json::from_str(&ended.out.join("\n")).unwrap();
     assert_eq!(report["passed"], true, "{report:#}");
