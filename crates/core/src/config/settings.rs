@@ -180,6 +180,9 @@ settings! {
     /// The window of `RATE_LIMIT_AUTH_MAX`. Checked, and not read yet.
     RATE_LIMIT_AUTH_WINDOW rate_limit_auth_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
 
+    /// How long the answer to a request with an `Idempotency-Key` is kept for its repetitions.
+    IDEMPOTENCY_KEEP idempotency_keep: Duration { default: Defaults::all("24h"), range: Some(("1m", "720h")) };
+
     /// Proxies whose forwarding headers are believed: networks such as `10.0.0.0/8`, separated by commas. Without them
     /// the address of the connection counts.
     TRUSTED_PROXIES trusted_proxies: Vec<Cidr> {};

@@ -188,6 +188,13 @@ metrics! {
     /// Memory that is held in RAM.
     process_resident_memory_bytes: Gauge[] { unit: "bytes", alert: "over 80 % of what the process may use" }
 
+    /// Memory of the process's own that is resident: the allocator's heap, in use or kept for later, and stacks. How much
+    /// of it is in use the system's allocator tells unsafe code only.
+    process_resident_anonymous_bytes: Gauge[] { unit: "bytes" }
+
+    /// The most memory that has been resident since the start.
+    process_resident_memory_peak_bytes: Gauge[] { unit: "bytes" }
+
     /// Open files and sockets.
     process_open_fds: Gauge[] { unit: "files", alert: "over 80 % of process_max_fds" }
 

@@ -12,6 +12,7 @@ mod custom;
 mod deadline;
 mod forwarded;
 mod https;
+mod idempotency;
 mod outside;
 mod overload;
 mod panic_guard;
@@ -215,6 +216,13 @@ impl Edge {
             let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
             log.called_by(&caller);
             access::check(route, &caller)?;
+            if let Some(key) = idempotency::key(&request)? {
+                // Boxed, since few requests come this way and all would carry its size.
+                let mut response =
+                    Box::pin(idempotency::around(&self.app, route, key, &caller, request)).await?;
+                cache::leave(route.cache, &mut response);
+                return Ok(response);
+            }
             request.extensions_mut().insert(caller);
         } else {
             access::check_stranger(&self.app, route, &request)?;

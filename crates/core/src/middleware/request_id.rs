@@ -132,6 +132,15 @@ mod tests {
     }
 
     #[test]
+    fn either_name_is_taken_and_the_first_counts() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CORRELATION_ID.clone(), HeaderValue::from_static("order-9"));
+        assert_eq!(given(&headers), Some("order-9"));
+        headers.insert(REQUEST_ID.clone(), HeaderValue::from_static("order-8"));
+        assert_eq!(given(&headers), Some("order-8"));
+    }
+
+    #[test]
     fn o_03_only_well_formed_ids_are_taken() {
         assert_eq!(given(&with(&[(&REQUEST_ID, b"order-7_a.b")])), Some("order-7_a.b"));
         for bad in [b"".as_slice(), b"a b", b"a'b", b"a\"b", b"a;b", "\u{e9}".as_bytes(), &[b'x'; 129]] {

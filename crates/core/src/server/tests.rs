@@ -286,3 +286,20 @@ async fn d_04_more_than_a_hundred_headers_are_431() {
     timeout(PATIENCE, stream.read_exact(&mut head)).await.unwrap().unwrap();
     assert_eq!(&head, b"HTTP/1.1 431");
 }
+
+#[tokio::test]
+async fn localhost_is_both_loopback_addresses_on_one_port() {
+    let server = Server::bind("PORT", "localhost", 0).await.unwrap();
+    let (port, lifecycle) = (server.address().port(), Lifecycle::new());
+    let limits = limits(LONG, LONG);
+    server.start(&lifecycle, limits, |_, _| async { Response::new(Body::from("pong")) });
+    lifecycle.enter(Phase::Ready);
+    let six = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok();
+    let addresses = [Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), six.then_some(IpAddr::V6(Ipv6Addr::LOCALHOST))];
+    for address in addresses.into_iter().flatten() {
+        let mut stream = TcpStream::connect((address, port)).await.unwrap();
+        stream.write_all(GET).await.unwrap();
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"), "{address}");
+    }
+    assert!(timeout(PATIENCE, lifecycle.stop(PATIENCE)).await.unwrap());
+}

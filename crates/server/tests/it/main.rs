@@ -29,6 +29,7 @@ mod first;
 mod guide;
 mod headers;
 mod https;
+mod idempotency;
 mod input;
 mod listing;
 mod management;
