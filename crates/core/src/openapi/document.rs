@@ -106,7 +106,7 @@ fn security_schemes() -> Value {
 pub(super) fn header(field: &HeaderField) -> Value {
     json!({
         "description": field.what,
-        "schema": { "type": "string", "pattern": field.pattern },
+        "schema": { "type": "string", "minLength": 1, "pattern": field.pattern },
         "example": field.example,
     })
 }

@@ -8,6 +8,7 @@
 )]
 
 mod check;
+mod clients;
 mod commands;
 mod database;
 mod faults;
