@@ -30,13 +30,14 @@ pub enum Stopped {
 impl Running {
     /// Serves until a signal, then drains and stops. A second signal forces it.
     pub async fn until_signal(self, mut signals: Signals) -> Stopped {
-        let failed = self.context.edge.app.lifecycle.failed().clone();
+        let lifecycle = self.context.edge.app.lifecycle.clone();
         let number = tokio::select! {
             (number, name) = signals.next() => {
+                lifecycle.enter(Phase::Draining); // before the line: whoever reads it finds readiness at 503
                 tracing::info!(signal = name, "Stopping");
                 Some(number)
             }
-            () = failed.cancelled() => {
+            () = lifecycle.failed().cancelled() => {
                 tracing::error!("Stopping, since a background task cannot be kept running");
                 None
             }

@@ -226,6 +226,31 @@ fn h_03_the_redirecting_port_leads_to_https_and_nowhere_else() {
 }
 
 #[test]
+fn h_03_the_redirecting_port_leads_to_the_public_url_where_there_is_one() {
+    let (home, database) = (Home::new(), Database::migrated("public_url"));
+    let authority = Authority::new(home.path());
+    let server = Process::serve(
+        &home,
+        &[
+            ("DATABASE_URL", &database.runtime_url),
+            ("TLS_CERT_PATH", &authority.path("cert.pem")),
+            ("TLS_KEY_PATH", &authority.path("key.pem")),
+            ("HTTP_REDIRECT_PORT", "0"),
+            ("PUBLIC_URL", "https://api.example.com"),
+            ("FORCE_HTTPS", "true"),
+        ],
+    );
+    let started: Value = serde_json::from_str(&server.line("Server started")).unwrap();
+    let mut stream = TcpStream::connect(started["redirect"].as_str().unwrap()).unwrap();
+    stream.write_all(b"GET /x HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n").unwrap();
+    let answer = receive(stream).unwrap();
+    assert_eq!((answer.status, answer.header("location")), (308, Some("https://api.example.com/x")));
+    assert_eq!(answer.header("strict-transport-security"), None, "not over plain HTTP: {answer:?}");
+    ping(&mut authority.connect(&server.address())); // what came over TLS here is served
+    assert_eq!(server.stop("TERM").code, 0);
+}
+
+#[test]
 fn a_rehearsal_and_a_health_check_speak_what_the_listener_speaks() {
     let (home, database) = (Home::new(), Database::migrated("tls_rehearsal"));
     let authority = Authority::new(home.path());
