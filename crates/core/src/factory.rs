@@ -12,7 +12,7 @@ use crate::health::HEALTH;
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Module, Product, Routes, SecurityHeaders};
-use crate::openapi::Contract;
+use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
 
 /// The module that custom routes are logged under.
@@ -121,7 +121,7 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES].into_iter().chain(product.modules.iter().copied())
+    [&HEALTH, &STATIC_FILES, &OPENAPI].into_iter().chain(product.modules.iter().copied())
 }
 
 /// What the routes of all modules and the custom ones promise.

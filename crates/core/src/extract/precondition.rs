@@ -46,7 +46,7 @@ impl IfMatch {
     pub const FIELD: HeaderField = HeaderField {
         name: "If-Match",
         what: "Entity tags as ETag gave them: the change is made only if the resource still has one of them.",
-        pattern: r#"^ *(\*|(W/)?"[^",]*")( *, *(\*|(W/)?"[^",]*"))* *$"#,
+        pattern: r#"^(\*|(W/)?"[!#-+\--~]*"( *, *(W/)?"[!#-+\--~]*")*)$"#,
         example: "\"1\"",
     };
 
@@ -64,11 +64,12 @@ impl FromRequestParts<App> for IfMatch {
         let mut versions = Vec::new();
         let mut any = !parts.headers.contains_key(IF_MATCH);
         for value in parts.headers.get_all(IF_MATCH) {
-            let text = value.to_str().map_err(|_| malformed())?;
-            for tag in text.split(',').map(str::trim) {
-                match tag {
-                    "*" => any = true,
-                    _ => versions.extend(parse(tag)?),
+            match value.to_str().map_err(|_| malformed())?.trim() {
+                "*" => any = true,
+                list => {
+                    for tag in list.split(',').map(str::trim) {
+                        versions.extend(parse(tag)?);
+                    }
                 }
             }
         }
@@ -81,7 +82,8 @@ fn parse(tag: &str) -> Result<Option<i64>, Error> {
     let strong = tag.strip_prefix("W/").is_none();
     let opaque = tag.strip_prefix("W/").unwrap_or(tag);
     let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let inner = inner.filter(|inner| !inner.contains('"')).ok_or_else(malformed)?;
+    let is_tag = |inner: &&str| inner.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+    let inner = inner.filter(is_tag).ok_or_else(malformed)?;
     Ok(if strong { inner.parse().ok() } else { None })
 }
 

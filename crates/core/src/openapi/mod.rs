@@ -2,14 +2,16 @@
 //!
 //! It is made when it is first asked for: a start pays nothing for it, nor does a process that nobody asks.
 
+mod archive;
 mod document;
 mod example;
 mod operation;
+mod page;
 mod refusals;
 
 use std::sync::Arc;
 
-use axum::response::IntoResponse;
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
@@ -18,9 +20,9 @@ use tokio::sync::OnceCell;
 use crate::error::{Error, Result};
 use crate::module::{Access, Module, Operation, Product, Route, Routes};
 
-/// The name of the module that the contract's own routes belong to.
-pub const NAME: &str = "openapi";
-const ABOUT: &str = "This document, and the page that shows it.";
+/// The core's own module of the contract. Its routes need a [`Contract`], which has them.
+pub static OPENAPI: Module =
+    Module { name: "openapi", about: "This document, and the page that shows it.", ..Module::BARE };
 
 /// What the document is made from, and the document once it has been asked for.
 pub struct Contract {
@@ -35,7 +37,9 @@ pub struct Contract {
 impl Contract {
     /// The contract of `product`, whose modules (those of the core among them) have `routes`.
     pub fn new(product: &Product, modules: &[&'static Module], routes: Vec<Route>) -> Arc<Self> {
-        let tags = modules.iter().map(|module| (module.name, module.about)).chain([(NAME, ABOUT)]).collect();
+        let is_core = |module: &&&Module| product.modules.iter().all(|other| other.name != module.name);
+        let features = product.modules.iter().chain(modules.iter().filter(is_core));
+        let tags = features.map(|module| (module.name, module.about)).collect();
         Arc::new(Self { name: product.name, version: product.version, tags, routes, json: OnceCell::new() })
     }
 
@@ -51,7 +55,7 @@ impl Contract {
         let routes = Routes::new()
             .get("/openapi.json", Access::Management, json)
             .doc(Operation::new("openapi", "Show this document").answers::<Value>(200));
-        routes.of(NAME)
+        page::add(routes).of(OPENAPI.name)
     }
 
     /// These, and all that it is the contract of.

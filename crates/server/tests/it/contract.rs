@@ -180,3 +180,31 @@ async fn i_03_answers_have_the_declared_fields_and_no_others() {
     assert!(checked >= 10, "only {checked} answers were checked");
     app.finish().await;
 }
+
+#[tokio::test]
+async fn h_08_the_page_and_its_files_come_from_here_and_are_the_operators() {
+    let token = "pL5vXo2Rk9Zt7Qw3Nc8Yb1Hs6Jd4Mf0G";
+    let app =
+        TestApp::builder().setting("APP_ENV", "production").setting("METRICS_TOKEN", token).start().await;
+    let operator = app.anonymous().with_token(token);
+    let page = operator.get("/docs").await.assert(200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'self';"), "{policy}");
+    let text = page.text();
+    assert!(!text.contains("://"), "nothing from elsewhere: {text}");
+    let paths: Vec<&str> = text.split('"').filter(|path| path.starts_with('/')).collect();
+    assert_eq!(paths.len(), 4, "{paths:?}");
+    for path in paths {
+        let file = operator.get(path).await.assert(200);
+        assert!(!file.body.is_empty(), "{path}");
+        if path.contains("swagger-ui") {
+            assert_eq!(file.header("content-encoding"), "gzip", "{path}");
+            assert_eq!(file.header("cache-control"), "public, max-age=31536000, immutable", "{path}");
+            assert!(file.body.starts_with(&[0x1f, 0x8b]), "{path}");
+        }
+        app.anonymous().get(path).await.assert(404);
+    }
+    operator.get("/docs/swagger-ui.00000000.css").await.assert(404);
+    app.finish().await;
+}

@@ -32,6 +32,10 @@ const SAMPLES: &[Sample] = &[
     read("/metrics"),
     read("/log-level"),
     read("/openapi.json"),
+    read("/docs"),
+    read("/docs/start.js"),
+    // No file has this name: tests/it/contract.rs takes those of the page.
+    Sample { success: 404, ..read("/docs/{file}") },
     Sample { method: "PUT", path: "/log-level", success: 200, body: Some(level), made_by: None },
     // No file has this name: tests/it/assets.rs brings one.
     Sample { success: 404, ..read("/assets/{file}") },

@@ -1,0 +1,103 @@
+//! `GET /docs`: Swagger UI on the contract. Everything that it needs comes from here: it works without the internet.
+//!
+//! It is part of the management surface, as the document is: open in development, else on `METRICS_PORT`.
+
+use axum::extract::State;
+use axum::response::{Html, IntoResponse as _, Response};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+
+use super::archive;
+use crate::app::App;
+use crate::error::{Error, Result, codes};
+use crate::extract::Path;
+use crate::module::{Access, Cache, Csp, Operation, Routes, SecurityHeaders};
+
+/// What starts the interface: the page's policy forbids scripts within it.
+const START: &str = include_str!("start.js");
+/// The interface's files: where they are in the archive, and their media types.
+const FILES: [(&str, &str); 2] = [
+    ("swagger-ui.css", "text/css; charset=utf-8"),
+    ("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+];
+
+pub(super) fn add(routes: Routes) -> Routes {
+    routes
+        .get("/docs", Access::Management, page)
+        .produces(&["text/html"])
+        .headers(SecurityHeaders::json().csp(policy()))
+        .doc(
+            Operation::new("docs", "Show the documentation page")
+                .answers_text(200, "text/html; charset=utf-8"),
+        )
+        .get("/docs/start.js", Access::Management, start)
+        .produces(&[])
+        .doc(
+            Operation::new("docsStart", "Start the page").answers_text(200, "text/javascript; charset=utf-8"),
+        )
+        .get("/docs/{file}", Access::Management, file)
+        .cache(Cache::Immutable)
+        .compress(false)
+        .produces(&[])
+        .doc(Operation::new("docsFile", "Fetch a file of the page").answers_text(200, "*/*"))
+}
+
+/// Nothing from elsewhere, and no script within the page; Swagger UI sets styles of elements.
+fn policy() -> Csp {
+    Csp::new()
+        .default_src(["'none'"])
+        .script_src(["'self'"])
+        .style_src(["'self'", "'unsafe-inline'"])
+        .img_src(["data:"])
+        .connect_src(["'self'"])
+        .base_uri(["'none'"])
+        .form_action(["'none'"])
+        .frame_ancestors(["'none'"])
+}
+
+async fn page(State(app): State<App>) -> Result<Html<String>> {
+    let [style, script] = FILES.map(|(name, _)| hashed(name));
+    let (style, script) = (style.ok_or_else(missing)?, script.ok_or_else(missing)?);
+    Ok(Html(format!(
+        r#"<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>erp-backend {version}: API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/{style}">
+<main id="page"><noscript>This page needs JavaScript. <a href="/openapi.json">The document itself</a> does not.</noscript></main>
+<script src="/docs/{script}"></script>
+<script src="/docs/start.js"></script>
+</html>
+"#,
+        version = app.version,
+    )))
+}
+
+fn missing() -> Error {
+    Error::internal("the archive of Swagger UI has other files than expected")
+}
+
+async fn start() -> Response {
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], START).into_response()
+}
+
+/// A file under the name that holds its checksum; 404 for a name of another release.
+async fn file(Path(wanted): Path<String>) -> Result<Response> {
+    let found = FILES.into_iter().find(|(name, _)| hashed(name).as_ref() == Some(&wanted));
+    let (name, media_type) = found.ok_or_else(|| Error::new(&codes::NOT_FOUND))?;
+    let packed = archive::find(SWAGGER_UI_VENDORED, &path(name)).ok_or_else(missing)?;
+    Ok(([(CONTENT_TYPE, media_type), (CONTENT_ENCODING, "gzip")], packed.gzip()).into_response())
+}
+
+fn path(name: &str) -> String {
+    format!("/dist/{name}")
+}
+
+/// `swagger-ui.css` as `swagger-ui.0123abcd.css`.
+fn hashed(name: &str) -> Option<String> {
+    let packed = archive::find(SWAGGER_UI_VENDORED, &path(name))?;
+    let (stem, extension) = name.rsplit_once('.')?;
+    Some(format!("{stem}.{:08x}.{extension}", packed.crc))
+}
