@@ -2,8 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use erp_core::db::{Connection, reach};
+use erp_core::auth::Trace;
+use erp_core::db::{Connection, Db, Options, SystemReason, reach};
+use erp_core::from_row;
+use erp_core::lifecycle::Lifecycle;
+use erp_core::metrics::Metrics;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
@@ -93,9 +98,46 @@ async fn postgres() -> UnixStream {
     UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await.unwrap()
 }
 
+/// Asks through the driver's session, and through one that serves requests: they must agree.
 async fn outcome(url: &str) -> Result<(), String> {
     let connection: Connection = url.parse()?;
-    reach(&connection, &TaskTracker::new()).await.map_err(|refusal| refusal.error.to_string())
+    let reached = reach(&connection, &TaskTracker::new()).await.map_err(|refusal| refusal.error.to_string());
+    let asked = ask(connection).await;
+    assert_eq!(reached.is_ok(), asked.is_ok(), "{reached:?}, and {asked:?}");
+    reached
+}
+
+struct Answer {
+    user: String,
+}
+from_row!(Answer { user });
+
+/// Who the server says we are, asked as a request would ask.
+async fn ask(connection: Connection) -> Result<String, String> {
+    let lifecycle = Lifecycle::new();
+    let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+    let options = Options {
+        connection,
+        max_connections: 1,
+        acquire_timeout: 5 * second,
+        connect_timeout: 5 * second,
+        statement_timeout: minute,
+        idle_timeout: minute,
+        slow_query: minute,
+        log_queries: false,
+        tenant_max_connections: 1,
+        prepared_statements: true,
+    };
+    let db = Db::open(options, Metrics::new(false), &lifecycle).map_err(|error| error.to_string())?;
+    let mut tx = db.system(SystemReason::SelectTenant, &Trace::new("tls"));
+    let answer = tx.optional::<Answer>("select current_user::text as user", &[]).await;
+    drop(tx);
+    lifecycle.stop_background().cancel();
+    db.close();
+    match answer {
+        Ok(answer) => Ok(answer.unwrap().user),
+        Err(error) => Err(format!("{error}: {:?}", error.cause().map(ToString::to_string))),
+    }
 }
 
 #[tokio::test]
@@ -132,4 +174,52 @@ async fn a_missing_authority_is_said_before_connecting() {
         .await
         .unwrap_err();
     assert!(problem.contains("/nowhere.pem"), "{problem}");
+}
+
+/// Passwords are asked for by an own file of rules; the tests' cluster trusts everybody else.
+async fn ask_for_passwords(root: &tokio_postgres::Client) {
+    let rules: String =
+        root.query_one("select pg_read_file(current_setting('hba_file'))", &[]).await.unwrap().get(0);
+    if rules.contains("wire_scram") {
+        return;
+    }
+    let file: String = root.query_one("select current_setting('hba_file')", &[]).await.unwrap().get(0);
+    let rules = format!(
+        "local all wire_scram scram-sha-256\nlocal all wire_md5 md5\nlocal all wire_clear password\n{rules}"
+    );
+    let literal = rules.replace('\\', "\\\\").replace('\'', "''").replace('\t', "\\t");
+    let copy = format!(
+        "copy (select unnest(string_to_array(E'{literal}', E'\n'))) to '{file}' (delimiter E'\\x01')"
+    );
+    root.batch_execute(&copy).await.unwrap();
+    root.batch_execute(
+        "set password_encryption = 'scram-sha-256'; create role wire_scram login password 'geheim'; \
+         create role wire_clear login password 'geheim'; \
+         set password_encryption = 'md5'; create role wire_md5 login password 'geheim'; select pg_reload_conf()",
+    )
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn every_way_to_sign_in_wants_the_right_password() {
+    let url = std::env::var("TEST_DATABASE_URL").unwrap();
+    let (root, session) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(session);
+    ask_for_passwords(&root).await;
+    let endpoint = Endpoint::start("127.0.0.1").await;
+    let (_, socket) = url.split_once('@').unwrap();
+    for role in ["wire_scram", "wire_md5", "wire_clear"] {
+        // A reload takes a moment.
+        let begun = std::time::Instant::now();
+        while ask(format!("postgresql://{role}@{socket}").parse().unwrap()).await.is_ok() {
+            assert!(begun.elapsed() < Duration::from_secs(5), "{role} needs no password");
+        }
+        for place in [socket.to_owned(), format!("127.0.0.1:{}/postgres?sslmode=require", endpoint.port)] {
+            let url = |password: &str| format!("postgresql://{role}{password}@{place}").parse().unwrap();
+            assert_eq!(ask(url(":geheim")).await.unwrap(), role, "{place}");
+            ask(url(":falsch")).await.unwrap_err();
+            ask(url("")).await.unwrap_err();
+        }
+    }
 }

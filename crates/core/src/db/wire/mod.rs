@@ -5,6 +5,7 @@
 //! read in its tenant's context cost no more than a read (docs/decisions/0010). The wire format is that of the crates
 //! `postgres-protocol` and `postgres-types`; see the PostgreSQL manual, "Frontend/Backend Protocol".
 
+mod batch;
 mod cancel;
 mod connect;
 mod error;
@@ -17,6 +18,7 @@ mod socket;
 mod startup;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,7 +71,7 @@ pub(super) struct Wire {
     /// What the process knows of statements.
     plans: Arc<Plans>,
     /// The statements of the exchange that is being put together.
-    batch: exchange::Batch,
+    batch: batch::Batch,
     /// The connector's generation when this was opened.
     generation: u64,
     cancel: Arc<Cancel>,

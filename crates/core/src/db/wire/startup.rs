@@ -18,9 +18,9 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::der::oid::db::rfc5912;
 
+use super::batch::Batch;
 use super::connect::{Connector, Target};
 use super::error::ServerError;
-use super::exchange::Batch;
 use super::inbox::Inbox;
 use super::socket::Socket;
 use super::{Cancel, Error, Status, Wire};
