@@ -231,6 +231,7 @@ impl Edge {
             log.called_by(&caller);
             access::check(route, &caller)?;
             if let Some(key) = idempotency::key(&request)? {
+                acceptable::enter(route, &mut request)?;
                 // Boxed, since few requests come this way and all would carry its size.
                 let mut response =
                     Box::pin(idempotency::around(&self.app, route, key, &caller, request)).await?;
