@@ -241,7 +241,10 @@ async fn h_05_what_is_not_acceptable_is_406_before_anything_is_done() {
     let create =
         Request::post(ITEMS).header("accept", "text/html").header("content-type", "application/json");
     let create = create.body(json!({ "sku": "NEVER", "name": "Never" }).to_string()).unwrap();
-    alice.request(create).await.assert(406);
+    alice.request(create.clone()).await.assert(406);
+    let mut keyed = create;
+    keyed.headers_mut().insert("idempotency-key", "\"406-before-anything\"".parse().unwrap());
+    alice.request(keyed).await.assert(406).problem("core.not_acceptable");
     assert_eq!(alice.get("/api/v1/items?q=NEVER").await.json()["items"], json!([]));
     // DELETE has no answer to choose the type of: clients made from a description accept problems only.
     let id = alice.get(ITEMS).await.json()["items"][0]["id"].as_str().unwrap().to_owned();
