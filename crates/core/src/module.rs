@@ -2,6 +2,7 @@
 
 mod csp;
 mod operation;
+mod reference;
 mod security_headers;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::lifecycle::StartError;
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use operation::{Answer, Content, Link};
 pub use operation::{LOCATION, Operation};
+pub use reference::{permissions_markdown, routes_markdown};
 pub use security_headers::SecurityHeaders;
 
 /// Everything that is built into one binary.

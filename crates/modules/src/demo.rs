@@ -96,7 +96,7 @@ pub(crate) async fn seed(seed: Seed<'_>) -> Result<(), StartError> {
     })?;
     for demo in &demos {
         let tenant = demo.id.unwrap_or_else(|| id(&seed));
-        seed.owner.within(tenant, settle(&seed, demo, tenant, &people)).await.map_err(failed)?;
+        seed.owner.transaction(tenant, settle(&seed, demo, tenant, &people)).await.map_err(failed)?;
     }
     Ok(())
 }

@@ -17,10 +17,10 @@ macro_rules! samples {
 
 /// Every migration, in the order in which they are applied. Never change one that has been released.
 pub(crate) const MIGRATIONS: &[Migration] =
-    migrations!["0001_tenancy", "0002_audit", "0003_identity", "0004_catalog"];
+    migrations!["0001_tenancy", "0002_audit", "0003_identity", "0004_catalog", "0005_idempotency"];
 
 /// A row for each tenant table that the runtime role can write.
-pub(crate) const SAMPLES: &[Sample] = samples!["tenant_profiles", "audit_log", "items"];
+pub(crate) const SAMPLES: &[Sample] = samples!["tenant_profiles", "audit_log", "items", "idempotency_keys"];
 
 #[cfg(test)]
 mod tests {

@@ -32,7 +32,9 @@ pub(crate) fn greet(running: &Running) {
         let _ = writeln!(text, "  {} {value}", paint(&format!("{name:<12}"), "2"));
     };
     row("erp-backend", &format!("{} · {}", app.version, app.config.app_env));
-    row("address", &format!("http://{}:{}", app.config.host, running.address.port()));
+    let scheme = if app.config.http().tls.is_some() { "https" } else { "http" };
+    let address = format!("{scheme}://{}:{}", app.config.host, running.address.port());
+    row("address", &address);
     row("database", &running.context.database);
     if let Some(proof) = app.proof() {
         row("isolation", &paint(&proof.report.one_line(), "1;32"));
@@ -40,7 +42,7 @@ pub(crate) fn greet(running: &Running) {
     let phases: Vec<String> =
         running.context.phases.iter().map(|(name, took)| format!("{name} {} ms", took.as_millis())).collect();
     row("started in", &phases.join(" · "));
-    let sign_in = sign_in(&app.config.data_dir, &app.config.host, running.address.port());
+    let sign_in = sign_in(&app.config.data_dir, &address);
     row(
         "sign in",
         sign_in.as_deref().unwrap_or("'erp-backend db seed' makes demo tenants or new passwords for them"),
@@ -51,16 +53,14 @@ pub(crate) fn greet(running: &Running) {
 }
 
 /// A `curl` line that works when pasted.
-fn sign_in(data_dir: &Path, host: &str, port: u16) -> Option<String> {
+fn sign_in(data_dir: &Path, address: &str) -> Option<String> {
     let text = std::fs::read_to_string(data_dir.join("demo-credentials.json")).ok()?;
     let credentials: serde_json::Value = serde_json::from_str(&text).ok()?;
     let owner = credentials.get(0)?;
     let [tenant, email, password] = ["tenant", "email", "password"].map(|name| owner.get(name));
     let (tenant, email, password) = (tenant?, email?, password?);
     let body = format!(r#"{{"tenant":{tenant},"email":{email},"password":{password}}}"#);
-    Some(format!(
-        "curl -s http://{host}:{port}/api/v1/auth/login -H 'content-type: application/json' -d '{body}'"
-    ))
+    Some(format!("curl -s {address}/api/v1/auth/login -H 'content-type: application/json' -d '{body}'"))
 }
 
 fn say(text: &str) {

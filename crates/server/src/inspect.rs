@@ -5,18 +5,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use erp_core::bootstrap::runtime_connection;
-use erp_core::config::{Config, Layers, explain};
+use erp_core::config::{ClientAuth, Config, Layers, Problems, explain};
 use erp_core::db;
 use erp_core::factory::contract;
 use erp_core::lifecycle::{Exit, StartError};
+use erp_core::metrics::Metrics;
 use erp_core::module::Routes;
+use erp_core::server::{Loopback, Tls, introduce};
 use erp_modules::PRODUCT;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
-/// `config check`: every problem at once, without connecting to anything.
-pub(crate) fn config_check(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
-    match Config::load(layers) {
+/// `config check`: every problem at once, and the TLS certificate with its key, without connecting to anything.
+pub(crate) async fn config_check(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
+    match checked(layers).await {
         Ok(config) if json => {
             print(&serde_json::json!({ "problems": [], "warnings": config.warnings() }).to_string());
         }
@@ -31,6 +34,11 @@ pub(crate) fn config_check(layers: &Layers, json: bool) -> Result<ExitCode, Star
         Err(problems) => return Err(problems.into()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn checked(layers: &Layers) -> Result<Config, Problems> {
+    let config = Config::load(layers)?;
+    Tls::load(&config, Metrics::new(false)).await.map(|_| config)
 }
 
 /// `config explain`: each setting's value, source, default and meaning.
@@ -75,18 +83,26 @@ pub(crate) fn openapi() -> Result<ExitCode, StartError> {
 }
 
 /// `healthcheck`: for a container's HEALTHCHECK, which has neither shell nor curl.
+///
+/// It asks as the listener wants to be asked, over TLS and behind the PROXY protocol too; it shows no certificate, so
+/// with `TLS_CLIENT_AUTH=required` it asks the port of operators.
 pub(crate) async fn healthcheck(layers: &Layers) -> Result<ExitCode, StartError> {
     let config = Config::load(layers)?;
     let host = if config.host == "0.0.0.0" { "127.0.0.1" } else { config.host.as_str() };
-    let asked = tokio::time::timeout(Duration::from_secs(3), ask(host, config.port)).await;
+    let closed = config.tls_client_auth == ClientAuth::Required;
+    let port = match config.metrics_port {
+        Some(port) if closed => port,
+        None if closed => {
+            let message = "TLS_CLIENT_AUTH is required, and this has no certificate: set METRICS_PORT";
+            return Err(StartError::new(Exit::Configuration, message));
+        }
+        _ => config.port,
+    };
+    let api = (!closed).then_some(&config);
+    let asked = tokio::time::timeout(Duration::from_secs(3), ask(host, port, api)).await;
     let status = match asked {
         Ok(Ok(status)) => status,
-        _ => {
-            return Err(StartError::new(
-                Exit::Unavailable,
-                format!("Nothing answers at {host}:{}", config.port),
-            ));
-        }
+        _ => return Err(StartError::new(Exit::Unavailable, format!("Nothing answers at {host}:{port}"))),
     };
     if status.contains(" 200 ") {
         return Ok(ExitCode::SUCCESS);
@@ -94,8 +110,13 @@ pub(crate) async fn healthcheck(layers: &Layers) -> Result<ExitCode, StartError>
     Err(StartError::new(Exit::Finding, format!("The server is not ready: {}", status.trim())))
 }
 
-async fn ask(host: &str, port: u16) -> std::io::Result<String> {
-    let mut stream = tokio::net::TcpStream::connect((host, port)).await?;
+/// The first line of the answer; `api` is how to speak to the port of the API.
+async fn ask(host: &str, port: u16, api: Option<&Config>) -> std::io::Result<String> {
+    let stream = TcpStream::connect((host, port)).await?;
+    let mut stream: Box<dyn Loopback> = match api {
+        Some(config) => introduce(stream, config).await?,
+        None => Box::new(stream),
+    };
     stream
         .write_all(format!("GET /readyz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())
         .await?;

@@ -47,7 +47,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
         match command {
             Command::Serve { skip_health } => serve::serve(&layers, path, skip_health).await,
             Command::Rehearse => rehearse::rehearse(layers, path, json).await,
-            Command::ConfigCheck => inspect::config_check(&layers, json),
+            Command::ConfigCheck => inspect::config_check(&layers, json).await,
             Command::ConfigExplain => inspect::config_explain(&layers, json),
             Command::DoctorIsolation => inspect::doctor_isolation(&layers, json).await,
             Command::Openapi => inspect::openapi(),

@@ -1,7 +1,8 @@
 //! `serve --rehearse`: starts everything, asks itself over real HTTP, drains under load, and says whether it went well.
 //!
 //! For a pipeline, or for the last minute before a deployment: the settings, the database and the binary are those that
-//! will serve. Only the ports, the host, the log level and the drain delay are the rehearsal's own.
+//! will serve. Only the ports, the host, the log level and the drain delay are the rehearsal's own; and clients need not
+//! show a certificate.
 
 mod client;
 mod load;
@@ -12,14 +13,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, Running, bootstrap_and_start};
-use erp_core::config::{Config, Layers, MapSource};
+use erp_core::config::{ClientAuth, Config, Layers, MapSource};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::logging::{self, Logging, Options};
 use erp_modules::PRODUCT;
 use http::StatusCode;
 
 use crate::inspect::{internal, print};
-use client::{Ask, Client};
+use client::{Ask, Client, Place};
 use load::Load;
 use report::{Drain, Probed, Report};
 
@@ -50,8 +51,15 @@ pub(crate) async fn rehearse(layers: Layers, path: OsString, json: bool) -> Resu
 fn ours(layers: Layers) -> Result<Layers, StartError> {
     let mut own =
         vec![("PORT", "0"), ("HOST", "127.0.0.1"), ("LOG_LEVEL", "warn"), ("SHUTDOWN_DRAIN_DELAY", DELAY)];
-    if Config::load(&layers)?.metrics_port.is_some() {
+    let config = Config::load(&layers)?;
+    if config.metrics_port.is_some() {
         own.push(("METRICS_PORT", "0"));
+    }
+    if config.http_redirect_port.is_some() {
+        own.push(("HTTP_REDIRECT_PORT", "0"));
+    }
+    if config.tls_client_auth == ClientAuth::Required {
+        own.push(("TLS_CLIENT_AUTH", "optional")); // the rehearsal has no certificate to show
     }
     Ok(layers.under(MapSource::flags(own)))
 }
@@ -59,12 +67,12 @@ fn ours(layers: Layers) -> Result<Layers, StartError> {
 async fn perform(running: Running) -> Report {
     let phases = running.context.phases.clone();
     let probes = probe(&running).await;
-    let address = running.address;
-    let load = Load::start(address);
+    let place = api(&running);
+    let load = Load::start(&place);
     tokio::time::sleep(WARM).await;
     let stopping = Instant::now();
     let (clean, unready) =
-        tokio::join!(running.context.shut_down(true), load::until_unready(address, stopping));
+        tokio::join!(running.context.shut_down(true), load::until_unready(&place, stopping));
     let drain = Drain { clean, unready_after: unready, duration: stopping.elapsed() };
     Report::new(&phases, &probes, &load.finish().await, &drain)
 }
@@ -72,7 +80,8 @@ async fn perform(running: Running) -> Report {
 /// Asks each path once, with the credential that an operator would use.
 async fn probe(running: &Running) -> Vec<Probed> {
     let app = &running.context.edge.app;
-    let operators = running.management.unwrap_or(running.address);
+    let api = api(running);
+    let operators = running.management.map_or(api.clone(), |address| Place { address, config: None });
     let token = app.config.metrics_token.as_ref().map(|token| token.expose().clone());
     let open = running.management.is_some() || token.is_some() || app.config.profile().open_management;
     let seen = |path: &str| {
@@ -81,23 +90,22 @@ async fn probe(running: &Running) -> Vec<Probed> {
     };
     let mut probed = Vec::new();
     for path in ["/ping", "/livez", "/readyz", "/health"] {
-        probed.push(one(running.address, path, None, StatusCode::OK).await);
+        probed.push(one(&api, path, None, StatusCode::OK).await);
     }
     for path in ["/health/detailed", "/metrics", "/log-level"] {
-        probed.push(one(operators, path, token.as_deref(), seen(path)).await);
+        probed.push(one(&operators, path, token.as_deref(), seen(path)).await);
     }
-    probed.push(one(running.address, "/no-such-path", None, StatusCode::NOT_FOUND).await);
+    probed.push(one(&api, "/no-such-path", None, StatusCode::NOT_FOUND).await);
     probed
 }
 
-async fn one(
-    address: std::net::SocketAddr,
-    path: &'static str,
-    token: Option<&str>,
-    expected: StatusCode,
-) -> Probed {
+fn api(running: &Running) -> Place {
+    Place { address: running.address, config: Some(running.context.edge.app.config.clone()) }
+}
+
+async fn one(place: &Place, path: &'static str, token: Option<&str>, expected: StatusCode) -> Probed {
     let started = Instant::now();
-    let status = match Client::connect(address).await {
+    let status = match Client::connect(place).await {
         Ok(mut client) => match client.get(path, token).await {
             Ask::Answered { status, .. } => Some(status),
             Ask::Unanswered | Ask::Cut => None,

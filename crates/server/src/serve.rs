@@ -31,6 +31,8 @@ pub(crate) async fn serve(
         version = app.version,
         environment = %app.config.app_env,
         address = %running.address,
+        tls = app.config.http().tls.is_some(),
+        redirect = running.redirect.map(tracing::field::display),
         "Server started"
     );
     if app.config.profile().banner {

@@ -23,6 +23,7 @@
 
 mod actor;
 mod app;
+mod browser;
 mod builder;
 mod database;
 mod log;
@@ -32,6 +33,7 @@ mod probe;
 
 pub use actor::{Actor, Answer};
 pub use app::TestApp;
+pub use browser::Browser;
 pub use builder::{Builder, JWT_SECRET};
 pub use database::Database;
 pub use log::Log;

@@ -20,6 +20,8 @@ struct Inner {
     actor: Actor,
     role: Role,
     trace: Trace,
+    /// The number of the deferral that the caller's change waits for.
+    deferral: Option<u64>,
 }
 
 /// Who acts: written into every audit row.
@@ -63,7 +65,17 @@ impl Trace {
 impl Caller {
     /// A person whose membership of `tenant` has been verified.
     pub(crate) fn member(tenant: TenantId, user: UserId, role: Role, trace: Trace) -> Self {
-        Self(Arc::new(Inner { tenant, actor: Actor::User(user), role, trace }))
+        Self(Arc::new(Inner { tenant, actor: Actor::User(user), role, trace, deferral: None }))
+    }
+
+    /// The same caller, whose change is committed by a deferral: see `Db::defer`.
+    pub(crate) fn deferred(&self, deferral: u64) -> Self {
+        let Inner { tenant, actor, role, ref trace, .. } = *self.0;
+        Self(Arc::new(Inner { tenant, actor, role, trace: trace.clone(), deferral: Some(deferral) }))
+    }
+
+    pub(crate) fn deferral(&self) -> Option<u64> {
+        self.0.deferral
     }
 
     /// The tenant that the caller acts in.

@@ -1,6 +1,7 @@
 //! Five phases from settings to an open port; a phase that fails takes the earlier ones down in reverse.
 
 mod database;
+mod listeners;
 mod options;
 mod proof;
 mod resources;
@@ -16,12 +17,13 @@ use crate::db::cluster::Cluster;
 use crate::lifecycle::{Phase, StartError};
 use crate::middleware::Edge;
 use crate::module::Product;
-use crate::server::{Limits, Server};
+use crate::server::{Server, Tls};
 
 pub use database::{Databases, budget_warning, migrate_as_owner, owner_connection, runtime_connection, seed};
 pub use options::{BootstrapOptions, LogSetup};
 pub use shutdown::{NotStarted, Signals, Stopped};
 
+use listeners::Listeners;
 use start::{Start, note};
 
 /// A started application that does not listen yet.
@@ -33,6 +35,7 @@ pub struct Context {
     /// Where the database is, for the banner; no password.
     pub database: String,
     cluster: Option<Arc<Cluster>>,
+    tls: Option<Tls>,
     /// How long a stop may take; `None` when it is not to wait for anything.
     patience: Option<Duration>,
 }
@@ -51,7 +54,8 @@ pub async fn bootstrap(
     match Box::pin(start.phases(product, layers, options)).await {
         Ok((edge, database)) => {
             let patience = graceful.then(|| timeout.unwrap_or(edge.app.config.shutdown_timeout));
-            Ok(Context { edge, phases: start.phases, database, cluster: start.cluster, patience })
+            let Start { phases, cluster, tls, .. } = start;
+            Ok(Context { edge, phases, database, cluster, tls, patience })
         }
         Err(error) => {
             start.tear_down().await;
@@ -66,39 +70,20 @@ pub async fn bootstrap(
 /// `Exit::Unavailable` when a port is taken; the context is then shut down.
 pub async fn start_server(mut context: Context, port: u16, host: &str) -> Result<Running, StartError> {
     let started = Instant::now();
-    match bind(&context, port, host).await {
-        Ok((server, management)) => {
-            let address = server.address();
-            let management_address = management.as_ref().map(Server::address);
-            answer(&context.edge, server, management);
+    match Box::pin(Listeners::bind(&context, port, host)).await {
+        Ok(listeners) => {
+            let address = listeners.api.address();
+            let management = listeners.management.as_ref().map(Server::address);
+            let redirect = listeners.redirect.as_ref().map(|(server, _)| server.address());
+            listeners.answer(&context.edge);
             context.edge.app.lifecycle.enter(Phase::Ready);
             context.phase("server", started);
-            Ok(Running { context, address, management: management_address })
+            Ok(Running { context, address, management, redirect })
         }
         Err(error) => {
             context.shut_down(false).await;
             Err(error)
         }
-    }
-}
-
-async fn bind(context: &Context, port: u16, host: &str) -> Result<(Server, Option<Server>), StartError> {
-    let server = Server::bind("PORT", host, port).await?;
-    let management = match context.edge.app.config.metrics_port {
-        Some(port) => Some(Server::bind("METRICS_PORT", host, port).await?),
-        None => None,
-    };
-    Ok((server, management))
-}
-
-/// Two listeners do not share their limits: an operator gets through to a server that is full.
-fn answer(edge: &Arc<Edge>, server: Server, management: Option<Server>) {
-    let (lifecycle, limits) = (&edge.app.lifecycle, Limits::from(&edge.app.config));
-    let api = Arc::clone(edge);
-    server.start(lifecycle, limits, move |peer, request| Arc::clone(&api).handle(peer, request));
-    if let Some(management) = management {
-        let edge = Arc::clone(edge);
-        management.start(lifecycle, limits, move |peer, request| Arc::clone(&edge).manage(peer, request));
     }
 }
 
@@ -143,6 +128,8 @@ pub struct Running {
     pub address: SocketAddr,
     /// Where the management surface is, with `METRICS_PORT`.
     pub management: Option<SocketAddr>,
+    /// Where plain HTTP is led to HTTPS, with `HTTP_REDIRECT_PORT`.
+    pub redirect: Option<SocketAddr>,
 }
 
 impl Context {

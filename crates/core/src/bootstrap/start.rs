@@ -16,6 +16,7 @@ use crate::logging::Logging;
 use crate::metrics::{Limits, Metrics, watch_lag};
 use crate::middleware::Edge;
 use crate::module::Product;
+use crate::server::Tls;
 
 /// What the second phase makes.
 struct Services {
@@ -29,13 +30,20 @@ struct Services {
 pub(super) struct Start {
     lifecycle: Lifecycle,
     pub(super) cluster: Option<Arc<Cluster>>,
+    pub(super) tls: Option<Tls>,
     logging: Option<Logging>,
     pub(super) phases: Vec<(&'static str, Duration)>,
 }
 
 impl Start {
     pub(super) fn new() -> Self {
-        Self { lifecycle: Lifecycle::new(), cluster: None, logging: None, phases: Vec::with_capacity(5) }
+        Self {
+            lifecycle: Lifecycle::new(),
+            cluster: None,
+            tls: None,
+            logging: None,
+            phases: Vec::with_capacity(5),
+        }
     }
 
     pub(super) async fn phases(
@@ -58,6 +66,7 @@ impl Start {
         let metrics = Metrics::with_limits(config.metrics_enabled, Limits { tenants, ..Limits::default() });
         let stop = self.lifecycle.stop_background().clone();
         self.lifecycle.spawn("event loop lag", watch_lag(metrics.clone(), stop));
+        self.tls = self.tls(&config, metrics.clone(), &options).await?;
         let passwords = passwords(&options);
         let databases = self.databases(product, &config, &options, &passwords).await?;
         let db = self.open(&databases, &config, metrics.clone())?;
@@ -80,6 +89,23 @@ impl Start {
         self.lifecycle.spawn_critical("isolation proof", move || proof::again(app.clone(), known));
         self.phase("health checks", started);
         Ok((edge, databases.place))
+    }
+
+    /// The certificate, watched from here on.
+    async fn tls(
+        &self,
+        config: &Config,
+        metrics: Metrics,
+        options: &BootstrapOptions,
+    ) -> Result<Option<Tls>, StartError> {
+        let tls = Tls::load(config, metrics).await?;
+        if let Some(tls) = tls.clone() {
+            let (clock, stop) = (Arc::clone(&options.clock), self.lifecycle.stop_background().clone());
+            self.lifecycle.spawn_critical("TLS certificate", move || {
+                tls.clone().watch(Arc::clone(&clock), stop.clone())
+            });
+        }
+        Ok(tls)
     }
 
     async fn databases(

@@ -66,6 +66,28 @@ choice! {
 }
 
 choice! {
+    /// The oldest version of TLS that the listener speaks: `TLS_MIN_VERSION`.
+    TlsVersion: "1.2 or 1.3" {
+        /// RFC 5246, with forward secrecy and authenticated encryption only.
+        Tls12 = "1.2",
+        /// RFC 8446.
+        Tls13 = "1.3",
+    }
+}
+
+choice! {
+    /// Whether clients of the listener show a certificate: `TLS_CLIENT_AUTH`.
+    ClientAuth: "off, optional or required" {
+        /// They are not asked.
+        Off = "off",
+        /// They are asked, and may have none; one that they show must be good.
+        Optional = "optional",
+        /// Without a good one there is no connection.
+        Required = "required",
+    }
+}
+
+choice! {
     /// How important a log line is; a smaller one is more important: `LOG_LEVEL`.
     Level: "error, warn, info, http, debug or verbose" {
         /// Something failed and somebody should look.

@@ -29,6 +29,8 @@ pub struct Security<'a> {
     pub passwords: PasswordPolicy,
     /// Data at rest.
     pub encryption: Encryption<'a>,
+    /// Roles and permissions.
+    pub rbac: Rbac,
     /// Requests and failed sign-ins of one address.
     pub rate_limit: RateLimit,
     /// The audit log.
@@ -51,6 +53,15 @@ pub struct Jwt<'a> {
 pub struct Encryption<'a> {
     /// 32 bytes as base64 or hex.
     pub key: Option<&'a Secret<String>>,
+}
+
+/// Roles and permissions.
+#[derive(Debug)]
+pub struct Rbac {
+    /// Whether what no permission of the caller's role allows is refused. Always: there is no setting for it.
+    pub deny_by_default: bool,
+    /// How long a role that was taken away may still count: as long as a token that names it.
+    pub role_valid_for: Duration,
 }
 
 /// Requests and failed sign-ins of one address.
@@ -154,6 +165,7 @@ impl Config {
             },
             passwords: PASSWORDS,
             encryption: Encryption { key: self.encryption_key.as_ref() },
+            rbac: Rbac { deny_by_default: true, role_valid_for: self.jwt_expires_in },
             rate_limit: RateLimit {
                 max: self.rate_limit_max,
                 window: self.rate_limit_window,

@@ -32,12 +32,12 @@ mod source;
 mod table;
 mod value;
 
-pub use choice::{Environment, Level, LogFormat, SmtpTls};
+pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion};
 pub use env_file::EnvFile;
 pub use features::{Features, Rollout};
 pub use groups::{
-    Audit, Database, Encryption, Http, Jwt, LogSettings, PASSWORDS, PasswordPolicy, RateLimit, Security,
-    Services,
+    Audit, Database, Encryption, Http, Jwt, LogSettings, PASSWORDS, PasswordPolicy, RateLimit, Rbac,
+    Security, Services,
 };
 pub use lists::Cidr;
 pub use origins::{Origins, PublicUrl};

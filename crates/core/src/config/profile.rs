@@ -5,7 +5,7 @@ use super::{Config, Environment, SETTINGS};
 /// The behaviour that belongs to an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Profile {
-    /// A problem carries its chain of causes as `debug`.
+    /// A problem carries its chain of causes, and a backtrace with `RUST_BACKTRACE=1`, as `debug`.
     pub error_detail: bool,
     /// The management surface answers everybody on the main port; else it wants its token.
     pub open_management: bool,

@@ -1,12 +1,12 @@
 //! Reads one row after the other and gathers what is wrong.
 
-use super::consistency::in_the_clear;
+use super::consistency::{half_tls, in_the_clear};
 use super::features::FEATURE;
 use super::postgres_url::PostgresUrl;
 use super::secrets::{encryption_key_fault, password_weakness, redis_password, weakness};
 use super::source::{Layers, Origin, Source};
 use super::value::Value;
-use super::{Check, Environment, Features, Problems, SETTINGS, Setting};
+use super::{Check, ClientAuth, Environment, Features, Problem, Problems, SETTINGS, Setting};
 
 /// A row's text and where it came from.
 pub(super) struct Found {
@@ -117,6 +117,14 @@ impl<'a> Reader<'a> {
 
     /// Notes what is wrong with the settings taken together.
     pub(super) fn compare(&mut self) {
+        self.compare_databases();
+        let asked = self.glance("TLS_CLIENT_AUTH").is_some_and(|auth: ClientAuth| auth != ClientAuth::Off);
+        for Problem { name, message, fix } in half_tls(asked, |name| self.glance::<String>(name).is_some()) {
+            self.problems.add(name, message, fix);
+        }
+    }
+
+    fn compare_databases(&mut self) {
         if self.glance("REQUIRE_TLS") != Some(true) {
             return;
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Unit, settings};
-use super::{Cidr, Environment, Level, LogFormat, Origins, PublicUrl, SmtpTls};
+use super::{Cidr, ClientAuth, Environment, Level, LogFormat, Origins, PublicUrl, SmtpTls, TlsVersion};
 use crate::shared::Secret;
 
 settings! {
@@ -180,6 +180,9 @@ settings! {
     /// The window of `RATE_LIMIT_AUTH_MAX`. Checked, and not read yet.
     RATE_LIMIT_AUTH_WINDOW rate_limit_auth_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
 
+    /// How long the answer to a request with an `Idempotency-Key` is kept for its repetitions.
+    IDEMPOTENCY_KEEP idempotency_keep: Duration { default: Defaults::all("24h"), range: Some(("1m", "720h")) };
+
     /// Proxies whose forwarding headers are believed: networks such as `10.0.0.0/8`, separated by commas. Without them
     /// the address of the connection counts.
     TRUSTED_PROXIES trusted_proxies: Vec<Cidr> {};
@@ -202,11 +205,34 @@ settings! {
     /// Whether answers are compressed for clients that accept it: gzip, brotli or zstd.
     COMPRESSION compression: bool { default: Defaults::all("on") };
 
-    /// PEM file with the server's certificate and its chain. Checked, and not read yet: TLS ends at the proxy.
+    /// PEM file with the server's certificate and its chain. With it and `TLS_KEY_PATH` the port of the API speaks HTTPS
+    /// only; without them TLS ends at a proxy. Both are read again when they change.
     TLS_CERT_PATH tls_cert_path: Option<PathBuf> {};
 
-    /// PEM file with the certificate's key. Checked, and not read yet.
+    /// PEM file with the certificate's key, not encrypted.
     TLS_KEY_PATH tls_key_path: Option<PathBuf> {};
+
+    /// Oldest version of TLS that is spoken. 1.2 is for clients that cannot do better.
+    TLS_MIN_VERSION tls_min_version: TlsVersion { default: Defaults::all("1.3") };
+
+    /// How long a TLS handshake may take.
+    TLS_HANDSHAKE_TIMEOUT tls_handshake_timeout: Duration {
+        default: Defaults::all("10s"), range: Some(("10ms", "15s")),
+    };
+
+    /// Whether clients show a certificate of an authority in `TLS_CLIENT_CA_PATH`: `optional` verifies those that do.
+    TLS_CLIENT_AUTH tls_client_auth: ClientAuth { default: Defaults::all("off") };
+
+    /// PEM file with the authorities of client certificates. Read at the start.
+    TLS_CLIENT_CA_PATH tls_client_ca_path: Option<PathBuf> {};
+
+    /// Port of a listener that redirects plain HTTP to `PUBLIC_URL`, or while that is unset to `PORT` at names of the
+    /// certificate. Needs `TLS_CERT_PATH`.
+    HTTP_REDIRECT_PORT http_redirect_port: Option<u16> { range: Some(("0", "65535")) };
+
+    /// Whether each connection, but for those of `METRICS_PORT`, begins with a PROXY protocol header of version 2, as a
+    /// TCP load balancer sends it. It is believed from `TRUSTED_PROXIES`, or from everybody while that is empty.
+    PROXY_PROTOCOL proxy_protocol: bool { default: Defaults::all("off") };
 
     group "External services";
 

@@ -400,6 +400,46 @@ fn feature_switches_are_read_and_checked() {
     assert!(messages(load([("FEATURE_X", "perhaps")])).starts_with("FEATURE_X: "));
 }
 
+/// Every cell of the rendered table: a default holds where nothing is set, `required` is missed and `optional` is not.
+#[test]
+fn every_cell_of_the_table_of_differences_holds() {
+    let page = render_markdown();
+    let table =
+        page.split("## What differs between environments").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let (settings, words): (Vec<_>, Vec<_>) = rows
+        .iter()
+        .skip(2)
+        .partition(|row| SETTINGS.iter().any(|known| row[0] == format!("`{}`", known.name)));
+    assert!(settings.len() >= 5, "{table}");
+    assert_eq!(words.len(), 6, "what_differs_between_environments tests the others: {words:?}");
+    for row in settings {
+        let name = row[0].trim_matches('`');
+        for (environment, cell) in Environment::ALL.iter().zip(&row[1..]) {
+            let needed = [("DATABASE_URL", URL), ("JWT_SECRET", STRONG), ("ENCRYPTION_KEY", KEY)];
+            let rest = needed.into_iter().filter(|(other, _)| *other != name);
+            let layers: Layers =
+                MapSource::environment(rest.chain([("APP_ENV", environment.as_str())])).into();
+            let loaded = Config::load(&layers).map(drop);
+            let held = explain(&layers).into_iter().find(|row| row.name == name).unwrap().value;
+            match *cell {
+                "required" => {
+                    let said = loaded.unwrap_err().to_string();
+                    assert!(said.starts_with(&format!("{name}: is required in {environment}")), "{said}");
+                }
+                "optional" => assert_eq!((loaded, held), (Ok(()), None), "{name} in {environment}"),
+                default => {
+                    assert_eq!((loaded, held.as_deref()), (Ok(()), Some(default)), "{name} in {environment}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_differs_between_environments() {
     let of = Profile::of;
@@ -417,6 +457,7 @@ fn what_differs_between_environments() {
 fn groups_show_the_same_values() {
     let config = production([("REDIS_URL", "rediss://cache:6380"), ("SMTP_HOST", "mail.example")]).unwrap();
     assert_eq!(config.security().jwt.expires_in, config.jwt_expires_in);
+    assert_eq!(config.security().rbac.role_valid_for, config.jwt_expires_in);
     assert_eq!(config.database().max_connections, 20);
     assert_eq!(config.http().port, 3001);
     assert_eq!(config.logging().format, LogFormat::Json);
@@ -450,4 +491,16 @@ fn assert_fresh(path: &str, rendered: &str) {
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == rendered, "{} is stale: run the tests with BLESS=1", path.display());
+}
+
+#[test]
+fn h_03_forcing_https_blindly_is_warned_of() {
+    let config = production([]).unwrap();
+    assert!(config.force_https && !config.enforces_https());
+    assert!(config.warnings()[0].contains("TRUSTED_PROXIES"));
+    for (name, value) in [("TRUSTED_PROXIES", "10.0.0.0/8"), ("FORCE_HTTPS", "false")] {
+        assert!(production([(name, value)]).unwrap().warnings().is_empty(), "{name}");
+    }
+    assert!(production([("TRUSTED_PROXIES", "10.0.0.0/8")]).unwrap().enforces_https());
+    assert!(load([]).unwrap().warnings().is_empty());
 }

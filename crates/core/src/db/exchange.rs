@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::checkout::Checkout;
 use super::context::Context;
+use super::deferral::Parked;
 use super::stream::Streaming;
 use super::wire::{Plan, Reply, Status, Wire};
 use super::{Db, FromRow, Params, repeat, statement};
@@ -42,12 +43,25 @@ pub(super) struct Tx<'db> {
     failed: bool,
     /// The end of the transaction has been sent: from here on only its answer tells what became of a change.
     commit_sent: bool,
+    /// COMMIT is left to the deferral of this number.
+    deferral: Option<u64>,
+}
+
+/// What goes out along with a statement, or after it.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    /// Nothing: there will be more statements.
+    More,
+    /// The audit entries; COMMIT is somebody else's.
+    Wait,
+    /// The audit entries and the end of the transaction.
+    Commit,
 }
 
 impl<'db> Tx<'db> {
     pub(super) fn new(db: &'db Db, tenant: Option<TenantId>, read_only: bool, context: Context) -> Self {
         let (audit, checkout, plan, reply) = (Vec::new(), None, None, Reply::default());
-        let (context_sent, open, failed, commit_sent) = (false, false, false, false);
+        let (context_sent, open, failed, commit_sent, deferral) = (false, false, false, false, None);
         Self {
             db,
             tenant,
@@ -61,7 +75,26 @@ impl<'db> Tx<'db> {
             open,
             failed,
             commit_sent,
+            deferral,
         }
+    }
+
+    /// Leaves COMMIT to a deferral, if there is one.
+    pub(super) fn deferred(mut self, deferral: Option<u64>) -> Self {
+        self.deferral = deferral;
+        self
+    }
+
+    /// Goes on with a transaction that has waited.
+    pub(super) fn resume(db: &'db Db, Parked { checkout, tenant }: Parked) -> Self {
+        let new = Self::new(db, tenant, false, Context::default());
+        Self { checkout: Some(checkout), context_sent: true, open: true, ..new }
+    }
+
+    /// Hands a finished transaction to its deferral, if it has one.
+    pub(super) fn park(&mut self) -> Result<()> {
+        let (Some(number), Some(checkout)) = (self.deferral, self.checkout.take()) else { return Ok(()) };
+        self.db.deferrals().park(number, Parked { checkout, tenant: self.tenant })
     }
 
     /// Runs one statement; `last` sends the audit entries and the end of the transaction along. The first statement of
@@ -107,27 +140,41 @@ impl<'db> Tx<'db> {
             return Ok(()); // nothing was asked for
         }
         let db = self.db;
-        let outcome = db.unless_down(pin!(self.send(None, true))).await;
-        outcome.map_err(|error| self.undecided(error))
+        let then = self.then(true);
+        let outcome = db.unless_down(pin!(self.send(None, then))).await;
+        outcome.map_err(|error| self.undecided(error))?;
+        self.park()
     }
 
     async fn run_once(&mut self, sql: &'static str, params: Params<'_>, last: bool) -> Result<()> {
         let db = self.db;
         let started = Instant::now();
-        let outcome = db.unless_down(pin!(self.send(Some((sql, params)), last))).await;
+        let then = self.then(last);
+        let outcome = db.unless_down(pin!(self.send(Some((sql, params)), then))).await;
         let outcome = outcome.map_err(|error| self.undecided(error));
         db.observe(sql, self.plan.as_deref(), started, outcome.is_ok(), self.tenant);
         outcome
     }
 
-    /// One exchange with the server: BEGIN and the context unless they were sent before, the statement, and with `last`
-    /// the audit entries and the end of the transaction; all sent before the first answer is awaited.
-    async fn send(&mut self, statement: Option<(&'static str, Params<'_>)>, last: bool) -> Result<()> {
+    fn then(&self, last: bool) -> Then {
+        match (last, self.deferral) {
+            (false, _) => Then::More,
+            (true, Some(_)) => Then::Wait,
+            (true, None) => Then::Commit,
+        }
+    }
+
+    /// One exchange with the server: BEGIN and the context unless they were sent before, the statement, and what comes
+    /// `then`; all sent before the first answer is awaited.
+    async fn send(&mut self, statement: Option<(&'static str, Params<'_>)>, then: Then) -> Result<()> {
         if self.failed {
             return Err(Error::internal("a statement of this transaction has failed before"));
         }
         self.failed = true; // until it is answered: it may be given up at each await
         (self.plan, self.reply) = (None, Reply::default());
+        if let (Some(number), None) = (self.deferral, &self.checkout) {
+            self.db.deferrals().admit(number)?;
+        }
         let checkout = match &mut self.checkout {
             Some(checkout) => checkout,
             none => none.insert(self.db.checkout(self.tenant).await?),
@@ -139,7 +186,8 @@ impl<'db> Tx<'db> {
             self.plan = Some(plan(self.db, wire, sql, &self.context).await?);
         }
         wire.begin()?;
-        if !last && !self.open {
+        let ends = then == Then::Commit;
+        if !ends && !self.open {
             wire.own(BEGIN, &[])?;
         }
         if !self.context_sent {
@@ -148,17 +196,17 @@ impl<'db> Tx<'db> {
         if let (Some(plan), Some((_, params))) = (&self.plan, statement) {
             wire.statement(plan, params)?;
         }
-        if last && !self.audit.is_empty() {
+        if then != Then::More && !self.audit.is_empty() {
             let entries = serde_json::to_string(&self.audit).map_err(Error::internal)?;
             wire.own(WRITE_AUDIT, &[&entries])?;
         }
-        let commits = last && self.open;
+        let commits = ends && self.open;
         if commits {
             wire.own(COMMIT, &[])?;
         }
         self.context_sent = true;
         let mut no_matter = false;
-        let outcome = wire.exchange(if last { &mut self.commit_sent } else { &mut no_matter }).await;
+        let outcome = wire.exchange(if ends { &mut self.commit_sent } else { &mut no_matter }).await;
         let (status, broken) = (wire.status(), wire.is_broken());
         self.open = broken || status != Status::Idle;
         if !self.open {
@@ -166,7 +214,7 @@ impl<'db> Tx<'db> {
         }
         let reply = outcome?;
         // PostgreSQL answers COMMIT of a transaction that had failed as if nothing were wrong: with ROLLBACK.
-        let expected = if last { Status::Idle } else { Status::Open };
+        let expected = if ends { Status::Idle } else { Status::Open };
         if status != expected || reply.committed != commits {
             return Err(Error::internal("the transaction is not where it should be"));
         }

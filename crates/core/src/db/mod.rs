@@ -7,6 +7,7 @@ mod checkout;
 pub mod cluster;
 mod connection;
 mod context;
+mod deferral;
 mod exchange;
 mod migrate;
 mod monitor;
@@ -15,6 +16,7 @@ mod pool;
 pub mod proof;
 mod repeat;
 mod row;
+mod scope;
 mod statement;
 mod stream;
 mod tenant_share;
@@ -23,6 +25,7 @@ mod version;
 mod wire;
 
 pub use connection::Connection;
+pub use deferral::Deferral;
 pub use migrate::{Migration, Status, pending, refuse_changed};
 pub use owner::{
     Owner, Refusal, accepted_version, connections_given, migration_status, prove_once, reach,

@@ -74,7 +74,7 @@ impl Owner {
     ///
     /// # Errors
     /// As `work`, or as the database answers.
-    pub async fn within<T>(
+    pub async fn transaction<T>(
         &self,
         tenant: TenantId,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,

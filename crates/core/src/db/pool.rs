@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::Connection;
 use super::checkout::Checkout;
 use super::context::Context;
+use super::deferral::Deferrals;
 use super::monitor::{self, Availability};
 use super::tenant_share::TenantShares;
 use super::transaction::{SystemReason, SystemTx, TenantTx};
@@ -63,6 +64,7 @@ struct Inner {
     doubt: Arc<Notify>,
     /// The monitor had to connect anew.
     reconnected: Arc<Notify>,
+    deferrals: Deferrals,
 }
 
 impl Db {
@@ -106,6 +108,7 @@ impl Db {
             availability,
             doubt,
             reconnected,
+            deferrals: Deferrals::default(),
         })))
     }
 
@@ -123,6 +126,10 @@ impl Db {
     pub fn system(&self, reason: SystemReason, trace: &Trace) -> SystemTx<'_> {
         tracing::debug!(reason = reason.as_str(), "System transaction");
         SystemTx::new(self, reason, trace)
+    }
+
+    pub(super) fn deferrals(&self) -> &Deferrals {
+        &self.0.deferrals
     }
 
     /// Whether the server answered when it was last asked, at most a second ago.

@@ -75,7 +75,7 @@ impl<'db> TenantTx<'db> {
 
     pub(super) fn write(db: &'db Db, caller: &Caller) -> Self {
         let context = db.context(Context::change(Some(caller.tenant()), caller.actor(), caller.trace()));
-        Self(Tx::new(db, Some(caller.tenant()), false, context))
+        Self(Tx::new(db, Some(caller.tenant()), false, context).deferred(caller.deferral()))
     }
 
     /// Lowers the time that a statement may take in this transaction. Call it before the first statement.
@@ -155,7 +155,8 @@ impl Last<'_> {
     /// As the database answers; nothing is then committed.
     pub async fn rows<R: FromRow>(mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<R>> {
         self.0.run(sql, params, true).await?;
-        self.0.rows()
+        let rows = self.0.rows()?;
+        self.0.park().map(|()| rows)
     }
 
     /// The row of the last statement, if there is one.
@@ -164,7 +165,8 @@ impl Last<'_> {
     /// As [`Last::rows`].
     pub async fn optional<R: FromRow>(mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
         self.0.run(sql, params, true).await?;
-        self.0.row()
+        let row = self.0.row()?;
+        self.0.park().map(|()| row)
     }
 
     /// The row of a last statement that always returns one, such as INSERT … RETURNING.

@@ -8,6 +8,7 @@ mod code;
 mod database;
 mod problem;
 
+use std::backtrace::Backtrace;
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
@@ -33,6 +34,8 @@ struct Inner {
     allow: Option<String>,
     constraint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    /// Where a fault of our own was noticed, if `RUST_BACKTRACE` asks for that.
+    backtrace: Option<Backtrace>,
 }
 
 impl Error {
@@ -46,6 +49,7 @@ impl Error {
             allow: None,
             constraint: None,
             source: None,
+            backtrace: (code.status == 500).then(Backtrace::capture),
         }))
     }
 
@@ -180,6 +184,9 @@ error_codes! {
         CONFLICT = "core.conflict", 409, "Conflict";
             "The change collides with data that exists.";
             "Read the resource again and repeat the change on its present state.";
+        IDEMPOTENCY_IN_FLIGHT = "core.idempotency_in_flight", 409, "Still being worked on";
+            "A request with this Idempotency-Key is being worked on.";
+            "Try again with the same key after the seconds in Retry-After.";
         STALE = "core.stale", 412, "Changed meanwhile";
             "The resource is not in the state that If-Match names.";
             "Read it again, and send the ETag it has now.";
@@ -195,6 +202,9 @@ error_codes! {
         INVALID = "core.invalid", 422, "Invalid request";
             "A value has the wrong type, is out of its bounds or is not known.";
             "See 'errors': each entry points at one value.";
+        IDEMPOTENCY_KEY_REUSED = "core.idempotency_key_reused", 422, "Idempotency-Key already used";
+            "The Idempotency-Key was used for another request.";
+            "Make a new key for each new request; keep it only to repeat the very same one.";
         HEADERS_TOO_LARGE = "core.headers_too_large", 431, "Header fields too large";
             "The request's header fields are too many or too large.";
             "Send at most 100 fields of together at most 16 KiB.";

@@ -1,3 +1,5 @@
+use std::backtrace::BacktraceStatus;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
@@ -40,7 +42,17 @@ pub struct Problem<'a> {
     errors: &'a [Violation],
     /// The chain of causes: in development only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    debug: Option<Vec<String>>,
+    debug: Option<Debug>,
+}
+
+/// What only a developer sees.
+#[derive(Serialize, JsonSchema)]
+struct Debug {
+    /// The chain of causes, outermost first.
+    causes: Vec<String>,
+    /// Where a fault of ours was noticed, line by line; with `RUST_BACKTRACE=1`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    backtrace: Vec<String>,
 }
 
 /// Carries the error from a handler to the edge, which alone knows the correlation id.
@@ -79,7 +91,8 @@ impl Error {
             code: code.code,
             correlation_id,
             errors: &self.0.violations,
-            debug: (debug && self.cause().is_some()).then(|| chain(self)),
+            debug: (debug && self.cause().is_some())
+                .then(|| Debug { causes: chain(self), backtrace: backtrace(self) }),
         };
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let content_type = HeaderValue::from_static("application/problem+json");
@@ -103,4 +116,12 @@ impl Error {
 /// The causes of `error`, outermost first.
 fn chain(error: &Error) -> Vec<String> {
     std::iter::successors(error.cause(), |error| error.source()).map(ToString::to_string).collect()
+}
+
+/// The lines of the backtrace, if one was taken.
+fn backtrace(error: &Error) -> Vec<String> {
+    let taken = error.0.backtrace.as_ref().filter(|trace| trace.status() == BacktraceStatus::Captured);
+    taken
+        .map(|trace| trace.to_string().lines().map(|line| line.trim().to_owned()).collect())
+        .unwrap_or_default()
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -20,17 +19,16 @@ const LEAST_BYTES: usize = 10 * 1024;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// A body, and its share of the memory for all bodies, which goes when the body is parsed.
-pub(super) struct Whole {
-    pub(super) bytes: Bytes,
+pub(crate) struct Whole {
+    pub(crate) bytes: Bytes,
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// The body of `request`.
+/// A request's body.
 ///
 /// # Errors
 /// 413 beyond the limit, 408 when it comes too slowly, 503 when there is no memory for it in time, 400 when it breaks off.
-pub(super) async fn read(request: Request, app: &App) -> Result<Whole, Error> {
-    let mut body = request.into_body();
+pub(crate) async fn read(mut body: Body, app: &App) -> Result<Whole, Error> {
     let mut reading = Reading::new(app.config.body_timeout);
     let declared = body.size_hint().exact();
     // What came along with the head is there without a wait, and mostly all there is.

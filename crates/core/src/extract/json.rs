@@ -24,7 +24,7 @@ impl<T: DeserializeOwned + JsonSchema> FromRequest<App> for Json<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         require_json(request.method(), request.headers())?;
-        let body = body::read(request, app).await?;
+        let body = body::read(request.into_body(), app).await?;
         parse(&body.bytes).map(Json)
     }
 }

@@ -13,7 +13,7 @@ mod violations;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-pub(crate) use body::MAX_BODY_BYTES;
+pub(crate) use body::{MAX_BODY_BYTES, read as read_body};
 pub use input::{Arguments, HeaderField, Input, Inputs, SchemaOf};
 pub use json::{Json, present};
 pub use path::Path;

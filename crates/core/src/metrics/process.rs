@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::Metrics;
+use super::{Gauge, Metrics};
 
 /// Clock ticks a second in `/proc`: Linux has fixed it for programs, whatever the kernel's own clock does.
 const TICKS: f64 = 100.0;
@@ -43,9 +43,14 @@ impl Metrics {
 
     fn observe_status(&self) {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        if let Some(kibibytes) = number_after(&status, "VmRSS:") {
-            self.process_resident_memory_bytes.with(&[]).set(kibibytes * 1024.0);
-        }
+        let kibibytes = |key, gauge: &Gauge| {
+            if let Some(kibibytes) = number_after(&status, key) {
+                gauge.set(kibibytes * 1024.0);
+            }
+        };
+        kibibytes("VmRSS:", &self.process_resident_memory_bytes.with(&[]));
+        kibibytes("RssAnon:", &self.process_resident_anonymous_bytes.with(&[]));
+        kibibytes("VmHWM:", &self.process_resident_memory_peak_bytes.with(&[]));
         if let Some(threads) = number_after(&status, "Threads:") {
             self.process_threads.with(&[]).set(threads);
         }

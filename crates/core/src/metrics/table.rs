@@ -188,6 +188,13 @@ metrics! {
     /// Memory that is held in RAM.
     process_resident_memory_bytes: Gauge[] { unit: "bytes", alert: "over 80 % of what the process may use" }
 
+    /// Memory of the process's own that is resident: the allocator's heap, in use or kept for later, and stacks. How much
+    /// of it is in use the system's allocator tells unsafe code only.
+    process_resident_anonymous_bytes: Gauge[] { unit: "bytes" }
+
+    /// The most memory that has been resident since the start.
+    process_resident_memory_peak_bytes: Gauge[] { unit: "bytes" }
+
     /// Open files and sockets.
     process_open_fds: Gauge[] { unit: "files", alert: "over 80 % of process_max_fds" }
 
@@ -205,6 +212,16 @@ metrics! {
 
     /// Bytes sent to storage.
     process_disk_written_bytes_total: Counter[] { unit: "bytes" }
+
+    /// When the certificate that the listener shows expires, in seconds since 1970; absent without TLS.
+    tls_certificate_expiry_timestamp_seconds: Gauge[] { unit: "s", alert: "less than 14 days ahead" }
+
+    /// Times that a changed certificate was read, by outcome: `loaded`, or `refused`, which keeps the old one.
+    tls_certificate_reloads_total: Counter[outcome] { unit: "reloads", alert: "any increase of refused" }
+
+    /// TLS handshakes that failed, by reason: `timeout`, `plain_http`, `incompatible` (version, cipher or protocol),
+    /// `certificate` (the client's), `alert` (the client refused ours), `other` (hung up, or no TLS).
+    tls_handshake_failures_total: Counter[reason] { unit: "handshakes" }
 
     /// Log lines lost because the sink was too slow or failed.
     log_lines_dropped_total: Counter[] { unit: "lines", alert: "any increase" }

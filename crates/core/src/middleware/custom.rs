@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -10,8 +10,10 @@ use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt as _, service_fn};
 
 use super::Edge;
+use super::outside::Outside;
 use super::security_headers::Dressed;
-use crate::error::{Error, codes};
+use crate::error::codes;
+use crate::shared::Rng;
 
 /// What a custom layer wraps: the whole chain, and the custom layers inside it.
 pub type Application = BoxCloneSyncService<Request, Response, Infallible>;
@@ -39,12 +41,12 @@ where
 }
 
 /// The chain with all layers around it, the first outermost. The chain holds its layers, so they must not hold it.
-pub(super) fn surround(edge: Weak<Edge>, layers: Vec<Wrap>) -> Option<Application> {
+pub(super) fn surround(edge: Weak<Edge>, rng: Arc<dyn Rng>, layers: Vec<Wrap>) -> Option<Application> {
     if layers.is_empty() {
         return None;
     }
     let chain = BoxCloneSyncService::new(service_fn(move |request: Request| {
-        let edge = edge.upgrade();
+        let (edge, rng) = (edge.upgrade(), Arc::clone(&rng));
         async move {
             let peer = request.extensions().get::<Peer>().copied();
             Ok(match (edge, peer) {
@@ -53,8 +55,11 @@ pub(super) fn surround(edge: Weak<Edge>, layers: Vec<Wrap>) -> Option<Applicatio
                     response.extensions_mut().insert(Dressed);
                     response
                 }
-                // A layer has kept the request beyond the server's end, or has emptied its extensions.
-                _ => Error::new(&codes::INTERNAL).render("", "", false),
+                _ => Outside::note(&request).answer(
+                    rng.as_ref(),
+                    &codes::INTERNAL,
+                    "A custom layer has kept a request beyond the server's end, or emptied its extensions",
+                ),
             })
         }
     }));

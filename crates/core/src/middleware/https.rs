@@ -47,7 +47,7 @@ impl Https {
 }
 
 /// The same path and query under our own name.
-fn location(url: &PublicUrl, target: &Uri) -> Option<HeaderValue> {
+pub(crate) fn location(url: &PublicUrl, target: &Uri) -> Option<HeaderValue> {
     let path = target.path_and_query().map_or("/", |path| path.as_str());
     path.starts_with('/').then(|| format!("{url}{path}").parse().ok()).flatten()
 }

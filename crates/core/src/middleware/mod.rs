@@ -12,8 +12,11 @@ mod custom;
 mod deadline;
 mod forwarded;
 mod https;
+mod idempotency;
+mod outside;
 mod overload;
 mod panic_guard;
+mod redirect;
 mod request_id;
 mod routing;
 mod security_headers;
@@ -27,10 +30,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use http::HeaderValue;
 use tracing::Instrument as _;
 
 pub use custom::{Application, Peer};
 pub(crate) use custom::{Wrap, wrap};
+pub(crate) use https::location;
 pub use routing::RouteTable;
 
 use crate::app::App;
@@ -40,6 +45,7 @@ use crate::module::{Route, SecurityHeaders};
 use client::{Client, Proxies};
 use cors::Cors;
 use https::Https;
+use outside::Outside;
 use overload::Capacity;
 use routing::Found;
 
@@ -85,7 +91,7 @@ impl Edge {
         let https = Https::new(&app.config);
         let capacity = Capacity::new(app.config.max_concurrent_requests);
         Arc::new_cyclic(|edge| {
-            let custom = custom::surround(edge.clone(), layers);
+            let custom = custom::surround(edge.clone(), Arc::clone(&app.rng), layers);
             Self { app, routes, switches, proxies, cors, https, capacity, custom }
         })
     }
@@ -114,15 +120,28 @@ impl Edge {
         self.handle(peer, request).await
     }
 
+    /// Answers one request that came to the listener that leads to HTTPS: with `location`, or a refusal where there is none.
+    pub async fn redirect(
+        self: Arc<Self>,
+        peer: Peer,
+        mut request: Request,
+        location: Option<HeaderValue>,
+    ) -> Response {
+        request.extensions_mut().insert(redirect::Elsewhere(location));
+        self.handle(peer, request).await
+    }
+
     /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
     async fn detach(self: Arc<Self>, peer: Peer, request: Request) -> Response {
         if request.method().is_safe() {
             return pin!(self.chain(peer, request)).await; // not moved, since it is large
         }
-        let lifecycle = self.app.lifecycle.clone();
-        let task = lifecycle.serve(async move { self.chain(peer, request).await });
+        let (app, noted) = (self.app.clone(), Outside::note(&request));
+        let task = app.lifecycle.serve(async move { self.chain(peer, request).await });
         // The task catches its own panics; it is lost only when a hard stop cuts it.
-        task.await.ok().flatten().unwrap_or_else(|| Error::new(&codes::UNAVAILABLE).render("", "", false))
+        task.await.ok().flatten().unwrap_or_else(|| {
+            noted.answer(app.rng.as_ref(), &codes::UNAVAILABLE, "The stop cut a request off")
+        })
     }
 
     /// The chain, outermost layer first.
@@ -164,6 +183,9 @@ impl Edge {
         request: Request,
     ) -> Result<Response, Error> {
         size::check(&request)?;
+        if let Some(elsewhere) = redirect::enter(&request)? {
+            return Ok(elsewhere);
+        }
         let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
         deadline::around(limit, pin!(self.route(log, trace, client, request))).await
     }
@@ -194,6 +216,13 @@ impl Edge {
             let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
             log.called_by(&caller);
             access::check(route, &caller)?;
+            if let Some(key) = idempotency::key(&request)? {
+                // Boxed, since few requests come this way and all would carry its size.
+                let mut response =
+                    Box::pin(idempotency::around(&self.app, route, key, &caller, request)).await?;
+                cache::leave(route.cache, &mut response);
+                return Ok(response);
+            }
             request.extensions_mut().insert(caller);
         } else {
             access::check_stranger(&self.app, route, &request)?;

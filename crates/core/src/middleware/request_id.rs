@@ -67,8 +67,13 @@ pub(super) fn shown(trace: &Trace) -> Option<TraceContext> {
 
 const PREFIX: &str = "req_";
 
+/// The id that the client sent, whatever it is worth.
+pub(super) fn sent(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(&REQUEST_ID).or_else(|| headers.get(&CORRELATION_ID))
+}
+
 fn given(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(&REQUEST_ID).or_else(|| headers.get(&CORRELATION_ID))?.to_str().ok()?;
+    let value = sent(headers)?.to_str().ok()?;
     let well_formed = (1..=128).contains(&value.len())
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     well_formed.then_some(value)
@@ -124,6 +129,15 @@ mod tests {
         let mut request = Request::default();
         *request.headers_mut() = with(lines);
         enter(&SystemRng::new(), &mut request, IpAddr::from([127, 0, 0, 1]))
+    }
+
+    #[test]
+    fn either_name_is_taken_and_the_first_counts() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CORRELATION_ID.clone(), HeaderValue::from_static("order-9"));
+        assert_eq!(given(&headers), Some("order-9"));
+        headers.insert(REQUEST_ID.clone(), HeaderValue::from_static("order-8"));
+        assert_eq!(given(&headers), Some("order-8"));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::Response;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
-use super::{Shared, conversation};
+use super::{Shared, arrival, conversation};
 use crate::middleware::Peer;
 
 /// How long accepting pauses when there is no file descriptor or memory left for another connection (D-06).
@@ -60,10 +61,19 @@ where
     A: Fn(Peer, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    let peer = Peer { address: peer.ip().to_canonical(), tls: false };
-    if let Some(permit) = shared.admission.admit(peer.address) {
-        let conversation = conversation::hold(stream, peer, Arc::clone(shared), permit);
-        drop(shared.lifecycle.serve(conversation));
+    let address = peer.ip().to_canonical();
+    // A load balancer's client is counted once its header has named it.
+    let named_later = shared.proxies.as_ref().is_some_and(|proxies| proxies.believe(address));
+    let Some(permit) = shared.admission.admit((!named_later).then_some(address)) else { return };
+    // Answers leave at once: waiting for more bytes would add 40 ms to small ones.
+    let _ = stream.set_nodelay(true);
+    let shared = Arc::clone(shared);
+    let lifecycle = shared.lifecycle.clone();
+    if shared.proxies.is_none() && shared.tls.is_none() {
+        let peer = Peer { address, tls: false };
+        drop(lifecycle.serve(conversation::hold(stream, peer, shared, permit, Instant::now())));
+    } else {
+        drop(lifecycle.serve(arrival::receive(stream, address, shared, permit)));
     }
 }
 

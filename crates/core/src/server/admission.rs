@@ -29,7 +29,8 @@ struct Present {
 /// The right to one connection, given back on drop.
 pub(super) struct Permit {
     admission: Arc<Admission>,
-    network: IpAddr,
+    /// Whose share it is of; `None` while only a load balancer knows.
+    network: Option<IpAddr>,
 }
 
 impl Admission {
@@ -43,23 +44,24 @@ impl Admission {
     }
 
     /// `None` when there are too many connections, or too many of this client.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Permit> {
-        let network = network(client);
+    pub(super) fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Permit> {
         let mut present = self.lock();
-        let theirs = present.of_one.get(&network).copied().unwrap_or(0);
-        if present.total >= self.most || theirs >= self.most_of_one {
-            let setting =
-                if present.total >= self.most { "MAX_CONNECTIONS" } else { "MAX_CONNECTIONS_PER_ADDRESS" };
+        if present.total >= self.most {
             drop(present);
-            if self.warning.is_due() {
-                tracing::warn!(%client, setting, "A connection was refused: there are too many");
-            }
+            self.warn(client, "MAX_CONNECTIONS");
             return None;
         }
         present.total += 1;
-        present.of_one.insert(network, theirs + 1);
         drop(present);
-        Some(Permit { admission: Arc::clone(self), network })
+        let mut permit = Permit { admission: Arc::clone(self), network: None };
+        client.is_none_or(|client| permit.count(client)).then_some(permit)
+    }
+
+    fn warn(&self, client: Option<IpAddr>, setting: &str) {
+        if self.warning.is_due() {
+            let client = client.map(tracing::field::display);
+            tracing::warn!(client, setting, "A connection was refused: there are too many");
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Present> {
@@ -67,11 +69,30 @@ impl Admission {
     }
 }
 
+impl Permit {
+    /// Counts the connection as one of `client`, now that it is known; `false` when it has too many.
+    pub(super) fn count(&mut self, client: IpAddr) -> bool {
+        let network = network(client);
+        let mut present = self.admission.lock();
+        let theirs = present.of_one.get(&network).copied().unwrap_or(0);
+        if theirs >= self.admission.most_of_one {
+            drop(present);
+            self.admission.warn(Some(client), "MAX_CONNECTIONS_PER_ADDRESS");
+            return false;
+        }
+        present.of_one.insert(network, theirs + 1);
+        self.network = Some(network);
+        true
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut present = self.admission.lock();
         present.total = present.total.saturating_sub(1);
-        if let Entry::Occupied(mut theirs) = present.of_one.entry(self.network) {
+        if let Some(network) = self.network
+            && let Entry::Occupied(mut theirs) = present.of_one.entry(network)
+        {
             *theirs.get_mut() -= 1;
             if *theirs.get() == 0 {
                 theirs.remove();
@@ -96,7 +117,7 @@ mod tests {
     #[test]
     fn d_06_an_address_has_its_share_and_leaves_nothing_behind() {
         let admission = admission(3, 2);
-        let admit = |address: &str| admission.admit(address.parse().unwrap());
+        let admit = |address: &str| admission.admit(Some(address.parse().unwrap()));
         let first = admit("192.0.2.1").unwrap();
         let second = admit("192.0.2.1").unwrap();
         assert!(admit("192.0.2.1").is_none());
@@ -112,8 +133,8 @@ mod tests {
     #[test]
     fn d_06_a_network_of_ipv6_counts_as_one_address() {
         let admission = admission(9, 1);
-        let _one = admission.admit("2001:db8::1".parse().unwrap()).unwrap();
-        assert!(admission.admit("2001:db8::ffff:2".parse().unwrap()).is_none());
-        assert!(admission.admit("2001:db8:0:1::1".parse().unwrap()).is_some());
+        let _one = admission.admit(Some("2001:db8::1".parse().unwrap())).unwrap();
+        assert!(admission.admit(Some("2001:db8::ffff:2".parse().unwrap())).is_none());
+        assert!(admission.admit(Some("2001:db8:0:1::1".parse().unwrap())).is_some());
     }
 }

@@ -15,7 +15,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::Shared;
 use super::activity::{Activity, Heard, InFlight, Tracked};
@@ -33,15 +34,21 @@ const HTTP2_RESETS: usize = 50;
 /// How often a peer of HTTP/2 is asked whether it is still there, and how long it may take to say so.
 const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
 
-pub(super) async fn hold<A, F>(stream: TcpStream, peer: Peer, shared: Arc<Shared<A>>, _permit: Permit)
-where
+/// `begun` is from when the first head's time counts.
+pub(super) async fn hold<S, A, F>(
+    stream: S,
+    peer: Peer,
+    shared: Arc<Shared<A>>,
+    _permit: Permit,
+    begun: Instant,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Fn(Peer, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    // Answers leave at once: waiting for more bytes would add 40 ms to small ones.
-    let _ = stream.set_nodelay(true);
     let activity = Arc::new(Activity::default());
-    let mut patience = Patience::new(Arc::clone(&activity), shared.limits, shared.lifecycle.stop_serving());
+    let mut patience =
+        Patience::new(Arc::clone(&activity), shared.limits, shared.lifecycle.stop_serving(), begun);
     let builder = builder(&shared.lifecycle);
     let stream = TokioIo::new(Heard { stream, activity: Arc::clone(&activity) });
     let service = service_fn(|request: Request<Incoming>| {

@@ -2,19 +2,29 @@
 //!
 //! - `accept`: takes connections, through a lack of file descriptors too;
 //! - `admission`: how many there may be, together and of one address;
+//! - `proxy`: the client's address, from a load balancer that speaks the PROXY protocol;
+//! - `tls`: the certificate, its renewal, and the handshake;
+//! - `arrival`: both of these, before the first request;
+//! - `redirect`: where a request of plain HTTP belongs;
 //! - `conversation`: one connection, over HTTP/1.1 or HTTP/2;
 //! - `patience`: the two clocks of a connection: the next request's head, and the silence between requests;
-//! - `activity`: what a connection is doing, as its bytes and requests show it.
+//! - `activity`: what a connection is doing, as its bytes and requests show it;
+//! - `loopback`: how the process asks itself, whatever its listener speaks.
 
 mod accept;
 mod activity;
 mod admission;
+mod arrival;
 #[cfg(test)]
 mod attacks;
 mod conversation;
+mod loopback;
 mod patience;
+mod proxy;
+mod redirect;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,9 +40,16 @@ use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::middleware::Peer;
 use admission::Admission;
 
+pub use loopback::{Loopback, introduce};
+pub use proxy::Proxies;
+pub(crate) use redirect::https;
+pub use tls::Tls;
+
 /// Listeners that are bound and do not answer yet.
 pub struct Server {
     listeners: Vec<TcpListener>,
+    tls: Option<Tls>,
+    proxies: Option<Proxies>,
 }
 
 /// What a listener allows its clients.
@@ -65,6 +82,8 @@ struct Shared<A> {
     limits: Limits,
     admission: Arc<Admission>,
     lifecycle: Lifecycle,
+    tls: Option<Tls>,
+    proxies: Option<Proxies>,
 }
 
 impl Server {
@@ -77,7 +96,7 @@ impl Server {
             let listener = TcpListener::bind((host, port))
                 .await
                 .map_err(|error| cannot_bind(setting, host, port, error))?;
-            return Ok(Self { listeners: vec![listener] });
+            return Ok(Self::on(vec![listener]));
         }
         let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
         let first = first.map_err(|error| cannot_bind(setting, host, port, error))?;
@@ -89,7 +108,25 @@ impl Server {
             }
             Err(_) => None, // no IPv6 on this machine
         };
-        Ok(Self { listeners: std::iter::once(first).chain(second).collect() })
+        Ok(Self::on(std::iter::once(first).chain(second).collect()))
+    }
+
+    fn on(listeners: Vec<TcpListener>) -> Self {
+        Self { listeners, tls: None, proxies: None }
+    }
+
+    /// Speaks HTTPS, and nothing else.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Takes the client's address from the header that each connection then begins with.
+    #[must_use]
+    pub fn behind(mut self, proxies: Option<Proxies>) -> Self {
+        self.proxies = proxies;
+        self
     }
 
     /// The first address that is listened on.
@@ -105,8 +142,10 @@ impl Server {
         F: Future<Output = Response> + Send + 'static,
     {
         let admission = Admission::new(limits);
-        let shared = Arc::new(Shared { answer, limits, admission, lifecycle: lifecycle.clone() });
-        for listener in self.listeners {
+        let Self { listeners, tls, proxies } = self;
+        let owner = lifecycle.clone();
+        let shared = Arc::new(Shared { answer, limits, admission, lifecycle: owner, tls, proxies });
+        for listener in listeners {
             let (listener, shared) = (Arc::new(listener), Arc::clone(&shared));
             let accept = move || accept::accept(Arc::clone(&listener), Arc::clone(&shared));
             lifecycle.serve_critical("accept", accept);

@@ -16,7 +16,7 @@ use super::Limits;
 use super::activity::{Activity, Doing};
 
 /// How long a client that has been told to leave may take to do so, or to complete a request that it has begun.
-const FAREWELL: Duration = Duration::from_millis(500);
+pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a client may take no byte of its answer (D-02).
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
@@ -42,8 +42,13 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    pub(super) fn new(activity: Arc<Activity>, limits: Limits, stop: &CancellationToken) -> Self {
-        let since = Instant::now();
+    /// `since` is from when the first head's time counts.
+    pub(super) fn new(
+        activity: Arc<Activity>,
+        limits: Limits,
+        stop: &CancellationToken,
+        since: Instant,
+    ) -> Self {
         Self {
             doing: activity.doing(),
             activity,

@@ -7,7 +7,7 @@ use axum::body::Body;
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
@@ -17,18 +17,18 @@ use crate::lifecycle::Phase;
 
 /// Nothing here takes so long: a test that comes to this has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(200);
+pub(super) const SHORT: Duration = Duration::from_millis(200);
 pub(super) const LONG: Duration = Duration::from_secs(60);
-const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const GET_GATE: &[u8] = b"GET /gate HTTP/1.1\r\nhost: a\r\n\r\n";
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 pub(super) struct Fixture {
-    lifecycle: Lifecycle,
-    address: SocketAddr,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) address: SocketAddr,
     /// `/gate` is answered once there is a permit.
-    gate: Arc<Semaphore>,
+    pub(super) gate: Arc<Semaphore>,
     /// Holds a permit for each request that waits at the gate.
     pub(super) waiting: Arc<Semaphore>,
 }
@@ -38,16 +38,24 @@ pub(super) fn limits(header_timeout: Duration, keep_alive_timeout: Duration) -> 
 }
 
 pub(super) async fn serve(limits: Limits) -> Fixture {
-    let server = Server::bind("PORT", "127.0.0.1", 0).await.unwrap();
+    serve_as(limits, |server| server).await
+}
+
+/// The same, where `dress` says what is spoken before HTTP.
+pub(super) async fn serve_as(limits: Limits, dress: impl FnOnce(Server) -> Server) -> Fixture {
+    let server = dress(Server::bind("PORT", "127.0.0.1", 0).await.unwrap());
     let (address, lifecycle) = (server.address(), Lifecycle::new());
     let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let (theirs, arrived) = (Arc::clone(&gate), Arc::clone(&waiting));
-    server.start(&lifecycle, limits, move |_, request| {
+    server.start(&lifecycle, limits, move |peer, request| {
         let (gate, waiting) = (Arc::clone(&theirs), Arc::clone(&arrived));
         async move {
             if request.uri().path() == "/gate" {
                 waiting.add_permits(1);
                 gate.acquire().await.unwrap().forget();
+            }
+            if request.uri().path() == "/peer" {
+                return Response::new(Body::from(format!("{} tls={} pong", peer.address, peer.tls)));
             }
             if request.uri().path() == "/body" && request.into_body().collect().await.is_err() {
                 return Response::builder().status(400).body(Body::empty()).unwrap();
@@ -64,7 +72,7 @@ impl Fixture {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    async fn arrived(&self) {
+    pub(super) async fn arrived(&self) {
         timeout(PATIENCE, self.waiting.acquire()).await.unwrap().unwrap().forget();
     }
 
@@ -73,10 +81,10 @@ impl Fixture {
     }
 }
 
-/// One answer with its body, which is `pong`.
-pub(super) async fn answer(stream: &mut TcpStream) -> String {
+/// One answer with its body, which ends in `pong`.
+pub(super) async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut text = Vec::new();
-    while !text.ends_with(b"\r\n\r\npong") {
+    while !text.ends_with(b"pong") {
         let read = timeout(PATIENCE, stream.read_buf(&mut text)).await.unwrap().unwrap();
         assert_ne!(read, 0, "{}", String::from_utf8_lossy(&text));
     }
@@ -84,7 +92,7 @@ pub(super) async fn answer(stream: &mut TcpStream) -> String {
 }
 
 /// How long it takes until the server closes.
-async fn closed(stream: &mut TcpStream) -> Duration {
+pub(super) async fn closed(stream: &mut (impl AsyncRead + Unpin)) -> Duration {
     let begin = Instant::now();
     let mut rest = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the server closes");
@@ -277,4 +285,21 @@ async fn d_04_more_than_a_hundred_headers_are_431() {
     let mut head = [0; 12];
     timeout(PATIENCE, stream.read_exact(&mut head)).await.unwrap().unwrap();
     assert_eq!(&head, b"HTTP/1.1 431");
+}
+
+#[tokio::test]
+async fn localhost_is_both_loopback_addresses_on_one_port() {
+    let server = Server::bind("PORT", "localhost", 0).await.unwrap();
+    let (port, lifecycle) = (server.address().port(), Lifecycle::new());
+    let limits = limits(LONG, LONG);
+    server.start(&lifecycle, limits, |_, _| async { Response::new(Body::from("pong")) });
+    lifecycle.enter(Phase::Ready);
+    let six = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok();
+    let addresses = [Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), six.then_some(IpAddr::V6(Ipv6Addr::LOCALHOST))];
+    for address in addresses.into_iter().flatten() {
+        let mut stream = TcpStream::connect((address, port)).await.unwrap();
+        stream.write_all(GET).await.unwrap();
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 200"), "{address}");
+    }
+    assert!(timeout(PATIENCE, lifecycle.stop(PATIENCE)).await.unwrap());
 }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use erp_core::config::Config;
+use erp_core::server::{Loopback, introduce};
 use http::header::{AUTHORIZATION, CONNECTION, HOST};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
@@ -21,6 +23,13 @@ pub(super) enum Ask {
     Cut,
 }
 
+/// A listener, and how to speak to it: as these settings say, or in plain HTTP.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) address: SocketAddr,
+    pub(super) config: Option<Config>,
+}
+
 pub(super) struct Client {
     sender: SendRequest<Empty<Bytes>>,
     connection: JoinHandle<()>,
@@ -29,8 +38,12 @@ pub(super) struct Client {
 
 impl Client {
     #[allow(clippy::disallowed_methods)] // the client owns the task, and ends it
-    pub(super) async fn connect(address: SocketAddr) -> std::io::Result<Self> {
+    pub(super) async fn connect(Place { address, config }: &Place) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
+        let stream: Box<dyn Loopback> = match config {
+            Some(config) => introduce(stream, config).await?,
+            None => Box::new(stream),
+        };
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         let connection = tokio::spawn(async {

@@ -1,12 +1,11 @@
 //! Clients that ask as fast as they are answered, until nobody answers.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::task::JoinSet;
 
-use super::client::{Ask, Client};
+use super::client::{Ask, Client, Place};
 
 /// How many ask at a time: light, since the server shares the machine with them.
 const CLIENTS: usize = 8;
@@ -29,11 +28,11 @@ pub(super) struct Counts {
 pub(super) struct Load(JoinSet<Counts>);
 
 impl Load {
-    pub(super) fn start(address: SocketAddr) -> Self {
+    pub(super) fn start(place: &Place) -> Self {
         let mut clients = JoinSet::new();
         for index in 0..CLIENTS {
             let path = if index % 2 == 0 { "/ping" } else { "/readyz" };
-            clients.spawn(ask_until_refused(address, path));
+            clients.spawn(ask_until_refused(place.clone(), path));
         }
         Self(clients)
     }
@@ -52,9 +51,9 @@ impl Load {
     }
 }
 
-async fn ask_until_refused(address: SocketAddr, path: &str) -> Counts {
+async fn ask_until_refused(place: Place, path: &str) -> Counts {
     let mut counts = Counts::default();
-    while let Ok(mut client) = Client::connect(address).await {
+    while let Ok(mut client) = Client::connect(&place).await {
         loop {
             let started = Instant::now();
             match client.get(path, None).await {
@@ -77,9 +76,9 @@ async fn ask_until_refused(address: SocketAddr, path: &str) -> Counts {
 }
 
 /// How long after `since` readiness says 503 to a new connection; `None` when it does not within a second.
-pub(super) async fn until_unready(address: SocketAddr, since: Instant) -> Option<Duration> {
+pub(super) async fn until_unready(place: &Place, since: Instant) -> Option<Duration> {
     while since.elapsed() < SOON {
-        let mut client = Client::connect(address).await.ok()?;
+        let mut client = Client::connect(place).await.ok()?;
         if let Ask::Answered { status: StatusCode::SERVICE_UNAVAILABLE, .. } =
             client.get("/readyz", None).await
         {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use erp_core::error::{Error, codes};
 use erp_testkit::{PROBE, TestApp};
 
 #[tokio::test]
@@ -48,6 +49,103 @@ async fn options_of_the_url_stay_beside_ours() {
     let sql = "select current_setting('work_mem') || ' ' || current_setting('statement_timeout') as one";
     let row: Option<One> = app.edge().app.db.tenant_read(&caller).last().optional(sql, &[]).await.unwrap();
     assert_eq!(row.unwrap().one, "7MB 30s", "DATABASE_TIMEOUT counts");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn every_statement_is_logged_when_asked_for_and_slow_ones_always_without_their_values() {
+    let sql = "select $1::text || pg_sleep(0.05)::text as one";
+    let value = "a-value-that-no-log-shows";
+    for (logging, slow, message, level) in
+        [("true", "1s", "Query", "info"), ("false", "20ms", "Slow query", "warn")]
+    {
+        let app = TestApp::builder().module(&PROBE).setting("DATABASE_LOGGING", logging);
+        let app = app.setting("DATABASE_SLOW_QUERY", slow).start().await;
+        let caller = app.caller(&app.alice()).await;
+        let rows: Vec<One> =
+            app.edge().app.db.tenant_read(&caller).last().rows(sql, &[&value]).await.unwrap();
+        assert!(rows[0].one.starts_with(value));
+        let lines = app.log().with_message(message);
+        let line =
+            lines.iter().find(|line| line["sql"] == sql).unwrap_or_else(|| panic!("{message}: {lines:?}"));
+        assert_eq!(
+            (line["level"].as_str(), line["operation"].as_str()),
+            (Some(level), Some("select")),
+            "{line}"
+        );
+        assert!(line["duration"].as_f64().is_some_and(|took| took >= 50.0), "{line}");
+        let other = if message == "Query" { "Slow query" } else { "Query" };
+        assert!(app.log().with_message(other).is_empty(), "one line a statement");
+        assert!(!app.log().text().contains(value));
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn what_postgresql_rolled_back_is_tried_again_twice() {
+    let app = TestApp::builder().module(&PROBE).start().await;
+    app.sql()
+        .batch_execute(
+            "create sequence tries;
+            create function fail(times int, state text) returns text language plpgsql security definer as $$
+            begin
+              if nextval('public.tries') <= times then
+                raise exception 'as if' using errcode = state;
+              end if;
+              return 'done';
+            end $$;
+            grant execute on function fail to erp_app",
+        )
+        .await
+        .unwrap();
+    let caller = app.caller(&app.alice()).await;
+    let db = &app.edge().app.db;
+    let sql = "select fail($1, $2) as one";
+    for (state, failures, tries) in [("40P01", 2, 3), ("40001", 2, 3), ("40001", 9, 3), ("22012", 1, 1)] {
+        app.sql().batch_execute("alter sequence tries restart").await.unwrap();
+        let begun = Instant::now();
+        let done = db.tenant(&caller).last().optional::<One>(sql, &[&failures, &state]).await;
+        assert_eq!(done.is_ok(), failures < tries, "{state} {failures}: {:?}", done.err());
+        let tried: i64 = app.sql().query_one("select last_value from tries", &[]).await.unwrap().get(0);
+        assert_eq!(tried, i64::from(tries), "{state} {failures}");
+        assert!(tries == 1 || begun.elapsed() >= Duration::from_millis(50), "the second pause is longer");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_22_a_tenant_waits_for_its_own_share_and_the_others_do_not() {
+    let app = TestApp::builder().module(&PROBE).setting("DATABASE_TENANT_MAX_CONNECTIONS", "1");
+    let app = app.setting("DATABASE_ACQUIRE_TIMEOUT", "300ms").start().await;
+    let (alice, bob) = (app.caller(&app.alice()).await, app.caller(&app.bob()).await);
+    let db = &app.edge().app.db;
+    let mut first = db.tenant_read(&alice);
+    let _: Vec<One> = first.rows(ONE, &[]).await.unwrap();
+    let refused = db.tenant_read(&alice).last().rows::<One>(ONE, &[]).await.err().unwrap();
+    assert_eq!(refused.code().code, "core.overloaded");
+    assert_eq!(db.tenant_read(&bob).last().rows::<One>(ONE, &[]).await.unwrap().len(), 1);
+    drop(first);
+    assert_eq!(db.tenant_read(&alice).last().rows::<One>(ONE, &[]).await.unwrap().len(), 1);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn with_tenant_commits_what_succeeds_and_keeps_nothing_of_what_fails() {
+    let app = TestApp::builder().module(&PROBE).start().await;
+    let caller = app.caller(&app.alice()).await;
+    let db = &app.edge().app.db;
+    let sql = "update items set name = $1 where sku = 'BOLT-M8' returning name as one";
+    let renamed =
+        db.with_tenant(&caller, async |tx| tx.optional::<One>(sql, &[&"kept"]).await).await.unwrap();
+    assert_eq!(renamed.unwrap().one, "kept");
+    let failed = db.with_tenant(&caller, async |tx| {
+        tx.optional::<One>(sql, &[&"lost"]).await?;
+        Err::<(), _>(Error::new(&codes::CONFLICT))
+    });
+    assert_eq!(failed.await.unwrap_err().code().code, "core.conflict");
+    let names = "select string_agg(name, ',') from items where sku = 'BOLT-M8' and name in ('kept', 'lost')";
+    let names: String = app.sql().query_one(names, &[]).await.unwrap().get(0);
+    assert_eq!(names, "kept", "in one tenant, and once");
     app.finish().await;
 }
 

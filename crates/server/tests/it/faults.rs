@@ -1,12 +1,13 @@
 //! Faults inside a handler: a panic, a slow statement, a client that leaves.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::time::{Duration, Instant};
 
 use erp_core::app::App;
 use erp_core::auth::Caller;
 use erp_core::error::{Error, Result};
 use erp_core::module::{Access, Module, Routes};
-use erp_testkit::TestApp;
+use erp_testkit::{Pooler, TestApp};
 use tokio::io::AsyncWriteExt as _;
 
 const SECRET: &str = "the-drawer-on-the-left";
@@ -84,7 +85,12 @@ async fn in_development_a_problem_says_why() {
     let app = TestApp::builder().module(&FAULTY).start().await;
     app.expect_errors();
     let problem = app.anonymous().get("/test/error").await.problem("core.internal");
-    assert_eq!(problem["debug"][0], SECRET);
+    assert_eq!(problem["debug"]["causes"][0], SECRET);
+    let backtrace = problem["debug"]["backtrace"].to_string();
+    match Backtrace::capture().status() {
+        BacktraceStatus::Captured => assert!(backtrace.contains("it::faults::fails"), "{backtrace}"),
+        _ => assert_eq!(backtrace, "null", "RUST_BACKTRACE asks for none"),
+    }
     app.finish().await;
 }
 
@@ -121,7 +127,18 @@ async fn d_07_a_statement_ends_with_its_limit() {
 
 #[tokio::test]
 async fn d_07_a_reader_that_hangs_up_takes_its_statement_along() {
-    let app = TestApp::builder().module(&FAULTY).start().await;
+    hang_up_while_it_sleeps(TestApp::builder().module(&FAULTY).start().await).await;
+}
+
+/// PgBouncer 1.18 ended itself when the client of a cancel request hung up at once.
+#[tokio::test]
+async fn d_07_behind_a_pooler_which_survives_it() {
+    if Pooler::is_installed("D-07 behind a pooler") {
+        hang_up_while_it_sleeps(TestApp::builder().module(&FAULTY).pooled().start().await).await;
+    }
+}
+
+async fn hang_up_while_it_sleeps(app: TestApp) {
     let mut stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
     let head = format!(
         "GET /test/sleep HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",

@@ -11,6 +11,7 @@
 
 mod assets;
 mod auditing;
+mod browser;
 mod cancellation;
 mod catalog;
 mod client;
@@ -28,6 +29,7 @@ mod first;
 mod guide;
 mod headers;
 mod https;
+mod idempotency;
 mod input;
 mod listing;
 mod management;

@@ -87,3 +87,13 @@ async fn t_14_operators_see_the_databases_version() {
     assert_eq!(warned, version.upgrade().is_some());
     app.finish().await;
 }
+
+#[tokio::test]
+async fn without_metrics_there_is_no_such_path_and_nothing_is_recorded() {
+    let app = TestApp::builder().setting("METRICS_ENABLED", "false").start().await;
+    app.anonymous().get("/metrics").await.assert(404).problem("core.not_found");
+    app.alice().get("/api/v1/items").await.assert(200);
+    app.anonymous().get("/health/detailed").await.assert(200);
+    assert!(!app.edge().app.metrics.is_enabled());
+    app.finish().await;
+}

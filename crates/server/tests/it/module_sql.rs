@@ -27,7 +27,7 @@ const NOWHERE: [&str; 3] = ["set_config", "app.tenant_id", "app.actor"];
 const BEYOND_THE_CALLER: [(&str, &[&str]); 6] = [
     ("SystemReason", &["identity/login.rs"]),
     (".system(", &["identity/login.rs"]),
-    (".within(", &["identity/login.rs"]),
+    (".within(", &["identity/login.rs", "demo.rs"]),
     ("authenticator", &["identity/login.rs"]),
     (".owner", &["demo.rs"]),
     ("Owner::", &[]),

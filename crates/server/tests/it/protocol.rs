@@ -82,6 +82,32 @@ async fn d_04_too_long_a_target_is_414_and_too_many_headers_431() {
     app.finish().await;
 }
 
+/// The one exception of H-04, which docs/reference/errors.md declares: hyper answers before there is a request.
+#[tokio::test]
+async fn h_04_what_never_becomes_a_request_is_refused_without_a_body_and_closed() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let app = TestApp::start().await;
+    let many: String = (0..101).map(|number| format!("x-{number}: x\r\n")).collect();
+    let large = format!("x-padding: {}\r\n", "x".repeat(40_000));
+    for (head, status) in [
+        ("NO HTTP\r\n\r\n".to_owned(), 400),
+        ("GET /ping HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), 400),
+        ("GET /ping HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n".to_owned(), 400),
+        (format!("GET /ping HTTP/1.1\r\nhost: x\r\n{many}\r\n"), 431),
+        (format!("GET /ping HTTP/1.1\r\nhost: x\r\n{large}\r\n"), 431),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await; // reset, where not all was read
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head:.60}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+    }
+    app.anonymous().get("/ping").await.assert(200);
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn h_05_malformed_and_repeated_headers_are_refused() {
     let app = TestApp::start().await;

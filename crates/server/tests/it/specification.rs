@@ -50,6 +50,17 @@ fn places(test: &str) -> (Vec<String>, &str) {
     (places.iter().map(|place| format!("{source}/{place}")).collect(), name)
 }
 
+/// Whether the source has a test of that name: a function whose attributes say that it is one.
+fn is_test(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let function = format!("fn {name}(");
+    let declared = |line: &str| line.trim_start_matches("async ").starts_with(&function);
+    lines.iter().enumerate().filter(|(_, line)| declared(line)).any(|(at, _)| {
+        let above = lines[..at].iter().rev().take_while(|line| line.starts_with(['#', '/']));
+        above.into_iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
+    })
+}
+
 #[test]
 fn the_table_names_what_exists() {
     let root = root();
@@ -68,9 +79,8 @@ fn the_table_names_what_exists() {
         }
         for test in &row.tests {
             let (places, name) = places(test);
-            let function = format!("fn {name}(");
             let holds = |place: &String| {
-                fs::read_to_string(root.join(place)).is_ok_and(|source| source.contains(&function))
+                fs::read_to_string(root.join(place)).is_ok_and(|source| is_test(&source, name))
             };
             assert!(places.iter().any(holds), "there is no test {test}: {}", row.text);
         }
@@ -93,6 +103,11 @@ fn the_reader_of_the_table_reads() {
     let row = Row::read("| 3–5 | x | `a.rs` `b.rs` | – | not built: yet |").unwrap();
     assert_eq!((row.lines, row.files, row.tests.len()), (3..=5, vec!["a.rs", "b.rs"], 0));
     assert!(Row::read("| lines | capability | files | tests | remarks |").is_none());
+    assert!(is_test("    #[tokio::test(flavor = \"x\")]\n    // why\n    async fn reads() {", "reads"));
+    assert!(
+        !is_test("#[test]\nfn other() {}\nfn reads() {", "reads")
+            && !is_test("#[test]\nfn reads_not(", "reads")
+    );
     let (places, name) = places("erp_core::config::tests::reads");
     assert_eq!(name, "reads");
     assert!(places.contains(&"crates/core/src/config/tests.rs".to_owned()));

@@ -1,10 +1,11 @@
 //! The house's tables across all modules: unique, named after their module, documented, rendered.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use erp_core::error::render_markdown;
 use erp_core::factory::modules;
+use erp_core::module::{permissions_markdown, routes_markdown};
 use erp_modules::PRODUCT;
 
 fn is_snake(text: &str) -> bool {
@@ -57,17 +58,98 @@ fn modules_are_unique_and_of_one_word() {
     assert!(names.iter().all(|name| is_snake(name)), "{names:?}");
 }
 
-#[test]
-fn the_reference_of_errors_is_up_to_date() {
-    let tables: Vec<_> = modules(&PRODUCT).map(|module| module.errors).collect();
-    let rendered = render_markdown(&tables);
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/errors.md");
+/// Compares a page of `docs/reference` with what is rendered; BLESS=1 writes it.
+fn is_fresh(page: &str, rendered: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference").join(page);
     if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&file, &rendered).unwrap();
+        std::fs::write(&file, rendered).unwrap();
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
     assert_eq!(
         committed, rendered,
-        "run BLESS=1 script/test integration the_reference_of_errors and commit the difference"
+        "run BLESS=1 script/test integration the_reference and commit the difference"
     );
+}
+
+#[test]
+fn the_reference_of_errors_is_up_to_date() {
+    let tables: Vec<_> = modules(&PRODUCT).map(|module| module.errors).collect();
+    is_fresh("errors.md", &render_markdown(&tables));
+}
+
+#[test]
+fn the_reference_of_permissions_is_up_to_date() {
+    is_fresh("permissions.md", &permissions_markdown(modules(&PRODUCT)));
+}
+
+#[test]
+fn the_reference_of_routes_is_up_to_date() {
+    is_fresh("routes.md", &routes_markdown(modules(&PRODUCT)));
+}
+
+/// Every source file below a folder with its code: no tests, no comments.
+fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+            found.push((path, code.join("\n")));
+        }
+    }
+}
+
+/// The constants of the rows `NAME = "first", …` of the tables that `macro_name` declares in a text.
+fn rows<'a>(text: &'a str, macro_name: &str) -> Vec<&'a str> {
+    let tables = text.split(macro_name).skip(1).map(|table| table.split("\n}").next().unwrap());
+    let lines = tables.flat_map(str::lines).filter_map(|line| line.trim().split_once(" = \""));
+    lines
+        .map(|(name, _)| name)
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_'))
+        .collect()
+}
+
+/// Whether `prefix` and `name` stand in the text, and the name ends there.
+fn uses(text: &str, prefix: &str, name: &str) -> bool {
+    let whole = format!("{prefix}{name}");
+    text.match_indices(&whole).any(|(at, _)| {
+        !text[at + whole.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_')
+    })
+}
+
+#[test]
+fn every_error_code_and_permission_is_used_outside_its_table() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut codes, mut permissions, mut unused) = (0, 0, Vec::new());
+    let mut all = Vec::new();
+    sources(&crates.join("core/src"), &mut all);
+    sources(&crates.join("modules/src"), &mut all);
+    for (file, text) in &all {
+        // The core's codes are for everybody; a module's table is for its own folder.
+        let is_core = file.starts_with(crates.join("core"));
+        let may_use = |user: &Path| is_core || user.starts_with(file.parent().unwrap());
+        let users: Vec<&str> =
+            all.iter().filter(|(user, _)| may_use(user)).map(|(_, text)| text.as_str()).collect();
+        for name in rows(text, "error_codes! {") {
+            codes += 1;
+            if !users.iter().any(|text| uses(text, "codes::", name)) {
+                unused.push(format!("{}: codes::{name}", file.display()));
+            }
+        }
+        for name in rows(text, "permissions! {") {
+            permissions += 1;
+            if !users.iter().any(|text| uses(text, "&", name)) {
+                unused.push(format!("{}: {name}", file.display()));
+            }
+        }
+    }
+    let tables = |count: fn(&erp_core::module::Module) -> usize| modules(&PRODUCT).map(count).sum::<usize>();
+    assert_eq!(
+        (codes, permissions),
+        (tables(|module| module.errors.len()), tables(|module| module.permissions.len()))
+    );
+    assert!(unused.is_empty(), "declared, documented and never used: {unused:#?}");
 }

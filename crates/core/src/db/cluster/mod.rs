@@ -16,6 +16,7 @@ mod tests;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -42,6 +43,9 @@ pub struct ClusterOptions {
     /// The `PATH` to look for PostgreSQL's binaries in, before the places where packages put them.
     pub path: OsString,
 }
+
+/// How long a stop waits for a PostgreSQL that is just being started again.
+const COMING_UP: Duration = Duration::from_secs(5);
 
 /// A running private PostgreSQL.
 ///
@@ -109,15 +113,19 @@ impl Cluster {
         let mut postmaster = self.postmaster.lock().await;
         while stop.run_until_cancelled(postmaster.gone(&self.place)).await.is_some() {
             tracing::warn!(folder = %self.place.data.display(), "the private PostgreSQL died; starting it again");
-            let launch = Postmaster::launch(&self.place, &self.binaries, &self.options);
-            match stop.run_until_cancelled(launch).await {
+            let mut launch = pin!(Postmaster::launch(&self.place, &self.binaries, &self.options));
+            match stop.run_until_cancelled(launch.as_mut()).await {
                 Some(Ok(started)) => *postmaster = started,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "the private PostgreSQL could not be started again; trying once more");
                     stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await;
                 }
-                // It may be on its way up: `stop` treats it like one that an earlier server left.
-                None => *postmaster = Postmaster::Adopted,
+                // It is on its way up: before it listens nobody could tell whether it has stopped. One that takes
+                // longer `stop` treats like one that an earlier server left.
+                None => {
+                    let started = tokio::time::timeout(COMING_UP, launch).await;
+                    *postmaster = started.ok().and_then(Result::ok).unwrap_or(Postmaster::Adopted);
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Error;
 use super::connect::{Connector, Target};
@@ -16,7 +16,9 @@ pub(in crate::db) struct Cancel {
 }
 
 impl Cancel {
-    /// Sends the request. The server does not answer; whether it was in time shows in what it was to cancel.
+    /// Sends the request, and waits until the server hangs up: then it has taken it. Whether it was in time shows in
+    /// what it was to cancel. The wait, which is libpq's too, is not for us: PgBouncer 1.18 takes the whole pooler down
+    /// when the client of a request is gone before it has passed it on.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -26,6 +28,8 @@ impl Cancel {
         frontend::cancel_request(self.process_id, self.secret_key, &mut request);
         socket.write_all(&request).await?;
         socket.flush().await?;
-        Ok(socket.shutdown().await?)
+        // Through TLS its end is an error: PostgreSQL takes no leave.
+        while socket.read(&mut [0; 16]).await.is_ok_and(|read| read > 0) {}
+        Ok(())
     }
 }

@@ -28,3 +28,4 @@ mod secrets;
 mod soak;
 mod start;
 mod stop;
+mod tls;

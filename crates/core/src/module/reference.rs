@@ -1,0 +1,40 @@
+//! What the tables of modules say, for people: pages of `docs/reference/`.
+
+use std::fmt::Write as _;
+
+use super::{Access, Module};
+
+/// `docs/reference/permissions.md`: what a role may do.
+pub fn permissions_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
+    let mut page = String::from(
+        "# Permissions\n\n<!-- Generated from the modules' tables: BLESS=1 script/test integration the_reference_of_permissions writes it. -->\n\n\
+         What a member of a tenant may do there, by role. `GET /api/v1/me` lists the caller's own.\n\n\
+         | permission | allows | roles |\n| --- | --- | --- |\n",
+    );
+    for permission in modules.flat_map(|module| module.permissions) {
+        let roles: Vec<&str> = permission.roles.iter().map(|role| role.as_str()).collect();
+        let _ = writeln!(page, "| `{}` | {} | {} |", permission.name, permission.what, roles.join(", "));
+    }
+    page
+}
+
+/// `docs/reference/routes.md`: every route with who may call it.
+pub fn routes_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
+    let mut page = String::from(
+        "# Routes\n\n<!-- Generated from the modules' routes: BLESS=1 script/test integration the_reference_of_routes writes it. -->\n\n\
+         Every path and method that is answered. HEAD is answered where GET is, OPTIONS everywhere; another method of a \
+         path is 405, another path 404. *Operators* are everybody in development, elsewhere whoever holds \
+         `METRICS_TOKEN` or reaches `METRICS_PORT`; to others the route is not there.\n\n\
+         | method | path | who may call it | module |\n| --- | --- | --- | --- |\n",
+    );
+    for route in modules.flat_map(|module| (module.routes)().of(module.name)) {
+        let access = match route.access {
+            Access::Public => "everybody".to_owned(),
+            Access::Management => "operators".to_owned(),
+            Access::SignedIn => "any member of a tenant".to_owned(),
+            Access::Permission(permission) => format!("`{}`", permission.name),
+        };
+        let _ = writeln!(page, "| {} | `{}` | {access} | {} |", route.method, route.path, route.module);
+    }
+    page
+}
