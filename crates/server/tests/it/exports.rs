@@ -230,7 +230,7 @@ async fn a_stream_that_fails_is_broken_off_and_logged_once() {
         let mut body = answer.into_body();
         body.frame().await.unwrap().unwrap();
         kill_streams(&app).await;
-        let error = body.collect().await.err().expect("HTTP/2 resets the stream");
+        let error = body.collect().await.expect_err("HTTP/2 resets the stream");
         assert!(format!("{error:?}").contains("Reset"), "{error:?}");
     }
     let lines = app.log().with_message("Stream broke off");

@@ -30,7 +30,7 @@ async fn get(actor: &Actor<'_>, path: &str, headers: &[(&str, &str)]) -> Answer 
 fn decoded(answer: &Answer) -> Vec<u8> {
     let (mut plain, coded) = (Vec::new(), &answer.body[..]);
     match answer.header("content-encoding") {
-        "" => Ok(plain.extend_from_slice(coded)).map(|()| plain.len()),
+        "" => (&mut &*coded).read_to_end(&mut plain),
         "gzip" => flate2::read::GzDecoder::new(coded).read_to_end(&mut plain),
         "br" => brotli::Decompressor::new(coded, 4096).read_to_end(&mut plain),
         "zstd" => zstd::stream::read::Decoder::new(coded).unwrap().read_to_end(&mut plain),
