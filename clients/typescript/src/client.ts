@@ -5,12 +5,16 @@ import type { components, paths } from "./api.js";
 export type Item = components["schemas"]["Item"];
 export type Problem = components["schemas"]["Problem"];
 
-export function connect(baseUrl: string, accessToken?: string): Client<paths> {
+// Lists also come as NDJSON and CSV; this client asks for JSON, and for problems where something is wrong.
+type Media = "application/json" | "application/problem+json";
+export type Erp = Client<paths, Media>;
+
+export function connect(baseUrl: string, accessToken?: string): Erp {
   const headers = accessToken === undefined ? {} : { Authorization: `Bearer ${accessToken}` };
-  return createClient<paths>({ baseUrl, headers });
+  return createClient<paths, Media>({ baseUrl, headers });
 }
 
-export async function signIn(baseUrl: string, login: components["schemas"]["Login"]): Promise<Client<paths>> {
+export async function signIn(baseUrl: string, login: components["schemas"]["Login"]): Promise<Erp> {
   const { data, error } = await connect(baseUrl).POST("/api/v1/auth/login", { body: login });
   if (error !== undefined) throw new Error(`${error.code}: ${error.detail}`);
   return connect(baseUrl, data.accessToken);

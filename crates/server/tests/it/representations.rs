@@ -271,7 +271,7 @@ async fn d_03_a_compressed_body_is_refused_and_never_unpacked() {
         answer.problem("core.unsupported_coding");
         assert_eq!(answer.header("accept-encoding"), "identity");
     };
-    let codings = ["gzip", "br", "zstd", "deflate", "gzip, gzip", "GZIP"].into_iter().cycle().take(96);
+    let codings = ["gzip", "br", "zstd", "deflate", "gzip, gzip", "GZIP"].into_iter().cycle().take(24);
     futures_util::future::join_all(codings.map(throw)).await;
     let grown = resident_kib().saturating_sub(before);
     assert!(grown < 8 * 1024, "{grown} KiB");
