@@ -187,19 +187,23 @@ fn d_08_a_certificate_that_cannot_be_shown_refuses_the_start_and_the_check() {
     }
 }
 
+/// A server with TLS, and a port that leads to it.
+fn redirecting(home: &Home, database: &Database, authority: &Authority, more: &[(&str, &str)]) -> Process {
+    let (certificate, key) = (authority.path("cert.pem"), authority.path("key.pem"));
+    let settings = [
+        ("DATABASE_URL", database.runtime_url.as_str()),
+        ("TLS_CERT_PATH", &certificate),
+        ("TLS_KEY_PATH", &key),
+        ("HTTP_REDIRECT_PORT", "0"),
+    ];
+    Process::serve(home, &[&settings[..], more].concat())
+}
+
 #[test]
 fn h_03_the_redirecting_port_leads_to_https_and_nowhere_else() {
     let (home, database) = (Home::new(), Database::migrated("redirect"));
     let authority = Authority::new(home.path());
-    let server = Process::serve(
-        &home,
-        &[
-            ("DATABASE_URL", &database.runtime_url),
-            ("TLS_CERT_PATH", &authority.path("cert.pem")),
-            ("TLS_KEY_PATH", &authority.path("key.pem")),
-            ("HTTP_REDIRECT_PORT", "0"),
-        ],
-    );
+    let server = redirecting(&home, &database, &authority, &[]);
     let started: Value = serde_json::from_str(&server.line("Server started")).unwrap();
     let ask = |method: &str, host: &str, path: &str| -> Answer {
         let mut stream = TcpStream::connect(started["redirect"].as_str().unwrap()).unwrap();
@@ -228,18 +232,9 @@ fn h_03_the_redirecting_port_leads_to_https_and_nowhere_else() {
 #[test]
 fn h_03_the_redirecting_port_leads_to_the_public_url_where_there_is_one() {
     let (home, database) = (Home::new(), Database::migrated("public_url"));
+    let settings = [("PUBLIC_URL", "https://api.example.com"), ("FORCE_HTTPS", "true")];
     let authority = Authority::new(home.path());
-    let server = Process::serve(
-        &home,
-        &[
-            ("DATABASE_URL", &database.runtime_url),
-            ("TLS_CERT_PATH", &authority.path("cert.pem")),
-            ("TLS_KEY_PATH", &authority.path("key.pem")),
-            ("HTTP_REDIRECT_PORT", "0"),
-            ("PUBLIC_URL", "https://api.example.com"),
-            ("FORCE_HTTPS", "true"),
-        ],
-    );
+    let server = redirecting(&home, &database, &authority, &settings);
     let started: Value = serde_json::from_str(&server.line("Server started")).unwrap();
     let mut stream = TcpStream::connect(started["redirect"].as_str().unwrap()).unwrap();
     stream.write_all(b"GET /x HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n").unwrap();
