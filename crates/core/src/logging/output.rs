@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A second bound beside the number of lines, for when they are long.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// How long the thread gathers lines after a write: waking it for each one would cost more than the line.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(5);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The way to a sink. Dropping it lets the thread write the rest and end.
