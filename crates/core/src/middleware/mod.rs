@@ -172,10 +172,10 @@ impl Edge {
             log.failed(&error);
             error.render(log.path(), &trace.correlation_id, self.app.config.profile().error_detail)
         });
-        rate_limit::leave(&self.app, &tally, &mut response);
         if let Some(headers) = self.security_headers(log.route()) {
             security_headers::leave(headers, client.https, &mut response);
         }
+        rate_limit::leave(&self.app, &tally, &mut response);
         if let Some(visit) = visit {
             cors::leave(visit, &mut response);
         }

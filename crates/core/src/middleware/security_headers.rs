@@ -8,8 +8,9 @@ use http::{HeaderName, HeaderValue, header};
 
 use crate::module::SecurityHeaders;
 
-/// What else is set after this: two ids, the trace, CORS, and what the connection adds. One growth instead of three.
-const ROOM: usize = 10;
+/// What else is set after this: the standing, CORS, two ids, the trace, and what the connection adds. One growth instead
+/// of three.
+const ROOM: usize = 12;
 static X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
 /// Marks an answer of the chain, for [`complete`].
