@@ -1,7 +1,7 @@
 //! The product and its peers as processes.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -44,21 +44,26 @@ impl Contestant {
 impl Setup {
     /// The product, in production and with its request log. It is ready when this returns.
     pub async fn product(&self, database_url: &str) -> Result<Contestant> {
-        let mut command = Command::new(&self.server);
-        command.args(["serve", "--env-file", "/dev/null"]);
+        self.product_with(database_url, &[]).await
+    }
+
+    /// The same with further settings.
+    pub async fn product_with(&self, database_url: &str, settings: &[(&str, &str)]) -> Result<Contestant> {
+        let mut command = clean(&self.server);
+        command.args(["serve", "--env-file", "/dev/null"]).envs(settings.iter().copied());
         self.start("product", command, database_url, "/readyz").await
     }
 
     /// The same under another program, such as a profiler, which is given the product's command line.
     pub async fn product_under(&self, program: &[String], database_url: &str) -> Result<Contestant> {
-        let mut command = Command::new(&program[0]);
+        let mut command = clean(program[0].as_ref());
         command.args(&program[1..]).arg(&self.server).args(["serve", "--env-file", "/dev/null"]);
         self.start("product", command, database_url, "/readyz").await
     }
 
     /// A peer: one of the sub-commands of `peers`.
     pub async fn peer(&self, name: &'static str, database_url: &str) -> Result<Contestant> {
-        let mut command = Command::new(&self.peers);
+        let mut command = clean(&self.peers);
         command.arg(name);
         self.start(name, command, database_url, "/").await
     }
@@ -72,7 +77,6 @@ impl Setup {
     ) -> Result<Contestant> {
         let port = free_port()?;
         command
-            .env_clear()
             .env("PATH", std::env::var("PATH").unwrap_or_default())
             .env("APP_ENV", "production")
             .env("HOST", "127.0.0.1")
@@ -96,6 +100,13 @@ impl Setup {
         answers(name, port, probe, &mut child).await?;
         Ok(Contestant { name, port, pid, child })
     }
+}
+
+/// A command without this process's environment.
+fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    command
 }
 
 /// Asks until there is an answer; from the product, one that says ready.

@@ -1,4 +1,4 @@
-//! A way to PostgreSQL on which everything that is sent arrives late, as if it were on another host.
+//! A way to PostgreSQL or Redis on which everything that is sent arrives late, as if it were on another host.
 
 use std::time::Duration;
 
@@ -12,26 +12,31 @@ use tokio_postgres::config::Host;
 /// What one round trip costs more.
 pub const DELAY: Duration = Duration::from_millis(5);
 
-/// Starts the way, and returns the URL of its near end.
-pub async fn start(url: &str) -> Result<String> {
+/// Starts a way to PostgreSQL, and returns the URL of its near end.
+pub async fn to_postgres(url: &str) -> Result<String> {
     let config: tokio_postgres::Config = url.parse()?;
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let near = listener.local_addr()?.port();
+    let host = config.get_hosts().first().context("no host")?.clone();
+    let near = to(host, config.get_ports().first().copied().unwrap_or(5432)).await?;
     let (user, database) =
         (config.get_user().context("no user")?, config.get_dbname().context("no database")?);
-    let near = format!("postgresql://{user}@127.0.0.1:{near}/{database}");
+    Ok(format!("postgresql://{user}@127.0.0.1:{near}/{database}"))
+}
+
+/// Starts a way to `host`, and returns the port of its near end.
+pub async fn to(host: Host, port: u16) -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let near = listener.local_addr()?.port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(connect(stream, config.clone()));
+            tokio::spawn(connect(stream, host.clone(), port));
         }
     });
     Ok(near)
 }
 
-async fn connect(near: TcpStream, config: tokio_postgres::Config) -> Result<()> {
+async fn connect(near: TcpStream, host: Host, port: u16) -> Result<()> {
     near.set_nodelay(true)?;
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    match config.get_hosts().first().context("no host")? {
+    match host {
         Host::Tcp(host) => {
             let far = TcpStream::connect((host.as_str(), port)).await?;
             far.set_nodelay(true)?;

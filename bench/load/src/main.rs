@@ -71,13 +71,16 @@ async fn run() -> Result<bool> {
     };
     let (all, part) = match what[..] {
         [] | ["all"] => (true, ""),
-        [part @ ("point" | "ping" | "start" | "memory")] => (false, part),
+        [part @ ("point" | "limits" | "ping" | "start" | "memory")] => (false, part),
         _ => bail!(
-            "usage: script/bench [point|ping|start|memory|all] [--rounds N] [--seconds N] [--json] [--write]"
+            "usage: script/bench [point|limits|ping|start|memory|all] [--rounds N] [--seconds N] [--json] [--write]"
         ),
     };
     if all || part == "point" {
         measure::point(&mut report, &setup, &database, effort).await?;
+    }
+    if all || part == "limits" {
+        measure::limits(&mut report, &setup, &database).await?;
     }
     if all || part == "ping" {
         measure::ping(&mut report, &setup, &database, effort).await?;

@@ -8,12 +8,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio_postgres::NoTls;
+use tokio_postgres::config::Host;
 
 use crate::client::{self, Connection, Load, Outcome};
 use crate::contestant::{Contestant, Setup};
 use crate::data::{self, Database};
 use crate::delay;
-use crate::process::resident_mib;
+use crate::process::{Redis, resident_mib, round_trip_to_redis};
 use crate::report::{Bound, Report, Row, median};
 use crate::request;
 use crate::token::Signer;
@@ -64,20 +65,44 @@ async fn delayed(
     near: &Contestant,
     signer: &Signer,
 ) -> Result<()> {
-    let url = delay::start(&database.runtime_url).await?;
+    let url = delay::to_postgres(&database.runtime_url).await?;
     let delay = (round_trip(&url).await? - round_trip(&database.runtime_url).await?) * 1000.0;
     let far = setup.product(&url).await?;
     let mut values = Vec::new();
     for _ in 0..3 {
-        let mut p50 = [0.0; 2];
-        for (contestant, p50) in [near, &far].into_iter().zip(&mut p50) {
-            let requests = request::point_reads(signer)?;
-            let load = load(contestant, 1, Duration::from_millis(500), &requests);
-            *p50 = client::run(&load).await?.p50_ms;
-        }
-        values.push((p50[1] - p50[0]) / delay);
+        values.push(later(near, &far, signer).await? / delay);
     }
     let name = format!("point read behind a delay of {} ms", delay::DELAY.as_millis());
+    report.check(name, "delays", &values, Bound::AtMost(1.25));
+    Ok(())
+}
+
+/// By how many milliseconds the second answers later, at the median.
+async fn later(near: &Contestant, far: &Contestant, signer: &Signer) -> Result<f64> {
+    let mut p50 = [0.0; 2];
+    for (contestant, p50) in [near, far].into_iter().zip(&mut p50) {
+        let requests = request::point_reads(signer)?;
+        *p50 = client::run(&load(contestant, 1, Duration::from_millis(500), &requests)).await?.p50_ms;
+    }
+    Ok(p50[1] - p50[0])
+}
+
+/// How many round trips to Redis a request waits for when instances share their limits.
+pub async fn limits(report: &mut Report, setup: &Setup, database: &Database) -> Result<()> {
+    let redis = Redis::start().await?;
+    let far = delay::to(Host::Tcp("127.0.0.1".to_owned()), redis.port).await?;
+    let delay = round_trip_to_redis(far).await? - round_trip_to_redis(redis.port).await?;
+    let with = async |port: u16| {
+        let url = format!("redis://127.0.0.1:{port}/");
+        setup.product_with(&database.runtime_url, &[("REDIS_URL", &url)]).await
+    };
+    let (near, far) = (with(redis.port).await?, with(far).await?);
+    let signer = Signer::new(&setup.secret);
+    let mut values = Vec::new();
+    for _ in 0..3 {
+        values.push(later(&near, &far, &signer).await? / delay);
+    }
+    let name = format!("point read, limits in Redis behind a delay of {} ms", delay::DELAY.as_millis());
     report.check(name, "delays", &values, Bound::AtMost(1.25));
     Ok(())
 }
