@@ -50,9 +50,8 @@ pub fn render_markdown(tables: &[&[&'static ErrorCode]]) -> String {
         "# Errors\n\n<!-- Generated from the tables of error codes: BLESS=1 script/test integration the_reference_of_errors writes it. -->\n\n\
          Every error is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance`, \
          `code` and `correlationId`; validation errors add `errors: [{pointer, code, detail}]`.\n\n\
-         Only what never becomes a request is answered without a body, by the HTTP parser, which then closes the \
-         connection: 400 for a malformed head, 431 for more than 100 headers or a head beyond 32 KiB. An HTTP/2 \
-         connection that breaks the protocol is closed with GOAWAY.\n\n\
+         What is no HTTP request gets one too, and the connection is closed. An HTTP/2 connection that breaks the \
+         protocol is closed with GOAWAY.\n\n\
          | code | status | title | what happened | what to do |\n| --- | --- | --- | --- | --- |\n",
     );
     for row in tables.iter().copied().flatten() {

@@ -157,6 +157,9 @@ error_codes! {
         INTERNAL = "core.internal", 500, "Internal error";
             "A fault on our side; the request may or may not have had an effect.";
             "Read the resource before trying again, and report the correlation id.";
+        MALFORMED_REQUEST = "core.malformed_request", 400, "Malformed request";
+            "What was sent is no HTTP request.";
+            "Send HTTP/1.1 as RFC 9112 has it, or HTTP/2; to a port of HTTPS, with TLS.";
         MALFORMED_BODY = "core.malformed_body", 400, "Malformed body";
             "The body is not well-formed JSON.";
             "Send one JSON document in UTF-8, without a byte order mark and at most 64 levels deep.";

@@ -28,6 +28,7 @@ mod routing;
 mod security_headers;
 mod size;
 mod tenant;
+mod unread;
 mod vary;
 mod weights;
 
@@ -45,6 +46,7 @@ pub use custom::{Application, Peer};
 pub(crate) use custom::{Wrap, wrap};
 pub(crate) use https::location;
 pub use routing::RouteTable;
+pub(crate) use unread::Unread;
 
 use crate::app::App;
 use crate::auth::{Caller, Identity, Trace};
@@ -274,6 +276,7 @@ impl Edge {
         client: Client,
         request: &mut Request,
     ) -> Result<Asked<'a>, Error> {
+        unread::check(request)?;
         size::check(request)?;
         let found = self.routes.find(request);
         if let Some(https) = &self.https

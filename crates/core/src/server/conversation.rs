@@ -22,8 +22,9 @@ use super::Shared;
 use super::activity::{Activity, Heard, InFlight, Tracked};
 use super::admission::Permit;
 use super::patience::{Patience, Verdict};
+use super::unread::Answered;
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::middleware::Peer;
+use crate::middleware::{Peer, Unread};
 
 /// Room for a target of 8 KiB and headers of 16 KiB, which the chain refuses with a problem when they are larger (D-04).
 const HEAD_BUFFER: usize = 32 * 1024;
@@ -50,7 +51,10 @@ pub(super) async fn hold<S, A, F>(
     let mut patience =
         Patience::new(Arc::clone(&activity), shared.limits, shared.lifecycle.stop_serving(), begun);
     let builder = builder(&shared.lifecycle);
-    let stream = TokioIo::new(Heard { stream, activity: Arc::clone(&activity) });
+    let stream = Heard { stream, activity: Arc::clone(&activity) };
+    let ours = Arc::clone(&shared);
+    let refuse = move |status| (ours.answer)(peer, Unread(status).into());
+    let stream = TokioIo::new(Answered::new(stream, refuse));
     let service = service_fn(|request: Request<Incoming>| {
         let (version, in_flight) = (request.version(), activity.begin(request.version()));
         let shared = Arc::clone(&shared);

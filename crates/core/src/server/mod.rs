@@ -9,6 +9,7 @@
 //! - `conversation`: one connection, over HTTP/1.1 or HTTP/2;
 //! - `patience`: the two clocks of a connection: the next request's head, and the silence between requests;
 //! - `activity`: what a connection is doing, as its bytes and requests show it;
+//! - `unread`: what was no request, and is answered all the same;
 //! - `loopback`: how the process asks itself, whatever its listener speaks.
 
 mod accept;
@@ -25,6 +26,7 @@ mod redirect;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod unread;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::lifecycle::Phase;
+use crate::middleware::Unread;
 
 /// Nothing here takes so long: a test that comes to this has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,6 +51,9 @@ pub(super) async fn serve_as(limits: Limits, dress: impl FnOnce(Server) -> Serve
     server.start(&lifecycle, limits, move |peer, request| {
         let (gate, waiting) = (Arc::clone(&theirs), Arc::clone(&arrived));
         async move {
+            if let Some(Unread(status)) = request.extensions().get() {
+                return Response::builder().status(*status).body(Body::empty()).unwrap();
+            }
             if request.uri().path() == "/gate" {
                 waiting.add_permits(1);
                 gate.acquire().await.unwrap().forget();

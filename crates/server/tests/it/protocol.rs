@@ -82,27 +82,44 @@ async fn d_04_too_long_a_target_is_414_and_too_many_headers_431() {
     app.finish().await;
 }
 
-/// The one exception of H-04, which docs/reference/errors.md declares: hyper answers before there is a request.
+/// The parser refuses it before there is a request.
 #[tokio::test]
-async fn h_04_what_never_becomes_a_request_is_refused_without_a_body_and_closed() {
+async fn h_04_what_never_becomes_a_request_is_a_problem_like_all_others_and_closed() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let app = TestApp::start().await;
     let many: String = (0..101).map(|number| format!("x-{number}: x\r\n")).collect();
-    let large = format!("x-padding: {}\r\n", "x".repeat(40_000));
-    for (head, status) in [
-        ("NO HTTP\r\n\r\n".to_owned(), 400),
-        ("GET /ping HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), 400),
-        ("GET /ping HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n".to_owned(), 400),
-        (format!("GET /ping HTTP/1.1\r\nhost: x\r\n{many}\r\n"), 431),
-        (format!("GET /ping HTTP/1.1\r\nhost: x\r\n{large}\r\n"), 431),
+    let fine = "GET /ping HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (head, status, code) in [
+        ("NO HTTP\r\n\r\n".to_owned(), 400, "core.malformed_request"),
+        ("GET /ping HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), 400, "core.malformed_request"),
+        (
+            "GET /ping HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n".to_owned(),
+            400,
+            "core.malformed_request",
+        ),
+        (format!("GET /ping HTTP/1.1\r\nhost: x\r\n{many}\r\n"), 431, "core.headers_too_large"),
     ] {
         let mut stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+        stream.write_all(fine.as_bytes()).await.unwrap();
+        let mut first = [0; 4096];
+        assert!(stream.read(&mut first).await.unwrap() > 0 && first.starts_with(b"HTTP/1.1 200 "));
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await; // reset, where not all was read
         let answer = String::from_utf8(answer).unwrap();
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head:.60}: {answer}");
-        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        for header in ["connection: close", "content-type: application/problem+json", "x-frame-options: DENY"]
+        {
+            assert!(head.lines().any(|line| line == header), "H-01: {header} is missing from {head}");
+        }
+        assert!(head.lines().any(|line| line == format!("content-length: {}", body.len())), "{head}");
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&problem["code"], &problem["status"]), (&code.into(), &status.into()));
+        let id = problem["correlationId"].as_str().unwrap();
+        assert!(head.contains(id), "the header names the request as the body does: {head}");
+        let line = app.log().with_message(&format!("- / {status}")).pop().expect("it is logged");
+        assert_eq!(line["correlationId"], id);
     }
     app.anonymous().get("/ping").await.assert(200);
     app.finish().await;
