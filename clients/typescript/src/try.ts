@@ -28,12 +28,19 @@ const me = await acme.GET("/api/v1/me");
 assert.equal(me.data?.tenant.slug, "acme");
 
 const sku = `TS-${process.pid}`;
-const created = await acme.POST("/api/v1/items", { body: { sku, name: "Made by the typed client" } });
+const item = { params: { header: { "Idempotency-Key": sku } }, body: { sku, name: "Made by the typed client" } };
+const created = await acme.POST("/api/v1/items", item);
 assert.equal(created.response.status, 201);
 assert(created.data !== undefined);
 const { id } = created.data;
 const tag = created.response.headers.get("etag");
 assert(tag !== null);
+
+// Sent again with its key it has no second effect; asked for with its tag it is not sent again.
+const again = await acme.POST("/api/v1/items", item);
+assert.deepEqual([again.data?.id, again.response.headers.get("idempotency-replayed")], [id, "true"]);
+const known = { params: { path: { id }, header: { "If-None-Match": tag } } };
+assert.equal((await acme.GET("/api/v1/items/{id}", known)).response.status, 304);
 
 const listed = await acme.GET("/api/v1/items", { params: { query: { q: sku, sort: "-createdAt", limit: 1 } } });
 assert.deepEqual(listed.data?.items.map((item) => item.id), [id]);

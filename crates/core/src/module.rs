@@ -160,6 +160,11 @@ impl Route {
         matches!(self.access, Access::Management) || FOR_OPERATORS.contains(&self.module)
     }
 
+    /// Whether its requests may carry an `Idempotency-Key`: it changes something, and for somebody whose key it is.
+    pub(crate) fn takes_keys(&self) -> bool {
+        !self.method.is_safe() && matches!(self.access, Access::SignedIn | Access::Permission(_))
+    }
+
     /// Whether orchestrators and monitors ask it, all the time and over plain HTTP: it is exempt from HTTPS.
     pub(crate) fn is_probe(&self) -> bool {
         self.module == "health" && (matches!(self.access, Access::Public) || self.path == "/metrics")

@@ -20,10 +20,12 @@ pub struct HeaderField {
     pub name: &'static str,
     /// What it is for.
     pub what: &'static str,
-    /// The pattern of its value (ECMA-262).
-    pub pattern: &'static str,
+    /// The pattern of its value (ECMA-262); `None` where no value is refused.
+    pub pattern: Option<&'static str>,
     /// A value.
     pub example: &'static str,
+    /// Of an answer's header: whether it is always there. Of requests none is required.
+    pub always: bool,
 }
 
 /// What one handler takes from a request.

@@ -17,9 +17,10 @@ impl ETag {
     /// `ETag`, as the contract tells of it.
     pub const FIELD: HeaderField = HeaderField {
         name: "ETag",
-        what: "The version of what is answered; If-Match takes it.",
-        pattern: "^\"[0-9]+\"$",
+        what: "The version of what is answered, and the coding if it is compressed; If-Match takes it.",
+        pattern: Some(r#"^(W/)?"[0-9]+(-gzip|-br|-zstd)?"$"#),
         example: "\"1\"",
+        always: true,
     };
 }
 
@@ -46,8 +47,9 @@ impl IfMatch {
     pub const FIELD: HeaderField = HeaderField {
         name: "If-Match",
         what: "Entity tags as ETag gave them: the change is made only if the resource still has one of them.",
-        pattern: r#"^(\*|(W/)?"[!#-+\--~]*"( *, *(W/)?"[!#-+\--~]*")*)$"#,
+        pattern: Some(r#"^(\*|(W/)?"[!#-+\--~]*"( *, *(W/)?"[!#-+\--~]*")*)$"#),
         example: "\"1\"",
+        always: false,
     };
 
     /// The versions that are acceptable; `None` for any. Bind it as `$n::bigint[]` and test

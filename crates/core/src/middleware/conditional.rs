@@ -7,7 +7,16 @@ use axum::response::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderValue, StatusCode};
 
-use crate::extract::opaque;
+use crate::extract::{HeaderField, opaque};
+
+/// `If-None-Match`, as the contract tells of it. What is no tag matches nothing: it costs a transfer, no correctness.
+pub(crate) static FIELD: HeaderField = HeaderField {
+    name: "If-None-Match",
+    what: "Entity tags as ETag gave them: 304 without a body if the resource still has one of them.",
+    pattern: None,
+    example: "\"1\"",
+    always: false,
+};
 
 /// The tags that the client has; none where it asks without a condition.
 pub(super) struct Known(Vec<HeaderValue>);

@@ -11,7 +11,7 @@ use aws_lc_rs::digest;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 
 use super::unpack;
@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::db::Deferral;
 use crate::error::{Error, codes};
-use crate::extract::{MAX_BODY_BYTES, read_body};
+use crate::extract::{HeaderField, Inputs, MAX_BODY_BYTES, read_body};
 use crate::module::Route;
 use claim::{Claim, Stored, Verdict};
 
@@ -27,13 +27,44 @@ static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const MOST_CHARACTERS: usize = 255;
 
-/// The key of a request that changes something, if it has one.
+/// `Idempotency-Key`, as the contract tells of it: bare or a quoted string of 1 to 255 characters, its escapes apart.
+static KEY_FIELD: HeaderField = HeaderField {
+    name: "Idempotency-Key",
+    what: "Made anew for each new request. One that is sent again with its key has no second effect, and gets the \
+        first answer again.",
+    pattern: Some(r#"^([!#-~]{1,255}|"([ !#-\[\]-~]|\\["\\]){1,255}")$"#),
+    example: "8e03978e-40d5-43dd-bc93-6894a57f9324",
+    always: false,
+};
+/// `Idempotency-Replayed`, as the contract tells of it.
+pub(crate) static REPLAYED_FIELD: HeaderField = HeaderField {
+    name: "Idempotency-Replayed",
+    what: "This is the first answer again: the request was worked on before.",
+    pattern: Some("^true$"),
+    example: "true",
+    always: false,
+};
+
+/// Adds what a route takes and refuses that [takes keys](Route::takes_keys): the body is read for the fingerprint, also
+/// where the handler takes none.
+pub(crate) fn describe(inputs: &mut Inputs) {
+    inputs.headers.push(&KEY_FIELD);
+    inputs.refusals.extend([
+        &codes::MALFORMED_HEADER,
+        &codes::MALFORMED_BODY,
+        &codes::REQUEST_TIMEOUT,
+        &codes::IDEMPOTENCY_IN_FLIGHT,
+        &codes::IDEMPOTENCY_KEY_REUSED,
+    ]);
+}
+
+/// The key of a request, if it has one.
 ///
 /// # Errors
 /// `core.malformed_header` for one that is repeated, empty, too long or not of visible ASCII characters.
-pub(super) fn key(request: &Request) -> Result<Option<String>, Error> {
-    let mut values = request.headers().get_all(&IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next().filter(|_| !request.method().is_safe()) else { return Ok(None) };
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Error> {
+    let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().ok().filter(|_| values.next().is_none()).map(str::trim);
     let key = text.and_then(unquoted).filter(|key| (1..=MOST_CHARACTERS).contains(&key.len()));
     key.map(Some).ok_or_else(|| {
@@ -52,7 +83,7 @@ fn unquoted(text: &str) -> Option<String> {
     while let Some(character) = characters.next() {
         match character {
             '\\' => content.push(characters.next().filter(|escaped| matches!(escaped, '"' | '\\'))?),
-            '"' => return None,
+            '"' | '\t' => return None,
             plain => content.push(plain),
         }
     }
@@ -137,11 +168,8 @@ mod tests {
     use super::*;
 
     fn key_of(values: &[&str]) -> Result<Option<String>, Error> {
-        let mut request = http::Request::post("/");
-        for value in values {
-            request = request.header(&IDEMPOTENCY_KEY, *value);
-        }
-        key(&request.body(Body::empty()).unwrap())
+        let value = |value: &&str| (IDEMPOTENCY_KEY.clone(), HeaderValue::try_from(*value).unwrap());
+        key(&values.iter().map(value).collect())
     }
 
     #[test]
@@ -151,16 +179,10 @@ mod tests {
         assert_eq!(key_of(&[r#""8e03978e""#]).unwrap().as_deref(), Some("8e03978e"));
         assert_eq!(key_of(&[r#""a\"b\\c d""#]).unwrap().as_deref(), Some(r#"a"b\c d"#));
         let long = "x".repeat(256);
-        for bad in ["", "\"\"", "a b", "\"a", "a\"b", r#""a\b""#, r#""a"b""#, "é", &long] {
+        for bad in ["", "\"\"", "a b", "\"a", "a\"b", r#""a\b""#, r#""a"b""#, "\"a\tb\"", "é", &long] {
             let error = key_of(&[bad]).unwrap_err();
             assert_eq!(error.code(), &codes::MALFORMED_HEADER, "{bad:?}");
         }
         assert_eq!(key_of(&["a", "a"]).unwrap_err().code(), &codes::MALFORMED_HEADER);
-    }
-
-    #[test]
-    fn a_safe_method_needs_no_key() {
-        let request = http::Request::get("/").header(&IDEMPOTENCY_KEY, "a").body(Body::empty()).unwrap();
-        assert_eq!(key(&request).unwrap(), None);
     }
 }

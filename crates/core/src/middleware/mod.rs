@@ -9,7 +9,7 @@ mod authenticate;
 mod cache;
 mod client;
 mod compression;
-mod conditional;
+pub(crate) mod conditional;
 mod cors;
 mod custom;
 mod deadline;
@@ -17,11 +17,11 @@ mod encoder;
 mod forwarded;
 mod head;
 mod https;
-mod idempotency;
+pub(crate) mod idempotency;
 mod outside;
 mod overload;
 mod panic_guard;
-mod rate_limit;
+pub(crate) mod rate_limit;
 mod redirect;
 mod request_id;
 mod routing;
@@ -260,7 +260,9 @@ impl Edge {
         mut request: Request,
     ) -> Result<Response, Error> {
         if let Some(caller) = caller {
-            if let Some(key) = idempotency::key(&request)? {
+            if route.takes_keys()
+                && let Some(key) = idempotency::key(request.headers())?
+            {
                 // Boxed, since few requests come this way and all would carry its size.
                 return Box::pin(idempotency::around(&self.app, route, key, &caller, request)).await;
             }

@@ -19,12 +19,30 @@ use super::{Asked, access};
 use crate::app::App;
 use crate::auth::{Caller, Identity, Trace};
 use crate::error::{Error, codes};
+use crate::extract::HeaderField;
 use crate::from_row;
 use crate::limits::{Attempt, Charge, Counts, DEFAULT, Policy, Quota, REFUSALS, Standing, Whom};
 use crate::module::Route;
 
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// `RateLimit`, as the contract tells of it.
+pub(crate) static FIELD: HeaderField = HeaderField {
+    name: "RateLimit",
+    what: "The limit nearest to its end, how many requests it has left, and the seconds until there is one more.",
+    pattern: Some("^\"[^\"]+\";r=[0-9]+;t=[0-9]+$"),
+    example: "\"default\";r=99;t=1",
+    always: false,
+};
+/// `RateLimit-Policy`, as the contract tells of it.
+pub(crate) static POLICY_FIELD: HeaderField = HeaderField {
+    name: "RateLimit-Policy",
+    what: "That limit's requests, and the seconds for which they are.",
+    pattern: Some("^\"[^\"]+\";q=[0-9]+;w=[0-9]+$"),
+    example: "\"default\";q=100;w=60",
+    always: false,
+};
 
 const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
 /// How long a request waits to hear of its tenant's own limit.

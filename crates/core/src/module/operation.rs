@@ -9,8 +9,9 @@ use crate::extract::{ETag, HeaderField, SchemaOf};
 pub static LOCATION: HeaderField = HeaderField {
     name: "Location",
     what: "The path of what was created.",
-    pattern: "^/",
+    pattern: Some("^/"),
     example: "/api/v1/items/0190163d-8694-739b-aea5-966c26f8ad91",
+    always: true,
 };
 
 /// One operation of the API, as its clients read it.
@@ -111,6 +112,11 @@ impl Operation {
     pub fn leads_to(mut self, id: &'static str, parameter: &'static str, pointer: &'static str) -> Self {
         self.links.push(Link { operation: id, parameter, pointer });
         self
+    }
+
+    /// Whether what is read has a tag, by which a client can ask whether it has it already.
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.answers.iter().any(|answer| answer.status == 200 && answer.headers.contains(&&ETag::FIELD))
     }
 
     fn answer(mut self, status: u16, content: Content) -> Self {

@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::refusals::Refusals;
-use super::{Contract, example, operation};
+use super::{Contract, example, headers, operation};
 use crate::error::Problem;
 use crate::extract::HeaderField;
 use crate::module::Route;
@@ -50,13 +50,13 @@ fn without_null_default(schema: &mut Schema) {
 pub(super) fn build(contract: &Contract, routes: &[&Route]) -> Value {
     let mut schemas = Schemas::new();
     let mut refusals = Refusals::new(schemas.answered.subschema_for::<Problem<'_>>().to_value());
-    let mut headers: Vec<&'static HeaderField> = vec![&operation::TENANT_ID];
+    let mut fields: Vec<&'static HeaderField> = headers::SHARED.to_vec();
     let mut paths = Map::new();
     for route in routes {
         let Some(documented) = operation::describe(route, &mut schemas, &mut refusals) else {
             continue;
         };
-        headers.extend(documented.headers);
+        fields.extend(documented.headers);
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.method.as_str().to_ascii_lowercase()] = documented.value;
     }
@@ -70,7 +70,7 @@ pub(super) fn build(contract: &Contract, routes: &[&Route]) -> Value {
             "schemas": schemas.definitions(),
             "responses": refusals.responses,
             "examples": refusals.examples,
-            "headers": headers.iter().map(|field| (field.name.to_owned(), header(field))).collect::<Map<_, _>>(),
+            "headers": fields.into_iter().map(headers::component).collect::<Map<_, _>>(),
             "securitySchemes": security_schemes(),
         },
     });
@@ -100,14 +100,6 @@ fn security_schemes() -> Value {
             "scheme": "bearer",
             "description": "The operators' METRICS_TOKEN. In development, and on METRICS_PORT, none is asked for.",
         },
-    })
-}
-
-pub(super) fn header(field: &HeaderField) -> Value {
-    json!({
-        "description": field.what,
-        "schema": { "type": "string", "minLength": 1, "pattern": field.pattern },
-        "example": field.example,
     })
 }
 

@@ -5,6 +5,7 @@
 mod archive;
 mod document;
 mod example;
+mod headers;
 mod operation;
 mod page;
 mod refusals;

@@ -3,19 +3,12 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::document::{Schemas, header};
+use super::document::Schemas;
+use super::headers;
 use super::refusals::{self, PROBLEM, Refusals};
 use crate::error::ErrorCode;
 use crate::extract::{HeaderField, Inputs};
 use crate::module::{Access, Answer, Content, Link, Operation, Route};
-
-/// `X-Tenant-ID`: what every route of members takes.
-pub(super) static TENANT_ID: HeaderField = HeaderField {
-    name: "X-Tenant-ID",
-    what: "The slug or id of another tenant that the caller is a member of. Without it, the access token's.",
-    pattern: "^([a-z0-9-]{1,63}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$",
-    example: "acme",
-};
 
 /// An operation, and the headers that it names.
 pub(super) struct Documented {
@@ -28,19 +21,20 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas, refusals: &mut Refu
     let operation = route.operation.as_deref()?;
     let mut inputs = Inputs::default();
     (route.inputs)(&mut inputs);
+    headers::add_inputs(route, operation, &mut inputs);
     let codes = refusals::of(route, operation, &inputs);
     let mut value = json!({
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [route.module],
-        "responses": responses(operation, &codes, schemas, refusals),
+        "responses": responses(route, operation, &codes, schemas, refusals),
         "security": security(route.access),
     });
     let mut set = |name: &str, part: Value| value[name] = part;
     if let Some(about) = about(route, operation) {
         set("description", about.into());
     }
-    let parameters = parameters(route, &inputs, schemas);
+    let parameters = parameters(route.path, &inputs, schemas);
     if !parameters.is_empty() {
         set("parameters", parameters.into());
     }
@@ -75,9 +69,9 @@ fn security(access: Access) -> Value {
     }
 }
 
-fn parameters(route: &Route, inputs: &Inputs, schemas: &mut Schemas) -> Vec<Value> {
+fn parameters(path: &str, inputs: &Inputs, schemas: &mut Schemas) -> Vec<Value> {
     let mut all = Vec::new();
-    let name = route.path.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(name, _)| name);
+    let name = path.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(name, _)| name);
     if let (Some(name), Some(schema)) = (name, inputs.path) {
         all.push(
             json!({ "name": name, "in": "path", "required": true, "schema": schema(&mut schemas.read) }),
@@ -86,13 +80,7 @@ fn parameters(route: &Route, inputs: &Inputs, schemas: &mut Schemas) -> Vec<Valu
     if let Some(query) = inputs.query.map(|query| query(&mut schemas.read)) {
         all.extend(query_parameters(query.as_value()));
     }
-    let tenant = matches!(route.access, Access::SignedIn | Access::Permission(_)).then_some(&TENANT_ID);
-    for field in inputs.headers.iter().copied().chain(tenant) {
-        let mut parameter = header(field);
-        parameter["name"] = field.name.into();
-        parameter["in"] = "header".into();
-        all.push(parameter);
-    }
+    all.extend(inputs.headers.iter().map(|field| headers::parameter(field)));
     all
 }
 
@@ -127,6 +115,7 @@ fn query_parameters(query: &Value) -> Vec<Value> {
 }
 
 fn responses(
+    route: &Route,
     operation: &Operation,
     codes: &[&'static ErrorCode],
     schemas: &mut Schemas,
@@ -134,7 +123,7 @@ fn responses(
 ) -> Value {
     let mut all: Map<String, Value> = Map::new();
     for answer in &operation.answers {
-        let (status, mut response) = (answer.status.to_string(), success(operation, answer, schemas));
+        let (status, mut response) = (answer.status.to_string(), success(route, operation, answer, schemas));
         if let Some(known) = all.get_mut(&status) {
             // The same status in another media type.
             if let (Some(known), Some(more)) =
@@ -146,6 +135,10 @@ fn responses(
             all.insert(status, response);
         }
     }
+    if headers::is_conditional(route, operation) {
+        let headers = headers::of_not_modified(route);
+        all.insert("304".to_owned(), json!({ "description": "Not Modified", "headers": headers }));
+    }
     for codes in codes.chunk_by(|a, b| a.status == b.status) {
         let Some(status) = codes.first().map(|code| code.status.to_string()) else { continue };
         match all.get_mut(&status) {
@@ -156,7 +149,7 @@ fn responses(
     all.into()
 }
 
-fn success(operation: &Operation, answer: &Answer, schemas: &mut Schemas) -> Value {
+fn success(route: &Route, operation: &Operation, answer: &Answer, schemas: &mut Schemas) -> Value {
     let status = http::StatusCode::from_u16(answer.status).ok();
     let mut response =
         json!({ "description": status.and_then(|status| status.canonical_reason()).unwrap_or("Answer") });
@@ -169,18 +162,14 @@ fn success(operation: &Operation, answer: &Answer, schemas: &mut Schemas) -> Val
             response["content"] = json!({ media_type: { "schema": { "type": "string" } } });
         }
     }
-    if !answer.headers.is_empty() {
-        response["headers"] =
-            answer.headers.iter().map(|field| reference(field.name)).collect::<Map<_, _>>().into();
+    let headers = headers::of_answer(route, answer);
+    if !headers.is_empty() {
+        response["headers"] = headers.into();
     }
     if !operation.links.is_empty() && answer.status < 300 {
         response["links"] = operation.links.iter().map(link).collect::<Map<_, _>>().into();
     }
     response
-}
-
-fn reference(header: &str) -> (String, Value) {
-    (header.to_owned(), json!({ "$ref": format!("#/components/headers/{header}") }))
 }
 
 fn link(link: &Link) -> (String, Value) {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::headers;
 use crate::error::{ErrorCode, codes, type_of};
 use crate::extract::Inputs;
 use crate::module::{Access, Operation, Route};
@@ -12,6 +13,7 @@ pub(super) const PROBLEM: &str = "application/problem+json";
 /// What any route can answer.
 const ALWAYS: &[&ErrorCode] = &[
     &codes::MALFORMED_HEADER,
+    &codes::TOO_LARGE,
     &codes::URI_TOO_LONG,
     &codes::HEADERS_TOO_LARGE,
     &codes::INTERNAL,
@@ -61,8 +63,9 @@ impl Refusals {
             let titles: Vec<&str> = codes.iter().map(|code| code.title).collect();
             let mut response =
                 json!({ "description": titles.join("; "), "content": { PROBLEM: self.media(codes) } });
-            if let Some((name, header)) = codes.first().and_then(|code| header(code.status)) {
-                response["headers"] = json!({ name: header });
+            let headers = headers::of_problem(codes);
+            if !headers.is_empty() {
+                response["headers"] = headers.into();
             }
             self.responses.insert(name.clone(), response);
         }
@@ -83,21 +86,6 @@ impl Refusals {
     }
 }
 
-/// The header that answers of `status` have.
-fn header(status: u16) -> Option<(&'static str, Value)> {
-    let seconds = json!({ "type": "integer", "minimum": 1 });
-    match status {
-        401 => Some((
-            "WWW-Authenticate",
-            json!({ "description": "How to sign in.", "schema": { "type": "string" } }),
-        )),
-        429 | 503 => {
-            Some(("Retry-After", json!({ "description": "Seconds to wait for.", "schema": seconds })))
-        }
-        _ => None,
-    }
-}
-
 fn example(code: &ErrorCode) -> Value {
     let mut problem = json!({
         "type": type_of(code),
@@ -111,7 +99,7 @@ fn example(code: &ErrorCode) -> Value {
     if code == &codes::RATE_LIMITED {
         problem["violated-policies"] = json!(["default"]);
     }
-    if code.status == 422 {
+    if code == &codes::INVALID {
         problem["errors"] = json!([{ "pointer": "/sku", "code": "missing", "detail": "is required" }]);
     }
     json!({ "summary": code.fix, "value": problem })

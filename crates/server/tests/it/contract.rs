@@ -7,12 +7,12 @@ use erp_core::extract::violations;
 use erp_core::factory::contract;
 use erp_core::module::{Access, Routes};
 use erp_modules::PRODUCT;
-use erp_testkit::TestApp;
+use erp_testkit::{Answer, TestApp};
 use serde_json::Value;
 
 use crate::samples;
 
-fn document() -> Value {
+pub(crate) fn document() -> Value {
     contract(&PRODUCT, Routes::new()).document()
 }
 
@@ -28,7 +28,7 @@ fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
         .collect()
 }
 
-fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+pub(crate) fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
     let reference = value.get("$ref").and_then(Value::as_str);
     reference.map_or(value, |path| document.pointer(path.strip_prefix('#').unwrap()).expect(path))
 }
@@ -136,6 +136,22 @@ fn every_example_fits_its_schema() {
     assert!(checked > 100, "only {checked} examples were found");
 }
 
+/// The declared headers are there, unless they may be missing, and fit their schemas.
+pub(crate) fn check_headers(document: &Value, declared: &Value, answer: &Answer) {
+    let declared = declared.get("headers").and_then(Value::as_object).into_iter().flatten();
+    for (name, header) in declared {
+        let header = resolve(document, header);
+        let Some(value) = answer.headers.get(name).map(|value| value.to_str().unwrap()) else {
+            assert_ne!(header["required"], true, "{name} is missing: {answer}");
+            continue;
+        };
+        let is_number = header["schema"]["type"] == "integer";
+        let value = if is_number { value.parse::<u64>().unwrap().into() } else { Value::from(value) };
+        let found = violations(document, &header["schema"], &value);
+        assert!(found.is_empty(), "{name}: {value}: {found:?}");
+    }
+}
+
 /// Forbids what is not declared: only so is a test of an answer one.
 fn close(value: &mut Value) {
     if let Some(fields) = value.as_object_mut() {
@@ -166,11 +182,7 @@ async fn i_03_answers_have_the_declared_fields_and_no_others() {
         let method = route.method.as_str().to_ascii_lowercase();
         let declared = &document["paths"][route.path][&method]["responses"][sample.success.to_string()];
         assert!(declared.is_object(), "{method} {} answers {}, undeclared", route.path, sample.success);
-        for header in
-            declared.get("headers").and_then(Value::as_object).into_iter().flat_map(|all| all.keys())
-        {
-            assert!(answer.headers.contains_key(header.as_str()), "{header} is missing: {answer}");
-        }
+        check_headers(&document, declared, &answer);
         if let Some(schema) = declared.pointer("/content/application~1json/schema") {
             let found = violations(&document, schema, &answer.json());
             assert!(found.is_empty(), "{answer}: {found:?}");

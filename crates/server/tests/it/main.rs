@@ -17,6 +17,7 @@ mod catalog;
 mod client;
 mod context;
 mod contract;
+mod contract_headers;
 mod cors;
 mod database_texts;
 mod database_use;
