@@ -165,7 +165,7 @@ async fn d_02_a_slow_reader_gets_every_row_and_memory_stays_flat() {
             }
             bytes += chunk.len();
         }
-        println!("{accept}: {lines} lines, {} MiB, resident memory grew by {grown} KiB", bytes >> 20);
+        println!("deep: D-02: {accept}: {lines} lines, {} MiB, memory grew by {grown} KiB", bytes >> 20);
         assert_eq!(lines, count as usize + 3 + header);
         assert!(grown < 6 * 1024, "{grown} KiB over {} MiB", bytes >> 20);
     }
