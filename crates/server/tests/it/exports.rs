@@ -165,7 +165,10 @@ async fn d_02_a_slow_reader_gets_every_row_and_memory_stays_flat() {
             }
             bytes += chunk.len();
         }
-        println!("deep: D-02: {accept}: {lines} lines, {} MiB, memory grew by {grown} KiB", bytes >> 20);
+        println!(
+            "deep: D-02: {accept}: {lines} lines, {} MiB for a slow reader, {grown} KiB of memory",
+            bytes >> 20
+        );
         assert_eq!(lines, count as usize + 3 + header);
         assert!(grown < 6 * 1024, "{grown} KiB over {} MiB", bytes >> 20);
     }
@@ -290,8 +293,7 @@ async fn d_02_a_stream_that_nobody_reads_ends_at_its_deadline() {
     app.expect_errors();
     fill(&app, "acme", 100_000).await;
     let body = open(&app, &app.alice(), NDJSON).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_held_back(&app).await;
+    until_held_back(&app).await;
     let begun = Instant::now();
     until_idle(&app).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "nothing was read, and the connection is free");
@@ -300,11 +302,15 @@ async fn d_02_a_stream_that_nobody_reads_ends_at_its_deadline() {
     app.finish().await;
 }
 
-/// A stream is under way, held back by its reader.
-async fn assert_held_back(app: &TestApp) {
+/// Waits until the one stream that is under way is held back by its reader, and the database with it.
+async fn until_held_back(app: &TestApp) {
     let held = "select count(*) from pg_stat_activity \
         where datname = current_database() and usename = 'erp_app' and state = 'idle in transaction'";
-    assert_eq!(app.sql().query_one(held, &[]).await.unwrap().get::<_, i64>(0), 1, "the database waits too");
+    let begun = Instant::now();
+    while app.sql().query_one(held, &[]).await.unwrap().get::<_, i64>(0) != 1 {
+        assert!(begun.elapsed() < PATIENCE, "the database waits too");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
