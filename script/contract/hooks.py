@@ -1,10 +1,13 @@
 """What schemathesis is told about the requests that it makes up."""
 
 import re
+import uuid
 
 import schemathesis
+from hypothesis import strategies
 
 TENANT = re.compile(r"^([a-z0-9-]{1,63}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$")
+KEYS = []
 
 
 def whole(value):
@@ -19,6 +22,20 @@ def whole(value):
 
 
 @schemathesis.hook
+def before_load_schema(ctx, raw_schema):
+    """Has headers whose values hold quotes made by their pattern: by itself schemathesis takes no quote for one of a
+    header's characters, and sends an empty field as a valid one."""
+    operations = (operation for path in raw_schema["paths"].values() for operation in path.values())
+    for parameter in (parameter for operation in operations for parameter in operation.get("parameters", [])):
+        name, schema = parameter["name"], parameter["schema"]
+        if parameter["in"] == "header" and '"' in schema.get("pattern", ""):
+            schemathesis.openapi.format(name, strategies.from_regex(schema["pattern"], fullmatch=True))
+            schema["format"] = name
+            if name == "Idempotency-Key" and not KEYS:
+                KEYS.append(re.compile(schema["pattern"]))
+
+
+@schemathesis.hook
 def map_body(ctx, body):
     return whole(body)
 
@@ -29,3 +46,11 @@ def map_headers(ctx, headers):
     if headers and TENANT.match(str(headers.get("X-Tenant-ID", ""))):
         headers = {name: value for name, value in headers.items() if name != "X-Tenant-ID"}
     return headers
+
+
+@schemathesis.hook
+def before_call(ctx, case, kwargs):
+    """A key that was used for another request is 422: each well-formed one is made anew, as clients must."""
+    key = case.headers.get("Idempotency-Key") if case.headers else None
+    if key and any(pattern.fullmatch(key) for pattern in KEYS):
+        case.headers["Idempotency-Key"] = f'"{uuid.uuid4()}"' if key.startswith('"') else str(uuid.uuid4())
