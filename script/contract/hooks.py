@@ -36,6 +36,12 @@ def before_load_schema(ctx, raw_schema):
 
 
 @schemathesis.hook
+def filter_query(ctx, query):
+    """A parameter that is null, or an empty list or object, is not sent at all: what is wrong with it never arrives."""
+    return not any(value is None or value == [] or value == {} for value in (query or {}).values())
+
+
+@schemathesis.hook
 def map_body(ctx, body):
     return whole(body)
 
