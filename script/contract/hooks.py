@@ -47,16 +47,13 @@ def map_body(ctx, body):
 
 
 @schemathesis.hook
-def map_headers(ctx, headers):
-    """A made-up tenant is 403 before anything else is looked at: leave well-formed ones out, and the token's counts."""
-    if headers and TENANT.match(str(headers.get("X-Tenant-ID", ""))):
-        headers = {name: value for name, value in headers.items() if name != "X-Tenant-ID"}
-    return headers
-
-
-@schemathesis.hook
 def before_call(ctx, case, kwargs):
-    """A key that was used for another request is 422: each well-formed one is made anew, as clients must."""
-    key = case.headers.get("Idempotency-Key") if case.headers else None
+    """A tenant that the caller is no member of is 403 before anything else
+    is looked at, so well-formed ones are left out, and the token's counts. A key that was used for another request is 422:
+    each well-formed one is made anew, as clients must."""
+    headers = case.headers or {}
+    if TENANT.match(str(headers.get("X-Tenant-ID", ""))):
+        del headers["X-Tenant-ID"]
+    key = headers.get("Idempotency-Key")
     if key and any(pattern.fullmatch(key) for pattern in KEYS):
-        case.headers["Idempotency-Key"] = f'"{uuid.uuid4()}"' if key.startswith('"') else str(uuid.uuid4())
+        headers["Idempotency-Key"] = f'"{uuid.uuid4()}"' if key.startswith('"') else str(uuid.uuid4())
