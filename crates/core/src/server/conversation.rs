@@ -29,7 +29,7 @@ use crate::middleware::{Peer, Unread};
 
 /// Room for a target of 8 KiB and headers of 16 KiB, which the chain refuses with a problem when they are larger (D-04).
 const HEAD_BUFFER: usize = 32 * 1024;
-const HTTP2_HEADERS: u32 = 16 * 1024;
+const HTTP2_HEADERS: u32 = 32 * 1024;
 const HTTP2_STREAMS: u32 = 200;
 /// Streams that a client may reset, or that we may, before the connection ends (D-05).
 const HTTP2_RESETS: usize = 50;

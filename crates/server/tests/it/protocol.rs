@@ -107,6 +107,11 @@ async fn d_04_h_05_the_bounds_and_methods_of_http2_are_the_same() {
         let answer = client.send_request(request.body(Empty::<bytes::Bytes>::new()).unwrap()).await.unwrap();
         assert_eq!(answer.status(), status, "{answer:?}");
         assert_eq!(answer.headers().contains_key("allow"), status == 405, "{answer:?}");
+        assert_eq!(
+            answer.headers()["x-content-type-options"],
+            "nosniff",
+            "the chain has answered: {answer:?}"
+        );
     }
     app.finish().await;
 }
