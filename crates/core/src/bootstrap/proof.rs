@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use crate::app::App;
 use crate::db::Migration;
 use crate::db::proof::{Report, Sample};
@@ -14,10 +16,11 @@ const INTERVAL: Duration = Duration::from_secs(300);
 /// How often a table that a migration holds is tried again, and after what pause. Then it counts as a finding.
 const TRIES: usize = 5;
 const PAUSE: Duration = Duration::from_secs(2);
-/// A proof that could not be made is tried again sooner. So often in a row, while the database answers, it counts as a
-/// finding: what cannot be shown any more does not hold.
-const RETRY: Duration = Duration::from_secs(10);
+/// A proof that could not be made is tried again sooner. When it fails so often in a row, or the last one is so old, it
+/// counts as a finding: what cannot be shown any more does not hold.
+const RETRY: Duration = Duration::from_secs(5);
 const MOST_ERRORS: u32 = 3;
+const OVERDUE: SignedDuration = SignedDuration::from_secs(600);
 
 /// What this binary knows of the schema.
 #[derive(Clone, Copy)]
@@ -72,19 +75,23 @@ async fn prove(app: &App, known: Known) -> Result<Report> {
 /// finding, or a proof that cannot be made, turns readiness to 503 until a later proof passes.
 pub(super) async fn again(app: App, known: Known) {
     let stop = app.lifecycle.stop_background().clone();
-    let mut errors = 0;
+    let (mut pause, mut errors) = (INTERVAL, 0);
     loop {
-        let due = tokio::time::timeout(if errors == 0 { INTERVAL } else { RETRY }, app.db.came_back());
+        let due = tokio::time::timeout(pause, app.db.came_back());
         if stop.run_until_cancelled(due).await.is_none() {
             return;
         }
         match stop.run_until_cancelled(prove(&app, known)).await {
             None => return,
             Some(Ok(report)) => {
-                errors = 0;
+                (pause, errors) = (INTERVAL, 0);
                 note(&app, report);
             }
-            Some(Err(error)) => errors += cannot_be_made(&app, &error, errors),
+            Some(Err(error)) => {
+                // While it is down the monitor says so, and when it is back, too.
+                pause = if app.db.is_up() { RETRY } else { INTERVAL };
+                errors = cannot_be_made(&app, &error, errors);
+            }
         }
     }
 }
@@ -100,16 +107,17 @@ fn note(app: &App, report: Report) {
     app.proved(report);
 }
 
-/// Returns by how much the count of `errors` in a row rises. An unreachable database is the monitor's to report, and a
-/// full pool says nothing of isolation: the last verdict then stands.
+/// Returns how many `errors` in a row there are now. A database that gives no connection says nothing of isolation: the
+/// last verdict then stands, until it is overdue.
 fn cannot_be_made(app: &App, error: &Error, errors: u32) -> u32 {
     tracing::warn!(error = error as &dyn std::error::Error, "The isolation proof could not be made");
-    if !app.db.is_up() || error.code() == &codes::OVERLOADED {
-        return 0;
+    let unreached = [&codes::UNAVAILABLE, &codes::OVERLOADED].contains(&error.code());
+    let errors = if unreached { errors } else { errors + 1 };
+    let age = app.proof().map(|last| app.clock.now().duration_since(last.at));
+    let overdue = age.is_none_or(|age| age >= OVERDUE);
+    if app.db.is_up() && (errors == MOST_ERRORS || overdue) {
+        tracing::error!(errors, "Not ready, since the isolation proof cannot be made");
+        app.proved(Report::not_made());
     }
-    if errors + 1 == MOST_ERRORS {
-        tracing::error!(errors = MOST_ERRORS, "Not ready, since the isolation proof cannot be made");
-        app.proved(Report::not_made(MOST_ERRORS));
-    }
-    1
+    errors
 }

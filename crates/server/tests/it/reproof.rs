@@ -79,6 +79,36 @@ async fn a_proof_that_cannot_be_made_thrice_counts_as_none() {
     app.finish().await;
 }
 
+/// Lets this database take `limit` connections; -1 for any number.
+async fn let_in(app: &TestApp, limit: &str) {
+    let sql = format!(
+        "do $$ begin execute format('alter database %I connection limit {limit}', current_database()); end $$"
+    );
+    app.sql().batch_execute(&sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn s_04_a_database_that_gives_no_connection_says_nothing_of_isolation_until_the_last_proof_is_old() {
+    let app = TestApp::start().await;
+    app.expect_errors();
+    let now = "select count(*)::text from pg_stat_activity where datname = current_database()";
+    let all: String = app.sql().query_one(now, &[]).await.unwrap().get(0);
+    let_in(&app, &all).await;
+    // The monitor takes the place that it had. The proof finds none, however often it is asked for.
+    for failures in 1..=4 {
+        fail_over(&app).await;
+        logged(&app, "The isolation proof could not be made", failures).await;
+        assert_eq!(ready(&app, 200).await, "[]", "after {failures} failures");
+    }
+    app.clock().advance(jiff::SignedDuration::from_secs(600));
+    fail_over(&app).await;
+    assert_eq!(ready(&app, 503).await, r#"["isolation"]"#);
+
+    let_in(&app, "-1").await;
+    assert_eq!(ready(&app, 200).await, "[]", "tried again without being asked");
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn tasks_that_the_process_needs_are_watched() {
     let app = TestApp::builder().setting("METRICS_PORT", "0").start().await;

@@ -133,12 +133,12 @@ impl Report {
         self.findings.is_empty()
     }
 
-    /// The verdict when the proof itself failed so many times in a row.
-    pub fn not_made(times: u32) -> Self {
+    /// The verdict when the proof itself failed.
+    pub fn not_made() -> Self {
         let finding = Finding {
             check: "C-00 proof",
             object: "the isolation proof".to_owned(),
-            detail: format!("could not be made {times} times in a row"),
+            detail: "cannot be made any more".to_owned(),
             fix: "see the log for its error, and run 'erp-backend doctor isolation'".to_owned(),
         };
         Self { findings: vec![finding], ..Self::default() }
