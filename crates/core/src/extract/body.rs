@@ -101,3 +101,41 @@ impl Reading {
         timeout_at(self.deadline, waiting).await.map_err(overloaded)?.ok_or_else(Error::unavailable)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A body without an end that brings so many bytes each second.
+    fn dripping(bytes: usize) -> Body {
+        Body::from_stream(stream::unfold((), move |()| async move {
+            sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::convert::Infallible>(Bytes::from(vec![b' '; bytes])), ()))
+        }))
+    }
+
+    /// After how long it is refused.
+    async fn refused(mut body: Body) -> Duration {
+        let (begun, mut reading) = (Instant::now(), Reading::new(Duration::from_secs(25)));
+        loop {
+            if let Err(error) = reading.next(&mut body).await {
+                assert_eq!(error.code().code, "core.request_timeout");
+                return begun.elapsed();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn d_02_a_body_slower_than_1_kib_a_second_is_refused_after_10_s() {
+        let took = refused(dripping(1000)).await;
+        assert!(took >= WINDOW && took < WINDOW + Duration::from_secs(1), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn d_02_a_body_that_keeps_pace_has_until_its_deadline() {
+        assert_eq!(refused(dripping(2000)).await, Duration::from_secs(25));
+    }
+}

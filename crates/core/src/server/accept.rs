@@ -11,6 +11,7 @@ use axum::response::Response;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use super::patience::WRITE_STALL;
 use super::{Shared, arrival, conversation};
 use crate::middleware::Peer;
 
@@ -65,8 +66,7 @@ where
     // A load balancer's client is counted once its header has named it.
     let named_later = shared.proxies.as_ref().is_some_and(|proxies| proxies.believe(address));
     let Some(permit) = shared.admission.admit((!named_later).then_some(address)) else { return };
-    // Answers leave at once: waiting for more bytes would add 40 ms to small ones.
-    let _ = stream.set_nodelay(true);
+    prepare(&stream);
     let shared = Arc::clone(shared);
     let lifecycle = shared.lifecycle.clone();
     if shared.proxies.is_none() && shared.tls.is_none() {
@@ -77,6 +77,30 @@ where
     }
 }
 
+fn prepare(stream: &TcpStream) {
+    // Answers leave at once: waiting for more bytes would add 40 ms to small ones.
+    let _ = stream.set_nodelay(true);
+    // Megabytes of an answer may wait in the kernel, where we do not see whether the client takes them: it looks itself.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_STALL));
+}
+
 fn is_of_one_client(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// What it does is the kernel's: d_02_a_client_that_reads_nothing_is_cut, of script/check-deep, waits for it.
+    #[tokio::test]
+    async fn d_02_the_kernel_gives_up_a_client_as_soon_as_we_do() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        prepare(&stream);
+        assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(WRITE_STALL));
+        assert!(stream.nodelay().unwrap());
+    }
 }

@@ -4,11 +4,13 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::taking::Offer;
 
 /// Noted by the connection's stream and its requests, read by its clocks. All of it is advice, so nothing is ordered.
 #[derive(Default)]
@@ -78,8 +80,20 @@ impl Drop for InFlight {
 
 /// An answer's body: its request is in flight until the last byte is handed over.
 pub(super) struct Tracked {
-    pub(super) body: Body,
-    pub(super) _request: InFlight,
+    body: Body,
+    /// Over HTTP/2, where it goes out piece by piece.
+    offer: Option<Offer>,
+    _request: InFlight,
+}
+
+impl Tracked {
+    pub(super) fn new(body: Body, request: InFlight) -> Self {
+        Self { body, offer: Offer::new(), _request: request }
+    }
+
+    fn left(&self) -> usize {
+        self.offer.as_ref().map_or(0, Offer::left)
+    }
 }
 
 impl http_body::Body for Tracked {
@@ -90,15 +104,26 @@ impl http_body::Body for Tracked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let Self { body, offer, .. } = &mut *self;
+        let Some(offer) = offer else { return Pin::new(body).poll_frame(cx) };
+        if let Some(piece) = offer.next() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|data| offer.hand(data)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.left() == 0 && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, left) = (self.body.size_hint(), self.left() as u64);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + left);
+        }
+        hint.set_lower(hint.lower() + left);
+        hint
     }
 }
 
@@ -153,7 +178,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        // TLS takes what it has room for, and leaves it to this to hand it on.
+        self.activity.blocked.store(outcome.is_pending(), Relaxed);
+        outcome
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,9 +2,9 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::tests::{LONG, PATIENCE, PREFACE, SETTINGS, answer, limits, serve};
+use super::tests::{LONG, PATIENCE, PREFACE, SETTINGS, SHORT, answer, closed, limits, serve};
 
 /// The lot of a request whose length two parsers could see differently.
 #[tokio::test]
@@ -73,6 +73,7 @@ async fn h_07_an_endless_chunk_size_ends_the_connection() {
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 /// `GET /` over http, from HPACK's static table, and an authority.
@@ -116,14 +117,71 @@ async fn flood(stream: &mut TcpStream, most: u32, frames: impl Fn(u32) -> Vec<u8
 /// The connection is over, and the server answers others.
 async fn survives(frames: impl Fn(u32) -> Vec<u8>, begin: &[u8], most: u32) {
     let fixture = serve(limits(LONG, LONG)).await;
+    let before = resident_mib();
     let mut stream = fixture.connect().await;
     stream.write_all(&[PREFACE, SETTINGS, begin].concat()).await.unwrap();
     flood(&mut stream, most, frames).await;
+    let grown = resident_mib() - before;
+    assert!(grown < 32.0, "{grown} MiB"); // of the client and the server, which are one process
     let mut other = fixture.connect().await;
     other.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     answer(&mut other).await;
     drop(other);
     assert!(fixture.stop().await);
+}
+
+fn resident_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+}
+
+/// D-05: what a client may do at a time is said in the server's own settings.
+#[tokio::test]
+async fn d_05_at_most_200_streams_are_granted_at_a_time() {
+    const MAX_CONCURRENT_STREAMS: &[u8] = &[0, 3];
+    let fixture = serve(limits(LONG, LONG)).await;
+    let mut stream = fixture.connect().await;
+    stream.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
+    let mut head = [0; 9];
+    timeout(PATIENCE, stream.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!(head[3], SETTINGS[3], "the first frame is that of the settings");
+    let mut settings = vec![0; usize::from(head[2])];
+    timeout(PATIENCE, stream.read_exact(&mut settings)).await.unwrap().unwrap();
+    let most = settings.chunks(6).find_map(|setting| setting.strip_prefix(MAX_CONCURRENT_STREAMS));
+    let most = u32::from_be_bytes(most.expect("it is bounded").try_into().unwrap());
+    assert!(most <= 200, "{most}");
+}
+
+/// D-01: what is no request gains no time, neither before the first one nor between two.
+#[tokio::test]
+async fn d_01_pings_and_an_endless_head_of_http2_gain_no_time() {
+    let request = frame(HEADERS, END_HEADERS | 1, 1, GET_ROOT);
+    let ping = frame(PING, 0, 0, b"whatever");
+    let endless = [frame(HEADERS, 0, 1, GET_ROOT), frame(CONTINUATION, 0, 1, &[])].concat();
+    let later = [frame(HEADERS, 0, 3, GET_ROOT), frame(CONTINUATION, 0, 3, &[])].concat();
+    let piece = |stream| frame(CONTINUATION, 0, stream, &[0, 1, b'x', 1, b'y']);
+    for (begin, drip) in [
+        (vec![], ping.clone()),
+        (endless, piece(1)),
+        (request.clone(), ping),
+        ([request, later].concat(), piece(3)),
+    ] {
+        let fixture = serve(limits(SHORT, SHORT)).await;
+        let mut stream = fixture.connect().await;
+        stream.write_all(&[PREFACE, SETTINGS, &begin].concat()).await.unwrap();
+        let (mut reader, mut writer) = stream.split();
+        let dripping = async {
+            while writer.write_all(&drip).await.is_ok() {
+                sleep(SHORT / 10).await;
+            }
+            std::future::pending::<()>().await; // it is the reader that sees the end
+        };
+        tokio::select! {
+            took = closed(&mut reader) => assert!(took < PATIENCE / 4, "{took:?}"),
+            () = dripping => {}
+        }
+    }
 }
 
 /// CVE-2023-44487.

@@ -22,13 +22,14 @@ use super::Shared;
 use super::activity::{Activity, Heard, InFlight, Tracked};
 use super::admission::Permit;
 use super::patience::{Patience, Verdict};
+use super::taking::watched;
 use super::unread::Answered;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::middleware::{Peer, Unread};
 
 /// Room for a target of 8 KiB and headers of 16 KiB, which the chain refuses with a problem when they are larger (D-04).
 const HEAD_BUFFER: usize = 32 * 1024;
-const HTTP2_HEADERS: u32 = 16 * 1024;
+const HTTP2_HEADERS: u32 = 32 * 1024;
 const HTTP2_STREAMS: u32 = 200;
 /// Streams that a client may reset, or that we may, before the connection ends (D-05).
 const HTTP2_RESETS: usize = 50;
@@ -88,7 +89,7 @@ fn dress(
     lifecycle: &Lifecycle,
     request: InFlight,
 ) -> http::Response<Tracked> {
-    let mut response = response.map(|body| Tracked { body, _request: request });
+    let mut response = response.map(|body| Tracked::new(body, request));
     // Of a body that was refused, the rest may still come.
     let refused = matches!(response.status(), StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE);
     if version < Version::HTTP_2 && (refused || lifecycle.phase() == Phase::Draining) {
@@ -113,7 +114,7 @@ fn builder(lifecycle: &Lifecycle) -> Builder<Owned> {
     builder
 }
 
-/// Runs the streams of HTTP/2 in tasks that the lifecycle waits for.
+/// Runs the streams of HTTP/2 in tasks that the lifecycle waits for, and that end when their clients take nothing.
 #[derive(Clone)]
 struct Owned(Lifecycle);
 
@@ -123,6 +124,6 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, stream: F) {
-        drop(self.0.serve(stream));
+        drop(self.0.serve(watched(Box::new(stream))));
     }
 }

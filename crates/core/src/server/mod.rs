@@ -8,6 +8,7 @@
 //! - `redirect`: where a request of plain HTTP belongs;
 //! - `conversation`: one connection, over HTTP/1.1 or HTTP/2;
 //! - `patience`: the two clocks of a connection: the next request's head, and the silence between requests;
+//! - `taking`: whether the client of a stream takes its answer;
 //! - `activity`: what a connection is doing, as its bytes and requests show it;
 //! - `unread`: what was no request, and is answered all the same;
 //! - `loopback`: how the process asks itself, whatever its listener speaks.
@@ -23,6 +24,9 @@ mod loopback;
 mod patience;
 mod proxy;
 mod redirect;
+#[cfg(test)]
+mod slow_readers;
+mod taking;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -18,7 +18,7 @@ use super::activity::{Activity, Doing};
 /// How long a client that has been told to leave may take to do so, or to complete a request that it has begun.
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a client may take no byte of its answer (D-02).
-const WRITE_STALL: Duration = Duration::from_secs(30);
+pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// What is to become of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -143,7 +143,7 @@ async fn d_01_dripping_gains_no_time_neither_at_first_nor_later() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_lives_by_its_own_longer_clock() {
+async fn d_01_an_idle_connection_lives_by_its_own_longer_clock() {
     let fixture = serve(limits(SHORT, LONG)).await;
     let mut stream = fixture.connect().await;
     for _ in 0..2 {

@@ -189,6 +189,48 @@ async fn o_01_whatever_a_client_sends_each_line_is_one_object() {
     app.finish().await;
 }
 
+#[tokio::test]
+async fn o_01_line_ends_and_escapes_in_paths_and_fields_stay_inside_their_line() {
+    let app = TestApp::start().await;
+    let evil = "x\r\n{\"level\":\"error\"}\u{1b}[2J\u{2028}\u{85}\u{9b}31m\u{202e}";
+    let coded: String = evil.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for path in [format!("/{coded}"), format!("/api/v1/items/{coded}"), format!("/api/v1/items?q={coded}")] {
+        app.alice().get(&path).await;
+    }
+    for field in ["tenant", "email", "password"] {
+        let mut body = json!({ "tenant": "acme", "email": "x@acme.example", "password": "wrong" });
+        body[field] = json!(evil);
+        app.anonymous().post("/api/v1/auth/login", body).await;
+    }
+    app.alice().post("/api/v1/items", json!({ "sku": evil, "name": evil, evil: evil })).await;
+    let lines = app.log().lines(); // fails on what is not JSON
+    assert!(lines.len() >= 7 && lines.iter().all(|line| line["level"] != "error"));
+    let raw = app.log().text();
+    let control = raw.chars().find(|c| c.is_control() && *c != '\n' || "\u{2028}\u{202e}".contains(*c));
+    assert_eq!(control, None, "{raw}");
+    app.finish().await;
+}
+
+/// O-01: of a megabyte the parser reads as much as it has room for, and nothing of it is logged.
+#[tokio::test]
+async fn o_01_a_user_agent_of_a_megabyte_is_refused_and_logged_nowhere() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let app = TestApp::start().await;
+    let mut stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+    let head = format!("GET /ping HTTP/1.1\r\nhost: a\r\nuser-agent: {}\r\n\r\n", "unseen".repeat(170_000));
+    let _ = stream.write_all(head.as_bytes()).await; // refused midway
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert!(!app.log().text().contains("unseenunseen"));
+    app.anonymous().get("/ping").await.assert(200);
+    app.finish().await;
+}
+
 /// Every series of the exposition, without its value.
 fn series(text: &str) -> BTreeSet<String> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));

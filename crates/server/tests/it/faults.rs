@@ -8,6 +8,8 @@ use erp_core::auth::Caller;
 use erp_core::error::{Error, Result};
 use erp_core::module::{Access, Module, Routes};
 use erp_testkit::{Pooler, TestApp};
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt as _;
 
 const SECRET: &str = "the-drawer-on-the-left";
@@ -53,11 +55,11 @@ async fn sleeping(app: &TestApp) -> i64 {
     app.sql().query_one(sql, &[]).await.unwrap().get(0)
 }
 
-/// Waits until as many statements sleep, at most 2 s.
+/// Waits until as many statements sleep, at most 1 s.
 async fn until_sleeping(app: &TestApp, wanted: i64) {
     let started = Instant::now();
     while sleeping(app).await != wanted {
-        assert!(started.elapsed() < Duration::from_secs(2), "{wanted} statements should sleep by now");
+        assert!(started.elapsed() < Duration::from_secs(1), "{wanted} statements should sleep by now");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -128,6 +130,27 @@ async fn d_07_a_statement_ends_with_its_limit() {
 #[tokio::test]
 async fn d_07_a_reader_that_hangs_up_takes_its_statement_along() {
     hang_up_while_it_sleeps(TestApp::builder().module(&FAULTY).start().await).await;
+}
+
+#[tokio::test]
+async fn d_07_a_stream_of_http2_that_is_reset_takes_its_statement_along() {
+    let app = TestApp::builder().module(&FAULTY).start().await;
+    let stream = TokioIo::new(tokio::net::TcpStream::connect(app.address()).await.unwrap());
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
+    let (mut client, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let get = |path: &str| {
+        let request = http::Request::get(format!("http://{}{path}", app.address()));
+        let request = request.header("authorization", format!("Bearer {}", app.alice().token()));
+        request.body(Empty::<bytes::Bytes>::new()).unwrap()
+    };
+    let sleeping = tokio::spawn(client.send_request(get("/test/sleep")));
+    until_sleeping(&app, 1).await;
+    sleeping.abort();
+    until_sleeping(&app, 0).await;
+    let answer = client.send_request(get("/api/v1/items")).await.unwrap();
+    assert_eq!(answer.status(), 200, "over the same connection");
+    app.finish().await;
 }
 
 /// PgBouncer 1.18 ended itself when the client of a cancel request hung up at once.

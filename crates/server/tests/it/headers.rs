@@ -5,7 +5,8 @@ use erp_core::error::{Error, codes};
 use erp_core::factory::AppOptions;
 use erp_core::module::{Access, Csp, SecurityHeaders};
 use erp_testkit::{Answer, TestApp};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const ITEMS: &str = "/api/v1/items";
 const JSON_CSP: &str = "default-src 'none'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'";
@@ -95,13 +96,54 @@ async fn h_01_every_answer_carries_the_twelve_headers() {
         app.alice().post(ITEMS, "x".repeat(2_000_000)).await.assert(413),
     ];
     for answer in answers {
-        for (name, value) in EXPECTED {
-            assert_eq!(answer.header(name), value, "{name}: {answer}");
-            assert!(answer.headers.get_all(name).iter().count() < 2, "{name} twice: {answer}");
-        }
-        assert_eq!((answer.header("server"), answer.header("x-powered-by")), ("", ""), "{answer}");
-        assert_eq!(answer.header("x-request-id"), answer.header("x-correlation-id"));
-        assert!(!answer.header("x-request-id").is_empty());
+        carries_all(&answer.headers, &answer.to_string());
+    }
+    app.finish().await;
+}
+
+#[track_caller]
+fn carries_all(headers: &HeaderMap, answer: &str) {
+    let of = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap());
+    for (name, value) in EXPECTED {
+        assert_eq!(of(name), value, "{name}: {answer}");
+        assert!(headers.get_all(name).iter().count() < 2, "{name} twice: {answer}");
+    }
+    assert_eq!((of("server"), of("x-powered-by")), ("", ""), "{answer}");
+    assert_eq!(of("x-request-id"), of("x-correlation-id"), "{answer}");
+    assert!(!of("x-request-id").is_empty(), "{answer}");
+}
+
+/// What a client hears that announces a body and sends none of it.
+async fn without_its_body(app: &TestApp) -> (String, HeaderMap) {
+    let mut stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+    let head = "POST /api/v1/auth/login HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+    let fields = head.lines().skip(1).map(|line| line.split_once(": ").unwrap());
+    let headers = fields
+        .map(|(name, value)| (HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap()));
+    let headers = headers.collect();
+    (answer, headers)
+}
+
+#[tokio::test]
+async fn h_01_also_of_a_limit_of_a_body_that_does_not_come_and_of_plain_http() {
+    let app = TestApp::builder().setting("BODY_TIMEOUT", "300ms").setting("RATE_LIMIT_MAX", "2");
+    let app = app.setting("SPEED_LIMIT_STEP", "0").start().await;
+    let (answer, headers) = without_its_body(&app).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    carries_all(&headers, &answer);
+    app.anonymous().get(ITEMS).await;
+    let answer = app.anonymous().get(ITEMS).await.assert(429);
+    carries_all(&answer.headers, &answer.to_string());
+    app.finish().await;
+    let app = TestApp::builder().setting("APP_ENV", "production").setting("TRUSTED_PROXIES", "127.0.0.1");
+    let app = app.setting("PUBLIC_URL", "https://api.example.com").start().await;
+    for (method, status) in [(Method::GET, 308), (Method::POST, 403)] {
+        let answer = of(&app, method, ITEMS, status).await;
+        carries_all(&answer.headers, &answer.to_string());
     }
     app.finish().await;
 }

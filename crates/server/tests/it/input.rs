@@ -127,6 +127,22 @@ async fn i_02_values_that_do_not_fit_are_4xx() {
 }
 
 #[tokio::test]
+async fn i_02_what_no_path_or_query_may_hold_is_4xx() {
+    let app = TestApp::start().await;
+    let long = "9".repeat(4000);
+    for text in ["%00", "%ff", "%ed%a0%80", "%ef%bb%bf", "%0d%0a", "%u0000", "%", "1e400", "-0", &long] {
+        for path in ["/api/v1/items/", "/assets/", "/"] {
+            refused(&app.alice().get(&format!("{path}{text}")).await, &[404]);
+        }
+        for name in ["limit", "sort", "cursor"] {
+            refused(&app.alice().get(&format!("/api/v1/items?{name}={text}")).await, &[400, 422]);
+        }
+        refused(&app.alice().get(&format!("/api/v1/items?{text}=1")).await, &[422]);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn i_03_unknown_and_duplicate_fields_are_422_and_name_their_place() {
     let app = TestApp::start().await;
     for target in targets(&app).await {

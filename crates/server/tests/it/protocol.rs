@@ -2,6 +2,8 @@
 
 use erp_testkit::TestApp;
 use http::{HeaderValue, Method, Request};
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 const ITEMS: &str = "/api/v1/items";
 
@@ -79,6 +81,38 @@ async fn d_04_too_long_a_target_is_414_and_too_many_headers_431() {
     app.alice().request(many.body("").unwrap()).await.assert(431); // by the parser, which knows no route
     let fine = Request::get(ITEMS).header("x-padding", "x".repeat(12_000)).body("").unwrap();
     app.alice().request(fine).await.assert(200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn d_04_h_05_the_bounds_and_methods_of_http2_are_the_same() {
+    let app = TestApp::start().await;
+    let stream = TokioIo::new(tokio::net::TcpStream::connect(app.address()).await.unwrap());
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
+    let (mut client, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let url = |path: &str| format!("http://{}{path}", app.address());
+    let mut many = Request::get(url("/ping"));
+    for number in 0..101 {
+        many = many.header(format!("x-{number}"), "x");
+    }
+    for (request, status) in [
+        (many, 431),
+        (Request::get(url("/ping")).header("x-padding", "x".repeat(17_000)), 431),
+        (Request::get(url(&format!("/ping?q={}", "x".repeat(9000)))), 414),
+        (Request::trace(url("/ping")), 405),
+        (Request::connect("db:5432"), 405),
+        (Request::get(url("/ping")), 200),
+    ] {
+        let answer = client.send_request(request.body(Empty::<bytes::Bytes>::new()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), status, "{answer:?}");
+        assert_eq!(answer.headers().contains_key("allow"), status == 405, "{answer:?}");
+        assert_eq!(
+            answer.headers()["x-content-type-options"],
+            "nosniff",
+            "the chain has answered: {answer:?}"
+        );
+    }
     app.finish().await;
 }
 

@@ -1,6 +1,9 @@
 //! S-01 and S-04: whatever happens to PostgreSQL, clients get an answer soon, and the server recovers by itself.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
+
+use erp_testkit::Redis;
 
 use super::database::Session;
 use super::http::Client;
@@ -27,10 +30,14 @@ struct Scene {
 
 impl Scene {
     fn set() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(more: &[(&str, &str)]) -> Self {
         let (home, postgres) = (Home::new(), Postgres::start());
         let roles = &postgres.roles;
         let urls = [("DATABASE_URL", roles.runtime_url.as_str()), ("DATABASE_OWNER_URL", &roles.owner_url)];
-        let server = Process::serve(&home, &urls);
+        let server = Process::serve(&home, &[&urls[..], more].concat());
         let load = Load::start(&Client::signed_in(&server.address(), home.path()));
         Self { load, server, postgres, home }
     }
@@ -153,12 +160,22 @@ fn s_04_postgres_is_killed_and_restarted() {
 }
 
 #[test]
-fn s_01_while_postgres_is_down_liveness_stays_and_readiness_says_no() {
-    let mut scene = Scene::set();
+fn s_01_while_postgres_and_redis_are_down_liveness_stays_and_readiness_says_no() {
+    let redis = Redis::is_installed("Redis that is down together with PostgreSQL (S-01)");
+    let redis = RefCell::new(redis.then(|| Redis::start(&[])));
+    let url = redis.borrow().as_ref().map(Redis::url);
+    let mut scene = Scene::with(&url.iter().map(|url| ("REDIS_URL", url.as_str())).collect::<Vec<_>>());
     let (address, pid) = (scene.server.address(), scene.server.pid());
     let lasting = Duration::from_secs(if crate::deep() { 61 } else { 5 });
     let begun = Instant::now();
-    let seen = scene.suffer("it is down", lasting, Postgres::stop, |postgres, ()| postgres.start_again());
+    let harm = |postgres: &mut Postgres| {
+        redis.borrow_mut().iter_mut().for_each(Redis::kill);
+        postgres.stop();
+    };
+    let seen = scene.suffer("both are down", lasting, harm, |postgres, ()| {
+        redis.borrow_mut().iter_mut().for_each(Redis::restart);
+        postgres.start_again();
+    });
     let of = |kind| seen.iter().filter(move |seen| seen.kind == kind);
     let refused: Vec<&Seen> = of(Kind::Ready).filter(|seen| seen.is(503)).collect();
     let (first, last) = (refused.first().unwrap().end, refused.last().unwrap().begin);
@@ -166,10 +183,15 @@ fn s_01_while_postgres_is_down_liveness_stays_and_readiness_says_no() {
     let between = of(Kind::Ready).filter(|seen| seen.begin > first && seen.end < last);
     assert!(between.clone().count() > 5 && between.clone().all(|seen| seen.is(503)), "all the while");
     assert!(of(Kind::Live).filter(|seen| seen.begin > first && seen.end < last).count() > 5);
+    println!(
+        "deep: S-01: PostgreSQL and Redis down for {:.0} s: {} times live, {} times not ready, no restart",
+        (last - first).as_secs_f64(),
+        of(Kind::Live).count(),
+        refused.len()
+    );
     let health = Client::new(&address).get("/health").unwrap().json();
     assert!(health["uptime"].as_u64().unwrap() >= begun.elapsed().as_secs() - 1, "restarted: {health}");
     assert_eq!(scene.server.pid(), pid);
-    println!("deep: S-01: PostgreSQL down for {lasting:?}: alive and unready all the while, never restarted");
     scene.end();
 }
 

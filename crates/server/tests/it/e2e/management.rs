@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -40,17 +41,20 @@ fn a_forced_stop_ends_with_the_same_last_line() {
 }
 
 #[test]
-fn while_draining_readiness_says_no_and_new_connections_are_still_answered() {
+fn s_02_while_draining_readiness_says_no_and_new_connections_are_still_answered() {
     let (home, database) = (Home::new(), Database::migrated("drain"));
     let variables = [("DATABASE_URL", &*database.runtime_url), ("SHUTDOWN_DRAIN_DELAY", "2s")];
     let server = Process::serve(&home, &variables);
+    let address = server.address();
+    let signalled = Instant::now();
     server.signal("TERM");
     server.line("Stopping");
-    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("connection: close"), "{answer}");
+    assert!(signalled.elapsed() < Duration::from_secs(1), "{:?}", signalled.elapsed());
     let ended = server.wait();
     assert_eq!(ended.code, 0, "{ended:#?}");
 }

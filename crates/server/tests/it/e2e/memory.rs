@@ -1,4 +1,4 @@
-//! D-01, D-03: strangers and clients that hold connections or send without end do not make the process grow.
+//! D-01, D-02, D-03: strangers and clients that hold connections or send without end do not make the process grow.
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -78,8 +78,8 @@ fn d_01_stress_five_hundred_slow_connections_are_closed_and_take_little_memory()
     let server = Process::serve(&home, &[&database.both()[..], &settings].concat());
     let address = server.address();
     let client = Client::new(&address);
-    let median = || {
-        let mut took: Vec<_> = (0..50)
+    let p95 = || {
+        let mut took: Vec<_> = (0..200)
             .map(|_| {
                 let begin = Instant::now();
                 assert_eq!(client.get("/ping").unwrap().status, 200);
@@ -87,12 +87,19 @@ fn d_01_stress_five_hundred_slow_connections_are_closed_and_take_little_memory()
             })
             .collect();
         took.sort();
-        took[25]
+        took[190]
     };
-    let alone = median();
+    p95(); // the first ones warm up
+    let alone = p95();
     let before = peak(server.pid());
-    let begun: [&[u8]; 5] =
-        [b"", b"P", b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nhost: a\r\nx:", b"PRI * HTTP/2.0\r\n"];
+    let begun: [&[u8]; 6] = [
+        b"",
+        b"P",
+        b"GET / HTTP/1.1\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\nx:",
+        b"PRI * HTTP/2.0\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+    ];
     let mut slow: Vec<_> = (0..500)
         .map(|number| {
             let mut stream = TcpStream::connect(&address).unwrap();
@@ -100,13 +107,16 @@ fn d_01_stress_five_hundred_slow_connections_are_closed_and_take_little_memory()
             stream
         })
         .collect();
-    let beside = median();
+    let beside = p95();
     let grown = peak(server.pid()) - before;
     println!(
-        "deep: D-01: 500 slow connections: {grown:.1} MiB of memory; /ping {alone:?} alone, {beside:?} beside them"
+        "deep: D-01: 500 slow connections: {grown:.1} MiB of memory; p95 of /ping {alone:.2?} alone, {beside:.2?} \
+         beside them"
     );
     assert!(grown < 16.0, "{grown:.1} MiB");
-    assert!(beside < alone * 4 + Duration::from_millis(10), "{beside:?}, {alone:?} alone");
+    // Where other tests run beside this one, a slice of the scheduler's is no delay of the server's.
+    let noise = Duration::from_millis(if crate::deep() { 2 } else { 10 });
+    assert!(beside < alone * 2 + noise, "{beside:?}, {alone:?} alone");
     for stream in &mut slow {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let end = stream.read_to_end(&mut Vec::new());
@@ -114,6 +124,49 @@ fn d_01_stress_five_hundred_slow_connections_are_closed_and_take_little_memory()
             end.is_ok() || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset),
             "it is closed"
         );
+    }
+    assert_eq!(server.stop("TERM").code, 0);
+}
+
+/// A connection whose own end has room for next to nothing.
+fn deaf(address: &str) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let socket = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(address.parse().unwrap()).await.unwrap().into_std().unwrap()
+    });
+    socket.set_nonblocking(false).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The 30 s of a client that takes nothing, by the wall's clock: only in script/check-deep.
+#[test]
+fn d_02_a_client_that_reads_nothing_is_cut() {
+    if !crate::deep() {
+        return;
+    }
+    let (home, database) = (Home::new(), Database::migrated("unread"));
+    let server = Process::serve(&home, &[&database.both()[..], &[("HOST", "127.0.0.1")]].concat());
+    let document = Client::new(&server.address()).get("/openapi.json").unwrap().body.len();
+    let request = "GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n";
+    // What the kernel holds for its client, and more than that.
+    let mut clients = [5, 500].map(|asked| {
+        let mut stream = deaf(&server.address());
+        stream.write_all(request.repeat(asked).as_bytes()).unwrap();
+        (stream, asked)
+    });
+    thread::sleep(Duration::from_secs(37)); // the clients do something else
+    for (stream, asked) in &mut clients {
+        let (mut received, all) = (Vec::new(), document * *asked);
+        let _ = stream.read_to_end(&mut received); // mostly reset
+        println!(
+            "deep: D-02: a client that read nothing for 37 s got {} of {} KiB",
+            received.len() / 1024,
+            all / 1024
+        );
+        assert!(received.len() < all, "it was served to the end");
     }
     assert_eq!(server.stop("TERM").code, 0);
 }

@@ -79,7 +79,10 @@ fn ping(stream: &mut Tls) {
         assert_ne!(read, 0, "{}", String::from_utf8_lossy(&text));
         text.extend_from_slice(&bytes[..read]);
     }
-    assert!(text.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&text));
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    let hsts = "\r\nstrict-transport-security: max-age=31536000; includeSubDomains\r\n"; // H-03
+    assert!(text.contains(hsts), "{text}");
 }
 
 /// The certificate of a new connection.
