@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
+use super::mapped::Mapped;
 use crate::app::{App, SMALL};
 use crate::error::{Error, codes};
 
@@ -36,20 +37,23 @@ pub(crate) async fn read(mut body: Body, app: &App) -> Result<Whole, Error> {
     if body.is_end_stream() && first.len() <= MAX_BODY_BYTES {
         return Ok(Whole { bytes: first, _place: None });
     }
-    let (mut bytes, mut place) = (BytesMut::from(first), None);
-    loop {
-        // Before more is read: while it waits, a request holds next to nothing.
-        if place.is_none() && (bytes.len() >= SMALL || declared.is_some_and(|bytes| bytes > SMALL as u64)) {
-            place = Some(reading.place(app, declared).await?);
-            bytes.reserve(room(declared).saturating_sub(bytes.len())); // once, and not by doubling
-        }
-        let Some(part) = reading.next(&mut body).await? else { break };
-        if bytes.len() + part.len() > MAX_BODY_BYTES {
-            return Err(Error::new(&codes::TOO_LARGE));
-        }
-        bytes.extend_from_slice(&part);
+    let mut small = BytesMut::from(first);
+    while small.len() < SMALL && declared.is_none_or(|bytes| bytes <= SMALL as u64) {
+        let Some(part) = reading.next(&mut body).await? else {
+            return Ok(Whole { bytes: small.freeze(), _place: None });
+        };
+        small.extend_from_slice(&part);
     }
-    Ok(Whole { bytes: bytes.freeze(), _place: place })
+    // Before more is read: while it waits, a request holds next to nothing.
+    let place = reading.place(app, declared).await?;
+    let mut large = Mapped::new(room(declared)).map_err(overloaded)?;
+    let mut put = |part: &[u8]| large.put(part).ok_or_else(|| Error::new(&codes::TOO_LARGE));
+    put(&small)?;
+    drop(small);
+    while let Some(part) = reading.next(&mut body).await? {
+        put(&part)?;
+    }
+    Ok(Whole { bytes: Bytes::from_owner(large), _place: Some(place) })
 }
 
 /// What a body may come to.
@@ -97,9 +101,12 @@ impl Reading {
     /// A share of the memory, within the time for the whole.
     async fn place(&self, app: &App, declared: Option<u64>) -> Result<OwnedSemaphorePermit, Error> {
         let waiting = app.bodies.place(declared.is_some(), room(declared));
-        let overloaded = |_| Error::new(&codes::OVERLOADED).retry_after(Duration::from_secs(1));
         timeout_at(self.deadline, waiting).await.map_err(overloaded)?.ok_or_else(Error::unavailable)
     }
+}
+
+fn overloaded(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(&codes::OVERLOADED).retry_after(Duration::from_secs(1)).because(error)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod body;
 mod input;
 mod json;
+mod mapped;
 mod path;
 mod precondition;
 mod query;
