@@ -68,11 +68,22 @@ async fn delayed(
     let url = delay::to_postgres(&database.runtime_url).await?;
     let delay = (round_trip(&url).await? - round_trip(&database.runtime_url).await?) * 1000.0;
     let far = setup.product(&url).await?;
+    report_delays(report, "point read", [near, &far], delay, signer).await
+}
+
+/// How many delays, of so many milliseconds each, the second waits for more than the first.
+async fn report_delays(
+    report: &mut Report,
+    what: &str,
+    [near, far]: [&Contestant; 2],
+    delay: f64,
+    signer: &Signer,
+) -> Result<()> {
     let mut values = Vec::new();
     for _ in 0..3 {
-        values.push(later(near, &far, signer).await? / delay);
+        values.push(later(near, far, signer).await? / delay);
     }
-    let name = format!("point read behind a delay of {} ms", delay::DELAY.as_millis());
+    let name = format!("{what} behind a delay of {} ms", delay::DELAY.as_millis());
     report.check(name, "delays", &values, Bound::AtMost(1.25));
     Ok(())
 }
@@ -98,13 +109,7 @@ pub async fn limits(report: &mut Report, setup: &Setup, database: &Database) -> 
     };
     let (near, far) = (with(redis.port).await?, with(far).await?);
     let signer = Signer::new(&setup.secret);
-    let mut values = Vec::new();
-    for _ in 0..3 {
-        values.push(later(&near, &far, &signer).await? / delay);
-    }
-    let name = format!("point read, limits in Redis behind a delay of {} ms", delay::DELAY.as_millis());
-    report.check(name, "delays", &values, Bound::AtMost(1.25));
-    Ok(())
+    report_delays(report, "point read, limits in Redis", [&near, &far], delay, &signer).await
 }
 
 /// The median time of a statement of one round trip, in seconds.

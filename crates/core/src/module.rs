@@ -162,7 +162,12 @@ impl Route {
 
     /// Whether its requests may carry an `Idempotency-Key`: it changes something, and for somebody whose key it is.
     pub(crate) fn takes_keys(&self) -> bool {
-        !self.method.is_safe() && matches!(self.access, Access::SignedIn | Access::Permission(_))
+        !self.method.is_safe() && self.is_members()
+    }
+
+    /// Whether only a member of a tenant may ask it.
+    pub(crate) fn is_members(&self) -> bool {
+        matches!(self.access, Access::SignedIn | Access::Permission(_))
     }
 
     /// Whether orchestrators and monitors ask it, all the time and over plain HTTP: it is exempt from HTTPS.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use erp_core::config::Config;
 use erp_core::lifecycle::{Exit, StartError};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cli::{Command, Invocation};
 
@@ -20,6 +21,7 @@ use crate::cli::{Command, Invocation};
 const LAST_WORK: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
+    forbid_core_dumps();
     let invocation = match cli::parse() {
         Ok(invocation) => invocation,
         Err(code) => return code,
@@ -31,6 +33,15 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit as u8)
         }
     }
+}
+
+/// A dump would hold every secret of the process, and other people's data (O-02).
+///
+/// One byte, and not none: then Linux does not pipe it to a collector either (core(5), `do_coredump`). Where it cannot be
+/// set the process has less already.
+fn forbid_core_dumps() {
+    let nothing = Rlimit { current: Some(1), maximum: Some(1) };
+    let _ = setrlimit(Resource::Core, nothing);
 }
 
 fn run(invocation: Invocation) -> Result<ExitCode, StartError> {

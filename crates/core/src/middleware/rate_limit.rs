@@ -5,17 +5,15 @@
 //! input or output, and before everything that costs more. Assumes that the client's address is the client's:
 //! `TRUSTED_PROXIES` (see `client.rs`).
 
-use std::fmt;
-use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 use smallvec::SmallVec;
 
-use super::{Asked, access};
+use super::{Asked, access, header_value};
 use crate::app::App;
 use crate::auth::{Caller, Identity, Trace};
 use crate::error::{Error, codes};
@@ -180,22 +178,14 @@ pub(super) fn leave(app: &App, tally: &Tally, response: &mut Response) {
     let attempted = tally.attempt.as_ref().and_then(Attempt::standing);
     let Some(standing) = attempted.or(tally.standing) else { return };
     let (name, quota) = (standing.policy.name, standing.quota);
-    let policy = value(format_args!("\"{name}\";q={};w={}", quota.limit(), quota.window_seconds()));
+    let policy = header_value(format_args!("\"{name}\";q={};w={}", quota.limit(), quota.window_seconds()));
     let next = standing.next.as_micros().div_ceil(1_000_000);
-    let left = value(format_args!("\"{name}\";r={};t={next}", standing.remaining));
+    let left = header_value(format_args!("\"{name}\";r={};t={next}", standing.remaining));
     for (header, value) in [(&RATE_LIMIT_POLICY, policy), (&RATE_LIMIT, left)] {
         if let Some(value) = value {
             response.headers_mut().insert(header, value);
         }
     }
-}
-
-/// Made where it takes one allocation: each answer has two of them.
-fn value(text: fmt::Arguments<'_>) -> Option<HeaderValue> {
-    let mut room = io::Cursor::new([0; 128]);
-    room.write_fmt(text).ok()?;
-    let written = usize::try_from(room.position()).ok()?;
-    HeaderValue::from_bytes(room.get_ref().get(..written)?).ok()
 }
 
 /// What probing brings about. Not what people's work does, such as a conflict, nor the limit's own answer.

@@ -4,7 +4,6 @@
 //! neither gets one number for both, so that `req_…` is also the id of its trace.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::header_value;
 use crate::auth::Trace;
 use crate::shared::{Rng, TraceContext};
 
@@ -49,12 +49,8 @@ pub(super) fn leave(trace: &Trace, response: &mut Response) {
         headers.insert(REQUEST_ID.clone(), value.clone());
         headers.insert(CORRELATION_ID.clone(), value);
     }
-    if let Some(context) = trace.context {
-        let mut text = [0; TraceContext::LENGTH];
-        let written = write!(text.as_mut_slice(), "{context}");
-        if let (Ok(()), Ok(value)) = (written, HeaderValue::from_bytes(&text)) {
-            headers.insert(TRACEPARENT.clone(), value);
-        }
+    if let Some(value) = trace.context.and_then(|context| header_value(format_args!("{context}"))) {
+        headers.insert(TRACEPARENT.clone(), value);
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{ErrorCode, codes};
 use crate::extract::{ETag, HeaderField, Inputs};
 use crate::middleware::{conditional, idempotency, rate_limit};
-use crate::module::{Access, Answer, LOCATION, Operation, Route};
+use crate::module::{Answer, LOCATION, Operation, Route};
 
 /// `X-Tenant-ID`: what every route of members takes.
 static TENANT_ID: HeaderField = HeaderField {
@@ -24,7 +24,7 @@ pub(super) static SHARED: [&HeaderField; 5] =
 
 /// Adds what the chain takes for the handler.
 pub(super) fn add_inputs(route: &Route, operation: &Operation, inputs: &mut Inputs) {
-    if matches!(route.access, Access::SignedIn | Access::Permission(_)) {
+    if route.is_members() {
         inputs.headers.push(&TENANT_ID);
     }
     if route.takes_keys() {

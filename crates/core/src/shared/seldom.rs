@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Says yes at most once in an interval, whoever asks how often: for log lines that a stranger can cause.
 pub struct Seldom {
@@ -34,5 +36,15 @@ mod tests {
         assert_eq!((0..1000).filter(|_| minute.is_due()).count(), 1);
         let always = Seldom::new(Duration::ZERO);
         assert!(always.is_due() && always.is_due());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l_04_and_again_when_the_interval_is_over() {
+        let seldom = Seldom::new(Duration::from_secs(10));
+        assert!(seldom.is_due() && !seldom.is_due());
+        tokio::time::advance(Duration::from_millis(9_999)).await;
+        assert!(!seldom.is_due());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(seldom.is_due() && !seldom.is_due());
     }
 }

@@ -22,7 +22,7 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// How long its text is.
-    pub const LENGTH: usize = 55;
+    const LENGTH: usize = 55;
 
     /// Reads a `traceparent`. A later version than 00 may say more behind what is known; ff is none, nor are ids of
     /// zeros or in capitals.

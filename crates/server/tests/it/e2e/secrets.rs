@@ -1,4 +1,4 @@
-//! C-06: secrets come from files, and are seen nowhere: not among processes, not in the log, not in any output.
+//! C-06, O-02: secrets come from files, and are seen nowhere: not among processes, not in the log, not in any output.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -91,4 +91,16 @@ fn c_06_secrets_come_from_files_and_are_seen_nowhere() {
         assert_eq!(ended.code, 78, "{ended:#?}");
         unseen(setting.name, &format!("{ended:?}"));
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn o_02_no_core_of_the_server_is_dumped() {
+    let (home, database) = (Home::new(), Database::migrated("core"));
+    let server = Process::serve(&home, &database.both());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let allowed: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(allowed, ["1", "1"], "to a file less than a page is nothing, and to a pipe one byte is");
+    assert_eq!(server.stop("TERM").code, 0);
 }
