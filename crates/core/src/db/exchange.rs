@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checkout::Checkout;
 use super::context::Context;
@@ -105,11 +105,7 @@ impl<'db> Tx<'db> {
         loop {
             let outcome = self.run_once(sql, params, last).await;
             let Err(error) = &outcome else { return outcome };
-            if repeat::plan_is_stale(error) {
-                self.db.forget_statements(); // after a later statement, too: the next transaction finds them mended
-            }
-            let harmless = self.read_only || !self.commit_sent;
-            match repeat::pause(error, harmless, attempt) {
+            match self.pause(error, attempt) {
                 Some(pause) if first => {
                     attempt += 1;
                     tokio::time::sleep(pause).await;
@@ -118,6 +114,15 @@ impl<'db> Tx<'db> {
                 _ => return outcome,
             }
         }
+    }
+
+    /// How long to wait before the transaction may be tried again, if it may.
+    fn pause(&self, error: &Error, attempt: usize) -> Option<Duration> {
+        if repeat::plan_is_stale(error) {
+            self.db.forget_statements(); // after a later statement, too: the next transaction finds them mended
+        }
+        let harmless = self.read_only || !self.commit_sent;
+        repeat::pause(error, harmless, attempt)
     }
 
     /// All rows of the statement that ran last.
@@ -222,15 +227,38 @@ impl<'db> Tx<'db> {
         Ok(())
     }
 
-    /// Sends BEGIN, the context and the statement, whose rows are then read one by one; waits for the first of them.
-    pub(super) async fn stream(self, sql: &'static str, params: Params<'_>) -> Result<Streaming> {
+    /// Begins to run one statement whose rows are then read one by one; tries again as [`run`](Self::run) does.
+    pub(super) async fn stream(mut self, sql: &'static str, params: Params<'_>) -> Result<Streaming> {
         if self.checkout.is_some() || !self.read_only {
             return Err(Error::internal("a stream is a read-only transaction of its own"));
         }
+        let db = self.db;
+        let mut attempt = 0;
+        loop {
+            let started = Instant::now();
+            let error = match db.unless_down(pin!(self.begin_stream(sql, params))).await {
+                Ok(streaming) => {
+                    let described = (streaming.plan.operation, streaming.plan.table);
+                    db.log(sql, described, started.elapsed(), true);
+                    return Ok(streaming);
+                }
+                Err(error) => error,
+            };
+            db.observe(sql, self.plan.as_deref(), started, false, self.tenant);
+            let Some(pause) = self.pause(&error, attempt) else { return Err(error) };
+            attempt += 1;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends BEGIN, the context and the statement, and waits for its first row.
+    async fn begin_stream(&mut self, sql: &'static str, params: Params<'_>) -> Result<Streaming> {
+        self.plan = None;
         let mut checkout = self.db.checkout(self.tenant).await?;
         checkout.arm();
         let Some(wire) = checkout.wire_mut() else { return Err(Error::unavailable()) };
         let plan = plan(self.db, wire, sql, &self.context).await?;
+        self.plan = Some(Arc::clone(&plan));
         wire.begin()?;
         wire.own(BEGIN, &[])?;
         self.context.add(wire, true)?;

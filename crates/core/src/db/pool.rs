@@ -251,10 +251,21 @@ impl Db {
         tenant: Option<TenantId>,
     ) {
         let described = plan.map(|plan| (plan.operation, plan.table));
-        let (operation, table) = described.unwrap_or_else(|| super::statement::describe(sql));
+        let described = described.unwrap_or_else(|| super::statement::describe(sql));
         let elapsed = started.elapsed();
+        self.0.metrics.record_database(described.0, described.1, elapsed, success, tenant);
+        self.log(sql, described, elapsed, success);
+    }
+
+    /// Logs a statement when it was slow or when all are logged; of a stream, the time up to its first row.
+    pub(super) fn log(
+        &self,
+        sql: &'static str,
+        (operation, table): (&'static str, &'static str),
+        elapsed: Duration,
+        success: bool,
+    ) {
         let duration = elapsed.as_secs_f64() * 1000.0;
-        self.0.metrics.record_database(operation, table, elapsed, success, tenant);
         if elapsed > self.0.options.slow_query {
             tracing::warn!(operation, table, duration, sql, "Slow query");
         } else if self.0.options.log_queries {

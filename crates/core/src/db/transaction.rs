@@ -3,7 +3,6 @@
 //! Nothing is sent until the first statement. Then the context and the statement go out together, and with [`Last`] the
 //! audit entries and the end of the transaction too: a single statement costs one network round trip.
 
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use super::context::Context;
@@ -134,7 +133,7 @@ impl<'db> TenantTx<'db> {
     /// As the database answers, up to the first row; later ones come out of the stream.
     pub async fn stream<R: FromRow>(self, sql: &'static str, params: Params<'_>) -> Result<RowStream<R>> {
         let (db, tenant, begun) = (self.0.db, self.0.tenant, Instant::now());
-        let streaming = db.unless_down(pin!(self.0.stream(sql, params))).await?;
+        let streaming = self.0.stream(sql, params).await?;
         Ok(RowStream::new(db.clone(), tenant, begun, streaming))
     }
 

@@ -20,8 +20,8 @@ pub struct Family<I, const N: usize>(pub(super) Arc<Store<I>>);
 impl<I: Instrument, const N: usize> Family<I, N> {
     pub(super) fn new(metric: &'static Metric, enabled: bool, rooms: Rooms, dropped: Counter) -> Self {
         let family = Self(Arc::new(Store::new(metric.into(), enabled, rooms, dropped)));
-        if N == 0 {
-            family.with(&[""; N]); // a metric without labels is there from the start, at zero
+        if N == 0 && metric.from_start {
+            family.with(&[""; N]);
         }
         family
     }

@@ -22,6 +22,8 @@ pub struct Metric {
     pub unit: &'static str,
     /// When somebody should look, in words; empty when never.
     pub alert: &'static str,
+    /// Whether one without labels is there from the start, at zero; else from its first value on.
+    pub from_start: bool,
     /// The lines of its help, untrimmed; [`Metric::help`] is the text.
     pub help_lines: &'static [&'static str],
 }
@@ -50,7 +52,8 @@ impl Kind {
 
 impl Metric {
     const fn named(name: &'static str) -> Self {
-        Self { name, kind: Kind::Counter, labels: &[], buckets: &[], unit: "", alert: "", help_lines: &[] }
+        let kind = Kind::Counter;
+        Self { name, kind, labels: &[], buckets: &[], unit: "", alert: "", from_start: true, help_lines: &[] }
     }
 
     /// What it says, as one line.
@@ -228,7 +231,9 @@ metrics! {
     process_disk_written_bytes_total: Counter[] { unit: "bytes" }
 
     /// When the certificate that the listener shows expires, in seconds since 1970; absent without TLS.
-    tls_certificate_expiry_timestamp_seconds: Gauge[] { unit: "s", alert: "less than 14 days ahead" }
+    tls_certificate_expiry_timestamp_seconds: Gauge[] {
+        unit: "s", alert: "less than 14 days ahead", from_start: false
+    }
 
     /// Times that a changed certificate was read, by outcome: `loaded`, or `refused`, which keeps the old one.
     tls_certificate_reloads_total: Counter[outcome] { unit: "reloads", alert: "any increase of refused" }

@@ -65,15 +65,18 @@ async fn every_statement_is_logged_when_asked_for_and_slow_ones_always_without_t
         let rows: Vec<One> =
             app.edge().app.db.tenant_read(&caller).last().rows(sql, &[&value]).await.unwrap();
         assert!(rows[0].one.starts_with(value));
+        let streamed = "select $1::text || pg_sleep(0.06)::text as one";
+        let mut rows =
+            app.edge().app.db.tenant_read(&caller).stream::<One>(streamed, &[&value]).await.unwrap();
+        assert!(rows.next().await.unwrap().is_ok() && rows.next().await.is_none());
         let lines = app.log().with_message(message);
-        let line =
-            lines.iter().find(|line| line["sql"] == sql).unwrap_or_else(|| panic!("{message}: {lines:?}"));
-        assert_eq!(
-            (line["level"].as_str(), line["operation"].as_str()),
-            (Some(level), Some("select")),
-            "{line}"
-        );
-        assert!(line["duration"].as_f64().is_some_and(|took| took >= 50.0), "{line}");
+        for sql in [sql, streamed] {
+            let line = lines.iter().find(|line| line["sql"] == sql);
+            let line = line.unwrap_or_else(|| panic!("{message}: {lines:?}"));
+            let told = (line["level"].as_str(), line["operation"].as_str());
+            assert_eq!(told, (Some(level), Some("select")), "{line}");
+            assert!(line["duration"].as_f64().is_some_and(|took| took >= 50.0), "{line}");
+        }
         let other = if message == "Query" { "Slow query" } else { "Query" };
         assert!(app.log().with_message(other).is_empty(), "one line a statement");
         assert!(!app.log().text().contains(value));

@@ -324,6 +324,11 @@ async fn d_08_a_new_certificate_is_shown_to_new_connections_and_old_ones_live_on
         metrics.contains("tls_certificate_expiry_timestamp_seconds 32503680000"),
         "1 January 3000: {metrics}"
     );
+    let without = Metrics::new(true).render(Format::Text004);
+    assert!(
+        !without.contains("\ntls_certificate_expiry"),
+        "nobody is told that no certificate expires: {without}"
+    );
     assert!(fixture.stop().await);
 }
 
