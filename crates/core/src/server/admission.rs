@@ -73,6 +73,9 @@ impl Permit {
     /// Counts the connection as one of `client`, now that it is known; `false` when it has too many.
     pub(super) fn count(&mut self, client: IpAddr) -> bool {
         let network = network(client);
+        if self.network == Some(network) {
+            return true; // it was when it came
+        }
         let mut present = self.admission.lock();
         let theirs = present.of_one.get(&network).copied().unwrap_or(0);
         if theirs >= self.admission.most_of_one {

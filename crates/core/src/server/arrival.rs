@@ -29,7 +29,10 @@ where
     let Some(tls) = &shared.tls else {
         return hold(stream, Peer { address: client, tls: false }, shared, permit, accepted).await;
     };
-    let Some(Ok(stream)) = until_stopped(&shared, tls.accept(stream)).await else { return };
+    let Some(Ok(stream)) = until_stopped(&shared, tls.accept(stream, accepted + WITHOUT_REQUEST)).await
+    else {
+        return;
+    };
     let begun = first_head(accepted, Instant::now(), shared.limits.header_timeout);
     hold(stream, Peer { address: client, tls: true }, shared, permit, begun).await;
 }

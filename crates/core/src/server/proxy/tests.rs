@@ -194,6 +194,15 @@ async fn d_06_connections_are_counted_by_client_and_not_by_proxy() {
 }
 
 #[tokio::test]
+async fn d_06_who_is_not_believed_is_counted_once_and_given_back() {
+    let fixture = behind(Limits { max_connections_per_address: 2, ..limits(LONG, LONG) }, "10.0.0.0/8").await;
+    for _ in 0..10 {
+        assert_eq!(seen(&fixture, &of("192.0.2.7", &[])).await, "127.0.0.1 tls=false pong");
+    }
+    assert!(fixture.stop().await);
+}
+
+#[tokio::test]
 async fn s_02_a_stop_does_not_wait_for_a_header() {
     let fixture = behind(limits(LONG, LONG), "").await;
     let silent = fixture.connect().await;

@@ -27,7 +27,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -85,9 +85,14 @@ impl Tls {
         Ok(Some(tls))
     }
 
-    /// Shakes hands. An error is the client's, and counted.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let outcome = match timeout(self.0.handshake_timeout, self.shake_hands(stream)).await {
+    /// Shakes hands, until `latest` and within the handshake's own time. An error is the client's, and counted.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+        latest: Instant,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let end = latest.min(Instant::now() + self.0.handshake_timeout);
+        let outcome = match timeout_at(end, self.shake_hands(stream)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => error,
             Err(_) => io::ErrorKind::TimedOut.into(),
