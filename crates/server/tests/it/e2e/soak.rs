@@ -15,6 +15,9 @@ const SLOPE: f64 = 1024.0;
 /// A slope is judged from here on: in less time an allocator's habits look like a trend.
 const JUDGED: Duration = Duration::from_secs(300);
 
+/// When to sign in anew: a token lives for 15 minutes.
+const TOKEN_LIFE: Duration = Duration::from_secs(600);
+
 /// What one look at the process shows.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
@@ -69,7 +72,8 @@ fn s_12_stress_a_soak_leaks_nothing() {
     let (home, database) = (Home::new(), Database::migrated("soak"));
     let server = Process::serve(&home, &[&database.both()[..], &[("LOG_LEVEL", "info")]].concat());
     let admin = Session::open(&database.admin_url);
-    let load = Load::start(&Client::signed_in(&server.address(), home.path()));
+    let sign_in = || Load::start(&Client::signed_in(&server.address(), home.path()));
+    let (mut load, mut signed_in) = (sign_in(), Instant::now());
     let (begun, mut samples, mut requests) = (Instant::now(), Vec::new(), 0);
     while begun.elapsed() < duration {
         thread::sleep(SAMPLE);
@@ -77,6 +81,9 @@ fn s_12_stress_a_soak_leaks_nothing() {
         let seen = load.take();
         requests += seen.len();
         assert!(seen.iter().all(Seen::succeeded), "{}", summary(&seen));
+        if signed_in.elapsed() > TOKEN_LIFE {
+            (load, signed_in) = (sign_in(), Instant::now());
+        }
     }
     drop(load);
     let warm = &samples[samples.len() / 3..];
