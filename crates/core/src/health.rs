@@ -6,7 +6,7 @@ mod log_level;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -132,14 +132,14 @@ async fn readyz(State(app): State<App>) -> Response {
         checks(&app).await.iter().filter(|check| check.refuses()).map(|check| check.name).collect();
     let (code, status) =
         if failed.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
-    (code, Json(Readiness { status, failed })).into_response()
+    answer(code, Readiness { status, failed })
 }
 
 /// `GET /health`: as the specification's basic status; 503 while draining.
 async fn health(State(app): State<App>) -> Response {
     let draining = app.lifecycle.phase() == Phase::Draining;
     let code = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (code, Json(basics(&app, if draining { "draining" } else { "ok" }))).into_response()
+    answer(code, basics(&app, if draining { "draining" } else { "ok" }))
 }
 
 /// `GET /health/detailed`: every check with its numbers. What is behind them is asked at most once a second.
@@ -149,7 +149,16 @@ async fn detailed(State(app): State<App>) -> Response {
     let unready = checks.iter().any(Check::refuses);
     let body = Health { checks: Some(checks), ..basics(&app, if well { "ok" } else { "degraded" }) };
     let code = if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    (code, Json(body)).into_response()
+    answer(code, body)
+}
+
+/// Whoever hears 503 may ask again in a second: the database is looked at twice in that (H-06).
+fn answer(code: StatusCode, body: impl Serialize) -> Response {
+    let mut response = (code, Json(body)).into_response();
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 /// `GET /metrics`: Prometheus's text format, or OpenMetrics when `Accept` asks for it.

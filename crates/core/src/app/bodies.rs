@@ -7,31 +7,46 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const KIB: usize = 1024;
 /// Most requests fit into this, and take no place.
 pub(crate) const SMALL: usize = 4 * KIB;
-/// For bodies that say how long they are, in KiB.
-const DECLARED: usize = 32 * KIB;
+/// For bodies that say how long they are, in KiB: of members, and of strangers.
+const DECLARED: [usize; 2] = [32 * KIB, 4 * KIB];
 /// For bodies that do not, in KiB. Few clients send such JSON, and each must be given room for the longest.
-const UNDECLARED: usize = 2 * KIB;
+const UNDECLARED: [usize; 2] = [2 * KIB, KIB];
 
-/// The places of bodies that are not small. Who finds none waits, and sends meanwhile into a full window of TCP.
+/// The memory for bodies that are not small. Strangers have their own, which is all that they can keep from others.
 #[derive(Clone)]
 pub struct Bodies {
+    members: Places,
+    strangers: Places,
+}
+
+/// Who finds no place waits, and sends meanwhile into a full window of TCP.
+#[derive(Clone)]
+pub(crate) struct Places {
     declared: Arc<Semaphore>,
     undeclared: Arc<Semaphore>,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self {
-            declared: Arc::new(Semaphore::new(DECLARED)),
-            undeclared: Arc::new(Semaphore::new(UNDECLARED)),
-        }
+        let of = |whose: usize| Places {
+            declared: Arc::new(Semaphore::new(DECLARED[whose])),
+            undeclared: Arc::new(Semaphore::new(UNDECLARED[whose])),
+        };
+        Self { members: of(0), strangers: of(1) }
     }
 }
 
 impl Bodies {
+    /// The places for whoever has shown who they are, or for the rest.
+    pub(crate) fn places(&self, known: bool) -> &Places {
+        if known { &self.members } else { &self.strangers }
+    }
+}
+
+impl Places {
     /// A place for a body of at most `bytes`, a number that its sender may have `declared`. It is taken whole before more is read: bodies
     /// that grow into their places could each hold a part, and wait for one another.
-    pub(crate) async fn place(&self, declared: bool, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn take(&self, declared: bool, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let places = if declared { &self.declared } else { &self.undeclared };
         let kib = u32::try_from(bytes.div_ceil(KIB)).ok()?;
         Arc::clone(places).acquire_many_owned(kib).await.ok()

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::mapped::Mapped;
-use crate::app::{App, SMALL};
+use crate::app::{App, Places, SMALL};
 use crate::error::{Error, codes};
 
 /// The largest body that is read.
@@ -18,6 +18,9 @@ pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// A body that brings less than this in each [`WINDOW`] is held back on purpose: 1 KiB/s.
 const LEAST_BYTES: usize = 10 * 1024;
 const WINDOW: Duration = Duration::from_secs(10);
+/// How long a body waits for its place. What waits holds its share of its connection's window of HTTP/2, without which
+/// those that have a place get no further.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A body, and its share of the memory for all bodies, which goes when the body is parsed.
 pub(crate) struct Whole {
@@ -25,11 +28,11 @@ pub(crate) struct Whole {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// A request's body.
+/// The body of somebody who is `known` to be a member, or of a stranger.
 ///
 /// # Errors
 /// 413 beyond the limit, 408 when it comes too slowly, 503 when there is no memory for it in time, 400 when it breaks off.
-pub(crate) async fn read(mut body: Body, app: &App) -> Result<Whole, Error> {
+pub(crate) async fn read(mut body: Body, known: bool, app: &App) -> Result<Whole, Error> {
     let mut reading = Reading::new(app.config.body_timeout);
     let declared = body.size_hint().exact();
     // What came along with the head is there without a wait, and mostly all there is.
@@ -37,7 +40,9 @@ pub(crate) async fn read(mut body: Body, app: &App) -> Result<Whole, Error> {
     if body.is_end_stream() && first.len() <= MAX_BODY_BYTES {
         return Ok(Whole { bytes: first, _place: None });
     }
-    let mut small = BytesMut::from(first);
+    // A copy, since a part keeps all of the buffer that it came in.
+    let mut small = BytesMut::from(&*first);
+    drop(first);
     while small.len() < SMALL && declared.is_none_or(|bytes| bytes <= SMALL as u64) {
         let Some(part) = reading.next(&mut body).await? else {
             return Ok(Whole { bytes: small.freeze(), _place: None });
@@ -45,7 +50,7 @@ pub(crate) async fn read(mut body: Body, app: &App) -> Result<Whole, Error> {
         small.extend_from_slice(&part);
     }
     // Before more is read: while it waits, a request holds next to nothing.
-    let place = reading.place(app, declared).await?;
+    let place = reading.place(app.bodies.places(known), declared).await?;
     let mut large = Mapped::new(room(declared)).map_err(overloaded)?;
     let mut put = |part: &[u8]| large.put(part).ok_or_else(|| Error::new(&codes::TOO_LARGE));
     put(&small)?;
@@ -98,10 +103,13 @@ impl Reading {
         }
     }
 
-    /// A share of the memory, within the time for the whole.
-    async fn place(&self, app: &App, declared: Option<u64>) -> Result<OwnedSemaphorePermit, Error> {
-        let waiting = app.bodies.place(declared.is_some(), room(declared));
-        timeout_at(self.deadline, waiting).await.map_err(overloaded)?.ok_or_else(Error::unavailable)
+    /// A share of the memory, within [`PATIENCE`] and the time for the whole.
+    async fn place(&self, places: &Places, declared: Option<u64>) -> Result<OwnedSemaphorePermit, Error> {
+        let waiting = places.take(declared.is_some(), room(declared));
+        timeout_at(self.deadline.min(Instant::now() + PATIENCE), waiting)
+            .await
+            .map_err(overloaded)?
+            .ok_or_else(Error::unavailable)
     }
 }
 

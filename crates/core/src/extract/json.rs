@@ -9,6 +9,7 @@ use serde_json::error::Category;
 
 use super::{body, violations};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::error::{Error, Violation, codes};
 
 /// The largest body whose violations are all reported; of a larger one the first. What is parsed for that takes many times
@@ -25,7 +26,8 @@ impl<T: DeserializeOwned + JsonSchema> FromRequest<App> for Json<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         require_json(request.method(), request.headers())?;
         require_plain(request.headers())?;
-        let body = body::read(request.into_body(), app).await?;
+        let known = request.extensions().get::<Caller>().is_some();
+        let body = body::read(request.into_body(), known, app).await?;
         parse(&body.bytes).map(Json)
     }
 }

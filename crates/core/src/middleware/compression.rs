@@ -11,7 +11,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use super::encoder::{self, Coding};
@@ -60,6 +60,9 @@ pub(super) async fn leave(
     mut response: Response,
 ) -> Result<Response, Error> {
     let forced = !accepted.identity;
+    if enabled && route.compress && response.status() == StatusCode::NOT_MODIFIED {
+        vary::add(response.headers_mut(), "Accept-Encoding"); // as the answer that it stands for (RFC 9110, 15.4.5)
+    }
     if !enabled || !route.compress || !(forced || is_worth_it(&response)) || response.body().is_end_stream() {
         return Ok(response);
     }

@@ -12,7 +12,7 @@ use tower::{Layer, Service, ServiceExt as _, service_fn};
 use super::Edge;
 use super::outside::Outside;
 use super::security_headers::Dressed;
-use crate::error::codes;
+use crate::error::{Error, codes};
 use crate::shared::Rng;
 
 /// What a custom layer wraps: the whole chain, and the custom layers inside it.
@@ -57,7 +57,7 @@ pub(super) fn surround(edge: Weak<Edge>, rng: Arc<dyn Rng>, layers: Vec<Wrap>) -
                 }
                 _ => Outside::note(&request).answer(
                     rng.as_ref(),
-                    &codes::INTERNAL,
+                    &Error::new(&codes::INTERNAL),
                     "A custom layer has kept a request beyond the server's end, or emptied its extensions",
                 ),
             })

@@ -158,7 +158,7 @@ async fn fingerprint(app: &App, request: Request) -> Result<(Request, Vec<u8>), 
         context.update(part.as_bytes());
         context.update(b"\n");
     }
-    let body = read_body(body, app).await?.bytes;
+    let body = read_body(body, true, app).await?.bytes;
     context.update(&body);
     Ok((Request::from_parts(head, Body::from(body)), context.finish().as_ref().to_vec()))
 }

@@ -51,7 +51,7 @@ pub(crate) use unread::Unread;
 
 use crate::app::App;
 use crate::auth::{Caller, Identity, Trace};
-use crate::error::{self, Error, codes};
+use crate::error::{self, Error};
 use crate::module::{Route, SecurityHeaders};
 use client::{Client, Proxies};
 use cors::Cors;
@@ -60,6 +60,7 @@ use https::Https;
 use outside::Outside;
 use overload::Capacity;
 use routing::Found;
+use security_headers::Dressed;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -123,10 +124,13 @@ impl Edge {
     /// Answers through the custom layers, which may answer themselves.
     async fn surrounded(&self, application: Application, peer: Peer, request: Request) -> Response {
         let client = self.proxies.client(peer, request.headers());
-        let mut response = custom::through(application, peer, request).await;
-        if let Some(headers) = &self.switches.security_headers {
-            security_headers::complete(headers, client.https, &mut response);
-        }
+        let noted = Outside::note(&request);
+        let through = custom::through(application, peer, request);
+        let outcome = panic_guard::around(async { Ok(through.await) }).await;
+        let mut response = outcome.unwrap_or_else(|error| {
+            noted.answer(self.app.rng.as_ref(), &error, "A custom layer ended by a panic")
+        });
+        self.complete(client.https, &mut response);
         response
     }
 
@@ -152,12 +156,26 @@ impl Edge {
         if request.method().is_safe() {
             return pin!(self.chain(peer, request)).await; // not moved, since it is large
         }
-        let (app, noted) = (self.app.clone(), Outside::note(&request));
-        let task = app.lifecycle.serve(async move { self.chain(peer, request).await });
+        let (edge, noted) = (Arc::clone(&self), Outside::note(&request));
+        let task = edge.app.lifecycle.serve(async move { self.chain(peer, request).await });
         // The task catches its own panics; it is lost only when a hard stop cuts it.
         task.await.ok().flatten().unwrap_or_else(|| {
-            noted.answer(app.rng.as_ref(), &codes::UNAVAILABLE, "The stop cut a request off")
+            let error = Error::unavailable();
+            let mut response = noted.answer(edge.app.rng.as_ref(), &error, "The stop cut a request off");
+            edge.complete(peer.tls, &mut response);
+            response
         })
+    }
+
+    /// Adds to an answer that the chain has not seen what all answers have.
+    fn complete(&self, https: bool, response: &mut Response) {
+        let seen = response.extensions_mut().remove::<Dressed>().is_some();
+        if let (Some(headers), false) = (&self.switches.security_headers, seen) {
+            security_headers::complete(headers, https, response);
+        }
+        if self.cors.is_some() && !seen {
+            vary::add(response.headers_mut(), "Origin");
+        }
     }
 
     /// The chain, outermost layer first.

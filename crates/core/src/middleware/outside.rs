@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::{HeaderValue, Uri};
 
 use super::request_id;
-use crate::error::{Error, ErrorCode};
+use crate::error::Error;
 use crate::shared::Rng;
 
 /// What is known of a request before the chain takes it. To note it copies nothing but reference counts.
@@ -23,7 +23,7 @@ impl Outside {
     }
 
     /// The problem, under the client's own id or a new one; logged, since nothing else has been.
-    pub(super) fn answer(&self, rng: &dyn Rng, code: &'static ErrorCode, why: &str) -> Response {
+    pub(super) fn answer(&self, rng: &dyn Rng, error: &Error, why: &str) -> Response {
         let mut known = Request::new(Body::empty());
         if let Some(id) = &self.id {
             known.headers_mut().insert("x-request-id", id.clone());
@@ -32,10 +32,11 @@ impl Outside {
         tracing::warn!(
             correlation_id = &*trace.correlation_id,
             path = self.target.path(),
-            code = code.code,
+            code = error.code().code,
+            error = error.cause().map(|cause| cause as &dyn std::error::Error),
             "{why}"
         );
-        let mut response = Error::new(code).render(self.target.path(), &trace.correlation_id, false);
+        let mut response = error.render(self.target.path(), &trace.correlation_id, false);
         request_id::leave(&trace, &mut response);
         response
     }
@@ -46,7 +47,6 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::error::codes;
     use crate::shared::SystemRng;
 
     #[tokio::test]
@@ -56,7 +56,9 @@ mod tests {
             if let Some(sent) = sent {
                 request.headers_mut().insert("x-request-id", sent.parse().unwrap());
             }
-            let response = Outside::note(&request).answer(&SystemRng::new(), &codes::UNAVAILABLE, "Cut off");
+            let response =
+                Outside::note(&request).answer(&SystemRng::new(), &Error::unavailable(), "Cut off");
+            assert!(response.headers().contains_key("retry-after"), "H-06");
             let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
             assert_eq!(id == "order-7", kept, "{id}");
             let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -153,8 +153,9 @@ async fn slow_down(app: &App, tally: &mut Tally, address: IpAddr) -> Result<(), 
     app.metrics.rate_limit_delayed_total.with(&[]).inc();
     let slept = app.slow_down.pause(delay, app.lifecycle.stop_serving());
     Box::pin(slept).await.map_err(|_| {
-        let policy = tally.standing.map_or(DEFAULT.name, |standing| standing.policy.name);
-        Error::new(&codes::RATE_LIMITED).retry_after(delay).violated(vec![policy])
+        let (policy, next) =
+            tally.standing.map_or((&DEFAULT, delay), |standing| (standing.policy, standing.next));
+        Error::new(&codes::RATE_LIMITED).retry_after(delay.max(next)).violated(vec![policy.name])
     })
 }
 

@@ -4,7 +4,7 @@
 //! see `client`.
 
 use axum::response::Response;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::module::SecurityHeaders;
 
@@ -13,7 +13,7 @@ use crate::module::SecurityHeaders;
 const ROOM: usize = 12;
 static X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
-/// Marks an answer of the chain, for [`complete`].
+/// Marks an answer of the chain, which has all that it needs.
 #[derive(Clone, Copy)]
 pub(super) struct Dressed;
 
@@ -22,16 +22,20 @@ pub(super) fn leave(headers: &SecurityHeaders, https: bool, response: &mut Respo
     let map = response.headers_mut();
     map.reserve(headers.len() + ROOM);
     headers.apply(https, map);
+    conceal(map);
     map.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }
 
-/// Adds what is missing to the answer of a custom layer, which the chain has not seen.
-pub(super) fn complete(headers: &SecurityHeaders, https: bool, response: &mut Response) {
-    if response.extensions_mut().remove::<Dressed>().is_some() {
-        return;
-    }
-    let map = response.headers_mut();
-    headers.complete(https, map);
+/// What answers is nobody's business (H-02).
+fn conceal(map: &mut HeaderMap) {
     map.remove(header::SERVER);
     map.remove(&X_POWERED_BY);
+}
+
+/// Adds what is missing to an answer that the chain has not seen.
+pub(super) fn complete(headers: &SecurityHeaders, https: bool, response: &mut Response) {
+    let map = response.headers_mut();
+    headers.complete(https, map);
+    conceal(map);
+    map.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
 }

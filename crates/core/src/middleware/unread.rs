@@ -1,4 +1,4 @@
-//! Refuses what hyper could not read as a request, as `server/unread.rs` passes it on: with a problem, like all else.
+//! Refuses what could not be read as a request, as `server` passes it on: with a problem, like all else.
 //!
 //! It has neither method nor path: the log shows `-` and `/`. It counts for its address.
 

@@ -31,6 +31,11 @@ use crate::middleware::{Peer, Unread};
 const HEAD_BUFFER: usize = 32 * 1024;
 const HTTP2_HEADERS: u32 = 32 * 1024;
 const HTTP2_STREAMS: u32 = 200;
+/// What a client may send of a body before somebody reads it, on one stream and on all together; what is not read would
+/// pass the memory for bodies by (D-03). hyper's own are 1 MiB.
+const HTTP2_WINDOWS: (u32, u32) = (24 * 1024, 256 * 1024);
+/// What waits for the client of one stream, of an answer that is made faster than it is taken. hyper's own is 400 KiB.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// Streams that a client may reset, or that we may, before the connection ends (D-05).
 const HTTP2_RESETS: usize = 50;
 /// How often a peer of HTTP/2 is asked whether it is still there, and how long it may take to say so.
@@ -59,8 +64,13 @@ pub(super) async fn hold<S, A, F>(
     let service = service_fn(|request: Request<Incoming>| {
         let (version, in_flight) = (request.version(), activity.begin(request.version()));
         let shared = Arc::clone(&shared);
+        let request = if is_addressed(&request) {
+            request.map(Body::new)
+        } else {
+            Unread(StatusCode::BAD_REQUEST).into()
+        };
         async move {
-            let answer = pin!((shared.answer)(peer, request.map(Body::new))); // pinned, since to move it is dear
+            let answer = pin!((shared.answer)(peer, request)); // pinned, since to move it is dear
             Ok::<_, Infallible>(dress(answer.await, version, &shared.lifecycle, in_flight))
         }
     });
@@ -79,6 +89,11 @@ pub(super) async fn hold<S, A, F>(
         }
     })
     .await;
+}
+
+/// HTTP/1.1 wants one `Host`, no less and no more, and hyper does not look (RFC 9112, 3.2).
+fn is_addressed(request: &Request<Incoming>) -> bool {
+    request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1
 }
 
 /// While the process drains, clients of HTTP/1 are asked to come back over another connection: the load balancer leads
@@ -107,6 +122,9 @@ fn builder(lifecycle: &Lifecycle) -> Builder<Owned> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS)
         .max_header_list_size(HTTP2_HEADERS)
+        .initial_stream_window_size(HTTP2_WINDOWS.0)
+        .initial_connection_window_size(HTTP2_WINDOWS.1)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
         .max_pending_accept_reset_streams(HTTP2_RESETS)
         .max_local_error_reset_streams(HTTP2_RESETS)
         .keep_alive_interval(HTTP2_PING.0)

@@ -182,8 +182,23 @@ async fn gate(request: axum::extract::Request, next: axum::middleware::Next) -> 
         "/teapot" => {
             (StatusCode::IM_A_TEAPOT, [("server", "kettle/1.0"), ("x-powered-by", "steam")]).into_response()
         }
+        "/panic" => panic!("of a layer"),
         _ => next.run(request).await,
     }
+}
+
+#[tokio::test]
+async fn h_04_a_panic_of_a_custom_layer_is_500_and_whole() {
+    let options = AppOptions::new().custom_middleware(axum::middleware::from_fn(gate));
+    let app = TestApp::builder().options(options).start().await;
+    app.expect_errors();
+    let answer = app.anonymous().get("/panic").await.assert(500);
+    assert_eq!(answer.json()["code"], "core.internal", "{answer}");
+    assert_ne!(answer.header("content-security-policy"), "", "{answer}");
+    let lines = app.log().with_message("A custom layer ended by a panic");
+    assert!(lines.len() == 1 && lines[0].to_string().contains("of a layer"), "{lines:?}");
+    app.anonymous().get("/ping").await.assert(200);
+    app.finish().await;
 }
 
 #[tokio::test]
@@ -207,6 +222,11 @@ async fn h_01_answers_of_custom_layers_and_routes_of_their_own_headers() {
         assert_eq!(answer.header("x-frame-options"), "SAMEORIGIN", "{answer}");
         assert!(answer.header("content-security-policy").ends_with(";upgrade-insecure-requests"), "{answer}");
         assert_eq!((answer.header("server"), answer.header("x-powered-by")), ("", ""), "{answer}");
+        assert_eq!(
+            (answer.header("cache-control"), answer.header("vary")),
+            ("no-store", "Origin"),
+            "{answer}"
+        );
     }
     app.finish().await;
 }

@@ -139,6 +139,16 @@ async fn i_02_what_no_path_or_query_may_hold_is_4xx() {
         }
         refused(&app.alice().get(&format!("/api/v1/items?{text}=1")).await, &[422]);
     }
+    for text in ["%ff", "%ed%a0%80", "a%c0%80b", "%00"] {
+        let answer = app.alice().get(&format!("/api/v1/items?limit=1&q={text}")).await;
+        refused(&answer, &[422]);
+        let violation = &answer.json()["errors"][0];
+        assert_eq!(
+            (&violation["pointer"], &violation["code"]),
+            (&"?q".into(), &"character".into()),
+            "{text}"
+        );
+    }
     app.finish().await;
 }
 

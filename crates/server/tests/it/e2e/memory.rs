@@ -1,10 +1,22 @@
 //! D-01, D-02, D-03: strangers and clients that hold connections or send without end do not make the process grow.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::BoxStream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::database::Database;
 use super::http::Client;
@@ -33,6 +45,66 @@ fn upload(address: &str, head: &str) -> u64 {
     }
     let _ = stream.read(&mut [0; 64]);
     sent
+}
+
+type Uploads = StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>;
+
+/// A connection of HTTP/2 that has been of use.
+async fn connect_http2(address: &str) -> SendRequest<Uploads> {
+    let stream = TokioIo::new(tokio::net::TcpStream::connect(address).await.unwrap());
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
+    let (mut client, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let nothing = StreamBody::new(futures_util::stream::empty().boxed());
+    let ping = http::Request::get(format!("http://{address}/ping")).body(nothing);
+    assert_eq!(client.send_request(ping.unwrap()).await.unwrap().status(), 200);
+    client
+}
+
+/// Sends a body of 1 GiB over HTTP/2, as far as the server takes it; how much it took.
+async fn upload_over_http2(mut client: SendRequest<Uploads>, address: String, token: String) -> u64 {
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&sent);
+    let chunks = futures_util::stream::iter(0..GIB / 0x4000).map(move |_| {
+        count.fetch_add(0x4000, Relaxed);
+        Ok(Frame::data(Bytes::from_static(&[b' '; 0x4000])))
+    });
+    let request = http::Request::post(format!("http://{address}/api/v1/items"))
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .body(StreamBody::new(chunks.boxed()));
+    let answer = client.send_request(request.unwrap()).await.unwrap();
+    assert!([413, 503].contains(&answer.status().as_u16()), "{answer:?}");
+    sent.load(Relaxed)
+}
+
+#[test]
+fn d_03_stress_a_hundred_endless_uploads_over_http2_take_no_memory() {
+    let (home, database) = (Home::new(), Database::migrated("uploads2"));
+    let server = Process::serve(&home, &database.both());
+    let client = Client::signed_in(&server.address(), home.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let address = server.address();
+    let upload = |connection| upload_over_http2(connection, address.clone(), client.token().to_owned());
+    runtime.block_on(async { upload(connect_http2(&address).await).await });
+    // Each connection of HTTP/2 keeps the frame in hand that it reads, of 16 KiB at the least that the protocol allows.
+    for (connections, most) in [(1, 8.0), (100, 12.0)] {
+        let opening = join_all((0..connections).map(|_| connect_http2(&address)));
+        let opened = runtime.block_on(opening);
+        let before = peak(server.pid()); // D-01 bounds what the connections take
+        let uploads = join_all(opened.iter().cycle().take(100).cloned().map(upload));
+        let sent: u64 = runtime.block_on(uploads).into_iter().sum();
+        let grown = peak(server.pid()) - before;
+        println!(
+            "deep: D-03: 100 uploads of 1 GiB over {connections} connections of HTTP/2, {:.0} MiB taken: {grown:.1} \
+             MiB of memory",
+            sent as f64 / MIB
+        );
+        assert!(sent < GIB, "{sent} bytes were taken");
+        assert!(grown < most, "{grown:.1} MiB");
+    }
+    assert_eq!(client.create_item("after").unwrap().status, 201);
+    assert_eq!(server.stop("TERM").code, 0);
 }
 
 #[test]
