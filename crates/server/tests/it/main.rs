@@ -47,6 +47,7 @@ mod round_trip;
 mod samples;
 mod sign_in;
 mod specification;
+mod start_options;
 mod streaming;
 mod stress;
 mod sweeps;

@@ -3,14 +3,18 @@
 use serde_json::Value;
 
 use super::database::{Database, PASSWORD};
-use super::process::{Ended, Home, run};
+use super::process::{Ended, Home, Process, run};
 
 /// Starts a server that must refuse, and returns what it said.
 fn refused(variables: &[(&str, &str)]) -> String {
+    refused_with(&[], variables)
+}
+
+fn refused_with(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let home = Home::new();
     let mut all = vec![("PORT", "0"), ("LOG_FORMAT", "json")];
     all.extend(variables);
-    let ended = run(&home, &[], &all);
+    let ended = run(&home, arguments, &all);
     assert_eq!(ended.code, 77, "{ended:#?}");
     let said = ended.err.join("\n");
     assert!(!ended.out.iter().any(|line| line.contains("Server started")), "{ended:#?}");
@@ -80,4 +84,22 @@ fn a_sabotaged_schema_is_refused_by_name_and_mended_by_the_fix() {
     let fix = report["findings"][0]["fix"].as_str().unwrap();
     database.run(fix);
     assert_eq!(doctor(&["doctor", "isolation"]).code, 0, "the fix is the fix: {fix}");
+}
+
+#[test]
+fn skip_health_leaves_the_checks_out_and_never_the_proof() {
+    let database = Database::migrated("skip_health");
+    let url = ("DATABASE_URL", database.runtime_url.as_str());
+    let too_many = [url, ("PORT", "0"), ("LOG_FORMAT", "json"), ("INSTANCES", "1000")];
+    for (arguments, warned) in [(&[][..], true), (&["--skip-health"], false)] {
+        let server = Process::start(&Home::new(), arguments, &too_many);
+        server.line("Server started");
+        let ended = server.stop("TERM");
+        let log = ended.out.join("\n");
+        assert_eq!((ended.code, log.contains("may open")), (0, warned), "{log}");
+        assert!(log.contains("Isolation proven"), "{log}");
+    }
+    database.run("alter table items no force row level security");
+    let said = refused_with(&["--skip-health"], &[url]);
+    assert!(said.contains("public.items"), "{said}");
 }

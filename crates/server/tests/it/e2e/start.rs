@@ -3,11 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::Value;
 
+use super::database::Database;
 use super::http::Client;
-use super::process::{Ended, Home, Process, run, runs};
+use super::postgres::Postgres;
+use super::process::{Ended, Home, PATIENCE, Process, eventually, run, runs};
 
 /// The last line of the log is the end of an orderly stop.
 fn stopped_cleanly(ended: &Ended, home: &Home) {
@@ -112,4 +115,52 @@ fn a_killed_server_leaves_a_cluster_that_the_next_adopts_and_nobody_else_takes()
     );
     stopped_cleanly(&next.stop("TERM"), &home);
     assert!(!runs(postmaster));
+}
+
+#[test]
+fn a_database_that_comes_up_later_is_waited_for() {
+    let (home, mut postgres) = (Home::new(), Postgres::start());
+    postgres.stop();
+    let (runtime, owner) = (postgres.roles.runtime_url.clone(), postgres.roles.owner_url.clone());
+    let variables = [
+        ("PORT", "0"),
+        ("LOG_FORMAT", "json"),
+        ("STARTUP_TIMEOUT", "30s"),
+        ("DATABASE_URL", runtime.as_str()),
+        ("DATABASE_OWNER_URL", &owner),
+    ];
+    let server = Process::start(&home, &[], &variables);
+    server.line("trying again");
+    postgres.start_again();
+    let begin = Instant::now();
+    let address = server.address();
+    assert!(begin.elapsed() < PATIENCE, "within STARTUP_TIMEOUT");
+    assert_eq!(Client::new(&address).get("/readyz").unwrap().status, 200);
+    let ended = server.stop("TERM");
+    assert_eq!(ended.code, 0, "{ended:#?}");
+}
+
+#[test]
+fn log_file_takes_the_whole_log_and_standard_output_none() {
+    let (home, database) = (Home::new(), Database::migrated("log_file"));
+    let file = home.path().join("erp.log");
+    let variables = [
+        ("PORT", "0"),
+        ("LOG_FORMAT", "json"),
+        ("LOG_LEVEL", "debug"),
+        ("LOG_FILE", file.to_str().unwrap()),
+        ("DATABASE_URL", &database.runtime_url),
+    ];
+    let server = Process::start(&home, &[], &variables);
+    let lines = || -> Vec<String> {
+        fs::read_to_string(&file).unwrap_or_default().lines().map(str::to_owned).collect()
+    };
+    eventually("it starts", || lines().iter().any(|line| line.contains("Server started")));
+    let ended = server.stop("TERM");
+    assert_eq!((ended.code, ended.out.len()), (0, 0), "{ended:#?}");
+    let lines = lines();
+    every_line_is_json(&lines);
+    let (first, last) = (lines.first().unwrap(), lines.last().unwrap());
+    assert!(first.contains("Phase complete"), "{first}");
+    assert!(last.contains("shutdown complete"), "{last}");
 }
