@@ -78,6 +78,44 @@ fn the_json_format_is_that_of_the_specification() {
     assert_eq!(lines, [http]);
 }
 
+/// Each subset of the known context: a part that is missing leaves no trace, and the rest keeps its place.
+#[test]
+fn any_part_of_the_context_may_be_missing() {
+    const BOOT: &str = "boot_0badcafe";
+    for parts in 0..1 << 5 {
+        let part = |index: usize, value: &'static str| (parts & 1 << index != 0).then_some(value);
+        let [correlation, tenant, user, module, action] =
+            [part(0, "req_123"), part(1, "abc"), part(2, "456"), part(3, "auth"), part(4, "login")];
+        let log = || {
+            let _request = info_span!("request", correlation_id = correlation, tenant_id = tenant).entered();
+            let _inner = info_span!("inner", user_id = user, module).entered();
+            info!(action, "m");
+        };
+        let shown = |before: &str, part: Option<&str>, after: &str| {
+            part.map(|part| format!("{before}{part}{after}")).unwrap_or_default()
+        };
+        let known = correlation.or(Some(BOOT));
+        let console = [
+            shown(" [", module, "]"),
+            shown(" [", action, "]"),
+            shown(" [", known, "]"),
+            shown(" [tenant:", tenant, "]"),
+            shown(" [user:", user, "]"),
+        ];
+        let console = format!("14:30:15.123 [INFO]{}: m", console.concat());
+        assert_eq!(capture(LogFormat::Console, log), [console], "{parts:05b}");
+        let json = [
+            shown(r#","correlationId":""#, known, "\""),
+            shown(r#","tenantId":""#, tenant, "\""),
+            shown(r#","userId":""#, user, "\""),
+            shown(r#","module":""#, module, "\""),
+            shown(r#","action":""#, action, "\""),
+        ];
+        let start = r#"{"timestamp":"2025-10-21T14:30:15.123Z","level":"info","message":"m""#;
+        assert_eq!(capture(LogFormat::Json, log), [format!("{start}{}}}", json.concat())], "{parts:05b}");
+    }
+}
+
 #[test]
 fn the_event_wins_over_the_inner_span_which_wins_over_the_outer() {
     let line = json(|| {
