@@ -20,6 +20,7 @@ mod env_file;
 mod features;
 mod groups;
 mod lists;
+mod mail;
 mod origins;
 mod postgres_url;
 mod problems;

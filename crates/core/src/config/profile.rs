@@ -7,8 +7,14 @@ use super::{Config, Environment, SETTINGS};
 pub struct Profile {
     /// A problem carries its chain of causes, and a backtrace with `RUST_BACKTRACE=1`, as `debug`.
     pub error_detail: bool,
+    /// A request's headers are on a line of their own at level debug, those with credentials redacted.
+    pub request_headers: bool,
+    /// While `CORS_ORIGINS` is empty, pages of this machine may call; else none may.
+    pub local_origins: bool,
     /// The management surface answers everybody on the main port; else it wants its token.
     pub open_management: bool,
+    /// Keys and passwords that are weak or copied from an example are accepted.
+    pub weak_secrets: bool,
     /// Secrets that are missing are made into `DATA_DIR`; else the start is refused.
     pub generates_secrets: bool,
     /// The server migrates at its start; else pending migrations refuse the start.
@@ -25,7 +31,10 @@ impl Profile {
         let development = matches!(environment, Environment::Development);
         Self {
             error_detail: development,
+            request_headers: development,
+            local_origins: development,
             open_management: development,
+            weak_secrets: development,
             generates_secrets: development,
             migrates_at_start: development,
             demo_tenants: !matches!(environment, Environment::Production),
@@ -33,10 +42,13 @@ impl Profile {
         }
     }
 
-    fn rows(self) -> [(&'static str, bool); 6] {
+    fn rows(self) -> [(&'static str, bool); 9] {
         let Self {
             error_detail,
+            request_headers,
+            local_origins,
             open_management,
+            weak_secrets,
             generates_secrets,
             migrates_at_start,
             demo_tenants,
@@ -44,7 +56,13 @@ impl Profile {
         } = self;
         [
             ("Problems carry `debug`, the chain of causes", error_detail),
-            ("`/metrics` and `/health/detailed` answer everybody on the main port", open_management),
+            ("At level debug a request's headers are logged, without credentials", request_headers),
+            ("Without `CORS_ORIGINS`, pages of this machine may call", local_origins),
+            (
+                "`/metrics`, `/health/detailed`, `/docs`, `/openapi.json` and `/log-level` answer everybody on the main port",
+                open_management,
+            ),
+            ("Weak and example secrets are accepted", weak_secrets),
             ("Missing secrets are generated into `DATA_DIR`", generates_secrets),
             ("The server migrates when it starts", migrates_at_start),
             ("Demo tenants may be made", demo_tenants),

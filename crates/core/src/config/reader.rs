@@ -2,11 +2,12 @@
 
 use super::consistency::{half_tls, in_the_clear};
 use super::features::FEATURE;
+use super::mail::{is_email, is_host};
 use super::postgres_url::PostgresUrl;
 use super::secrets::{encryption_key_fault, password_weakness, redis_password, weakness};
 use super::source::{Layers, Origin, Source};
 use super::value::Value;
-use super::{Check, ClientAuth, Environment, Features, Problem, Problems, SETTINGS, Setting};
+use super::{Check, ClientAuth, Environment, Features, Problem, Problems, Profile, SETTINGS, Setting};
 
 /// A row's text and where it came from.
 pub(super) struct Found {
@@ -213,7 +214,7 @@ fn secret_file_refusal(name: &str, path: &str, error: &std::io::Error) -> Refusa
 }
 
 fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), Refusal> {
-    let strict = environment != Environment::Development;
+    let strict = !Profile::of(environment).weak_secrets;
     let refusal = match setting.check {
         Check::Nothing => None,
         Check::PostgresUrl => match PostgresUrl::parse(text) {
@@ -226,6 +227,10 @@ fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), 
         Check::RedisUrl if !text.starts_with("redis://") && !text.starts_with("rediss://") => {
             Some(("is not a redis:// or rediss:// URL", "Set it to redis://host:6379"))
         }
+        Check::Host => (!is_host(text))
+            .then_some(("is no host", "Set it to a name or an address, such as mail.example.com")),
+        Check::Email => (!is_email(text))
+            .then_some(("is no e-mail address", "Set it to an address such as erp@example.com")),
         Check::HttpUrl => (!is_http_url(text))
             .then_some(("is not an https:// URL", "Set it to a URL such as https://cdn.example.com")),
         Check::Key | Check::Password | Check::RedisUrl if !strict => None,

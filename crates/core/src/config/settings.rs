@@ -127,7 +127,8 @@ settings! {
         default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
     };
 
-    /// How long opening one connection may take.
+    /// How long opening one connection of the pool may take. The sessions beside it have fixed limits: 3 s at the start, in
+    /// `db check` and for the isolation proof, 2 s for the watch over the database.
     DATABASE_CONNECT_TIMEOUT database_connect_timeout: Duration {
         default: Defaults::all("3s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
     };
@@ -266,7 +267,7 @@ settings! {
     };
 
     /// Mail server. Checked, and not read yet, as are the other `SMTP_` settings.
-    SMTP_HOST smtp_host: Option<String> {};
+    SMTP_HOST smtp_host: Option<String> { check: Check::Host };
 
     /// The mail server's port.
     SMTP_PORT smtp_port: u16 { default: Defaults::all("587"), range: Some(("1", "65535")) };
@@ -277,8 +278,8 @@ settings! {
     /// The account's password.
     SMTP_PASSWORD smtp_password: Option<Secret<String>> { check: Check::Password };
 
-    /// The sender's address.
-    SMTP_FROM smtp_from: Option<String> {};
+    /// The sender's address, such as `erp@example.com`.
+    SMTP_FROM smtp_from: Option<String> { check: Check::Email };
 
     /// How the connection to the mail server is protected.
     SMTP_TLS smtp_tls: SmtpTls { default: Defaults::all("starttls") };

@@ -55,6 +55,10 @@ pub enum Check {
     RedisUrl,
     /// An `https://` or `http://` URL without a query.
     HttpUrl,
+    /// A name of the DNS or an IP address.
+    Host,
+    /// An e-mail address without a display name.
+    Email,
 }
 
 /// The default in each environment.

@@ -330,6 +330,7 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
             Check::RedisUrl => "redis://:hunter2@cache:6379/0".to_owned(),
             Check::EncryptionKey => KEY.to_owned(),
             Check::HttpUrl => "https://cdn.example".to_owned(),
+            Check::Host | Check::Email => "erp@example.com".to_owned(),
             Check::Key | Check::Password | Check::Nothing => STRONG.to_owned(),
         };
         let file = folder.join(setting.name);
@@ -416,7 +417,7 @@ fn every_cell_of_the_table_of_differences_holds() {
         .skip(2)
         .partition(|row| SETTINGS.iter().any(|known| row[0] == format!("`{}`", known.name)));
     assert!(settings.len() >= 5, "{table}");
-    assert_eq!(words.len(), 6, "what_differs_between_environments tests the others: {words:?}");
+    assert_eq!(words.len(), 9, "what_differs_between_environments tests the others: {words:?}");
     for row in settings {
         let name = row[0].trim_matches('`');
         for (environment, cell) in Environment::ALL.iter().zip(&row[1..]) {
@@ -446,11 +447,26 @@ fn what_differs_between_environments() {
     let (development, staging, production) =
         (of(Environment::Development), of(Environment::Staging), of(Environment::Production));
     assert!(development.error_detail && !staging.error_detail && !production.error_detail);
+    assert!(development.request_headers && !staging.request_headers && !production.request_headers);
+    assert!(development.local_origins && !staging.local_origins && !production.local_origins);
+    assert!(development.weak_secrets && !staging.weak_secrets && !production.weak_secrets);
     assert!(development.open_management && !staging.open_management && !production.open_management);
     assert!(development.generates_secrets && !staging.generates_secrets && !production.generates_secrets);
     assert!(development.migrates_at_start && !staging.migrates_at_start && !production.migrates_at_start);
     assert!(development.demo_tenants && staging.demo_tenants && !production.demo_tenants);
     assert!(development.banner && !staging.banner && !production.banner);
+}
+
+#[test]
+fn the_mail_server_and_the_sender_are_checked_everywhere() {
+    load([("SMTP_HOST", "mail.example.com"), ("SMTP_FROM", "erp@example.com")]).unwrap();
+    let text =
+        messages(load([("SMTP_HOST", "smtp://mail.example.com"), ("SMTP_FROM", "erp at example.com")]));
+    assert!(
+        text.contains("SMTP_HOST: is no host") && text.contains("SMTP_FROM: is no e-mail address"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 2, "{text}");
 }
 
 #[test]

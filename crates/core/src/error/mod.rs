@@ -8,7 +8,7 @@ mod code;
 mod database;
 mod problem;
 
-use std::backtrace::Backtrace;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
@@ -105,6 +105,11 @@ impl Error {
     /// The row of the table that this error is of.
     pub fn code(&self) -> &'static ErrorCode {
         self.0.code
+    }
+
+    /// Where a fault of our own was noticed, if that was recorded: for the log, and for developers.
+    pub(crate) fn backtrace(&self) -> Option<&Backtrace> {
+        self.0.backtrace.as_ref().filter(|trace| trace.status() == BacktraceStatus::Captured)
     }
 
     /// The cause, as it goes to the log.

@@ -1,4 +1,3 @@
-use std::backtrace::BacktraceStatus;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -146,8 +145,8 @@ fn chain(error: &Error) -> Vec<String> {
 
 /// The lines of the backtrace, if one was taken.
 fn backtrace(error: &Error) -> Vec<String> {
-    let taken = error.0.backtrace.as_ref().filter(|trace| trace.status() == BacktraceStatus::Captured);
-    taken
+    error
+        .backtrace()
         .map(|trace| trace.to_string().lines().map(|line| line.trim().to_owned()).collect())
         .unwrap_or_default()
 }

@@ -11,7 +11,6 @@ use tracing::Span;
 use super::request_id;
 use crate::app::App;
 use crate::auth::{Actor, Caller, Trace};
-use crate::config::Environment;
 use crate::error::{Error, ErrorCode};
 use crate::logging::redacted;
 use crate::module::Route;
@@ -52,7 +51,7 @@ pub(super) fn enter<'edge>(app: &App, trace: &Trace, request: &Request, logged: 
         span.record("trace_id", tracing::field::display(format_args!("{trace_id:032x}")));
         span.record("span_id", tracing::field::display(format_args!("{span_id:016x}")));
     }
-    if app.config.app_env == Environment::Development {
+    if app.config.profile().request_headers {
         span.in_scope(|| tracing::debug!(headers = redacted(request.headers()), "Request headers"));
     }
     Entry {
@@ -103,7 +102,10 @@ impl<'edge> Entry<'edge> {
         let _entered = self.span.enter();
         let cause = error.cause();
         match (status, cause) {
-            (500, Some(cause)) => tracing::error!(code, error = cause, "Request failed"),
+            (500, Some(cause)) => {
+                let backtrace = error.backtrace().map(tracing::field::display);
+                tracing::error!(code, error = cause, backtrace, "Request failed");
+            }
             (500, None) => tracing::error!(code, "Request failed"),
             (501.., Some(cause)) => tracing::warn!(code, error = cause, "Request not served"),
             (_, Some(cause)) => tracing::debug!(code, error = cause, "Request refused"),

@@ -158,3 +158,24 @@ struct One {
     one: String,
 }
 erp_core::from_row!(One { one });
+
+#[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed_after_its_time() {
+    let app = TestApp::builder().setting("DATABASE_IDLE_TIMEOUT", "1s").start().await;
+    let begun = Instant::now();
+    app.alice().get("/api/v1/items").await.assert(200);
+    let db = &app.edge().app.db;
+    let idle = async || {
+        let metrics = app.anonymous().get("/metrics").await.text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("db_pool_connections{state=\"idle\"} "));
+        line.unwrap().to_owned()
+    };
+    while db.connections() != (0, 0) || idle().await != "0" {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?} are still there", db.connections());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1), "closed after {:?}", begun.elapsed());
+    app.alice().get("/api/v1/items").await.assert(200);
+    assert!(db.connections().0 > 0, "another is opened when one is needed");
+    app.finish().await;
+}

@@ -77,7 +77,13 @@ async fn h_04_a_panic_is_a_500_that_tells_nothing_and_the_process_lives() {
         }
         assert!(app.log().text().contains(SECRET));
     }
-    assert_eq!(app.log().with_message("Request failed").len(), 2, "each failure is logged once");
+    let failures = app.log().with_message("Request failed");
+    assert_eq!(failures.len(), 2, "each failure is logged once");
+    let backtrace = failures[1]["backtrace"].as_str();
+    match Backtrace::capture().status() {
+        BacktraceStatus::Captured => assert!(backtrace.is_some_and(|text| text.contains("erp_core"))),
+        _ => assert_eq!(backtrace, None, "RUST_BACKTRACE asks for none"),
+    }
     app.anonymous().get("/ping").await.assert(200);
     app.finish().await;
 }

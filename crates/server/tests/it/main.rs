@@ -39,6 +39,7 @@ mod module_sql;
 mod overload;
 mod pipelining;
 mod pooler;
+mod profiles;
 mod protocol;
 mod rate_limits;
 mod representations;
