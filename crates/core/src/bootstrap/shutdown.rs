@@ -71,21 +71,28 @@ impl Context {
         let app = &edge.app;
         app.lifecycle.enter(Phase::Draining);
         let orderly = async {
-            let Some(patience) = patience else { return false };
+            let Some(patience) = patience else {
+                app.lifecycle.stop(Duration::ZERO).await;
+                return false;
+            };
             if drain {
                 tokio::time::sleep(app.config.shutdown_drain_delay).await;
             }
             let clean = app.lifecycle.stop(patience).await;
             if !clean {
                 tracing::warn!("Requests were still running at SHUTDOWN_TIMEOUT; they are rolled back");
+                return false;
             }
             app.db.close();
             stop_cluster(cluster.take()).await;
-            clean
+            true
         };
-        let clean = tokio::select! { clean = orderly => clean, () = hurry => false };
-        if !clean {
+        let ended = tokio::select! { clean = orderly => Some(clean), () = hurry => None };
+        if ended.is_none() {
             app.lifecycle.stop(Duration::ZERO).await;
+        }
+        let clean = ended == Some(true);
+        if !clean {
             app.db.close();
             let _ = tokio::time::timeout(HURRY, stop_cluster(cluster.take())).await;
         }
