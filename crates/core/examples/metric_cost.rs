@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release -p erp-core --example metric_cost` · when a held handle takes more than 100 ns, it exits with 1.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -31,7 +32,17 @@ fn main() -> ExitCode {
     report("statement", || metrics.record_database("select", "items", took, true, tenant));
     report("counter by name", || metrics.counter("user_created", 1, &[("source", "import")]));
     report("timing by name", || drop(metrics.time("api_request", &[])));
+    let (crowded, crowd, next) = (Metrics::new(true), crowd(), Cell::new(0));
+    report("request of one of 1000 tenants, 50 of which have places", || {
+        next.set((next.get() + 1) % crowd.len());
+        crowded.record_request("GET", path, 200, took, crowd.get(next.get()).copied());
+    });
     ExitCode::from(u8::from(held.iter().any(|cost| *cost > BOUND)))
+}
+
+/// More tenants than have places or are counted while they wait.
+fn crowd() -> Vec<TenantId> {
+    (0..1000).map(|_| TenantId::new(&SystemClock, &SystemRng::new())).collect()
 }
 
 /// The best round: what the code costs, without what else the machine was doing.

@@ -6,7 +6,7 @@
 //! place stand still until the next such scrape, which no longer shows them; what it records meanwhile is `other`.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -56,6 +56,8 @@ pub(super) struct Tenants {
 
 struct Others {
     waiting: HashMap<TenantId, Waiting>,
+    /// Their counts and they, so that the smallest is found without looking at all.
+    by_count: BTreeSet<(u64, TenantId)>,
     /// Lost their place last time, and still have series.
     leaving: Vec<TenantId>,
     /// When places were last given.
@@ -77,7 +79,12 @@ impl Waiting {
 
 impl Tenants {
     pub(super) fn new(limit: usize) -> Self {
-        let others = Others { waiting: HashMap::new(), leaving: Vec::new(), given: Instant::now() };
+        let others = Others {
+            waiting: HashMap::new(),
+            by_count: BTreeSet::new(),
+            leaving: Vec::new(),
+            given: Instant::now(),
+        };
         Self { limit, placed: RwLock::new(HashMap::new()), others: Mutex::new(others) }
     }
 
@@ -151,15 +158,21 @@ impl Tenants {
 impl Others {
     /// Space-saving (Metwally and others, 2005): a newcomer takes over the smallest count, as its possible error.
     fn count(&mut self, tenant: TenantId, most: usize) {
-        let mut start = Waiting::default();
-        if self.waiting.len() >= most && !self.waiting.contains_key(&tenant) {
-            let smallest = self.waiting.iter().min_by_key(|(tenant, one)| (one.count, **tenant));
-            if let Some((smallest, count)) = smallest.map(|(tenant, one)| (*tenant, one.count)) {
-                self.waiting.remove(&smallest);
-                start = Waiting { count, error: count };
-            }
-        }
-        self.waiting.entry(tenant).or_insert(start).count += 1;
+        let mut one = match self.waiting.get(&tenant) {
+            Some(known) => *known,
+            None if self.waiting.len() >= most => self.take_smallest(),
+            None => Waiting::default(),
+        };
+        self.by_count.remove(&(one.count, tenant));
+        one.count += 1;
+        self.by_count.insert((one.count, tenant));
+        self.waiting.insert(tenant, one);
+    }
+
+    fn take_smallest(&mut self) -> Waiting {
+        let Some((count, smallest)) = self.by_count.pop_first() else { return Waiting::default() };
+        self.waiting.remove(&smallest);
+        Waiting { count, error: count }
     }
 
     fn halve(&mut self) {
@@ -167,5 +180,6 @@ impl Others {
             *one = Waiting { count: one.count / 2, error: one.error / 2 };
             one.count > 0
         });
+        self.by_count = self.waiting.iter().map(|(tenant, one)| (one.count, *tenant)).collect();
     }
 }
