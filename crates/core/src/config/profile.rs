@@ -7,8 +7,8 @@ use super::{Config, Environment, SETTINGS};
 pub struct Profile {
     /// A problem carries its chain of causes, and a backtrace with `RUST_BACKTRACE=1`, as `debug`.
     pub error_detail: bool,
-    /// A request's headers are on a line of their own at level debug, those with credentials redacted.
-    pub request_headers: bool,
+    /// A request's headers and its small JSON body are on lines of their own at level debug, credentials redacted.
+    pub request_details: bool,
     /// While `CORS_ORIGINS` is empty, pages of this machine may call; else none may.
     pub local_origins: bool,
     /// The management surface answers everybody on the main port; else it wants its token.
@@ -31,7 +31,7 @@ impl Profile {
         let development = matches!(environment, Environment::Development);
         Self {
             error_detail: development,
-            request_headers: development,
+            request_details: development,
             local_origins: development,
             open_management: development,
             weak_secrets: development,
@@ -45,7 +45,7 @@ impl Profile {
     fn rows(self) -> [(&'static str, bool); 9] {
         let Self {
             error_detail,
-            request_headers,
+            request_details,
             local_origins,
             open_management,
             weak_secrets,
@@ -56,7 +56,10 @@ impl Profile {
         } = self;
         [
             ("Problems carry `debug`, the chain of causes", error_detail),
-            ("At level debug a request's headers are logged, without credentials", request_headers),
+            (
+                "At level debug a request's headers and small JSON body are logged, without credentials",
+                request_details,
+            ),
             ("Without `CORS_ORIGINS`, pages of this machine may call", local_origins),
             (
                 "`/metrics`, `/health/detailed`, `/docs`, `/openapi.json` and `/log-level` answer everybody on the main port",

@@ -447,7 +447,7 @@ fn what_differs_between_environments() {
     let (development, staging, production) =
         (of(Environment::Development), of(Environment::Staging), of(Environment::Production));
     assert!(development.error_detail && !staging.error_detail && !production.error_detail);
-    assert!(development.request_headers && !staging.request_headers && !production.request_headers);
+    assert!(development.request_details && !staging.request_details && !production.request_details);
     assert!(development.local_origins && !staging.local_origins && !production.local_origins);
     assert!(development.weak_secrets && !staging.weak_secrets && !production.weak_secrets);
     assert!(development.open_management && !staging.open_management && !production.open_management);

@@ -11,6 +11,7 @@ use super::{body, violations};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{Error, Violation, codes};
+use crate::logging::redacted_json;
 
 /// The largest body whose violations are all reported; of a larger one the first. What is parsed for that takes many times
 /// its text's memory.
@@ -28,6 +29,9 @@ impl<T: DeserializeOwned + JsonSchema> FromRequest<App> for Json<T> {
         require_plain(request.headers())?;
         let known = request.extensions().get::<Caller>().is_some();
         let body = body::read(request.into_body(), known, app).await?;
+        if app.config.profile().request_details && tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::debug!(body = redacted_json(&body.bytes), "Request body");
+        }
         parse(&body.bytes).map(Json)
     }
 }

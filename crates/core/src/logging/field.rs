@@ -174,6 +174,36 @@ pub fn redacted(headers: &http::HeaderMap) -> String {
     headers.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
+/// The largest body that is logged.
+const MOST_BODY_BYTES: usize = 4 * 1024;
+
+/// A JSON body of at most [`MOST_BODY_BYTES`] for a line at debug, its credentials hidden by the names of their fields;
+/// `None` for what is longer or no JSON, which nobody could hide anything in.
+pub fn redacted_json(body: &[u8]) -> Option<String> {
+    if body.len() > MOST_BODY_BYTES {
+        return None;
+    }
+    let mut value = serde_json::from_slice(body).ok()?;
+    hide(&mut value);
+    Some(value.to_string())
+}
+
+fn hide(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                if must_not_be_logged(name) {
+                    *value = "[redacted]".into();
+                } else {
+                    hide(value);
+                }
+            }
+        }
+        serde_json::Value::Array(values) => values.iter_mut().for_each(hide),
+        _ => {}
+    }
+}
+
 /// The names on nearly every line, which are not looked at letter by letter.
 const HARMLESS: [&str; 12] = [
     "message",
@@ -229,6 +259,7 @@ fn names_a_credential(key: &str) -> bool {
     let begins = |text: &[u8], part: &str| text[0] == part.as_bytes()[0] && text.starts_with(part.as_bytes());
     (0..used).any(|at| HOLDS.iter().any(|part| begins(&plain[at..], part)))
         || plain.ends_with(b"token")
+        || plain.ends_with(b"seed")
         || IS.iter().any(|word| word.as_bytes() == plain)
 }
 
@@ -253,6 +284,7 @@ mod tests {
             "api_key",
             "apiKey",
             "X-API-Key",
+            "totpSeed",
             "jwt",
         ] {
             assert!(must_not_be_logged(key), "{key}");
@@ -285,6 +317,20 @@ mod tests {
         });
         let shown = redacted(&http::HeaderMap::from_iter(sent));
         assert!(shown.contains("host: erp") && shown.matches(": [redacted]").count() == 4, "{shown}");
+    }
+
+    #[test]
+    fn o_02_a_body_is_shown_without_its_credentials_or_not_at_all() {
+        let body =
+            br#"{"email":"a@b.c","password":"c","keys":[{"api_key":"c","name":"x"}],"secret":{"deep":"c"}}"#;
+        let shown = redacted_json(body).unwrap();
+        assert_eq!(
+            shown,
+            r#"{"email":"a@b.c","keys":[{"api_key":"[redacted]","name":"x"}],"password":"[redacted]","secret":"[redacted]"}"#
+        );
+        assert_eq!(redacted_json(b"{\"password\":\"c\""), None, "nobody can tell what is hidden in it");
+        let long = |letters: usize| redacted_json(format!("\"{}\"", "x".repeat(letters)).as_bytes());
+        assert!(long(MOST_BODY_BYTES - 2).is_some() && long(MOST_BODY_BYTES - 1).is_none());
     }
 
     #[test]

@@ -55,7 +55,7 @@ use crate::shared::{Clock, Rng};
 pub use capture::CapturingSink;
 pub use child::Child;
 pub use events::Severity;
-pub use field::redacted;
+pub use field::{redacted, redacted_json};
 pub use profile::profile;
 #[doc(hidden)]
 pub use tracing as __tracing; // for the macros, in other crates

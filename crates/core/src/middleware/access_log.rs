@@ -51,7 +51,7 @@ pub(super) fn enter<'edge>(app: &App, trace: &Trace, request: &Request, logged: 
         span.record("trace_id", tracing::field::display(format_args!("{trace_id:032x}")));
         span.record("span_id", tracing::field::display(format_args!("{span_id:016x}")));
     }
-    if app.config.profile().request_headers {
+    if app.config.profile().request_details {
         span.in_scope(|| tracing::debug!(headers = redacted(request.headers()), "Request headers"));
     }
     Entry {

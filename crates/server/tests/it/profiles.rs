@@ -3,6 +3,7 @@
 use erp_core::config::Environment;
 use erp_testkit::TestApp;
 use http::Request;
+use serde_json::json;
 
 /// Of this machine, as a developer's page is.
 const LOCAL: &str = "http://localhost:5173";
@@ -21,7 +22,16 @@ async fn each_environment_is_as_open_as_its_profile_says() {
         let granted = answer.headers.contains_key("access-control-allow-origin");
         assert_eq!(granted, profile.local_origins, "{environment}");
         let logged = !app.log().with_message("Request headers").is_empty();
-        assert_eq!(logged, profile.request_headers, "{environment}");
+        assert_eq!(logged, profile.request_details, "{environment}");
+        app.alice().post("/api/v1/items", json!({ "sku": "shown", "name": "x" })).await.assert(201);
+        let bodies = app.log().with_message("Request body");
+        let logged =
+            bodies.iter().any(|line| line["body"].as_str().is_some_and(|body| body.contains("shown")));
+        assert_eq!(
+            (logged, bodies.is_empty()),
+            (profile.request_details, !profile.request_details),
+            "{environment}"
+        );
         app.finish().await;
     }
 }
