@@ -63,12 +63,17 @@ struct Shared {
 
 impl Load {
     pub(super) fn start(client: &Client) -> Self {
+        Self::start_again(client, 0)
+    }
+
+    /// The same once more: what it creates is called otherwise than that of an earlier `run`.
+    pub(super) fn start_again(client: &Client, run: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let mut threads = Vec::new();
         for (kind, count) in CLIENTS {
             for number in 0..count {
                 let (client, shared) = (client.clone(), Arc::clone(&shared));
-                threads.push(thread::spawn(move || shared.ask(&client, kind, number)));
+                threads.push(thread::spawn(move || shared.ask(&client, kind, [run, number])));
             }
         }
         Self { shared, threads }
@@ -103,11 +108,11 @@ impl Drop for Load {
 }
 
 impl Shared {
-    fn ask(&self, client: &Client, kind: Kind, number: usize) {
+    fn ask(&self, client: &Client, kind: Kind, [run, number]: [usize; 2]) {
         let mut count = 0;
         while !self.stop.load(Ordering::Relaxed) {
             count += 1;
-            let sku = format!("LOAD-{number}-{count}");
+            let sku = format!("LOAD-{run}-{number}-{count}");
             let begin = Instant::now();
             let answer = match kind {
                 Kind::Read => client.get("/api/v1/items?limit=10"),
