@@ -177,7 +177,7 @@ pub fn redacted(headers: &http::HeaderMap) -> String {
 /// The largest body that is logged.
 const MOST_BODY_BYTES: usize = 4 * 1024;
 
-/// A JSON body of at most [`MOST_BODY_BYTES`] for a line at debug, its credentials hidden by the names of their fields;
+/// A JSON body of at most 4 KiB for a line at debug, its credentials hidden by the names of their fields;
 /// `None` for what is longer or no JSON, which nobody could hide anything in.
 pub fn redacted_json(body: &[u8]) -> Option<String> {
     if body.len() > MOST_BODY_BYTES {
