@@ -87,11 +87,13 @@ impl Context {
             stop_cluster(cluster.take()).await;
             true
         };
-        let ended = tokio::select! { clean = orderly => Some(clean), () = hurry => None };
-        if ended.is_none() {
-            app.lifecycle.stop(Duration::ZERO).await;
-        }
-        let clean = ended == Some(true);
+        let clean = tokio::select! {
+            clean = orderly => clean,
+            () = hurry => {
+                app.lifecycle.stop(Duration::ZERO).await;
+                false
+            }
+        };
         if !clean {
             app.db.close();
             let _ = tokio::time::timeout(HURRY, stop_cluster(cluster.take())).await;
