@@ -7,10 +7,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const KIB: usize = 1024;
 /// Most requests fit into this, and take no place.
 pub(crate) const SMALL: usize = 4 * KIB;
-/// For bodies that say how long they are, in KiB: of members, and of strangers.
-const DECLARED: [usize; 2] = [32 * KIB, 4 * KIB];
-/// For bodies that do not, in KiB. Few clients send such JSON, and each must be given room for the longest.
-const UNDECLARED: [usize; 2] = [2 * KIB, KIB];
+/// In KiB, for bodies that say how long they are, and for those that do not: few clients send such JSON, and each must be
+/// given room for the longest.
+const OF_MEMBERS: [usize; 2] = [32 * KIB, 2 * KIB];
+const OF_STRANGERS: [usize; 2] = [4 * KIB, KIB];
 
 /// The memory for bodies that are not small. Strangers have their own, which is all that they can keep from others.
 #[derive(Clone)]
@@ -28,11 +28,7 @@ pub(crate) struct Places {
 
 impl Default for Bodies {
     fn default() -> Self {
-        let of = |whose: usize| Places {
-            declared: Arc::new(Semaphore::new(DECLARED[whose])),
-            undeclared: Arc::new(Semaphore::new(UNDECLARED[whose])),
-        };
-        Self { members: of(0), strangers: of(1) }
+        Self { members: Places::new(OF_MEMBERS), strangers: Places::new(OF_STRANGERS) }
     }
 }
 
@@ -44,6 +40,11 @@ impl Bodies {
 }
 
 impl Places {
+    fn new(kib: [usize; 2]) -> Self {
+        let [declared, undeclared] = kib.map(|kib| Arc::new(Semaphore::new(kib)));
+        Self { declared, undeclared }
+    }
+
     /// A place for a body of at most `bytes`, a number that its sender may have `declared`. It is taken whole before more is read: bodies
     /// that grow into their places could each hold a part, and wait for one another.
     pub(crate) async fn take(&self, declared: bool, bytes: usize) -> Option<OwnedSemaphorePermit> {
