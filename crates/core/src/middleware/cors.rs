@@ -14,7 +14,7 @@ use http::header::{
 use http::{HeaderValue, Method, StatusCode};
 
 use super::{access, vary};
-use crate::config::{Config, Environment, Origins};
+use crate::config::{Config, Origins};
 
 /// What a page may send beyond the few headers that need no permission.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -48,7 +48,7 @@ pub(super) struct Visit {
 
 impl Cors {
     pub(super) fn new(config: &Config) -> Self {
-        let local = config.app_env == Environment::Development && config.cors_origins.is_empty();
+        let local = config.profile().local_origins && config.cors_origins.is_empty();
         if local { Self::Local } else { Self::Listed(config.cors_origins.clone()) }
     }
 
