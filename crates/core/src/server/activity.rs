@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
+use http::header::CONTENT_LENGTH;
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::framing::Framing;
 use super::taking::Offer;
 
 /// Noted by the connection's stream and its requests, read by its clocks. All of it is advice, so nothing is ordered.
@@ -19,8 +21,10 @@ pub(super) struct Activity {
     requests: AtomicU32,
     /// Those of them that are not answered to the last byte.
     in_flight: AtomicU32,
-    /// Bytes came since the last request: the next head has begun.
+    /// Over HTTP/1: bytes came since the last request, so that the next head has begun.
     heard: AtomicBool,
+    /// What came ends within a head or a frame.
+    within: AtomicBool,
     /// The client does not take what we write.
     blocked: AtomicBool,
     written: AtomicU64,
@@ -32,7 +36,7 @@ pub(super) struct Activity {
 pub(super) enum Doing {
     /// No request was ever complete.
     FirstHead,
-    /// The head of a later request has begun. HTTP/2 has frames of its own between requests, so this is HTTP/1 only.
+    /// The head of a later request has begun, or over HTTP/2 a frame, which may be part of one.
     NextHead,
     /// Requests are being answered.
     Answering,
@@ -45,13 +49,15 @@ pub(super) enum Doing {
 impl Activity {
     pub(super) fn doing(&self) -> Doing {
         let requests = self.requests.load(Relaxed);
+        // HTTP/2 has frames between requests that are no head.
+        let begun = if self.multiplexed.load(Relaxed) { &self.within } else { &self.heard };
         if self.blocked.load(Relaxed) {
             Doing::Blocked(self.written.load(Relaxed))
         } else if self.in_flight.load(Relaxed) > 0 {
             Doing::Answering
         } else if requests == 0 {
             Doing::FirstHead
-        } else if self.heard.load(Relaxed) && !self.multiplexed.load(Relaxed) {
+        } else if begun.load(Relaxed) {
             Doing::NextHead
         } else {
             Doing::Idle(requests)
@@ -59,22 +65,27 @@ impl Activity {
     }
 
     /// A request's head is complete; it is in flight until what this returns is dropped.
-    pub(super) fn begin(self: &Arc<Self>, version: http::Version) -> InFlight {
-        self.multiplexed.store(version == http::Version::HTTP_2, Relaxed);
+    pub(super) fn begin<B>(self: &Arc<Self>, request: &http::Request<B>) -> InFlight {
+        self.multiplexed.store(request.version() == http::Version::HTTP_2, Relaxed);
         self.requests.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight { activity: Arc::clone(self), sized: request.headers().contains_key(CONTENT_LENGTH) }
     }
 }
 
 /// One request that is being answered.
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight {
+    activity: Arc<Activity>,
+    /// Its body ends anywhere, not with an empty line.
+    sized: bool,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        // What was heard meanwhile was the request's body.
-        self.0.heard.store(false, Relaxed);
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        // What was heard meanwhile was the request's body, unless it ends within the next head, which came along with it.
+        let begun = !self.sized && self.activity.within.load(Relaxed);
+        self.activity.heard.store(begun, Relaxed);
+        self.activity.in_flight.fetch_sub(1, Relaxed);
     }
 }
 
@@ -129,11 +140,16 @@ impl http_body::Body for Tracked {
 
 /// A stream that notes when bytes come, and when bytes cannot go.
 pub(super) struct Heard<S> {
-    pub(super) stream: S,
-    pub(super) activity: Arc<Activity>,
+    stream: S,
+    activity: Arc<Activity>,
+    framing: Framing,
 }
 
 impl<S> Heard<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, framing: Framing::new() }
+    }
+
     fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.activity.blocked.store(outcome.is_pending(), Relaxed);
         if let Poll::Ready(Ok(bytes)) = &outcome {
@@ -151,8 +167,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        if let Some(came) = buffer.filled().get(before..).filter(|came| !came.is_empty()) {
+            self.framing.read(came);
             self.activity.heard.store(true, Relaxed);
+            self.activity.within.store(self.framing.is_within(), Relaxed);
         }
         outcome
     }

@@ -153,34 +153,58 @@ async fn d_05_at_most_200_streams_are_granted_at_a_time() {
     assert!(most <= 200, "{most}");
 }
 
-/// D-01: what is no request gains no time, neither before the first one nor between two.
+/// D-01: what is no request gains no time, neither before the first one nor between two. A head that is never complete has
+/// the time of heads, also after a request; frames that are complete have that of an idle connection.
 #[tokio::test]
 async fn d_01_pings_and_an_endless_head_of_http2_gain_no_time() {
     let request = frame(HEADERS, END_HEADERS | 1, 1, GET_ROOT);
     let ping = frame(PING, 0, 0, b"whatever");
-    let endless = [frame(HEADERS, 0, 1, GET_ROOT), frame(CONTINUATION, 0, 1, &[])].concat();
-    let later = [frame(HEADERS, 0, 3, GET_ROOT), frame(CONTINUATION, 0, 3, &[])].concat();
+    let begun = |stream| [frame(HEADERS, 0, stream, GET_ROOT), frame(CONTINUATION, 0, stream, &[])].concat();
     let piece = |stream| frame(CONTINUATION, 0, stream, &[0, 1, b'x', 1, b'y']);
-    for (begin, drip) in [
-        (vec![], ping.clone()),
-        (endless, piece(1)),
-        (request.clone(), ping),
-        ([request, later].concat(), piece(3)),
+    let later = [request.clone(), begun(3)].concat();
+    let halves = ping.chunks(8).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    for (begin, drips, head, idle) in [
+        (vec![], vec![ping.clone()], SHORT, LONG),
+        (begun(1), vec![piece(1)], SHORT, LONG),
+        (request.clone(), vec![ping], LONG, SHORT),
+        (request.clone(), halves, LONG, SHORT),
+        (later.clone(), vec![piece(3)], SHORT, LONG),
+        (later, vec![], SHORT, LONG),
+        ([&request[..], &request[..8]].concat(), vec![], SHORT, LONG),
     ] {
-        let fixture = serve(limits(SHORT, SHORT)).await;
+        let fixture = serve(limits(head, idle)).await;
         let mut stream = fixture.connect().await;
         stream.write_all(&[PREFACE, SETTINGS, &begin].concat()).await.unwrap();
         let (mut reader, mut writer) = stream.split();
         let dripping = async {
-            while writer.write_all(&drip).await.is_ok() {
+            for drip in drips.iter().cycle() {
+                if writer.write_all(drip).await.is_err() {
+                    break;
+                }
                 sleep(SHORT / 10).await;
             }
             std::future::pending::<()>().await; // it is the reader that sees the end
         };
         tokio::select! {
-            took = closed(&mut reader) => assert!(took < PATIENCE / 4, "{took:?}"),
+            took = closed(&mut reader) => assert!(took < PATIENCE / 4, "{begin:?} {drips:?}: {took:?}"),
             () = dripping => {}
         }
+    }
+}
+
+/// D-01: the beginning of a head that comes with the request before it is a head that has begun.
+#[tokio::test]
+async fn d_01_a_head_begun_in_the_packet_of_another_request_has_the_time_of_heads() {
+    for first in [
+        "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST /body HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let fixture = serve(limits(SHORT, LONG)).await;
+        let mut stream = fixture.connect().await;
+        stream.write_all(format!("{first}GET / HT").as_bytes()).await.unwrap();
+        answer(&mut stream).await;
+        let took = closed(&mut stream).await;
+        assert!(took < PATIENCE / 4, "{first}: {took:?}");
     }
 }
 

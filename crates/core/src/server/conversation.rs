@@ -57,12 +57,12 @@ pub(super) async fn hold<S, A, F>(
     let mut patience =
         Patience::new(Arc::clone(&activity), shared.limits, shared.lifecycle.stop_serving(), begun);
     let builder = builder(&shared.lifecycle);
-    let stream = Heard { stream, activity: Arc::clone(&activity) };
+    let stream = Heard::new(stream, Arc::clone(&activity));
     let ours = Arc::clone(&shared);
     let refuse = move |status| (ours.answer)(peer, Unread(status).into());
     let stream = TokioIo::new(Answered::new(stream, refuse));
     let service = service_fn(|request: Request<Incoming>| {
-        let (version, in_flight) = (request.version(), activity.begin(request.version()));
+        let (version, in_flight) = (request.version(), activity.begin(&request));
         let shared = Arc::clone(&shared);
         let request = if is_addressed(&request) {
             request.map(Body::new)

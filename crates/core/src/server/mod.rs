@@ -20,6 +20,7 @@ mod arrival;
 #[cfg(test)]
 mod attacks;
 mod conversation;
+mod framing;
 mod loopback;
 mod patience;
 mod proxy;

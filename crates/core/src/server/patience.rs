@@ -35,6 +35,8 @@ pub(super) struct Patience {
     doing: Doing,
     /// When it began to do so.
     since: Instant,
+    /// What it last did when it did nothing, and since when.
+    idle: Option<(Doing, Instant)>,
     alarm: Pin<Box<Sleep>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
     stopping: bool,
@@ -54,6 +56,7 @@ impl Patience {
             activity,
             limits,
             since,
+            idle: None,
             alarm: Box::pin(sleep_until(since + limits.header_timeout)),
             // A token of its own: waiting on the common one would take its lock at each request.
             stop: Box::pin(stop.child_token().cancelled_owned()),
@@ -71,8 +74,7 @@ impl Patience {
         loop {
             let doing = self.activity.doing();
             if doing != self.doing {
-                self.doing = doing;
-                self.since = Instant::now();
+                self.turn_to(doing);
             }
             if self.stopping && !self.told_to_leave && !matches!(doing, Doing::FirstHead | Doing::NextHead) {
                 return self.leave();
@@ -96,6 +98,18 @@ impl Patience {
                 Doing::Idle(_) if !self.told_to_leave => return self.leave(),
                 _ => return Poll::Ready(Verdict::Cut),
             }
+        }
+    }
+
+    fn turn_to(&mut self, doing: Doing) {
+        self.doing = doing;
+        self.since = match self.idle {
+            // No request has come since: a frame alone gains no time.
+            Some((idle, since)) if idle == doing => since,
+            _ => Instant::now(),
+        };
+        if matches!(doing, Doing::Idle(_)) {
+            self.idle = Some((doing, self.since));
         }
     }
 
