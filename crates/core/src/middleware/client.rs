@@ -60,14 +60,14 @@ impl Proxies {
             }
             return alone;
         }
-        let nothing = Hop { address: Some(peer.address), https: None };
-        let found = match (has_forwarded, has_x_forwarded) {
+        let nothing = (Hop { address: Some(peer.address), https: None }, 0);
+        let (found, depth) = match (has_forwarded, has_x_forwarded) {
             (true, false) => self.walk(peer.address, forwarded(headers)),
             (false, true) => self.walk(peer.address, x_forwarded_for(headers)),
             (false, false) => nothing,
             (true, true) => self.agreed(peer.address, headers).unwrap_or(nothing),
         };
-        let https = found.https.or_else(|| x_forwarded_proto(headers)).unwrap_or(peer.tls);
+        let https = found.https.or_else(|| x_forwarded_proto(headers, depth)).unwrap_or(peer.tls);
         Client { address: found.address.unwrap_or(peer.address), https }
     }
 
@@ -75,25 +75,26 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(address))
     }
 
-    /// From proxy to proxy, for as long as each is trusted and names an address.
-    fn walk(&self, peer: IpAddr, hops: impl Iterator<Item = Hop>) -> Hop {
-        let mut found = Hop { address: Some(peer), https: None };
-        for hop in hops.take(MOST_HOPS) {
-            found.https = hop.https;
+    /// From proxy to proxy, for as long as each is trusted and names an address; and how many proxies follow the one that
+    /// named the last.
+    fn walk(&self, peer: IpAddr, hops: impl Iterator<Item = Hop>) -> (Hop, usize) {
+        let (mut found, mut depth) = (Hop { address: Some(peer), https: None }, 0);
+        for (number, hop) in hops.take(MOST_HOPS).enumerate() {
+            (found.https, depth) = (hop.https, number);
             let Some(address) = hop.address else { break };
             found.address = Some(address);
             if !self.trusts(address) {
                 break;
             }
         }
-        found
+        (found, depth)
     }
 
     /// A proxy writes one of the two headers and passes the other on as the client has sent it: what only one of them
     /// says may be forged.
-    fn agreed(&self, peer: IpAddr, headers: &HeaderMap) -> Option<Hop> {
+    fn agreed(&self, peer: IpAddr, headers: &HeaderMap) -> Option<(Hop, usize)> {
         let one = self.walk(peer, forwarded(headers));
-        if one.address == self.walk(peer, x_forwarded_for(headers)).address {
+        if one.0.address == self.walk(peer, x_forwarded_for(headers)).0.address {
             return Some(one);
         }
         if self.disagreement.is_due() {
@@ -203,7 +204,15 @@ mod tests {
             (&[("forwarded", "for=unknown;proto=https")], true),
             (&[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")], true),
             (&[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http")], false),
-            (&[("x-forwarded-proto", "HTTPS, http")], true),
+            (&[("x-forwarded-proto", "HTTPS")], true),
+            (&[("x-forwarded-proto", "https, http")], false), // the left one is the client's own word
+            (&[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https, http")], false),
+            (&[("x-forwarded-for", "192.0.2.1, 10.0.0.2"), ("x-forwarded-proto", "https, http")], true),
+            (&[("x-forwarded-for", "192.0.2.1, 10.0.0.2"), ("x-forwarded-proto", "https")], true),
+            (
+                &[("x-forwarded-for", "192.0.2.1, 10.0.0.2"), ("x-forwarded-proto", "https, http, http")],
+                false,
+            ),
             (&[("x-forwarded-for", "192.0.2.1")], false),
             (&[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "ftp")], false),
         ] {

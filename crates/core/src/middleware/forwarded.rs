@@ -32,10 +32,13 @@ pub(super) fn x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Hop> 
     entries.map(|entry| Hop { address: std::str::from_utf8(entry).ok().and_then(node), https: None })
 }
 
-/// How the client came to the first proxy, as `X-Forwarded-Proto` has it.
-pub(super) fn x_forwarded_proto(headers: &HeaderMap) -> Option<bool> {
-    let line = headers.get(&X_FORWARDED_PROTO)?.to_str().ok()?;
-    is_https(line.split(',').next().unwrap_or_default().trim())
+/// How the client came to its proxy, which `depth` further proxies follow, as `X-Forwarded-Proto` has it. Where those only
+/// passed it on, there are fewer entries, and it is the left-most.
+pub(super) fn x_forwarded_proto(headers: &HeaderMap, depth: usize) -> Option<bool> {
+    let lines = headers.get_all(&X_FORWARDED_PROTO).iter().rev();
+    let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    let entry = entries.take(depth + 1).last()?;
+    is_https(std::str::from_utf8(entry).ok()?.trim())
 }
 
 /// The parts of a list, the last one first; a separator within quotation marks is none.
