@@ -20,7 +20,7 @@ use crate::metrics::{Format, Metrics};
 use crate::shared::{Clock, Rng};
 
 pub use bodies::Bodies;
-pub(crate) use bodies::{Places, SMALL};
+pub(crate) use bodies::{Room, SMALL};
 pub use probes::{Outcome, Probe, Probes};
 pub use streams::{Place, Streams};
 

@@ -4,52 +4,64 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::shared::{Shares, TenantId, most_of};
+
 const KIB: usize = 1024;
-/// Most requests fit into this, and take no place.
+/// Most requests fit into this, and take no room.
 pub(crate) const SMALL: usize = 4 * KIB;
 /// In KiB, for bodies that say how long they are, and for those that do not: few clients send such JSON, and each must be
 /// given room for the longest.
-const OF_MEMBERS: [usize; 2] = [32 * KIB, 2 * KIB];
+const OF_MEMBERS: [usize; 2] = [32 * KIB, 3 * KIB];
 const OF_STRANGERS: [usize; 2] = [4 * KIB, KIB];
 
-/// The memory for bodies that are not small. Strangers have their own, which is all that they can keep from others.
+/// The memory for bodies that are not small. Strangers have their own, which is all that they can keep from others, and
+/// one tenant's members have at most three quarters of the members'.
 #[derive(Clone)]
 pub struct Bodies {
-    members: Places,
-    strangers: Places,
+    members: [Places; 2],
+    strangers: [Places; 2],
 }
 
 /// Who finds no place waits, and sends meanwhile into a full window of TCP.
 #[derive(Clone)]
-pub(crate) struct Places {
-    declared: Arc<Semaphore>,
-    undeclared: Arc<Semaphore>,
+struct Places {
+    all: Arc<Semaphore>,
+    of_tenant: Shares,
+}
+
+/// Memory that a body may take; given back on drop.
+pub(crate) struct Room {
+    _share: Option<OwnedSemaphorePermit>,
+    _of_all: OwnedSemaphorePermit,
 }
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { members: Places::new(OF_MEMBERS), strangers: Places::new(OF_STRANGERS) }
+        Self { members: OF_MEMBERS.map(Places::new), strangers: OF_STRANGERS.map(Places::new) }
     }
 }
 
 impl Bodies {
-    /// The places for whoever has shown who they are, or for the rest.
-    pub(crate) fn places(&self, known: bool) -> &Places {
-        if known { &self.members } else { &self.strangers }
+    /// Room for a body of at most `bytes`, a number that its sender may have `declared`. It is taken whole before more
+    /// is read: bodies that grow into their places could each hold a part, and wait for one another.
+    pub(crate) async fn take(&self, sender: Option<TenantId>, declared: bool, bytes: usize) -> Option<Room> {
+        let kib = u32::try_from(bytes.div_ceil(KIB)).ok()?;
+        let [of_declared, of_others] = if sender.is_some() { &self.members } else { &self.strangers };
+        let places = if declared { of_declared } else { of_others };
+        let share = match sender {
+            Some(tenant) => Some(acquire(places.of_tenant.of(tenant)?, kib).await?),
+            None => None,
+        };
+        Some(Room { _share: share, _of_all: acquire(&places.all, kib).await? })
     }
 }
 
 impl Places {
-    fn new(kib: [usize; 2]) -> Self {
-        let [declared, undeclared] = kib.map(|kib| Arc::new(Semaphore::new(kib)));
-        Self { declared, undeclared }
+    fn new(kib: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(kib)), of_tenant: Shares::new(most_of(kib)) }
     }
+}
 
-    /// A place for a body of at most `bytes`, a number that its sender may have `declared`. It is taken whole before more is read: bodies
-    /// that grow into their places could each hold a part, and wait for one another.
-    pub(crate) async fn take(&self, declared: bool, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let places = if declared { &self.declared } else { &self.undeclared };
-        let kib = u32::try_from(bytes.div_ceil(KIB)).ok()?;
-        Arc::clone(places).acquire_many_owned(kib).await.ok()
-    }
+async fn acquire(places: &Arc<Semaphore>, kib: u32) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(places).acquire_many_owned(kib).await.ok()
 }

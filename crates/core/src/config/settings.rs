@@ -57,8 +57,9 @@ settings! {
     /// How long a request's body may take until it is there, before it is answered with 408.
     BODY_TIMEOUT body_timeout: Duration { default: Defaults::all("25s"), range: Some(("10ms", "1h")) };
 
-    /// Most requests that are worked on at a time. Further ones are answered with 503 at once: what waits too long helps
-    /// nobody, and what is refused early costs little. Probes and operators' routes are always answered.
+    /// Most requests that are worked on at a time; three quarters of them of one tenant, or of strangers, and an eighth of
+    /// one stranger's address. Further ones are answered with 503 at once: what waits too long helps nobody, and what is
+    /// refused early costs little. Probes and operators' routes are always answered.
     MAX_CONCURRENT_REQUESTS max_concurrent_requests: u32 {
         default: Defaults::all("512"), range: Some(("1", "1000000")),
     };

@@ -6,63 +6,69 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::mapped::Mapped;
-use crate::app::{App, Places, SMALL};
+use crate::app::{App, Room, SMALL};
 use crate::error::{Error, codes};
+use crate::shared::TenantId;
 
 /// The largest body that is read.
 pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// A body that brings less than this in each [`WINDOW`] is held back on purpose: 1 KiB/s.
 const LEAST_BYTES: usize = 10 * 1024;
 const WINDOW: Duration = Duration::from_secs(10);
-/// How long a body waits for its place. What waits holds its share of its connection's window of HTTP/2, without which
-/// those that have a place get no further.
+/// How long a body waits for its room. What waits holds its share of its connection's window of HTTP/2, without which
+/// those that have room get no further.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A body, and its share of the memory for all bodies, which goes when the body is parsed.
-pub(crate) struct Whole {
-    pub(crate) bytes: Bytes,
-    _place: Option<OwnedSemaphorePermit>,
+/// A large body, which gives its room back when the last of its bytes goes.
+struct Large {
+    bytes: Mapped,
+    _room: Room,
 }
 
-/// The body of somebody who is `known` to be a member, or of a stranger.
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+/// The body of a member of the tenant that is its `sender`, or of a stranger.
 ///
 /// # Errors
 /// 413 beyond the limit, 408 when it comes too slowly, 503 when there is no memory for it in time, 400 when it breaks off.
-pub(crate) async fn read(mut body: Body, known: bool, app: &App) -> Result<Whole, Error> {
+pub(crate) async fn read(mut body: Body, sender: Option<TenantId>, app: &App) -> Result<Bytes, Error> {
     let mut reading = Reading::new(app.config.body_timeout);
     let declared = body.size_hint().exact();
     // What came along with the head is there without a wait, and mostly all there is.
     let first = reading.next(&mut body).await?.unwrap_or_default();
     if body.is_end_stream() && first.len() <= MAX_BODY_BYTES {
-        return Ok(Whole { bytes: first, _place: None });
+        return Ok(first);
     }
     // A copy, since a part keeps all of the buffer that it came in.
     let mut small = BytesMut::from(&*first);
     drop(first);
     while small.len() < SMALL && declared.is_none_or(|bytes| bytes <= SMALL as u64) {
         let Some(part) = reading.next(&mut body).await? else {
-            return Ok(Whole { bytes: small.freeze(), _place: None });
+            return Ok(small.freeze());
         };
         small.extend_from_slice(&part);
     }
     // Before more is read: while it waits, a request holds next to nothing.
-    let place = reading.place(app.bodies.places(known), declared).await?;
-    let mut large = Mapped::new(room(declared)).map_err(overloaded)?;
-    let mut put = |part: &[u8]| large.put(part).ok_or_else(|| Error::new(&codes::TOO_LARGE));
+    let room = reading.room(app, sender, declared).await?;
+    let mut bytes = Mapped::new(most(declared)).map_err(overloaded)?;
+    let mut put = |part: &[u8]| bytes.put(part).ok_or_else(|| Error::new(&codes::TOO_LARGE));
     put(&small)?;
     drop(small);
     while let Some(part) = reading.next(&mut body).await? {
         put(&part)?;
     }
-    Ok(Whole { bytes: Bytes::from_owner(large), _place: Some(place) })
+    Ok(Bytes::from_owner(Large { bytes, _room: room }))
 }
 
 /// What a body may come to.
-fn room(declared: Option<u64>) -> usize {
+fn most(declared: Option<u64>) -> usize {
     declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(MAX_BODY_BYTES).min(MAX_BODY_BYTES)
 }
 
@@ -104,8 +110,8 @@ impl Reading {
     }
 
     /// A share of the memory, within [`PATIENCE`] and the time for the whole.
-    async fn place(&self, places: &Places, declared: Option<u64>) -> Result<OwnedSemaphorePermit, Error> {
-        let waiting = places.take(declared.is_some(), room(declared));
+    async fn room(&self, app: &App, sender: Option<TenantId>, declared: Option<u64>) -> Result<Room, Error> {
+        let waiting = app.bodies.take(sender, declared.is_some(), most(declared));
         timeout_at(self.deadline.min(Instant::now() + PATIENCE), waiting)
             .await
             .map_err(overloaded)?

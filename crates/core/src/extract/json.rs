@@ -27,12 +27,12 @@ impl<T: DeserializeOwned + JsonSchema> FromRequest<App> for Json<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         require_json(request.method(), request.headers())?;
         require_plain(request.headers())?;
-        let known = request.extensions().get::<Caller>().is_some();
-        let body = body::read(request.into_body(), known, app).await?;
+        let sender = request.extensions().get::<Caller>().map(Caller::tenant);
+        let body = body::read(request.into_body(), sender, app).await?;
         if app.config.profile().request_details && tracing::enabled!(tracing::Level::DEBUG) {
-            tracing::debug!(body = redacted_json(&body.bytes), "Request body");
+            tracing::debug!(body = redacted_json(&body), "Request body");
         }
-        parse(&body.bytes).map(Json)
+        parse(&body).map(Json)
     }
 }
 

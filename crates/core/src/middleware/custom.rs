@@ -12,7 +12,7 @@ use tower::{Layer, Service, ServiceExt as _, service_fn};
 use super::Edge;
 use super::outside::Outside;
 use super::security_headers::Dressed;
-use crate::error::{Error, codes};
+use crate::error::Error;
 use crate::shared::Rng;
 
 /// What a custom layer wraps: the whole chain, and the custom layers inside it.
@@ -49,28 +49,33 @@ pub(super) fn surround(edge: Weak<Edge>, rng: Arc<dyn Rng>, layers: Vec<Wrap>) -
         let (edge, rng) = (edge.upgrade(), Arc::clone(&rng));
         async move {
             let peer = request.extensions().get::<Peer>().copied();
-            Ok(match (edge, peer) {
+            let noted = Outside::note(&request);
+            let outcome = match (edge, peer) {
                 (Some(edge), Some(peer)) => {
-                    let mut response = edge.detach(peer, request).await;
+                    edge.detach(edge.proxies.client(peer, request.headers()), request).await
+                }
+                _ => Err(Error::internal(
+                    "a custom layer kept a request beyond the server's end, or emptied its extensions",
+                )),
+            };
+            Ok(match outcome {
+                Ok(mut response) => {
                     response.extensions_mut().insert(Dressed);
                     response
                 }
-                _ => Outside::note(&request).answer(
-                    rng.as_ref(),
-                    &Error::new(&codes::INTERNAL),
-                    "A custom layer has kept a request beyond the server's end, or emptied its extensions",
-                ),
+                Err(error) => noted.answer(rng.as_ref(), &error),
             })
         }
     }));
     Some(layers.into_iter().rev().fold(chain, |inner, wrap| wrap(inner)))
 }
 
-/// Sends a request through the layers.
-pub(super) async fn through(application: Application, peer: Peer, mut request: Request) -> Response {
+/// Sends a request through the layers; their answer, whatever it is.
+pub(super) async fn through(
+    application: Application,
+    peer: Peer,
+    mut request: Request,
+) -> Result<Response, Error> {
     request.extensions_mut().insert(peer);
-    match application.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    }
+    application.oneshot(request).await.map_err(|never| match never {})
 }

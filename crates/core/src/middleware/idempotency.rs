@@ -98,7 +98,7 @@ pub(super) async fn around(
     caller: &Caller,
     request: Request,
 ) -> Result<Response, Error> {
-    let (request, fingerprint) = fingerprint(app, request).await?;
+    let (request, fingerprint) = fingerprint(app, caller, request).await?;
     let claim = Claim::new(app, route, key, caller);
     match claim.take(&fingerprint).await? {
         Verdict::Answered(stored) => return replay(stored),
@@ -150,7 +150,7 @@ fn replay(stored: Stored) -> Result<Response, Error> {
 }
 
 /// What makes a request the same: method, target and body. The body is read for it, and put back.
-async fn fingerprint(app: &App, request: Request) -> Result<(Request, Vec<u8>), Error> {
+async fn fingerprint(app: &App, caller: &Caller, request: Request) -> Result<(Request, Vec<u8>), Error> {
     let (head, body) = request.into_parts();
     let mut context = digest::Context::new(&digest::SHA256);
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
@@ -158,7 +158,7 @@ async fn fingerprint(app: &App, request: Request) -> Result<(Request, Vec<u8>), 
         context.update(part.as_bytes());
         context.update(b"\n");
     }
-    let body = read_body(body, true, app).await?.bytes;
+    let body = read_body(body, Some(caller.tenant()), app).await?;
     context.update(&body);
     Ok((Request::from_parts(head, Body::from(body)), context.finish().as_ref().to_vec()))
 }

@@ -58,7 +58,7 @@ use cors::Cors;
 use header_value::header_value;
 use https::Https;
 use outside::Outside;
-use overload::Capacity;
+use overload::{Capacity, Party};
 use routing::Found;
 use security_headers::Dressed;
 
@@ -113,23 +113,19 @@ impl Edge {
         })
     }
 
-    /// Answers one request, custom middleware first.
+    /// Answers one request, custom middleware first, which may answer itself.
     pub async fn handle(self: Arc<Self>, peer: Peer, request: Request) -> Response {
-        match &self.custom {
-            None => pin!(self.detach(peer, request)).await,
-            Some(application) => self.surrounded(application.clone(), peer, request).await,
-        }
-    }
-
-    /// Answers through the custom layers, which may answer themselves.
-    async fn surrounded(&self, application: Application, peer: Peer, request: Request) -> Response {
-        let client = self.proxies.client(peer, request.headers());
-        let noted = Outside::note(&request);
-        let through = custom::through(application, peer, request);
-        let outcome = panic_guard::around(async { Ok(through.await) }).await;
-        let mut response = outcome.unwrap_or_else(|error| {
-            noted.answer(self.app.rng.as_ref(), &error, "A custom layer ended by a panic")
-        });
+        let (client, noted) = (self.proxies.client(peer, request.headers()), Outside::note(&request));
+        let outcome = match &self.custom {
+            None => match panic_guard::around(pin!(self.detach(client, request))).await {
+                Ok(response) => return response,
+                failed => failed,
+            },
+            Some(application) => {
+                panic_guard::around(custom::through(application.clone(), peer, request)).await
+            }
+        };
+        let mut response = outcome.unwrap_or_else(|error| noted.answer(self.app.rng.as_ref(), &error));
         self.complete(client.https, &mut response);
         response
     }
@@ -152,19 +148,16 @@ impl Edge {
     }
 
     /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
-    async fn detach(self: Arc<Self>, peer: Peer, request: Request) -> Response {
+    ///
+    /// # Errors
+    /// 503 when a hard stop cuts it off.
+    async fn detach(self: &Arc<Self>, client: Client, request: Request) -> Result<Response, Error> {
         if request.method().is_safe() {
-            return pin!(self.chain(peer, request)).await; // not moved, since it is large
+            return Ok(pin!(self.chain(client, request)).await); // not moved, since it is large
         }
-        let (edge, noted) = (Arc::clone(&self), Outside::note(&request));
-        let task = edge.app.lifecycle.serve(async move { self.chain(peer, request).await });
-        // The task catches its own panics; it is lost only when a hard stop cuts it.
-        task.await.ok().flatten().unwrap_or_else(|| {
-            let error = Error::unavailable();
-            let mut response = noted.answer(edge.app.rng.as_ref(), &error, "The stop cut a request off");
-            edge.complete(peer.tls, &mut response);
-            response
-        })
+        let edge = Arc::clone(self);
+        let work = async move { panic_guard::around(async { Ok(edge.chain(client, request).await) }).await };
+        self.app.lifecycle.serve(work).await.ok().flatten().unwrap_or_else(|| Err(Error::unavailable()))
     }
 
     /// Adds to an answer that the chain has not seen what all answers have.
@@ -179,8 +172,7 @@ impl Edge {
     }
 
     /// The chain, outermost layer first.
-    async fn chain(&self, peer: Peer, mut request: Request) -> Response {
-        let client = self.proxies.client(peer, request.headers());
+    async fn chain(&self, client: Client, mut request: Request) -> Response {
         let trace = request_id::enter(self.app.rng.as_ref(), &mut request, client.address);
         let visit = self.cors.as_ref().map(|cors| cors.enter(&request));
         let mut log = access_log::enter(&self.app, &trace, &request, self.switches.request_log);
@@ -251,7 +243,9 @@ impl Edge {
             Asked::Route(route, identity) => (route, identity),
             Asked::Options(response) | Asked::Redirected(response) => return Ok(response),
         };
-        let _place = self.capacity.enter(&self.app, route)?; // not while it is held back
+        let party =
+            identity.map_or(Party::Stranger(client.address), |identity| Party::Tenant(identity.tenant));
+        let _place = self.capacity.enter(&self.app, route, party)?; // not while it is held back
         rate_limit::offer(&self.app, tally, trace, route, &mut request);
         let caller = match identity {
             Some(identity) => {

@@ -1,4 +1,5 @@
-//! Answers for requests that the chain did not answer: a hard stop has cut it, or a custom layer kept it from its end.
+//! Answers for requests that the chain did not answer: a hard stop has cut it, a layer has panicked, or a custom layer kept
+//! it from its end. Assumes nothing of the deployment.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -23,7 +24,7 @@ impl Outside {
     }
 
     /// The problem, under the client's own id or a new one; logged, since nothing else has been.
-    pub(super) fn answer(&self, rng: &dyn Rng, error: &Error, why: &str) -> Response {
+    pub(super) fn answer(&self, rng: &dyn Rng, error: &Error) -> Response {
         let mut known = Request::new(Body::empty());
         if let Some(id) = &self.id {
             known.headers_mut().insert("x-request-id", id.clone());
@@ -34,7 +35,7 @@ impl Outside {
             path = self.target.path(),
             code = error.code().code,
             error = error.cause().map(|cause| cause as &dyn std::error::Error),
-            "{why}"
+            "A request was answered outside of the chain"
         );
         let mut response = error.render(self.target.path(), &trace.correlation_id, false);
         request_id::leave(&trace, &mut response);
@@ -56,8 +57,7 @@ mod tests {
             if let Some(sent) = sent {
                 request.headers_mut().insert("x-request-id", sent.parse().unwrap());
             }
-            let response =
-                Outside::note(&request).answer(&SystemRng::new(), &Error::unavailable(), "Cut off");
+            let response = Outside::note(&request).answer(&SystemRng::new(), &Error::unavailable());
             assert!(response.headers().contains_key("retry-after"), "H-06");
             let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
             assert_eq!(id == "order-7", kept, "{id}");

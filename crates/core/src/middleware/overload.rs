@@ -1,36 +1,62 @@
 //! Refuses what is beyond the number of requests that can be worked on at a time (S-08).
 //!
 //! A fixed number, and no queue of our own: the database's pool queues already, and what would wait longer than its
-//! client is work for nothing. A refusal comes after the route is known and before anything that costs. It assumes that
-//! clients keep to `Retry-After`, which differs from answer to answer so that they do not come back together.
+//! client is work for nothing. A refusal comes after the route is known and before anything that costs. A place is held
+//! while a body comes, which a client may draw out until `BODY_TIMEOUT`: so neither one tenant nor all strangers together
+//! may have more than three quarters of the places, and one stranger's address an eighth.
+//!
+//! It assumes that clients keep to `Retry-After`, which differs from answer to answer so that they do not come back
+//! together, and that `TRUSTED_PROXIES` names the proxies, behind which all strangers have one address otherwise.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::net::IpAddr;
 use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::app::App;
 use crate::error::{Error, codes};
 use crate::module::Route;
+use crate::shared::{Shares, TenantId, most_of, network};
 
-/// The requests that are worked on.
+/// The requests that may be worked on.
 pub(super) struct Capacity {
-    most: u32,
-    busy: AtomicU32,
+    all: Semaphore,
+    strangers: Semaphore,
+    of_address: Shares,
+    of_tenant: Shares,
+}
+
+/// Whose request it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Party {
+    Tenant(TenantId),
+    Stranger(IpAddr),
 }
 
 /// One of them; given back on drop.
-pub(super) struct Place<'a>(&'a Capacity);
+pub(super) struct Place<'a> {
+    _share: SemaphorePermit<'a>,
+    _of_strangers: Option<SemaphorePermit<'a>>,
+    _of_all: SemaphorePermit<'a>,
+}
 
 impl Capacity {
     pub(super) fn new(most: u32) -> Self {
-        Self { most, busy: AtomicU32::new(0) }
+        let most = most as usize;
+        Self {
+            all: Semaphore::new(most),
+            strangers: Semaphore::new(most_of(most)),
+            of_address: Shares::new(most.div_ceil(8)),
+            of_tenant: Shares::new(most_of(most)),
+        }
     }
 
     /// A place for a request. Probes and operators' routes need none: overload is when they are looked at.
-    pub(super) fn enter(&self, app: &App, route: &Route) -> Result<Option<Place<'_>>, Error> {
+    pub(super) fn enter(&self, app: &App, route: &Route, party: Party) -> Result<Option<Place<'_>>, Error> {
         if route.is_operators() {
             return Ok(None);
         }
-        match self.take() {
+        match self.take(party) {
             Some(place) => Ok(Some(place)),
             None => {
                 app.metrics.http_requests_shed_total.with(&[]).inc();
@@ -42,15 +68,16 @@ impl Capacity {
         }
     }
 
-    fn take(&self) -> Option<Place<'_>> {
-        let place = Place(self); // dropped, it gives back what the next line takes
-        (self.busy.fetch_add(1, Relaxed) < self.most).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Relaxed);
+    fn take(&self, party: Party) -> Option<Place<'_>> {
+        let (share, of_strangers) = match party {
+            Party::Tenant(tenant) => (self.of_tenant.of(tenant)?, None),
+            Party::Stranger(address) => (self.of_address.of(network(address))?, Some(&self.strangers)),
+        };
+        Some(Place {
+            _share: share.try_acquire().ok()?,
+            _of_strangers: of_strangers.map(Semaphore::try_acquire).transpose().ok()?,
+            _of_all: self.all.try_acquire().ok()?,
+        })
     }
 }
 
@@ -58,17 +85,38 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
+    fn stranger(number: u8) -> Party {
+        Party::Stranger([192, 0, 2, number].into())
+    }
+
+    fn tenant() -> Party {
+        Party::Tenant(TenantId::from_uuid(uuid::Uuid::from_u128(1)))
+    }
+
+    /// As many as there are.
+    fn fill(capacity: &Capacity, party: Party) -> Vec<Place<'_>> {
+        std::iter::from_fn(|| capacity.take(party)).collect()
+    }
+
     #[test]
     fn s_08_a_place_is_given_back_and_a_refusal_takes_none() {
         let capacity = Capacity::new(2);
-        let held = (capacity.take().unwrap(), capacity.take().unwrap());
-        for _ in 0..5 {
-            assert!(capacity.take().is_none());
+        for party in [tenant(), stranger(1)] {
+            for _ in 0..3 {
+                let held = fill(&capacity, party);
+                assert!(!held.is_empty());
+            }
         }
-        assert_eq!(capacity.busy.load(Relaxed), 2);
-        drop(held.0);
-        assert!(capacity.take().is_some());
-        drop(held.1);
-        assert_eq!(capacity.busy.load(Relaxed), 0);
+        assert_eq!((capacity.all.available_permits(), capacity.strangers.available_permits()), (2, 2));
+    }
+
+    #[test]
+    fn s_08_neither_a_tenant_nor_an_address_nor_all_strangers_have_all_places() {
+        let capacity = Capacity::new(64);
+        let held = fill(&capacity, tenant());
+        assert_eq!((held.len(), fill(&capacity, stranger(1)).len()), (48, 8));
+        drop(held);
+        let held = (0..=255).flat_map(|number| fill(&capacity, stranger(number))).collect::<Vec<_>>();
+        assert_eq!((held.len(), fill(&capacity, tenant()).len()), (48, 16));
     }
 }

@@ -7,6 +7,7 @@ mod panics;
 mod rng;
 mod secret;
 mod seldom;
+mod shares;
 mod text;
 mod trace_context;
 
@@ -17,6 +18,7 @@ pub use panics::panic_message;
 pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
 pub use seldom::Seldom;
+pub(crate) use shares::{Shares, most_of};
 pub use text::Text;
 pub(crate) use text::normalise;
 pub use trace_context::TraceContext;

@@ -195,7 +195,7 @@ async fn h_04_a_panic_of_a_custom_layer_is_500_and_whole() {
     let answer = app.anonymous().get("/panic").await.assert(500);
     assert_eq!(answer.json()["code"], "core.internal", "{answer}");
     assert_ne!(answer.header("content-security-policy"), "", "{answer}");
-    let lines = app.log().with_message("A custom layer ended by a panic");
+    let lines = app.log().with_message("A request was answered outside of the chain");
     assert!(lines.len() == 1 && lines[0].to_string().contains("of a layer"), "{lines:?}");
     app.anonymous().get("/ping").await.assert(200);
     app.finish().await;

@@ -156,3 +156,38 @@ async fn d_03_a_body_without_a_length_is_cut_at_the_limit() {
     assert_eq!(seen.len(), 1, "{seen:?}");
     app.finish().await;
 }
+
+/// Sends heads whose bodies do not come, and waits until so many of them are refused.
+async fn hold(app: &TestApp, path: &str, head: &str, count: usize, refused: usize) -> Vec<TcpStream> {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\n{head}content-type: application/json\r\ncontent-length: 100\r\n\r\n"
+    );
+    let mut held = Vec::new();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(app.address()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    let (deadline, line) = (Instant::now() + PATIENCE, format!("POST {path} 503"));
+    while app.log().with_message(&line).len() < refused {
+        assert!(Instant::now() < deadline, "{path}: {:?}", app.log().with_message(&line));
+        sleep(Duration::from_millis(10)).await;
+    }
+    held
+}
+
+/// Whoever sends bodies that do not come holds places: strangers of one address an eighth of them, and the members of one
+/// tenant three quarters. The others have the rest.
+#[tokio::test]
+async fn s_08_slow_bodies_of_some_leave_places_to_others() {
+    let app = TestApp::builder().setting("MAX_CONCURRENT_REQUESTS", "16").start().await;
+    app.expect_errors();
+    let (alice, bob) = (app.alice(), app.bob());
+    let token = format!("authorization: Bearer {}\r\n", alice.token());
+    let strangers = hold(&app, "/api/v1/auth/login", "", 16, 14).await;
+    let members = hold(&app, "/api/v1/items", &token, 16, 4).await;
+    alice.get("/api/v1/items").await.assert(503).problem("core.overloaded");
+    bob.get("/api/v1/items").await.assert(200);
+    drop((strangers, members));
+    app.finish().await;
+}
