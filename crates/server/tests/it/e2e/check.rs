@@ -53,11 +53,20 @@ fn privileges_migrations_and_isolation_fail_each_by_its_name() {
     let all =
         ["url", "address", "credentials", "privileges", "version", "connections", "migrations", "isolation"];
     assert_eq!((ended.code, names(&steps)), (0, all.to_vec()), "{ended:#?}");
+    let applied = format!("{} applied", erp_modules::PRODUCT.migrations.len());
+    let step = steps.iter().find(|step| step["name"] == "migrations").unwrap();
+    assert_eq!(step["detail"], applied, "{step}");
     let warned = run(&Home::new(), &["db", "check"], &[runtime[0], ("INSTANCES", "1000")]);
     assert!(warned.out.iter().any(|line| line.starts_with("warn connections")), "{warned:#?}");
 
     database.run("alter table items no force row level security");
     failed(&runtime, "isolation", "doctor isolation");
     database.run("update app.migrations set checksum = 'other' where name = '0002_audit'");
-    failed(&runtime, "migrations", "restore the file");
+    let steps = failed(&runtime, "migrations", "restore the file");
+    assert!(!names(&steps).contains(&"isolation"), "{steps:?}");
+
+    // A binary newer than the schema: what is pending is named, and nothing else.
+    database.run("delete from app.migrations where name = '0002_audit'");
+    let steps = failed(&runtime, "migrations", "erp-backend db migrate");
+    assert_eq!(steps.last().unwrap()["detail"], "pending: 0002_audit", "{steps:?}");
 }

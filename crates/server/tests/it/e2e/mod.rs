@@ -30,3 +30,4 @@ mod soak;
 mod start;
 mod stop;
 mod tls;
+mod versions;
