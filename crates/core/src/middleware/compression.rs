@@ -4,6 +4,9 @@
 //! Plain functions over three encoders, and no tower-http layer: that is a service around the rest, boxes every body, and
 //! knows neither our routes nor that our entity tags are used in `If-Match`.
 //!
+//! What a handler has packed itself, such as a file that lies so, goes out as gzip to those who take it so, and to others as
+//! any answer does. Its tag is that of the plain file.
+//!
 //! Not compressed: what is small, what is compressed by its nature, and what a route keeps from it. Answers to POST and its
 //! kin are, unless declared otherwise, since they hold what the client has sent beside what it may not see: fresh tokens
 //! and keys. From the length of both compressed together the one can be guessed by means of the other (BREACH).
@@ -35,12 +38,14 @@ pub(super) struct Accepted {
     coding: Option<Coding>,
     /// Whether the answer may be sent as it is.
     identity: bool,
+    /// Whether what lies as gzip may be sent so.
+    gzip: bool,
 }
 
 /// Finds out what the client accepts; 406 when it refuses everything that the route can send.
 pub(super) fn enter(enabled: bool, route: &Route, headers: &HeaderMap) -> Result<Accepted, Error> {
     if !headers.contains_key(ACCEPT_ENCODING) {
-        return Ok(Accepted { coding: None, identity: true });
+        return Ok(Accepted { coding: None, identity: true, gzip: false });
     }
     let mut accepted = read(headers);
     if !enabled || !route.compress {
@@ -59,6 +64,15 @@ pub(super) async fn leave(
     route: &Route,
     mut response: Response,
 ) -> Result<Response, Error> {
+    if is_packed(&response) {
+        vary::add(response.headers_mut(), "Accept-Encoding");
+        if accepted.gzip {
+            mark(&mut response, Coding::Gzip);
+            return Ok(response);
+        }
+        // Boxed, since few answers come this way and all would carry its size.
+        Box::pin(unpack(&mut response)).await?;
+    }
     let forced = !accepted.identity;
     if enabled && route.compress && response.status() == StatusCode::NOT_MODIFIED {
         vary::add(response.headers_mut(), "Accept-Encoding"); // as the answer that it stands for (RFC 9110, 15.4.5)
@@ -72,11 +86,8 @@ pub(super) async fn leave(
     }
     vary::add(headers, "Accept-Encoding");
     let Some(coding) = accepted.coding else { return Ok(response) };
-    if let Some(tag) = headers.get(ETAG).and_then(|tag| in_coding(tag, coding.name())) {
-        headers.insert(ETAG, tag);
-    }
-    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     headers.remove(CONTENT_LENGTH);
+    mark(&mut response, coding);
     let body = std::mem::take(response.body_mut());
     *response.body_mut() = match body.size_hint().exact() {
         Some(length) if length <= AS_A_WHOLE => {
@@ -86,6 +97,33 @@ pub(super) async fn leave(
         _ => Body::new(encoder::Compressed::new(coding, body).map_err(Error::internal)?),
     };
     Ok(response)
+}
+
+/// Says that the answer is in this coding; its tag says so too.
+fn mark(response: &mut Response, coding: Coding) {
+    let headers = response.headers_mut();
+    if let Some(tag) = headers.get(ETAG).and_then(|tag| in_coding(tag, coding.name())) {
+        headers.insert(ETAG, tag);
+    }
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+}
+
+/// Whether the handler has packed it. A part of such a file cannot be unpacked.
+fn is_packed(response: &Response) -> bool {
+    let headers = response.headers();
+    headers.get(CONTENT_ENCODING).is_some_and(|coding| coding == Coding::Gzip.name())
+        && !headers.contains_key(CONTENT_RANGE)
+}
+
+/// Makes the plain answer of one that the handler has packed: a few milliseconds for a megabyte, for few clients.
+async fn unpack(response: &mut Response) -> Result<(), Error> {
+    let packed = std::mem::take(response.body_mut());
+    let packed = axum::body::to_bytes(packed, usize::MAX).await.map_err(Error::internal)?;
+    *response.body_mut() = encoder::unpacked(&packed).map_err(Error::internal)?.into();
+    for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
+        response.headers_mut().remove(name);
+    }
+    Ok(())
 }
 
 /// Large enough, and text of some kind: pictures and archives only grow.
@@ -116,22 +154,31 @@ fn read(headers: &HeaderMap) -> Accepted {
         choices.find(|(coding, _)| coding.eq_ignore_ascii_case(name)).map(|(_, weight)| weight)
     };
     let (any, identity) = (weight("*"), weight("identity"));
+    let mut gzip = false;
     let weighed = CODINGS.iter().filter_map(|(name, coding)| {
         let weight = weight(name).or(if *name == "x-gzip" { None } else { any })?;
         // Who prefers the answer as it is gets it so.
         (weight > 0 && weight >= identity.unwrap_or(0)).then_some((*coding, weight))
     });
+    let weighed = weighed.inspect(|(coding, _)| gzip |= *coding == Coding::Gzip);
     let best = weighed.reduce(|best, next| if next.1 > best.1 { next } else { best });
-    Accepted { coding: best.map(|(coding, _)| coding), identity: identity.or(any) != Some(0) }
+    Accepted { coding: best.map(|(coding, _)| coding), identity: identity.or(any) != Some(0), gzip }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+    use http::header::VARY;
+
     use super::*;
+    use crate::module::{Access, Routes};
+
+    fn asked(text: &str) -> Accepted {
+        read(&HeaderMap::from_iter([(ACCEPT_ENCODING, text.parse().unwrap())]))
+    }
 
     fn accepted(text: &str) -> (Option<&'static str>, bool) {
-        let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, text.parse().unwrap())]);
-        let Accepted { coding, identity } = read(&headers);
+        let Accepted { coding, identity, .. } = asked(text);
         (coding.map(Coding::name), identity)
     }
 
@@ -162,6 +209,55 @@ mod tests {
         ] {
             assert_eq!(accepted(text), (coding, identity), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn h_05_what_lies_packed_goes_out_so_to_those_who_take_it_so() {
+        let text = "bolt ".repeat(1000);
+        let routes = Routes::new().get("/file", Access::Public, async || "").produces(&[]);
+        let route = routes.of("test").next().unwrap();
+        for (accepts, coding, tag) in [
+            ("gzip", "gzip", "\"7-gzip\""),
+            ("gzip, br, zstd", "gzip", "\"7-gzip\""),
+            ("*", "gzip", "\"7-gzip\""),
+            ("gzip;q=0.5, br;q=0.9", "gzip", "\"7-gzip\""),
+            ("gzip;q=0, br", "br", "\"7-br\""),
+            ("identity, gzip;q=0.5", "", "\"7\""),
+            ("identity", "", "\"7\""),
+            ("*;q=0", "", "\"7\""),
+        ] {
+            let packed = encoder::whole(Coding::Gzip, text.as_bytes()).unwrap();
+            let headers = [
+                (CONTENT_ENCODING, "gzip"),
+                (CONTENT_LENGTH, &packed.len().to_string()),
+                (CONTENT_TYPE, "text/plain"),
+                (ETAG, "\"7\""),
+            ];
+            let response = (headers, packed).into_response();
+            let response = leave(asked(accepts), true, &route, response).await.unwrap();
+            let said = |name| response.headers().get(name).map_or("", |value| value.to_str().unwrap());
+            assert_eq!((said(CONTENT_ENCODING), said(ETAG), said(VARY)), (coding, tag, "Accept-Encoding"));
+            let length = said(CONTENT_LENGTH).to_owned();
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            assert!(length.is_empty() || length == body.len().to_string(), "{accepts}: {length}");
+            match coding {
+                "" => assert_eq!(body, text, "{accepts}"),
+                "gzip" => assert_eq!(encoder::unpacked(&body).unwrap(), text.as_bytes(), "{accepts}"),
+                _ => assert!(body.len() < text.len() / 10, "{accepts}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_packed_badly_or_in_part_is_not_taken_for_the_whole() {
+        let route = Routes::new().get("/file", Access::Public, async || "").of("test").next().unwrap();
+        let answer = || ([(CONTENT_ENCODING, "gzip")], "no gzip").into_response();
+        let failed = leave(asked("identity"), true, &route, answer()).await.unwrap_err();
+        assert_eq!(failed.code().status, 500);
+        let mut part = answer();
+        part.headers_mut().insert(CONTENT_RANGE, HeaderValue::from_static("bytes 0-6/100"));
+        let sent = leave(asked("identity"), true, &route, part).await.unwrap();
+        assert_eq!(sent.headers()[CONTENT_ENCODING], "gzip");
     }
 
     #[test]

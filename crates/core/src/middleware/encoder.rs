@@ -1,6 +1,7 @@
-//! The three codings: one interface over three encoders, and a body that is compressed while it is sent.
+//! The three codings: one interface over three encoders, a body that is compressed while it is sent, and the way back for
+//! what lies packed.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,6 +9,7 @@ use axum::body::Body;
 use brotli::CompressorWriter;
 use bytes::buf::Writer;
 use bytes::{BufMut as _, Bytes, BytesMut};
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http_body::Frame;
 
@@ -45,6 +47,13 @@ pub(super) fn whole(coding: Coding, body: &[u8]) -> io::Result<Bytes> {
     let mut encoder = Encoder::new(coding, Some(body.len() as u64))?;
     encoder.write(body)?;
     encoder.finish()
+}
+
+/// What a gzip file holds. Only for our own: what others send could unpack to anything.
+pub(super) fn unpacked(packed: &[u8]) -> io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    GzDecoder::new(packed).read_to_end(&mut plain)?;
+    Ok(plain)
 }
 
 type Sink = Writer<BytesMut>;

@@ -37,7 +37,6 @@ pub(super) fn add(routes: Routes) -> Routes {
         )
         .get("/docs/{file}", Access::Management, file)
         .cache(Cache::Immutable)
-        .compress(false)
         .produces(&[])
         .doc(Operation::new("docsFile", "Fetch a file of the page").answers_text(200, "*/*"))
 }
@@ -83,7 +82,8 @@ async fn start() -> Response {
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], START).into_response()
 }
 
-/// A file under the name that holds its checksum; 404 for a name of another release.
+/// A file under the name that holds its checksum; 404 for a name of another release. It is gzip here, and plain to those
+/// who do not take it so.
 async fn file(Path(wanted): Path<String>) -> Result<Response> {
     let found = FILES.into_iter().find(|(name, _)| hashed(name).as_ref() == Some(&wanted));
     let (name, media_type) = found.ok_or_else(|| Error::new(&codes::NOT_FOUND))?;

@@ -1,13 +1,15 @@
 //! The OpenAPI document: complete, true, valid, and the one that is committed.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::path::Path;
 
 use erp_core::extract::violations;
 use erp_core::factory::contract;
 use erp_core::module::{Access, Routes};
 use erp_modules::PRODUCT;
-use erp_testkit::{Answer, TestApp};
+use erp_testkit::{Actor, Answer, TestApp};
+use http::Request;
 use serde_json::Value;
 
 use crate::samples;
@@ -211,12 +213,48 @@ async fn h_08_the_page_and_its_files_come_from_here_and_are_the_operators() {
         let file = operator.get(path).await.assert(200);
         assert!(!file.body.is_empty(), "{path}");
         if path.contains("swagger-ui") {
-            assert_eq!(file.header("content-encoding"), "gzip", "{path}");
             assert_eq!(file.header("cache-control"), "public, max-age=31536000, immutable", "{path}");
-            assert!(file.body.starts_with(&[0x1f, 0x8b]), "{path}");
+            packed_for_who_takes_it_so(&operator, path, &file).await;
         }
         app.anonymous().get(path).await.assert(404);
     }
     operator.get("/docs/swagger-ui.00000000.css").await.assert(404);
     app.finish().await;
+}
+
+/// The file lies packed: it goes out so to whoever takes gzip, and plain to all others (RFC 9110, 12.5.3).
+async fn packed_for_who_takes_it_so(operator: &Actor<'_>, path: &str, plain: &Answer) {
+    assert_eq!(
+        (plain.header("content-encoding"), plain.header("vary")),
+        ("", "Accept-Encoding, Origin"),
+        "{path}"
+    );
+    for (accepts, coding) in [
+        ("gzip", "gzip"),
+        ("gzip, deflate, br, zstd", "gzip"),
+        ("*", "gzip"),
+        ("identity;q=0, gzip;q=0.1", "gzip"),
+        ("identity", ""),
+        ("", ""),
+        ("identity, gzip;q=0.5", ""),
+        ("*;q=0", ""),
+        ("gzip;q=0, br", "br"),
+    ] {
+        let ask =
+            |method| Request::builder().method(method).uri(path).header("accept-encoding", accepts).body("");
+        let file = operator.request(ask("GET").unwrap()).await.assert(200);
+        assert_eq!(file.header("content-encoding"), coding, "{path} for {accepts:?}");
+        assert_eq!(file.header("vary"), plain.header("vary"), "{path} for {accepts:?}");
+        match coding {
+            "" => assert!(file.body == plain.body, "{path} for {accepts:?}"),
+            "gzip" => {
+                let mut unpacked = Vec::new();
+                flate2::read::GzDecoder::new(&file.body[..]).read_to_end(&mut unpacked).unwrap();
+                assert!(unpacked == plain.body, "{path} for {accepts:?}");
+            }
+            _ => assert!(file.body.len() < plain.body.len() / 2, "{path} for {accepts:?}"),
+        }
+        let head = operator.request(ask("HEAD").unwrap()).await.assert(200);
+        assert_eq!(head.header("content-encoding"), coding, "{path} for {accepts:?}");
+    }
 }
