@@ -1,5 +1,7 @@
 //! More than can be worked on, and bodies that come too slowly or never end.
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -37,6 +39,8 @@ struct Tally {
     shed: AtomicUsize,
     /// Refusals that took long.
     late: AtomicUsize,
+    /// After how many seconds those refused were told to come back.
+    waits: Mutex<BTreeSet<u32>>,
 }
 
 /// Sends requests at a fixed rate, whatever becomes of them.
@@ -55,7 +59,9 @@ async fn drive(app: &TestApp, rate: u32, stretch: Duration) -> Tally {
             }
             let answer = answer.assert(503);
             answer.problem("core.overloaded");
-            assert!((1..=4).contains(&answer.header("retry-after").parse::<u32>().unwrap()), "{answer}");
+            let wait = answer.header("retry-after").parse().unwrap();
+            assert!((1..=4).contains(&wait), "{answer}");
+            tally.waits.lock().unwrap().insert(wait);
             tally.shed.fetch_add(1, Ordering::Relaxed);
             if begin.elapsed() > SOON {
                 tally.late.fetch_add(1, Ordering::Relaxed);
@@ -104,6 +110,8 @@ async fn s_08_stress_at_three_times_the_capacity_the_rest_is_refused_at_once() {
     );
     assert!(served * 10 >= peak * 8, "{served} of {peak}: goodput fell");
     assert!(shed > 0 && late * 20 <= shed, "{late} of {shed} refusals came late");
+    let waits = tally.waits.into_inner().unwrap();
+    assert!(waits.len() > 1, "all {shed} are to come back together, after {waits:?}");
     // On a machine of its own; what else runs beside the tests takes its share.
     assert!(slowest < if crate::deep() { SOON } else { SOON * 5 }, "{slowest:?}");
     let shed_total = app.anonymous().get("/metrics").await.text().to_owned();
