@@ -2,6 +2,9 @@
 //!
 //! Before the handler, so that a change is not made whose answer would be refused. Errors are problem documents whatever
 //! `Accept` says: a client that cannot read why is told the status at least.
+//!
+//! Assumes that a cache in between obeys `Vary` where a route lets it keep answers: another would give one client's media
+//! type to the next. Most routes let nobody.
 
 use axum::extract::Request;
 use axum::response::Response;

@@ -1,4 +1,7 @@
 //! The route's access rule.
+//!
+//! Assumes that only operators reach `METRICS_PORT`, where nobody is asked for a token, and that nobody but its developer
+//! reaches a server in development. What strangers may do elsewhere is shown by `crates/server/tests/it/management.rs`.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::Request;
@@ -49,5 +52,56 @@ pub(super) fn check_stranger(app: &App, route: &Route, request: &Request) -> Res
             if known { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
         }
         Access::SignedIn | Access::Permission(_) => Err(Error::new(&codes::UNAUTHENTICATED)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::auth::{Permission, Role, Trace};
+    use crate::module::Routes;
+    use crate::shared::{TenantId, UserId};
+
+    static PERMISSION: Permission =
+        Permission { name: "test.thing.change", what: "", roles: &[Role::Owner, Role::Member] };
+
+    fn route(access: Access, module: &'static str) -> Route {
+        Routes::new().get("/x", access, async || "").of(module).next().unwrap()
+    }
+
+    #[test]
+    fn the_management_listener_has_what_operators_ask_for_and_nothing_else() {
+        let plain = Request::new(Body::empty());
+        let mut managed = Request::new(Body::empty());
+        managed.extensions_mut().insert(Managed);
+        for (access, module, there) in [
+            (Access::Management, "openapi", true),
+            (Access::Public, "health", true),
+            (Access::Public, "static_files", true),
+            (Access::Public, "auth", false),
+            (Access::SignedIn, "auth", false),
+            (Access::Permission(&PERMISSION), "catalog", false),
+        ] {
+            let route = route(access, module);
+            let refused = check_listener(&route, &managed).map_err(|error| error.code().code);
+            assert_eq!(refused, if there { Ok(()) } else { Err("core.not_found") }, "{access:?} of {module}");
+            assert!(check_listener(&route, &plain).is_ok(), "{access:?} of {module}");
+        }
+    }
+
+    #[test]
+    fn a_role_without_the_permission_is_refused_and_every_member_is_signed_in() {
+        for (role, may) in [(Role::Owner, true), (Role::Member, true), (Role::ReadOnly, false)] {
+            let (tenant, user) =
+                (TenantId::from_uuid(Uuid::from_u128(1)), UserId::from_uuid(Uuid::from_u128(2)));
+            let caller = Caller::member(tenant, user, role, Trace::new("test"));
+            let outcome = check(&route(Access::Permission(&PERMISSION), "test"), &caller);
+            let refused = outcome.map_err(|error| error.code().code);
+            assert_eq!(refused, if may { Ok(()) } else { Err("core.forbidden") }, "{role}");
+            assert!(check(&route(Access::SignedIn, "test"), &caller).is_ok(), "{role}");
+        }
     }
 }

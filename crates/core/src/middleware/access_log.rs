@@ -1,4 +1,8 @@
 //! One `http` line and one set of metrics a request, whichever way it ends: answered, refused, panicked, or left.
+//!
+//! Assumes that paths hold no secret: they are logged as they come, and a query, which may hold one, is not. The address is
+//! the client's where `TRUSTED_PROXIES` is right (see `client.rs`). It needs a whole app:
+//! `crates/server/tests/it/context.rs` shows what it writes, and what not.
 
 use std::time::Instant;
 

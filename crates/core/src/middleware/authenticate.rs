@@ -1,4 +1,7 @@
 //! Verifies the credential of a route that wants one.
+//!
+//! Assumes that the way from the client is encrypted (see `https.rs`), since a bearer token is good for whoever has it; that
+//! all instances have the same `JWT_SECRET`; and that their clocks are within a minute of each other.
 
 use axum::extract::Request;
 use http::HeaderMap;
@@ -33,4 +36,50 @@ pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
         return Err(Error::new(&codes::UNAUTHENTICATED));
     }
     Ok(Some(token.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn outcome(lines: &[&[u8]]) -> Result<Option<String>, &'static str> {
+        let lines = lines.iter().map(|line| (AUTHORIZATION, HeaderValue::from_bytes(line).unwrap()));
+        let mut headers = HeaderMap::new();
+        lines.for_each(|(name, value)| _ = headers.append(name, value));
+        bearer(&headers).map(|token| token.map(str::to_owned)).map_err(|error| error.code().code)
+    }
+
+    #[test]
+    fn j_01_a_token_is_taken_from_one_header_of_the_scheme_and_from_no_other() {
+        assert_eq!(outcome(&[]), Ok(None));
+        for line in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c "] {
+            assert_eq!(outcome(&[line.as_bytes()]), Ok(Some("a.b.c".to_owned())), "{line}");
+        }
+        for line in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer    ",
+            "Basic YTpi",
+            "a.b.c",
+            "Bearera.b.c",
+            "Bearer\ta.b.c",
+            " Bearer a",
+        ] {
+            assert_eq!(outcome(&[line.as_bytes()]), Err("core.unauthenticated"), "{line:?}");
+        }
+        assert_eq!(outcome(&[b"Bearer \xff"]), Err("core.unauthenticated"));
+        // What is joined is one token, which no key has signed.
+        assert_eq!(outcome(&[b"Bearer a, Bearer b"]), Ok(Some("a, Bearer b".to_owned())));
+    }
+
+    #[test]
+    fn h_05_two_headers_are_refused_even_if_they_are_alike() {
+        for second in ["Bearer a.b.c", "Bearer x", "Basic YTpi", ""] {
+            let refused = outcome(&[b"Bearer a.b.c", second.as_bytes()]);
+            assert_eq!(refused, Err("core.malformed_header"), "{second}");
+        }
+    }
 }

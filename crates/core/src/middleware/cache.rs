@@ -15,3 +15,29 @@ pub(super) fn leave(cache: Cache, response: &mut Response) {
     };
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(value);
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn h_02_the_class_decides_unless_the_handler_has_said_it_itself() {
+        for (class, expected) in [
+            (Cache::NoStore, "no-store"),
+            (Cache::Revalidate, "private, no-cache"),
+            (Cache::Immutable, "public, max-age=31536000, immutable"),
+        ] {
+            let mut response = Response::new(Body::empty());
+            leave(class, &mut response);
+            assert_eq!(response.headers()[header::CACHE_CONTROL], expected);
+
+            let own = HeaderValue::from_static("private, max-age=60");
+            response.headers_mut().insert(header::CACHE_CONTROL, own.clone());
+            leave(class, &mut response);
+            let said: Vec<_> = response.headers().get_all(header::CACHE_CONTROL).iter().collect();
+            assert_eq!(said, [&own], "{class:?}");
+        }
+    }
+}

@@ -1,4 +1,7 @@
 //! Middleware of the product's own: ordinary tower layers, around the whole chain.
+//!
+//! Assumes nothing of the deployment. A layer sees requests before anybody is known or limited, and `Peer` may be a proxy;
+//! what it answers itself gets the security headers all the same.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -78,4 +81,47 @@ pub(super) async fn through(
 ) -> Result<Response, Error> {
     request.extensions_mut().insert(peer);
     application.oneshot(request).await.map_err(|never| match never {})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::body::Body;
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::shared::SystemRng;
+
+    const PEER: Peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), tls: false };
+
+    /// Notes in the answer that it came by.
+    fn noting(name: &'static str) -> Wrap {
+        Box::new(move |inner: Application| {
+            BoxCloneSyncService::new(inner.map_response(move |mut response: Response| {
+                response.headers_mut().append("x-by", HeaderValue::from_static(name));
+                response
+            }))
+        })
+    }
+
+    #[tokio::test]
+    async fn the_first_layer_is_outermost_and_none_is_nothing() {
+        let rng: Arc<dyn Rng> = Arc::new(SystemRng::new());
+        assert!(surround(Weak::new(), Arc::clone(&rng), Vec::new()).is_none());
+        let application = surround(Weak::new(), rng, vec![noting("outer"), noting("inner")]).unwrap();
+        let response = through(application, PEER, Request::new(Body::empty())).await.unwrap();
+        let by: Vec<_> = response.headers().get_all("x-by").iter().collect();
+        assert_eq!(by, ["inner", "outer"]);
+    }
+
+    #[tokio::test]
+    async fn h_04_a_layer_that_outlives_the_server_gets_a_whole_500() {
+        let application = surround(Weak::new(), Arc::new(SystemRng::new()), vec![noting("layer")]).unwrap();
+        let response = through(application, PEER, Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status().as_u16(), 500);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert!(response.headers().contains_key("x-request-id"));
+        assert!(response.extensions().get::<Dressed>().is_none(), "the edge adds its headers");
+    }
 }

@@ -51,3 +51,76 @@ pub(crate) fn location(url: &PublicUrl, target: &Uri) -> Option<HeaderValue> {
     let path = target.path_and_query().map_or("/", |path| path.as_str());
     path.starts_with('/').then(|| format!("{url}{path}").parse().ok()).flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::body::Body;
+
+    use super::*;
+    use crate::config::{Layers, MapSource};
+    use crate::module::{Access, Routes};
+
+    fn https(public_url: &[(&str, &str)]) -> Https {
+        let settings = MapSource::environment(public_url.iter().copied());
+        Https { url: Config::load(&Layers::from(settings)).unwrap().public_url }
+    }
+
+    fn client(https: bool) -> Client {
+        Client { address: Ipv4Addr::LOCALHOST.into(), https }
+    }
+
+    fn request(method: &str, target: &str) -> Request {
+        let request = Request::builder().method(method).uri(target).header("host", "evil.example");
+        request.body(Body::empty()).unwrap()
+    }
+
+    #[test]
+    fn h_03_reads_over_plain_http_are_led_to_our_own_name_and_writes_refused() {
+        let (known, unknown) = (https(&[("PUBLIC_URL", "https://api.example.com")]), https(&[]));
+        for (method, target) in [
+            ("GET", "/a?b=c"),
+            ("HEAD", "/"),
+            ("GET", "http://evil.example/a?b=c"),
+            ("GET", "//evil.example"),
+        ] {
+            let response = known.check(client(false), &request(method, target), None).unwrap().unwrap();
+            let path = target.strip_prefix("http://evil.example").unwrap_or(target);
+            let expected = format!("https://api.example.com{path}");
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()[header::LOCATION]),
+                (308, &expected.parse().unwrap())
+            );
+            let refused = unknown.check(client(false), &request(method, target), None).unwrap_err();
+            assert_eq!(refused.code(), &codes::HTTPS_REQUIRED, "{target}");
+        }
+        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "get"] {
+            let refused = known.check(client(false), &request(method, "/a"), None).unwrap_err();
+            assert_eq!(refused.code(), &codes::HTTPS_REQUIRED, "{method}");
+        }
+        let refused = known.check(client(false), &request("GET", "*"), None).unwrap_err();
+        assert_eq!(refused.code(), &codes::HTTPS_REQUIRED, "of no path");
+    }
+
+    #[test]
+    fn h_03_what_is_encrypted_or_a_probe_or_managed_goes_on() {
+        let https = https(&[]);
+        let goes_on =
+            |client, request: &Request, route: Option<&Route>| https.check(client, request, route).is_ok();
+        assert!(goes_on(client(true), &request("POST", "/"), None));
+        let mut managed = request("POST", "/log-level");
+        managed.extensions_mut().insert(access::Managed);
+        assert!(goes_on(client(false), &managed, None));
+        for (access, module, path, expected) in [
+            (Access::Public, "health", "/livez", true),
+            (Access::Management, "health", "/metrics", true),
+            (Access::Management, "health", "/log-level", false),
+            (Access::Public, "auth", "/livez", false),
+        ] {
+            let route = Routes::new().get(path, access, async || "").of(module).next().unwrap();
+            let outcome = goes_on(client(false), &request("GET", path), Some(&route));
+            assert_eq!(outcome, expected, "{path} of {module}");
+        }
+    }
+}

@@ -29,6 +29,8 @@ mod routing;
 mod security_headers;
 mod size;
 mod tenant;
+#[cfg(test)]
+mod tests;
 mod unread;
 mod vary;
 mod weights;

@@ -193,3 +193,83 @@ pub(super) fn leave(app: &App, tally: &Tally, response: &mut Response) {
 fn is_suspicious(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status.as_u16(), 409 | 412 | 422 | 429)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::body::Body;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::auth::Role;
+    use crate::error::codes;
+    use crate::module::{Access, Routes};
+    use crate::shared::{TenantId, UserId};
+
+    static REQUESTS: Policy = Policy::requests("test", |_| Quota::new(1, Duration::from_secs(1)));
+    static FAILURES: Policy = Policy::failures("test", |_| Quota::new(1, Duration::from_secs(1)));
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn trace() -> Trace {
+        Trace { client_ip: Some(ADDRESS), ..Trace::new("test") }
+    }
+
+    fn route(access: Access, module: &'static str, limit: &'static Policy) -> Route {
+        Routes::new().get("/x", access, async || "").limit(limit).of(module).next().unwrap()
+    }
+
+    fn plain() -> Request {
+        Request::new(Body::empty())
+    }
+
+    #[test]
+    fn l_01_whoever_is_refused_counts_and_operators_and_preflights_do_not() {
+        let asked = |asked: Result<Asked<'_>, Error>| counted(&trace(), &asked, &plain());
+        for refused in [&codes::NOT_FOUND, &codes::UNAUTHENTICATED, &codes::MALFORMED_REQUEST] {
+            assert_eq!(asked(Err(Error::new(refused))).unwrap().address, ADDRESS);
+        }
+        assert!(asked(Ok(Asked::Redirected(Response::new(Body::empty())))).is_some());
+        assert!(asked(Ok(Asked::Options(Response::new(Body::empty())))).is_none());
+        for (access, module, counts) in [
+            (Access::Public, "auth", true),
+            (Access::SignedIn, "auth", true),
+            (Access::Public, "health", false),
+            (Access::Management, "openapi", false),
+        ] {
+            let route = route(access, module, &REQUESTS);
+            assert_eq!(asked(Ok(Asked::Route(&route, None))).is_some(), counts, "{access:?} of {module}");
+        }
+    }
+
+    #[test]
+    fn l_01_the_management_listener_and_what_has_no_address_do_not_count() {
+        let mut managed = plain();
+        managed.extensions_mut().insert(access::Managed);
+        let unknown = || Err(Error::new(&codes::NOT_FOUND));
+        assert!(counted(&trace(), &unknown(), &managed).is_none());
+        assert!(counted(&Trace::new("test"), &unknown(), &plain()).is_none());
+    }
+
+    #[test]
+    fn l_03_a_member_counts_as_one_and_for_the_routes_limit_only_if_it_counts_requests() {
+        let (tenant, user) = (TenantId::from_uuid(Uuid::from_u128(1)), UserId::from_uuid(Uuid::from_u128(2)));
+        let identity = Identity { tenant, user, role: Role::Owner };
+        for (limit, own) in [(&REQUESTS, true), (&FAILURES, false)] {
+            let route = route(Access::SignedIn, "auth", limit);
+            let asked = Ok(Asked::Route(&route, Some(identity)));
+            let counted = counted(&trace(), &asked, &plain()).unwrap();
+            assert_eq!((counted.identity, counted.own.is_some()), (Some(identity), own), "{limit:?}");
+        }
+    }
+
+    #[test]
+    fn probing_is_suspicious_and_work_that_collides_is_not() {
+        for status in [400, 401, 403, 404, 405, 406, 413, 415, 431, 499] {
+            assert!(is_suspicious(StatusCode::from_u16(status).unwrap()), "{status}");
+        }
+        for status in [200, 304, 399, 409, 412, 422, 429, 500, 503] {
+            assert!(!is_suspicious(StatusCode::from_u16(status).unwrap()), "{status}");
+        }
+    }
+}

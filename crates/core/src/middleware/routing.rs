@@ -1,4 +1,7 @@
 //! Finds the route of a request: before authentication, so that an unknown path is 404 to everybody.
+//!
+//! Assumes that a proxy in front passes the path on as it came. No prefix is taken off here, and none of `//`, `..` and
+//! `%2F` is resolved: what a rule of the proxy guards is guarded only if the proxy resolves nothing either.
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -124,8 +127,87 @@ fn answer_options<'table>(method: &Method, mut known: Vec<&str>) -> Result<Found
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
     use crate::module::{Access, Csp, Routes};
+
+    fn table() -> RouteTable {
+        let routes = Routes::new()
+            .get("/items", Access::Public, async || "")
+            .post("/items", Access::Public, async || "")
+            .delete("/items/{id}", Access::Public, async || "");
+        RouteTable::new(routes.of("test")).unwrap()
+    }
+
+    /// What is found: the route and its parameters, or the status of the refusal, or what OPTIONS allows.
+    fn found(method: &str, target: &str) -> String {
+        let mut request = Request::builder().method(method).uri(target).body(Body::empty()).unwrap();
+        match table().find(&mut request) {
+            Ok(Found::Route(route)) => {
+                let params = request.extensions().get::<PathParams>().map(|params| params.0.join(","));
+                format!("{} {} {}", route.method, route.path, params.unwrap_or_default())
+            }
+            Ok(Found::Options(response)) => response.headers()[header::ALLOW].to_str().unwrap().to_owned(),
+            Err(error) => {
+                let response = error.render("/", "test", false);
+                let allow = response.headers().get(header::ALLOW).map(|allow| allow.to_str().unwrap());
+                format!("{} {}", response.status().as_u16(), allow.unwrap_or_default())
+            }
+        }
+    }
+
+    #[test]
+    fn h_05_a_method_that_the_path_does_not_know_is_told_which_it_does() {
+        for (method, target, expected) in [
+            ("GET", "/items", "GET /items "),
+            ("HEAD", "/items?q=1", "GET /items "),
+            ("DELETE", "/items/7", "DELETE /items/{id} 7"),
+            ("PUT", "/items", "405 GET, POST, HEAD, OPTIONS"),
+            ("get", "/items", "405 GET, POST, HEAD, OPTIONS"),
+            ("HEAD", "/items/7", "405 DELETE, OPTIONS"),
+            ("OPTIONS", "/items", "GET, POST, HEAD, OPTIONS"),
+            ("OPTIONS", "*", "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"),
+            ("GET", "*", "405 GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"),
+            ("CONNECT", "elsewhere.example:443", "405 GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"),
+            ("OPTIONS", "/nothing", "404 "),
+        ] {
+            assert_eq!(found(method, target), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn h_05_no_path_is_resolved_into_another() {
+        for target in [
+            "//items",
+            "/items/",
+            "/./items",
+            "/x/../items",
+            "/ITEMS",
+            "/%69tems",
+            "/items%2F7",
+            "/items/7/8",
+            "/items;a=b",
+        ] {
+            assert_eq!(found("GET", target), "404 ", "{target}");
+        }
+        for id in ["a%2Fb", "..%2f", "..", "%00"] {
+            assert_eq!(found("DELETE", &format!("/items/{id}")), format!("DELETE /items/{{id}} {id}"));
+        }
+    }
+
+    #[test]
+    fn routes_that_clash_refuse_the_start() {
+        let once = || Routes::new().get("/items/{id}", Access::Public, async || "");
+        for routes in [
+            once().get("/items/{id}", Access::Public, async || ""),
+            once().get("/items/{other}", Access::Public, async || ""),
+            once().get("/items/{id}/parts/{part}", Access::Public, async || ""),
+        ] {
+            assert!(RouteTable::new(routes.of("test")).is_err());
+        }
+        assert!(RouteTable::new(once().of("test")).is_ok());
+    }
 
     #[test]
     fn h_02_a_policy_that_is_none_refuses_the_start() {

@@ -1,4 +1,7 @@
 //! Settles the tenant: the credential's, or another one of the caller's that `X-Tenant-ID` selects (T-17).
+//!
+//! Assumes nothing of the deployment: whatever a proxy lets through or sets, the header selects among the caller's own
+//! memberships and grants none. `crates/server/tests/it/tenancy.rs` shows it with a database.
 
 use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
@@ -112,4 +115,50 @@ async fn record(app: &App, home: &Caller, entry: &AuditEntry) -> Result<(), Erro
     let mut tx = app.db.tenant(home);
     tx.audit(entry)?;
     tx.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    const ID: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
+
+    /// The id and the slug that the lines name.
+    type Parts = (Option<String>, Option<String>);
+
+    fn parts(lines: &[&[u8]]) -> Result<Option<Parts>, &'static str> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(&TENANT_ID, HeaderValue::from_bytes(line).unwrap());
+        }
+        let parts = |Named { id, slug }| (id.map(|id| id.to_string()), slug.map(str::to_owned));
+        named(&headers).map(|named| named.map(parts)).map_err(|error| error.code().code)
+    }
+
+    #[test]
+    fn t_17_a_header_names_one_tenant_by_id_or_by_slug_and_never_by_both() {
+        assert_eq!(parts(&[]), Ok(None));
+        // What reads like an id is one: a tenant whose slug is another's id is not found by it.
+        for id in [ID.to_owned(), ID.to_uppercase()] {
+            assert_eq!(parts(&[id.as_bytes()]), Ok(Some((Some(ID.to_owned()), None))), "{id}");
+        }
+        let longest = "a".repeat(63);
+        for slug in ["a", "acme", "acme-2", "0", "-", &longest, &ID[1..], &ID.replace('-', "")] {
+            assert_eq!(parts(&[slug.as_bytes()]), Ok(Some((None, Some(slug.to_owned())))), "{slug}");
+        }
+    }
+
+    #[test]
+    fn t_17_what_is_neither_is_refused_and_so_are_two_headers() {
+        let too_long = "a".repeat(64);
+        for line in
+            ["", "Acme", "acme,globex", "acme globex", "a_b", "acme%", "../acme", "' or 1=1 --", &too_long]
+        {
+            assert_eq!(parts(&[line.as_bytes()]), Err("core.malformed_header"), "{line:?}");
+        }
+        assert_eq!(parts(&["ácme".as_bytes()]), Err("core.malformed_header"));
+        assert_eq!(parts(&[b"acme", b"acme"]), Err("core.malformed_header"));
+    }
 }
