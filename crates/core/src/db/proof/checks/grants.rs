@@ -91,12 +91,15 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "T-15 catalogue-access",
-        what: "The runtime role reads no restricted catalogue (passwords, statistics of values, large objects) and writes none.",
-        sql: "select c.oid::regclass, string_agg(distinct x.privilege_type, ', ')
-            from pg_class c, rt, aclexplode(c.relacl) x
+        what: "The runtime role reads no restricted catalogue (passwords, statistics of values, large objects) nor a column of one, and writes none.",
+        // initdb itself grants columns: those of pg_subscription that hold no password.
+        sql: "select c.oid::regclass, string_agg(distinct x.privilege_type || coalesce(format(' (%s)', a.name), ''), ', ')
+            from rt, pg_class c cross join lateral (select 0::smallint, null::name, c.relacl union all
+                select a.attnum, a.attname, a.attacl from pg_attribute a where a.attrelid = c.oid and a.attacl is not null
+              ) a (number, name, acl), aclexplode(a.acl) x
             where c.relnamespace = 'pg_catalog'::regnamespace and x.grantee in (0, rt.oid)
               and not exists (select from pg_init_privs i, aclexplode(i.initprivs) y where i.objoid = c.oid
-                and i.classoid = 'pg_class'::regclass and i.objsubid = 0
+                and i.classoid = 'pg_class'::regclass and i.objsubid = a.number
                 and y.grantee in (0, x.grantee) and y.privilege_type = x.privilege_type) group by c.oid",
         fix: "revoke all on {object} from {role}; leave PUBLIC what initdb gave it",
     },
