@@ -5,7 +5,7 @@ use std::io::{Cursor, Write as _};
 
 use http::HeaderValue;
 
-/// The value that `text` gives, made where it takes one allocation: each answer has three of them. `None` for more than
+/// The value that `text` gives, made where it takes one allocation: each answer of a limited route has two of them. `None` for more than
 /// 128 bytes.
 pub(super) fn header_value(text: fmt::Arguments<'_>) -> Option<HeaderValue> {
     let mut room = Cursor::new([0; 128]);

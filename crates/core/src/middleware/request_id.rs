@@ -3,7 +3,6 @@
 //! Assumes nothing of the deployment: both are names for the log, and nothing is decided by them. A request that brings
 //! neither gets one number for both, so that `req_…` is also the id of its trace.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,9 +10,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::header_value;
 use crate::auth::Trace;
-use crate::shared::{Rng, TraceContext};
+use crate::shared::{Rng, TraceContext, hex};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -49,7 +47,7 @@ pub(super) fn leave(trace: &Trace, response: &mut Response) {
         headers.insert(REQUEST_ID.clone(), value.clone());
         headers.insert(CORRELATION_ID.clone(), value);
     }
-    if let Some(value) = trace.context.and_then(|context| header_value(format_args!("{context}"))) {
+    if let Some(value) = trace.context.and_then(|context| HeaderValue::from_bytes(&context.text()).ok()) {
         headers.insert(TRACEPARENT.clone(), value);
     }
 }
@@ -101,9 +99,9 @@ fn random(rng: &dyn Rng) -> (u128, u64) {
 }
 
 fn name(number: u128) -> Arc<str> {
-    let mut id = String::with_capacity(36);
-    let _ = write!(id, "{PREFIX}{number:032x}");
-    id.into()
+    let mut id = *b"req_00000000000000000000000000000000";
+    hex(&number.to_be_bytes(), &mut id[PREFIX.len()..]);
+    String::from_utf8_lossy(&id).into()
 }
 
 #[cfg(test)]

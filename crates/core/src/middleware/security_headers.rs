@@ -8,9 +8,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::module::SecurityHeaders;
 
-/// What else is set after this: the standing, CORS, two ids, the trace, and what the connection adds. One growth instead
-/// of three.
-const ROOM: usize = 12;
 static X_POWERED_BY: HeaderName = HeaderName::from_static("x-powered-by");
 
 /// Marks an answer of the chain, which has all that it needs.
@@ -20,7 +17,6 @@ pub(super) struct Dressed;
 /// Sets the headers; an answer that must not be cached says so unless the handler said otherwise.
 pub(super) fn leave(headers: &SecurityHeaders, https: bool, response: &mut Response) {
     let map = response.headers_mut();
-    map.reserve(headers.len() + ROOM);
     headers.apply(https, map);
     conceal(map);
     map.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

@@ -1,3 +1,5 @@
+use std::mem;
+
 use http::header::{
     CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_DNS_PREFETCH_CONTROL, X_FRAME_OPTIONS, X_XSS_PROTECTION,
@@ -28,6 +30,10 @@ const HELMET_CSP: HeaderValue = HeaderValue::from_static(
      style-src 'self' https: 'unsafe-inline';upgrade-insecure-requests",
 );
 
+/// Room for what an answer has besides: its type and length, the standing, CORS, two ids, the trace, and what the connection
+/// adds.
+const ROOM: usize = 24;
+
 /// The security headers of an answer: those of the whole application, or of one route.
 ///
 /// ```
@@ -37,7 +43,7 @@ const HELMET_CSP: HeaderValue = HeaderValue::from_static(
 /// ```
 #[derive(Debug, Clone)]
 pub struct SecurityHeaders {
-    always: Vec<(HeaderName, HeaderValue)>,
+    always: HeaderMap,
     /// Over TLS only: over plain HTTP it means nothing (RFC 6797, 7.2).
     hsts: Option<HeaderValue>,
     invalid: Option<InvalidCsp>,
@@ -55,9 +61,10 @@ impl SecurityHeaders {
     }
 
     fn new(csp: HeaderValue, frames: HeaderValue) -> Self {
-        let mut always = vec![(CONTENT_SECURITY_POLICY, csp)];
+        let mut always = HeaderMap::with_capacity(ROOM);
+        always.insert(CONTENT_SECURITY_POLICY, csp);
         always.extend(COMMON);
-        always.push((X_FRAME_OPTIONS, frames));
+        always.insert(X_FRAME_OPTIONS, frames);
         Self { always, hsts: Some(HSTS), invalid: None }
     }
 
@@ -84,46 +91,44 @@ impl SecurityHeaders {
             self.hsts = Some(value);
             return self;
         }
-        match self.always.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = value,
-            None => self.always.push((name, value)),
-        }
+        self.always.insert(name, value);
         self
     }
 
     /// Without a header: the handler may then set one of its own.
     #[must_use]
     pub fn without(mut self, name: &HeaderName) -> Self {
-        self.always.retain(|(known, _)| known != name);
+        self.always.remove(name);
         if *name == STRICT_TRANSPORT_SECURITY {
             self.hsts = None;
         }
         self
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.always.len() + 1
-    }
-
     pub(crate) fn invalid(&self) -> Option<&InvalidCsp> {
         self.invalid.as_ref()
     }
 
-    fn iter(&self, https: bool) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        let hsts = self.hsts.as_ref().filter(|_| https).map(|value| (&STRICT_TRANSPORT_SECURITY, value));
-        self.always.iter().map(|(name, value)| (name, value)).chain(hsts)
-    }
-
     /// Sets them all, in place of those that a handler has set.
     pub(crate) fn apply(&self, https: bool, headers: &mut HeaderMap) {
-        for (name, value) in self.iter(https) {
-            headers.insert(name, value.clone());
+        // A copy of ours hashes no names, and theirs are few.
+        let theirs = mem::replace(headers, self.always.clone());
+        let mut last = None;
+        for (name, value) in theirs {
+            last = name.or(last); // further values of a name come without it
+            if let Some(name) = last.as_ref().filter(|name| !self.always.contains_key(*name)) {
+                headers.append(name, value);
+            }
+        }
+        if let Some(hsts) = self.hsts.as_ref().filter(|_| https) {
+            headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
     }
 
     /// Sets those that are not there.
     pub(crate) fn complete(&self, https: bool, headers: &mut HeaderMap) {
-        for (name, value) in self.iter(https) {
+        let hsts = self.hsts.as_ref().filter(|_| https).map(|value| (&STRICT_TRANSPORT_SECURITY, value));
+        for (name, value) in self.always.iter().chain(hsts) {
             headers.entry(name).or_insert_with(|| value.clone());
         }
     }

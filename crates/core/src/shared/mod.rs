@@ -22,3 +22,4 @@ pub(crate) use shares::{Shares, most_of};
 pub use text::Text;
 pub(crate) use text::normalise;
 pub use trace_context::TraceContext;
+pub(crate) use trace_context::hex;

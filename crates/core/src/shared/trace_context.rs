@@ -46,11 +46,29 @@ impl TraceContext {
         let flags = u8::from_str_radix(known.get(53..)?, 16).ok()?;
         (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, sampled: flags & 1 == 1 })
     }
+
+    /// Its text, made without `fmt`, since every answer has it.
+    pub(crate) fn text(&self) -> [u8; Self::LENGTH] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(&self.trace_id.to_be_bytes(), &mut text[3..35]);
+        hex(&self.span_id.to_be_bytes(), &mut text[36..52]);
+        hex(&[u8::from(self.sampled)], &mut text[53..]);
+        text
+    }
+}
+
+/// Writes bytes as lower-case hexadecimal digits into a text twice as long.
+pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
 }
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+        f.write_str(&String::from_utf8_lossy(&self.text()))
     }
 }
 
