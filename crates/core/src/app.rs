@@ -16,7 +16,7 @@ use crate::db::proof::Report;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{Limits, SlowDown, TenantLimits};
 use crate::logging::Logging;
-use crate::metrics::{Format, Metrics};
+use crate::metrics::{AskAllocator, Format, Metrics};
 use crate::shared::{Clock, Rng};
 
 pub use bodies::Bodies;
@@ -64,6 +64,8 @@ pub struct Parts {
     pub streams: Arc<Streams>,
     /// Every file of every module.
     pub assets: Assets,
+    /// What the allocator holds, where it tells.
+    pub allocator: Option<AskAllocator>,
     /// The version, as `/health` shows it.
     pub version: &'static str,
     /// When the process started.
@@ -104,6 +106,9 @@ impl App {
     pub fn scrape(&self, format: Format) -> String {
         let metrics = &self.metrics;
         metrics.observe_process();
+        if let Some(held) = self.allocator.and_then(|ask| ask()) {
+            metrics.observe_allocator(held);
+        }
         metrics.observe_runtime();
         metrics.log_lines_dropped_total.with(&[]).catch_up(self.logging.dropped());
         metrics.log_write_errors_total.with(&[]).catch_up(self.logging.write_errors());

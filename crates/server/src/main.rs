@@ -1,5 +1,6 @@
 //! `erp-backend`: parses the command line, runs one verb, and ends with the contract's exit code.
 
+mod allocator;
 mod banner;
 mod check;
 mod cli;
@@ -56,7 +57,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
     })?;
     let outcome = runtime.block_on(async {
         match command {
-            Command::Serve { skip_health } => serve::serve(&layers, path, skip_health).await,
+            Command::Serve { skip_health } => Box::pin(serve::serve(&layers, path, skip_health)).await,
             Command::Rehearse => rehearse::rehearse(layers, path, json).await,
             Command::ConfigCheck => inspect::config_check(&layers, json).await,
             Command::ConfigExplain => inspect::config_explain(&layers, json),

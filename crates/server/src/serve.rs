@@ -9,7 +9,7 @@ use erp_core::config::Layers;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_modules::PRODUCT;
 
-use crate::banner;
+use crate::{allocator, banner};
 
 /// Runs the server until a signal.
 pub(crate) async fn serve(
@@ -20,6 +20,7 @@ pub(crate) async fn serve(
     let terminal = std::io::stdout().is_terminal();
     let mut options = BootstrapOptions::new(LogSetup::Install { terminal }, path);
     options.skip_health_checks = skip_health;
+    options.allocator = allocator::ASK;
     let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
     let running = match signals.or_started(bootstrap_and_start(&PRODUCT, layers, options), interrupt).await {
         Ok(running) => running,

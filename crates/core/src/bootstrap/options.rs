@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::factory::AppOptions;
 use crate::logging::Logging;
+use crate::metrics::AskAllocator;
 use crate::shared::{Clock, Rng, SystemClock, SystemRng};
 
 /// What a start may be told beside the settings.
@@ -25,6 +26,8 @@ pub struct BootstrapOptions {
     pub path: OsString,
     /// The log: a process installs its own as the global subscriber, a test brings one.
     pub logging: LogSetup,
+    /// For `allocator_allocated_bytes` and its kin; `None`, the default, leaves them out.
+    pub allocator: Option<AskAllocator>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -54,6 +57,7 @@ impl BootstrapOptions {
             app: AppOptions::new(),
             path,
             logging,
+            allocator: None,
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng::new()),
             interrupt: CancellationToken::new(),

@@ -211,6 +211,7 @@ impl Start {
             bodies: Bodies::default(),
             streams: Streams::new(config.max_streams, config.database_max_connections),
             assets: Assets::new(config.asset_base_url.as_deref(), assets)?,
+            allocator: options.allocator,
             version: product.version,
             started: options.clock.now(),
             proof: RwLock::new(None),

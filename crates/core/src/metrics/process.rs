@@ -7,7 +7,25 @@ use super::{Gauge, Metrics};
 /// Clock ticks a second in `/proc`: Linux has fixed it for programs, whatever the kernel's own clock does.
 const TICKS: f64 = 100.0;
 
+/// What an allocator holds, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Allocated {
+    /// What the program has asked for and not given back.
+    pub allocated: u64,
+    /// What is taken of the machine's memory for it.
+    pub resident: u64,
+}
+
+/// Asks the process's allocator, which only the binary that has chosen it knows.
+pub type AskAllocator = fn() -> Option<Allocated>;
+
 impl Metrics {
+    /// Brings the `allocator_*` metrics up to date.
+    pub fn observe_allocator(&self, held: Allocated) {
+        self.allocator_allocated_bytes.with(&[]).set(held.allocated as f64);
+        self.allocator_resident_bytes.with(&[]).set(held.resident as f64);
+    }
+
     /// Brings the `process_*` metrics up to date.
     pub fn observe_process(&self) {
         if !self.is_enabled() {

@@ -206,7 +206,7 @@ metrics! {
     process_resident_memory_bytes: Gauge[] { unit: "bytes", alert: "over 80 % of what the process may use" }
 
     /// Memory of the process's own that is resident: the allocator's heap, in use or kept for later, and stacks. How much
-    /// of it is in use the system's allocator tells unsafe code only.
+    /// of it is in use the system's allocator does not tell; see `allocator_allocated_bytes`.
     process_resident_anonymous_bytes: Gauge[] { unit: "bytes" }
 
     /// The most memory that has been resident since the start.
@@ -229,6 +229,16 @@ metrics! {
 
     /// Bytes sent to storage.
     process_disk_written_bytes_total: Counter[] { unit: "bytes" }
+
+    /// What the program has asked its allocator for and not given back; absent unless it was built with the feature
+    /// `jemalloc`.
+    allocator_allocated_bytes: Gauge[] {
+        unit: "bytes", alert: "grows for 6 hours while requests do not: a leak", from_start: false
+    }
+
+    /// What the allocator keeps of the machine's memory for it, with the same feature. Far more than is allocated is memory
+    /// in pieces.
+    allocator_resident_bytes: Gauge[] { unit: "bytes", from_start: false }
 
     /// When the certificate that the listener shows expires, in seconds since 1970; absent without TLS.
     tls_certificate_expiry_timestamp_seconds: Gauge[] {

@@ -341,6 +341,15 @@ async fn the_process_and_the_runtime_are_observed() {
     assert!(metrics.process_open_fds.with(&[]).get() <= metrics.process_max_fds.with(&[]).get());
 }
 
+#[test]
+fn what_the_allocator_tells_is_shown_and_nothing_where_it_does_not() {
+    let metrics = Metrics::new(true);
+    assert!(!metrics.render(Format::Text004).contains("allocator_"));
+    metrics.observe_allocator(Allocated { allocated: 7, resident: 9 });
+    let text = metrics.render(Format::Text004);
+    assert!(text.contains("\nallocator_allocated_bytes 7\n") && text.contains("\nallocator_resident_bytes 9\n"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_lag_of_the_event_loop_is_measured_until_the_stop() {
     let (metrics, stop) = (Metrics::new(true), tokio_util::sync::CancellationToken::new());

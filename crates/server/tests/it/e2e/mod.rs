@@ -7,6 +7,8 @@
     reason = "what the tests share may fail as they do, and tell what it measured"
 )]
 
+#[cfg(feature = "jemalloc")]
+mod allocator;
 mod check;
 mod clients;
 mod commands;
