@@ -347,7 +347,9 @@ fn what_the_allocator_tells_is_shown_and_nothing_where_it_does_not() {
     assert!(!metrics.render(Format::Text004).contains("allocator_"));
     metrics.observe_allocator(Allocated { allocated: 7, resident: 9 });
     let text = metrics.render(Format::Text004);
-    assert!(text.contains("\nallocator_allocated_bytes 7\n") && text.contains("\nallocator_resident_bytes 9\n"));
+    assert!(
+        text.contains("\nallocator_allocated_bytes 7\n") && text.contains("\nallocator_resident_bytes 9\n")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,10 @@ fn the_allocator_says_what_it_holds() {
     let (allocated, resident) = (value("allocator_allocated_bytes "), value("allocator_resident_bytes "));
     assert!(1e6 < allocated && allocated < resident, "{allocated} of {resident}");
     assert!(resident <= value("process_resident_memory_peak_bytes "), "{resident}");
-    println!("deep: allocator: {:.1} of {:.1} MiB allocated", allocated / 1_048_576.0, resident / 1_048_576.0);
+    println!(
+        "deep: allocator: {:.1} of {:.1} MiB allocated",
+        allocated / 1_048_576.0,
+        resident / 1_048_576.0
+    );
     assert_eq!(server.stop("TERM").code, 0);
 }
