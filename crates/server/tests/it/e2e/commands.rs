@@ -1,5 +1,9 @@
 //! The verbs that look and change nothing, and where each kind of text goes.
 
+use std::collections::BTreeSet;
+use std::fs;
+
+use erp_core::config::{SETTINGS, Setting};
 use serde_json::Value;
 
 use super::database::Database;
@@ -53,6 +57,85 @@ fn config_is_checked_and_explained_without_connecting() {
     let rows: Value = serde_json::from_str(&json).unwrap();
     assert!(rows.as_array().is_some_and(|rows| rows.iter().any(|row| row["name"] == "PORT")), "{rows}");
     assert!(!json.contains(secret), "{json}");
+}
+
+/// The flag of a setting: a secret's names a file, since its value would show in the list of processes.
+fn flag(setting: &Setting) -> String {
+    let name = setting.file_name().unwrap_or_else(|| setting.name.to_owned());
+    format!("--{}", name.to_lowercase().replace('_', "-"))
+}
+
+#[test]
+fn help_has_a_flag_for_every_setting_with_its_meaning_and_no_other() {
+    let help = run(&Home::new(), &["--help"], &[]);
+    // One line, however it is broken for the terminal.
+    let text = help.out.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+    for setting in SETTINGS {
+        let words = setting.default.words().unwrap_or_else(|| "none".to_owned());
+        let about = if setting.secret {
+            format!("{} <PATH> File that holds {}. {}", flag(setting), setting.name, setting.doc())
+        } else {
+            format!(
+                "{} <VALUE> {} [{}; default {words}]",
+                flag(setting),
+                setting.doc(),
+                setting.expectation()
+            )
+        };
+        assert!(text.contains(&about), "no {about:?} in {text}");
+    }
+    let general = ["--json", "--skip-health", "--check-config", "--env-file", "--help", "--version"];
+    let known = SETTINGS.iter().map(flag).chain(general.map(str::to_owned)).collect::<BTreeSet<_>>();
+    let first =
+        |line: &String| line.split_whitespace().find(|word| word.starts_with("--")).map(str::to_owned);
+    let options = help.out.iter().filter(|line| line.trim_start().starts_with('-'));
+    assert_eq!(options.filter_map(first).collect::<BTreeSet<_>>(), known);
+}
+
+#[test]
+fn every_flag_overrides_the_environment_before_the_verb_and_after_it() {
+    let home = Home::new();
+    fs::write(home.path().join("secret"), "what-the-flag's-file-holds").unwrap();
+    // Values are not checked here, so that each setting can have a text of its own.
+    let values = SETTINGS
+        .iter()
+        .map(|setting| if setting.secret { "secret".to_owned() } else { format!("flag's {}", setting.name) });
+    let flags = SETTINGS.iter().zip(values).flat_map(|(setting, value)| [flag(setting), value]);
+    let flags = flags.collect::<Vec<_>>();
+    let variables = SETTINGS.iter().map(|setting| (setting.name, "environment's")).collect::<Vec<_>>();
+    let verb = ["config", "explain", "--json"].map(str::to_owned);
+    for arguments in [[&flags[..], &verb].concat(), [&verb, &flags[..]].concat()] {
+        let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
+        let ended = run(&home, &arguments, &variables);
+        assert_eq!((ended.code, ended.err.len()), (0, 0), "{ended:#?}");
+        let text = ended.out.join("\n");
+        assert!(!text.contains("environment's") && !text.contains("file-holds"), "{text}");
+        let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(rows.len(), SETTINGS.len());
+        for (row, setting) in rows.iter().zip(SETTINGS) {
+            let (value, source) = match setting.file_name() {
+                Some(file) => ("[secret]".to_owned(), format!("flag ({file})")),
+                None => (format!("flag's {}", setting.name), "flag".to_owned()),
+            };
+            assert_eq!(row["name"], setting.name);
+            assert_eq!(
+                (row["value"].as_str(), row["source"].as_str()),
+                (Some(&*value), Some(&*source)),
+                "{row}"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_secret_is_taken_from_the_command_line() {
+    let home = Home::new();
+    for setting in SETTINGS.iter().filter(|setting| setting.secret) {
+        let own = format!("--{}", setting.name.to_lowercase().replace('_', "-"));
+        let ended = run(&home, &["config", "explain", &own, "never-to-be-shown"], &[]);
+        assert_eq!((ended.code, ended.out.len()), (2, 0), "{own}: {ended:#?}");
+        assert!(!ended.err.join("\n").contains("never-to-be-shown"), "{ended:#?}");
+    }
 }
 
 #[test]
