@@ -119,10 +119,11 @@ impl<'edge> Entry<'edge> {
     }
 
     pub(super) fn leave(mut self, response: &Response) {
-        self.finish(response.status().as_u16(), response.body().size_hint().exact().unwrap_or(0));
+        // Of a body that is still being made, streamed or compressed piece by piece, nobody knows yet: no field, and no 0.
+        self.finish(response.status().as_u16(), response.body().size_hint().exact());
     }
 
-    fn finish(&mut self, status: u16, bytes: u64) {
+    fn finish(&mut self, status: u16, bytes: Option<u64>) {
         self.answered = true;
         let elapsed = self.started.elapsed();
         let route = self.route.map_or(NO_ROUTE, |route| route.path);
@@ -161,7 +162,7 @@ fn text(address: IpAddr) -> String {
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.finish(CLIENT_LEFT, 0);
+            self.finish(CLIENT_LEFT, Some(0));
         }
     }
 }

@@ -265,6 +265,37 @@ async fn a_compressed_stream_is_whole() {
     app.finish().await;
 }
 
+/// The `http` line is written with the head: of a body whose length is not known by then it says nothing.
+#[tokio::test]
+async fn o_01_the_http_line_has_bytes_only_where_they_are_known() {
+    let app = TestApp::start().await;
+    fill(&app, "acme", 2000).await;
+    let (page, all) = ("/api/v1/items?limit=5", format!("{ITEMS}?limit=200"));
+    for (method, path, accept, coding, sized) in [
+        (Method::GET, page, "application/json", "identity", true),
+        (Method::GET, page, "application/json", "gzip", true), // compressed as a whole
+        (Method::GET, &*all, "application/json", "gzip", false), // and piece by piece
+        (Method::GET, ITEMS, NDJSON, "identity", false),
+        (Method::GET, ITEMS, CSV, "identity", false),
+        (Method::GET, ITEMS, NDJSON, "zstd", false),
+        (Method::HEAD, page, "application/json", "identity", true),
+        (Method::HEAD, ITEMS, NDJSON, "identity", true),
+        (Method::OPTIONS, ITEMS, "*/*", "identity", true),
+        (Method::GET, "/api/v1/no-such", "*/*", "identity", true),
+    ] {
+        let request = Request::builder().method(&method).uri(path);
+        let request = request.header("accept", accept).header("accept-encoding", coding);
+        let answer = app.alice().request(request.body("").unwrap()).await;
+        let id = answer.header("x-request-id").to_owned();
+        let mut lines = app.log().lines().into_iter();
+        let line = lines.find(|line| line["correlationId"] == *id && line["level"] == "http").unwrap();
+        let bytes = if sized { json!(answer.body.len()) } else { Value::Null };
+        assert_eq!(line["bytes"], bytes, "{method} {path} as {accept} in {coding}: {line}");
+        assert_eq!(line.as_object().unwrap().contains_key("bytes"), sized, "{line}");
+    }
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn t_22_streams_are_few_and_no_tenant_has_them_all() {
     let app = TestApp::builder().setting("MAX_STREAMS", "2").start().await;
