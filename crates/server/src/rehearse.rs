@@ -2,7 +2,7 @@
 //!
 //! For a pipeline, or for the last minute before a deployment: the settings, the database and the binary are those that
 //! will serve. Only the ports, the host, the log level and the drain delay are the rehearsal's own; and clients need not
-//! show a certificate.
+//! show a certificate, nor come through the proxy that ends TLS.
 
 mod client;
 mod load;
@@ -57,6 +57,9 @@ fn ours(layers: Layers) -> Result<Layers, StartError> {
     }
     if config.http_redirect_port.is_some() {
         own.push(("HTTP_REDIRECT_PORT", "0"));
+    }
+    if config.http().tls.is_none() {
+        own.push(("FORCE_HTTPS", "false")); // what the proxy says of its client, nobody says here
     }
     if config.tls_client_auth == ClientAuth::Required {
         own.push(("TLS_CLIENT_AUTH", "optional")); // the rehearsal has no certificate to show

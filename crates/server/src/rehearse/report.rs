@@ -145,3 +145,43 @@ fn ms(duration: Duration) -> f64 {
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_can_go_wrong_is_a_finding_of_its_own() {
+        let probe =
+            |status| Probed { path: "/readyz", expected: StatusCode::OK, status, duration: Duration::ZERO };
+        let well = || (vec![probe(Some(StatusCode::OK))], Counts { answered: 9, ..Counts::default() });
+        let drain = || Drain { clean: true, unready_after: Some(Duration::ZERO), duration: Duration::ZERO };
+        let (probes, load) = well();
+        assert!(findings(&probes, &load, &drain()).is_empty());
+
+        let unready = [probe(Some(StatusCode::SERVICE_UNAVAILABLE)), probe(None)];
+        assert_eq!(
+            findings(&unready, &load, &drain()),
+            [
+                "/readyz gave 503 Service Unavailable instead of 200 OK",
+                "/readyz gave no answer instead of 200 OK"
+            ]
+        );
+        let load = Counts { failed: 2, cut: 3, ..Counts::default() };
+        let late = Drain { clean: false, unready_after: None, ..drain() };
+        assert_eq!(
+            findings(&probes, &load, &late),
+            [
+                "no request of the load was answered",
+                "2 requests failed",
+                "3 requests were cut",
+                "/readyz did not turn 503 within a second of the stop",
+                "not everything ended within SHUTDOWN_TIMEOUT",
+            ]
+        );
+        let report = Report::new(&[], &probes, &load, &late);
+        let text = report.to_string();
+        assert!(!report.passed && text.ends_with("The rehearsal failed."), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("FAIL    ")).count(), 5, "{text}");
+    }
+}
