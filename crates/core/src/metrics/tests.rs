@@ -344,7 +344,7 @@ async fn the_process_and_the_runtime_are_observed() {
 #[test]
 fn what_the_allocator_tells_is_shown_and_nothing_where_it_does_not() {
     let metrics = Metrics::new(true);
-    assert!(!metrics.render(Format::Text004).contains("allocator_"));
+    assert!(!metrics.render(Format::Text004).contains("\nallocator_"));
     metrics.observe_allocator(Allocated { allocated: 7, resident: 9 });
     let text = metrics.render(Format::Text004);
     assert!(

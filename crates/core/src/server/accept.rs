@@ -17,6 +17,8 @@ use crate::middleware::Peer;
 
 /// How long accepting pauses when there is no file descriptor or memory left for another connection (D-06).
 const PAUSE: Duration = Duration::from_millis(100);
+/// As many as the system connects before we take them: tokio's. More than those came after the stop.
+const BACKLOG: usize = 1024;
 
 pub(super) async fn accept<A, F>(listener: Arc<TcpListener>, shared: Arc<Shared<A>>)
 where
@@ -48,7 +50,8 @@ where
     // Whoever the system has connected already may have sent a request: a closed listener would reset it.
     let Ok(listener) = listener.as_fd().try_clone_to_owned() else { return };
     let listener = std::net::TcpListener::from(listener);
-    while let Ok((stream, peer)) = listener.accept() {
+    for _ in 0..BACKLOG {
+        let Ok((stream, peer)) = listener.accept() else { return };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {
