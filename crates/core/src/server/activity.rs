@@ -51,12 +51,12 @@ impl Activity {
         let requests = self.requests.load(Relaxed);
         // HTTP/2 has frames between requests that are no head.
         let begun = if self.multiplexed.load(Relaxed) { &self.within } else { &self.heard };
-        if self.blocked.load(Relaxed) {
+        if requests == 0 {
+            Doing::FirstHead // what is written then is no answer, whether it is taken or not
+        } else if self.blocked.load(Relaxed) {
             Doing::Blocked(self.written.load(Relaxed))
         } else if self.in_flight.load(Relaxed) > 0 {
             Doing::Answering
-        } else if requests == 0 {
-            Doing::FirstHead
         } else if begun.load(Relaxed) {
             Doing::NextHead
         } else {

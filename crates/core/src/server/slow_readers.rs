@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::admission::Admission;
 use super::conversation::hold;
 use super::patience::WRITE_STALL;
-use super::tests::{GET, limits};
+use super::tests::{GET, PREFACE, SETTINGS, limits};
 use super::*;
 
 const HEADER: Duration = Duration::from_secs(10);
@@ -124,6 +124,34 @@ async fn d_02_what_is_left_in_a_buffer_of_ours_is_not_taken() {
     let begin = Instant::now();
     held.await.unwrap();
     assert!(begin.elapsed() < WRITE_STALL + LATE, "{:?}", begin.elapsed());
+}
+
+/// D-01: what is written before there was a request is no answer, however slowly it is taken.
+#[tokio::test(start_paused = true)]
+async fn d_01_a_client_that_asks_for_nothing_gains_no_time_by_taking_acknowledgements_slowly() {
+    const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let (client, stream) = duplex(SOCKET);
+    let (_lifecycle, held) = held(stream);
+    let (mut reader, mut writer) = tokio::io::split(client);
+    let begin = Instant::now();
+    let pings = async {
+        writer.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
+        while writer.write_all(PING).await.is_ok() {}
+    };
+    let takes = async {
+        loop {
+            sleep(HEADER - Duration::from_secs(1)).await;
+            if !matches!(reader.read(&mut [0; SOCKET / 2]).await, Ok(1..)) {
+                break;
+            }
+        }
+    };
+    let ended = async {
+        timeout(HEADER * 6, held).await.expect("it ends").unwrap();
+        begin.elapsed()
+    };
+    let (took, ..) = tokio::join!(ended, pings, takes);
+    assert!(took < HEADER + LATE, "{took:?}");
 }
 
 /// A client of HTTP/2 that grants each stream so much before it takes anything, and answers every ping.
