@@ -28,6 +28,8 @@ pub(super) struct Activity {
     /// The client does not take what we write.
     blocked: AtomicBool,
     written: AtomicU64,
+    /// Some of an answer's body was handed over, and may not have gone out.
+    sending: AtomicBool,
     multiplexed: AtomicBool,
 }
 
@@ -64,6 +66,11 @@ impl Activity {
         }
     }
 
+    /// What is written may be a part of an answer's body.
+    pub(super) fn is_sending(&self) -> bool {
+        self.sending.load(Relaxed)
+    }
+
     /// A request's head is complete; it is in flight until what this returns is dropped.
     pub(super) fn begin<B>(self: &Arc<Self>, request: &http::Request<B>) -> InFlight {
         self.multiplexed.store(request.version() == http::Version::HTTP_2, Relaxed);
@@ -94,12 +101,12 @@ pub(super) struct Tracked {
     body: Body,
     /// Over HTTP/2, where it goes out piece by piece.
     offer: Option<Offer>,
-    _request: InFlight,
+    request: InFlight,
 }
 
 impl Tracked {
     pub(super) fn new(body: Body, request: InFlight) -> Self {
-        Self { body, offer: Offer::new(), _request: request }
+        Self { body, offer: Offer::new(), request }
     }
 
     fn left(&self) -> usize {
@@ -115,6 +122,7 @@ impl http_body::Body for Tracked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.request.activity.sending.store(true, Relaxed);
         let Self { body, offer, .. } = &mut *self;
         let Some(offer) = offer else { return Pin::new(body).poll_frame(cx) };
         if let Some(piece) = offer.next() {
@@ -199,6 +207,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
         // TLS takes what it has room for, and leaves it to this to hand it on.
         self.activity.blocked.store(outcome.is_pending(), Relaxed);
+        if outcome.is_ready() {
+            self.activity.sending.store(false, Relaxed);
+        }
         outcome
     }
 

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::tests::{LONG, PATIENCE, PREFACE, SETTINGS, SHORT, answer, closed, limits, serve};
+use super::tests::{LONG, PATIENCE, PREFACE, SETTINGS, SHORT, STORED, answer, closed, limits, serve};
 
 /// The lot of a request whose length two parsers could see differently.
 #[tokio::test]
@@ -54,6 +54,27 @@ async fn h_07_of_two_lengths_the_chunked_one_counts_and_the_connection_ends() {
         String::from_utf8_lossy(&text)
     );
     assert_eq!(fixture.waiting.available_permits(), 0, "what follows is no second request");
+    assert!(fixture.stop().await);
+}
+
+/// An answer that is longer than its `Content-Length` is read as two by a proxy.
+#[tokio::test]
+async fn h_07_a_body_that_looks_like_a_refusal_goes_out_as_it_is() {
+    let fixture = serve(limits(LONG, LONG)).await;
+    let mut stream = fixture.connect().await;
+    stream.write_all(b"GET /stored HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let head = format!("content-length: {}\r\n", STORED.len());
+    let mut text = Vec::new();
+    while !text.ends_with(STORED) {
+        let read = timeout(PATIENCE, stream.read_buf(&mut text)).await.expect("a body").unwrap();
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&text));
+    }
+    assert!(String::from_utf8_lossy(&text).contains(&head));
+    // What follows it on the connection, and is one, is replaced all the same.
+    stream.write_all(b"GET /\0 HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("the server closes").unwrap();
+    assert!(text.contains("x-why: unread"), "{text}");
     assert!(fixture.stop().await);
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn hold<S, A, F>(
     let stream = Heard::new(stream, Arc::clone(&activity));
     let ours = Arc::clone(&shared);
     let refuse = move |status| (ours.answer)(peer, Unread(status).into());
-    let stream = TokioIo::new(Answered::new(stream, refuse));
+    let stream = TokioIo::new(Answered::new(stream, refuse, Arc::clone(&activity)));
     let service = service_fn(|request: Request<Incoming>| {
         let (version, in_flight) = (request.version(), activity.begin(&request));
         let shared = Arc::clone(&shared);

@@ -24,6 +24,9 @@ pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const GET_GATE: &[u8] = b"GET /gate HTTP/1.1\r\nhost: a\r\n\r\n";
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+/// What `/stored` is answered with: a file whose owner knows how hyper refuses.
+pub(super) const STORED: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 pub(super) struct Fixture {
     pub(super) lifecycle: Lifecycle,
@@ -52,11 +55,23 @@ pub(super) async fn serve_as(limits: Limits, dress: impl FnOnce(Server) -> Serve
         let (gate, waiting) = (Arc::clone(&theirs), Arc::clone(&arrived));
         async move {
             if let Some(Unread(status)) = request.extensions().get() {
-                return Response::builder().status(*status).body(Body::empty()).unwrap();
+                return Response::builder()
+                    .status(*status)
+                    .header("x-why", "unread")
+                    .body(Body::empty())
+                    .unwrap();
             }
             if request.uri().path() == "/gate" {
                 waiting.add_permits(1);
                 gate.acquire().await.unwrap().forget();
+            }
+            if request.uri().path() == "/stored" {
+                let body = futures_util::stream::once(async {
+                    sleep(SHORT / 4).await; // the head goes out alone
+                    Ok::<_, std::convert::Infallible>(STORED)
+                });
+                let length = (http::header::CONTENT_LENGTH, STORED.len());
+                return Response::builder().header(length.0, length.1).body(Body::from_stream(body)).unwrap();
             }
             if request.uri().path() == "/peer" {
                 return Response::new(Body::from(format!("{} tls={} pong", peer.address, peer.tls)));

@@ -2,10 +2,12 @@
 //! instead, so that it too is logged, counted and limited, and has what all answers have (H-01, H-04).
 //!
 //! hyper has no place to say so, but what it writes then is unlike any answer of the chain, which always names its
-//! request. An answer before it that is still on its way hides it: then it goes out as it is, and nothing is lost.
+//! request. An answer before it that is still on its way hides it: then it goes out as it is, and nothing is lost. A body
+//! may look like anything, so nothing of one is replaced: a proxy would take what is too long for a second answer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::response::Response;
@@ -16,6 +18,8 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::activity::Activity;
+
 /// The only headers of hyper's own refusals.
 const HYPERS: [&str; 3] = ["connection: ", "content-length: ", "date: "];
 
@@ -23,6 +27,7 @@ const HYPERS: [&str; 3] = ["connection: ", "content-length: ", "date: "];
 pub(super) struct Answered<S, A> {
     stream: S,
     answer: A,
+    activity: Arc<Activity>,
     stage: Stage,
 }
 
@@ -41,13 +46,15 @@ where
     A: Fn(StatusCode) -> F + Unpin,
     F: Future<Output = Response> + Send + 'static,
 {
-    pub(super) fn new(stream: S, answer: A) -> Self {
-        Self { stream, answer, stage: Stage::Passing }
+    pub(super) fn new(stream: S, answer: A, activity: Arc<Activity>) -> Self {
+        Self { stream, answer, activity, stage: Stage::Passing }
     }
 
     /// Whether `bytes` are not to go out as they are.
     fn replaces(&mut self, bytes: &[u8]) -> bool {
-        if let (Stage::Passing, Some((status, theirs))) = (&self.stage, refusal(bytes)) {
+        if let (Stage::Passing, Some((status, theirs))) = (&self.stage, refusal(bytes))
+            && !self.activity.is_sending()
+        {
             self.stage = Stage::Asking(written((self.answer)(status), theirs).boxed());
         }
         !matches!(self.stage, Stage::Passing)
@@ -171,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn h_04_a_refusal_is_replaced_however_slowly_the_client_takes_it() {
         let (mut client, server) = tokio::io::duplex(7);
-        let mut stream = Answered::new(server, ours);
+        let mut stream = Answered::new(server, ours, Arc::default());
         let written = async move {
             stream.write_all(b"before").await.unwrap();
             stream.write_all(BARE).await.unwrap();
