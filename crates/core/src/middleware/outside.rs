@@ -6,21 +6,23 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Method, Uri};
 
-use super::request_id;
+use super::{head, request_id};
 use crate::error::Error;
 use crate::shared::Rng;
 
 /// What is known of a request before the chain takes it. To note it copies nothing but reference counts.
 pub(super) struct Outside {
+    method: Method,
     target: Uri,
     id: Option<HeaderValue>,
 }
 
 impl Outside {
     pub(super) fn note(request: &Request) -> Self {
-        Self { target: request.uri().clone(), id: request_id::sent(request.headers()).cloned() }
+        let id = request_id::sent(request.headers()).cloned();
+        Self { method: request.method().clone(), target: request.uri().clone(), id }
     }
 
     /// The problem, under the client's own id or a new one; logged, since nothing else has been.
@@ -39,6 +41,7 @@ impl Outside {
         );
         let mut response = error.render(self.target.path(), &trace.correlation_id, false);
         request_id::leave(&trace, &mut response);
+        head::leave(&self.method, &mut response);
         response
     }
 }
@@ -68,5 +71,13 @@ mod tests {
                 (&"/api/v1/items".into(), &id.into())
             );
         }
+    }
+
+    #[tokio::test]
+    async fn h_05_to_head_it_has_no_body_either() {
+        let request = Request::head("/api/v1/items").body(Body::empty()).unwrap();
+        let response = Outside::note(&request).answer(&SystemRng::new(), &Error::unavailable());
+        assert_ne!(response.headers()["content-length"], "0");
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
     }
 }
