@@ -11,12 +11,20 @@ use axum::response::Response;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use super::patience::WRITE_STALL;
 use super::{Shared, arrival, conversation};
 use crate::middleware::Peer;
 
 /// How long accepting pauses when there is no file descriptor or memory left for another connection (D-06).
 const PAUSE: Duration = Duration::from_millis(100);
+/// What the kernel takes of an answer before it can be sent, in bytes. It would take megabytes, where nobody sees whether the
+/// client takes them (D-02).
+#[cfg(target_os = "linux")]
+const KERNEL_HOLDS: u32 = 64 * 1024;
+/// How long it then tries. Longer than our own clock, since it may count a client that takes a little at a time as one that
+/// takes nothing.
+#[cfg(target_os = "linux")]
+const KERNEL_PATIENCE: Duration = Duration::from_secs(120);
+
 /// As many as the system connects before we take them: tokio's. More than those came after the stop.
 const BACKLOG: usize = 1024;
 
@@ -83,9 +91,12 @@ where
 fn prepare(stream: &TcpStream) {
     // Answers leave at once: waiting for more bytes would add 40 ms to small ones.
     let _ = stream.set_nodelay(true);
-    // Megabytes of an answer may wait in the kernel, where we do not see whether the client takes them: it looks itself.
     #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_STALL));
+    {
+        let socket = socket2::SockRef::from(stream);
+        let _ = socket.set_tcp_notsent_lowat(KERNEL_HOLDS);
+        let _ = socket.set_tcp_user_timeout(Some(KERNEL_PATIENCE));
+    }
 }
 
 fn is_of_one_client(kind: ErrorKind) -> bool {
@@ -96,14 +107,16 @@ fn is_of_one_client(kind: ErrorKind) -> bool {
 mod tests {
     use super::*;
 
-    /// What it does is the kernel's: d_02_a_client_that_reads_nothing_is_cut, of script/check-deep, waits for it.
+    /// What comes of it is in script/check-deep: d_02_a_client_that_reads_nothing_is_cut, and the test after it.
     #[tokio::test]
-    async fn d_02_the_kernel_gives_up_a_client_as_soon_as_we_do() {
+    async fn d_02_the_kernel_holds_little_and_not_for_ever() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         prepare(&stream);
-        assert_eq!(socket2::SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(WRITE_STALL));
+        let socket = socket2::SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(KERNEL_PATIENCE));
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), KERNEL_HOLDS);
         assert!(stream.nodelay().unwrap());
     }
 }

@@ -242,3 +242,26 @@ fn d_02_a_client_that_reads_nothing_is_cut() {
     }
     assert_eq!(server.stop("TERM").code, 0);
 }
+
+/// Somebody on a bad line is no attacker. The kernel's own clock alone, at 30 s, cut such clients.
+#[test]
+fn d_02_a_client_that_takes_8_kib_a_second_gets_all() {
+    if !crate::deep() {
+        return;
+    }
+    let (home, database) = (Home::new(), Database::migrated("unhurried"));
+    let server = Process::serve(&home, &[&database.both()[..], &[("HOST", "127.0.0.1")]].concat());
+    let document = Client::new(&server.address()).get("/openapi.json").unwrap().body.len();
+    let mut stream = deaf(&server.address());
+    stream.write_all("GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(8).as_bytes()).unwrap();
+    let (begun, mut received, mut part) = (Instant::now(), 0, [0; 8 * 1024]);
+    while received < 8 * document {
+        thread::sleep(Duration::from_secs(1)); // the line is slow
+        let read = stream.read(&mut part).unwrap();
+        assert_ne!(read, 0, "cut after {received} bytes and {:?}", begun.elapsed());
+        received += read;
+    }
+    println!("deep: D-02: a client took {} KiB in {:?}", received / 1024, begun.elapsed());
+    drop(stream);
+    assert_eq!(server.stop("TERM").code, 0);
+}
