@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::Framing;
-use super::taking::Offer;
+use super::taking::{Offer, PIECE};
 
 /// Noted by the connection's stream and its requests, read by its clocks. All of it is advice, so nothing is ordered.
 #[derive(Default)]
@@ -42,7 +42,7 @@ pub(super) enum Doing {
     NextHead,
     /// Requests are being answered.
     Answering,
-    /// An answer is ready, and the client takes no byte of it; with the bytes taken so far.
+    /// An answer is ready, and the client does not take it; with the pieces taken so far.
     Blocked(u64),
     /// Nothing, after so many requests.
     Idle(u32),
@@ -56,7 +56,7 @@ impl Activity {
         if requests == 0 {
             Doing::FirstHead // what is written then is no answer, whether it is taken or not
         } else if self.blocked.load(Relaxed) {
-            Doing::Blocked(self.written.load(Relaxed))
+            Doing::Blocked(self.written.load(Relaxed) / PIECE as u64)
         } else if self.in_flight.load(Relaxed) > 0 {
             Doing::Answering
         } else if begun.load(Relaxed) {

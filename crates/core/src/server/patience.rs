@@ -17,7 +17,7 @@ use super::activity::{Activity, Doing};
 
 /// How long a client that has been told to leave may take to do so, or to complete a request that it has begun.
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
-/// How long a client may take no byte of its answer (D-02).
+/// How long a client may take for 32 KiB of its answer, or for what is left of it (D-02).
 pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// What is to become of a connection.

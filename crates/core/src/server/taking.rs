@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::patience::WRITE_STALL;
 
 /// What a client must take within [`WRITE_STALL`], about 1 KiB/s, and what an answer is cut into for that.
-const PIECE: usize = 32 * 1024;
+pub(super) const PIECE: usize = 32 * 1024;
 /// Nobody waits for the client: there is no answer yet, or no more of it.
 const OURS: u64 = 0;
 
