@@ -65,7 +65,7 @@ pub struct Parts {
     /// Every file of every module.
     pub assets: Assets,
     /// What the allocator holds, where it tells.
-    pub allocator: Option<AskAllocator>,
+    pub allocator: AskAllocator,
     /// The version, as `/health` shows it.
     pub version: &'static str,
     /// When the process started.
@@ -106,7 +106,7 @@ impl App {
     pub fn scrape(&self, format: Format) -> String {
         let metrics = &self.metrics;
         metrics.observe_process();
-        if let Some(held) = self.allocator.and_then(|ask| ask()) {
+        if let Some(held) = (self.allocator)() {
             metrics.observe_allocator(held);
         }
         metrics.observe_runtime();

@@ -3,13 +3,12 @@
 //! A name such as `/assets/docs.0123456789abcdef.css` means the same bytes for ever, so whoever has fetched it never
 //! asks again, and a new release never meets an old file. Pages refer to a file by [`Assets::url`].
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderValue;
 
 use crate::error::{Error, Result};
 use crate::lifecycle::{Exit, StartError};
+use crate::shared::hex;
 
 /// Where the files are, on this server and on the CDN before it.
 pub(crate) const FOLDER: &str = "/assets/";
@@ -79,10 +78,7 @@ impl Assets {
 impl File {
     fn new(base: &str, asset: Asset) -> Self {
         let digest = digest(&SHA256, asset.bytes);
-        let hash = digest.as_ref().iter().take(HASH_BYTES).fold(String::new(), |mut hash, byte| {
-            let _ = write!(hash, "{byte:02x}");
-            hash
-        });
+        let hash = hex(&digest.as_ref()[..HASH_BYTES]);
         let url = match asset.name.rsplit_once('.') {
             Some((stem, extension)) => format!("{base}{FOLDER}{stem}.{hash}.{extension}"),
             None => format!("{base}{FOLDER}{}.{hash}", asset.name),

@@ -20,7 +20,7 @@ pub(crate) async fn serve(
     let terminal = std::io::stdout().is_terminal();
     let mut options = BootstrapOptions::new(LogSetup::Install { terminal }, path);
     options.skip_health_checks = skip_health;
-    options.allocator = allocator::ASK;
+    options.allocator = allocator::ask;
     let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
     let running = match signals.or_started(bootstrap_and_start(&PRODUCT, layers, options), interrupt).await {
         Ok(running) => running,

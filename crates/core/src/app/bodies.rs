@@ -16,17 +16,16 @@ const OF_STRANGERS: [usize; 2] = [4 * KIB, KIB];
 
 /// The memory for bodies that are not small. Strangers have their own, which is all that they can keep from others, and
 /// one tenant's members have at most three quarters of the members'.
-#[derive(Clone)]
 pub struct Bodies {
     members: [Places; 2],
     strangers: [Places; 2],
 }
 
 /// Who finds no place waits, and sends meanwhile into a full window of TCP.
-#[derive(Clone)]
 struct Places {
     all: Arc<Semaphore>,
-    of_tenant: Shares,
+    /// Of members' places.
+    of_tenant: Option<Shares>,
 }
 
 /// Memory that a body may take; given back on drop.
@@ -37,7 +36,10 @@ pub(crate) struct Room {
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { members: OF_MEMBERS.map(Places::new), strangers: OF_STRANGERS.map(Places::new) }
+        Self {
+            members: OF_MEMBERS.map(|kib| Places::new(kib, Some(Shares::new(most_of(kib))))),
+            strangers: OF_STRANGERS.map(|kib| Places::new(kib, None)),
+        }
     }
 }
 
@@ -48,17 +50,17 @@ impl Bodies {
         let kib = u32::try_from(bytes.div_ceil(KIB)).ok()?;
         let [of_declared, of_others] = if sender.is_some() { &self.members } else { &self.strangers };
         let places = if declared { of_declared } else { of_others };
-        let share = match sender {
-            Some(tenant) => Some(acquire(places.of_tenant.of(tenant)?, kib).await?),
-            None => None,
+        let share = match (sender, &places.of_tenant) {
+            (Some(tenant), Some(shares)) => Some(acquire(shares.of(tenant)?, kib).await?),
+            _ => None,
         };
         Some(Room { _share: share, _of_all: acquire(&places.all, kib).await? })
     }
 }
 
 impl Places {
-    fn new(kib: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(kib)), of_tenant: Shares::new(most_of(kib)) }
+    fn new(kib: usize, of_tenant: Option<Shares>) -> Self {
+        Self { all: Arc::new(Semaphore::new(kib)), of_tenant }
     }
 }
 

@@ -26,8 +26,8 @@ pub struct BootstrapOptions {
     pub path: OsString,
     /// The log: a process installs its own as the global subscriber, a test brings one.
     pub logging: LogSetup,
-    /// For `allocator_allocated_bytes` and its kin; `None`, the default, leaves them out.
-    pub allocator: Option<AskAllocator>,
+    /// For `allocator_allocated_bytes` and its kin; the default tells nothing, which leaves them out.
+    pub allocator: AskAllocator,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -57,7 +57,7 @@ impl BootstrapOptions {
             app: AppOptions::new(),
             path,
             logging,
-            allocator: None,
+            allocator: || None,
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng::new()),
             interrupt: CancellationToken::new(),

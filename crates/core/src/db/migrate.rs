@@ -1,11 +1,10 @@
 //! The embedded migrations: ordered, checksummed, one transaction each, under an advisory lock.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 use tokio_postgres::Client;
 
 use crate::lifecycle::{Exit, StartError};
+use crate::shared::hex;
 
 /// Any number that no other program takes: "erp" in ASCII.
 const LOCK: i64 = 0x65_72_70;
@@ -34,11 +33,7 @@ pub struct Status {
 impl Migration {
     /// SHA-256 of the text, hex.
     pub fn checksum(&self) -> String {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.sql.as_bytes());
-        digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.sql.as_bytes()).as_ref())
     }
 }
 

@@ -153,10 +153,15 @@ impl<'edge> Entry<'edge> {
 }
 
 fn text(address: IpAddr) -> String {
-    let IpAddr::V4(four) = address else { return address.to_string() };
-    let mut numbers = [itoa::Buffer::new(); 4];
-    let mut octets = numbers.iter_mut().zip(four.octets()).map(|(number, octet)| number.format(octet));
-    [(); 4].map(|()| octets.next().unwrap_or_default()).join(".")
+    let IpAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for octet in address.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
 }
 
 impl Drop for Entry<'_> {

@@ -11,7 +11,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::Trace;
-use crate::shared::{Rng, TraceContext, hex};
+use crate::shared::{Rng, TraceContext, put_hex};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -100,7 +100,7 @@ fn random(rng: &dyn Rng) -> (u128, u64) {
 
 fn name(number: u128) -> Arc<str> {
     let mut id = *b"req_00000000000000000000000000000000";
-    hex(&number.to_be_bytes(), &mut id[PREFIX.len()..]);
+    put_hex(&number.to_be_bytes(), &mut id[PREFIX.len()..]);
     String::from_utf8_lossy(&id).into()
 }
 

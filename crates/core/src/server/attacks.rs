@@ -4,7 +4,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::tests::{LONG, PATIENCE, PREFACE, SETTINGS, SHORT, STORED, answer, closed, limits, serve};
+use super::framing::{CONTINUATION, END_HEADERS, HEADERS, PREFACE};
+use super::tests::{LONG, PATIENCE, SETTINGS, SHORT, STORED, answer, closed, limits, serve};
 
 /// The lot of a request whose length two parsers could see differently.
 #[tokio::test]
@@ -92,16 +93,13 @@ async fn h_07_an_endless_chunk_size_ends_the_connection() {
 }
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const PING: u8 = 6;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
+pub(super) const PING: u8 = 6;
 /// `GET /` over http, from HPACK's static table, and an authority.
 const GET_ROOT: &[u8] = &[0x82, 0x84, 0x86, 0x41, 0x01, b'a'];
 const POST_BODY: &[u8] = &[0x83, 0x44, 0x05, b'/', b'b', b'o', b'd', b'y', 0x86, 0x41, 0x01, b'a'];
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend([kind, flags]);

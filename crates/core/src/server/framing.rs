@@ -2,12 +2,12 @@
 //!
 //! It follows lengths and decides nothing but a clock: what the bytes mean is hyper's to say.
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// RFC 9113, 4.1: three bytes of length, type, flags, four bytes of stream.
 const FRAME_HEAD: usize = 9;
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const CONTINUATION: u8 = 9;
+pub(super) const END_HEADERS: u8 = 4;
 
 /// How far a connection's bytes have come.
 pub(super) enum Framing {

@@ -18,9 +18,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::admission::Admission;
+use super::attacks::{PING, frame};
 use super::conversation::hold;
+use super::framing::PREFACE;
 use super::patience::WRITE_STALL;
-use super::tests::{GET, PREFACE, SETTINGS, limits};
+use super::tests::{GET, SETTINGS, limits};
 use super::*;
 
 const HEADER: Duration = Duration::from_secs(10);
@@ -133,14 +135,13 @@ async fn d_02_what_is_left_in_a_buffer_of_ours_is_not_taken() {
 /// D-01: what is written before there was a request is no answer, however slowly it is taken.
 #[tokio::test(start_paused = true)]
 async fn d_01_a_client_that_asks_for_nothing_gains_no_time_by_taking_acknowledgements_slowly() {
-    const PING: &[u8] = &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
     let (client, stream) = duplex(SOCKET);
     let (_lifecycle, held) = held(stream);
     let (mut reader, mut writer) = tokio::io::split(client);
-    let begin = Instant::now();
+    let (begin, ping) = (Instant::now(), frame(PING, 0, 0, b"whatever"));
     let pings = async {
         writer.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
-        while writer.write_all(PING).await.is_ok() {}
+        while writer.write_all(&ping).await.is_ok() {}
     };
     let takes = async {
         loop {

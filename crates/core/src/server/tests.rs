@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::framing::PREFACE;
 use super::*;
 use crate::lifecycle::Phase;
 use crate::middleware::Unread;
@@ -22,7 +23,6 @@ pub(super) const SHORT: Duration = Duration::from_millis(200);
 pub(super) const LONG: Duration = Duration::from_secs(60);
 pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const GET_GATE: &[u8] = b"GET /gate HTTP/1.1\r\nhost: a\r\n\r\n";
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// What `/stored` is answered with: a file whose owner knows how hyper refuses.
 pub(super) const STORED: &[u8] =

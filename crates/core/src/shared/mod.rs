@@ -1,6 +1,7 @@
 //! Values that every room of the house uses: ids, secrets, time and randomness as arguments.
 
 mod clock;
+mod hex;
 mod id;
 mod network;
 mod panics;
@@ -12,6 +13,7 @@ mod text;
 mod trace_context;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub(crate) use hex::{hex, put_hex};
 pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
 pub use network::network;
 pub use panics::panic_message;
@@ -22,4 +24,3 @@ pub(crate) use shares::{Shares, most_of};
 pub use text::Text;
 pub(crate) use text::normalise;
 pub use trace_context::TraceContext;
-pub(crate) use trace_context::hex;

@@ -10,9 +10,8 @@ const SHARES: u64 = 256;
 ///
 /// A party finds its share by a hash with a key of this process: that takes the same room however many parties there
 /// are, and nobody can aim at another's share.
-#[derive(Clone)]
 pub(crate) struct Shares {
-    shares: Arc<[Arc<Semaphore>]>,
+    shares: Box<[Arc<Semaphore>]>,
     keys: RandomState,
 }
 

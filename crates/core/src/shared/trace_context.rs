@@ -1,5 +1,7 @@
 use std::fmt;
 
+use super::hex::put_hex;
+
 /// A request's place in a trace that goes through several systems (W3C Trace Context, level 1).
 ///
 /// It prints as a `traceparent`: send that along with outgoing calls.
@@ -50,19 +52,10 @@ impl TraceContext {
     /// Its text, made without `fmt`, since every answer has it.
     pub(crate) fn text(&self) -> [u8; Self::LENGTH] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        hex(&self.trace_id.to_be_bytes(), &mut text[3..35]);
-        hex(&self.span_id.to_be_bytes(), &mut text[36..52]);
-        hex(&[u8::from(self.sampled)], &mut text[53..]);
+        put_hex(&self.trace_id.to_be_bytes(), &mut text[3..35]);
+        put_hex(&self.span_id.to_be_bytes(), &mut text[36..52]);
+        put_hex(&[u8::from(self.sampled)], &mut text[53..]);
         text
-    }
-}
-
-/// Writes bytes as lower-case hexadecimal digits into a text twice as long.
-pub(crate) fn hex(bytes: &[u8], text: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
     }
 }
 

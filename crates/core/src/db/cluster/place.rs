@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::lifecycle::{Exit, StartError};
+use crate::shared::hex;
 
 use super::account::Account;
 
@@ -177,11 +178,7 @@ fn temporary(folder: &Path, account: Account, ours: u32) -> Result<PathBuf, Star
 }
 
 fn temporary_path(folder: &Path, ours: u32) -> PathBuf {
-    let hash = digest(&SHA256, folder.as_os_str().as_bytes());
-    let name: String = hash.as_ref().iter().take(8).fold(String::new(), |mut name, byte| {
-        let _ = write!(name, "{byte:02x}");
-        name
-    });
+    let name = hex(&digest(&SHA256, folder.as_os_str().as_bytes()).as_ref()[..8]);
     Path::new(TEMPORARY).join(format!("erp-backend-{name}-{ours}"))
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::canary::UNTRIED;
 use super::judge::SAMPLE_MISSING;
 use crate::db::Migration;
+use crate::shared::hex;
 
 /// The outcome of one proof.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -155,11 +156,7 @@ impl Report {
         lines.extend(self.relations.iter().map(RelationVerdict::line));
         lines.extend(self.findings.iter().map(|f| [f.check, &f.object, &f.detail, &f.fix].join("\t")));
         lines.sort_unstable();
-        let digest = digest::digest(&digest::SHA256, lines.join("\n").as_bytes());
-        digest.as_ref().iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(digest::digest(&digest::SHA256, lines.join("\n").as_bytes()).as_ref())
     }
 
     /// One line for the log and the banner.
