@@ -42,6 +42,8 @@ assert.deepEqual([again.data?.id, again.response.headers.get("idempotency-replay
 const known = { params: { path: { id }, header: { "If-None-Match": tag } } };
 assert.equal((await acme.GET("/api/v1/items/{id}", known)).response.status, 304);
 
+// Nothing of the query is required: this line would not compile if the contract said so.
+assert((await acme.GET("/api/v1/items")).data!.items.length > 0);
 const listed = await acme.GET("/api/v1/items", { params: { query: { q: sku, sort: "-createdAt", limit: 1 } } });
 assert.deepEqual(listed.data?.items.map((item) => item.id), [id]);
 assert.equal(listed.data?.nextCursor, null);

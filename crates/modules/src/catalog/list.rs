@@ -27,6 +27,8 @@ const MOST: u16 = 200;
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     /// How many items a page has at most.
+    // `with` hides the Option from schemars: only `default` tells it that the parameter may be left out.
+    #[serde(default)]
     #[schemars(with = "Limit", extend("default" = DEFAULT_LIMIT))]
     limit: Option<Limit>,
     /// `nextCursor` of the page before, unchanged.

@@ -72,6 +72,18 @@ async fn every_route_is_documented_and_the_document_is_served() {
     app.finish().await;
 }
 
+/// A generated client would otherwise demand what the server does not.
+#[test]
+fn i_01_a_parameter_with_a_default_may_be_left_out() {
+    let document = document();
+    let operations = operations(&document);
+    let parameters = operations.iter().flat_map(|(_, _, operation)| operation["parameters"].as_array());
+    let with_default: Vec<&Value> =
+        parameters.flatten().filter(|one| !one["schema"]["default"].is_null()).collect();
+    assert!(with_default.iter().any(|one| one["name"] == "limit"), "the list of items has one");
+    assert!(with_default.iter().all(|one| one["required"] != true), "{with_default:#?}");
+}
+
 #[test]
 fn operations_have_names_of_their_own_and_links_lead_to_them() {
     let document = document();
