@@ -33,7 +33,7 @@ fn installed(names: &[&str]) -> Vec<PathBuf> {
 }
 
 /// Runs a program to its end, or kills it.
-fn finish(command: &mut Command) -> Output {
+pub(super) fn finish(command: &mut Command) -> Output {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (begin, id) = (Instant::now(), child.id());

@@ -1,0 +1,287 @@
+//! The pages for people are true: every command of README.md and of the guides is run in order, as it stands, in one
+//! shell a page, and what it prints is what the page shows.
+//!
+//! A block without a language, after one with commands, is what these print (`page.rs` says what may differ). A comment
+//! that begins with a status, as in `# 404`, says that this status is in the answer; a command that fails must have a
+//! comment. A block of SQL goes to the command before it. What a page takes from other machines is replaced, in
+//! [`STAND_INS`]; what is not run is listed, with its reason. `BLESS=1` writes what was printed into the page, where
+//! nothing of it is left out.
+//!
+//! What builds or tests the project is run in script/check-deep only (`script/check-deep guides`), in a clone.
+
+mod page;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use page::{Block, blocks, fits};
+
+use super::clients::finish;
+use super::process::{Home, path};
+use crate::deep;
+
+/// What is not run, by page and beginning, and what holds it instead. It may only shrink.
+const NOT_RUN: [(&str, &str, &str); 1] =
+    [("README.md", "script/                  server", "the_map_of_the_readme_names_what_is_there holds it")];
+
+/// What builds or tests the project: left to script/check-deep.
+const BUILDS: [&str; 1] = ["script/test"];
+
+/// What a page names and a test has elsewhere.
+const STAND_INS: [(&str, &str); 3] =
+    [("localhost:3001", "localhost:$PORT"), ("localhost:9464", "localhost:$METRICS"), ("tail -f", "cat")];
+
+/// What the pages' shells have: a server that a page starts runs in the background until it starts the next, and what it
+/// said until it was ready is what its command has printed.
+const PRELUDE: &str = r#"exec </dev/null 2>&1
+served=
+stop() { [[ -z $served ]] || { kill "$served" 2>/dev/null; wait "$served"; served=; } }
+trap stop EXIT
+serve() {
+    stop
+    rm -f app.log
+    "$@" >served 2>&1 &
+    served=$!
+    for _ in $(seq 600); do
+        ! grep -qs "Server started" served app.log || break
+        kill -0 "$served" 2>/dev/null || break
+        sleep 0.05
+    done
+    kill -0 "$served" && cat served
+}
+ended() { local status=$?; printf '\036%s %s\n' "$1" "$status"; }
+"#;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A page, with the folder in which its commands are typed.
+struct Typed {
+    name: &'static str,
+    text: String,
+    home: Home,
+    /// What stands in for what, beside [`STAND_INS`].
+    stand_ins: Vec<(&'static str, String)>,
+    variables: Vec<(&'static str, String)>,
+}
+
+/// How a command ended, and what it printed.
+struct Printed {
+    code: i32,
+    text: String,
+}
+
+impl Typed {
+    /// A fresh folder in which the built binary is what the scripts of the project would build.
+    fn new(name: &'static str) -> Self {
+        let (root, home) = (root().canonicalize().unwrap(), Home::new());
+        let folder = home.path();
+        for part in ["script", "target/debug", "bin"] {
+            fs::create_dir_all(folder.join(part)).unwrap();
+        }
+        symlink(root.join("migrations"), folder.join("migrations")).unwrap();
+        for place in ["script/server", "target/debug/erp-backend", "bin/erp-backend"] {
+            symlink(env!("CARGO_BIN_EXE_erp-backend"), folder.join(place)).unwrap();
+        }
+        let text = fs::read_to_string(root.join(name)).unwrap();
+        let [port, metrics] = free_ports();
+        let variables = vec![("PORT", port), ("METRICS", metrics), ("SHUTDOWN_DRAIN_DELAY", "0s".to_owned())];
+        Self { name, text, home, stand_ins: Vec::new(), variables }
+    }
+
+    fn stands_in(mut self, shown: &'static str, is: impl Into<String>) -> Self {
+        self.stand_ins.push((shown, is.into()));
+        self
+    }
+
+    fn variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
+    /// Runs the page and compares; all that is wrong is told at once.
+    fn holds(self) {
+        let blocks = blocks(&self.text);
+        let printed = self.run(&blocks);
+        let mut wrong = String::new();
+        let mut said: Option<String> = None;
+        let mut blessed = self.text.clone();
+        for block in &blocks {
+            match &*block.language {
+                "sh" => said = Some(self.check(block, &printed, &mut wrong)),
+                "" => match said.take() {
+                    Some(said) if !fits(&block.text, &said) => {
+                        blessed = bless(&blessed, block, &said);
+                        let _ = writeln!(
+                            wrong,
+                            "{}:{} shows\n{}\nand gets\n{said}",
+                            self.name, block.line, block.text
+                        );
+                    }
+                    Some(_) => {}
+                    None => self.must_be_listed(block, &mut wrong),
+                },
+                "sql" if said.is_some() => {}
+                _ => self.must_be_listed(block, &mut wrong),
+            }
+        }
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(root().join(self.name), blessed).unwrap();
+        }
+        assert!(wrong.is_empty(), "\n{wrong}");
+    }
+
+    /// What the block's commands printed, one after the other; finds those that failed.
+    fn check(&self, block: &Block, printed: &BTreeMap<usize, Printed>, wrong: &mut String) -> String {
+        let mut said = String::new();
+        for (line, command) in block.commands() {
+            let Some(Printed { code, text }) = printed.get(&line) else {
+                if !self.is_left_out(&command) {
+                    let _ = writeln!(wrong, "{}:{line} was not reached: {command}", self.name);
+                }
+                continue;
+            };
+            let comment = command.rsplit_once("# ").map(|(_, comment)| comment);
+            let status =
+                comment.and_then(|comment| comment.get(..3)).filter(|status| status.parse::<u16>().is_ok());
+            if (*code != 0 && comment.is_none()) || status.is_some_and(|status| !text.contains(status)) {
+                let _ = writeln!(wrong, "{}:{line} ends with {code}: {command}\n{text}", self.name);
+            }
+            said.push_str(text);
+        }
+        said
+    }
+
+    fn must_be_listed(&self, block: &Block, wrong: &mut String) {
+        if not_run(self.name, block.first_line()).is_none() {
+            let (name, line, language) = (self.name, block.line, &block.language);
+            let _ = writeln!(wrong, "{name}:{line} is neither run nor in NOT_RUN: ```{language}");
+        }
+    }
+
+    fn is_left_out(&self, command: &str) -> bool {
+        not_run(self.name, command).is_some()
+            || (!deep() && BUILDS.iter().any(|build| command.starts_with(build)))
+    }
+
+    /// One shell for the whole page; by line, what each command printed.
+    fn run(&self, blocks: &[Block]) -> BTreeMap<usize, Printed> {
+        let script = self.home.path().join("page.sh");
+        fs::write(&script, self.script(blocks)).unwrap();
+        let mut shell = Command::new("bash");
+        shell.arg(script).current_dir(self.home.path()).env_clear();
+        shell.env("PATH", format!("{}:{}", self.home.path().join("bin").display(), path()));
+        shell.env("HOME", self.home.path());
+        shell.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let output = String::from_utf8_lossy(&finish(&mut shell).stdout).into_owned();
+        let mut printed = BTreeMap::new();
+        let mut rest = &*output;
+        while let Some((text, after)) = rest.split_once('\u{1e}') {
+            let (end, after) = after.split_once('\n').unwrap();
+            let (line, code) = end.split_once(' ').unwrap();
+            let text = self.as_shown(text);
+            printed.insert(line.parse().unwrap(), Printed { code: code.parse().unwrap(), text });
+            rest = after;
+        }
+        assert!(rest.trim().is_empty(), "the page's shell ended with {rest}");
+        printed
+    }
+
+    fn script(&self, blocks: &[Block]) -> String {
+        let mut script = PRELUDE.to_owned();
+        for (at, block) in blocks.iter().enumerate().filter(|(_, block)| block.language == "sh") {
+            let commands = block.commands();
+            for (number, (line, command)) in commands.iter().enumerate() {
+                if self.is_left_out(command) {
+                    continue;
+                }
+                let input =
+                    blocks.get(at + 1).filter(|next| next.language == "sql" && number + 1 == commands.len());
+                let input = input.map_or(String::new(), |next| format!(" <<'SQL'\n{}SQL", next.text));
+                let _ = writeln!(script, "{}{input}\nended {line}", self.as_run(command));
+            }
+        }
+        script
+    }
+
+    fn as_run(&self, command: &str) -> String {
+        let mut run = command.to_owned();
+        for (shown, is) in &self.stand_ins {
+            run = run.replace(shown, is);
+        }
+        for (shown, is) in STAND_INS {
+            run = run.replace(shown, is);
+        }
+        let without_comment = run.split("    #").next().unwrap().trim_end();
+        let serves = without_comment.trim_end_matches('&').trim_end();
+        let program = serves.split(' ').find(|word| !word.contains('='));
+        if program == Some("script/server")
+            || (program == Some("erp-backend") && serves.ends_with("erp-backend"))
+        {
+            return format!("serve env {serves}");
+        }
+        if serves.len() < without_comment.len() { serves.to_owned() } else { run }
+    }
+
+    /// The reverse of `as_run`, for what is printed.
+    fn as_shown(&self, text: &str) -> String {
+        let port = &self.variables[0].1;
+        let mut shown = text.replace(&format!("localhost:{port}"), "localhost:3001");
+        for (is_shown, is) in self.stand_ins.iter().rev() {
+            shown = shown.replace(is, is_shown);
+        }
+        shown
+    }
+}
+
+fn not_run(page: &str, text: &str) -> Option<&'static str> {
+    let mut all = NOT_RUN.iter();
+    let found = all.find(|(of, beginning, _)| *of == page && text.trim_start().starts_with(beginning));
+    found.map(|(_, _, reason)| *reason)
+}
+
+/// The page with what was said in the place of what was shown, unless a part of that is left out.
+fn bless(page: &str, block: &Block, said: &str) -> String {
+    if block.text.contains('…') {
+        page.to_owned()
+    } else {
+        page.replacen(&block.text, &format!("{}\n", said.trim_end()), 1)
+    }
+}
+
+fn free_ports() -> [String; 2] {
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port().to_string())
+}
+
+#[test]
+fn the_readme_works_as_it_is_typed() {
+    Typed::new("README.md").holds();
+}
+
+#[test]
+fn the_map_of_the_readme_names_what_is_there() {
+    let (text, mut folder) = (fs::read_to_string(root().join("README.md")).unwrap(), String::new());
+    let map = blocks(&text).into_iter().find(|block| block.text.starts_with("script/")).unwrap();
+    for line in map.text.lines() {
+        let named = line.split_whitespace().next().unwrap();
+        let nested = line.starts_with(' ');
+        let path = if nested { format!("{folder}{named}") } else { named.to_owned() };
+        assert!(root().join(&path).exists(), "{path}");
+        folder = if nested { folder } else { path };
+    }
+}
+
+#[test]
+fn what_is_not_run_is_in_its_page() {
+    for (page, beginning, _) in NOT_RUN {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        assert!(text.lines().any(|line| line.trim_start().starts_with(beginning)), "{page}: {beginning}");
+    }
+}
