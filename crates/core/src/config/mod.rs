@@ -18,6 +18,7 @@ mod choice;
 mod consistency;
 mod env_file;
 mod features;
+mod foreign_url;
 mod groups;
 mod lists;
 mod mail;
@@ -42,7 +43,7 @@ pub use groups::{
 };
 pub use lists::Cidr;
 pub use origins::{Origins, PublicUrl};
-pub use postgres_url::{PostgresUrl, SslMode};
+pub use postgres_url::{PostgresUrl, SslMode, UrlFault};
 pub use problems::{Problem, Problems};
 pub use profile::Profile;
 pub use render::{Explained, explain, render_env_example, render_markdown};

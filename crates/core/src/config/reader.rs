@@ -218,7 +218,7 @@ fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), 
     let refusal = match setting.check {
         Check::Nothing => None,
         Check::PostgresUrl => match PostgresUrl::parse(text) {
-            Err(why) => Some((why, "Set it to postgresql://user:password@host:5432/database")),
+            Err(fault) => return Err((fault.what.into_owned(), fault.fix.into_owned())),
             Ok(url) if strict => postgres_password_fault(&url),
             Ok(_) => None,
         },

@@ -84,7 +84,7 @@ impl FromStr for Connection {
 
     /// Reads a URL as [`PostgresUrl`] describes it, and the certificates that it names.
     fn from_str(url: &str) -> Result<Self, String> {
-        let url = PostgresUrl::parse(url)?;
+        let url = PostgresUrl::parse(url).map_err(|fault| fault.what)?;
         let tls_client = client_config(&url)?;
         let tls = MakeRustlsConnect::new(tls_client.clone());
         let mut driver = url.driver;

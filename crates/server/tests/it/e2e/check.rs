@@ -70,3 +70,43 @@ fn privileges_migrations_and_isolation_fail_each_by_its_name() {
     let steps = failed(&runtime, "migrations", "erp-backend db migrate");
     assert_eq!(steps.last().unwrap()["detail"], "pending: 0002_audit", "{steps:?}");
 }
+
+/// Each command that reads the settings, at its most talkative.
+const COMMANDS: [&[&str]; 11] = [
+    &[],
+    &["serve", "--rehearse"],
+    &["config", "check"],
+    &["config", "check", "--json"],
+    &["config", "explain"],
+    &["db", "check"],
+    &["db", "check", "--json"],
+    &["db", "migrate"],
+    &["db", "status"],
+    &["db", "seed"],
+    &["doctor", "isolation"],
+];
+
+#[test]
+fn no_command_prints_a_part_of_a_password_with_a_mark_in_it() {
+    let home = Home::new();
+    for url in [
+        "postgresql://erp_app:hun@ter2@localhost:5432/erp",
+        "postgresql://erp_app:hun?ter2@localhost:5432/erp?sslmode=require",
+        "postgresql://erp_app:hun/ter2@localhost:5432/erp",
+        "postgresql://erp_app:hun#ter2@localhost:5432/erp",
+        "postgresql://erp_app@localhost:5432/erp?password=hun&ter2=",
+        "jdbc:postgresql://localhost/erp?user=erp_app&password=hunter2",
+    ] {
+        for name in ["DATABASE_URL", "DATABASE_OWNER_URL"] {
+            let variables = [(name, url), ("LOG_LEVEL", "debug"), ("PORT", "0")];
+            for command in COMMANDS {
+                let ended = run(&home, command, &variables);
+                let said = [ended.out, ended.err].concat().join("\n");
+                assert!(ended.code != 0 || command == ["config", "explain"], "{command:?} {url}: {said}");
+                for part in ["hun", "ter2"] {
+                    assert!(!said.contains(part), "{command:?} shows {part} of {name}={url}: {said}");
+                }
+            }
+        }
+    }
+}
