@@ -551,10 +551,13 @@ fn instruments_do_what_they_say() {
 
 #[test]
 fn the_accept_header_chooses_the_format() {
+    let accepted = |accept: &str| {
+        Format::accepted(&http::HeaderMap::from_iter([(http::header::ACCEPT, accept.parse().unwrap())]))
+    };
     let prometheus =
         "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
-    for open in [prometheus, "application/openmetrics-text", "application/openmetrics-text; q=0.9, */*"] {
-        assert_eq!(Format::from_accept(Some(open)), Format::OpenMetrics, "{open}");
+    for open in [prometheus, "application/openmetrics-text", "application/openmetrics-text; q=.9, */*"] {
+        assert_eq!(accepted(open), Format::OpenMetrics, "{open}");
     }
     for text in [
         "",
@@ -564,10 +567,11 @@ fn the_accept_header_chooses_the_format() {
         "application/openmetrics-text;q=0",
         "application/openmetrics-text;q=0.1,text/plain",
         "application/openmetrics-text;q=x",
+        "application/openmetrics-text;q=.1,text/plain;q=.2",
     ] {
-        assert_eq!(Format::from_accept(Some(text)), Format::Text004, "{text}");
+        assert_eq!(accepted(text), Format::Text004, "{text}");
     }
-    assert_eq!(Format::from_accept(None), Format::Text004);
+    assert_eq!(Format::accepted(&http::HeaderMap::new()), Format::Text004);
 }
 
 #[test]

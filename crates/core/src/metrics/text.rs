@@ -1,12 +1,15 @@
 //! What a scrape reads: Prometheus' text format 0.0.4 as the specification prints it, and OpenMetrics 1.0.
 
 use std::fmt::Write;
-
 use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::ACCEPT;
 
 use super::Kind;
 use super::instrument::Sample;
 use super::series::{Series, Shape};
+use crate::shared::choices;
 
 /// How metrics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +21,16 @@ pub enum Format {
 }
 
 impl Format {
-    /// What a client with this `Accept` header wants: OpenMetrics if it likes it at least as much as plain text.
-    pub fn from_accept(accept: Option<&str>) -> Self {
-        let accept = accept.unwrap_or_default();
-        let open = quality(accept, &["application/openmetrics-text"]);
-        let text = quality(accept, &["text/plain", "text/*"]);
-        if open > 0.0 && open >= text { Self::OpenMetrics } else { Self::Text004 }
+    /// What a client with these headers wants: OpenMetrics if it likes it at least as much as plain text.
+    pub fn accepted(headers: &HeaderMap) -> Self {
+        let weight = |types: &[&str]| {
+            let named = |range: &str| types.iter().any(|one| one.eq_ignore_ascii_case(range));
+            let weights =
+                choices(headers, &ACCEPT).filter(|(range, _)| named(range)).map(|(_, weight)| weight);
+            weights.max().unwrap_or(0)
+        };
+        let (open, text) = (weight(&["application/openmetrics-text"]), weight(&["text/plain", "text/*"]));
+        if open > 0 && open >= text { Self::OpenMetrics } else { Self::Text004 }
     }
 
     /// The `Content-Type` of the answer.
@@ -33,17 +40,6 @@ impl Format {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         }
     }
-}
-
-/// The greatest `q` that `accept` gives one of `types`; 0 when it names none.
-fn quality(accept: &str, types: &[&str]) -> f64 {
-    let one = |range: &str| {
-        let mut parts = range.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| types.iter().any(|one| one.eq_ignore_ascii_case(name)));
-        let q = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        if named { q.map_or(1.0, |q| q.trim().parse().unwrap_or(0.0)) } else { 0.0 }
-    };
-    accept.split(',').map(one).fold(0.0, f64::max)
 }
 
 pub(super) fn render(families: &[Arc<dyn Series>], format: Format) -> String {

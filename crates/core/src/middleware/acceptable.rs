@@ -11,10 +11,11 @@ use axum::response::Response;
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-use super::{vary, weights};
+use super::vary;
 use crate::error::{Error, codes};
 use crate::extract::MediaType;
 use crate::module::Route;
+use crate::shared::choices;
 
 /// Chooses the media type; a handler that has several takes it as [`MediaType`].
 pub(super) fn enter(route: &Route, request: &mut Request) -> Result<(), Error> {
@@ -40,7 +41,7 @@ pub(super) fn leave(route: &Route, response: &mut Response) {
 
 /// The offer of the greatest weight, the first of equals.
 fn choose(headers: &HeaderMap, offers: &[&'static str]) -> Option<&'static str> {
-    if weights::choices(headers, &ACCEPT).next().is_none() {
+    if choices(headers, &ACCEPT).next().is_none() {
         return offers.first().copied(); // anything
     }
     let weighed =
@@ -50,8 +51,8 @@ fn choose(headers: &HeaderMap, offers: &[&'static str]) -> Option<&'static str> 
 
 /// What the most exact range that fits says of `offer`. A range's parameters are not looked at: ours have none.
 fn weight(headers: &HeaderMap, offer: &str) -> u16 {
-    let fitting = weights::choices(headers, &ACCEPT)
-        .filter_map(|(range, weight)| Some((exactness(range, offer)?, weight)));
+    let fitting =
+        choices(headers, &ACCEPT).filter_map(|(range, weight)| Some((exactness(range, offer)?, weight)));
     fitting.max().map_or(0, |(_, weight)| weight)
 }
 
@@ -59,7 +60,8 @@ fn exactness(range: &str, offer: &str) -> Option<u8> {
     if range.eq_ignore_ascii_case(offer) {
         return Some(2);
     }
-    let (kind, "*") = range.split_once('/')? else { return None };
+    // `*` alone is what old Java clients send.
+    let (kind, "*") = range.split_once('/').unwrap_or((range, range)) else { return None };
     let same = offer.split_once('/').is_some_and(|(own, _)| own.eq_ignore_ascii_case(kind));
     if same { Some(1) } else { (kind == "*").then_some(0) }
 }
@@ -89,6 +91,11 @@ mod tests {
             ("application/json;q=0", None),
             ("*/*;q=0", None),
             ("text/html, image/*", None),
+            ("*", Some("application/json")),
+            ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", Some("application/json")),
+            ("text/csv;q=.9, *;q=.8", Some("text/csv")),
+            ("text/csv;q=0.80199, */*;q=0.8", Some("text/csv")),
+            ("*;q=0", None),
             ("application/problem+json", None),
             ("application", None),
             ("q=x;q=y", Some("application/json")), // nothing that can be understood

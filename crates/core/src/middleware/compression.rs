@@ -18,10 +18,11 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 
 use super::encoder::{self, Coding};
-use super::{vary, weights};
+use super::vary;
 use crate::error::{Error, codes};
 use crate::extract::in_coding;
 use crate::module::Route;
+use crate::shared::choices;
 
 /// Below, the saving is smaller than one network packet.
 const LEAST_BYTES: u64 = 1024;
@@ -150,8 +151,9 @@ fn is_text(content_type: &str) -> bool {
 
 fn read(headers: &HeaderMap) -> Accepted {
     let weight = |name: &str| {
-        let mut choices = weights::choices(headers, &ACCEPT_ENCODING);
-        choices.find(|(coding, _)| coding.eq_ignore_ascii_case(name)).map(|(_, weight)| weight)
+        choices(headers, &ACCEPT_ENCODING)
+            .find(|(coding, _)| coding.eq_ignore_ascii_case(name))
+            .map(|(_, weight)| weight)
     };
     let (any, identity) = (weight("*"), weight("identity"));
     let mut gzip = false;

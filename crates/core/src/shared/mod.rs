@@ -11,6 +11,7 @@ mod seldom;
 mod shares;
 mod text;
 mod trace_context;
+mod weights;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub(crate) use hex::{hex, put_hex};
@@ -24,3 +25,4 @@ pub(crate) use shares::{Shares, most_of};
 pub use text::Text;
 pub(crate) use text::normalise;
 pub use trace_context::TraceContext;
+pub(crate) use weights::choices;
