@@ -225,42 +225,70 @@ fn must_not_be_logged(key: &str) -> bool {
     !HARMLESS.contains(&key) && names_a_credential(key)
 }
 
+/// Looked for anywhere in a name, of which only lower-case letters are left.
+const HOLDS: &[&str] = &[
+    "authorization",
+    "cookie",
+    "password",
+    "passwd",
+    "passphrase",
+    "passcode",
+    "secret",
+    "apikey",
+    "authkey",
+    "credential",
+    "privatekey",
+    "sessionid",
+];
+/// The whole of such a name.
+const IS: &[&str] = &[
+    "jwt",
+    "token",
+    "seed",
+    "key",
+    "encryptionkey",
+    "signingkey",
+    "databaseurl",
+    "connectionstring",
+    "cardnumber",
+    "recoverycode",
+    "recoverycodes",
+    "samlresponse",
+    "clientassertion",
+];
+/// The last word of a name as it is written: short ones, which other words end in (`bypass`, `origin`).
+const ENDS_IN: &[&str] =
+    &["pwd", "pass", "pin", "auth", "authentication", "otp", "totp", "sid", "cvv", "cvc"];
+
 fn names_a_credential(key: &str) -> bool {
-    const HOLDS: &[&str] = &[
-        "authorization",
-        "cookie",
-        "password",
-        "passwd",
-        "passphrase",
-        "secret",
-        "apikey",
-        "credential",
-        "privatekey",
-    ];
-    const IS: &[&str] = &[
-        "jwt",
-        "token",
-        "otp",
-        "totp",
-        "seed",
-        "key",
-        "encryptionkey",
-        "signingkey",
-        "databaseurl",
-        "connectionstring",
-        "cardnumber",
-        "recoverycode",
-        "recoverycodes",
-    ];
-    let mut buffer = [0; 64]; // no field name is longer, and this runs for each field of each line
     let letters = key.bytes().filter(|byte| !matches!(byte, b'_' | b'-' | b'.' | b' '));
-    let used = buffer.iter_mut().zip(letters).map(|(place, byte)| *place = byte.to_ascii_lowercase()).count();
-    let plain = &buffer[..used];
+    let letters = letters.map(|byte| byte.to_ascii_lowercase());
+    let mut buffer = [0; 64]; // no field of ours is longer, and this runs for each field of each line
+    if key.len() > buffer.len() {
+        return is_credential(key, &letters.collect::<Vec<_>>());
+    }
+    let used = buffer.iter_mut().zip(letters).map(|(place, byte)| *place = byte).count();
+    is_credential(key, &buffer[..used])
+}
+
+fn is_credential(key: &str, plain: &[u8]) -> bool {
     let begins = |text: &[u8], part: &str| text[0] == part.as_bytes()[0] && text.starts_with(part.as_bytes());
-    (0..used).any(|at| HOLDS.iter().any(|part| begins(&plain[at..], part)))
+    (0..plain.len()).any(|at| HOLDS.iter().any(|part| begins(&plain[at..], part)))
         || plain.ends_with(b"token")
         || plain.ends_with(b"seed")
         || IS.iter().any(|word| word.as_bytes() == plain)
+        || ENDS_IN.iter().any(|word| last_word_is(key.as_bytes(), word.as_bytes()))
+}
+
+/// Whether a name's last word is `word`: `user_pin` and `userPin` end in `pin`, `spin` does not.
+fn last_word_is(key: &[u8], word: &[u8]) -> bool {
+    let Some((before, tail)) = key.len().checked_sub(word.len()).map(|at| key.split_at(at)) else {
+        return false;
+    };
+    let begins = |last: &u8| {
+        !last.is_ascii_alphanumeric() || (!last.is_ascii_uppercase() && tail[0].is_ascii_uppercase())
+    };
+    tail.eq_ignore_ascii_case(word) && before.last().is_none_or(begins)
 }
 
 #[cfg(test)]
@@ -286,12 +314,42 @@ mod tests {
             "X-API-Key",
             "totpSeed",
             "jwt",
+            "Authentication",
+            "X-Auth",
+            "x-auth-key",
+            "X-Session-Id",
+            "JSESSIONID",
+            "connect.sid",
+            "pwd",
+            "userPwd",
+            "pass",
+            "DB_PASS",
+            "pin",
+            "cardPin",
+            "otp",
+            "SAMLResponse",
         ] {
             assert!(must_not_be_logged(key), "{key}");
         }
-        for key in
-            ["tokens_used", "token_type", "path", "status_code", "author", "monkey", "message", "user_id"]
-        {
+        let long = "a_name_that_nobody_would_think_of_and_that_goes_on_and_on_until_its_password";
+        assert!(long.len() > 64 && must_not_be_logged(long) && must_not_be_logged(&long.repeat(10)));
+        for key in [
+            "tokens_used",
+            "token_type",
+            "path",
+            "status_code",
+            "author",
+            "monkey",
+            "message",
+            "user_id",
+            "bypass",
+            "spin",
+            "origin",
+            "SPIN",
+            "passed",
+            "session_timeout",
+            "duration_of_something_that_is_told_by_a_name_of_more_than_sixty_four_letters",
+        ] {
             assert!(!must_not_be_logged(key), "{key}");
         }
     }
