@@ -51,6 +51,17 @@ impl Passwords {
         Self { turns: Arc::new(Semaphore::new(turns)), idle: Arc::default(), rng }
     }
 
+    /// Refuses a password that is too long to be hashed. Call it before anything is looked up for it.
+    ///
+    /// # Errors
+    /// `core.invalid` over 1024 bytes.
+    pub fn admit(&self, password: &Secret<String>) -> Result<()> {
+        if password.expose().len() > PASSWORDS.max_bytes {
+            return Err(Error::new(&codes::INVALID).detail("A password has at most 1024 bytes."));
+        }
+        Ok(())
+    }
+
     /// Hashes a new password with a fresh salt.
     ///
     /// # Errors
@@ -77,9 +88,7 @@ impl Passwords {
         password: Secret<String>,
         work: impl FnOnce(&[u8], &mut Memory) -> T + Send + 'static,
     ) -> Result<T> {
-        if password.expose().len() > PASSWORDS.max_bytes {
-            return Err(Error::new(&codes::INVALID).detail("A password has at most 1024 bytes."));
-        }
+        self.admit(&password)?;
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Error::new(&codes::OVERLOADED).retry_after(TURN));

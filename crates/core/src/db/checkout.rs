@@ -35,6 +35,11 @@ impl Checkout {
         Self { object: Some(object), place, armed: false, tasks }
     }
 
+    /// The connection belongs to a tenant's share from here on.
+    pub(super) fn holds(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
     /// The connection. `None` only after `drop`.
     pub(super) fn wire(&self) -> Option<&Wire> {
         self.object.as_deref()

@@ -5,11 +5,12 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::checkout::Checkout;
 use super::context::Context;
 use super::deferral::Parked;
+use super::observed::Observed;
 use super::stream::Streaming;
 use super::wire::{Plan, Reply, Status, Wire};
 use super::{Db, FromRow, Params, repeat, statement};
@@ -25,7 +26,7 @@ const WRITE_AUDIT: &str = "select app.audit(e ->> 'action', e ->> 'resource', e 
 /// A transaction that has not been sent yet, is open, or has failed.
 pub(super) struct Tx<'db> {
     pub(super) db: &'db Db,
-    /// Whose share of the pool it takes; `None` for the system.
+    /// Whose share of the pool it takes; `None` for the system, until it goes `within` a tenant.
     pub(super) tenant: Option<TenantId>,
     pub(super) read_only: bool,
     /// What is to be sent before the next statement, unless it has been.
@@ -91,6 +92,29 @@ impl<'db> Tx<'db> {
         Self { checkout: Some(checkout), context_sent: true, open: true, ..new }
     }
 
+    /// Goes on in one tenant, out of its share. Who has to wait for a place there holds no connection meanwhile: what was
+    /// done so far is committed, and the rest is a transaction of its own.
+    pub(super) async fn within(mut self, tenant: TenantId) -> Result<Self> {
+        let shares = self.db.shares();
+        match &mut self.checkout {
+            Some(checkout) => match shares.place_at_once(tenant) {
+                Some(place) => checkout.holds(place),
+                None => return self.anew(tenant).await,
+            },
+            None => {}
+        }
+        self.tenant = Some(tenant);
+        self.context.within(tenant, std::mem::take(&mut self.context_sent));
+        Ok(self)
+    }
+
+    async fn anew(mut self, tenant: TenantId) -> Result<Self> {
+        let (db, mut context) = (self.db, std::mem::take(&mut self.context));
+        self.commit().await?;
+        context.within(tenant, false);
+        Ok(Self::new(db, Some(tenant), false, context))
+    }
+
     /// Hands a finished transaction to its deferral, if it has one.
     pub(super) fn park(&mut self) -> Result<()> {
         let (Some(number), Some(checkout)) = (self.deferral, self.checkout.take()) else { return Ok(()) };
@@ -153,11 +177,11 @@ impl<'db> Tx<'db> {
 
     async fn run_once(&mut self, sql: &'static str, params: Params<'_>, last: bool) -> Result<()> {
         let db = self.db;
-        let started = Instant::now();
+        let observed = Observed::begin(db, sql, self.tenant);
         let then = self.then(last);
         let outcome = db.unless_down(pin!(self.send(Some((sql, params)), then))).await;
         let outcome = outcome.map_err(|error| self.undecided(error));
-        db.observe(sql, self.plan.as_deref(), started, outcome.is_ok(), self.tenant);
+        observed.end(self.plan.as_deref(), outcome.is_ok());
         outcome
     }
 
@@ -235,16 +259,15 @@ impl<'db> Tx<'db> {
         let db = self.db;
         let mut attempt = 0;
         loop {
-            let started = Instant::now();
+            let observed = Observed::begin(db, sql, self.tenant);
             let error = match db.unless_down(pin!(self.begin_stream(sql, params))).await {
                 Ok(streaming) => {
-                    let described = (streaming.plan.operation, streaming.plan.table);
-                    db.log(sql, described, started.elapsed(), true);
+                    observed.streams(&streaming.plan);
                     return Ok(streaming);
                 }
                 Err(error) => error,
             };
-            db.observe(sql, self.plan.as_deref(), started, false, self.tenant);
+            observed.end(self.plan.as_deref(), false);
             let Some(pause) = self.pause(&error, attempt) else { return Err(error) };
             attempt += 1;
             tokio::time::sleep(pause).await;

@@ -11,6 +11,7 @@ mod deferral;
 mod exchange;
 mod migrate;
 mod monitor;
+mod observed;
 mod owner;
 mod pool;
 pub mod proof;

@@ -185,6 +185,10 @@ impl Db {
         opening.await.map_err(|error| Error::unavailable().because(error))
     }
 
+    pub(super) fn shares(&self) -> &TenantShares {
+        &self.0.shares
+    }
+
     pub(super) fn options(&self) -> &Options {
         &self.0.options
     }
@@ -257,6 +261,19 @@ impl Db {
         self.log(sql, described, elapsed, success);
     }
 
+    /// Counts a statement whose request was given up, and logs it as others are.
+    #[cold]
+    pub(super) fn cancelled(
+        &self,
+        sql: &'static str,
+        described: (&'static str, &'static str),
+        elapsed: Duration,
+        tenant: Option<TenantId>,
+    ) {
+        self.0.metrics.record_database(described.0, described.1, elapsed, false, tenant);
+        self.log(sql, described, elapsed, false);
+    }
+
     /// Logs a statement when it was slow or when all are logged; of a stream, the time up to its first row.
     pub(super) fn log(
         &self,
@@ -267,7 +284,7 @@ impl Db {
     ) {
         let duration = elapsed.as_secs_f64() * 1000.0;
         if elapsed > self.0.options.slow_query {
-            tracing::warn!(operation, table, duration, sql, "Slow query");
+            tracing::warn!(operation, table, duration, success, sql, "Slow query");
         } else if self.0.options.log_queries {
             tracing::info!(operation, table, duration, success, sql, "Query");
         }

@@ -71,6 +71,15 @@ impl<R: FromRow> RowStream<R> {
     }
 }
 
+/// A reader that has left, or was cut off, has not had all there is.
+impl<R> Drop for RowStream<R> {
+    fn drop(&mut self) {
+        if let Some(streaming) = &self.streaming {
+            self.db.count(&streaming.plan, self.begun.elapsed(), false, self.tenant);
+        }
+    }
+}
+
 impl Streaming {
     async fn next<R: FromRow>(&mut self) -> Result<Option<R>> {
         let Some(wire) = self.checkout.wire_mut() else { return Err(Error::unavailable()) };

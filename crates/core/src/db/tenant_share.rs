@@ -37,6 +37,11 @@ impl TenantShares {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// A place in the tenant's share, if one is free.
+    pub(super) fn place_at_once(&self, tenant: TenantId) -> Option<Place> {
+        self.share(tenant).try_acquire_owned().ok().map(|permit| Place { _permit: permit })
+    }
+
     /// Waits for a place in the tenant's share. Waiters of one tenant are served in order, and hold nothing.
     pub(super) async fn place(&self, tenant: TenantId) -> Option<Place> {
         let share = self.share(tenant);

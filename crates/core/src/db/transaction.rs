@@ -192,10 +192,12 @@ impl<'db> SystemTx<'db> {
         self.tx.row()
     }
 
-    /// Goes on in one tenant, in the same transaction, as the system.
-    pub fn within(self, tenant: TenantId) -> TenantTx<'db> {
-        let mut tx = self.tx;
-        tx.context.within(tenant, std::mem::take(&mut tx.context_sent));
-        TenantTx(tx)
+    /// Goes on in one tenant, as the system, and out of the tenant's share of the pool. In the same transaction, unless
+    /// the tenant's share is used up: then what was done so far is committed before it waits for a place.
+    ///
+    /// # Errors
+    /// As [`TenantTx::commit`], where it has to wait.
+    pub async fn within(self, tenant: TenantId) -> Result<TenantTx<'db>> {
+        self.tx.within(tenant).await.map(TenantTx)
     }
 }

@@ -20,7 +20,9 @@ pub(super) fn around(
 ) -> impl Future<Output = Result<Response, Error>> {
     tokio::time::timeout(limit, work).map(|outcome| match outcome {
         Ok(outcome) => outcome,
-        Err(_) => Err(Error::new(&codes::TIMEOUT).retry_after(Duration::from_secs(1))),
+        Err(_) => Err(Error::new(&codes::TIMEOUT)
+            .retry_after(Duration::from_secs(1))
+            .because("it took longer than REQUEST_TIMEOUT")),
     })
 }
 

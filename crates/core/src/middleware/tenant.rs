@@ -54,7 +54,7 @@ pub(super) async fn enter(
 
 async fn select(app: &App, home: Caller, identity: Identity, named: Named<'_>) -> Result<Caller, Error> {
     match membership(app, &home, identity, &named).await? {
-        Some((tenant, _)) if tenant == identity.tenant => Ok(home),
+        // Also in the tenant of the token: what was read now counts, and not what was so when it was signed.
         Some((tenant, role)) => Ok(Caller::member(tenant, identity.user, role, home.trace().clone())),
         None => Err(refuse(app, &home).await),
     }
@@ -87,7 +87,7 @@ async fn membership(
     let Some(Found { id }) = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await? else {
         return Ok(None);
     };
-    let membership = tx.within(id).last().optional(FIND_MEMBERSHIP, &[&identity.user]).await?;
+    let membership = tx.within(id).await?.last().optional(FIND_MEMBERSHIP, &[&identity.user]).await?;
     let Some(Membership { role }) = membership else { return Ok(None) };
     Ok(Some((id, role.parse().map_err(Error::internal)?)))
 }

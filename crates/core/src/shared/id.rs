@@ -76,6 +76,11 @@ impl fmt::Display for InvalidId {
 
 impl std::error::Error for InvalidId {}
 
+impl TenantId {
+    /// A tenant that never is: in its context there is nothing to be seen.
+    pub const NOBODY: Self = Self::from_uuid(Uuid::nil());
+}
+
 impl<K: IdKind> FromStr for Id<K> {
     type Err = InvalidId;
 

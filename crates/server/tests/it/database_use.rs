@@ -132,6 +132,90 @@ async fn t_22_a_tenant_waits_for_its_own_share_and_the_others_do_not() {
     app.finish().await;
 }
 
+/// What the system does in a tenant for those who have not signed in yet takes the tenant's share too, and who waits for a
+/// place there holds no connection.
+#[tokio::test]
+async fn t_22_the_systems_work_in_a_tenant_takes_that_tenants_place() {
+    let app = TestApp::builder().module(&PROBE).setting("DATABASE_MAX_CONNECTIONS", "3");
+    let app = app.setting("DATABASE_TENANT_MAX_CONNECTIONS", "2").start().await;
+    let (bob, acme) = (app.caller(&app.bob()).await, app.tenant_id("acme"));
+    let (db, trace) = (&app.edge().app.db, erp_core::auth::Trace::new("test"));
+    let enter = async |first: bool| {
+        let mut tx = db.system(erp_core::db::SystemReason::SignIn, &trace);
+        if first {
+            let _: Option<One> = tx.optional(ONE, &[]).await.unwrap();
+        }
+        let mut tx = tx.within(acme).await.unwrap();
+        let _: Vec<One> = tx.rows(ONE, &[]).await.unwrap();
+        tx
+    };
+    let held = (enter(true).await, enter(false).await);
+    let mut waiting: Vec<_> = (0..6).map(|number| Box::pin(enter(number % 2 == 0))).collect();
+    while db.waiting() < 6 {
+        let _ =
+            tokio::time::timeout(Duration::from_millis(10), futures_util::future::select_all(&mut waiting))
+                .await;
+    }
+    let read = db.tenant_read(&bob).last();
+    let rows: Vec<One> =
+        tokio::time::timeout(Duration::from_secs(2), read.rows(ONE, &[])).await.unwrap().unwrap();
+    assert_eq!(rows.len(), 1, "a connection is left for another tenant");
+    drop(held);
+    for entered in
+        futures_util::future::join_all(waiting.into_iter().map(|enter| async { drop(enter.await) })).await
+    {
+        let () = entered;
+    }
+    app.finish().await;
+}
+
+/// D-07: an operator finds the statement that was cancelled, and what became of a request whose id a client shows.
+#[tokio::test]
+async fn d_07_a_statement_that_is_cancelled_is_counted_and_logged_with_the_requests_id() {
+    let app = TestApp::builder().setting("REQUEST_TIMEOUT", "400ms").setting("DATABASE_SLOW_QUERY", "200ms");
+    let app = app.start().await;
+    app.expect_errors();
+    let lock = app.database().superuser().await;
+    lock.batch_execute("begin; lock table items in access exclusive mode").await.unwrap();
+    let answer = app.alice().get("/api/v1/items").await.assert(503);
+    let id = answer.header("x-request-id").to_owned();
+    let line = |message: &str| {
+        let lines = app.log().with_message(message);
+        lines
+            .into_iter()
+            .find(|line| line["correlationId"] == id)
+            .unwrap_or_else(|| panic!("{message}: {}", app.log().text()))
+    };
+    let slow = line("Slow query");
+    assert_eq!((&slow["table"], &slow["success"]), (&"items".into(), &false.into()), "{slow}");
+    let warning = line("Request not served");
+    assert_eq!((&warning["level"], &warning["code"]), (&"warn".into(), &"core.timeout".into()), "{warning}");
+    // And a client that hangs up.
+    let alice = app.alice();
+    let left = alice.get("/api/v1/items?limit=1");
+    assert!(tokio::time::timeout(Duration::from_millis(250), left).await.is_err());
+    let failures = async || {
+        let metrics = app.anonymous().get("/metrics").await.text();
+        let of = |line: &str| {
+            line.starts_with("db_operations_total{")
+                && line.contains("table=\"items\"")
+                && line.contains("success=\"false\"")
+        };
+        metrics
+            .lines()
+            .filter(|line| of(line))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u32>().ok())
+            .sum::<u32>()
+    };
+    let begun = Instant::now();
+    while failures().await < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{}", failures().await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    lock.batch_execute("commit").await.unwrap();
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn with_tenant_commits_what_succeeds_and_keeps_nothing_of_what_fails() {
     let app = TestApp::builder().module(&PROBE).start().await;

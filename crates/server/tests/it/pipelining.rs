@@ -177,7 +177,7 @@ async fn t_04_a_plain_read_is_read_only_and_its_context_ends_with_it() {
         let mut system = db.system(erp_core::db::SystemReason::SelectTenant, &trace);
         let seen: Option<Setting> = system.optional(STATE, &[]).await.unwrap();
         assert_eq!(seen.unwrap().value, "off 30s", "nothing is left in the session");
-        assert_eq!(state(system.within(tenant)).await, format!("off 30s {tenant}"));
+        assert_eq!(state(system.within(tenant).await.unwrap()).await, format!("off 30s {tenant}"));
     }
     app.finish().await;
 }

@@ -175,3 +175,40 @@ async fn t_02_in_one_tenant_no_statement_reaches_another() {
     assert_eq!(after, before);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn t_17_the_callers_own_tenant_by_its_slug_is_entered_with_the_role_of_now() {
+    let app = TestApp::start().await;
+    let (alice, id) = (app.alice(), app.person("acme", Role::Owner).user_id);
+    app.execute_in("acme", &format!("update memberships set role = 'read-only' where user_id = '{id}'"))
+        .await;
+    let request = Request::post("/api/v1/items")
+        .header("x-tenant-id", "acme")
+        .header("content-type", "application/json");
+    let write = request.body(r#"{"sku":"X","name":"X"}"#).unwrap();
+    alice.request(write).await.assert(403).problem("core.forbidden");
+    for me in [me_in(&alice, "acme").await, alice.get("/api/v1/me").await] {
+        let me = me.assert(200).json();
+        assert_eq!(me["roles"][0], "read-only");
+        assert!(!me["permissions"].as_array().unwrap().contains(&"catalog.item.write".into()), "{me}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn t_21_who_is_disabled_and_who_is_of_a_suspended_tenant_is_nobody() {
+    let app = TestApp::start().await;
+    let (alice, bob) = (app.alice(), app.bob());
+    for actor in [&alice, &bob] {
+        actor.get("/api/v1/me").await.assert(200);
+    }
+    let id = app.person("acme", Role::Owner).user_id;
+    let disabled = format!("update users set disabled_at = now() where id = '{id}'");
+    app.sql().batch_execute(&disabled).await.unwrap();
+    app.sql().batch_execute("update tenants set status = 'suspended' where slug = 'globex'").await.unwrap();
+    for actor in [&alice, &bob] {
+        actor.get("/api/v1/me").await.assert(401).problem("core.unauthenticated");
+    }
+    me_in(&alice, "acme").await.assert(403).problem("core.tenant_mismatch");
+    app.finish().await;
+}
