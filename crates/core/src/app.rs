@@ -5,6 +5,7 @@ mod probes;
 mod streams;
 
 use std::sync::{Arc, RwLock};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -69,7 +70,7 @@ pub struct Parts {
     /// The version, as `/health` shows it.
     pub version: &'static str,
     /// When the process started.
-    pub started: Timestamp,
+    pub started: Instant,
     /// The last isolation proof; `None` until the first one.
     pub proof: RwLock<Option<Proof>>,
 }
@@ -81,6 +82,8 @@ pub struct Proof {
     pub report: Arc<Report>,
     /// When it was made.
     pub at: Timestamp,
+    /// The same, for its age: the time of day can be set back.
+    pub made: Instant,
 }
 
 impl App {
@@ -96,7 +99,7 @@ impl App {
 
     /// Notes the outcome of an isolation proof; readiness follows it.
     pub(crate) fn proved(&self, report: Report) {
-        let proof = Proof { report: Arc::new(report), at: self.clock.now() };
+        let proof = Proof { report: Arc::new(report), at: self.clock.now(), made: self.clock.instant() };
         if let Ok(mut slot) = self.0.proof.write() {
             *slot = Some(proof);
         }

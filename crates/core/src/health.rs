@@ -103,7 +103,7 @@ struct Health {
     status: &'static str,
     version: &'static str,
     /// Seconds since the start.
-    uptime: i64,
+    uptime: u64,
     /// What health depends on: with the details only.
     #[serde(skip_serializing_if = "Option::is_none")]
     checks: Option<Vec<Check>>,
@@ -166,12 +166,12 @@ async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     if !app.config.metrics_enabled {
         return crate::error::Error::new(&crate::error::codes::NOT_FOUND).into_response();
     }
-    let format = Format::from_accept(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    let format = Format::accepted(&headers);
     ([(header::CONTENT_TYPE, format.content_type())], app.scrape(format)).into_response()
 }
 
 fn basics(app: &App, status: &'static str) -> Health {
-    let uptime = app.clock.now().duration_since(app.started).as_secs();
+    let uptime = app.clock.instant().saturating_duration_since(app.started).as_secs();
     Health { status, version: app.version, uptime, checks: None }
 }
 
@@ -204,7 +204,7 @@ fn own_checks(app: &App) -> [Check; 3] {
                 "warning": version.and_then(ServerVersion::warning),
             })
         }),
-        check("isolation", proven, proof.map_or(Value::Null, |Proof { report, at }| {
+        check("isolation", proven, proof.map_or(Value::Null, |Proof { report, at, .. }| {
             json!({ "verdict": report.one_line(), "hash": report.hash(), "provedAt": at.to_string() })
         })),
     ]

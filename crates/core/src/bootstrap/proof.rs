@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
 use crate::app::App;
 use crate::db::Migration;
 use crate::db::proof::{Report, Sample};
@@ -20,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// counts as a finding: what cannot be shown any more does not hold.
 const RETRY: Duration = Duration::from_secs(5);
 const MOST_ERRORS: u32 = 3;
-const OVERDUE: SignedDuration = SignedDuration::from_secs(600);
+const OVERDUE: Duration = Duration::from_secs(600);
 
 /// What this binary knows of the schema.
 #[derive(Clone, Copy)]
@@ -113,7 +111,7 @@ fn cannot_be_made(app: &App, error: &Error, errors: u32) -> u32 {
     tracing::warn!(error = error as &dyn std::error::Error, "The isolation proof could not be made");
     let unreached = [&codes::UNAVAILABLE, &codes::OVERLOADED].contains(&error.code());
     let errors = if unreached { errors } else { errors + 1 };
-    let age = app.proof().map(|last| app.clock.now().duration_since(last.at));
+    let age = app.proof().map(|last| app.clock.instant().saturating_duration_since(last.made));
     let overdue = age.is_none_or(|age| age >= OVERDUE);
     if app.db.is_up() && (errors == MOST_ERRORS || overdue) {
         tracing::error!(errors, "Not ready, since the isolation proof cannot be made");

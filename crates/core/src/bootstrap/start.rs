@@ -213,7 +213,7 @@ impl Start {
             assets: Assets::new(config.asset_base_url.as_deref(), assets)?,
             allocator: options.allocator,
             version: product.version,
-            started: options.clock.now(),
+            started: options.clock.instant(),
             proof: RwLock::new(None),
             config,
         }))

@@ -3,17 +3,22 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local answer = {1}
+local function keep(key, spent)
+  redis.call('SET', key, string.format('%.0f', now + spent), 'PX', math.ceil(spent / 1000))
+end
 for i, key in ipairs(KEYS) do
   local interval, capacity = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
   local back = tonumber(redis.call('GET', key)) or now
-  local spent = math.min(math.max(back - now, 0), capacity)
+  local spent = math.max(back - now, 0)
+  if spent > capacity then
+    -- Redis's clock was set back. What is spent is now written by the new time, so that it comes back within a window.
+    spent = capacity
+    keep(key, spent)
+  end
   if spent + interval > capacity then answer[1] = 0 end
   answer[i + 1] = spent
 end
 if answer[1] == 1 then
-  for i, key in ipairs(KEYS) do
-    local spent = answer[i + 1] + tonumber(ARGV[2 * i - 1])
-    redis.call('SET', key, string.format('%.0f', now + spent), 'PX', math.ceil(spent / 1000))
-  end
+  for i, key in ipairs(KEYS) do keep(key, answer[i + 1] + tonumber(ARGV[2 * i - 1])) end
 end
 return answer

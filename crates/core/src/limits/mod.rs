@@ -13,7 +13,7 @@ mod table;
 mod tenants;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use attempt::{Attempt, Charged};
 pub use key::Whom;
@@ -25,6 +25,7 @@ pub use slow_down::SlowDown;
 pub use tenants::TenantLimits;
 
 use key::{Key, Names};
+use quota::micros;
 use table::Table;
 
 use crate::error::{Error, codes};
@@ -88,7 +89,7 @@ pub struct Options {
     pub instances: u32,
     /// The store of all instances.
     pub shared: Option<Shared>,
-    /// The time, for counters of this process.
+    /// How much time has passed, for counters of this process. The time of day does not count: it can be set back.
     pub clock: Arc<dyn Clock>,
     /// Where decisions are counted.
     pub metrics: Metrics,
@@ -104,6 +105,7 @@ struct Inner {
     instances: u32,
     shared: Option<Shared>,
     clock: Arc<dyn Clock>,
+    begun: Instant,
     metrics: Metrics,
 }
 
@@ -123,6 +125,7 @@ impl Limits {
             table: Table::new(),
             instances,
             shared,
+            begun: clock.instant(),
             clock,
             metrics,
         }))
@@ -201,13 +204,9 @@ impl Limits {
         Decision { standing, violated }
     }
 
-    /// Microseconds since 1970.
-    fn now(&self) -> u64 {
-        u64::try_from(self.0.clock.now().as_microsecond()).unwrap_or(0)
-    }
-
-    pub(crate) fn time(&self) -> u64 {
-        self.now()
+    /// Microseconds since these counters began.
+    pub(crate) fn now(&self) -> u64 {
+        micros(self.0.clock.instant().saturating_duration_since(self.0.begun))
     }
 }
 

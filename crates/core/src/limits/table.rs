@@ -12,7 +12,7 @@ const WAYS: usize = 8;
 const FEWEST: usize = 16;
 const MOST: usize = 16 * 1024;
 
-/// A key, and the moment when all its units are back, in microseconds since 1970. From then on it is as good as absent.
+/// A key, and the moment when all its units are back, in microseconds. From then on it is as good as absent.
 type Slot = [u64; 2];
 
 pub(super) struct Table(Box<[Mutex<Shard>]>);

@@ -24,7 +24,7 @@ struct Entry {
     limit: Arc<OnceCell<Option<u32>>>,
     /// What it was before.
     last: Option<u32>,
-    /// Microseconds since 1970.
+    /// Microseconds, as [`Limits`](super::Limits) counts them.
     until: u64,
 }
 
@@ -60,9 +60,9 @@ impl TenantLimits {
     }
 }
 
-/// The tenant's entry, made anew when it is old. A clock that was set back makes it old, too.
+/// The tenant's entry, made anew when it is old.
 fn fresh(known: &mut HashMap<TenantId, Entry>, tenant: TenantId, now: u64) -> &mut Entry {
-    let lives = |entry: &Entry| now < entry.until && entry.until - now <= micros(FRESH);
+    let lives = |entry: &Entry| now < entry.until;
     if known.len() >= MOST && !known.contains_key(&tenant) {
         known.retain(|_, entry| lives(entry));
         if known.len() >= MOST {

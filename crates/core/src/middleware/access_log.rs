@@ -15,7 +15,7 @@ use tracing::Span;
 
 use super::request_id;
 use crate::app::App;
-use crate::auth::{Actor, Caller, Trace};
+use crate::auth::{Actor, Caller, Identity, Trace};
 use crate::error::{Error, ErrorCode};
 use crate::logging::redacted;
 use crate::module::Route;
@@ -33,6 +33,8 @@ pub(super) struct Entry<'edge> {
     method: Method,
     target: Uri,
     route: Option<&'edge Route>,
+    /// Who the token was issued to; the tenant is the one that is worked in.
+    identity: Option<Identity>,
     tenant: Option<TenantId>,
     ip: Option<IpAddr>,
     user_agent: Option<HeaderValue>,
@@ -65,6 +67,7 @@ pub(super) fn enter<'edge>(app: &App, trace: &Trace, request: &Request, logged: 
         method: request.method().clone(),
         target: request.uri().clone(),
         route: None,
+        identity: None,
         tenant: None,
         ip: trace.client_ip,
         user_agent: request.headers().get(header::USER_AGENT).cloned(),
@@ -93,6 +96,11 @@ impl<'edge> Entry<'edge> {
         self.span.record("module", route.module);
     }
 
+    /// Notes whose token it is: who is refused before there is a caller, by a limit for example, is told of all the same.
+    pub(super) fn signed_in(&mut self, identity: Identity) {
+        self.identity = Some(identity);
+    }
+
     pub(super) fn called_by(&mut self, caller: &Caller) {
         self.tenant = Some(caller.tenant());
         self.span.record("tenant_id", tracing::field::display(caller.tenant()));
@@ -102,7 +110,12 @@ impl<'edge> Entry<'edge> {
     }
 
     /// Logs the cause of an error that the client is not told: once, here.
-    pub(super) fn failed(&self, error: &Error) {
+    pub(super) fn failed(&mut self, error: &Error) {
+        if let (None, Some(Identity { tenant, user, .. })) = (self.tenant, self.identity) {
+            self.tenant = Some(tenant);
+            self.span.record("tenant_id", tracing::field::display(tenant));
+            self.span.record("user_id", tracing::field::display(user));
+        }
         let ErrorCode { code, status, .. } = error.code();
         let _entered = self.span.enter();
         let cause = error.cause();

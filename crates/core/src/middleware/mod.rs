@@ -33,7 +33,6 @@ mod tenant;
 mod tests;
 mod unread;
 mod vary;
-mod weights;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -236,6 +235,9 @@ impl Edge {
     ) -> Result<Response, Error> {
         request.extensions_mut().remove::<Caller>(); // there is one only after this
         let asked = self.look(log, client, &mut request);
+        if let Ok(Asked::Route(_, Some(identity))) = &asked {
+            log.signed_in(*identity);
+        }
         if self.switches.rate_limit
             && let Some(counted) = rate_limit::counted(trace, &asked, &request)
         {

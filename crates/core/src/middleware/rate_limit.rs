@@ -123,7 +123,7 @@ async fn tenant_quota(app: &App, identity: Identity, trace: &Trace) -> Quota {
     let general = (DEFAULT.quota)(&app.config);
     // Boxed, since it is read once a minute and every request would carry its size.
     let read = || Box::pin(own_limit(app, identity, trace));
-    match app.tenant_limits.get(identity.tenant, app.limits.time(), read).await {
+    match app.tenant_limits.get(identity.tenant, app.limits.now(), read).await {
         Some(limit) => general.with_limit(limit),
         None => general,
     }

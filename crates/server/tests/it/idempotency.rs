@@ -190,7 +190,7 @@ async fn h_09_what_has_expired_is_forgotten_and_a_lease_runs_out() {
     post(&alice, "other", "I-12").await.assert(201);
     assert_eq!(count(&app, "select count(*) from idempotency_keys").await, 1, "the expired one is gone");
     // Whoever held this claim has died.
-    let died = "update idempotency_keys set status = null, claimed_until = now() + interval '1 h' where tenant_id = $1";
+    let died = "update idempotency_keys set status = null, claimed_until = now() + interval '30 s' where tenant_id = $1";
     app.sql().execute(died, &[&id]).await.unwrap();
     post(&alice, "other", "I-12").await.assert(409).problem("core.idempotency_in_flight");
     let over = "update idempotency_keys set claimed_until = now() - interval '1 s' where tenant_id = $1";
@@ -240,5 +240,18 @@ async fn t_18_a_tenants_keys_are_its_own() {
     assert!(db.is_up());
     let tenants = "select count(distinct tenant_id) from idempotency_keys where key = 'key'";
     assert_eq!(count(&app, tenants).await, 2);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn h_09_a_claim_from_before_the_databases_clock_was_set_back_blocks_nobody() {
+    let app = TestApp::start().await;
+    let alice = app.alice();
+    post(&alice, "k", "BACK-1").await.assert(201);
+    let moved = "update idempotency_keys set status = null, headers = null, body = null, \
+        claimed_until = now() + interval '1 hour'";
+    app.sql().batch_execute(moved).await.unwrap();
+    app.execute_in("acme", "delete from items where sku = 'BACK-1'").await;
+    post(&alice, "k", "BACK-1").await.assert(201);
     app.finish().await;
 }

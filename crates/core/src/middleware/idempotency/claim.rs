@@ -15,7 +15,8 @@ use crate::module::Route;
 const MARGIN: f64 = 5.0;
 
 /// Takes the key unless it is taken, and removes some of the tenant's that have expired. Of a row that is being inserted
-/// at this moment nothing is seen: it is in flight.
+/// at this moment nothing is seen: it is in flight. A claim that ends later than any can was made before PostgreSQL's clock
+/// was set back: nobody works on it. Where somebody does after all, `app.store_answer` refuses to commit its work.
 const TAKE: &str = "with expired as (delete from idempotency_keys where (principal, route, key) in \
        (select principal, route, key from idempotency_keys where expires_at < now() \
         and (principal, route, key) <> ($1, $2, $3) limit 20)), \
@@ -25,7 +26,8 @@ const TAKE: &str = "with expired as (delete from idempotency_keys where (princip
          claim = excluded.claim, claimed_until = excluded.claimed_until, expires_at = excluded.expires_at, \
          status = null, headers = null, body = null \
        where idempotency_keys.expires_at < now() \
-         or (idempotency_keys.status is null and idempotency_keys.claimed_until < now()) \
+         or (idempotency_keys.status is null and (idempotency_keys.claimed_until < now() \
+           or idempotency_keys.claimed_until > now() + 2 * $6 * interval '1 second')) \
        returning claim) \
      select exists (select from taken) as taken, k.fingerprint, k.status, k.headers, k.body \
      from (select) as one left join idempotency_keys k on (k.principal, k.route, k.key) = ($1, $2, $3)";

@@ -382,6 +382,7 @@ async fn d_08_the_end_is_warned_of_once_a_day() {
         ("2025-12-20T23:00:00Z", Some("2025-12-20T00:00:00Z")),
         ("2025-12-21T00:00:00Z", Some("2025-12-21T00:00:00Z")),
         ("2026-01-05T00:00:00Z", Some("2026-01-05T00:00:00Z")),
+        ("2025-12-25T00:00:00Z", Some("2025-12-25T00:00:00Z")), // the clock was set back
     ] {
         tls.warn_before_end(now.parse().unwrap(), &mut warned);
         assert_eq!(warned, expected.map(|at| at.parse().unwrap()), "{now}");

@@ -80,7 +80,9 @@ impl Tls {
     pub(super) fn warn_before_end(&self, now: Timestamp, warned: &mut Option<Timestamp>) {
         let Some(expires) = self.0.shown.current().expires else { return };
         let left = expires.duration_since(now);
-        if left >= SOON || warned.is_some_and(|last| now.duration_since(last) < DAY) {
+        // A clock that was set back since the last warning does not silence the next one.
+        let lately = |last| (SignedDuration::ZERO..DAY).contains(&now.duration_since(last));
+        if left >= SOON || warned.is_some_and(lately) {
             return;
         }
         *warned = Some(now);

@@ -242,3 +242,39 @@ async fn decisions_are_counted_by_policy_and_outcome() {
     }
     app.finish().await;
 }
+
+#[tokio::test]
+async fn l_01_a_clock_that_is_set_back_refuses_nobody() {
+    let app = limited(10).setting("RATE_LIMIT_WINDOW", "5s").options(open()).start().await;
+    for left in [9, 8, 7] {
+        assert_eq!(get(&app, HERE, "/open", None).await.left().1, left);
+    }
+    app.clock().advance(SignedDuration::from_hours(-1));
+    let told = get(&app, HERE, "/open", None).await;
+    assert_eq!((told.status, told.left().1), (200, 6));
+    app.clock().advance(SignedDuration::from_secs(5));
+    assert_eq!(
+        get(&app, HERE, "/open", None).await.left().1,
+        9,
+        "what was used came back by the time that passed"
+    );
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn operators_see_in_log_and_metric_which_tenant_is_throttled() {
+    let app = limited(1).start().await;
+    let alice = app.alice();
+    assert_eq!(get(&app, HERE, "/api/v1/me", Some(alice.token())).await.status, 200);
+    assert_eq!(get(&app, HERE, "/api/v1/me", Some(alice.token())).await.status, 429);
+    let tenant = app.tenant_id("acme").to_string();
+    let line = app.log().with_message("GET /api/v1/me 429").pop().unwrap();
+    let user = app.person("acme", erp_core::auth::Role::Owner).user_id.to_string();
+    assert_eq!((&line["tenantId"], &line["userId"]), (&json!(tenant), &json!(user)), "{line}");
+    let metrics = app.anonymous().get("/metrics").await.assert(200).text();
+    let counted =
+        |line: &&str| line.starts_with("http_requests_total{") && line.contains("status_code=\"429\"");
+    let counted = metrics.lines().find(counted).unwrap();
+    assert!(counted.contains(&format!("tenant=\"{tenant}\"")), "{counted}");
+    app.finish().await;
+}

@@ -260,3 +260,30 @@ async fn l_04_a_wrong_password_leaves_each_instance_to_itself() {
     assert_eq!(passed(&app, 5).await, 4);
     app.finish().await;
 }
+
+/// A script's clock cannot be set: the counters are moved an hour ahead instead, which is how they look when Redis's clock
+/// was set back by an hour.
+#[tokio::test]
+async fn l_01_a_redis_whose_clock_was_set_back_refuses_for_one_window_at_most() {
+    if !Redis::is_installed("Redis whose clock is set back (L-01)") {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let app = patient(&redis, 10).setting("RATE_LIMIT_WINDOW", "1s").start().await;
+    assert_eq!(passed(&app, 3).await, 3);
+    let time = redis.command("TIME");
+    let seconds: u64 = time.split("\r\n").nth(2).and_then(|seconds| seconds.parse().ok()).unwrap();
+    let back = (seconds + 3600) * 1_000_000;
+    let keys = redis.command("KEYS erp:rl:*:default:*");
+    let key = keys.lines().find(|line| line.starts_with("erp:")).unwrap_or_else(|| panic!("{keys}"));
+    redis.command(&format!("SET {key} {back} PX 3600000"));
+    let begun = Instant::now();
+    assert_eq!(get(&app, HERE, "/open", None).await.status, 429, "for a moment");
+    let left = redis.command(&format!("PTTL {key}"));
+    assert!(left.trim_start_matches(':').trim().parse::<u64>().is_ok_and(|left| left <= 1000), "{left}");
+    while get(&app, HERE, "/open", None).await.status == 429 {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it is refused for longer than a window");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    app.finish().await;
+}
