@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use erp_core::bootstrap::{BootstrapOptions, LogSetup, Running, bootstrap_and_start};
+use erp_core::bootstrap::{BootstrapOptions, LogSetup, NotStarted, Running, Signals, bootstrap_and_start};
 use erp_core::config::{ClientAuth, Config, Layers, MapSource};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::logging::{self, Logging, Options};
@@ -32,13 +32,28 @@ const DELAY: &str = "500ms";
 pub(crate) async fn rehearse(layers: Layers, path: OsString, json: bool) -> Result<ExitCode, StartError> {
     let layers = ours(layers)?;
     let config = Config::load(&layers)?;
+    if let Some(path) = &config.log_file {
+        logging::try_file(path)?;
+    }
     // The report is on standard output.
     let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, path);
     let boot_id = logging::boot_id(options.rng.as_ref());
     let log = Options::new(config.log_level, config.log_format, boot_id, options.clock.clone());
     options.logging = LogSetup::Given(Logging::install(log.to(std::io::stderr()))?);
-    let running = bootstrap_and_start(&PRODUCT, &layers, options).await?;
-    let report = perform(running).await;
+    let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
+    let running = match signals.or_started(bootstrap_and_start(&PRODUCT, &layers, options), interrupt).await {
+        Ok(running) => running,
+        Err(NotStarted::Failed(error)) => return Err(error),
+        Err(NotStarted::Interrupted(signal)) => return Ok(ExitCode::from(128 + signal)),
+    };
+    let mut performance = std::pin::pin!(perform(running));
+    let report = tokio::select! {
+        report = &mut performance => report,
+        (signal, _) = signals.next() => {
+            performance.await; // it is short, and ends with a stop that leaves nothing behind
+            return Ok(ExitCode::from(128 + signal));
+        }
+    };
     if json {
         print(&serde_json::to_string_pretty(&report).map_err(internal)?);
     } else {

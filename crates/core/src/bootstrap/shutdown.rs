@@ -1,5 +1,6 @@
 //! The way down: readiness first, then connections, background tasks, the pool, the private cluster, the log.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,12 @@ use crate::lifecycle::{Exit, Phase, StartError};
 
 /// The signals that ask for a stop, by number.
 const SIGNALS: [(i32, &str); 3] = [(15, "SIGTERM"), (2, "SIGINT"), (3, "SIGQUIT")];
+
+/// Asks for a stop when it comes from a terminal that closes.
+const SIGHUP: (i32, &str) = (1, "SIGHUP");
+
+/// What the kernel sends to who writes beyond `ulimit -f` (signal(7)); it ends a process that does not listen for it.
+const SIGXFSZ: i32 = 25;
 
 /// How long a forced stop still asks the private cluster to end; it goes on by itself.
 const HURRY: Duration = Duration::from_millis(300);
@@ -43,7 +50,7 @@ impl Running {
             }
         };
         let hurry = async {
-            let (_, name) = signals.next().await;
+            let (_, name) = signals.asked().await;
             tracing::warn!(signal = name, "A second signal: stopping at once");
         };
         match (self.context.take_down(true, hurry).await, number) {
@@ -115,7 +122,12 @@ pub(super) async fn stop_cluster(cluster: Option<Arc<Cluster>>) {
 
 /// The signals that ask for a stop. They are listened to from before the start: one that comes meanwhile must not
 /// leave a PostgreSQL behind.
-pub struct Signals([(Signal, i32, &'static str); 3]);
+pub struct Signals {
+    asking: [(Signal, i32, &'static str); 3],
+    hangup: Signal,
+    /// Whether SIGHUP says that the terminal is gone, and so asks for a stop; else it asks to read anew.
+    on_terminal: bool,
+}
 
 /// Why there is no server.
 pub enum NotStarted {
@@ -126,18 +138,21 @@ pub enum NotStarted {
 }
 
 impl Signals {
-    /// From now on, signals no longer end the process by themselves.
+    /// From now on, signals no longer end the process by themselves, nor does a file that has reached its limit.
     ///
     /// # Errors
     /// `Exit::Internal` when the signals cannot be listened for.
     pub fn listen() -> Result<Self, StartError> {
-        let listen = |(number, name)| {
-            signal(SignalKind::from_raw(number)).map(|signal| (signal, number, name)).map_err(|error| {
-                StartError::new(Exit::Internal, format!("{name} cannot be listened for")).because(error)
-            })
-        };
         let [term, int, quit] = SIGNALS;
-        Ok(Self([listen(term)?, listen(int)?, listen(quit)?]))
+        let with_name = |(number, name)| listen(number, name).map(|signal| (signal, number, name));
+        drop(listen(SIGXFSZ, "SIGXFSZ")?); // it stays caught: a write then fails, and is counted like one to a full disk
+        Ok(Self {
+            asking: [with_name(term)?, with_name(int)?, with_name(quit)?],
+            hangup: listen(SIGHUP.0, SIGHUP.1)?,
+            on_terminal: std::io::stdin().is_terminal()
+                || std::io::stdout().is_terminal()
+                || std::io::stderr().is_terminal(),
+        })
     }
 
     /// Waits for `start`, which a signal gives up by way of `interrupt`: what had been started is then taken down. A
@@ -164,18 +179,47 @@ impl Signals {
         };
         tokio::select! {
             () = given_up => {}
-            _ = self.next() => {}
+            _ = self.asked() => {}
         }
         Err(NotStarted::Interrupted(number))
     }
 
-    async fn next(&mut self) -> (u8, &'static str) {
-        let [term, int, quit] = &mut self.0;
-        let (number, name) = tokio::select! {
-            _ = term.0.recv() => (term.1, term.2),
-            _ = int.0.recv() => (int.1, int.2),
-            _ = quit.0.recv() => (quit.1, quit.2),
-        };
-        (u8::try_from(number).unwrap_or(1), name)
+    /// The next signal that asks for a stop: its number and name. A SIGHUP that does not is answered here.
+    pub async fn next(&mut self) -> (u8, &'static str) {
+        loop {
+            tokio::select! {
+                asked = ask(&mut self.asking) => return asked,
+                _ = self.hangup.recv() => {}
+            }
+            if self.on_terminal {
+                return (u8::try_from(SIGHUP.0).unwrap_or(1), SIGHUP.1);
+            }
+            // Writing this line looks for the log file under its name, and the certificate's task listens for itself.
+            tracing::info!(
+                signal = SIGHUP.1,
+                "Reading the TLS certificate and the log file anew; settings are read at the start"
+            );
+        }
     }
+
+    /// The same without SIGHUP: a terminal that closes can send it twice, once by the shell and once by the kernel, and
+    /// that is no hurry.
+    async fn asked(&mut self) -> (u8, &'static str) {
+        ask(&mut self.asking).await
+    }
+}
+
+async fn ask([term, int, quit]: &mut [(Signal, i32, &'static str); 3]) -> (u8, &'static str) {
+    let (number, name) = tokio::select! {
+        _ = term.0.recv() => (term.1, term.2),
+        _ = int.0.recv() => (int.1, int.2),
+        _ = quit.0.recv() => (quit.1, quit.2),
+    };
+    (u8::try_from(number).unwrap_or(1), name)
+}
+
+fn listen(number: i32, name: &str) -> Result<Signal, StartError> {
+    signal(SignalKind::from_raw(number)).map_err(|error| {
+        StartError::new(Exit::Internal, format!("{name} cannot be listened for")).because(error)
+    })
 }

@@ -112,6 +112,10 @@ fn client_config(url: &PostgresUrl) -> Result<ClientConfig, String> {
 
 fn roots(url: &PostgresUrl) -> Result<RootCertStore, String> {
     let certificates: Vec<CertificateDer<'static>> = match &url.root_certificates {
+        // Opening a pipe would wait for somebody to write into it.
+        Some(path) if path.exists() && !path.is_file() => {
+            return Err(format!("names an sslrootcert, {}, that is no file", path.display()));
+        }
         Some(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| {
             format!("names an sslrootcert, {}, that cannot be read: {error}", path.display())
         })?,

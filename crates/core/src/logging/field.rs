@@ -118,6 +118,8 @@ impl Visit for Fields {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
+        // Milliseconds, whose thousandth is more than any clock here is good for.
+        let value = if field.name() == "duration" { (value * 1000.0).round() / 1000.0 } else { value };
         self.set(field, |_| Held::Float(value));
     }
 

@@ -96,13 +96,7 @@ impl Options {
     /// # Errors
     /// [`Exit::DataFolder`] when it cannot be opened for writing.
     pub fn to_file(self, path: &Path) -> Result<Self, StartError> {
-        match LogFile::open(path) {
-            Ok(file) => Ok(self.to(file)),
-            Err(error) => {
-                let message = format!("LOG_FILE {} cannot be written: {error}", path.display());
-                Err(StartError::new(Exit::DataFolder, message).because(error))
-            }
-        }
+        LogFile::open(path).map(|file| self.to(file)).map_err(|error| unwritable(path, error))
     }
 
     /// Whether the sink is a terminal that understands colour. Default: no.
@@ -118,6 +112,22 @@ impl Options {
         self.capacity = lines;
         self
     }
+}
+
+/// Whether a process could log to the file at `path`; what is not there is not made.
+///
+/// # Errors
+/// As [`Options::to_file`].
+pub fn try_file(path: &Path) -> Result<(), StartError> {
+    LogFile::try_open(path).map_err(|error| unwritable(path, error))
+}
+
+fn unwritable(path: &Path, error: std::io::Error) -> StartError {
+    let message = format!(
+        "LOG_FILE {} cannot be written: {error}. Name a file in a folder that this user may write to.",
+        path.display()
+    );
+    StartError::new(Exit::DataFolder, message).because(error)
 }
 
 /// `boot_` and 8 hexadecimal digits: the correlation id of one process.
@@ -177,6 +187,11 @@ impl Logging {
     /// How many writes the sink has refused since the start: a closed pipe, a full disk.
     pub fn write_errors(&self) -> u64 {
         self.output.write_errors()
+    }
+
+    /// Whether the sink refused the last write.
+    pub fn is_failing(&self) -> bool {
+        self.output.is_failing()
     }
 
     /// Waits until every line so far is out, at most 2 s; whether it is. Call it last before the process ends.

@@ -1,7 +1,7 @@
 //! Lines on their way out: a bounded buffer and one thread, so that no request waits for a slow terminal or disk.
 
-use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ struct Queue {
     capacity: usize,
     dropped: AtomicU64,
     write_errors: AtomicU64,
+    /// Whether the last write was refused.
+    failing: AtomicBool,
 }
 
 #[derive(Default)]
@@ -47,6 +49,7 @@ impl Output {
             capacity,
             dropped: AtomicU64::new(0),
             write_errors: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
         });
         let theirs = Arc::clone(&queue);
         std::thread::Builder::new()
@@ -85,6 +88,10 @@ impl Output {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
+    pub(super) fn is_failing(&self) -> bool {
+        self.0.failing.load(Ordering::Relaxed)
+    }
+
     pub(super) fn write_errors(&self) -> u64 {
         self.0.write_errors.load(Ordering::Relaxed)
     }
@@ -105,9 +112,18 @@ impl Queue {
     fn write_to(&self, mut sink: Box<dyn Write + Send>) {
         let mut batch = Vec::new();
         while let Some(lines) = self.next(&mut batch) {
-            if sink.write_all(&batch).and_then(|()| sink.flush()).is_err() {
+            let written = sink.write_all(&batch).and_then(|()| sink.flush());
+            let failed_before = self.failing.swap(written.is_err(), Ordering::Relaxed);
+            if let Err(error) = written {
                 self.write_errors.fetch_add(1, Ordering::Relaxed);
                 self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+                if !failed_before {
+                    // Said once, where it can be said at all.
+                    let _ = writeln!(
+                        io::stderr(),
+                        "erp-backend: log lines are lost, since they cannot be written: {error}"
+                    );
+                }
             }
             let mut state = self.lock();
             state.writing = false;

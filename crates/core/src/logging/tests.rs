@@ -423,7 +423,9 @@ fn profile_logs_the_duration_however_it_ends() {
             (&line["profile"], &line["outcome"], &line["level"]),
             (&name.into(), &outcome.into(), &"debug".into())
         );
-        assert!(line["duration"].is_f64(), "{line}");
+        let duration = line["duration"].to_string();
+        let decimals = duration.split_once('.').map(|(_, decimals)| decimals.len());
+        assert!(line["duration"].is_number() && decimals <= Some(3), "{line}");
     }
     assert_eq!(lines.len(), 3);
 }
@@ -447,9 +449,62 @@ fn a_log_file_is_appended_to_and_survives_rotation() {
     assert!(new.contains("two") && new.lines().count() == 1, "{new}");
     std::fs::remove_dir_all(&folder).unwrap();
 
+    let refused = try_file(&folder.join("erp.log")).unwrap_err();
+    assert!(refused.exit == Exit::DataFolder && !folder.exists());
     let refused = options(LogFormat::Json).to_file(&folder.join("erp.log")).err().unwrap();
     assert_eq!(refused.exit, Exit::DataFolder);
     assert!(refused.message.starts_with("LOG_FILE ") && refused.message.lines().count() == 1);
+}
+
+#[test]
+fn a_line_that_was_torn_is_ended_before_the_next_one() {
+    let folder = std::env::temp_dir().join(boot_id(&SystemRng::new()));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("erp.log");
+    for (before, after) in [("whole\n{\"torn", "whole\n{\"torn\n"), ("whole\n", "whole\n"), ("", "")] {
+        std::fs::write(&path, before).unwrap();
+        let (logging, subscriber) = Logging::new(options(LogFormat::Json).to_file(&path).unwrap());
+        tracing::subscriber::with_default(subscriber, || info!("next"));
+        assert!(logging.flush());
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&format!("{after}{{")) && text.ends_with("}\n"), "{text}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_log_file_that_would_wait_for_a_reader_is_refused_at_once() {
+    let folder = std::env::temp_dir().join(boot_id(&SystemRng::new()));
+    std::fs::create_dir(&folder).unwrap();
+    let pipe = folder.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for refused in [&pipe, &folder] {
+        for error in
+            [try_file(refused).unwrap_err(), options(LogFormat::Json).to_file(refused).err().unwrap()]
+        {
+            assert_eq!(error.exit, Exit::DataFolder, "{error}");
+            assert!(error.message.contains(refused.to_str().unwrap()), "{error}");
+        }
+    }
+    assert!(pipe.exists(), "what was there stays");
+    // With a reader it is as good as any other.
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read_to_string(pipe).unwrap()
+    });
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let options = loop {
+        match options(LogFormat::Json).to_file(&pipe) {
+            Ok(options) => break options,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+        }
+    };
+    let (logging, subscriber) = Logging::new(options);
+    tracing::subscriber::with_default(subscriber, || info!("heard"));
+    assert!(logging.flush());
+    drop(logging);
+    assert!(reader.join().unwrap().contains("heard"));
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
