@@ -15,7 +15,7 @@ use crate::app::{App, Proof};
 use crate::db::ServerVersion;
 use crate::extract::Json;
 use crate::lifecycle::Phase;
-use crate::metrics::Format;
+use crate::metrics::{Format, open_files};
 use crate::module::{Access, Module, Operation, Routes};
 
 /// The core's own routes, as a module like any other.
@@ -144,7 +144,8 @@ async fn health(State(app): State<App>) -> Response {
 
 /// `GET /health/detailed`: every check with its numbers. What is behind them is asked at most once a second.
 async fn detailed(State(app): State<App>) -> Response {
-    let checks = checks(&app).await;
+    let mut checks = checks(&app).await;
+    checks.extend(limited(&app));
     let well = checks.iter().all(|check| check.passed);
     let unready = checks.iter().any(Check::refuses);
     let body = Health { checks: Some(checks), ..basics(&app, if well { "ok" } else { "degraded" }) };
@@ -183,10 +184,34 @@ async fn checks(app: &App) -> Vec<Check> {
         passed: outcome.failure.is_none(),
         details: outcome.failure.as_ref().map_or(Value::Null, |failure| json!({ "failure": failure })),
     });
-    own_checks(app).into_iter().chain(probes).collect()
+    required_checks(app).into_iter().chain(probes).collect()
 }
 
-fn own_checks(app: &App) -> [Check; 3] {
+/// What the server can do without for a while: it answers then, and worse.
+fn limited(app: &App) -> Vec<Check> {
+    let check = |name, passed, details| Check { name, required: false, passed, details };
+    let (streams, most_streams) = app.streams.use_of_places();
+    let (sleepers, most_sleepers) = app.slow_down.use_of_places();
+    let has_place = |used: usize, most: usize| used < most;
+    let used = |used: usize, most: usize| json!({ "used": used, "max": most });
+    let mut checks = vec![
+        check("log", !app.logging.is_failing(), {
+            json!({ "linesDropped": app.logging.dropped(), "writeErrors": app.logging.write_errors() })
+        }),
+        check("streams", has_place(streams, most_streams), used(streams, most_streams)),
+        check("slowDown", has_place(sleepers, most_sleepers), used(sleepers, most_sleepers)),
+    ];
+    if let (Some(files), Some(most)) = open_files() {
+        checks.push(check("files", files < most / 10 * 9, used(files, most)));
+    }
+    if let Some(redis) = app.limits.store() {
+        let limits = if redis.is_ok() { "shared" } else { "each instance by itself" };
+        checks.push(check("redis", redis.is_ok(), json!({ "limits": limits, "failure": redis.err() })));
+    }
+    checks
+}
+
+fn required_checks(app: &App) -> [Check; 3] {
     let phase = app.lifecycle.phase();
     let (open, idle) = app.db.connections();
     let proof = app.proof();

@@ -29,6 +29,12 @@ impl Streams {
         Arc::new(Self { most, most_of_a_tenant: most.div_ceil(2), under_way: Mutex::default() })
     }
 
+    /// How many are under way, and how many may be.
+    pub fn use_of_places(&self) -> (usize, usize) {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        (under_way.values().sum(), self.most)
+    }
+
     /// A place for one more stream of the tenant.
     ///
     /// # Errors

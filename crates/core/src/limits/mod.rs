@@ -11,6 +11,7 @@ mod shared;
 mod slow_down;
 mod table;
 mod tenants;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -134,6 +135,11 @@ impl Limits {
     /// The counter of `policy` for `whom`.
     pub fn counter(&self, policy: &'static Policy, quota: Quota, whom: Whom<'_>) -> Charge {
         Charge { policy, quota, key: self.0.names.key(policy.name, whom) }
+    }
+
+    /// What is wrong with the store of all instances; `None` where there is none, by the settings.
+    pub(crate) fn store(&self) -> Option<Result<(), &'static str>> {
+        self.0.shared.as_ref().map(Shared::standing)
     }
 
     /// Charges all counters one unit, or none. They are of one tenant or of one address.

@@ -1,9 +1,10 @@
 //! The counters of all instances together, in Redis 5 or later: one script call a decision, and none while Redis does
 //! not answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use redis::ServerErrorKind::NoScript;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
@@ -14,6 +15,7 @@ use redis::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::trouble::{Trouble, is_denied};
 use super::{Charge, Outcome};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::metrics::Metrics;
@@ -21,12 +23,15 @@ use crate::shared::{Secret, Seldom};
 
 const CHARGE: &str = include_str!("charge.lua");
 const REFUND: &str = include_str!("refund.lua");
-/// A counter of nobody's, which is charged to see whether Redis takes writes.
-const PROBE: &str = "erp:rl:{probe}";
+/// Counters of nobody's, which are charged to see whether Redis takes writes. There are many, since one node of a cluster
+/// would take some of them and not the others.
+const PROBES: u32 = 16;
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long after a failure Redis is asked again.
 const PAUSE: Duration = Duration::from_millis(250);
+/// The same where somebody must do something first.
+const LONG_PAUSE: Duration = Duration::from_secs(10);
 /// How often it is said that Redis does not answer.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -42,6 +47,8 @@ struct Inner {
     link: watch::Sender<Option<Link>>,
     /// Wakes the task that connects.
     broken: Notify,
+    /// Why there is no link; what it was last, while there is one.
+    trouble: Mutex<Trouble>,
     complaint: Seldom,
     metrics: Metrics,
 }
@@ -57,7 +64,8 @@ struct Link {
 #[derive(Clone)]
 struct Script {
     text: &'static str,
-    sha: Arc<str>,
+    /// `None` where the user may not run it by name.
+    sha: Option<Arc<str>>,
 }
 
 impl Shared {
@@ -80,6 +88,7 @@ impl Shared {
             patience,
             link: watch::Sender::new(None),
             broken: Notify::new(),
+            trouble: Mutex::new(Trouble::Silent),
             complaint: Seldom::new(LOG_INTERVAL),
             metrics,
         }));
@@ -106,6 +115,15 @@ impl Shared {
         }
     }
 
+    /// Whether it is in use, and if not, why.
+    pub(super) fn standing(&self) -> Result<(), &'static str> {
+        if self.0.link.borrow().is_some() { Ok(()) } else { Err(self.trouble().text()) }
+    }
+
+    fn trouble(&self) -> Trouble {
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn link(&self) -> Option<Link> {
         self.0.link.borrow().clone()
     }
@@ -122,9 +140,10 @@ impl Shared {
         };
         match tokio::time::timeout(self.0.patience, script.run(link.connection.clone(), arguments)).await {
             Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => self.complain(&error),
-            Err(late) => self.complain(&late),
+            Ok(Err(error)) => self.complain(Trouble::of(&error), &error),
+            Err(late) => self.complain(Trouble::Silent, &late),
         }
+        self.0.metrics.rate_limit_store_errors_total.with(&[]).inc();
         // Whoever comes next does not wait for it, until it has answered again.
         self.0.link.send_replace(None);
         self.0.metrics.rate_limit_fallback.with(&[]).set(1.0);
@@ -132,11 +151,12 @@ impl Shared {
         None
     }
 
-    /// Counts what went wrong, and says so at most once in [`LOG_INTERVAL`].
-    fn complain(&self, error: &(dyn std::error::Error + 'static)) {
-        self.0.metrics.rate_limit_store_errors_total.with(&[]).inc();
-        if self.0.complaint.is_due() {
-            tracing::warn!(error, "Redis does not answer: each instance limits by itself");
+    /// Notes what went wrong, and says so: what is new at once, and else once in [`LOG_INTERVAL`].
+    fn complain(&self, trouble: Trouble, error: &(dyn std::error::Error + 'static)) {
+        let last =
+            std::mem::replace(&mut *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner), trouble);
+        if self.0.complaint.is_due() || last != trouble {
+            tracing::warn!(error, "{}", trouble.text());
         }
     }
 
@@ -147,7 +167,7 @@ impl Shared {
                 if up {
                     self.0.broken.notified().await;
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(if self.trouble().lasts() { LONG_PAUSE } else { PAUSE }).await;
             };
             if stop.run_until_cancelled(pause).await.is_some() && self.link().is_none() {
                 stop.run_until_cancelled(self.connect()).await;
@@ -163,8 +183,8 @@ impl Shared {
                 self.0.metrics.rate_limit_fallback.with(&[]).set(0.0);
                 tracing::info!("Redis answers: instances share their limits");
             }
-            Ok(Err(error)) => self.complain(&error),
-            Err(late) => self.complain(&late),
+            Ok(Err(error)) => self.complain(Trouble::of(&error), &error),
+            Err(late) => self.complain(Trouble::Silent, &late),
         }
     }
 
@@ -174,14 +194,25 @@ impl Shared {
         let connection = self.0.client.get_multiplexed_async_connection_with_config(&config).await?;
         let charge = Script::load(connection.clone(), CHARGE).await?;
         let refund = Script::load(connection.clone(), REFUND).await?;
-        let link = Link { connection, charge, refund };
-        // A replica and a full Redis take a connection, and no writes.
-        let probe = |command: &mut Cmd| {
-            command.arg(1).arg(PROBE).arg(1).arg(1_000_000);
+        let mut link = Link { connection, charge, refund };
+        let mut probed = self.probe(&link).await;
+        if probed.as_ref().is_err_and(is_denied) && link.charge.sha.is_some() {
+            // It may know the scripts' names, and not run them by name.
+            (link.charge.sha, link.refund.sha) = (None, None);
+            probed = self.probe(&link).await;
+        }
+        probed.map(|()| link)
+    }
+
+    /// A replica and a full Redis take a connection, and no writes; and a node of a cluster takes some keys.
+    async fn probe(&self, link: &Link) -> RedisResult<()> {
+        let charge = |number: u32| {
+            link.charge.run::<Vec<u64>>(link.connection.clone(), move |command: &mut Cmd| {
+                command.arg(1).arg(format!("erp:rl:{{probe-{number}}}")).arg(1).arg(1_000_000);
+            })
         };
-        let probed = link.charge.run::<Vec<u64>>(link.connection.clone(), probe);
-        match tokio::time::timeout(self.0.patience, probed).await {
-            Ok(answer) => answer.map(|_| link),
+        match tokio::time::timeout(self.0.patience, try_join_all((0..PROBES).map(charge))).await {
+            Ok(answers) => answers.map(drop),
             Err(_) => Err(RedisError::from((ErrorKind::Io, "too slow"))),
         }
     }
@@ -189,22 +220,28 @@ impl Shared {
 
 impl Script {
     async fn load(mut connection: MultiplexedConnection, text: &'static str) -> RedisResult<Self> {
-        let sha: String = redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(&mut connection).await?;
-        Ok(Self { text, sha: sha.into() })
+        let loaded = redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async::<String>(&mut connection).await;
+        match loaded {
+            Ok(sha) => Ok(Self { text, sha: Some(sha.into()) }),
+            Err(error) if is_denied(&error) => Ok(Self { text, sha: None }),
+            Err(error) => Err(error),
+        }
     }
 
-    /// By its name; with its text, if Redis has been emptied since.
+    /// By its name; with its text, where that is not allowed or Redis has been emptied since.
     async fn run<T: FromRedisValue>(
         &self,
         mut connection: MultiplexedConnection,
         arguments: impl Fn(&mut Cmd),
     ) -> RedisResult<T> {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&*self.sha);
-        arguments(&mut command);
-        match command.query_async(&mut connection).await {
-            Err(error) if error.kind() == ErrorKind::Server(NoScript) => {}
-            answer => return answer,
+        if let Some(sha) = &self.sha {
+            let mut command = redis::cmd("EVALSHA");
+            command.arg(&**sha);
+            arguments(&mut command);
+            match command.query_async(&mut connection).await {
+                Err(error) if error.kind() == ErrorKind::Server(NoScript) => {}
+                answer => return answer,
+            }
         }
         let mut command = redis::cmd("EVAL");
         command.arg(self.text);

@@ -13,6 +13,7 @@ pub struct SlowDown {
     most: Duration,
     /// How many requests may be waiting: `SPEED_LIMIT_SLEEPERS`.
     places: Semaphore,
+    most_places: usize,
 }
 
 /// There are too many waiting already.
@@ -22,7 +23,12 @@ pub(crate) struct Full;
 impl SlowDown {
     /// A step of 0 switches it off.
     pub fn new(step: Duration, most: Duration, sleepers: u32) -> Self {
-        Self { step, most, places: Semaphore::new(sleepers as usize) }
+        Self { step, most, places: Semaphore::new(sleepers as usize), most_places: sleepers as usize }
+    }
+
+    /// How many are waiting, and how many may.
+    pub(crate) fn use_of_places(&self) -> (usize, usize) {
+        (self.most_places.saturating_sub(self.places.available_permits()), self.most_places)
     }
 
     /// Whether anybody is slowed down.

@@ -28,6 +28,7 @@ mod text;
 mod timer;
 
 pub use instrument::{Counter, FloatCounter, Gauge, Histogram};
+pub(crate) use process::open_files;
 pub use process::{Allocated, AskAllocator};
 pub use reference::render_markdown;
 pub use runtime::watch_lag;

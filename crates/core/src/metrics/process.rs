@@ -75,15 +75,21 @@ impl Metrics {
     }
 
     fn observe_files(&self) {
-        if let Ok(files) = fs::read_dir("/proc/self/fd") {
-            let open = files.count().saturating_sub(1); // without the folder that is being read
-            self.process_open_fds.with(&[]).set(open as f64);
-        }
-        let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-        if let Some(most) = number_after(&limits, "Max open files") {
-            self.process_max_fds.with(&[]).set(most);
+        let (open, most) = open_files();
+        for (files, gauge) in [(open, &self.process_open_fds), (most, &self.process_max_fds)] {
+            if let Some(files) = files {
+                gauge.with(&[]).set(files as f64);
+            }
         }
     }
+}
+
+/// How many files this process has open, and how many it may; `None` where the system does not say or set it.
+pub(crate) fn open_files() -> (Option<usize>, Option<usize>) {
+    // Without the folder that is being read.
+    let open = fs::read_dir("/proc/self/fd").ok().map(|files| files.count().saturating_sub(1));
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    (open, number_after(&limits, "Max open files").map(|most| most as usize))
 }
 
 /// The number behind `key`, at the beginning of a line.

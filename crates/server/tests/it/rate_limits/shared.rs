@@ -63,6 +63,102 @@ async fn until_shared(app: &TestApp) {
     }
 }
 
+/// Whether the check `redis` of `/health/detailed` passes, and what it says.
+async fn redis_check(app: &TestApp) -> (bool, String) {
+    let health = app.anonymous().get("/health/detailed").await.assert(200).json();
+    let check = health["checks"].as_array().unwrap().iter().find(|check| check["name"] == "redis").unwrap();
+    assert_eq!(
+        (&check["required"], &health["status"] == "ok"),
+        (&json!(false), check["passed"] == true),
+        "{health:#}"
+    );
+    (check["passed"] == true, check["details"]["failure"].to_string())
+}
+
+/// How many connections it has taken so far.
+fn connections(redis: &Redis) -> u32 {
+    let stats = redis.command("INFO stats");
+    let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn l_04_a_cluster_is_named_and_not_asked_four_times_a_second() {
+    if !Redis::is_installed("a node of a Redis Cluster (L-04)") {
+        return;
+    }
+    let names = ["one", "two"].map(|name| format!("erp-nodes-{name}-{}.conf", std::process::id()));
+    let node = |name: &str| {
+        Redis::start(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-config-file",
+            name,
+            "--cluster-require-full-coverage",
+            "no",
+        ])
+    };
+    let (one, two) = (node(&names[0]), node(&names[1]));
+    one.command("CLUSTER ADDSLOTSRANGE 0 8191");
+    two.command("CLUSTER ADDSLOTSRANGE 8192 16383");
+    let (_, port) =
+        two.url().trim_end_matches("/0").rsplit_once(':').map(|(_, port)| ((), port.to_owned())).unwrap();
+    one.command(&format!("CLUSTER MEET 127.0.0.1 {port}"));
+    let begun = Instant::now();
+    // The key's slot is 12182: whoever has heard of the other node sends us there.
+    while !one.command("GET foo").starts_with("-MOVED") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", one.command("CLUSTER NODES"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let app = patient(&one, 4).setting("INSTANCES", "2").start().await;
+    assert_eq!(passed(&app, 5).await, 2);
+    let (passed_check, failure) = redis_check(&app).await;
+    assert!(!passed_check && failure.contains("a node of a Redis Cluster"), "{failure}");
+    let before = connections(&one);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(connections(&one) <= before + 2, "one more is this question's own");
+    let log = app.log().text();
+    assert_eq!(log.matches("a node of a Redis Cluster").count(), 1, "{log}");
+    assert!(!log.contains("Redis answers"), "{log}");
+    app.finish().await;
+    drop((one, two));
+    names.iter().for_each(|name| drop(std::fs::remove_file(std::path::Path::new("/tmp").join(name))));
+}
+
+#[tokio::test]
+async fn l_04_a_user_of_few_rights_is_served_or_told_what_it_lacks() {
+    if !Redis::is_installed("Redis with users of few rights (L-04)") {
+        return;
+    }
+    let redis = Redis::start(&[]);
+    let rights = "~erp:rl:* +time +get +set +del";
+    for (user, more, served) in [
+        ("all", "+eval +evalsha +script|load", true),
+        ("unloaded", "+eval +evalsha", true),
+        ("by-text", "+eval", true),
+        ("loaded", "+eval +script|load", true),
+        ("no-script", "", false),
+        ("no-set", "+eval +evalsha +script|load -set", false),
+    ] {
+        redis.command(&format!("ACL SETUSER {user} on >kR4-vX9_mT2 {rights} {more}"));
+        let url = redis.url().replace("redis://", &format!("redis://{user}:kR4-vX9_mT2@"));
+        let app = patient(&redis, 4).setting("REDIS_URL", &url).setting("INSTANCES", "2").start().await;
+        redis.command("SCRIPT FLUSH");
+        assert_eq!(passed(&app, 5).await, if served { 4 } else { 2 }, "{user}: {}", app.log().text());
+        let (passed_check, failure) = redis_check(&app).await;
+        assert_eq!(passed_check, served, "{user}: {failure}");
+        assert!(
+            served || failure.contains("+eval +evalsha +script|load +time +get +set +del"),
+            "{user}: {failure}"
+        );
+        let before = connections(&redis);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(connections(&redis) <= before + 2, "{user}");
+        app.finish().await;
+        redis.command("FLUSHALL");
+    }
+}
+
 #[tokio::test]
 async fn l_01_two_instances_let_exactly_as_many_pass_as_the_limit_says() {
     if !Redis::is_installed("two instances with one limit (L-01)") {
@@ -166,8 +262,13 @@ async fn l_04_without_redis_each_instance_has_its_share_and_the_sign_in_its_whol
     for status in [429, 429] {
         assert_eq!(wrong_password(&app).await.status, status, "its address has no request left");
     }
-    assert!(metric(&app, "rate_limit_store_errors_total").await > 0.0);
+    let errors = metric(&app, "rate_limit_store_errors_total").await;
+    assert!(errors > 0.0);
     assert_eq!(metric(&app, "rate_limit_fallback").await, 1.0);
+    let (passed_check, failure) = redis_check(&app).await;
+    assert!(!passed_check && failure.contains("does not answer"), "{failure}");
+    tokio::time::sleep(Duration::from_secs(1)).await; // four attempts to connect, and no decision
+    assert_eq!(metric(&app, "rate_limit_store_errors_total").await, errors);
     redis.restart();
     until_shared(&app).await;
     assert_eq!(passed(&app, 120).await, 100, "it is as empty as it was before");
@@ -254,7 +355,7 @@ async fn l_04_a_wrong_password_leaves_each_instance_to_itself() {
         .await;
     assert_eq!(passed(&app, 5).await, 2);
     let log = app.log().text();
-    assert!(log.contains("Redis does not answer") && !log.contains("wrong-secret"), "{log}");
+    assert!(log.contains("refuses the user or the password") && !log.contains("wrong-secret"), "{log}");
     app.finish().await;
     let app = patient(&redis, 4).setting("REDIS_URL", &with("right")).setting("INSTANCES", "2").start().await;
     assert_eq!(passed(&app, 5).await, 4);
