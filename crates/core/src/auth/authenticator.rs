@@ -66,8 +66,8 @@ pub struct AccessToken {
     pub expires_in: u64,
 }
 
+/// Claims that are not known are ignored (RFC 7519, 4): the next version may add one.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Claims {
     iss: String,
     aud: String,
@@ -76,6 +76,9 @@ struct Claims {
     role: Role,
     iat: i64,
     exp: i64,
+    /// Ours have none; one that is there counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
     jti: String,
 }
 
@@ -108,6 +111,7 @@ impl Authenticator {
             role: identity.role,
             iat,
             exp: iat.saturating_add_unsigned(self.lifetime.as_secs()),
+            nbf: None,
             jti: URL_SAFE_NO_PAD.encode(jti),
         };
         let key = self.ring.first().ok_or_else(|| Error::internal("the ring of signing keys is empty"))?;
@@ -134,6 +138,10 @@ impl Authenticator {
         if header.typ.as_deref() != Some(TYPE) {
             return Err(refused("not an access token"));
         }
+        // What must be understood is not: no extension is (RFC 7515, 4.1.11).
+        if header.crit.is_some() {
+            return Err(refused("the token asks for an extension by crit"));
+        }
         let key = header
             .kid
             .and_then(|kid| self.ring.iter().find(|key| key.id == kid))
@@ -141,7 +149,8 @@ impl Authenticator {
         let claims = decode::<Claims>(token, &key.verify, &validation()).map_err(refused)?.claims;
         self.check_times(&claims, now)?;
         let identity = Identity { tenant: claims.tid, user: claims.sub, role: claims.role };
-        self.verified.remember(token, identity, claims.iat - LEEWAY_SECONDS..claims.exp, now);
+        let begin = claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat));
+        self.verified.remember(token, identity, begin - LEEWAY_SECONDS..claims.exp, now);
         Ok(identity)
     }
 
@@ -150,6 +159,9 @@ impl Authenticator {
         let lifetime = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
         if now >= claims.exp {
             return Err(refused("the token has expired"));
+        }
+        if claims.nbf.is_some_and(|nbf| nbf > now + LEEWAY_SECONDS) {
+            return Err(refused("the token is not valid yet"));
         }
         if claims.iat > now + LEEWAY_SECONDS || claims.exp.saturating_sub(claims.iat) > lifetime.max(900) {
             return Err(refused("the token's times do not fit"));

@@ -171,8 +171,12 @@ pub fn budget_warning(config: &Config, given: i64) -> Option<String> {
     let (pool, instances) = (i64::from(config.database_max_connections), i64::from(config.instances));
     let wanted = (pool + 1) * instances; // and one that watches
     (wanted > given).then(|| {
+        let who = match instances {
+            1 => format!("1 instance with a pool of {pool}"),
+            many => format!("{many} instances with pools of {pool}"),
+        };
         format!(
-            "{instances} instances with pools of {pool} may open {wanted} connections, and PostgreSQL gives {given}: \
+            "{who} may open {wanted} connections, and PostgreSQL gives {given}: \
              lower DATABASE_MAX_CONNECTIONS or INSTANCES, or raise max_connections"
         )
     })
