@@ -72,11 +72,10 @@ fn layers(matches: &ArgMatches) -> Layers {
         Some((name, value))
     });
     let file = matches.get_one::<PathBuf>("env-file");
-    let default_file = PathBuf::from(".env");
-    Layers::new()
-        .with(MapSource::flags(flags))
-        .with(ProcessEnvironment::read())
-        .with_optional(EnvFile::read(file.unwrap_or(&default_file)))
+    Layers::new().with(MapSource::flags(flags)).with(ProcessEnvironment::read()).with_optional(match file {
+        Some(named) => Some(EnvFile::named(named)),
+        None => EnvFile::read(".env".as_ref()),
+    })
 }
 
 fn command() -> clap::Command {
@@ -85,8 +84,8 @@ fn command() -> clap::Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Core infrastructure of a multitenant ERP: tenants that provably cannot see each other.")
         .after_help(
-            "Without a verb: serve. Every setting has a flag: see --help. A secret comes from the environment or \
-             from a file.\nExit codes: 0 done, 1 a finding, 2 usage, 69 something is missing or unreachable, \
+            "Without a verb: serve. Every setting has a flag: see --help; FEATURE_<NAME>=on, off or 25% have none. A secret comes from \
+             the environment or from a file.\nExit codes: 0 done, 1 a finding, 2 usage, 69 something is missing or unreachable, \
              70 internal, 73 data folder, 77 isolation refused, 78 configuration, 128+n forced by signal n.",
         )
         .args(general())

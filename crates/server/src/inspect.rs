@@ -44,6 +44,10 @@ async fn checked(layers: &Layers) -> Result<Config, Problems> {
 /// `config explain`: each setting's value, source, default and meaning.
 pub(crate) fn config_explain(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
     let rows = explain(layers);
+    // Values of a file that cannot be read are missing here: that must not look as if they were unset.
+    if let Some(problem) = layers.problems().next() {
+        return Err(Problems::from(problem.clone()).into());
+    }
     if json {
         print(&serde_json::to_string_pretty(&rows).map_err(internal)?);
         return Ok(ExitCode::SUCCESS);
@@ -86,7 +90,16 @@ pub(crate) fn openapi() -> Result<ExitCode, StartError> {
 ///
 /// It asks as the listener wants to be asked, over TLS and behind the PROXY protocol too; it shows no certificate, so
 /// with `TLS_CLIENT_AUTH=required` it asks the port of operators.
-pub(crate) async fn healthcheck(layers: &Layers) -> Result<ExitCode, StartError> {
+pub(crate) async fn healthcheck(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
+    let outcome = ready(layers).await;
+    if json {
+        let error = outcome.as_ref().err().map(|error| error.message.as_str());
+        print(&serde_json::json!({ "ready": outcome.is_ok(), "error": error }).to_string());
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn ready(layers: &Layers) -> Result<(), StartError> {
     let config = Config::load(layers)?;
     let host = if config.host == "0.0.0.0" { "127.0.0.1" } else { config.host.as_str() };
     let closed = config.tls_client_auth == ClientAuth::Required;
@@ -105,7 +118,7 @@ pub(crate) async fn healthcheck(layers: &Layers) -> Result<ExitCode, StartError>
         _ => return Err(StartError::new(Exit::Unavailable, format!("Nothing answers at {host}:{port}"))),
     };
     if status.contains(" 200 ") {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     Err(StartError::new(Exit::Finding, format!("The server is not ready: {}", status.trim())))
 }

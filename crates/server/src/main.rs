@@ -63,7 +63,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
             Command::ConfigExplain => inspect::config_explain(&layers, json),
             Command::DoctorIsolation => inspect::doctor_isolation(&layers, json).await,
             Command::Openapi => inspect::openapi(),
-            Command::Healthcheck => inspect::healthcheck(&layers).await,
+            Command::Healthcheck => inspect::healthcheck(&layers, json).await,
             Command::DbMigrate => database::migrate(&layers, path, json).await,
             Command::DbStatus => database::status(&layers, json).await,
             Command::DbCheck => check::check(&layers, json).await,

@@ -1,7 +1,9 @@
 //! What single settings cannot tell: rules between them. They are judged on what can be read, whatever else is wrong:
 //! all problems come in one message.
 
-use super::{Config, PostgresUrl, Problem, SslMode};
+use std::net::IpAddr;
+
+use super::{Cidr, Config, PostgresUrl, Problem, SslMode};
 
 /// Whether the database that `url` names is reached over a network in a way that may not be encrypted. A URL that cannot
 /// be read is a problem of its own.
@@ -59,18 +61,42 @@ impl Config {
     }
 
     /// What is accepted, and yet hardly what was meant.
-    pub fn warnings(&self) -> Vec<&'static str> {
-        let blind = self.force_https && !self.enforces_https();
-        let blind = blind.then_some(
-            "FORCE_HTTPS is on, but without TRUSTED_PROXIES or TLS_CERT_PATH the server cannot tell encrypted requests \
-             from plain ones and refuses none: set TRUSTED_PROXIES to the networks of the proxy that ends TLS, or \
-             FORCE_HTTPS=false",
-        );
-        let gullible = self.proxy_protocol && self.trusted_proxies.is_empty();
-        let gullible = gullible.then_some(
-            "PROXY_PROTOCOL is on, and without TRUSTED_PROXIES whoever reaches the port can claim any address: set \
-             TRUSTED_PROXIES to the networks of the load balancer",
-        );
-        blind.into_iter().chain(gullible).collect()
+    pub fn warnings(&self) -> Vec<String> {
+        let rules = [
+            (self.force_https && !self.enforces_https(), FORCED_BLINDLY),
+            (self.proxy_protocol && self.trusted_proxies.is_empty(), GULLIBLE),
+            (self.trusted_proxies.iter().any(is_everybody), EVERYBODY_TRUSTED),
+            (self.profile().open_management && !is_this_machine(&self.host), OPEN_DEVELOPMENT),
+            (self.metrics_enabled && !self.shows_metrics(), METRICS_UNSEEN),
+        ];
+        let broken = rules.into_iter().filter(|(broken, _)| *broken).map(|(_, warning)| warning.to_owned());
+        self.noticed.iter().cloned().chain(broken).collect()
     }
+
+    /// Whether somebody can read `/metrics`.
+    fn shows_metrics(&self) -> bool {
+        self.profile().open_management || self.metrics_port.is_some() || self.metrics_token.is_some()
+    }
+}
+
+const FORCED_BLINDLY: &str = "FORCE_HTTPS is on, but without TRUSTED_PROXIES or TLS_CERT_PATH the server cannot tell \
+    encrypted requests from plain ones and refuses none: set TRUSTED_PROXIES to the networks of the proxy that ends TLS, \
+    or FORCE_HTTPS=false";
+const GULLIBLE: &str = "PROXY_PROTOCOL is on, and without TRUSTED_PROXIES whoever reaches the port can claim any address: \
+    set TRUSTED_PROXIES to the networks of the load balancer";
+const EVERYBODY_TRUSTED: &str = "TRUSTED_PROXIES names so large a network that whoever is in it can claim any address, and \
+    so escape every limit by address: set it to the networks of your own proxies";
+const OPEN_DEVELOPMENT: &str = "APP_ENV is development and HOST can be reached from other machines: they find demo users, \
+    causes of errors, /metrics and /log-level without a token. Set HOST=localhost, or APP_ENV=staging";
+const METRICS_UNSEEN: &str = "METRICS_ENABLED is on, and /metrics answers 404 since nobody may read it: set METRICS_TOKEN to \
+    a bearer token for it, or METRICS_PORT to a port of its own that only operators reach; or METRICS_ENABLED=false";
+
+/// Whether a network is larger than any that one operator owns: the private ones end at /8, and in IPv6 at /7.
+fn is_everybody(network: &Cidr) -> bool {
+    network.prefix < if network.address.is_ipv4() { 8 } else { 7 }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let is_localhost = host.eq_ignore_ascii_case("localhost") || host.ends_with(".localhost");
+    is_localhost || host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
 }

@@ -1,7 +1,9 @@
 //! `.env` files: `KEY=VALUE` lines, `#` comments, `export`, single and double quotes. Nothing is expanded.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
+use super::file;
 use super::source::{MapSource, Origin, Source};
 use super::{Problem, Problems};
 
@@ -13,19 +15,38 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// Reads the file at `path`; `None` when there is none. One that cannot be read has no values, and a problem.
+    /// Reads the file at `path`; `None` when there is none. One that cannot be read has no values, and a problem: so has a
+    /// link that leads nowhere.
     pub fn read(path: &Path) -> Option<Self> {
+        let missing = std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        (!missing).then(|| Self::named(path))
+    }
+
+    /// The same for a file that somebody has named: it must be there.
+    pub fn named(path: &Path) -> Self {
         let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Some(Self::parse(&name, &text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        let mut read = match file::read(path) {
+            Ok(text) => Self::parse(&name, &text),
             Err(error) => {
                 let mut unread = Self::parse(&name, "");
-                let fix = "Make it a readable UTF-8 file, or remove it";
-                unread.problems.add(name, format!("cannot be read: {error}"), fix);
-                Some(unread)
+                let why = match error.kind() {
+                    ErrorKind::NotFound => "does not exist, or is a link that leads nowhere".to_owned(),
+                    _ => format!("cannot be read: {error}"),
+                };
+                unread.problems.add(
+                    name.as_str(),
+                    why,
+                    "Make it a readable file of KEY=VALUE lines in UTF-8",
+                );
+                unread
             }
+        };
+        if file::is_open_to_all(path) {
+            read.problems.warnings.push(format!(
+                "{name} may be written by everybody on this machine, who so choose its settings and secrets: chmod 600 {name}"
+            ));
         }
+        read
     }
 
     /// Parses `text`; `name` is what problems call the file. They name a line by its number, never by its content.
@@ -62,6 +83,10 @@ impl Source for EnvFile {
 
     fn problems(&self) -> &[Problem] {
         self.problems.as_slice()
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.problems.warnings
     }
 }
 
@@ -162,8 +187,17 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_no_problem_and_an_unreadable_one_is() {
-        assert!(EnvFile::read(Path::new("/nonexistent/.env")).is_none());
+    fn a_missing_file_is_a_problem_where_it_was_named_and_an_unreadable_one_everywhere() {
+        let missing = Path::new("/nonexistent/.env");
+        assert!(EnvFile::read(missing).is_none());
+        assert!(
+            EnvFile::named(missing).problems.to_string().starts_with("/nonexistent/.env: does not exist")
+        );
         assert_eq!(EnvFile::read(Path::new("/")).unwrap().problems.len(), 1);
+        let link = std::env::temp_dir().join(format!("erp-env-link-{}", std::process::id()));
+        std::os::unix::fs::symlink("/nonexistent/.env", &link).unwrap();
+        let dangling = EnvFile::read(&link);
+        std::fs::remove_file(&link).unwrap();
+        assert!(dangling.unwrap().problems.to_string().contains("leads nowhere"));
     }
 }

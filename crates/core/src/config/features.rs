@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+/// One paragraph for the references.
+pub(super) const DOC: &str = "A switch of the product's own, such as `FEATURE_NEW_LIST=25%`: on, off, or a share of a \
+    hundred tenants, which a hash of the tenant picks. A feature without one is off. It comes from the environment or a \
+    `.env` file and has no flag.";
+
 /// What every switch's name starts with.
 pub(super) const FEATURE: &str = "FEATURE_";
 

@@ -1,10 +1,16 @@
 //! What is checked of a mail server and a sender: enough to find a slip, not to judge whether mail arrives.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-/// Whether `text` is an IP address or could be a name of the DNS (RFC 1123, 2.1; underscores, which resolvers take, too).
+/// Whether `text` is an IP address, one of IPv6 with a zone such as `fe80::1%eth0` too, or could be a name of the DNS
+/// (RFC 1123, 2.1; underscores, which resolvers take, too).
 pub(super) fn is_host(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok() || is_name(text)
+    let zoned = text.split_once('%').is_some_and(|(address, zone)| {
+        address.parse::<Ipv6Addr>().is_ok()
+            && !zone.is_empty()
+            && zone.bytes().all(|byte| byte.is_ascii_graphic())
+    });
+    zoned || text.parse::<IpAddr>().is_ok() || is_name(text)
 }
 
 /// Whether `text` is an address as mail programs take it (RFC 5321, 4.1.2, without quoted local parts and literals).
@@ -37,7 +43,16 @@ mod tests {
     #[test]
     fn a_host_is_a_name_or_an_address() {
         let longest = "a".repeat(63);
-        for good in ["localhost", "mail.example.com", "mail_1", "192.0.2.1", "2001:db8::1", &longest] {
+        for good in [
+            "localhost",
+            "mail.example.com",
+            "mail_1",
+            "192.0.2.1",
+            "2001:db8::1",
+            "::",
+            "fe80::1%eth0",
+            &longest,
+        ] {
             assert!(is_host(good), "{good}");
         }
         let too_long = "a".repeat(64);
@@ -52,6 +67,8 @@ mod tests {
             "-mail.example",
             "mail-.example",
             "192.0.2.256",
+            "192.0.2.1%eth0",
+            "[::1]",
             "mail@example.com",
             "mail.exämple",
             &too_long,

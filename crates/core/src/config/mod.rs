@@ -18,6 +18,7 @@ mod choice;
 mod consistency;
 mod env_file;
 mod features;
+mod file;
 mod foreign_url;
 mod groups;
 mod lists;
@@ -28,10 +29,13 @@ mod problems;
 mod profile;
 mod reader;
 mod render;
+mod secret_files;
 mod secrets;
+mod service_links;
 mod settings;
 mod source;
 mod table;
+mod trim;
 mod value;
 
 pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion};
@@ -67,6 +71,8 @@ impl Config {
         reader.refuse_unknown();
         let config = Self::read(&mut reader);
         reader.compare();
+        reader.notice_service_links();
+        reader.notice_open_files();
         reader.finish(config)
     }
 }

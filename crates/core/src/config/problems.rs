@@ -17,31 +17,35 @@ pub struct Problem {
 
 /// Everything that is wrong with the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    problems: Vec<Problem>,
+    /// What is said along with them: it may be the reason for one.
+    pub(super) warnings: Vec<String>,
+}
 
 impl Problems {
     /// Each problem, in the order of the table.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
+        self.problems.iter()
     }
 
     pub(super) fn as_slice(&self) -> &[Problem] {
-        &self.0
+        &self.problems
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.problems.len()
     }
 
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.problems.is_empty()
     }
 
-    /// `{"problems": [{"name", "message", "fix"}]}`, for `config check --json`.
+    /// `{"problems": [{"name", "message", "fix"}], "warnings": ["…"]}`, for `config check --json`.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "problems": self.0 })
+        serde_json::json!({ "problems": self.problems, "warnings": self.warnings })
     }
 
     pub(super) fn add(
@@ -50,25 +54,25 @@ impl Problems {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.0.push(Problem { name: name.into(), message: message.into(), fix: fix.into() });
+        self.problems.push(Problem { name: name.into(), message: message.into(), fix: fix.into() });
     }
 }
 
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
-        Self(vec![problem])
+        Self { problems: vec![problem], warnings: Vec::new() }
     }
 }
 
 impl fmt::Display for Problems {
-    /// One line for each problem.
+    /// One line for each problem, and then for each warning.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Problem { name, message, fix }) in self.0.iter().enumerate() {
+        for (index, Problem { name, message, fix }) in self.problems.iter().enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
             let stop = if fix.ends_with('?') { "" } else { "." };
             write!(f, "{newline}{name}: {message}. {fix}{stop}")?;
         }
-        Ok(())
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nwarning: {warning}"))
     }
 }
 

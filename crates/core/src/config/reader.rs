@@ -5,9 +5,13 @@ use super::features::FEATURE;
 use super::mail::{is_email, is_host};
 use super::postgres_url::PostgresUrl;
 use super::secrets::{encryption_key_fault, password_weakness, redis_password, weakness};
+use super::service_links;
 use super::source::{Layers, Origin, Source};
+use super::trim::{fault, trimmed};
 use super::value::Value;
-use super::{Check, ClientAuth, Environment, Features, Problem, Problems, Profile, SETTINGS, Setting};
+use super::{
+    Check, ClientAuth, Config, Environment, Features, Problem, Problems, Profile, SETTINGS, Setting,
+};
 
 /// A row's text and where it came from.
 pub(super) struct Found {
@@ -75,14 +79,14 @@ impl<'a> Reader<'a> {
                 source.names().into_iter().filter_map(|name| source.get(&name).map(|text| (name, text)))
             {
                 let Some(feature) = name.strip_prefix(FEATURE) else { continue };
-                if !features.add(feature, &text) {
-                    let message = format!("\"{}\" is not accepted", super::value::printable(&text));
-                    self.problems.add(
-                        super::value::printable(&name),
-                        message,
-                        "Set it to on, off or a share such as 25%",
-                    );
+                let text = trimmed(&text);
+                if service_links::is_of_a_link(source.origin(), &name, text) || features.add(feature, text) {
+                    continue;
                 }
+                let refused = format!("\"{}\" is not accepted", super::value::printable(text));
+                let message = fault(text).map_or(refused, |(why, _)| why.to_owned());
+                let fix = "Set it to on, off or a share such as 25%";
+                self.problems.add(super::value::printable(&name), message, fix);
             }
         }
         features
@@ -90,21 +94,24 @@ impl<'a> Reader<'a> {
 
     /// Notes what the sources themselves have to say, such as a line that is none.
     pub(super) fn collect(&mut self) {
-        for problem in self.layers.iter().flat_map(Source::problems) {
+        for problem in self.layers.problems() {
             self.problems.add(&*problem.name, &*problem.message, &*problem.fix);
         }
+        self.problems.warnings.extend(self.layers.iter().flat_map(Source::warnings).cloned());
     }
 
-    /// Notes keys that are none of ours: any in a `.env` file or among the flags, near misses in the environment.
+    /// Notes keys that are none of ours: any in a `.env` file or among the flags is a problem. The environment is shared
+    /// with other programs: near misses there are warned of.
     pub(super) fn refuse_unknown(&mut self) {
         let known = known_names();
         for source in self.layers.iter() {
             for name in
                 source.names().into_iter().filter(|name| !known.contains(name) && !name.starts_with(FEATURE))
             {
-                let near = nearest(&known, &name);
-                if source.origin() == Origin::Environment && near.is_none() {
-                    continue; // the environment is shared with other programs
+                let near = nearest(&known, trimmed(&name));
+                if source.origin() == Origin::Environment {
+                    self.warn_of_near_miss(source, &name, near);
+                    continue;
                 }
                 let fix = match near {
                     Some(near) => format!("Did you mean {near}?"),
@@ -112,6 +119,40 @@ impl<'a> Reader<'a> {
                 };
                 let message = format!("is no setting of ours (found in: {})", source.origin());
                 self.problems.add(super::value::printable(&name), message, fix);
+            }
+        }
+    }
+
+    fn warn_of_near_miss(&mut self, source: &dyn Source, name: &str, near: Option<&str>) {
+        let value = source.get(name).unwrap_or_default();
+        if let Some(near) = near
+            && !service_links::is_of_a_link(Origin::Environment, name, &value)
+        {
+            let name = super::value::printable(name);
+            let warning =
+                format!("{name} is no setting of ours (found in: environment). Did you mean {near}?");
+            self.problems.warnings.push(warning);
+        }
+    }
+
+    /// Warns of files of secrets that everybody may write to.
+    pub(super) fn notice_open_files(&mut self) {
+        for path in self.layers.secret_files.open_to_all() {
+            self.problems.warnings.push(format!(
+                "{path} holds a secret and may be written by everybody on this machine, who so choose it: chmod 600 {path}"
+            ));
+        }
+    }
+
+    /// Warns of links of Kubernetes that stand where settings would.
+    pub(super) fn notice_service_links(&mut self) {
+        let known = known_names();
+        for source in self.layers.iter() {
+            let ours = |name: &String| known.contains(name) || name.starts_with(FEATURE);
+            for name in source.names().into_iter().filter(ours) {
+                if service_links::is_link(source.origin(), &name, &source.get(&name).unwrap_or_default()) {
+                    self.problems.warnings.push(service_links::warning(&name));
+                }
             }
         }
     }
@@ -150,9 +191,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The configuration, if nothing was wrong.
-    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Problems> {
-        match value {
-            Some(value) if self.problems.is_empty() => Ok(value),
+    pub(super) fn finish(self, config: Option<Config>) -> Result<Config, Problems> {
+        match config {
+            Some(config) if self.problems.is_empty() => {
+                Ok(Config { noticed: self.problems.warnings, ..config })
+            }
             _ => Err(self.problems),
         }
     }
@@ -169,10 +212,13 @@ type Refusal = (String, String);
 
 /// The strongest layer's text for `setting`, under its name, its alias or, for a secret, `NAME_FILE`.
 ///
-/// An empty text counts as unset.
+/// An empty text counts as unset, and what stands around it does not count at all: see [`trimmed`].
 pub(super) fn find(layers: &Layers, setting: &Setting) -> Result<Option<Found>, Refusal> {
     for source in layers.iter() {
-        let get = |name: &str| source.get(name).filter(|text| !text.trim().is_empty());
+        let get = |name: &str| {
+            let text = source.get(name).map(|text| trimmed(&text).to_owned());
+            text.filter(|text| !text.is_empty() && !service_links::is_link(source.origin(), name, text))
+        };
         let plain = get(setting.name);
         let other_name = setting.alias.map(str::to_owned).or_else(|| setting.file_name());
         let other = other_name.and_then(|name| get(&name).map(|text| (name, text)));
@@ -186,25 +232,23 @@ pub(super) fn find(layers: &Layers, setting: &Setting) -> Result<Option<Found>, 
             }
             (Some(text), _) => (setting.name.to_owned(), text),
             (None, Some((name, path))) if setting.secret => {
-                let text = read_secret(&path).map_err(|error| secret_file_refusal(&name, &path, &error))?;
+                let refused = |error: String| secret_file_refusal(&name, &path, &error);
+                let read = unfaulty(path.clone()).map(|path| layers.secret_files.read(&path));
+                let text = read?.map_err(refused)?;
                 (name, text)
             }
             (None, Some(other)) => other,
         };
-        let text = if setting.secret { text } else { text.trim().to_owned() };
-        return Ok(Some(Found { text, origin: source.origin(), name }));
+        return Ok(Some(Found { text: unfaulty(text)?, origin: source.origin(), name }));
     }
     Ok(None)
 }
 
-/// The file's text without its last line break, which editors and `echo` add.
-fn read_secret(path: &str) -> std::io::Result<String> {
-    let text = std::fs::read_to_string(path)?;
-    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-    if text.is_empty() { Err(std::io::Error::other("the file is empty")) } else { Ok(text.to_owned()) }
+fn unfaulty(text: String) -> Result<String, Refusal> {
+    fault(&text).map_or(Ok(text), |(why, fix)| Err((why.to_owned(), fix.to_owned())))
 }
 
-fn secret_file_refusal(name: &str, path: &str, error: &std::io::Error) -> Refusal {
+fn secret_file_refusal(name: &str, path: &str, error: &str) -> Refusal {
     // Somebody may have put the secret itself where its path belongs: a path that is none is not shown.
     let place = if std::path::Path::new(path).exists() { format!(" {path}") } else { String::new() };
     (
@@ -227,14 +271,22 @@ fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), 
         Check::RedisUrl if !text.starts_with("redis://") && !text.starts_with("rediss://") => {
             Some(("is not a redis:// or rediss:// URL", "Set it to redis://host:6379"))
         }
-        Check::Host => (!is_host(text))
-            .then_some(("is no host", "Set it to a name or an address, such as mail.example.com")),
+        Check::Host => (!is_host(text)).then_some((
+            "is no host",
+            "Set it to a name or an address without port and brackets, such as 192.0.2.1",
+        )),
         Check::Email => (!is_email(text))
             .then_some(("is no e-mail address", "Set it to an address such as erp@example.com")),
         Check::HttpUrl => (!is_http_url(text))
             .then_some(("is not an https:// URL", "Set it to a URL such as https://cdn.example.com")),
-        Check::Key | Check::Password | Check::RedisUrl if !strict => None,
-        Check::Key => weakness(text).map(|why| (why, "Set it to the output of: openssl rand -base64 48")),
+        Check::Token if !text.bytes().all(|byte| byte.is_ascii_graphic()) => Some((
+            "holds other characters than visible ASCII, which no header can carry",
+            "Set it to the output of: openssl rand -base64 48",
+        )),
+        Check::Key | Check::Token | Check::Password | Check::RedisUrl if !strict => None,
+        Check::Key | Check::Token => {
+            weakness(text).map(|why| (why, "Set it to the output of: openssl rand -base64 48"))
+        }
         Check::Password => password_weakness(text, None).map(|why| (why, NEW_PASSWORD)),
         Check::RedisUrl => redis_password(text).and_then(|(user, password)| {
             password_weakness(password, Some(user)).map(|why| (why, NEW_PASSWORD))

@@ -2,14 +2,16 @@
 
 use serde::Serialize;
 
+use super::features::{DOC, FEATURE};
 use super::reader::{environment, find};
+use super::trim::trimmed;
 use super::{Layers, Origin, SETTINGS, Setting};
 
 /// A setting as it stands in one process, for `config explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explained {
     /// The setting's name.
-    pub name: &'static str,
+    pub name: String,
     /// The text that holds, `[secret]` for a secret, `None` when unset.
     pub value: Option<String>,
     /// Where it came from: `flag`, `environment`, `.env file`, `default`, with another name if it came under that.
@@ -32,9 +34,24 @@ pub fn explain(layers: &Layers) -> Vec<Explained> {
             Err((message, _)) => (None, message),
         };
         let value = value.map(|text| if setting.secret { "[secret]".to_owned() } else { text });
-        Explained { name: setting.name, value, source, default, doc: setting.doc() }
+        Explained { name: setting.name.to_owned(), value, source, default, doc: setting.doc() }
     };
-    SETTINGS.iter().map(one).collect()
+    SETTINGS.iter().map(one).chain(switches(layers)).collect()
+}
+
+/// The switches of `FEATURE_<NAME>` that are set; of two, the stronger source's.
+fn switches(layers: &Layers) -> Vec<Explained> {
+    let mut found: Vec<Explained> = Vec::new();
+    for source in layers.iter() {
+        for name in source.names().into_iter().filter(|name| name.starts_with(FEATURE)) {
+            if !found.iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
+                let value = source.get(&name).map(|text| trimmed(&text).to_owned());
+                let source = source.origin().to_string();
+                found.push(Explained { name, value, source, default: Some("off"), doc: DOC.to_owned() });
+            }
+        }
+    }
+    found
 }
 
 /// `docs/reference/configuration.md`.
@@ -43,7 +60,10 @@ pub fn render_markdown() -> String {
         "# Configuration\n\n\
          <!-- Generated from crates/core/src/config/settings.rs: run the tests with BLESS=1 to write it anew. -->\n\n\
          A setting comes from a flag, the environment, a `.env` file or its default, in this order. An empty value counts as\n\
-         unset. A secret can also be read from a file: `NAME_FILE` holds its path. A duration is `500ms`, `30s`, `15m`, `1h` or\n\
+         unset. White space, line breaks and a byte order mark around a value are dropped; quotes around it are refused, since\n\
+         only a shell and a `.env` file take them away. A secret can also be read from a file: `NAME_FILE` holds its path. It\n\
+         is read once, and may be a pipe such as `<(…)` or `/dev/stdin`. In the environment, which other programs share, a\n\
+         name that only looks like one below is warned of; in a file and among the flags it is an error. A duration is `500ms`, `30s`, `15m`, `1h` or\n\
          `7d`. All problems are reported at once, with exit code 78: `erp-backend config check`. What holds, and why:\n\
          `erp-backend config explain`.\n",
     );
@@ -62,6 +82,10 @@ pub fn render_markdown() -> String {
             ));
         }
     }
+    page.push_str(&format!(
+        "\n## Features\n\n| Setting | Value | Default | Required | Meaning |\n| --- | --- | --- | --- | --- |\n\
+         | `{FEATURE}<NAME>` | on, off or a share such as 25% | off | no | {DOC} |\n"
+    ));
     page
 }
 
@@ -89,6 +113,10 @@ pub fn render_env_example() -> String {
             ));
         }
     }
+    page.push_str(&format!(
+        "\n# --- Features ---\n\n# {FEATURE}<NAME>, such as {FEATURE}NEW_LIST=25%: on, off, or a share of a hundred tenants, which a hash of\n\
+         # the tenant picks. A feature without one is off.\n"
+    ));
     page
 }
 

@@ -1,8 +1,8 @@
 //! What makes a secret fit for use, and the secrets that a developer's machine makes for itself.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -31,8 +31,10 @@ pub fn dev_secrets(config: &mut Config, rng: &dyn Rng) -> Result<(), StartError>
         if secret.is_none() {
             let path = folder.join(file);
             *secret = Some(read_or_make(&path, rng).map_err(|error| {
-                let message =
-                    format!("{}: {error}. Make DATA_DIR writable, or set the secret.", path.display());
+                let message = format!(
+                    "{}: {error}. Make DATA_DIR a folder of your own, or set the secret.",
+                    path.display()
+                );
                 StartError::new(Exit::DataFolder, message).because(error)
             })?);
         }
@@ -41,20 +43,37 @@ pub fn dev_secrets(config: &mut Config, rng: &dyn Rng) -> Result<(), StartError>
 }
 
 fn read_or_make(path: &Path, rng: &dyn Rng) -> io::Result<Secret<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => return generated(&Zeroizing::new(text)),
+    match fs::symlink_metadata(path) {
+        Ok(file) => return ours(&file).and_then(|()| generated(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?; // open to the private cluster, which runs under another account
+        fs::create_dir_all(folder)?; // open to the private cluster, which runs under another account
     }
     let mut bytes = Zeroizing::new([0; LEAST_BYTES]);
     rng.fill(&mut *bytes);
     let text = Zeroizing::new(BASE64_STANDARD.encode(*bytes));
     publish(path, &text, rng)?;
     // Another process may have been first: what is in the file counts.
-    generated(&Zeroizing::new(std::fs::read_to_string(path)?))
+    ours(&fs::symlink_metadata(path)?).and_then(|()| generated(path))
+}
+
+/// Refuses a file that somebody else may have put there or may change: whoever knows the key signs tokens.
+fn ours(file: &fs::Metadata) -> io::Result<()> {
+    let us = rustix::process::geteuid().as_raw();
+    let why = match file {
+        file if !file.is_file() => "it is no regular file; remove it".to_owned(),
+        file if file.uid() != us => {
+            format!(
+                "it belongs to user {}, and this is user {us}; remove it, or run as its owner",
+                file.uid()
+            )
+        }
+        file if file.mode() & 0o022 != 0 => "others may write to it; remove it, or chmod 600 it".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// Writes the file so that no other process ever sees half of it, and leaves one that is already there.
@@ -63,15 +82,16 @@ fn publish(path: &Path, text: &str, rng: &dyn Rng) -> io::Result<()> {
     rng.fill(&mut suffix);
     let draft = path.with_extension(format!("{:016x}", u64::from_le_bytes(suffix)));
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?.write_all(text.as_bytes())?;
-    let linked = std::fs::hard_link(&draft, path);
-    std::fs::remove_file(&draft)?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft)?;
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
     }
 }
 
-fn generated(text: &str) -> io::Result<Secret<String>> {
+fn generated(path: &Path) -> io::Result<Secret<String>> {
+    let text = super::file::read(path)?;
     let text = text.trim_end();
     let bytes = BASE64_STANDARD.decode(text).map(Zeroizing::new);
     match bytes {

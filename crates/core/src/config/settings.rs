@@ -17,7 +17,7 @@ settings! {
     PORT port: u16 { default: Defaults::all("3001"), range: Some(("0", "65535")) };
 
     /// Name or address to listen on. `localhost` binds 127.0.0.1 and ::1; use `0.0.0.0` in a container.
-    HOST host: String { default: Defaults::all("localhost") };
+    HOST host: String { default: Defaults::all("localhost"), check: Check::Host };
 
     /// Folder for generated development secrets, demo credentials and the private PostgreSQL cluster.
     DATA_DIR data_dir: PathBuf { default: Defaults::all("./.data") };
@@ -102,7 +102,7 @@ settings! {
     METRICS_TENANT_LIMIT metrics_tenant_limit: u32 { default: Defaults::all("50"), range: Some(("0", "1000")) };
 
     /// Bearer token that opens `/metrics` and `/health/detailed` outside development.
-    METRICS_TOKEN metrics_token: Option<Secret<String>> { check: Check::Key };
+    METRICS_TOKEN metrics_token: Option<Secret<String>> { check: Check::Token };
 
     group "Database";
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Problem;
+use super::secret_files::SecretFiles;
 
 /// A place that holds values of settings.
 pub trait Source {
@@ -18,6 +19,11 @@ pub trait Source {
 
     /// What is wrong with the place itself, such as a line of a file that is not understood. Default: nothing.
     fn problems(&self) -> &[Problem] {
+        &[]
+    }
+
+    /// What about the place wants an operator's attention. Default: nothing.
+    fn warnings(&self) -> &[String] {
         &[]
     }
 }
@@ -116,7 +122,11 @@ impl Source for ProcessEnvironment {
 
 /// Sources by precedence: flag, environment, `.env` file; the table's default comes after the last one.
 #[derive(Default)]
-pub struct Layers(Vec<Box<dyn Source>>);
+pub struct Layers {
+    sources: Vec<Box<dyn Source>>,
+    /// What the files of secrets held, whichever source names them.
+    pub(super) secret_files: SecretFiles,
+}
 
 impl Layers {
     /// No source: every setting has its default.
@@ -127,14 +137,14 @@ impl Layers {
     /// Adds `source` below those already there.
     #[must_use]
     pub fn with(mut self, source: impl Source + 'static) -> Self {
-        self.0.push(Box::new(source));
+        self.sources.push(Box::new(source));
         self
     }
 
     /// Puts `source` above those already there.
     #[must_use]
     pub fn under(mut self, source: impl Source + 'static) -> Self {
-        self.0.insert(0, Box::new(source));
+        self.sources.insert(0, Box::new(source));
         self
     }
 
@@ -147,9 +157,14 @@ impl Layers {
         }
     }
 
+    /// What is wrong with the sources themselves, whatever the settings are.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.iter().flat_map(Source::problems)
+    }
+
     /// The sources, the strongest first.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Source> {
-        self.0.iter().map(|source| &**source)
+        self.sources.iter().map(|source| &**source)
     }
 }
 

@@ -47,6 +47,8 @@ pub enum Check {
     PostgresUrl,
     /// Outside development: at least 32 bytes, no example, no repetition.
     Key,
+    /// The same, and everywhere visible ASCII only: it is sent in a header.
+    Token,
     /// Outside development: at least 8 bytes, and no example.
     Password,
     /// 32 bytes as base64 or hex; outside development no repetition.
@@ -173,6 +175,8 @@ macro_rules! settings {
             $($($(#[doc = $doc])+ pub $field: $type,)+)+
             /// The switches of `FEATURE_<NAME>`.
             pub features: crate::config::Features,
+            /// What the sources hold that wants an operator's attention: a part of [`Config::warnings`].
+            pub(super) noticed: Vec<String>,
         }
 
         impl Config {
@@ -181,7 +185,7 @@ macro_rules! settings {
                 // Every row is read before the first `?`, so that all problems come out at once.
                 $($(let $field = reader.value(&row::$name);)+)+
                 let features = reader.features();
-                Some(Self { $($($field: $field?,)+)+ features })
+                Some(Self { $($($field: $field?,)+)+ features, noticed: Vec::new() })
             }
         }
     };

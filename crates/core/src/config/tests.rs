@@ -116,17 +116,18 @@ fn all_problems_come_in_one_message() {
     ])
     .unwrap_err();
     let text = problems.to_string();
-    assert_eq!((problems.len(), text.lines().count()), (9, 9), "{text}");
+    assert_eq!((problems.len(), text.lines().count()), (8, 9), "{text}");
     assert!(text.contains("PORT: \"65536\" is not accepted. PORT takes: number from 0 to 65535."), "{text}");
     assert!(text.contains(
-        "DATABASE_TIMOUT: is no setting of ours (found in: environment). Did you mean DATABASE_TIMEOUT?"
+        "warning: DATABASE_TIMOUT is no setting of ours (found in: environment). Did you mean DATABASE_TIMEOUT?"
     ));
     assert!(!text.contains("?."), "{text}");
     assert!(!text.contains('\u{1b}') && !text.contains("hunter2"), "{text}");
-    assert_eq!(problems.to_json()["problems"].as_array().unwrap().len(), 9);
+    assert_eq!(problems.to_json()["problems"].as_array().unwrap().len(), 8);
+    assert_eq!(problems.to_json()["warnings"].as_array().unwrap().len(), 1);
     let start = StartError::from(problems);
     assert_eq!(start.exit, Exit::Configuration);
-    assert!(start.message.starts_with("9 settings are not right:\n  "), "{}", start.message);
+    assert!(start.message.starts_with("8 settings are not right:\n  "), "{}", start.message);
     assert_eq!(start.message.lines().count(), 10);
 }
 
@@ -202,8 +203,15 @@ fn example_passwords_are_refused_outside_development_only_and_not_shown() {
 fn the_environment_may_hold_what_is_not_ours_and_a_file_may_not() {
     load([("HOME", "/"), ("PATH", "/bin"), ("PWD", "/"), ("LANG", "C"), ("RUST_LOG", "x"), ("PGHOST", "y")])
         .unwrap();
-    assert!(messages(load([("PROT", "1")])).contains("Did you mean PORT?"));
-    assert!(messages(load([("jwt_secret", "1")])).contains("Did you mean JWT_SECRET?"));
+    for (stranger, ours) in [("PROT", "PORT"), ("jwt_secret", "JWT_SECRET"), ("\u{feff}PORT", "PORT")] {
+        let warnings = load([(stranger, "1")]).unwrap().warnings();
+        assert!(
+            warnings.len() == 1 && warnings[0].ends_with(&format!("Did you mean {ours}?")),
+            "{warnings:?}"
+        );
+        let text = messages(Config::load(&MapSource::flags([(stranger, "1")]).into()));
+        assert!(text.contains(&format!("Did you mean {ours}?")), "{text}");
+    }
     let file = EnvFile::parse(".env", "RUST_LOG=debug\nPORTT=1");
     let text = messages(Config::load(&file.into()));
     assert!(text.contains("RUST_LOG: is no setting of ours (found in: .env file). Remove it."), "{text}");
@@ -331,7 +339,7 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
             Check::EncryptionKey => KEY.to_owned(),
             Check::HttpUrl => "https://cdn.example".to_owned(),
             Check::Host | Check::Email => "erp@example.com".to_owned(),
-            Check::Key | Check::Password | Check::Nothing => STRONG.to_owned(),
+            Check::Key | Check::Token | Check::Password | Check::Nothing => STRONG.to_owned(),
         };
         let file = folder.join(setting.name);
         std::fs::write(&file, format!("{secret}\n")).unwrap();
@@ -489,6 +497,7 @@ fn the_example_file_sets_nothing_and_names_everything() {
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or("#"));
     let all = EnvFile::parse(".env", &uncommented.collect::<Vec<_>>().join("\n"));
     assert_eq!(all.names().len(), SETTINGS.len());
+    assert!(example.contains("FEATURE_<NAME>") && render_markdown().contains("| `FEATURE_<NAME>` |"));
     Config::load(&all.into()).unwrap();
 }
 
@@ -515,8 +524,216 @@ fn h_03_forcing_https_blindly_is_warned_of() {
     assert!(config.force_https && !config.enforces_https());
     assert!(config.warnings()[0].contains("TRUSTED_PROXIES"));
     for (name, value) in [("TRUSTED_PROXIES", "10.0.0.0/8"), ("FORCE_HTTPS", "false")] {
-        assert!(production([(name, value)]).unwrap().warnings().is_empty(), "{name}");
+        assert!(
+            production([(name, value), ("METRICS_ENABLED", "false")]).unwrap().warnings().is_empty(),
+            "{name}"
+        );
     }
     assert!(production([("TRUSTED_PROXIES", "10.0.0.0/8")]).unwrap().enforces_https());
     assert!(load([]).unwrap().warnings().is_empty());
+}
+
+/// What files, shells and container runtimes put around a value, for each setting and source there is.
+#[test]
+fn what_stands_around_a_value_is_dropped_whatever_its_kind_and_source() {
+    let folder = folder("around");
+    let path = folder.join("value");
+    let values = [
+        ("METRICS_TOKEN", STRONG),
+        ("JWT_SECRET", STRONG),
+        ("ENCRYPTION_KEY", KEY),
+        ("DATABASE_URL", URL),
+        ("LOG_FILE", "/var/log/x.log"),
+        ("DATA_DIR", "/var/lib/erp"),
+        ("HOST", "192.0.2.1"),
+        ("PORT", "80"),
+        ("LOG_LEVEL", "warn"),
+        ("CORS_ORIGINS", "https://app.example.com"),
+    ];
+    for (name, value) in values {
+        let expected = format!("{:?}", load([(name, value)]).unwrap());
+        let exposed = |config: Config| {
+            let secrets =
+                [config.metrics_token, config.jwt_secret, config.encryption_key, config.database_url];
+            secrets.map(|secret| secret.map(|secret| secret.expose().clone()))
+        };
+        let expected_secrets = exposed(load([(name, value)]).unwrap());
+        for around in [
+            format!("{value}\n"),
+            format!("\u{feff}{value}\r\n"),
+            format!(" \t{value}\n\n"),
+            format!("{value}\u{200b}"),
+        ] {
+            let mut sources: Vec<Layers> = vec![
+                MapSource::flags([(name, around.as_str())]).into(),
+                MapSource::environment([(name, around.as_str())]).into(),
+                EnvFile::parse(".env", &format!("{name}={around}")).into(),
+            ];
+            if SETTINGS.iter().any(|setting| setting.name == name && setting.secret) {
+                std::fs::write(&path, &around).unwrap();
+                let file = format!(" {}\n", path.display());
+                sources.push(MapSource::environment([(format!("{name}_FILE"), file)]).into());
+            }
+            for layers in sources {
+                let config = Config::load(&layers).unwrap();
+                assert_eq!(format!("{config:?}"), expected, "{around:?}");
+                assert_eq!(exposed(config), expected_secrets, "{around:?}");
+            }
+        }
+        for quoted in [format!("\"{value}\""), format!("'{value}' "), format!("\u{feff}“{value}”\n")] {
+            for layers in [
+                MapSource::flags([(name, quoted.as_str())]),
+                MapSource::environment([(name, quoted.as_str())]),
+            ] {
+                let text = messages(Config::load(&layers.into()));
+                assert!(text.starts_with(&format!("{name}: stands in quotes")), "{text}");
+                assert!(text.lines().count() == 1 && !text.contains(value), "{text}");
+            }
+        }
+        let broken = format!("{value}\n{value}");
+        assert!(messages(load([(name, &broken)])).starts_with(&format!("{name}: holds a line break")));
+    }
+    std::fs::write(&path, "\u{feff}\n").unwrap();
+    assert!(messages(load([("JWT_SECRET_FILE", path.to_str().unwrap())])).contains("the file is empty"));
+    std::fs::write(&path, STRONG.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>()).unwrap();
+    let text = messages(load([("JWT_SECRET_FILE", path.to_str().unwrap())]));
+    assert!(text.contains("UTF-16") && !text.contains(STRONG), "{text}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_metrics_token_and_a_host_are_checked_before_they_are_used() {
+    for bad in ["with a space", "zähler-token", "token\u{a0}x"] {
+        let text = messages(load([("METRICS_TOKEN", bad)]));
+        assert!(text.starts_with("METRICS_TOKEN: holds other characters") && !text.contains(bad), "{text}");
+    }
+    for bad in ["http://localhost", "localhost:3001", "[::1]", "*", "a b", "256.0.0.1"] {
+        let text = messages(load([("HOST", bad)]));
+        assert!(text.starts_with("HOST: is no host") && text.lines().count() == 1, "{text}");
+    }
+    for good in ["0.0.0.0", "::", "localhost", "api.example.com", "fe80::1%eth0"] {
+        load([("HOST", good)]).unwrap();
+    }
+}
+
+#[test]
+fn a_secret_from_a_pipe_is_read_once_and_counts_each_time() {
+    let folder = folder("pipe");
+    let pipe = folder.join("secret");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let layers: Layers = MapSource::environment([("JWT_SECRET_FILE", pipe.to_str().unwrap())]).into();
+    let writer = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::write(pipe, format!("{STRONG}\n")).unwrap()
+    });
+    for _ in 0..2 {
+        assert_eq!(Config::load(&layers).unwrap().jwt_secret.unwrap().expose(), STRONG);
+    }
+    assert_eq!(
+        explain(&layers).iter().find(|row| row.name == "JWT_SECRET").unwrap().value.as_deref(),
+        Some("[secret]")
+    );
+    writer.join().unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn links_of_kubernetes_are_ignored_with_a_warning() {
+    let config = load([
+        ("METRICS_PORT", "tcp://10.96.0.7:9464"),
+        ("METRICS_PORT_9464_TCP_PROTO", "tcp"),
+        ("METRICS_SERVICE_HOST", "10.96.0.7"),
+        ("METRIC_PORT", "tcp://10.96.0.7:9464"),
+        ("FEATURE_X_PORT", "udp://10.96.0.8:53"),
+        ("FEATURE_X_SERVICE_PORT", "53"),
+        ("FEATURE_X_PORT_53_UDP_ADDR", "10.96.0.8"),
+    ])
+    .unwrap();
+    assert_eq!(config.metrics_port, None);
+    let warnings = config.warnings();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[1].starts_with("METRICS_PORT is ignored: Kubernetes"), "{warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.contains("enableServiceLinks: false")), "{warnings:?}");
+    let file = EnvFile::parse(".env", "METRICS_PORT=tcp://10.96.0.7:9464");
+    assert!(messages(Config::load(&file.into())).contains("METRICS_PORT takes: number"));
+    // A weaker source still has its say.
+    let layers = Layers::new()
+        .with(MapSource::environment([("METRICS_PORT", "tcp://10.96.0.7:9464")]))
+        .with(EnvFile::parse(".env", "METRICS_PORT=9100"));
+    assert_eq!(Config::load(&layers).unwrap().metrics_port, Some(9100));
+}
+
+#[test]
+fn what_is_hardly_meant_is_warned_of() {
+    let warns = |config: Result<Config, Problems>, part: &str| {
+        config.unwrap().warnings().iter().filter(|warning| warning.contains(part)).count() == 1
+    };
+    assert!(warns(
+        production([("METRICS_ENABLED", "true")]),
+        "set METRICS_TOKEN to a bearer token for it, or METRICS_PORT"
+    ));
+    for (name, value) in [("METRICS_PORT", "9464"), ("METRICS_TOKEN", STRONG), ("METRICS_ENABLED", "false")] {
+        assert!(!warns(production([(name, value)]), "METRICS_ENABLED"), "{name}");
+    }
+    for everybody in ["0.0.0.0/0", "::/0", "0.0.0.0/1, 128.0.0.0/1"] {
+        assert!(warns(production([("TRUSTED_PROXIES", everybody)]), "can claim any address"), "{everybody}");
+    }
+    assert!(!warns(production([("TRUSTED_PROXIES", "10.0.0.0/8, fc00::/7")]), "can claim any address"));
+    for open in ["0.0.0.0", "::", "192.0.2.1", "erp.example.com"] {
+        assert!(warns(load([("HOST", open)]), "APP_ENV is development"), "{open}");
+        assert!(!warns(production([("HOST", open)]), "APP_ENV is development"), "{open}");
+    }
+    assert!(!warns(load([("HOST", "127.0.0.1")]), "APP_ENV is development"));
+}
+
+#[test]
+fn a_file_of_secrets_that_everybody_may_write_to_is_warned_of() {
+    let folder = folder("open");
+    let (secret, env) = (folder.join("secret"), folder.join("env"));
+    std::fs::write(&secret, STRONG).unwrap();
+    std::fs::write(&env, "LOG_LEVEL=warn\n").unwrap();
+    let layers = || {
+        let named = MapSource::environment([("JWT_SECRET_FILE", secret.to_str().unwrap())]);
+        Layers::new().with(named).with(EnvFile::named(&env))
+    };
+    let mode = |mode| {
+        for path in [&secret, &env] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        Config::load(&layers()).unwrap().warnings()
+    };
+    for closed in [0o600, 0o644, 0o440] {
+        assert!(mode(closed).is_empty(), "{closed:o}");
+    }
+    let warnings = mode(0o666);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings.iter().all(|warning| warning.contains("chmod 600 /") && !warning.contains(STRONG)),
+        "{warnings:?}"
+    );
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_generated_secret_that_others_could_have_put_there_is_refused() {
+    let folder = folder("others");
+    let fresh = || load([("DATA_DIR", folder.to_str().unwrap())]).unwrap();
+    dev_secrets(&mut fresh(), &SystemRng::new()).unwrap();
+    let secret = folder.join("jwt-secret");
+    let refused = |part: &str| {
+        let error = dev_secrets(&mut fresh(), &SystemRng::new()).unwrap_err();
+        assert!(error.exit == Exit::DataFolder && error.message.contains(part), "{}", error.message);
+    };
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o666)).unwrap();
+    refused("others may write to it");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    dev_secrets(&mut fresh(), &SystemRng::new()).unwrap();
+    // Only root can give a file away.
+    if std::os::unix::fs::chown(&secret, Some(12_345), None).is_ok() {
+        refused("it belongs to user 12345");
+    }
+    std::fs::remove_file(&secret).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &secret).unwrap();
+    refused("no regular file");
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -147,6 +147,9 @@ fn healthcheck_tells_ready_from_unready_from_absent() {
     let address = server.address();
     let port = address.rsplit_once(':').unwrap().1;
     assert_eq!(run(&home, &["healthcheck"], &[("PORT", port)]).code, 0);
+    let told = run(&home, &["healthcheck", "--json"], &[("PORT", port)]);
+    let answer: Value = serde_json::from_str(&told.out.join("\n")).unwrap();
+    assert_eq!((told.code, answer), (0, serde_json::json!({ "ready": true, "error": null })));
 
     // While it drains it still answers, and wants no new work (S-02).
     server.signal("TERM");

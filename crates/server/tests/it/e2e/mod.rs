@@ -29,6 +29,7 @@ mod process;
 mod refusals;
 mod rehearsal;
 mod secrets;
+mod settings;
 mod soak;
 mod start;
 mod stop;
