@@ -4,19 +4,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::database::Database;
 use super::process::{Home, PATIENCE, Process, path, run};
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The program, if it is there.
-fn program(name: &str, candidates: &[PathBuf]) -> Option<PathBuf> {
+pub(super) fn program(name: &str, candidates: &[PathBuf]) -> Option<PathBuf> {
     let found = candidates.iter().find(|candidate| candidate.is_file()).cloned();
     if found.is_none() {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{name} is missing: script/bootstrap tests");
@@ -26,7 +26,7 @@ fn program(name: &str, candidates: &[PathBuf]) -> Option<PathBuf> {
 }
 
 /// Programs of this name that are in `PATH`.
-fn installed(names: &[&str]) -> Vec<PathBuf> {
+pub(super) fn installed(names: &[&str]) -> Vec<PathBuf> {
     let path = path();
     let folders = std::env::split_paths(&path);
     folders.flat_map(|folder| names.iter().map(move |name| folder.join(name))).collect()
@@ -34,6 +34,10 @@ fn installed(names: &[&str]) -> Vec<PathBuf> {
 
 /// Runs a program to its end, or kills it.
 pub(super) fn finish(command: &mut Command) -> Output {
+    finish_within(PATIENCE * 2, command)
+}
+
+pub(super) fn finish_within(limit: Duration, command: &mut Command) -> Output {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (begin, id) = (Instant::now(), child.id());
@@ -47,21 +51,23 @@ pub(super) fn finish(command: &mut Command) -> Output {
     };
     let (out, err) = (read(Box::new(out)), read(Box::new(err)));
     while child.try_wait().unwrap().is_none() {
-        if begin.elapsed() > PATIENCE * 2 {
+        if begin.elapsed() > limit {
             let _ = child.kill();
             panic!("{command:?}, process {id}, does not end");
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     Output { status: child.wait().unwrap(), stdout: out.join().unwrap(), stderr: err.join().unwrap() }
 }
 
 /// A server with the two demo tenants.
-fn demo(name: &str) -> (Home, Database, Process) {
+pub(super) fn demo(name: &str, variables: &[(&str, &str)]) -> (Home, Database, Process) {
     let (home, database) = (Home::new(), Database::migrated(name));
     let seeded = run(&home, &["db", "seed"], &database.both());
     assert_eq!(seeded.code, 0, "{seeded:#?}");
-    let server = Process::serve(&home, &[("DATABASE_URL", &*database.runtime_url), ("HOST", "127.0.0.1")]);
+    let mut all = vec![("DATABASE_URL", &*database.runtime_url), ("HOST", "127.0.0.1")];
+    all.extend(variables);
+    let server = Process::serve(&home, &all);
     (home, database, server)
 }
 
@@ -105,7 +111,7 @@ fn a_typed_client_is_made_from_the_contract_and_works() {
         &[document, "--default-non-nullable=false", "--output", "src/api.ts"],
     );
     make("typescript/bin/tsc", &[]);
-    let (home, _database, server) = demo("typed_client");
+    let (home, _database, server) = demo("typed_client", &[]);
     let url = format!("http://{}", server.address());
     let mut client = Command::new(&node);
     client.arg(folder.join("dist/try.js")).arg(url).arg(home.path().join("demo-credentials.json"));
@@ -119,7 +125,7 @@ fn a_browser_shows_the_documentation_page_without_the_internet() {
     else {
         return;
     };
-    let (home, _database, server) = demo("browser");
+    let (home, _database, server) = demo("browser", &[]);
     let mut browser = Command::new(chromium);
     browser
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])

@@ -14,6 +14,7 @@ mod clients;
 mod commands;
 mod database;
 mod faults;
+mod foreign;
 mod guides;
 mod hang_up;
 mod http;
