@@ -22,8 +22,8 @@ settings! {
     /// Folder for generated development secrets, demo credentials and the private PostgreSQL cluster.
     DATA_DIR data_dir: PathBuf { default: Defaults::all("./.data") };
 
-    /// Port of a second listener with `/metrics`, `/health/detailed`, `/log-level` and the probes, which asks for no token:
-    /// keep it inside the cluster. Outside development the port of the API then does not have them.
+    /// Port of a second listener with `/metrics`, `/health/detailed`, `/log-level`, `/docs`, `/openapi.json` and the probes,
+    /// which asks for no token: keep it inside the cluster. Outside development the port of the API then does not have them.
     METRICS_PORT metrics_port: Option<u16> { range: Some(("0", "65535")) };
 
     /// How many processes like this one share the database and the limits: `DATABASE_MAX_CONNECTIONS` times this must fit
@@ -101,7 +101,8 @@ settings! {
     /// 0 leaves the label out.
     METRICS_TENANT_LIMIT metrics_tenant_limit: u32 { default: Defaults::all("50"), range: Some(("0", "1000")) };
 
-    /// Bearer token that opens `/metrics` and `/health/detailed` outside development.
+    /// Bearer token that opens `/metrics`, `/health/detailed`, `/log-level`, `/docs` and `/openapi.json` outside development,
+    /// while `METRICS_PORT` is unset.
     METRICS_TOKEN metrics_token: Option<Secret<String>> { check: Check::Token };
 
     group "Database";

@@ -49,9 +49,11 @@ pub fn render_markdown(tables: &[&[&'static ErrorCode]]) -> String {
     let mut out = String::from(
         "# Errors\n\n<!-- Generated from the tables of error codes: BLESS=1 script/test integration the_reference_of_errors writes it. -->\n\n\
          Every error is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance`, \
-         `code` and `correlationId`; validation errors add `errors: [{pointer, code, detail}]`.\n\n\
-         What is no HTTP request gets one too, and the connection is closed. An HTTP/2 connection that breaks the \
-         protocol is closed with GOAWAY.\n\n\
+         `code` and `correlationId`. Validation errors add `errors: [{pointer, code, detail}]`, limits \
+         `violated-policies`, and in development what has a cause `debug`.\n\n\
+         What is no HTTP request gets one too, and the connection is closed. Two answers are bare: plain HTTP on the \
+         port of TLS, and an HTTP/2 head of more than 32 KiB. An HTTP/2 connection that breaks the protocol is closed \
+         with GOAWAY.\n\n\
          | code | status | title | what happened | what to do |\n| --- | --- | --- | --- | --- |\n",
     );
     for row in tables.iter().copied().flatten() {

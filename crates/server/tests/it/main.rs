@@ -46,6 +46,7 @@ mod representations;
 mod reproof;
 mod round_trip;
 mod samples;
+mod security_page;
 mod sign_in;
 mod specification;
 mod start_options;

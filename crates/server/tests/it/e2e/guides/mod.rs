@@ -7,7 +7,7 @@
 //! [`STAND_INS`]; what is not run is listed, with its reason. `BLESS=1` writes what was printed into the page, where
 //! nothing of it is left out.
 //!
-//! What builds or tests the project is run in script/check-deep only (`script/check-deep guides`), in a clone.
+//! What builds or tests the project is run by `script/check-deep guides` only, where README.md is typed into a clone.
 
 mod page;
 
@@ -18,41 +18,56 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use erp_core::db::cluster::{Cluster, ClusterOptions};
 use page::{Block, blocks, fits};
+use regex_lite::Regex;
 
-use super::clients::finish;
+use super::clients::{finish, finish_within, installed, program};
+use super::database::Database;
 use super::process::{Home, path};
 use crate::deep;
 
 /// What is not run, by page and beginning, and what holds it instead. It may only shrink.
-const NOT_RUN: [(&str, &str, &str); 1] =
-    [("README.md", "script/                  server", "the_map_of_the_readme_names_what_is_there holds it")];
+const NOT_RUN: [(&str, &str, &str); 8] = [
+    ("README.md", "script/                  server", "the_map_of_the_readme_names_what_is_there holds it"),
+    (MODULE, "", "crate::guide compiles and runs the module from the page's own text"),
+    (OPERATE, "[databases]", "erp_testkit::Pooler runs one with these settings"),
+    (OPERATE, "scrape_configs:", "prometheus_takes_the_scrape_configuration holds it"),
+    (EDGE, "let options = AppOptions", "headers.rs makes such an application"),
+    (EDGE, "begin;", "rate_limits::general sets a tenant's own limit"),
+    (EDGE, "static EXPORT: Policy", "rate_limits::general declares one"),
+    (EDGE, "erp-backend openapi ", "openapi_prints_the_committed_document_without_configuration_or_database"),
+];
+
+const MODULE: &str = "docs/guides/add-a-module.md";
+const OPERATE: &str = "docs/guides/operate.md";
+const EDGE: &str = "docs/guides/http-edge.md";
 
 /// What builds or tests the project: left to script/check-deep.
 const BUILDS: [&str; 1] = ["script/test"];
 
 /// What a page names and a test has elsewhere.
-const STAND_INS: [(&str, &str); 3] =
-    [("localhost:3001", "localhost:$PORT"), ("localhost:9464", "localhost:$METRICS"), ("tail -f", "cat")];
+const STAND_INS: [(&str, &str); 1] = [("tail -f", "cat")];
 
 /// What the pages' shells have: a server that a page starts runs in the background until it starts the next, and what it
-/// said until it was ready is what its command has printed.
+/// said until it was ready is what its command has printed, unless the page puts it into the background.
 const PRELUDE: &str = r#"exec </dev/null 2>&1
 served=
 stop() { [[ -z $served ]] || { kill "$served" 2>/dev/null; wait "$served"; served=; } }
 trap stop EXIT
 serve() {
     stop
-    rm -f app.log
-    "$@" >served 2>&1 &
+    rm -f app.log "$SERVED"
+    "$@" >"$SERVED" 2>&1 &
     served=$!
-    for _ in $(seq 600); do
-        ! grep -qs "Server started" served app.log || break
+    for _ in $(seq "$PATIENCE"); do
+        ! grep -qs "Server started" "$SERVED" app.log || break
         kill -0 "$served" 2>/dev/null || break
-        sleep 0.05
+        sleep 0.1
     done
-    kill -0 "$served" && cat served
+    kill -0 "$served" && cat "$SERVED"
 }
 ended() { local status=$?; printf '\036%s %s\n' "$1" "$status"; }
 "#;
@@ -66,6 +81,7 @@ struct Typed {
     name: &'static str,
     text: String,
     home: Home,
+    folder: PathBuf,
     /// What stands in for what, beside [`STAND_INS`].
     stand_ins: Vec<(&'static str, String)>,
     variables: Vec<(&'static str, String)>,
@@ -78,6 +94,18 @@ struct Printed {
 }
 
 impl Typed {
+    /// A clone of what is committed, which builds into a folder that stays.
+    fn in_a_clone(name: &'static str) -> Self {
+        let (root, home) = (root().canonicalize().unwrap(), Home::new());
+        let folder = home.path().join("clone");
+        let cloned = finish(Command::new("git").args(["clone", "--quiet"]).arg(&root).arg(&folder));
+        assert!(cloned.status.success(), "{cloned:?}");
+        let target = root.join("target/guides");
+        fs::create_dir_all(&target).unwrap();
+        symlink(target, folder.join("target")).unwrap();
+        Self { folder, ..Self::typed(name, home) }
+    }
+
     /// A fresh folder in which the built binary is what the scripts of the project would build.
     fn new(name: &'static str) -> Self {
         let (root, home) = (root().canonicalize().unwrap(), Home::new());
@@ -89,10 +117,17 @@ impl Typed {
         for place in ["script/server", "target/debug/erp-backend", "bin/erp-backend"] {
             symlink(env!("CARGO_BIN_EXE_erp-backend"), folder.join(place)).unwrap();
         }
-        let text = fs::read_to_string(root.join(name)).unwrap();
-        let [port, metrics] = free_ports();
-        let variables = vec![("PORT", port), ("METRICS", metrics), ("SHUTDOWN_DRAIN_DELAY", "0s".to_owned())];
-        Self { name, text, home, stand_ins: Vec::new(), variables }
+        Self::typed(name, home)
+    }
+
+    fn typed(name: &'static str, home: Home) -> Self {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let tenths = limit().as_secs() * 10;
+        let variables = [("PORT", port.to_string()), ("SHUTDOWN_DRAIN_DELAY", "0s".to_owned())];
+        let variables = variables.into_iter().chain([("PATIENCE", tenths.to_string())]).collect();
+        let stand_ins = vec![("localhost:3001", format!("localhost:{port}"))];
+        Self { name, text, folder: home.path().to_owned(), home, stand_ins, variables }
     }
 
     fn stands_in(mut self, shown: &'static str, is: impl Into<String>) -> Self {
@@ -175,11 +210,13 @@ impl Typed {
         let script = self.home.path().join("page.sh");
         fs::write(&script, self.script(blocks)).unwrap();
         let mut shell = Command::new("bash");
-        shell.arg(script).current_dir(self.home.path()).env_clear();
+        shell.arg(script).current_dir(&self.folder).env_clear();
         shell.env("PATH", format!("{}:{}", self.home.path().join("bin").display(), path()));
-        shell.env("HOME", self.home.path());
+        // cargo's own folder is found by HOME.
+        shell.env("HOME", if deep() { home_folder() } else { self.home.path().to_owned() });
+        shell.env("SERVED", self.home.path().join("served"));
         shell.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        let output = String::from_utf8_lossy(&finish(&mut shell).stdout).into_owned();
+        let output = String::from_utf8_lossy(&finish_within(limit(), &mut shell).stdout).into_owned();
         let mut printed = BTreeMap::new();
         let mut rest = &*output;
         while let Some((text, after)) = rest.split_once('\u{1e}') {
@@ -224,16 +261,16 @@ impl Typed {
         if program == Some("script/server")
             || (program == Some("erp-backend") && serves.ends_with("erp-backend"))
         {
-            return format!("serve env {serves}");
+            let hidden = if serves.len() < without_comment.len() { " >/dev/null" } else { "" };
+            return format!("serve env {serves}{hidden}");
         }
         if serves.len() < without_comment.len() { serves.to_owned() } else { run }
     }
 
     /// The reverse of `as_run`, for what is printed.
     fn as_shown(&self, text: &str) -> String {
-        let port = &self.variables[0].1;
-        let mut shown = text.replace(&format!("localhost:{port}"), "localhost:3001");
-        for (is_shown, is) in self.stand_ins.iter().rev() {
+        let mut shown = text.replace('\r', "");
+        for (is_shown, is) in self.stand_ins.iter().filter(|(_, is)| !is.is_empty()) {
             shown = shown.replace(is, is_shown);
         }
         shown
@@ -255,14 +292,116 @@ fn bless(page: &str, block: &Block, said: &str) -> String {
     }
 }
 
-fn free_ports() -> [String; 2] {
-    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port().to_string())
+/// How long a page may take: where it builds, an hour and a half.
+fn limit() -> Duration {
+    Duration::from_secs(if deep() { 5_400 } else { 60 })
+}
+
+#[allow(clippy::disallowed_methods)] // a test has no settings
+fn home_folder() -> PathBuf {
+    std::env::var_os("HOME").unwrap_or_default().into()
 }
 
 #[test]
 fn the_readme_works_as_it_is_typed() {
-    Typed::new("README.md").holds();
+    let page = if deep() { Typed::in_a_clone("README.md") } else { Typed::new("README.md") };
+    page.holds();
+}
+
+/// On a database that is there, since it starts many servers.
+#[test]
+fn the_http_edge_works_as_it_is_typed() {
+    let (page, database) = (Typed::new(EDGE), Database::migrated("edge"));
+    let seed = [database.both().as_slice(), &[("DATA_DIR", ".data")]].concat();
+    assert_eq!(super::process::run(&page.home, &["db", "seed"], &seed).code, 0);
+    let page = page.variable("DATABASE_URL", &*database.runtime_url);
+    page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
+}
+
+/// On a cluster of its own, since roles belong to the whole server.
+#[test]
+fn operating_works_as_it_is_typed() {
+    let home = Home::new();
+    let folder = home.path().join("postgres");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let options = ClusterOptions { folder, durable: false, max_connections: 40, path: path().into() };
+    let cluster = runtime.block_on(Cluster::start(options)).unwrap();
+    let url = cluster.admin_url();
+    let place = url.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    let (socket, port) = place.split_once(':').unwrap();
+    let page = Typed::new(OPERATE)
+        .variable("PGHOST", socket.replace("%2F", "/"))
+        .variable("PGPORT", port)
+        .variable("PGUSER", "postgres")
+        .stands_in("?sslmode=verify-full", "")
+        .stands_in("db.example:5432", &*place)
+        .stands_in("db.example:5432", place.replace("%2F", "/"))
+        .stands_in(":PASSWORD@", ":Qf7ZkL2m9XwVb3TsRt5a@")
+        .stands_in("HOST=0.0.0.0", "HOST=127.0.0.1");
+    let etc = page.home.path().join("etc").display().to_string();
+    page.stands_in("/etc/erp", etc).holds();
+    runtime.block_on(cluster.stop()).unwrap();
+}
+
+#[test]
+fn every_page_is_typed_or_listed() {
+    for page in fs::read_dir(root().join("docs/guides")).unwrap() {
+        let page = page.unwrap();
+        let name = format!("docs/guides/{}", page.file_name().to_string_lossy());
+        assert!([MODULE, OPERATE, EDGE].contains(&&*name), "{name} has no test");
+        let text = fs::read_to_string(page.path()).unwrap();
+        let indented = text.lines().find(|line| line.starts_with("    $ "));
+        assert_eq!(indented, None, "{name}: a block wants its fences");
+    }
+}
+
+/// The first code of each row: its parts between `…`, behind the name of a setting, are in the source.
+#[test]
+fn the_messages_that_operate_explains_are_those_of_the_code() {
+    let text = fs::read_to_string(root().join(OPERATE)).unwrap();
+    let (_, table) = text.split_once("## What a message means").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let messages: Vec<&str> =
+        table.lines().filter_map(|row| row.strip_prefix("| ")?.split('`').nth(1)).collect();
+    assert!(messages.len() > 15, "{messages:?}");
+    let broken = Regex::new(r"\\\n\s*").unwrap();
+    let source = sources(&root().join("crates")).concat();
+    let source = broken.replace_all(&source, "");
+    for message in messages {
+        let message = message.split_once(": ").map_or(message, |(_, message)| message);
+        for part in message.split(['…', '\'']).map(|part| part.trim_matches([' ', '.', '(', ')', ';', ',']))
+        {
+            assert!(source.contains(part), "nothing says {part:?}: {message}");
+        }
+    }
+}
+
+/// Every source file that is no test's.
+fn sources(folder: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("tests") {
+            all.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all.push(fs::read_to_string(path).unwrap());
+        }
+    }
+    all
+}
+
+#[test]
+fn prometheus_takes_the_scrape_configuration() {
+    let installed = installed(&["promtool"]).into_iter();
+    let places: Vec<PathBuf> = installed.chain([root().join("target/tools/promtool")]).collect();
+    let Some(promtool) = program("promtool", &places) else { return };
+    let (home, text) = (Home::new(), fs::read_to_string(root().join(OPERATE)).unwrap());
+    let block = blocks(&text).into_iter().find(|block| block.language == "yaml").unwrap();
+    let (token, file) = (home.path().join("token"), home.path().join("prometheus.yml"));
+    fs::write(&token, "x").unwrap();
+    fs::write(&file, block.text.replace("/etc/erp/metrics", token.to_str().unwrap())).unwrap();
+    let checked = finish(Command::new(promtool).args(["check", "config"]).arg(file));
+    assert!(checked.status.success(), "{checked:?}");
 }
 
 #[test]
@@ -282,6 +421,6 @@ fn the_map_of_the_readme_names_what_is_there() {
 fn what_is_not_run_is_in_its_page() {
     for (page, beginning, _) in NOT_RUN {
         let text = fs::read_to_string(root().join(page)).unwrap();
-        assert!(text.lines().any(|line| line.trim_start().starts_with(beginning)), "{page}: {beginning}");
+        assert!(text.lines().any(|line| line.starts_with(beginning)), "{page}: {beginning}");
     }
 }

@@ -12,7 +12,7 @@ const VARIES: [(&str, &str); 8] = [
     (r"\b(boot|req)_[0-9a-f]+\b", "<id>"),
     (r"\b[0-9a-f]{12,64}\b", "<hash>"),
     (r"\bPostgreSQL \d+(\.\d+)?( \([^)]*\))?", "PostgreSQL <version>"),
-    (r"\b(line|pid) \d+\b", "$1 <n>"),
+    (r"\b(line|pid|gives) \d+\b", "$1 <n>"),
     (r"\b\d+(\.\d+)? (ms|s|relations|answered|applied)\b", "<n> $2"),
 ];
 

@@ -1,0 +1,178 @@
+//! SECURITY.md says what is held and what is missing: a statement stands there as held when tests bear its id, and as
+//! missing when none does.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use regex_lite::Regex;
+
+/// What a test's name begins with, `t_01_` or `t01_`, and the statement that it holds.
+const HELD: [(&str, &str); 77] = [
+    ("A-01", "An endless password is refused before it is hashed"),
+    ("A-04", "Passwords are hashed with argon2id"),
+    ("A-07", "Failed sign-ins are limited, and a lock-out reaches nobody elsewhere"),
+    ("A-08", "Every failed sign-in has the same answer, and costs the same"),
+    ("C-06", "Secrets come from files too, and are in no argument, log line, help or panic"),
+    ("D-01", "No connection lives for long without the head of a request"),
+    ("D-02", "A body that comes too slowly is 408, a reader that takes too little is cut"),
+    ("D-03", "A body over its limit is 413 before it is read, and many of them take little memory"),
+    ("D-04", "Heads and targets have limits: 431, 414"),
+    ("D-05", "HTTP/2 has limits of streams, resets and empty frames"),
+    ("D-06", "Connections have limits, all and by address; without file descriptors the server goes on"),
+    ("D-07", "A request has a deadline, and its statement ends with it"),
+    ("D-08", "TLS 1.3 or 1.2 with good ciphers only; a certificate is renewed without a cut"),
+    ("H-01", "Every answer has the security headers, refusals too"),
+    ("H-02", "An answer of JSON may not be run, framed, sniffed or kept by a cache"),
+    ("H-03", "HSTS over TLS; plain HTTP is redirected or refused"),
+    ("H-04", "An error is problem+json and tells no cause; a panic is one answer of 500"),
+    ("H-05", "Methods, media types and HEAD are answered as RFC 9110 says"),
+    ("H-06", "Whoever is refused for now is told when to come back"),
+    ("H-07", "No request is smuggled past another"),
+    ("H-08", "Operators' routes are not there for strangers outside development"),
+    ("H-09", "A request that is sent again with its Idempotency-Key has one effect"),
+    ("H-10", "A change of what has changed meanwhile is 412"),
+    ("I-01", "The server keeps its own contract; what is wrong is told all at once"),
+    ("I-02", "No input, however odd, is a 500"),
+    ("I-03", "Unknown fields are refused; answers have the declared ones only"),
+    ("I-04", "Nothing that is sent becomes SQL"),
+    ("I-05", "Pages, cursors and the time of a list have bounds"),
+    ("J-01", "A forged or bent token is refused"),
+    ("J-02", "A token holds for 15 minutes at most"),
+    ("J-03", "A token for something else is refused"),
+    ("J-04", "The signing key is rotated without an outage"),
+    ("L-01", "A limit is exact, over several instances too"),
+    ("L-02", "A client's address comes from trusted proxies only"),
+    ("L-03", "Answers say where their client stands"),
+    ("L-04", "Without Redis every instance limits by itself"),
+    ("L-05", "The counters' memory is bounded"),
+    ("L-06", "Few requests are held back at a time"),
+    ("O-01", "What is sent cannot break a line of the log"),
+    ("O-02", "Secrets are nowhere in the log, the metrics or the audit log"),
+    ("O-03", "Ids of requests and traces are checked, echoed and on every line"),
+    ("O-04", "Prometheus's own programs read the metrics"),
+    ("O-05", "The number of series is bounded"),
+    ("R-08", "Pages of listed origins may call, and no others"),
+    ("S-01", "Liveness touches no dependency"),
+    ("S-02", "A stop turns away, drains and ends in time"),
+    ("S-03", "All faults of the configuration are told at once, without values"),
+    ("S-04", "A database that is killed, hung or full is 503, and recovery is quick"),
+    ("S-05", "An unknown outcome of COMMIT is told, and a repetition has one effect"),
+    ("S-06", "An exhausted pool refuses in time and loses no connection"),
+    ("S-08", "Overload is shed at once, and probes are answered"),
+    ("S-10", "Migrations run once, and an old binary runs on the new schema"),
+    ("S-11", "kill -9 loses nothing that was acknowledged"),
+    ("S-12", "Under load for long, memory and connections stay"),
+    ("T-01", "The server refuses to serve as a privileged role"),
+    ("T-02", "Every tenant table has forced row level security"),
+    ("T-03", "Without a tenant nothing is seen or written"),
+    ("T-04", "A tenant's context ends with its transaction"),
+    ("T-05", "The same holds behind PgBouncer"),
+    ("T-06", "Every policy names the tenant for reading and for writing"),
+    ("T-07", "A policy looks at the tenant once a statement, and uses the index"),
+    ("T-08", "Foreign keys pair the tenants"),
+    ("T-09", "What is unique is so within its tenant"),
+    ("T-10", "The server's role may not truncate, reference or create"),
+    ("T-11", "Views see what their reader may see"),
+    ("T-12", "No function lends the server's role more rights"),
+    ("T-14", "A PostgreSQL with known holes in row level security is told of"),
+    ("T-15", "No answer tells statistics, plans or texts of the database"),
+    ("T-16", "Another tenant's item is like one that does not exist"),
+    ("T-17", "The tenant comes from the credential, never from a header alone"),
+    ("T-18", "What is counted or kept is so by tenant"),
+    ("T-21", "Who is disabled, and who is of a suspended tenant, is nobody"),
+    ("T-22", "One tenant's rush leaves the others their share"),
+    ("U-01", "The server's role adds to the audit log, and cannot change it"),
+    ("U-05", "Every change has one audit row, and one that fails has none"),
+    ("U-06", "An audit row says who changed what, with secrets masked"),
+    ("X-01", "Licences, sources and advisories of all dependencies are checked"),
+];
+
+/// What no test holds, since it is not built; with the ids, where it has any.
+const MISSING: [(&str, &str); 11] = [
+    ("M-01, M-02, M-03, M-04", "a second factor and recovery codes; passkeys"),
+    (
+        "R-01, R-02, R-03, R-04, J-05",
+        "refresh tokens, log-out, revocation: an access token holds until it expires",
+    ),
+    ("R-05, R-06, R-07", "cookie sessions, and so CSRF"),
+    ("K-01, K-02", "API keys"),
+    (
+        "A-02, A-03, A-10, A-11",
+        "routes that set a password, so rules for new ones: least length, known leaks",
+    ),
+    (
+        "C-01, C-02, C-03, C-04, C-05",
+        "encryption of single fields, keys by tenant (`ENCRYPTION_KEY` is checked and not used yet)",
+    ),
+    ("W-01, W-02, W-03, W-04", "webhooks, and with them the protection of what the server itself calls"),
+    ("T-19", "export and erasure of a tenant's data"),
+    ("X-02, X-03", "a container image and manifests"),
+    ("", "audit rows for reads and for the administration of the system (both are in the log)"),
+    (
+        "U-02",
+        "the hash chain over the audit log: rows are gap-free and the server only adds them, but the owner can change them",
+    ),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The ids that tests bear, `T-01`.
+fn ids() -> BTreeSet<String> {
+    let name = Regex::new(r"(?m)^\s*(?:async )?fn ([a-z])_?(\d\d)_\w+\(\) \{").unwrap();
+    let mut ids = BTreeSet::new();
+    let mut folders = vec![root().join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = fs::read_to_string(path).unwrap();
+                ids.extend(
+                    name.captures_iter(&source)
+                        .map(|found| format!("{}-{}", found[1].to_uppercase(), &found[2])),
+                );
+            }
+        }
+    }
+    ids
+}
+
+#[test]
+fn the_security_page_lists_what_tests_hold_and_what_is_missing() {
+    let ids = ids();
+    let held: BTreeSet<String> = HELD.iter().map(|(id, _)| (*id).to_owned()).collect();
+    assert_eq!(ids, held, "ids of tests, and HELD");
+    for (missing, what) in MISSING {
+        let built = missing.split(", ").find(|id| ids.contains(*id));
+        assert_eq!(built, None, "a test bears its id, so it is not missing: {what}");
+    }
+    let mut list = String::from("\n| id | what holds |\n| --- | --- |\n");
+    HELD.iter().for_each(|(id, what)| _ = writeln!(list, "| {id} | {what} |"));
+    list.push_str("\nNot there yet:\n\n");
+    for (ids, what) in MISSING {
+        let ids = if ids.is_empty() { String::new() } else { format!(" ({ids})") };
+        let _ = writeln!(list, "- {what}{ids}");
+    }
+    let (file, begin, end) = (
+        root().join("SECURITY.md"),
+        "<!-- The lists are generated: BLESS=1 script/test integration the_security_page -->\n",
+        "\n<!-- End of what is generated -->",
+    );
+    let page = fs::read_to_string(&file).unwrap();
+    let (before, rest) = page.split_once(begin).expect("the mark of the beginning");
+    let (_, after) = rest.split_once(end).expect("the mark of the end");
+    let fresh = format!("{before}{begin}{list}{end}{after}");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&file, &fresh).unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        fresh,
+        "BLESS=1 script/test integration the_security_page"
+    );
+}
