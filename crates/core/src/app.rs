@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords, Permission, Role};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub permissions: Vec<&'static Permission>,
     /// Every probe of every module.
     pub probes: Probes,
+    /// The places of requests that are worked on: `MAX_CONCURRENT_REQUESTS`.
+    pub requests: Arc<Semaphore>,
     /// The memory for request bodies.
     pub bodies: Bodies,
     /// The places of streamed lists.

@@ -190,19 +190,22 @@ async fn checks(app: &App) -> Vec<Check> {
 /// What the server can do without for a while: it answers then, and worse.
 fn limited(app: &App) -> Vec<Check> {
     let check = |name, passed, details| Check { name, required: false, passed, details };
-    let (streams, most_streams) = app.streams.use_of_places();
-    let (sleepers, most_sleepers) = app.slow_down.use_of_places();
-    let has_place = |used: usize, most: usize| used < most;
-    let used = |used: usize, most: usize| json!({ "used": used, "max": most });
+    let place =
+        |name, (used, most): (usize, usize)| check(name, used < most, json!({ "used": used, "max": most }));
+    let most = app.config.max_concurrent_requests as usize;
+    let requests = most.saturating_sub(app.requests.available_permits());
     let mut checks = vec![
         check("log", !app.logging.is_failing(), {
             json!({ "linesDropped": app.logging.dropped(), "writeErrors": app.logging.write_errors() })
         }),
-        check("streams", has_place(streams, most_streams), used(streams, most_streams)),
-        check("slowDown", has_place(sleepers, most_sleepers), used(sleepers, most_sleepers)),
+        check("databasePool", app.db.waiting() == 0, json!({ "waiting": app.db.waiting() })),
+        place("requests", (requests, most)),
+        place("bodiesKiB", app.bodies.use_of_members()),
+        place("streams", app.streams.use_of_places()),
+        place("slowDown", app.slow_down.use_of_places()),
     ];
     if let (Some(files), Some(most)) = open_files() {
-        checks.push(check("files", files < most / 10 * 9, used(files, most)));
+        checks.push(check("files", files < most / 10 * 9, json!({ "used": files, "max": most })));
     }
     if let Some(redis) = app.limits.store() {
         let limits = if redis.is_ok() { "shared" } else { "each instance by itself" };

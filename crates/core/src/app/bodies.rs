@@ -58,6 +58,15 @@ impl Bodies {
     }
 }
 
+impl Bodies {
+    /// How many KiB are taken, of those whose senders are known, and how many there are.
+    pub(crate) fn use_of_members(&self) -> (usize, usize) {
+        let free: usize = self.members.iter().map(|places| places.all.available_permits()).sum();
+        let all: usize = OF_MEMBERS.iter().sum();
+        (all.saturating_sub(free), all)
+    }
+}
+
 impl Places {
     fn new(kib: usize, of_tenant: Option<Shares>) -> Self {
         Self { all: Arc::new(Semaphore::new(kib)), of_tenant }

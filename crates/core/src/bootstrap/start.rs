@@ -3,6 +3,8 @@
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+
 use super::{BootstrapOptions, Databases, LogSetup, database, proof, resources, shutdown};
 use crate::app::{App, Bodies, Parts, Probes, Streams};
 use crate::assets::Assets;
@@ -208,6 +210,7 @@ impl Start {
             lifecycle: self.lifecycle.clone(),
             permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
             probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
+            requests: Arc::new(Semaphore::new(config.max_concurrent_requests as usize)),
             bodies: Bodies::default(),
             streams: Streams::new(config.max_streams, config.database_max_connections),
             assets: Assets::new(config.asset_base_url.as_deref(), assets)?,

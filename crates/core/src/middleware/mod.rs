@@ -107,7 +107,7 @@ impl Edge {
         let proxies = Proxies::new(&app.config.trusted_proxies);
         let cors = switches.cors.then(|| Cors::new(&app.config));
         let https = Https::new(&app.config);
-        let capacity = Capacity::new(app.config.max_concurrent_requests);
+        let capacity = Capacity::new(Arc::clone(&app.requests));
         Arc::new_cyclic(|edge| {
             let custom = custom::surround(edge.clone(), Arc::clone(&app.rng), layers);
             Self { app, routes, switches, proxies, cors, https, capacity, custom }

@@ -9,6 +9,7 @@
 //! together, and that `TRUSTED_PROXIES` names the proxies, behind which all strangers have one address otherwise.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -20,7 +21,7 @@ use crate::shared::{Shares, TenantId, most_of, network};
 
 /// The requests that may be worked on.
 pub(super) struct Capacity {
-    all: Semaphore,
+    all: Arc<Semaphore>,
     strangers: Semaphore,
     of_address: Shares,
     of_tenant: Shares,
@@ -41,10 +42,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Capacity {
-    pub(super) fn new(most: u32) -> Self {
-        let most = most as usize;
+    /// Of as many as `all` has places.
+    pub(super) fn new(all: Arc<Semaphore>) -> Self {
+        let most = all.available_permits();
         Self {
-            all: Semaphore::new(most),
+            all,
             strangers: Semaphore::new(most_of(most)),
             of_address: Shares::new(most.div_ceil(8)),
             of_tenant: Shares::new(most_of(most)),
@@ -100,7 +102,7 @@ mod tests {
 
     #[test]
     fn s_08_a_place_is_given_back_and_a_refusal_takes_none() {
-        let capacity = Capacity::new(2);
+        let capacity = Capacity::new(Arc::new(Semaphore::new(2)));
         for party in [tenant(), stranger(1)] {
             for _ in 0..3 {
                 let held = fill(&capacity, party);
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn s_08_neither_a_tenant_nor_an_address_nor_all_strangers_have_all_places() {
-        let capacity = Capacity::new(64);
+        let capacity = Capacity::new(Arc::new(Semaphore::new(64)));
         let held = fill(&capacity, tenant());
         assert_eq!((held.len(), fill(&capacity, stranger(1)).len()), (48, 8));
         drop(held);

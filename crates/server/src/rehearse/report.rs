@@ -92,11 +92,15 @@ fn findings(probes: &[Probed], load: &Counts, drain: &Drain) -> Vec<String> {
         }
     };
     unless(load.answered > 0, "no request of the load was answered".to_owned());
-    unless(load.failed == 0, format!("{} requests failed", load.failed));
-    unless(load.cut == 0, format!("{} requests were cut", load.cut));
+    unless(load.failed == 0, counted(load.failed, "request failed", "requests failed"));
+    unless(load.cut == 0, counted(load.cut, "request was cut", "requests were cut"));
     unless(drain.unready_after.is_some(), "/readyz did not turn 503 within a second of the stop".to_owned());
     unless(drain.clean, "not everything ended within SHUTDOWN_TIMEOUT".to_owned());
     findings
+}
+
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 fn text(
