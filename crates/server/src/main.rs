@@ -58,7 +58,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
     let outcome = runtime.block_on(async {
         match command {
             Command::Serve { skip_health } => Box::pin(serve::serve(&layers, path, skip_health)).await,
-            Command::Rehearse => rehearse::rehearse(layers, path, json).await,
+            Command::Rehearse => Box::pin(rehearse::rehearse(layers, path, json)).await,
             Command::ConfigCheck => inspect::config_check(&layers, json).await,
             Command::ConfigExplain => inspect::config_explain(&layers, json),
             Command::DoctorIsolation => inspect::doctor_isolation(&layers, json).await,

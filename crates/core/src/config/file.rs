@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The text of the file at `path`, which may be a pipe or standard input.
 pub(super) fn read(path: &Path) -> io::Result<Zeroizing<String>> {
-    text(read_within(path, PATIENCE)?)
+    text(&read_within(path, PATIENCE)?)
 }
 
 /// Whether everybody on this machine may write to the file, and so choose what it holds.
@@ -44,14 +44,14 @@ fn whole(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     if length as u64 > LARGEST { Err(io::Error::other("it is larger than 1 MiB")) } else { Ok(bytes) }
 }
 
-fn text(bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<String>> {
+fn text(bytes: &[u8]) -> io::Result<Zeroizing<String>> {
     let marked = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     if marked || bytes.contains(&0) {
         return Err(io::Error::other(
             "it is UTF-16, as some editors and shells of Windows write: save it as UTF-8",
         ));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| io::Error::other("it is not UTF-8"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn other_encodings_are_named() {
-        let why = |bytes: &[u8]| text(Zeroizing::new(bytes.to_vec())).unwrap_err().to_string();
+        let why = |bytes: &[u8]| text(bytes).unwrap_err().to_string();
         for utf_16 in [&b"\xff\xfeA\0"[..], b"\xfe\xff\0A", b"A\0=\0"] {
             assert!(why(utf_16).contains("UTF-16"));
         }
