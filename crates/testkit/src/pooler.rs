@@ -42,7 +42,7 @@ impl Pooler {
     }
 
     /// Starts one before the database of `url`; returns it and the URL that leads through it.
-    pub(crate) fn start(url: &str) -> (Self, String) {
+    pub fn start(url: &str) -> (Self, String) {
         let config: Config = url.parse().expect("our own URL");
         let (host, owner) = match config.get_hosts().first().expect("a URL names a host") {
             Host::Unix(folder) => {

@@ -25,9 +25,13 @@ impl Owner {
     /// Opens a session; its task ends when the session is dropped.
     ///
     /// # Errors
-    /// `Exit::Unavailable` when the server cannot be reached, the password is wrong or the database is missing.
+    /// `Exit::Unavailable` when the server cannot be reached, the password is wrong or the database is missing;
+    /// `Exit::Configuration` behind a pooler in transaction mode.
     pub async fn connect(connection: &Connection, tasks: &TaskTracker) -> Result<Self, StartError> {
-        connect(connection, tasks).await.map(Self)
+        let session = connect(connection, tasks).await?;
+        session.batch_execute(SETTINGS).await.map_err(|error| monitor::explain(connection, error))?;
+        refuse_shared(&session, connection, tasks).await?;
+        Ok(Self(session))
     }
 
     /// Applies what is pending and returns its names; grants go to `runtime_role`.
@@ -94,6 +98,46 @@ impl Owner {
     pub async fn execute(&self, sql: &'static str, params: Params<'_>) -> Result<u64, tokio_postgres::Error> {
         self.0.execute(sql, params).await
     }
+}
+
+/// What the owner's role or its database may have set for other work. A migration takes the time that it takes; and what
+/// it writes down, such as the names of relations, must read the same everywhere.
+const SETTINGS: &str = "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; \
+    set quote_all_identifiers = off; set standard_conforming_strings = on";
+
+/// How often two sessions are compared: once will do unless others use the pooler too.
+const COMPARISONS: u32 = 3;
+
+/// Refuses a pooler in transaction mode: the lock of a migration would stay with a session that serves somebody else in
+/// the next moment. It would keep nobody out, and then every later migration.
+async fn refuse_shared(
+    session: &Client,
+    connection: &Connection,
+    tasks: &TaskTracker,
+) -> Result<(), StartError> {
+    let explain = |error| monitor::explain(connection, error);
+    let other = connect(connection, tasks).await?;
+    for _ in 0..COMPARISONS {
+        let before = backend(session).await.map_err(explain)?;
+        other.batch_execute("begin").await.map_err(explain)?; // keeps what serves it
+        let beside = backend(&other).await.map_err(explain)?;
+        let shared = beside == before || backend(session).await.map_err(explain)? != before;
+        other.batch_execute("rollback").await.map_err(explain)?;
+        if shared {
+            return Err(StartError::with_fix(
+                Exit::Configuration,
+                "DATABASE_OWNER_URL leads through a pooler in transaction mode, which cannot hold the lock of a migration",
+                "name PostgreSQL itself there, or a pooler in session mode",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The process of the server that serves a session at this moment.
+async fn backend(session: &Client) -> Result<i32, tokio_postgres::Error> {
+    let rows = session.query_typed("select pg_backend_pid()", &[]).await?;
+    rows.first().map_or(Ok(0), |row| row.try_get(0))
 }
 
 /// Opens a session for a short piece of work that is no request's.

@@ -50,6 +50,22 @@ async fn a_healthy_schema_passes_and_nothing_of_the_proof_survives() {
     .await;
 }
 
+/// A database or role may quote all identifiers, or read backslashes in strings, for the sake of other programs.
+#[tokio::test]
+async fn the_proof_reads_the_same_whatever_the_role_has_set() {
+    with_database(async |db| {
+        for setting in
+            ["quote_all_identifiers = on", "standard_conforming_strings = off", "datestyle = 'German'"]
+        {
+            db.cluster(&[&db.fill(&format!("alter role {{rt}} set {setting}"))]).await;
+            let findings = db.prove().await.findings;
+            assert_eq!(findings, [], "{setting}");
+            db.cluster(&[&db.fill("alter role {rt} reset all")]).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn t01_a_runtime_role_that_is_or_becomes_more_is_refused() {
     with_database(async |db| {

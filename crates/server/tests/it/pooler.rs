@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use erp_core::db::Owner;
+use erp_core::lifecycle::Exit;
 use erp_testkit::{Pooler, TestApp};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
 
 use super::deep;
 use super::stress::{
@@ -52,6 +55,27 @@ async fn client(
         }
     }
     (tally, created)
+}
+
+#[tokio::test]
+async fn a_migration_through_a_pooler_in_transaction_mode_is_refused_and_leaves_no_lock() {
+    if !Pooler::is_installed("the lock of migrations") {
+        return;
+    }
+    let app = TestApp::start().await;
+    let (_pooler, url) = Pooler::start(&app.database().roles.owner_url);
+    let tasks = TaskTracker::new();
+    let refused = Owner::connect(&url.parse().unwrap(), &tasks).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.exit, Exit::Configuration);
+    assert!(refused.to_string().contains("pooler in transaction mode"), "{refused}");
+    // A session of the server's own is taken, as often as one asks.
+    for _ in 0..3 {
+        Owner::connect(&app.database().roles.owner_url.parse().unwrap(), &tasks).await.map(|_| ()).unwrap();
+    }
+    let locks = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+        where l.locktype = 'advisory' and d.datname = current_database()";
+    assert_eq!(app.sql().query_one(locks, &[]).await.unwrap().get::<_, i64>(0), 0);
+    app.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! The isolation proof: asked of the catalogue and acted out live, as the runtime role, on its own connection.
 //!
-//! One message goes to the server and one answer comes back: a transaction that reads the catalogue with every
+//! After BEGIN one message goes to the server and one answer comes back: a transaction that reads the catalogue with every
 //! [`Check`], lets two reserved tenants attack each other in every registered table, and rolls back. It is safe on a
 //! database in use: it touches rows of the reserved tenants only, waits at most [`LOCK_TIMEOUT`] for a lock, and keeps
 //! nothing. What it could not try is a finding, never a pass.
@@ -35,7 +35,11 @@ pub struct Sample {
 /// The connection must be outside a transaction; it is returned so, and without any setting of the proof. An `Err`
 /// means that the proof did not take place, for instance because the connection broke: treat it as not proven.
 pub async fn prove(client: &Client, samples: &[Sample]) -> Result<Report, Error> {
-    match send(client, &message(samples)).await {
+    let proving = async {
+        send(client, BEGIN).await?;
+        send(client, &message(samples)).await
+    };
+    match proving.await {
         Ok(answer) => Ok(read(&answer, samples)),
         Err(error) => {
             send(client, "rollback").await?;
@@ -44,11 +48,15 @@ pub async fn prove(client: &Client, samples: &[Sample]) -> Result<Report, Error>
     }
 }
 
-/// The proof as one simple-query message.
+/// Before the message, which is read with what it sets: what a role or database has set for other programs does not
+/// change how strings are read and names are written.
+const BEGIN: &str = "begin isolation level read committed;
+    set local standard_conforming_strings = on; set local quote_all_identifiers = off";
+
+/// The proof as one simple-query message, after [`BEGIN`].
 fn message(samples: &[Sample]) -> String {
     format!(
-        "begin isolation level read committed;
-        set local search_path = pg_catalog; set local jit = off; set local enable_mergejoin = off;
+        "set local search_path = pg_catalog; set local jit = off; set local enable_mergejoin = off;
         set local enable_memoize = off; set local join_collapse_limit = 1; set local from_collapse_limit = 1;
         set local lock_timeout = '{LOCK_TIMEOUT}'; set local statement_timeout = '15s';
         select 'server', current_setting('server_version'), current_user, current_setting('transaction_read_only');

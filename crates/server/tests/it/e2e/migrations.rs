@@ -261,3 +261,17 @@ async fn a_migration_that_fails_midway_leaves_nothing_behind() {
     });
     assert_eq!(left.await.unwrap(), "true");
 }
+
+/// Managed databases limit the time of a role's statements, and other programs have identifiers quoted: a migration takes
+/// the time that it takes, and the registry holds names as they are.
+#[test]
+fn a_migration_does_not_mind_what_its_role_has_set() {
+    let database = Database::empty("settings");
+    for setting in ["statement_timeout = '20ms'", "quote_all_identifiers = on"] {
+        database.run(&format!("alter role {} set {setting}", database.owner()));
+    }
+    let ended = run(&Home::new(), &["db", "migrate"], &database.both());
+    assert_eq!(ended.code, 0, "{ended:#?}");
+    assert!(ended.out.iter().any(|line| line.contains("isolation proven")), "{ended:#?}");
+    assert_eq!(database.value("select count(*) from app.relations where relation like '%\"%'"), "0");
+}
