@@ -14,6 +14,11 @@ struct Seen {
 }
 from_row!(Seen { tenant_id });
 
+struct Named {
+    name: String,
+}
+from_row!(Named { name });
+
 const ADD: &str = "insert into items (id, sku, name) values (gen_random_uuid(), $1, 'Bolt')";
 const HEAD: &str = "select 1 from audit_heads where tenant_id = $1 for update";
 const WAITING: &str =
@@ -35,6 +40,25 @@ async fn waiting(app: &TestApp) -> i32 {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_column_of_a_domain_takes_and_gives_values_of_its_base_type() {
+    let app = app().await;
+    let domains = "create domain public.label as text check (value <> '');
+        create domain public.short_label as public.label check (length(value) < 200);
+        alter table public.items alter column name type public.short_label";
+    app.sql().batch_execute(domains).await.unwrap();
+    let (db, alice) = (&app.edge().app.db, app.caller(&app.alice()).await);
+    let add = "insert into items (id, sku, name) values (gen_random_uuid(), 'D-1', $1)";
+    let mut tx = db.tenant(&alice);
+    let _: Vec<()> = tx.rows(add, &[&"Bolt"]).await.unwrap();
+    tx.commit().await.unwrap();
+    let found = db.tenant_read(&alice).last();
+    let found: Vec<Named> = found.rows("select name from items where name = $1", &[&"Bolt"]).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].name, "Bolt");
+    app.finish().await;
 }
 
 #[tokio::test]

@@ -130,7 +130,8 @@ impl Wire {
         for oid in types.iter().chain(columns.iter().map(|(_, oid)| oid)) {
             self.learn(&plans, *oid).await?;
         }
-        let types = types.into_iter().map(|oid| plans.kind(oid)).collect();
+        // A value of a domain is one of its base type, which is what the server wants to read.
+        let types = types.into_iter().map(|oid| base(plans.kind(oid))).collect();
         let (operation, table) = crate::db::statement::describe(sql);
         Ok(plans.add(Plan { sql, types, operation, table }))
     }
@@ -172,6 +173,9 @@ impl Wire {
             return Err(Error::Protocol("an unknown type"));
         };
         let number = |text: &str| text.parse::<Oid>().ok().filter(|oid| *oid != 0);
+        if let Some(base) = number(base) {
+            Box::pin(self.learn(plans, base)).await?; // a domain over a domain
+        }
         let inner = |oid| plans.known_kind(oid).unwrap_or(Type::UNKNOWN);
         let kind = match (kind.as_str(), number(element), number(base)) {
             ("e", ..) => Kind::Enum(labels.lines().map(str::to_owned).collect()),
@@ -182,6 +186,14 @@ impl Wire {
         plans.add_kind(Type::new(name.clone(), oid, kind, schema.clone()));
         Ok(())
     }
+}
+
+/// What a domain is made of, however many lie over each other.
+fn base(mut kind: Type) -> Type {
+    while let Kind::Domain(inner) = kind.kind() {
+        kind = inner.clone();
+    }
+    kind
 }
 
 fn parameters(message: &backend::Message) -> Result<Vec<Oid>, Error> {
