@@ -1,9 +1,9 @@
 use std::fmt;
 
 use axum::extract::FromRequestParts;
-use http::HeaderValue;
-use http::header::IF_MATCH;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 
 use super::HeaderField;
 use crate::app::App;
@@ -38,7 +38,8 @@ impl From<ETag> for HeaderValue {
 
 /// `If-Match`: the versions that a change may be made on (RFC 9110, 13.1.1).
 ///
-/// Absent and `*` both mean any version: a change of something that is not there is 404 anyway.
+/// Absent and `*` both mean any version: a change of something that is not there is 404 anyway. `If-None-Match: *` means
+/// none: who only wants to make something must not overwrite what is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IfMatch(Option<Vec<i64>>);
 
@@ -63,20 +64,38 @@ impl FromRequestParts<App> for IfMatch {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        if refuses_what_is_there(&parts.headers)? {
+            return Ok(Self(Some(Vec::new())));
+        }
         let mut versions = Vec::new();
         let mut any = !parts.headers.contains_key(IF_MATCH);
         for value in parts.headers.get_all(IF_MATCH) {
             match value.to_str().map_err(|_| malformed())?.trim() {
                 "*" => any = true,
-                list => {
-                    for tag in list.split(',').map(str::trim) {
-                        versions.extend(parse(tag)?);
-                    }
-                }
+                list => versions.extend(tags(list)?),
             }
         }
         Ok(Self((!any).then_some(versions)))
     }
+}
+
+/// Whether `If-None-Match: *` asks for a change only where nothing is (RFC 9110, 13.1.2). Tags are refused and not
+/// ignored: who sends some wants the change left undone if one of them fits.
+fn refuses_what_is_there(headers: &HeaderMap) -> Result<bool, Error> {
+    let mut values = headers.get_all(IF_NONE_MATCH).iter().peekable();
+    let asked = values.peek().is_some();
+    if values.all(|value| value.as_bytes().trim_ascii() == b"*") {
+        return Ok(asked);
+    }
+    let detail = "A change takes entity tags in If-Match, and '*' only in If-None-Match.";
+    Err(Error::new(&codes::MALFORMED_HEADER).detail(detail))
+}
+
+/// The versions in a list of tags. Empty elements are passed over (RFC 9110, 5.6.1.2): a proxy that joins lines makes some.
+fn tags(list: &str) -> Result<Vec<i64>, Error> {
+    let mut tags = list.split(',').map(str::trim).filter(|tag| !tag.is_empty()).peekable();
+    tags.peek().ok_or_else(malformed)?;
+    tags.filter_map(|tag| parse(tag).transpose()).collect()
 }
 
 /// The version in a tag of ours; a well-formed tag that is not ours (weak, or of another shape) matches nothing.
@@ -105,4 +124,25 @@ pub(crate) fn in_coding(tag: &HeaderValue, coding: &str) -> Option<HeaderValue> 
 
 fn malformed() -> Error {
     Error::new(&codes::MALFORMED_HEADER).detail("If-Match takes '*' or a list of quoted entity tags.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h_10_empty_elements_of_a_list_of_tags_are_passed_over() {
+        for (list, expected) in [
+            ("\"1\"", &[1][..]),
+            ("\"1\",", &[1]),
+            (", \"1\" ,\t, \"2\"", &[1, 2]),
+            ("\"1-gzip\" , W/\"2\"", &[1]),
+            ("\"theirs\"", &[]),
+        ] {
+            assert_eq!(tags(list).unwrap(), expected, "{list}");
+        }
+        for none in ["", ",", " , ", "\"1\", 2", "\"1\", *"] {
+            assert!(tags(none).is_err(), "{none:?}");
+        }
+    }
 }

@@ -226,6 +226,27 @@ async fn h_10_a_malformed_if_match_is_400() {
 }
 
 #[tokio::test]
+async fn h_10_a_change_only_where_nothing_is_overwrites_nothing() {
+    let app = TestApp::start().await;
+    let alice = app.alice();
+    let before = alice.get(ITEMS).await.json()["items"][0].clone();
+    let path = format!("{ITEMS}/{}", before["id"].as_str().unwrap());
+    let ask = |method: &str, condition: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).header("if-none-match", condition);
+        let body = if method == "DELETE" { "" } else { r#"{"sku":"OTHER","name":"Other","quantity":1}"# };
+        request.header("content-type", "application/json").body(body).unwrap()
+    };
+    for method in ["PUT", "PATCH", "DELETE"] {
+        alice.request(ask(method, "*", &path)).await.assert(412).problem("core.stale");
+        alice.request(ask(method, "\"1\"", &path)).await.assert(400).problem("core.malformed_header");
+        let nowhere = format!("{ITEMS}/00000000-0000-7000-8000-000000000000");
+        alice.request(ask(method, "*", &nowhere)).await.assert(404);
+    }
+    assert_eq!(alice.get(&path).await.json(), before);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn o_03_a_well_formed_request_id_is_echoed_and_another_replaced() {
     let app = TestApp::start().await;
     let get = |id: &str| Request::get("/ping").header("x-request-id", id).body("").unwrap();
