@@ -10,6 +10,8 @@ mod rehearse;
 mod serve;
 
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
 use erp_core::config::Config;
@@ -18,6 +20,8 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cli::{Command, Invocation};
 
+/// Threads beside the workers': the main one's, and for work that blocks, such as names and passwords.
+const SPARE_THREADS: usize = 4;
 /// How long blocking work may go on after the last word.
 const LAST_WORK: Duration = Duration::from_millis(200);
 
@@ -45,13 +49,35 @@ fn forbid_core_dumps() {
     let _ = setrlimit(Resource::Core, nothing);
 }
 
+/// Tries whether so many threads can be had at a time. The runtime cannot be asked: it panics where it gets too few, and
+/// waits for ever for those that it got.
+fn room_for_threads(count: usize) -> Result<(), StartError> {
+    let gate = Mutex::new(());
+    let refused = thread::scope(|scope| {
+        let _closed = gate.lock();
+        let wait = || drop(gate.lock());
+        (0..count).find_map(|_| thread::Builder::new().spawn_scoped(scope, wait).err())
+    });
+    refused.map_or(Ok(()), |error| {
+        Err(StartError::with_fix(
+            Exit::Unavailable,
+            format!("The {count} threads of WORKER_THREADS and of other work cannot be started"),
+            "raise the limit of processes (ulimit -u, TasksMax of the unit, --pids-limit of the container), or lower \
+             WORKER_THREADS",
+        )
+        .because(error))
+    })
+}
+
 fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
     let Invocation { command, layers, json, path } = invocation;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
     // What is wrong with the settings is for the verb to say.
-    if let Some(threads) = Config::load(&layers).ok().and_then(|config| config.worker_threads) {
-        runtime.worker_threads(threads as usize);
-    }
+    let threads = Config::load(&layers).ok().and_then(|config| config.worker_threads);
+    let threads =
+        threads.map_or_else(|| available_parallelism().map_or(1, usize::from), |threads| threads as usize);
+    room_for_threads(threads + SPARE_THREADS)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(threads);
     let runtime = runtime.enable_all().build().map_err(|error| {
         StartError::new(Exit::Internal, "The runtime could not be started").because(error)
     })?;

@@ -1,4 +1,4 @@
-//! D-06: a server without file descriptors left refuses nobody for ever.
+//! What the machine does not give: file descriptors (D-06), threads, a name for the account.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -38,4 +38,19 @@ fn d_06_accepting_outlives_a_lack_of_file_descriptors() {
     assert_eq!(ended.code, 0, "{ended:#?}");
     let said = ended.out.iter().filter(|line| line.contains("No connection can be accepted")).count();
     assert!(said < 10, "one line for each shortage, not for each attempt: {said}");
+}
+
+/// A start that cannot have its threads ends and says so. The runtime alone would panic and wait for ever.
+#[test]
+fn a_start_without_enough_threads_ends_and_says_which_limit() {
+    let home = Home::new();
+    let plain = super::process::command(&home, &["config", "check"], &[("WORKER_THREADS", "200")]);
+    let mut limited = Command::new("/bin/sh");
+    // Stacks of 2 MiB: 200 do not fit into this much. A limit of processes would not hold back root.
+    limited.args(["-c", "ulimit -v 400000 && exec \"$0\" config check"]).arg(plain.get_program());
+    limited.current_dir(home.path()).stdin(Stdio::null()).env_clear();
+    limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ended = Process::spawn(limited).wait();
+    assert_eq!(ended.code, 69, "{ended:#?}");
+    assert!(ended.err.iter().any(|line| line.contains("lower WORKER_THREADS")), "{ended:#?}");
 }
