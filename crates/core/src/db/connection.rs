@@ -89,8 +89,18 @@ impl FromStr for Connection {
         let tls = MakeRustlsConnect::new(tls_client.clone());
         let mut driver = url.driver;
         driver.connect_timeout(CONNECT_TIMEOUT);
+        if driver.get_user().is_none() {
+            driver.user(account()?);
+        }
         Ok(Self { driver, tls, tls_client: Arc::new(tls_client) })
     }
+}
+
+/// Who a URL without a user means, as libpq has it. In a container the account may have a number only.
+fn account() -> Result<String, String> {
+    whoami::username().map_err(|_| {
+        "names no user, and the account of this process has no name in /etc/passwd: write the user into the URL".to_owned()
+    })
 }
 
 fn client_config(url: &PostgresUrl) -> Result<ClientConfig, String> {

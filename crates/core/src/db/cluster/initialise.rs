@@ -30,7 +30,20 @@ pub(super) async fn unless_done(place: &Place, binaries: &Binaries) -> Result<()
         }
         fs::remove_dir_all(&unfinished).map_err(failed)?;
     }
-    Err(StartError::new(Exit::Unavailable, format!("initdb failed in {}: {complaint}", place.home.display())))
+    let message = format!("initdb failed in {}: {complaint}", place.home.display());
+    Err(match mend(&complaint) {
+        Some(fix) => StartError::with_fix(Exit::Unavailable, message, fix),
+        None => StartError::new(Exit::Unavailable, message),
+    })
+}
+
+/// What helps against a complaint of initdb whose words do not tell.
+fn mend(complaint: &str) -> Option<&'static str> {
+    // A container may run as any number; initdb wants a name.
+    let nameless = complaint.contains("could not look up effective user ID");
+    nameless.then_some(
+        "run as an account that /etc/passwd names, or set DATABASE_URL to a PostgreSQL of your own",
+    )
 }
 
 /// Runs initdb; returns what it complained of, if it failed.
@@ -66,4 +79,16 @@ fn remove_unfinished(home: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mend;
+
+    #[test]
+    fn an_account_without_a_name_is_told_what_helps() {
+        let complaint = "initdb: could not look up effective user ID 12345: user does not exist";
+        assert!(mend(complaint).unwrap().contains("/etc/passwd"));
+        assert_eq!(mend("initdb: error: could not create directory"), None);
+    }
 }
