@@ -119,6 +119,8 @@ async fn j_03_a_token_for_somebody_else_or_without_its_claims_is_401() {
         ("exp", json!(now + 901)),
         ("exp", json!(i64::MAX)),
         ("exp", json!("never")),
+        ("exp", json!((now + 600).to_string())),
+        ("exp", json!(600.5 + f64::from(u32::try_from(now).unwrap()))),
         ("iat", json!(now + 61)),
         ("iat", json!(i64::MIN)),
         ("role", json!("root")),
