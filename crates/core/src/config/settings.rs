@@ -181,10 +181,12 @@ settings! {
     /// a tenant's people from one address. A tenant can have a limit of its own.
     RATE_LIMIT_MAX rate_limit_max: u32 { default: Defaults::all("100"), range: Some(("1", "1000000")) };
 
-    /// The window of `RATE_LIMIT_MAX`. What was used comes back evenly over it.
+    /// The window of `RATE_LIMIT_MAX`. What was used comes back evenly over it, so that after a silence up to twice as many
+    /// requests may pass within one window, all at once and one by one.
     RATE_LIMIT_WINDOW rate_limit_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
 
-    /// Most failed sign-ins that one address may make in `RATE_LIMIT_AUTH_WINDOW`.
+    /// Most failed sign-ins that one address may make in any `RATE_LIMIT_AUTH_WINDOW`; four times as many of a /48 of IPv6,
+    /// and twice as many in a row at one account from everywhere, after which there are pauses.
     RATE_LIMIT_AUTH_MAX rate_limit_auth_max: u32 { default: Defaults::all("5"), range: Some(("1", "100")) };
 
     /// The window of `RATE_LIMIT_AUTH_MAX`.

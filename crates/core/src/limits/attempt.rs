@@ -3,9 +3,15 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use super::{Charge, Limits, Place, Policy, Quota, Standing, Whom};
+use smallvec::SmallVec;
+
+use super::failures::{Answer, Count, Counter, Rule};
+use super::key::{Key, Scope};
+use super::{Decision, Limits, MOST_KEYS, Place, Policy, Quota, Standing, Whom};
 use crate::error::Error;
+use crate::shared::site;
 
 /// The right to try, on a route whose policy counts failures. A handler takes it as an argument.
 #[derive(Clone)]
@@ -24,8 +30,22 @@ struct Inner {
 #[must_use = "it counts as failed unless it is given back"]
 pub struct Charged {
     attempt: Attempt,
-    charges: [Charge; 2],
+    counters: Counters,
+    moment: u64,
     place: Place,
+}
+
+type Counters = SmallVec<[Counter; MOST_KEYS]>;
+
+/// An account that somebody tries to get at, as logs may name it: the same name for the same account, from which nobody
+/// finds out whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AccountName(u64);
+
+impl std::fmt::Display for AccountName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 impl Attempt {
@@ -36,15 +56,54 @@ impl Attempt {
     /// Begins an attempt at an account, which is named by its tenant and its name in there.
     ///
     /// # Errors
-    /// `core.rate_limited` when the address has failed too often, with this account or with others.
+    /// `core.rate_limited` when the address has failed too often, with this account or with others, when its /48 of IPv6
+    /// has, or when the account is to be left alone for a moment.
     pub async fn at(&self, tenant: &str, account: &str) -> Result<Charged, Error> {
-        let Inner { limits, policy, quota, from, .. } = &*self.0;
-        let whom = [Whom::Stranger(*from), Whom::Account(*from, tenant, account)];
-        let charges = whom.map(|whom| limits.counter(policy, *quota, whom));
-        let (decision, place) = limits.decide(&charges).await;
+        let counters = self.counters(tenant, account);
+        let (answer, place) = self.0.limits.attempt(&counters).await;
+        let decision = self.decision(&counters, &answer);
+        self.0.limits.count(&decision, answer.allowed);
         self.stand(decision.standing);
         decision.check()?;
-        Ok(Charged { attempt: self.clone(), charges, place })
+        Ok(Charged { attempt: self.clone(), counters, moment: answer.moment, place })
+    }
+
+    /// The account as logs may name it.
+    pub fn name(&self, tenant: &str, account: &str) -> AccountName {
+        AccountName(self.key(Whom::Account(tenant, account)).id as u64)
+    }
+
+    fn counters(&self, tenant: &str, account: &str) -> Counters {
+        let Inner { quota, from, .. } = *self.0;
+        let counter = |whom, rule| Counter { key: self.key(whom), rule };
+        let site = site(from).map(|site| counter(Whom::Site(site), Rule::site(quota)));
+        let own = [
+            counter(Whom::Stranger(from), Rule::window(quota)),
+            counter(Whom::AccountFrom(from, tenant, account), Rule::window(quota)),
+            counter(Whom::Account(tenant, account), Rule::everywhere(quota)),
+        ];
+        own.into_iter().chain(site).collect()
+    }
+
+    /// Failures of all kinds lie together: an account's are counted from everywhere.
+    fn key(&self, whom: Whom<'_>) -> Key {
+        Key { scope: Scope::Failures, ..self.0.limits.0.names.key(self.0.policy.name, whom) }
+    }
+
+    /// What a client is told. How often others have failed at an account it is not, unless that refuses it.
+    fn decision(&self, counters: &[Counter], answer: &Answer) -> Decision {
+        let Inner { policy, quota, .. } = *self.0;
+        let told = counters
+            .iter()
+            .zip(answer.counts)
+            .filter(|(Counter { rule, .. }, count)| rule.pause == 0 || count.wait > 0);
+        let standings = told.map(|(Counter { rule, .. }, Count { failures, wait, next })| {
+            let remaining = if wait > 0 { 0 } else { rule.most.saturating_sub(failures).min(quota.limit()) };
+            let next = Duration::from_micros(if wait > 0 { wait } else { next });
+            Standing { policy, quota, remaining, next }
+        });
+        let violated = if answer.allowed { Vec::new() } else { vec![policy.name] };
+        Decision { standing: standings.reduce(Standing::or_closer), violated }
     }
 
     /// Where the client stands with the policy, if the attempt has counted.
@@ -58,9 +117,18 @@ impl Attempt {
 }
 
 impl Charged {
-    /// It did not fail: it does not count.
-    pub async fn give_back(self) {
-        self.attempt.0.limits.refund(&self.charges, self.place).await;
+    /// It went well: it does not count, and with it ends the account's run of failures.
+    pub async fn succeeded(self) {
+        self.forget(true).await;
+    }
+
+    /// Nobody could decide whether it fails: it does not count.
+    pub async fn undecided(self) {
+        self.forget(false).await;
+    }
+
+    async fn forget(self, success: bool) {
+        self.attempt.0.limits.forget(&self.counters, self.moment, success, self.place).await;
         self.attempt.stand(None);
     }
 }

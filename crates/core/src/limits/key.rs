@@ -18,9 +18,12 @@ pub enum Whom<'a> {
     Office(TenantId, IpAddr),
     /// A person in a tenant.
     Member(TenantId, UserId),
-    /// An account that somebody without a credential tries to get at, from an address: the tenant as it was named, and
-    /// the account's name.
-    Account(IpAddr, &'a str, &'a str),
+    /// All of a site's networks together: its address is that of a /48 of IPv6.
+    Site(IpAddr),
+    /// An account that somebody without a credential tries to get at: the tenant as it was named, and the account's name.
+    Account(&'a str, &'a str),
+    /// The same, from one address.
+    AccountFrom(IpAddr, &'a str, &'a str),
 }
 
 /// What one decision's keys have in common, so that they lie together: in one shard here, in one slot of Redis.
@@ -28,6 +31,8 @@ pub enum Whom<'a> {
 pub(crate) enum Scope {
     Tenant(TenantId),
     Address(u64),
+    /// All counters of failed attempts, of which there are few.
+    Failures,
 }
 
 /// The name of one counter.
@@ -62,10 +67,13 @@ impl Names {
             Whom::Member(tenant, user) => {
                 (Scope::Tenant(tenant), id(&[b"m", &bytes(tenant.as_uuid()), &bytes(user.as_uuid())]))
             }
-            Whom::Account(from, tenant, account) => (
-                Scope::Address(self.scope(from)),
-                id(&[b"c", &address(from), tenant.as_bytes(), account.as_bytes()]),
-            ),
+            Whom::Site(site) => (Scope::Failures, id(&[b"s", &octets(site)])),
+            Whom::Account(tenant, account) => {
+                (Scope::Failures, id(&[b"e", tenant.as_bytes(), account.as_bytes()]))
+            }
+            Whom::AccountFrom(from, tenant, account) => {
+                (Scope::Failures, id(&[b"c", &address(from), tenant.as_bytes(), account.as_bytes()]))
+            }
         };
         Key { scope, policy, id }
     }
@@ -99,6 +107,7 @@ impl Scope {
             // The last 62 bits of an id are random.
             Self::Tenant(tenant) => tenant.as_uuid().as_u128() as u64,
             Self::Address(hash) => hash,
+            Self::Failures => 0,
         }
     }
 }
@@ -110,6 +119,7 @@ impl fmt::Display for Key {
         match self.scope {
             Scope::Tenant(tenant) => write!(f, "{tenant}")?,
             Scope::Address(hash) => write!(f, "{hash:016x}")?,
+            Scope::Failures => f.write_str("failures")?,
         }
         f.write_char('}')?;
         write!(f, ":{}:{:032x}", self.policy, self.id)
@@ -140,10 +150,13 @@ mod tests {
             Whom::Office(tenant, there),
             Whom::Member(tenant, user),
             Whom::Member(other, user),
-            Whom::Account(here, "acme", "alice"),
-            Whom::Account(there, "acme", "alice"),
-            Whom::Account(here, "globex", "alice"),
-            Whom::Account(here, "acm", "ealice"),
+            Whom::Site(here),
+            Whom::Account("acme", "alice"),
+            Whom::Account("globex", "alice"),
+            Whom::AccountFrom(here, "acme", "alice"),
+            Whom::AccountFrom(there, "acme", "alice"),
+            Whom::AccountFrom(here, "globex", "alice"),
+            Whom::AccountFrom(here, "acm", "ealice"),
         ];
         let mut seen = std::collections::HashSet::new();
         for key in keys.map(|whom| names.key("default", whom)) {

@@ -4,6 +4,7 @@
 //! instance counts by itself, with its share of the limit.
 
 mod attempt;
+mod failures;
 mod key;
 mod policy;
 mod quota;
@@ -16,7 +17,7 @@ mod trouble;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use attempt::{Attempt, Charged};
+pub use attempt::{AccountName, Attempt, Charged};
 pub use key::Whom;
 pub(crate) use policy::REFUSALS;
 pub use policy::{Counts, DEFAULT, Policy};
@@ -25,6 +26,7 @@ pub use shared::Shared;
 pub use slow_down::SlowDown;
 pub use tenants::TenantLimits;
 
+use failures::{Answer, Counter, Failures};
 use key::{Key, Names};
 use quota::micros;
 use table::Table;
@@ -103,6 +105,7 @@ pub struct Limits(Arc<Inner>);
 struct Inner {
     names: Names,
     table: Table,
+    failures: Failures,
     instances: u32,
     shared: Option<Shared>,
     clock: Arc<dyn Clock>,
@@ -112,7 +115,7 @@ struct Inner {
 
 /// Which store a unit was taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     Here,
     Shared,
 }
@@ -124,6 +127,7 @@ impl Limits {
         Self(Arc::new(Inner {
             names: Names::new(&secret),
             table: Table::new(),
+            failures: Failures::default(),
             instances,
             shared,
             begun: clock.instant(),
@@ -147,7 +151,8 @@ impl Limits {
         self.decide(charges).await.0
     }
 
-    async fn decide(&self, charges: &[Charge]) -> (Decision, Place) {
+    /// As [`charge`](Self::charge), and where the units were taken from.
+    pub(crate) async fn decide(&self, charges: &[Charge]) -> (Decision, Place) {
         if let Some(shared) = &self.0.shared {
             // Boxed, since most requests of most deployments do not come this way and would carry its size.
             if let Some(outcome) = Box::pin(shared.charge(charges)).await {
@@ -157,25 +162,43 @@ impl Limits {
         (self.decide_here(charges), Place::Here)
     }
 
-    /// By the counters of this process: while Redis is away, with this instance's share of the general limits. What
-    /// guards against guessing is not divided: few guesses are few guesses, and a share of five may be none.
+    /// By the counters of this process: while Redis is away, with this instance's share of the limits.
     fn decide_here(&self, charges: &[Charge]) -> Decision {
         let now = self.now();
         if self.0.shared.is_none() {
             return self.decision(charges, self.0.table.charge(now, charges));
         }
         let mut shares = charges.to_vec();
-        for charge in shares.iter_mut().filter(|charge| charge.policy.counts == Counts::Requests) {
+        for charge in &mut shares {
             charge.quota = charge.quota.share(self.0.instances);
         }
         self.decision(&shares, self.0.table.charge(now, &shares))
     }
 
     /// Gives back what was taken from `place`.
-    async fn refund(&self, charges: &[Charge], place: Place) {
+    pub(crate) async fn refund(&self, charges: &[Charge], place: Place) {
         match (place, &self.0.shared) {
             (Place::Shared, Some(shared)) => shared.refund(charges).await,
             _ => self.0.table.refund(self.now(), charges),
+        }
+    }
+
+    /// Charges all counters one attempt, or none. While Redis is away, by this process's counters with the whole limit: few
+    /// guesses are few guesses, and a share of five may be none.
+    async fn attempt(&self, counters: &[Counter]) -> (Answer, Place) {
+        if let Some(shared) = &self.0.shared
+            && let Some(answer) = Box::pin(shared.attempt(counters)).await
+        {
+            return (answer, Place::Shared);
+        }
+        (self.0.failures.charge(self.now(), counters), Place::Here)
+    }
+
+    /// Takes an attempt back that did not fail.
+    async fn forget(&self, counters: &[Counter], moment: u64, success: bool, place: Place) {
+        match (place, &self.0.shared) {
+            (Place::Shared, Some(shared)) => shared.forget(counters, moment, success).await,
+            _ => self.0.failures.forget(moment, counters, success),
         }
     }
 
@@ -203,11 +226,16 @@ impl Limits {
             let this = Standing { policy, quota, remaining: quota.remaining(spent), next: quota.next(spent) };
             standing = Some(standing.map_or(this, |other| other.or_closer(this)));
         }
-        if let Some(standing) = &standing {
+        let decision = Decision { standing, violated };
+        self.count(&decision, allowed);
+        decision
+    }
+
+    fn count(&self, decision: &Decision, allowed: bool) {
+        if let Some(standing) = &decision.standing {
             let outcome = if allowed { "allowed" } else { "refused" };
             self.0.metrics.rate_limit_decisions_total.with(&[standing.policy.name, outcome]).inc();
         }
-        Decision { standing, violated }
     }
 
     /// Microseconds since these counters began.
@@ -234,6 +262,11 @@ impl Standing {
     /// Units that are not back yet.
     pub(crate) fn used(&self) -> u32 {
         self.quota.limit().saturating_sub(self.remaining)
+    }
+
+    /// After a unit was given back.
+    pub(crate) fn with_one_more(self) -> Self {
+        Self { remaining: (self.remaining + 1).min(self.quota.limit()), ..self }
     }
 
     /// The one with fewer units left; of two that have none, the one that is longer without.

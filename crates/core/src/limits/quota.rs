@@ -41,6 +41,10 @@ impl Quota {
         self.limit
     }
 
+    pub(super) fn window(self) -> Duration {
+        self.window
+    }
+
     /// The window in seconds, begun ones included.
     pub fn window_seconds(self) -> u64 {
         self.window.as_micros().div_ceil(1_000_000) as u64

@@ -15,6 +15,8 @@ use redis::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::failures::{Answer, Count, Counter, Rule};
+use super::key::Key;
 use super::trouble::{Trouble, is_denied};
 use super::{Charge, Outcome};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
@@ -23,6 +25,8 @@ use crate::shared::{Secret, Seldom};
 
 const CHARGE: &str = include_str!("charge.lua");
 const REFUND: &str = include_str!("refund.lua");
+const ATTEMPT: &str = include_str!("attempt.lua");
+const FORGET: &str = include_str!("forget.lua");
 /// Counters of nobody's, which are charged to see whether Redis takes writes. There are many, since one node of a cluster
 /// would take some of them and not the others.
 const PROBES: u32 = 16;
@@ -59,6 +63,8 @@ struct Link {
     connection: MultiplexedConnection,
     charge: Script,
     refund: Script,
+    attempt: Script,
+    forget: Script,
 }
 
 #[derive(Clone)]
@@ -102,7 +108,7 @@ impl Shared {
     /// Charges all keys one unit, or none; `None` when Redis does not say.
     pub(super) async fn charge(&self, charges: &[Charge]) -> Option<Outcome> {
         let link = self.link()?;
-        let answer: Vec<u64> = self.run(&link, &link.charge, charges).await?;
+        let answer: Vec<u64> = self.run(&link, &link.charge, |command| units(command, charges)).await?;
         let mut outcome = Outcome { allowed: answer.first() == Some(&1), ..Outcome::default() };
         outcome.spent.iter_mut().zip(answer.iter().skip(1)).for_each(|(spent, told)| *spent = *told);
         Some(outcome)
@@ -111,7 +117,40 @@ impl Shared {
     /// Gives each key its unit back. When Redis does not answer, the unit is lost.
     pub(super) async fn refund(&self, charges: &[Charge]) {
         if let Some(link) = self.link() {
-            let _: Option<u64> = self.run(&link, &link.refund, charges).await;
+            let _: Option<u64> = self.run(&link, &link.refund, |command| units(command, charges)).await;
+        }
+    }
+
+    /// Charges all counters one attempt, or none; `None` when Redis does not say.
+    pub(super) async fn attempt(&self, counters: &[Counter]) -> Option<Answer> {
+        let link = self.link()?;
+        let arguments = |command: &mut Cmd| {
+            keys(command, counters.iter().map(|counter| counter.key));
+            for Counter { rule: Rule { most, window, pause, longest }, .. } in counters {
+                command.arg(most).arg(window).arg(pause).arg(longest);
+            }
+        };
+        let told: Vec<u64> = self.run(&link, &link.attempt, arguments).await?;
+        let [allowed, moment, told @ ..] = &told[..] else { return None };
+        let mut answer = Answer { allowed: *allowed == 1, moment: *moment, ..Answer::default() };
+        for (count, told) in answer.counts.iter_mut().zip(told.chunks_exact(3)) {
+            let [failures, wait, next] = *told else { continue };
+            *count = Count { failures: u32::try_from(failures).unwrap_or(u32::MAX), wait, next };
+        }
+        Some(answer)
+    }
+
+    /// Takes an attempt back. When Redis does not answer, it counts.
+    pub(super) async fn forget(&self, counters: &[Counter], moment: u64, success: bool) {
+        let arguments = |command: &mut Cmd| {
+            keys(command, counters.iter().map(|counter| counter.key));
+            command.arg(moment);
+            for Counter { rule, .. } in counters {
+                command.arg(u8::from(success && rule.pause > 0));
+            }
+        };
+        if let Some(link) = self.link() {
+            let _: Option<u64> = self.run(&link, &link.forget, arguments).await;
         }
     }
 
@@ -128,16 +167,12 @@ impl Shared {
         self.0.link.borrow().clone()
     }
 
-    async fn run<T: FromRedisValue>(&self, link: &Link, script: &Script, charges: &[Charge]) -> Option<T> {
-        let arguments = |command: &mut Cmd| {
-            command.arg(charges.len());
-            for charge in charges {
-                command.arg(charge.key.to_string());
-            }
-            for charge in charges {
-                command.arg(charge.quota.interval()).arg(charge.quota.capacity());
-            }
-        };
+    async fn run<T: FromRedisValue>(
+        &self,
+        link: &Link,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd),
+    ) -> Option<T> {
         match tokio::time::timeout(self.0.patience, script.run(link.connection.clone(), arguments)).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(error)) => self.complain(Trouble::of(&error), &error),
@@ -194,11 +229,15 @@ impl Shared {
         let connection = self.0.client.get_multiplexed_async_connection_with_config(&config).await?;
         let charge = Script::load(connection.clone(), CHARGE).await?;
         let refund = Script::load(connection.clone(), REFUND).await?;
-        let mut link = Link { connection, charge, refund };
+        let attempt = Script::load(connection.clone(), ATTEMPT).await?;
+        let forget = Script::load(connection.clone(), FORGET).await?;
+        let mut link = Link { connection, charge, refund, attempt, forget };
         let mut probed = self.probe(&link).await;
         if probed.as_ref().is_err_and(is_denied) && link.charge.sha.is_some() {
             // It may know the scripts' names, and not run them by name.
-            (link.charge.sha, link.refund.sha) = (None, None);
+            for script in [&mut link.charge, &mut link.refund, &mut link.attempt, &mut link.forget] {
+                script.sha = None;
+            }
             probed = self.probe(&link).await;
         }
         probed.map(|()| link)
@@ -247,6 +286,21 @@ impl Script {
         command.arg(self.text);
         arguments(&mut command);
         command.query_async(&mut connection).await
+    }
+}
+
+/// What the scripts take that count units.
+fn units(command: &mut Cmd, charges: &[Charge]) {
+    keys(command, charges.iter().map(|charge| charge.key));
+    for charge in charges {
+        command.arg(charge.quota.interval()).arg(charge.quota.capacity());
+    }
+}
+
+fn keys(command: &mut Cmd, keys: impl ExactSizeIterator<Item = Key>) {
+    command.arg(keys.len());
+    for key in keys {
+        command.arg(key.to_string());
     }
 }
 

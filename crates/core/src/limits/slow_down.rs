@@ -1,9 +1,12 @@
 //! Answers that come later and later, before they do not come at all.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use crate::shared::{Shares, TenantId, most_of, network};
 
 /// Slows clients down that have used more than half of what they may, so that they notice before they are refused.
 pub struct SlowDown {
@@ -14,6 +17,10 @@ pub struct SlowDown {
     /// How many requests may be waiting: `SPEED_LIMIT_SLEEPERS`.
     places: Semaphore,
     most_places: usize,
+    /// How many of them strangers may have together, so that some are left for those who are known.
+    strangers: Semaphore,
+    /// How many one tenant or one stranger's address may have.
+    shares: Shares,
 }
 
 /// There are too many waiting already.
@@ -23,7 +30,9 @@ pub(crate) struct Full;
 impl SlowDown {
     /// A step of 0 switches it off.
     pub fn new(step: Duration, most: Duration, sleepers: u32) -> Self {
-        Self { step, most, places: Semaphore::new(sleepers as usize), most_places: sleepers as usize }
+        let most_places = sleepers as usize;
+        let (places, strangers) = (Semaphore::new(most_places), Semaphore::new(most_of(most_places)));
+        Self { step, most, places, most_places, strangers, shares: Shares::new(most_places.div_ceil(8)) }
     }
 
     /// How many are waiting, and how many may.
@@ -43,7 +52,20 @@ impl SlowDown {
     }
 
     /// Waits, but not beyond the stop. What waits here holds nothing but its place.
-    pub(crate) async fn pause(&self, delay: Duration, stop: &CancellationToken) -> Result<(), Full> {
+    /// Its tenant and its address say out of whose share.
+    pub(crate) async fn pause(
+        &self,
+        delay: Duration,
+        (tenant, address): (Option<TenantId>, IpAddr),
+        stop: &CancellationToken,
+    ) -> Result<(), Full> {
+        let share = match tenant {
+            Some(tenant) => self.shares.of(tenant),
+            None => self.shares.of(network(address)),
+        };
+        let _share = share.ok_or(Full)?.try_acquire().map_err(|_| Full)?;
+        let _of_strangers =
+            tenant.is_none().then(|| self.strangers.try_acquire()).transpose().map_err(|_| Full)?;
         let _place = self.places.try_acquire().map_err(|_| Full)?;
         stop.run_until_cancelled(tokio::time::sleep(delay)).await;
         Ok(())
@@ -68,15 +90,30 @@ mod tests {
         assert!(!SlowDown::new(Duration::ZERO, Duration::from_secs(2), 1).is_on());
     }
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn stranger(number: u8) -> (Option<TenantId>, IpAddr) {
+        (None, [192, 0, 2, number].into())
+    }
+
+    fn member(number: u128) -> (Option<TenantId>, IpAddr) {
+        (Some(TenantId::from_uuid(uuid::Uuid::from_u128(number))), [192, 0, 2, 1].into())
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn l_06_no_more_wait_than_may() {
+    async fn l_06_no_more_wait_than_may_and_nobody_has_all_places() {
         let (slow_down, stop) = (slow_down(100), CancellationToken::new());
-        let second = Duration::from_secs(1);
-        let sleepers = (0..150).map(|_| slow_down.pause(second, &stop));
-        let refused =
-            futures_util::future::join_all(sleepers).await.iter().filter(|slept| slept.is_err()).count();
-        assert_eq!(refused, 50);
-        assert!(slow_down.pause(second, &stop).await.is_ok(), "the places are free again");
+        let refused = async |whom: Vec<_>| {
+            let sleepers = whom.into_iter().map(|whom| slow_down.pause(SECOND, whom, &stop));
+            futures_util::future::join_all(sleepers).await.iter().filter(|slept| slept.is_err()).count()
+        };
+        assert_eq!(refused([stranger(1); 50].to_vec()).await, 37, "an address has an eighth");
+        assert_eq!(refused([member(1); 50].to_vec()).await, 37, "and so has a tenant");
+        let networks: Vec<_> = (0..20).flat_map(|number| [stranger(number); 13]).collect();
+        let all = networks.clone().into_iter().chain((0..20).flat_map(|number| [member(number); 13]));
+        assert_eq!(refused(networks).await, 260 - 75, "all strangers have three quarters");
+        assert_eq!(refused(all.collect()).await, 520 - 100);
+        assert_eq!(refused(vec![stranger(1)]).await, 0, "the places are free again");
     }
 
     #[tokio::test(start_paused = true)]
@@ -84,7 +121,7 @@ mod tests {
         let (slow_down, stop) = (slow_down(1), CancellationToken::new());
         let began = tokio::time::Instant::now();
         let (slept, ()) =
-            tokio::join!(slow_down.pause(Duration::from_secs(2), &stop), async { stop.cancel() });
+            tokio::join!(slow_down.pause(2 * SECOND, stranger(1), &stop), async { stop.cancel() });
         assert!(slept.is_ok() && began.elapsed().is_zero());
     }
 }

@@ -91,10 +91,16 @@ pub(super) async fn enter(
     counted: Counted,
 ) -> Result<(), Error> {
     let charges = charges(app, trace, &counted).await;
-    let decision = app.limits.charge(&charges).await;
+    let (decision, place) = app.limits.decide(&charges).await;
     tally.standing = decision.standing;
     decision.check()?;
-    slow_down(app, tally, counted.address).await
+    let refused = slow_down(app, tally, &counted).await;
+    if refused.is_err() {
+        // Nobody pays for finding no place to wait at.
+        Box::pin(app.limits.refund(&charges, place)).await;
+        tally.standing = tally.standing.map(Standing::with_one_more);
+    }
+    refused
 }
 
 /// The counters of a request: of its address, or behind a credential of its person and its office in the tenant.
@@ -137,12 +143,12 @@ async fn own_limit(app: &App, identity: Identity, trace: &Trace) -> Result<Optio
 }
 
 /// Holds the request back when its client has used more than half of its limit, or its address was refused often.
-async fn slow_down(app: &App, tally: &mut Tally, address: IpAddr) -> Result<(), Error> {
+async fn slow_down(app: &App, tally: &mut Tally, counted: &Counted) -> Result<(), Error> {
     if !app.slow_down.is_on() {
         return Ok(());
     }
     let quota = (REFUSALS.quota)(&app.config);
-    let refusals = app.limits.counter(&REFUSALS, quota, Whom::Stranger(address));
+    let refusals = app.limits.counter(&REFUSALS, quota, Whom::Stranger(counted.address));
     let refused = app.slow_down.delay(app.limits.noted(&refusals), quota.limit());
     tally.refusals = Some(refusals);
     let used = tally.standing.map(|standing| app.slow_down.delay(standing.used(), standing.quota.limit()));
@@ -151,7 +157,8 @@ async fn slow_down(app: &App, tally: &mut Tally, address: IpAddr) -> Result<(), 
         return Ok(());
     }
     app.metrics.rate_limit_delayed_total.with(&[]).inc();
-    let slept = app.slow_down.pause(delay, app.lifecycle.stop_serving());
+    let whom = (counted.identity.map(|identity| identity.tenant), counted.address);
+    let slept = app.slow_down.pause(delay, whom, app.lifecycle.stop_serving());
     Box::pin(slept).await.map_err(|_| {
         let (policy, next) =
             tally.standing.map_or((&DEFAULT, delay), |standing| (standing.policy, standing.next));

@@ -9,6 +9,14 @@ pub fn network(client: IpAddr) -> IpAddr {
     }
 }
 
+/// The site that an address of IPv6 belongs to, its /48: who is given one has 65,536 networks. IPv4 knows no such thing.
+pub fn site(client: IpAddr) -> Option<IpAddr> {
+    match client.to_canonical() {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80)).into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -20,5 +28,13 @@ mod tests {
         assert_ne!(of("2001:db8:1:3::9"), of("2001:db8:1:2::9"));
         assert_eq!(of("192.0.2.7"), "192.0.2.7");
         assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7", "IPv4 in IPv6 clothes");
+    }
+
+    #[test]
+    fn l_02_a_site_of_ipv6_is_its_48() {
+        let of = |text: &str| site(text.parse().unwrap()).map(|site| site.to_string());
+        assert_eq!(of("2001:db8:1:2::9"), of("2001:db8:1:ffff::1"));
+        assert_ne!(of("2001:db8:2:2::9"), of("2001:db8:1:2::9"));
+        assert_eq!([of("192.0.2.7"), of("::ffff:192.0.2.7")], [None, None]);
     }
 }

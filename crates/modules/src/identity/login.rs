@@ -57,9 +57,11 @@ pub(super) async fn login(
             security_event!(Severity::High, "Sign-in refused: too many have failed");
         })?;
     let outcome = sign_in(&app, &trace, login).await;
-    // What we could not decide is no failure of the caller's.
-    if !outcome.as_ref().is_err_and(|error| error.code() == &codes::SIGN_IN_FAILED) {
-        charged.give_back().await;
+    match &outcome {
+        Ok(_) => charged.succeeded().await,
+        Err(error) if error.code() == &codes::SIGN_IN_FAILED => {}
+        // What we could not decide is no failure of the caller's.
+        Err(_) => charged.undecided().await,
     }
     outcome.map(Json)
 }

@@ -28,7 +28,7 @@ async fn a_07_the_sixth_failed_sign_in_is_refused() {
     let app = app().start().await;
     for left in [4, 3, 2, 1, 0] {
         let told = sign_in(&app, HERE, "acme", WRONG).await;
-        assert_eq!((told.status, told.left()), (401, ("sign-in".to_owned(), left, 180)));
+        assert_eq!((told.status, told.left()), (401, ("sign-in".to_owned(), left, 900)));
         assert_eq!(told.entry("ratelimit-policy").1, [("q".to_owned(), 5), ("w".to_owned(), 900)]);
     }
     for password in [WRONG, None] {
@@ -39,8 +39,77 @@ async fn a_07_the_sixth_failed_sign_in_is_refused() {
     }
     let refusals = app.log().with_message("Sign-in refused: too many have failed");
     assert!(refusals.len() == 2 && refusals[0]["severity"] == "HIGH", "{refusals:?}");
-    app.clock().advance(SignedDuration::from_secs(180));
+    app.clock().advance(SignedDuration::from_secs(899));
+    assert_eq!(sign_in(&app, HERE, "acme", None).await.status, 429);
+    app.clock().advance(SignedDuration::from_secs(1));
     assert_eq!(sign_in(&app, HERE, "acme", None).await.status, 200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_07_no_quarter_of_an_hour_holds_more_than_five_failures() {
+    let app = app().start().await;
+    let mut checked = Vec::new();
+    for minute in 0..60_u32 {
+        if sign_in(&app, HERE, "acme", WRONG).await.status == 401 {
+            checked.push(minute);
+        }
+        app.clock().advance(SignedDuration::from_secs(60));
+    }
+    let most = checked.iter().map(|from| checked.iter().filter(|at| (*from..from + 15).contains(at)).count());
+    assert!(most.max() == Some(5) && checked.len() > 15, "{checked:?}");
+    app.finish().await;
+}
+
+/// an attacker with many addresses is one attacker to the account, and its owner is not shut out for long.
+#[tokio::test]
+async fn a_05_guesses_from_many_addresses_at_one_account_get_longer_and_longer_pauses() {
+    let app = app().start().await;
+    let guess = async |number: u32| {
+        let told = sign_in(&app, &format!("198.51.100.{number}"), "acme", WRONG).await;
+        (told.status, told.header("retry-after").to_owned())
+    };
+    let mut checked = 0;
+    for number in 0..60 {
+        checked += u32::from(guess(number).await.0 == 401);
+    }
+    assert_eq!(checked, 10);
+    for (number, pause) in [(100, 1), (101, 2), (102, 4), (103, 8)] {
+        assert_eq!(guess(number).await, (429, pause.to_string()));
+        app.clock().advance(SignedDuration::from_secs(pause));
+        assert_eq!(guess(number).await.0, 401);
+    }
+    assert_eq!(
+        sign_in(&app, "203.0.113.9", "globex", WRONG).await.status,
+        401,
+        "another tenant's is another account"
+    );
+    for number in 200..220 {
+        app.clock().advance(SignedDuration::from_secs(900));
+        assert_eq!(guess(number).await.0, 401, "never longer than a quarter of an hour (A-06)");
+    }
+    assert_eq!(sign_in(&app, THERE, "acme", None).await.status, 429);
+    app.clock().advance(SignedDuration::from_secs(900));
+    assert_eq!(sign_in(&app, THERE, "acme", None).await.status, 200);
+    for number in 0..10 {
+        assert_eq!(guess(number).await.0, 401, "a success ends the run of failures");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_07_the_networks_of_one_site_of_ipv6_fail_together() {
+    let app = app().start().await;
+    let mut checked = 0;
+    for number in 0..60 {
+        let body =
+            json!({ "tenant": "acme", "email": format!("{number}@acme.example"), "password": "wrong" });
+        let request = Request::post("/api/v1/auth/login").header("content-type", "application/json");
+        let told = ask(&app, &format!("2001:db8:1:{number:x}::1"), request, body.to_string()).await;
+        checked += u32::from(told.status == 401);
+    }
+    assert_eq!(checked, 20, "four times what one network may");
+    assert_eq!(sign_in(&app, "2001:db8:2::1", "acme", WRONG).await.status, 401);
     app.finish().await;
 }
 

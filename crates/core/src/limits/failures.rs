@@ -1,0 +1,245 @@
+//! Failed attempts at something that is guarded. They are few and each of them matters, so that the moment of each is kept:
+//! no window of time, wherever it begins, holds more of them than the limit.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::quota::micros;
+use super::{MOST_KEYS, Quota, key::Key};
+
+/// Counters of one process. Each attempt costs tens of milliseconds of hashing, so that a window seldom sees as many.
+const MOST: usize = 128 * 1024;
+/// A /48 of IPv6 may fail so many times as often as one network in it.
+const SITE: u32 = 4;
+/// An account may be failed at so many times as often as one address may fail, before there are pauses.
+const EVERYWHERE: u32 = 2;
+/// The first pause; each further failure doubles it, up to a window.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Failures in a row are forgotten after a day without any.
+const MEMORY: Duration = Duration::from_secs(24 * 3600);
+/// Doublings after which a pause is as long as it gets: 2^17 s is more than a day.
+const DOUBLINGS: usize = 17;
+
+/// When a counter refuses. Times are in microseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rule {
+    /// Failures that are free.
+    pub(super) most: u32,
+    /// How long one is remembered.
+    pub(super) window: u64,
+    /// The first pause after `most` failures; 0 for none, and no further attempt until the oldest failure is forgotten.
+    pub(super) pause: u64,
+    /// The longest pause.
+    pub(super) longest: u64,
+}
+
+/// One counter of failures.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counter {
+    pub(super) key: Key,
+    pub(super) rule: Rule,
+}
+
+/// Where one counter stands, the attempt that was asked for included if it was let in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) failures: u32,
+    /// Microseconds until an attempt is let in; 0 for one that was.
+    pub(super) wait: u64,
+    /// Microseconds until the oldest failure is forgotten.
+    pub(super) next: u64,
+}
+
+/// What a store says to an attempt.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Answer {
+    pub(super) allowed: bool,
+    /// The attempt's own moment, by which it is given back.
+    pub(super) moment: u64,
+    pub(super) counts: [Count; MOST_KEYS],
+}
+
+impl Rule {
+    /// Of an address, and of an account from there: so many in any window.
+    pub(super) fn window(quota: Quota) -> Self {
+        Self { most: quota.limit(), window: micros(quota.window()), pause: 0, longest: 0 }
+    }
+
+    /// Of a /48 of IPv6, which one attacker may have.
+    pub(super) fn site(quota: Quota) -> Self {
+        Self { most: quota.limit().saturating_mul(SITE), ..Self::window(quota) }
+    }
+
+    /// Of an account, wherever the attempts come from: failures in a row, each with a longer pause before the next attempt.
+    pub(super) fn everywhere(quota: Quota) -> Self {
+        let (most, longest) = (quota.limit().saturating_mul(EVERYWHERE), micros(quota.window()));
+        Self { most, window: micros(MEMORY).max(longest), pause: micros(PAUSE), longest }
+    }
+
+    /// How long until an attempt is let in, after these failures, the oldest first.
+    fn wait(self, failures: &[u64], now: u64) -> u64 {
+        let Some(over) = failures.len().checked_sub(self.most as usize) else { return 0 };
+        let free_at = if self.pause == 0 {
+            failures.get(over).map_or(0, |oldest| oldest + self.window)
+        } else {
+            let pause = self.pause.saturating_mul(1 << over.min(DOUBLINGS));
+            failures.last().map_or(0, |last| last + pause.min(self.longest))
+        };
+        free_at.saturating_sub(now)
+    }
+
+    fn count(self, failures: &[u64], now: u64) -> Count {
+        let next = failures.first().map_or(self.window, |oldest| (oldest + self.window).saturating_sub(now));
+        Count { failures: failures.len() as u32, wait: self.wait(failures, now), next }
+    }
+}
+
+/// The failures that this process knows of. Times go forward, so that each list is in order.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<HashMap<u128, Vec<u64>>>);
+
+impl Failures {
+    /// Charges all counters one attempt, or none.
+    pub(super) fn charge(&self, now: u64, counters: &[Counter]) -> Answer {
+        let mut known = self.lock();
+        let mut answer = Answer { allowed: true, moment: now, ..Answer::default() };
+        for (Counter { key, rule }, count) in counters.iter().zip(&mut answer.counts) {
+            let failures = known.get(&key.id).map_or(&[][..], |failures| live(failures, *rule, now));
+            *count = rule.count(failures, now);
+            answer.allowed &= count.wait == 0;
+        }
+        if answer.allowed {
+            make_room(&mut known, counters.len(), now);
+            for (Counter { key, rule }, count) in counters.iter().zip(&mut answer.counts) {
+                let failures = known.entry(key.id).or_default();
+                let forgotten = failures.len() - live(failures, *rule, now).len();
+                failures
+                    .drain(..forgotten.max(failures.len().saturating_sub(rule.most as usize + DOUBLINGS)));
+                failures.push(now);
+                *count = Count { wait: 0, ..rule.count(failures, now) };
+            }
+        }
+        answer
+    }
+
+    /// Takes an attempt back that did not fail. After a success nothing is left of a run of failures.
+    pub(super) fn forget(&self, moment: u64, counters: &[Counter], success: bool) {
+        let mut known = self.lock();
+        for Counter { key, rule } in counters {
+            if success && rule.pause > 0 {
+                known.remove(&key.id);
+            } else if let Some(failures) = known.get_mut(&key.id)
+                && let Some(own) = failures.iter().rposition(|failure| *failure == moment)
+            {
+                failures.remove(own);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u128, Vec<u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The failures that are still remembered.
+fn live(failures: &[u64], rule: Rule, now: u64) -> &[u64] {
+    let forgotten = failures.partition_point(|failure| failure + rule.window <= now);
+    failures.get(forgotten..).unwrap_or_default()
+}
+
+/// Forgets what is older than a day, and when that is not enough, who has failed least: whoever is at the limit stays.
+fn make_room(known: &mut HashMap<u128, Vec<u64>>, wanted: usize, now: u64) {
+    if known.len() + wanted <= MOST {
+        return;
+    }
+    known.retain(|_, failures| failures.last().is_some_and(|last| last + micros(MEMORY) > now));
+    let mut least = 1;
+    while known.len() + wanted > MOST {
+        known.retain(|_, failures| failures.len() > least);
+        least *= 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::key::Scope;
+
+    const SECOND: u64 = 1_000_000;
+    const WINDOW: u64 = 900 * SECOND;
+
+    fn quota() -> Quota {
+        Quota::new(5, Duration::from_secs(900))
+    }
+
+    fn counter(id: u128, rule: Rule) -> [Counter; 1] {
+        [Counter { key: Key { scope: Scope::Failures, policy: "p", id }, rule }]
+    }
+
+    #[test]
+    fn a_07_no_window_wherever_it_begins_holds_more_than_the_limit() {
+        for step in [1, 7, 60, 179, 180, 181, 299, 450] {
+            let (failures, counter) = (Failures::default(), counter(1, Rule::window(quota())));
+            let mut let_in: Vec<u64> = Vec::new();
+            for moment in (0..10 * 900).step_by(step).map(|second| second * SECOND) {
+                let lately = let_in.iter().filter(|at| **at + WINDOW > moment).count();
+                assert_eq!(
+                    failures.charge(moment, &counter).allowed,
+                    lately < 5,
+                    "every {step} s: {let_in:?}"
+                );
+                if lately < 5 {
+                    let_in.push(moment);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_05_pauses_grow_with_failures_in_a_row_until_a_success() {
+        let (failures, counter) = (Failures::default(), counter(1, Rule::everywhere(quota())));
+        let mut now = 0;
+        assert!((0..10).all(|_| failures.charge(now, &counter).allowed));
+        for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900].map(|seconds| seconds * SECOND) {
+            let refused = failures.charge(now, &counter);
+            assert_eq!((refused.allowed, refused.counts[0].wait), (false, pause));
+            assert!(!failures.charge(now + pause - 1, &counter).allowed);
+            now += pause;
+            assert!(failures.charge(now, &counter).allowed, "after {pause}");
+        }
+        now += WINDOW;
+        let success = failures.charge(now, &counter);
+        failures.forget(success.moment, &counter, true);
+        assert!((0..10).all(|_| failures.charge(now, &counter).allowed), "a success ends the run");
+    }
+
+    #[test]
+    fn what_is_given_back_is_the_attempts_own() {
+        let (failures, counter) = (Failures::default(), counter(1, Rule::window(quota())));
+        for second in 0..5 {
+            assert!(failures.charge(second * SECOND, &counter).allowed);
+        }
+        failures.forget(2 * SECOND, &counter, true);
+        assert!(failures.charge(5 * SECOND, &counter).allowed);
+        assert_eq!(
+            failures.charge(5 * SECOND, &counter).counts[0].wait,
+            WINDOW - 5 * SECOND,
+            "the first one counts"
+        );
+        failures.forget(77, &counter, false);
+        assert!(!failures.charge(6 * SECOND, &counter).allowed);
+    }
+
+    #[test]
+    fn l_05_memory_is_bounded_and_whoever_is_at_the_limit_is_forgotten_last() {
+        let failures = Failures::default();
+        let rule = Rule::window(quota());
+        (0..5).for_each(|_| assert!(failures.charge(0, &counter(0, rule)).allowed));
+        for id in 1..3 * MOST as u128 {
+            assert!(failures.charge(1, &counter(id, rule)).allowed);
+        }
+        assert!(failures.lock().len() <= MOST);
+        assert!(!failures.charge(2, &counter(0, rule)).allowed);
+    }
+}
