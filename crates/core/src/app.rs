@@ -1,6 +1,7 @@
 //! Everything that a handler can reach. There are no globals: two apps can live in one process.
 
 mod bodies;
+mod denials;
 mod probes;
 mod streams;
 
@@ -23,6 +24,7 @@ use crate::shared::{Clock, Rng};
 
 pub use bodies::Bodies;
 pub(crate) use bodies::{Room, SMALL};
+pub use denials::{Denial, Denials};
 pub use probes::{Outcome, Probe, Probes};
 pub use streams::{Place, Streams};
 
@@ -56,6 +58,8 @@ pub struct Parts {
     pub rng: Arc<dyn Rng>,
     /// The owner of all tasks.
     pub lifecycle: Lifecycle,
+    /// Refusals that are to be audited.
+    pub denials: Denials,
     /// Every permission of every module.
     pub permissions: Vec<&'static Permission>,
     /// Every probe of every module.

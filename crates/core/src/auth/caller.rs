@@ -25,7 +25,7 @@ struct Inner {
 }
 
 /// Who acts: written into every audit row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// A person.
     User(UserId),

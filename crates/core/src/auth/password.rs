@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub struct Passwords {
     /// Memory that no hash is using; as many as there are turns at the most.
     idle: Arc<Mutex<Vec<Memory>>>,
     rng: Arc<dyn Rng>,
+    made: Arc<AtomicU64>,
 }
 
 /// A stored hash in PHC form, such as `$argon2id$v=19$m=19456,t=2,p=1$…`.
@@ -48,7 +50,7 @@ impl Passwords {
     /// A hasher that leaves one of `cores` to everything else.
     pub fn new(cores: usize, rng: Arc<dyn Rng>) -> Self {
         let turns = cores.saturating_sub(1).max(1);
-        Self { turns: Arc::new(Semaphore::new(turns)), idle: Arc::default(), rng }
+        Self { turns: Arc::new(Semaphore::new(turns)), idle: Arc::default(), rng, made: Arc::default() }
     }
 
     /// Refuses a password that is too long to be hashed. Call it before anything is looked up for it.
@@ -60,6 +62,11 @@ impl Passwords {
             return Err(Error::new(&codes::INVALID).detail("A password has at most 1024 bytes."));
         }
         Ok(())
+    }
+
+    /// How many hashes have been made since the start.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     /// Hashes a new password with a fresh salt.
@@ -93,6 +100,7 @@ impl Passwords {
         let Ok(Ok(turn)) = turn else {
             return Err(Error::new(&codes::OVERLOADED).retry_after(TURN));
         };
+        self.made.fetch_add(1, Ordering::Relaxed);
         let (span, idle) = (tracing::Span::current(), Arc::clone(&self.idle));
         tokio::task::spawn_blocking(move || {
             let _turn = turn; // held until the hash is done, even when the client has hung up

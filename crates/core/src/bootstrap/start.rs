@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::{BootstrapOptions, Databases, LogSetup, database, proof, resources, shutdown};
-use crate::app::{App, Bodies, Parts, Probes, Streams};
+use crate::app::{App, Bodies, Denials, Parts, Probes, Streams};
 use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{Config, Layers};
@@ -93,6 +93,8 @@ impl Start {
             let probed = resources::probe_modules(&edge.app);
             options.interrupt.run_until_cancelled(probed).await.unwrap_or_else(|| Err(interrupted()))?;
         }
+        let app = edge.app.clone();
+        self.lifecycle.spawn_critical("audit of refusals", move || app.clone().keep_writing_denials());
         let (app, known) = (edge.app.clone(), proof::Known::of(product));
         self.lifecycle.spawn_critical("isolation proof", move || proof::again(app.clone(), known));
         self.phase("health checks", started);
@@ -208,6 +210,7 @@ impl Start {
             clock: Arc::clone(&options.clock),
             rng: Arc::clone(&options.rng),
             lifecycle: self.lifecycle.clone(),
+            denials: Denials::default(),
             permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
             probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
             requests: Arc::new(Semaphore::new(config.max_concurrent_requests as usize)),

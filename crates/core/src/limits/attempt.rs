@@ -32,6 +32,7 @@ pub struct Charged {
     attempt: Attempt,
     counters: Counters,
     moment: u64,
+    last: bool,
     place: Place,
 }
 
@@ -65,7 +66,9 @@ impl Attempt {
         self.0.limits.count(&decision, answer.allowed);
         self.stand(decision.standing);
         decision.check()?;
-        Ok(Charged { attempt: self.clone(), counters, moment: answer.moment, place })
+        let last =
+            counters.iter().zip(answer.counts).any(|(counter, count)| count.failures >= counter.rule.most);
+        Ok(Charged { attempt: self.clone(), counters, moment: answer.moment, last, place })
     }
 
     /// The account as logs may name it.
@@ -117,6 +120,11 @@ impl Attempt {
 }
 
 impl Charged {
+    /// Whether it was the last for now: when it fails, the next one is refused.
+    pub fn is_last(&self) -> bool {
+        self.last
+    }
+
     /// It went well: it does not count, and with it ends the account's run of failures.
     pub async fn succeeded(self) {
         self.forget(true).await;

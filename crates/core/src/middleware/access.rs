@@ -7,7 +7,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::Request;
 
 use super::authenticate::bearer;
-use crate::app::App;
+use crate::app::{App, Denial};
 use crate::auth::Caller;
 use crate::error::{Error, codes};
 use crate::module::{Access, Route};
@@ -32,6 +32,34 @@ pub(super) fn check(route: &Route, caller: &Caller) -> Result<(), Error> {
         Access::Permission(permission) => caller.require(permission),
         Access::SignedIn | Access::Public | Access::Management => Ok(()),
     }
+}
+
+/// Tells the security desk and the tenant's auditor of a caller whom [`check`] has refused.
+#[cold]
+pub(super) fn refused(app: &App, route: &Route, caller: &Caller, error: &Error) {
+    let action = match route.access {
+        Access::Permission(permission) => permission.name,
+        Access::SignedIn | Access::Public | Access::Management => "core.call",
+    };
+    let target = format!("{} {}", route.method, route.path);
+    crate::security_event!(
+        crate::logging::Severity::Medium,
+        "Access denied",
+        action = action,
+        ip = caller.trace().client_ip.map(|ip| ip.to_string()),
+        role = caller.role().as_str(),
+        target = target.as_str(),
+    );
+    let denial = Denial {
+        tenant: caller.tenant(),
+        actor: caller.actor(),
+        action,
+        resource: "route",
+        resource_id: Some(target),
+        outcome: "denied",
+        code: error.code().code,
+    };
+    app.deny(denial, caller.trace());
 }
 
 /// Whether somebody without a credential may use the route.

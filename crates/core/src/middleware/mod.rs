@@ -255,7 +255,8 @@ impl Edge {
             Some(identity) => {
                 let caller = tenant::enter(&self.app, identity, trace.clone(), request.headers()).await?;
                 log.called_by(&caller);
-                access::check(route, &caller)?;
+                access::check(route, &caller)
+                    .inspect_err(|error| access::refused(&self.app, route, &caller, error))?;
                 Some(caller)
             }
             None => access::check_stranger(&self.app, route, &request).map(|()| None)?,

@@ -6,9 +6,9 @@
 use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::app::{App, Denial};
 use crate::auth::{Caller, Identity, Role, Trace};
-use crate::db::{AuditEntry, SystemReason};
+use crate::db::SystemReason;
 use crate::error::{Error, codes};
 use crate::from_row;
 use crate::shared::TenantId;
@@ -56,7 +56,7 @@ async fn select(app: &App, home: Caller, identity: Identity, named: Named<'_>) -
     match membership(app, &home, identity, &named).await? {
         // Also in the tenant of the token: what was read now counts, and not what was so when it was signed.
         Some((tenant, role)) => Ok(Caller::member(tenant, identity.user, role, home.trace().clone())),
-        None => Err(refuse(app, &home).await),
+        None => Err(refuse(app, &home, &named)),
     }
 }
 
@@ -93,28 +93,29 @@ async fn membership(
 }
 
 /// An unknown tenant and one of others are refused alike, and the attempt goes into the caller's own audit log.
-async fn refuse(app: &App, home: &Caller) -> Error {
+fn refuse(app: &App, home: &Caller, named: &Named<'_>) -> Error {
+    const ACTION: &str = "core.tenant_mismatch";
+    let named = named.id.map(|id| id.to_string()).or(named.slug.map(str::to_owned));
     crate::security_event!(
         crate::logging::Severity::High,
-        "X-Tenant-ID names a tenant that the caller is no member of"
+        "X-Tenant-ID names a tenant that the caller is no member of",
+        action = ACTION,
+        tenant_id = %home.tenant(),
+        user_id = %home.actor(),
+        ip = home.trace().client_ip.map(|ip| ip.to_string()),
+        target = named,
     );
-    let entry = AuditEntry {
-        action: "core.tenant_mismatch",
+    let denial = Denial {
+        tenant: home.tenant(),
+        actor: home.actor(),
+        action: ACTION,
         resource: "tenant",
         resource_id: None,
         outcome: "denied",
-        details: serde_json::Value::Null,
+        code: codes::TENANT_MISMATCH.code,
     };
-    match record(app, home, &entry).await {
-        Ok(()) => Error::new(&codes::TENANT_MISMATCH),
-        Err(error) => error,
-    }
-}
-
-async fn record(app: &App, home: &Caller, entry: &AuditEntry) -> Result<(), Error> {
-    let mut tx = app.db.tenant(home);
-    tx.audit(entry)?;
-    tx.commit().await
+    app.deny(denial, home.trace());
+    Error::new(&codes::TENANT_MISMATCH)
 }
 
 #[cfg(test)]

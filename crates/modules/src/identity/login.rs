@@ -1,11 +1,11 @@
 use axum::extract::State;
-use erp_core::app::App;
-use erp_core::auth::{AccessToken, Identity, PasswordHash, Trace};
+use erp_core::app::{App, Denial};
+use erp_core::auth::{AccessToken, Actor, Identity, PasswordHash, Trace};
 use erp_core::db::{AuditEntry, SystemReason};
 use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
 use erp_core::from_row;
-use erp_core::limits::Attempt;
+use erp_core::limits::{AccountName, Attempt};
 use erp_core::logging::Severity;
 use erp_core::security_event;
 use erp_core::shared::{Secret, TenantId, Text, UserId};
@@ -13,6 +13,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::codes;
+
+/// What is tried here, in the audit log and in the security log.
+const SIGN_IN: &str = "identity.sign_in";
 
 const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
 const FIND_USER: &str = "select u.id, u.password_hash, m.role from users u join memberships m on m.user_id = u.id \
@@ -52,11 +55,18 @@ pub(super) async fn login(
 ) -> Result<Json<AccessToken>> {
     // Before anything is looked up or counted: it must not tell what is there.
     app.passwords.admit(&login.password)?;
-    let charged =
-        attempt.at(login.tenant.trim(), &login.email.trim().to_lowercase()).await.inspect_err(|_| {
-            security_event!(Severity::High, "Sign-in refused: too many have failed");
-        })?;
-    let outcome = sign_in(&app, &trace, login).await;
+    let (tenant, email) = (login.tenant.trim(), login.email.trim().to_lowercase());
+    let name = attempt.name(tenant, &email);
+    let charged = attempt.at(tenant, &email).await.inspect_err(|_| {
+        security_event!(
+            Severity::High,
+            "Sign-in refused: too many have failed",
+            action = SIGN_IN,
+            account = %name,
+            ip = address(&trace),
+        );
+    })?;
+    let outcome = sign_in(&app, &trace, Try { login, name, last: charged.is_last() }).await;
     match &outcome {
         Ok(_) => charged.succeeded().await,
         Err(error) if error.code() == &codes::SIGN_IN_FAILED => {}
@@ -66,25 +76,66 @@ pub(super) async fn login(
     outcome.map(Json)
 }
 
-async fn sign_in(app: &App, trace: &Trace, login: Login) -> Result<AccessToken> {
+/// One attempt to sign in.
+struct Try {
+    login: Login,
+    name: AccountName,
+    /// When it fails, the next one is refused.
+    last: bool,
+}
+
+async fn sign_in(app: &App, trace: &Trace, Try { login, name, last }: Try) -> Result<AccessToken> {
     let (tenant, account) = find(app, trace, &login).await?;
     let stored =
         account.as_ref().and_then(|account| account.password_hash.clone()).map(PasswordHash::from_stored);
     let verified = app.passwords.verify(login.password, stored).await?;
     match (tenant, account) {
         (Some(tenant), Some(account)) if verified => {
-            record(app, trace, tenant, Some(account.id), "success").await?;
+            record(app, trace, tenant, account.id).await?;
             let role = account.role.parse().map_err(Error::internal)?;
             app.authenticator.issue(Identity { tenant, user: account.id, role })
         }
         (tenant, account) => {
-            security_event!(Severity::Medium, "Sign-in failed");
+            let user = account.map(|account| account.id.to_string());
+            security_event!(
+                Severity::Medium,
+                "Sign-in failed",
+                action = SIGN_IN,
+                account = %name,
+                tenant_id = tenant.map(|tenant| tenant.to_string()),
+                user_id = user.as_deref(),
+                ip = address(trace),
+            );
             if let Some(tenant) = tenant {
-                record(app, trace, tenant, account.map(|account| account.id), "failure").await?;
+                deny(app, trace, tenant, user, last);
             }
             Err(Error::new(&codes::SIGN_IN_FAILED))
         }
     }
+}
+
+/// Tells the tenant's auditor, within a minute: nothing is written here, so that the answer takes as long for who is there
+/// as for who is not.
+fn deny(app: &App, trace: &Trace, tenant: TenantId, user: Option<String>, last: bool) {
+    let denial = Denial {
+        tenant,
+        actor: Actor::System(SystemReason::SignIn.as_str()),
+        action: SIGN_IN,
+        resource: "user",
+        resource_id: user,
+        outcome: "failure",
+        code: codes::SIGN_IN_FAILED.code,
+    };
+    if last {
+        let code = erp_core::error::codes::RATE_LIMITED.code;
+        let locked = Denial { action: "identity.lock_out", outcome: "denied", code, ..denial.clone() };
+        app.deny(locked, trace);
+    }
+    app.deny(denial, trace);
+}
+
+fn address(trace: &Trace) -> Option<String> {
+    trace.client_ip.map(|ip| ip.to_string())
 }
 
 /// The tenant and the account that are meant, as far as they exist. Text that cannot be a slug or an address is
@@ -102,19 +153,13 @@ async fn find(app: &App, trace: &Trace, login: &Login) -> Result<(Option<TenantI
     Ok((tenant, within.last().optional(FIND_USER, &[&email]).await?))
 }
 
-async fn record(
-    app: &App,
-    trace: &Trace,
-    tenant: TenantId,
-    user: Option<UserId>,
-    outcome: &'static str,
-) -> Result<()> {
+async fn record(app: &App, trace: &Trace, tenant: TenantId, user: UserId) -> Result<()> {
     let mut tx = app.db.system(SystemReason::SignIn, trace).within(tenant).await?;
     tx.audit(&AuditEntry {
-        action: "identity.sign_in",
+        action: SIGN_IN,
         resource: "user",
-        resource_id: user.map(|user| user.to_string()),
-        outcome,
+        resource_id: Some(user.to_string()),
+        outcome: "success",
         details: serde_json::Value::Null,
     })?;
     tx.commit().await

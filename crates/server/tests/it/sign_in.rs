@@ -74,7 +74,9 @@ async fn u_05_success_and_failure_are_audited() {
     sign_in(&app, "acme", email, password).await.assert(200);
     sign_in(&app, "acme", email, "wrong").await.assert(401);
     sign_in(&app, "acme", "nobody@acme.example", "wrong").await.assert(401);
-    let rows = app.audit_of("acme").await.split_off(before);
+    app.edge().app.write_denials().await;
+    let mut rows = app.audit_of("acme").await.split_off(before);
+    rows.sort_by_key(|row| (row["outcome"] != "success", row["resource_id"].is_null()));
     let told: Vec<[&Value; 4]> = rows
         .iter()
         .map(|row| [&row["action"], &row["actor"], &row["outcome"], &row["resource_id"]])
@@ -88,7 +90,113 @@ async fn u_05_success_and_failure_are_audited() {
             [&action, &actor, &json!("failure"), &Value::Null],
         ]
     );
-    assert_eq!(app.log().with_message("Sign-in failed").len(), 2);
+    let lines = app.log().with_message("Sign-in failed");
+    assert_eq!(lines.len(), 2);
+    for line in &lines {
+        assert_eq!(
+            (&line["action"], &line["ip"]),
+            (&json!("identity.sign_in"), &json!("127.0.0.1")),
+            "{line}"
+        );
+        assert!(line["account"].is_string() && line["tenantId"].is_string(), "{line}");
+    }
+    assert!(lines[0]["userId"] == json!(olivia.user_id) && lines[0]["account"] != lines[1]["account"]);
+    app.finish().await;
+}
+
+/// An attacker fills the security log, which is a stream, and neither the audit log nor the time of its head.
+#[tokio::test]
+async fn u_05_a_storm_of_failures_is_few_audit_rows_and_one_of_them_tells_of_the_lock_out() {
+    let app = TestApp::builder().setting("RATE_LIMIT_AUTH_MAX", "5").start().await;
+    let olivia = app.person("acme", Role::Owner);
+    let before = app.audit_of("acme").await.len();
+    for number in 0..40 {
+        let email =
+            if number < 3 { olivia.credential.email.clone() } else { format!("{number}@acme.example") };
+        sign_in(&app, "acme", &email, "wrong").await;
+    }
+    app.edge().app.write_denials().await;
+    let rows = app.audit_of("acme").await.split_off(before);
+    let mut told: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row["action"].as_str().unwrap(),
+                row["resource_id"].is_string(),
+                row["details"]["count"].as_u64(),
+            )
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            ("identity.lock_out", false, Some(1)),
+            ("identity.sign_in", false, Some(2)),
+            ("identity.sign_in", true, Some(3))
+        ]
+    );
+    let refused = app.log().with_message("Sign-in refused: too many have failed");
+    assert!(!refused.is_empty());
+    for line in refused {
+        assert!(
+            line["account"].is_string() && line["action"] == "identity.sign_in" && line["ip"].is_string(),
+            "{line}"
+        );
+    }
+    app.edge().app.write_denials().await;
+    assert_eq!(app.audit_of("acme").await.len(), before + 3, "each is written once");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn u_05_what_was_not_written_yet_is_written_at_the_stop() {
+    let app = TestApp::start().await;
+    sign_in(&app, "acme", "nobody@acme.example", "wrong").await.assert(401);
+    let (database, id) = (app.database().superuser().await, app.tenant_id("acme"));
+    app.edge().app.lifecycle.stop_background().cancel();
+    let begun = std::time::Instant::now();
+    let failures = "select count(*) from audit_log where tenant_id = $1 and outcome = 'failure'";
+    while database.query_one(failures, &[&id]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "it is not written");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    app.finish().await;
+}
+
+/// A-08 without a clock: whoever is meant, the same statements are sent and as many hashes are made.
+#[tokio::test]
+async fn a_08_every_failure_costs_the_same_statements_and_hashes() {
+    let app = TestApp::builder().setting("DATABASE_LOGGING", "true").start().await;
+    let credential = |role| &app.person("acme", role).credential;
+    let (owner, member, reader) =
+        (credential(Role::Owner), credential(Role::Member), credential(Role::ReadOnly));
+    bar_from_signing_in(&app, &member.email).await;
+    let cost = async |tenant: &str, email: &str, password: &str| {
+        let (queries, hashes) = (app.log().with_message("Query").len(), app.edge().app.passwords.made());
+        let status = sign_in(&app, tenant, email, password).await.status.as_u16();
+        let sent = app.log().with_message("Query").split_off(queries);
+        let sent: Vec<String> = sent.iter().map(|line| line["sql"].to_string()).collect();
+        (status, sent, app.edge().app.passwords.made() - hashes)
+    };
+    let expected = cost("acme", &owner.email, "wrong").await;
+    assert_eq!((expected.0, expected.1.len(), expected.2), (401, 2, 1));
+    for (tenant, email, password) in [
+        ("no-such-tenant", &*owner.email, &*owner.password),
+        ("closed", &owner.email, &owner.password),
+        ("acme", "nobody@acme.example", "wrong"),
+        ("acme", &member.email, &member.password),
+        ("acme", &reader.email, &reader.password),
+        ("globex", "reader@globex.example", "x"),
+        ("globex", &owner.email, &owner.password),
+        ("canary-one", "canary@erp.invalid", "canary"),
+    ] {
+        assert_eq!(cost(tenant, email, password).await, expected, "{tenant} {email}");
+    }
+    let long = "x".repeat(1025);
+    for (tenant, email) in [("acme", &*owner.email), ("no-such-tenant", "nobody@acme.example")] {
+        assert_eq!(cost(tenant, email, &long).await, (422, Vec::new(), 0), "{tenant} {email}");
+    }
     app.finish().await;
 }
 

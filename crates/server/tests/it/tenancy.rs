@@ -78,14 +78,24 @@ async fn t_17_a_mismatch_is_403_and_leaves_an_audit_row_and_a_security_line() {
         answers.push(answer.comparable());
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "an unknown tenant answers like another's");
+    app.edge().app.write_denials().await;
     let rows = app.audit_of("acme").await.split_off(before);
-    assert_eq!(rows.len(), unknown.len());
-    for row in rows {
-        assert_eq!((&row["action"], &row["outcome"]), (&"core.tenant_mismatch".into(), &"denied".into()));
-    }
+    assert_eq!(rows.len(), 1, "one for the person, the code and the minute: {rows:?}");
+    let (row, alice) = (&rows[0], app.person("acme", Role::Owner).user_id.to_string());
+    assert_eq!((&row["action"], &row["outcome"]), (&"core.tenant_mismatch".into(), &"denied".into()));
+    assert_eq!((&row["actor"], &row["client_ip"]), (&alice.into(), &"127.0.0.1".into()));
+    assert_eq!(row["details"]["count"], unknown.len());
     assert_eq!(app.audit_of("globex").await, theirs, "a stranger cannot write into another's log");
-    let lines = app.log().lines().into_iter().filter(|line| line["severity"] == "HIGH").count();
-    assert_eq!(lines, unknown.len());
+    let lines: Vec<_> = app.log().lines().into_iter().filter(|line| line["severity"] == "HIGH").collect();
+    assert_eq!(lines.len(), unknown.len());
+    for (line, tenant) in lines.iter().zip(unknown) {
+        assert_eq!((&line["target"], &line["ip"]), (&tenant.into(), &"127.0.0.1".into()), "{line}");
+        assert_eq!(line["action"], "core.tenant_mismatch");
+        assert!(
+            line["userId"].is_string() && line["tenantId"] == app.tenant_id("acme").to_string(),
+            "{line}"
+        );
+    }
     app.finish().await;
 }
 
@@ -210,5 +220,35 @@ async fn t_21_who_is_disabled_and_who_is_of_a_suspended_tenant_is_nobody() {
         actor.get("/api/v1/me").await.assert(401).problem("core.unauthenticated");
     }
     me_in(&alice, "acme").await.assert(403).problem("core.tenant_mismatch");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn u_05_a_denied_permission_is_a_security_line_each_and_an_audit_row_a_minute() {
+    let app = TestApp::start().await;
+    let (reader, before) = (app.reader_of("acme"), app.audit_of("acme").await.len());
+    for _ in 0..20 {
+        reader.post("/api/v1/items", serde_json::json!({ "sku": "X", "name": "X" })).await.assert(403);
+    }
+    let lines = app.log().with_message("Access denied");
+    assert_eq!(lines.len(), 20);
+    let person = app.person("acme", Role::ReadOnly).user_id.to_string();
+    let line = &lines[0];
+    assert_eq!(
+        (&line["action"], &line["target"]),
+        (&"catalog.item.write".into(), &"POST /api/v1/items".into())
+    );
+    assert_eq!((&line["userId"], &line["ip"]), (&person.as_str().into(), &"127.0.0.1".into()), "{line}");
+    assert_eq!(
+        (&line["tenantId"], &line["severity"]),
+        (&app.tenant_id("acme").to_string().into(), &"MEDIUM".into())
+    );
+    app.edge().app.write_denials().await;
+    let rows = app.audit_of("acme").await.split_off(before);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    let row = &rows[0];
+    assert_eq!((&row["actor"], &row["action"]), (&person.into(), &"catalog.item.write".into()));
+    assert_eq!((&row["resource_id"], &row["outcome"]), (&"POST /api/v1/items".into(), &"denied".into()));
+    assert_eq!((&row["details"]["count"], &row["details"]["code"]), (&20.into(), &"core.forbidden".into()));
     app.finish().await;
 }

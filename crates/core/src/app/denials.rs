@@ -1,0 +1,170 @@
+//! Refusals that an auditor must hear of, such as failed sign-ins and denied permissions.
+//!
+//! Whoever causes them must not fill a tenant's audit log, nor hold its head while its people work. So they are counted
+//! here, and one row is written for each principal, action and minute. The security log has a line for each of them at once.
+//! What the last minute held is lost when the process is killed, and written when it is stopped.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::App;
+use crate::auth::{Actor, Caller, Role, Trace};
+use crate::db::{AuditEntry, SystemReason};
+use crate::error::Result;
+use crate::shared::TenantId;
+
+/// How long refusals are gathered before they are written.
+const MINUTE: Duration = Duration::from_secs(60);
+/// How many kinds of them are held. People and routes are few; beyond, only their number is told, by tenant and action.
+const MOST: usize = 10_000;
+
+/// One refusal: what an audit row will say of it, and of others like it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Denial {
+    /// In whose audit log it belongs.
+    pub tenant: TenantId,
+    /// Who was refused: a person, or the system for those who have not signed in.
+    pub actor: Actor,
+    /// What was tried: `identity.sign_in`, or a permission's name.
+    pub action: &'static str,
+    /// What it was tried at: `user`, `route`.
+    pub resource: &'static str,
+    /// Which one, if it is known.
+    pub resource_id: Option<String>,
+    /// `failure` or `denied`.
+    pub outcome: &'static str,
+    /// The code of the answer.
+    pub code: &'static str,
+}
+
+/// How often, when, and the first one's request.
+struct Tally {
+    count: u64,
+    first: Timestamp,
+    last: Timestamp,
+    trace: Trace,
+}
+
+/// The refusals of this minute.
+#[derive(Default)]
+pub struct Denials(Mutex<HashMap<Denial, Tally>>);
+
+impl Denials {
+    fn add(&self, mut denial: Denial, tally: Tally) {
+        let mut held = self.lock();
+        if held.len() >= MOST && !held.contains_key(&denial) {
+            denial = Denial { actor: Actor::System("sign-in"), resource_id: None, ..denial };
+        }
+        match held.entry(denial) {
+            Entry::Vacant(place) => drop(place.insert(tally)),
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                known.count += tally.count;
+                known.last = known.last.max(tally.last);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Denial, Tally>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl App {
+    /// Notes a refusal for the audit log. It costs no statement, and the same whoever is refused.
+    pub fn deny(&self, denial: Denial, trace: &Trace) {
+        let now = self.clock.now();
+        self.denials.add(denial, Tally { count: 1, first: now, last: now, trace: trace.clone() });
+    }
+
+    /// Writes what has been noted into the audit logs. What cannot be written now is written the next time.
+    pub async fn write_denials(&self) {
+        let held = std::mem::take(&mut *self.denials.lock());
+        for (denial, tally) in held {
+            if let Err(error) = self.write_denial(&denial, &tally).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "Refusals wait to be audited");
+                self.denials.add(denial, tally);
+            }
+        }
+    }
+
+    async fn write_denial(&self, denial: &Denial, tally: &Tally) -> Result<()> {
+        let entry = AuditEntry {
+            action: denial.action,
+            resource: denial.resource,
+            resource_id: denial.resource_id.clone(),
+            outcome: denial.outcome,
+            details: json!({
+                "code": denial.code,
+                "count": tally.count,
+                "first": tally.first.to_string(),
+                "last": tally.last.to_string(),
+            }),
+        };
+        let mut tx = match denial.actor {
+            // The role does not matter to an entry that the server itself writes.
+            Actor::User(user) => {
+                self.db.tenant(&Caller::member(denial.tenant, user, Role::ReadOnly, tally.trace.clone()))
+            }
+            Actor::System(_) => {
+                self.db.system(SystemReason::SignIn, &tally.trace).within(denial.tenant).await?
+            }
+        };
+        tx.audit(&entry)?;
+        tx.commit().await
+    }
+
+    /// Writes once a minute, and at the stop what is left.
+    pub(crate) async fn keep_writing_denials(self) {
+        let stop = self.lifecycle.stop_background().clone();
+        while stop.run_until_cancelled(tokio::time::sleep(MINUTE)).await.is_some() {
+            self.write_denials().await;
+        }
+        self.write_denials().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(denials: &Denials, tenant: u128, resource_id: Option<String>, second: i64) {
+        let denial = Denial {
+            tenant: TenantId::from_uuid(uuid::Uuid::from_u128(tenant)),
+            actor: Actor::System("sign-in"),
+            action: "identity.sign_in",
+            resource: "user",
+            resource_id,
+            outcome: "failure",
+            code: "identity.sign_in_failed",
+        };
+        let at = Timestamp::from_second(second).unwrap();
+        denials.add(denial, Tally { count: 1, first: at, last: at, trace: Trace::new("test") });
+    }
+
+    #[test]
+    fn u_05_refusals_of_one_kind_are_one_row_and_memory_is_bounded() {
+        let denials = Denials::default();
+        for second in 0..100 {
+            add(&denials, 1, None, second);
+            add(&denials, 2, None, second);
+        }
+        let told: Vec<_> = denials
+            .lock()
+            .values()
+            .map(|tally| (tally.count, (tally.last - tally.first).get_seconds()))
+            .collect();
+        assert_eq!(told, [(100, 99); 2]);
+        for number in 0..3 * MOST {
+            add(&denials, 1, Some(number.to_string()), 0);
+        }
+        assert!(denials.lock().len() <= MOST + 1, "{}", denials.lock().len());
+        let all: u64 = denials.lock().values().map(|tally| tally.count).sum();
+        assert_eq!(all, 200 + 3 * MOST as u64, "each is counted");
+    }
+}
