@@ -63,9 +63,9 @@ pub fn render_markdown() -> String {
          unset. White space, line breaks and a byte order mark around a value are dropped; quotes around it are refused, since\n\
          only a shell and a `.env` file take them away. A secret can also be read from a file: `NAME_FILE` holds its path. It\n\
          is read once, and may be a pipe such as `<(…)` or `/dev/stdin`. In the environment, which other programs share, a\n\
-         name that only looks like one below is warned of; in a file and among the flags it is an error. A duration is `500ms`, `30s`, `15m`, `1h` or\n\
-         `7d`. All problems are reported at once, with exit code 78: `erp-backend config check`. What holds, and why:\n\
-         `erp-backend config explain`.\n",
+         name that only looks like one below is warned of; in a file and among the flags it is an error. A duration is\n\
+         `500ms`, `30s`, `15m`, `1h` or `7d`. All problems are reported at once, with exit code 78: `erp-backend config check`.\n\
+         What holds, and why: `erp-backend config explain`.\n",
     );
     page.push_str("\n## What differs between environments\n\n");
     page.push_str(&super::profile::render());

@@ -1,8 +1,8 @@
 //! `with-postgres [--] COMMAND…`: runs a command with a PostgreSQL of its own, for tests.
 //!
 //! The command finds the superuser's URL in `TEST_DATABASE_URL`. The cluster loses its data in a power cut, and is
-//! stopped and removed when the command ends, whose exit code becomes ours (128 + n when signal n ended it). SIGINT
-//! and SIGTERM are passed on. To look around: `with-postgres sh -c 'psql "$TEST_DATABASE_URL"'`.
+//! stopped and removed when the command ends, whose exit code becomes ours (128 + n when signal n ended it). SIGINT,
+//! SIGTERM and SIGHUP are passed on. To look around: `with-postgres sh -c 'psql "$TEST_DATABASE_URL"'`.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
@@ -93,17 +93,23 @@ async fn pass_on(name: &str, child: &Child, group: &str) {
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "INT",
             _ = self.terminate.recv() => "TERM",
+            _ = self.hangup.recv() => "HUP",
         }
     }
 }
