@@ -7,6 +7,7 @@ use std::path::Path;
 
 use erp_core::bootstrap::Running;
 use erp_core::lifecycle::StartError;
+use erp_core::shared::authority;
 
 /// The reason for an end: one line, or one for each problem, with what lies behind it in brackets when that says more.
 pub(crate) fn complain(error: &StartError) {
@@ -33,7 +34,7 @@ pub(crate) fn greet(running: &Running) {
     };
     row("erp-backend", &format!("{} · {}", app.version, app.config.app_env));
     let scheme = if app.config.http().tls.is_some() { "https" } else { "http" };
-    let address = format!("{scheme}://{}:{}", app.config.host, running.address.port());
+    let address = format!("{scheme}://{}", authority(&app.config.host, running.address.port()));
     row("address", &address);
     row("database", &running.context.database);
     if let Some(proof) = app.proof() {

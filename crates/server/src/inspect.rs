@@ -12,6 +12,7 @@ use erp_core::lifecycle::{Exit, StartError};
 use erp_core::metrics::Metrics;
 use erp_core::module::Routes;
 use erp_core::server::{Loopback, Tls, introduce};
+use erp_core::shared::authority;
 use erp_modules::PRODUCT;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -115,7 +116,12 @@ async fn ready(layers: &Layers) -> Result<(), StartError> {
     let asked = tokio::time::timeout(Duration::from_secs(3), ask(host, port, api)).await;
     let status = match asked {
         Ok(Ok(status)) => status,
-        _ => return Err(StartError::new(Exit::Unavailable, format!("Nothing answers at {host}:{port}"))),
+        _ => {
+            return Err(StartError::new(
+                Exit::Unavailable,
+                format!("Nothing answers at {}", authority(host, port)),
+            ));
+        }
     };
     if status.contains(" 200 ") {
         return Ok(());

@@ -8,11 +8,18 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
 use http::header::CONTENT_LENGTH;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::Framing;
+use super::linger::Linger;
 use super::taking::{Offer, PIECE};
+
+/// Frames of HTTP/2 that ask for nothing (PING, SETTINGS, PRIORITY) which a client may send after a request, and one more
+/// for so many bytes that it is sent: clients measure their line with PING while they take an answer (D-05).
+const CONTROLS: u64 = 1000;
+const PER_CONTROL: u64 = 1024;
 
 /// Noted by the connection's stream and its requests, read by its clocks. All of it is advice, so nothing is ordered.
 #[derive(Default)]
@@ -31,6 +38,8 @@ pub(super) struct Activity {
     /// Some of an answer's body was handed over, and may not have gone out.
     sending: AtomicBool,
     multiplexed: AtomicBool,
+    /// Over HTTP/1: what came last was not read to its end, and the rest may still come.
+    unread: AtomicBool,
 }
 
 /// What a connection is doing. A change of it starts the clock anew.
@@ -75,8 +84,60 @@ impl Activity {
     pub(super) fn begin<B>(self: &Arc<Self>, request: &http::Request<B>) -> InFlight {
         self.multiplexed.store(request.version() == http::Version::HTTP_2, Relaxed);
         self.requests.fetch_add(1, Relaxed);
+        self.unread.store(false, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
         InFlight { activity: Arc::clone(self), sized: request.headers().contains_key(CONTENT_LENGTH) }
+    }
+}
+
+impl Activity {
+    /// The request, whose body is watched where there is one and the connection must end without it.
+    pub(super) fn watch(self: &Arc<Self>, request: http::Request<Incoming>) -> http::Request<Body> {
+        if request.version() == http::Version::HTTP_2 || request.body().is_end_stream() {
+            return request.map(Body::new);
+        }
+        self.leave_unread();
+        request.map(|body| Body::new(Incomplete { body, activity: Arc::clone(self) }))
+    }
+
+    /// Some of what comes is not going to be read.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    /// What came last was not read to its end.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.load(Relaxed)
+    }
+}
+
+/// A request's body over HTTP/1, until all of it was read.
+struct Incomplete {
+    body: Incoming,
+    activity: Arc<Activity>,
+}
+
+impl http_body::Body for Incomplete {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.activity.unread.store(false, Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -151,11 +212,13 @@ pub(super) struct Heard<S> {
     stream: S,
     activity: Arc<Activity>,
     framing: Framing,
+    /// Once there is no more to write, and the client still sends.
+    linger: Option<Linger>,
 }
 
 impl<S> Heard<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, framing: Framing::new() }
+        Self { stream, activity, framing: Framing::new(), linger: None }
     }
 
     fn wrote(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -179,12 +242,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
             self.framing.read(came);
             self.activity.heard.store(true, Relaxed);
             self.activity.within.store(self.framing.is_within(), Relaxed);
+            if self.framing.controls() > CONTROLS + self.activity.written.load(Relaxed) / PER_CONTROL {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
         }
         outcome
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(outcome)
@@ -214,6 +280,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        if this.activity.is_unread() {
+            let linger = this.linger.get_or_insert_with(Linger::new);
+            ready!(linger.poll(&mut this.stream, cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }

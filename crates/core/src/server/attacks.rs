@@ -172,6 +172,34 @@ async fn d_05_at_most_200_streams_are_granted_at_a_time() {
     assert!(most <= 200, "{most}");
 }
 
+/// A fresh connection has sent so much of a body before it knows of our settings. A window that is smaller from then on
+/// is below nothing, which common clients do not survive (RFC 9113, 6.9.2).
+#[tokio::test]
+async fn a_client_of_http2_has_the_window_that_the_protocol_begins_with() {
+    const WINDOW: usize = 65_535;
+    let fixture = serve(limits(LONG, LONG)).await;
+    let mut stream = fixture.connect().await;
+    let body = [0; 0x4000];
+    let mut frames = [PREFACE, SETTINGS, &frame(HEADERS, END_HEADERS, 1, POST_BODY)].concat();
+    for _ in 0..WINDOW / body.len() {
+        frames.extend(frame(DATA, 0, 1, &body));
+    }
+    frames.extend(frame(DATA, 1, 1, &body[..WINDOW % body.len()]));
+    stream.write_all(&frames).await.unwrap();
+    let mut came = Vec::new();
+    while !came.windows(4).any(|bytes| bytes == b"pong") {
+        let read = timeout(PATIENCE, stream.read_buf(&mut came)).await.expect("an answer").unwrap();
+        assert_ne!(read, 0);
+    }
+    const INITIAL_WINDOW_SIZE: &[u8] = &[0, 4];
+    let settings = came.get(9..9 + usize::from(came[2])).unwrap();
+    let window = settings.chunks(6).find_map(|setting| setting.strip_prefix(INITIAL_WINDOW_SIZE));
+    let window = window.map_or(WINDOW, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()) as usize);
+    assert!(window >= WINDOW, "{window}");
+    drop(stream);
+    assert!(fixture.stop().await);
+}
+
 /// D-01: what is no request gains no time, neither before the first one nor between two. A head that is never complete has
 /// the time of heads, also after a request; frames that are complete have that of an idle connection.
 #[tokio::test]
@@ -253,4 +281,89 @@ async fn d_05_a_flood_of_continuations_ends_the_connection() {
 async fn d_05_a_flood_of_empty_data_ends_the_connection() {
     let begin = frame(HEADERS, END_HEADERS, 1, POST_BODY);
     survives(|_| frame(DATA, 0, 1, &[]).repeat(100), &begin, 50_000).await;
+}
+
+/// D-05: frames that ask for nothing, and are answered. A request now and then does not buy a flood of them.
+#[tokio::test]
+async fn d_05_a_flood_of_pings_ends_the_connection_whatever_is_asked_meanwhile() {
+    let begin = frame(HEADERS, END_HEADERS | 1, 1, GET_ROOT);
+    for control in [frame(PING, 0, 0, b"whatever"), SETTINGS.to_vec(), frame(2, 0, 1, &[0, 0, 0, 0, 9])] {
+        let frames = |number: u32| match number {
+            50 => frame(HEADERS, END_HEADERS | 1, 3, GET_ROOT),
+            _ => control.repeat(10),
+        };
+        survives(frames, &begin, 10_000).await;
+    }
+}
+
+/// What clients send beside their requests, and to measure their line while they take an answer.
+#[tokio::test]
+async fn d_05_pings_of_a_client_that_is_served_do_no_harm() {
+    let fixture = serve(limits(LONG, LONG)).await;
+    let mut stream = fixture.connect().await;
+    stream.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
+    for number in 0..20 {
+        let request = frame(HEADERS, END_HEADERS | 1, 2 * number + 1, GET_ROOT);
+        stream.write_all(&[request, frame(PING, 0, 0, b"whatever").repeat(100)].concat()).await.unwrap();
+        let mut came = Vec::new();
+        while !came.windows(4).any(|bytes| bytes == b"pong") {
+            let read = timeout(PATIENCE, stream.read_buf(&mut came)).await.expect("an answer").unwrap();
+            assert_ne!(read, 0, "it is cut after {number} requests");
+        }
+    }
+    drop(stream);
+    assert!(fixture.stop().await);
+}
+
+/// Many clients send all of a body before they look for the answer (RFC 9112, 9.6).
+#[tokio::test]
+async fn d_03_whoever_sends_what_nobody_reads_gets_the_answer() {
+    let fixture = serve(limits(LONG, LONG)).await;
+    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+    for (head, piece) in
+        [("content-length: 20971520", &[b' '; 0x10000][..]), ("transfer-encoding: chunked", &chunk)]
+    {
+        let mut stream = fixture.connect().await;
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{head}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for number in 0..20 * 16 {
+            let sent = stream.write_all(piece).await;
+            assert!(sent.is_ok(), "{head}: {sent:?} after {} KiB", number * 64);
+        }
+        answer(&mut stream).await;
+        drop(stream);
+    }
+    // Whoever goes on for ever is let go, and takes no memory.
+    let before = resident_mib();
+    let mut stream = fixture.connect().await;
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+    let mut sent = 0;
+    while stream.write_all(&chunk).await.is_ok() {
+        sent += chunk.len();
+        assert!(sent < 64 << 20, "{sent}");
+    }
+    assert!(resident_mib() - before < 8.0);
+    assert!(fixture.stop().await);
+}
+
+/// H-07: two parsers must not see two hosts.
+#[tokio::test]
+async fn h_07_a_host_that_is_none_is_refused() {
+    let fixture = serve(limits(LONG, LONG)).await;
+    for (host, status) in [
+        ("a", "200"),
+        ("[::1]:80", "200"),
+        ("a b", "400"),
+        ("a/b", "400"),
+        ("[::1", "400"),
+        ("u@evil", "400"),
+    ] {
+        let mut stream = fixture.connect().await;
+        let head = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("the server closes").unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {text}");
+    }
+    assert!(fixture.stop().await);
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, Version, header};
@@ -21,6 +20,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::activity::{Activity, Heard, InFlight, Tracked};
 use super::admission::Permit;
+use super::host::is_addressed;
 use super::patience::{Patience, Verdict};
 use super::taking::watched;
 use super::unread::Answered;
@@ -32,8 +32,10 @@ const HEAD_BUFFER: usize = 32 * 1024;
 const HTTP2_HEADERS: u32 = 32 * 1024;
 const HTTP2_STREAMS: u32 = 200;
 /// What a client may send of a body before somebody reads it, on one stream and on all together; what is not read would
-/// pass the memory for bodies by (D-03). hyper's own are 1 MiB.
-const HTTP2_WINDOWS: (u32, u32) = (24 * 1024, 256 * 1024);
+/// pass the memory for bodies by (D-03). hyper's own are 1 MiB. A stream's is what the protocol begins with: a smaller one
+/// comes to hold only after a fresh connection has sent that much, and clients such as httpx do not survive a window
+/// that is then below nothing (RFC 9113, 6.9.2).
+const HTTP2_WINDOWS: (u32, u32) = (65_535, 256 * 1024);
 /// What waits for the client of one stream, of an answer that is made faster than it is taken. hyper's own is 400 KiB.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 /// Streams that a client may reset, or that we may, before the connection ends (D-05).
@@ -64,11 +66,11 @@ pub(super) async fn hold<S, A, F>(
     let service = service_fn(|request: Request<Incoming>| {
         let (version, in_flight) = (request.version(), activity.begin(&request));
         let shared = Arc::clone(&shared);
-        let request = if is_addressed(&request) {
-            request.map(Body::new)
-        } else {
-            Unread(StatusCode::BAD_REQUEST).into()
-        };
+        let addressed = is_addressed(&request);
+        let mut request = activity.watch(request);
+        if !addressed {
+            request = Unread(StatusCode::BAD_REQUEST).into();
+        }
         async move {
             let answer = pin!((shared.answer)(peer, request)); // pinned, since to move it is dear
             Ok::<_, Infallible>(dress(answer.await, version, &shared.lifecycle, in_flight))
@@ -89,11 +91,6 @@ pub(super) async fn hold<S, A, F>(
         }
     })
     .await;
-}
-
-/// HTTP/1.1 wants one `Host`, no less and no more, and hyper does not look (RFC 9112, 3.2).
-fn is_addressed(request: &Request<Incoming>) -> bool {
-    request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1
 }
 
 /// While the process drains, clients of HTTP/1 are asked to come back over another connection: the load balancer leads

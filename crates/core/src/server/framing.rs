@@ -5,7 +5,10 @@
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// RFC 9113, 4.1: three bytes of length, type, flags, four bytes of stream.
 const FRAME_HEAD: usize = 9;
+const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 pub(super) const END_HEADERS: u8 = 4;
 
@@ -29,6 +32,8 @@ pub(super) struct Frames {
     left: usize,
     /// A request's head goes on in the next frame.
     continues: bool,
+    /// Frames since the last head of a request that ask for nothing.
+    controls: u64,
 }
 
 impl Framing {
@@ -57,6 +62,11 @@ impl Framing {
             }
             Self::Http2(frames) => frames.read(bytes),
         }
+    }
+
+    /// How many frames of HTTP/2 came since the last head of a request that ask for nothing.
+    pub(super) fn controls(&self) -> u64 {
+        if let Self::Http2(frames) = self { frames.controls } else { 0 }
     }
 
     /// The bytes end within something. Of HTTP/1 it is asked after messages whose end is an empty line: heads alone, and
@@ -95,8 +105,13 @@ impl Frames {
         let [high, middle, low, kind, flags, ..] = self.head;
         self.known = 0;
         self.left = u32::from_be_bytes([0, high, middle, low]) as usize;
-        if matches!(kind, HEADERS | CONTINUATION) {
-            self.continues = flags & END_HEADERS == 0;
+        match kind {
+            HEADERS | CONTINUATION => {
+                self.continues = flags & END_HEADERS == 0;
+                self.controls = 0;
+            }
+            DATA | RST_STREAM | WINDOW_UPDATE => {} // hyper counts what is too much of these
+            _ => self.controls += 1,
         }
     }
 }

@@ -9,6 +9,8 @@
 //! - `conversation`: one connection, over HTTP/1.1 or HTTP/2;
 //! - `patience`: the two clocks of a connection: the next request's head, and the silence between requests;
 //! - `taking`: whether the client of a stream takes its answer;
+//! - `host`: whether a request says whom it is for, and once;
+//! - `linger`: the rest of a body that was refused;
 //! - `activity`: what a connection is doing, as its bytes and requests show it;
 //! - `unread`: what was no request, and is answered all the same;
 //! - `loopback`: how the process asks itself, whatever its listener speaks.
@@ -21,6 +23,8 @@ mod arrival;
 mod attacks;
 mod conversation;
 mod framing;
+mod host;
+mod linger;
 mod loopback;
 mod patience;
 mod proxy;
@@ -45,6 +49,7 @@ use tokio::net::TcpListener;
 use crate::config::Config;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::middleware::Peer;
+use crate::shared::authority;
 use admission::Admission;
 
 pub use loopback::{Loopback, introduce};
@@ -168,7 +173,7 @@ fn cannot_bind(setting: &str, host: &str, port: u16, error: io::Error) -> StartE
         io::ErrorKind::PermissionDenied => {
             format!("Port {port} needs privileges: set {setting} to 1024 or above")
         }
-        _ => format!("{host}:{port} cannot be listened on: {error}; check HOST"),
+        _ => format!("{} cannot be listened on: {error}; check HOST", authority(host, port)),
     };
     StartError::new(Exit::Unavailable, message).because(error)
 }

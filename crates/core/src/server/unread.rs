@@ -55,6 +55,7 @@ where
         if let (Stage::Passing, Some((status, theirs))) = (&self.stage, refusal(bytes))
             && !self.activity.is_sending()
         {
+            self.activity.leave_unread(); // what was not understood may go on
             self.stage = Stage::Asking(written((self.answer)(status), theirs).boxed());
         }
         !matches!(self.stage, Stage::Passing)

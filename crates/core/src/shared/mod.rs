@@ -16,7 +16,7 @@ mod weights;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub(crate) use hex::{hex, put_hex};
 pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
-pub use network::{network, site};
+pub use network::{authority, network, site};
 pub use panics::panic_message;
 pub use rng::{Rng, SystemRng};
 pub use secret::Secret;

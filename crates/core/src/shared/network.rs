@@ -17,9 +17,21 @@ pub fn site(client: IpAddr) -> Option<IpAddr> {
     }
 }
 
+/// A host and its port, as they stand in a URL (RFC 3986, 3.2.2).
+pub fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_ipv6_stands_in_brackets() {
+        let of = |host| authority(host, 3650);
+        assert_eq!(["localhost", "0.0.0.0"].map(of), ["localhost:3650", "0.0.0.0:3650"]);
+        assert_eq!(["::", "::1"].map(of), ["[::]:3650", "[::1]:3650"]);
+    }
 
     #[test]
     fn l_02_an_ipv6_client_is_its_64() {
