@@ -1,11 +1,13 @@
 //! A read whose rows are taken one by one, for answers that are longer than anybody should hold in memory.
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use futures_util::Stream;
+use tokio::time::{Instant, interval_at};
 
 use super::checkout::Checkout;
 use super::wire::{Message, Plan, Portal, Status};
@@ -21,13 +23,13 @@ const COMMIT: &str = "commit";
 /// of a million rows. It owns all it needs and borrows nothing, so it may live in the body of an answer. It holds one
 /// connection of the pool, and the tenant's place in its share, until its end; dropped before, it is cancelled like any
 /// transaction. A statement's time limit holds for each thousand rows, so that it bounds the server's work and not the
-/// reader's patience; a reader that takes nothing for a minute loses the transaction
-/// (`idle_in_transaction_session_timeout`).
+/// reader's patience. PostgreSQL ends a transaction that it has not heard of for a minute
+/// (`idle_in_transaction_session_timeout`): whoever waits longer between two rows awaits [`RowStream::keep_alive`].
 #[must_use = "dropping a stream cancels it"]
 pub struct RowStream<R> {
     db: Db,
     tenant: Option<TenantId>,
-    begun: Instant,
+    begun: std::time::Instant,
     /// `None` once the last row was taken or an error was met.
     streaming: Option<Streaming>,
     row: PhantomData<fn() -> R>,
@@ -43,7 +45,12 @@ pub(super) struct Streaming {
 }
 
 impl<R: FromRow> RowStream<R> {
-    pub(super) fn new(db: Db, tenant: Option<TenantId>, begun: Instant, streaming: Streaming) -> Self {
+    pub(super) fn new(
+        db: Db,
+        tenant: Option<TenantId>,
+        begun: std::time::Instant,
+        streaming: Streaming,
+    ) -> Self {
         Self { db, tenant, begun, streaming: Some(streaming), row: PhantomData }
     }
 
@@ -60,6 +67,21 @@ impl<R: FromRow> RowStream<R> {
             self.streaming = None;
         }
         next
+    }
+
+    /// Keeps the transaction while its rows are not asked for, with a word to the server in each such time. It goes on for
+    /// ever: to be awaited beside what is waited for, and given up with it.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn keep_alive(&mut self, every: Duration) -> Result<Infallible> {
+        let mut ticks = interval_at(Instant::now() + every, every);
+        loop {
+            ticks.tick().await;
+            let wire = self.streaming.as_mut().and_then(|streaming| streaming.checkout.wire_mut());
+            let Some(wire) = wire else { return Err(Error::unavailable()) };
+            wire.keep_alive().await?;
+        }
     }
 
     /// The rows as a [`Stream`], for the body of an answer.

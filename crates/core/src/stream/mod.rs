@@ -7,7 +7,8 @@
 
 mod csv;
 
-use std::time::Instant;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -35,6 +36,9 @@ pub const CSV: &str = "text/csv";
 const CHUNK: usize = 16 * 1024;
 /// How many chunks may wait for the client.
 const WAITING: usize = 2;
+
+/// How often PostgreSQL hears of a stream whose client takes its time: its patience is a minute.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A row of a streamed list: its JSON for NDJSON, its columns for CSV.
 pub trait Record: FromRow + Serialize + Send + 'static {
@@ -90,11 +94,17 @@ fn chunks(from: Receiver<Message>) -> impl Stream<Item = Result<Bytes, Error>> {
     })
 }
 
-/// How a stream went on, for the log.
-#[derive(Default)]
-struct Progress {
+/// How a stream goes on, for the log and for its place.
+struct Progress<'a> {
     rows: u64,
     bytes: u64,
+    place: &'a Place,
+}
+
+impl<'a> Progress<'a> {
+    fn new(place: &'a Place) -> Self {
+        Self { rows: 0, bytes: 0, place }
+    }
 }
 
 /// Reads to the end, the deadline, the first error, or until the client has left; says in the log which it was.
@@ -102,13 +112,17 @@ async fn produce<R: Record>(
     rows: RowStream<R>,
     format: Format,
     to: Sender<Message>,
-    limit: std::time::Duration,
-    _place: Place,
+    limit: Duration,
+    place: Place,
 ) {
-    let (begun, mut progress) = (Instant::now(), Progress::default());
-    let outcome = timeout(limit, read(rows, format, &to, &mut progress)).await;
-    let outcome = outcome.unwrap_or_else(|_| Err(Error::new(&codes::TIMEOUT).because("STREAM_TIMEOUT")));
-    let Progress { rows, bytes } = progress;
+    let (begun, mut progress) = (Instant::now(), Progress::new(&place));
+    let outcome = tokio::select! {
+        outcome = timeout(limit, read(rows, format, &to, &mut progress)) => outcome
+            .unwrap_or_else(|_| Err(Error::new(&codes::TIMEOUT).because("STREAM_TIMEOUT"))),
+        () = place.given_away() => Err(Error::new(&codes::OVERLOADED)
+            .because("it was read slowly, and another tenant had no place")),
+    };
+    let Progress { rows, bytes, .. } = progress;
     let duration = begun.elapsed().as_micros() as f64 / 1000.0;
     match outcome {
         Ok(true) => tracing::info!(rows, bytes, duration, "Streamed"),
@@ -129,7 +143,7 @@ async fn read<R: Record>(
     mut rows: RowStream<R>,
     format: Format,
     to: &Sender<Message>,
-    progress: &mut Progress,
+    progress: &mut Progress<'_>,
 ) -> Result<bool> {
     let mut chunk = BytesMut::new();
     format.begin::<R>(&mut chunk);
@@ -138,7 +152,7 @@ async fn read<R: Record>(
             Some(row) => row,
             None => {
                 // The database takes its time: what is there goes out meanwhile.
-                if !send(to, &mut chunk, progress).await {
+                if !send(&mut rows, to, &mut chunk, progress).await? {
                     return Ok(false);
                 }
                 tokio::select! {
@@ -150,17 +164,38 @@ async fn read<R: Record>(
         let Some(row) = row.transpose()? else { break };
         format.write(&row, &mut chunk)?;
         progress.rows += 1;
-        if chunk.len() >= CHUNK && !send(to, &mut chunk, progress).await {
+        if chunk.len() >= CHUNK && !send(&mut rows, to, &mut chunk, progress).await? {
             return Ok(false);
         }
     }
-    Ok(send(to, &mut chunk, progress).await && to.send(None).await.is_ok())
+    Ok(send(&mut rows, to, &mut chunk, progress).await? && to.send(None).await.is_ok())
 }
 
 /// Hands on what there is; says whether somebody still takes it.
-async fn send(to: &Sender<Message>, chunk: &mut BytesMut, progress: &mut Progress) -> bool {
-    progress.bytes += chunk.len() as u64;
-    chunk.is_empty() || to.send(Some(chunk.split().freeze())).await.is_ok()
+///
+/// # Errors
+/// When the rest is lost while a slow client is waited for.
+async fn send<R: Record>(
+    rows: &mut RowStream<R>,
+    to: &Sender<Message>,
+    chunk: &mut BytesMut,
+    progress: &mut Progress<'_>,
+) -> Result<bool> {
+    if chunk.is_empty() {
+        return Ok(true);
+    }
+    let bytes = chunk.len() as u64;
+    let mut sending = pin!(to.send(Some(chunk.split().freeze())));
+    let sent = match sending.as_mut().now_or_never() {
+        Some(sent) => sent,
+        None => tokio::select! {
+            sent = sending => sent,
+            lost = rows.keep_alive(KEEP_ALIVE) => match lost? {},
+        },
+    };
+    progress.bytes += bytes;
+    progress.place.took(bytes);
+    Ok(sent.is_ok())
 }
 
 impl Format {

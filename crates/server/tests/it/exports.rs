@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use erp_core::shared::{SystemClock, SystemRng, TenantId};
 use erp_testkit::{Actor, TestApp};
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Empty};
@@ -274,7 +275,7 @@ async fn o_01_the_http_line_has_bytes_only_where_they_are_known() {
     for (method, path, accept, coding, sized) in [
         (Method::GET, page, "application/json", "identity", true),
         (Method::GET, page, "application/json", "gzip", true), // compressed as a whole
-        (Method::GET, &*all, "application/json", "gzip", false), // and piece by piece
+        (Method::GET, &*all, "application/json", "gzip", true), // however long it is
         (Method::GET, ITEMS, NDJSON, "identity", false),
         (Method::GET, ITEMS, CSV, "identity", false),
         (Method::GET, ITEMS, NDJSON, "zstd", false),
@@ -315,6 +316,62 @@ async fn t_22_streams_are_few_and_no_tenant_has_them_all() {
     while get(&app.alice(), &format!("{ITEMS}?q=BULK-1"), NDJSON).await.status != 200 {
         assert!(begun.elapsed() < PATIENCE, "the places come back");
     }
+    app.finish().await;
+}
+
+/// Slow readers of two tenants hold no place that a third has need of. The 30 s of their patience are in script/check-deep.
+#[tokio::test]
+async fn t_22_slow_readers_of_two_tenants_keep_no_third_from_its_export() {
+    let app = TestApp::start().await;
+    app.expect_errors(); // the 503
+    fill(&app, "acme", 50_000).await;
+    fill(&app, "globex", 50_000).await;
+    let (alice, bob) = (app.alice(), app.bob());
+    let mut held = vec![];
+    for actor in [&alice, &alice, &bob] {
+        held.push(open(&app, actor, CSV).await);
+    }
+    // The last place is for a tenant that has none: bob has one.
+    get(&bob, ITEMS, CSV).await.assert(503).problem("core.overloaded");
+    let streams = &app.edge().app.streams;
+    let [third, fourth] = [(); 2].map(|()| TenantId::new(&SystemClock, &SystemRng::new()));
+    let _last = streams.place(third).unwrap();
+    assert!(streams.place(fourth).is_err(), "nobody is known to be slow yet");
+    if crate::deep() {
+        tokio::time::sleep(Duration::from_secs(31)).await; // they read nothing
+        let _theirs = streams.place(fourth).unwrap();
+        assert!(held.remove(0).collect().await.is_err(), "the slowest makes room");
+        assert_eq!(app.log().with_message("Stream broke off")[0]["code"], "core.overloaded");
+    }
+    drop(held);
+    until_idle(&app).await;
+    app.finish().await;
+}
+
+/// PostgreSQL ends a transaction that it has not heard of for a minute: a pause of more than that, by the wall's clock,
+/// only in script/check-deep.
+#[tokio::test]
+async fn d_02_stress_a_reader_who_pauses_for_longer_than_the_database_bears_gets_every_row() {
+    if !crate::deep() {
+        return;
+    }
+    let app = TestApp::start().await;
+    fill(&app, "acme", 5000).await;
+    app.sql().batch_execute("update items set description = repeat('wide ', 400)").await.unwrap();
+    let mut body = open(&app, &app.alice(), NDJSON).await;
+    let (mut lines, mut bytes) = (0, 0);
+    let begun = Instant::now();
+    while let Some(frame) = body.frame().await {
+        let chunk = frame.expect("it is not broken off").into_data().unwrap();
+        lines += chunk.iter().filter(|byte| **byte == b'\n').count();
+        bytes += chunk.len();
+        if begun.elapsed() < Duration::from_secs(75) {
+            let pace = u32::try_from(chunk.len()).unwrap();
+            tokio::time::sleep(Duration::from_secs(1) * pace / 2048).await; // the line is slow
+        }
+    }
+    println!("deep: D-02: {lines} lines, {} KiB to a reader of 2 KiB/s at first", bytes >> 10);
+    assert_eq!(lines, 5003);
     app.finish().await;
 }
 

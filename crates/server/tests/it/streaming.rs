@@ -167,6 +167,37 @@ async fn d_07_a_streams_limit_bounds_the_server_and_not_the_reader() {
     app.finish().await;
 }
 
+/// Sets how long PostgreSQL bears with a transaction that it does not hear of.
+const IMPATIENT: &str = "select n from generate_series(1, 5000) n, \
+    (select set_config('idle_in_transaction_session_timeout', '300ms', true)) as impatient";
+
+#[tokio::test]
+async fn d_02_a_transaction_that_is_kept_alive_waits_for_its_reader() {
+    let app = app().await;
+    let caller = app.caller(&app.alice()).await;
+    let db = &app.edge().app.db;
+    for (every, whole) in [(Duration::from_millis(100), true), (Duration::from_secs(60), false)] {
+        let mut rows = db.tenant_read(&caller).stream::<Number>(IMPATIENT, &[]).await.unwrap();
+        let mut read = 0;
+        let mut failed = false;
+        while let Some(row) = rows.next().await {
+            let Ok(row) = row else {
+                failed = true;
+                break;
+            };
+            read = row.n;
+            // Within what the server has computed ahead, at the end of it, and between two.
+            if [1, 100, 1099, 2500].contains(&read) {
+                let waited = tokio::time::timeout(Duration::from_millis(900), rows.keep_alive(every)).await;
+                assert!(waited.is_err(), "{waited:?}");
+            }
+        }
+        assert_eq!((!failed && read == 5000, failed), (whole, !whole), "{read} rows");
+    }
+    app.alice().get("/api/v1/items").await.assert(200);
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn a_stream_may_be_the_body_of_an_answer() {
     let app = app().await;

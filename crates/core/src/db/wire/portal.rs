@@ -9,9 +9,12 @@ use crate::db::Params;
 
 /// The portal's name: one that outlives a Sync, within its transaction.
 const NAME: &str = "rows";
-/// How many rows the server computes before it waits to be asked again. Its statement timeout counts from each asking,
-/// so that a slow reader is not taken for a slow statement.
-const ROWS: i32 = 1000;
+/// How many rows the server computes before it waits to be asked again: at first, at most, and else as many as make up
+/// so many bytes. Its statement timeout counts from each asking, so that a slow reader is not taken for a slow
+/// statement; and what it has computed fits into the socket, where it would else wait within the statement.
+const FIRST: i32 = 100;
+const MOST: i32 = 1000;
+const BYTES: usize = 256 * 1024;
 
 /// A result under way.
 #[derive(Default)]
@@ -19,6 +22,18 @@ pub(in crate::db) struct Portal {
     reading: Reading,
     /// The server waits to be asked for more.
     paused: bool,
+    /// What came since it was asked.
+    rows: usize,
+    bytes: usize,
+}
+
+impl Portal {
+    /// How many rows to ask for next.
+    fn next(&mut self) -> i32 {
+        let (rows, bytes) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.bytes));
+        let fitting = rows * BYTES / bytes.max(1);
+        i32::try_from(fitting).unwrap_or(MOST).clamp(1, MOST)
+    }
 }
 
 impl Wire {
@@ -27,7 +42,7 @@ impl Wire {
     /// # Errors
     /// When a value does not fit its parameter: nothing of the exchange is then sent.
     pub(in crate::db) fn streamed(&mut self, plan: &Plan, params: Params<'_>) -> Result<Portal, Error> {
-        self.portal(NAME, ROWS, plan, params)?;
+        self.portal(NAME, FIRST, plan, params)?;
         self.sync();
         Ok(Portal::default())
     }
@@ -45,18 +60,32 @@ impl Wire {
                 if !std::mem::take(&mut portal.paused) {
                     return Ok(None);
                 }
-                frontend::execute(NAME, ROWS, &mut self.out)?;
+                frontend::execute(NAME, portal.next(), &mut self.out)?;
                 self.sync();
             }
             self.flush().await?;
             self.inbox.consume();
             let message = self.read_one(&mut portal.reading).await?;
             match message.tag {
-                backend::DATA_ROW_TAG if self.is_wanted(&portal.reading) => return Ok(Some(message)),
+                backend::DATA_ROW_TAG if self.is_wanted(&portal.reading) => {
+                    portal.rows += 1;
+                    portal.bytes += message.end - message.start;
+                    return Ok(Some(message));
+                }
                 backend::PORTAL_SUSPENDED_TAG => portal.paused = true,
                 _ => {}
             }
         }
+    }
+
+    /// Says that the session is still of use, while nobody asks for rows: the server counts the time since it last heard of
+    /// an open transaction. What it answers is read with the next row.
+    ///
+    /// # Errors
+    /// As the connection breaks.
+    pub(in crate::db) async fn keep_alive(&mut self) -> Result<(), Error> {
+        self.sync();
+        self.flush().await
     }
 
     /// What lies in a message of [`Wire::next_row`].
