@@ -26,6 +26,7 @@ const SPARE_THREADS: usize = 4;
 const LAST_WORK: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
+    allocator::settle();
     forbid_core_dumps();
     let invocation = match cli::parse() {
         Ok(invocation) => invocation,
