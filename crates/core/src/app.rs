@@ -1,5 +1,6 @@
 //! Everything that a handler can reach. There are no globals: two apps can live in one process.
 
+mod answers;
 mod bodies;
 mod denials;
 mod probes;
@@ -22,6 +23,8 @@ use crate::logging::Logging;
 use crate::metrics::{AskAllocator, Format, Metrics};
 use crate::shared::{Clock, Rng};
 
+pub use answers::Answers;
+pub(crate) use answers::{AnswerRoom, Taker};
 pub use bodies::Bodies;
 pub(crate) use bodies::{Room, SMALL};
 pub use denials::{Denial, Denials};
@@ -68,6 +71,8 @@ pub struct Parts {
     pub requests: Arc<Semaphore>,
     /// The memory for request bodies.
     pub bodies: Bodies,
+    /// The memory for answers that their clients have not taken yet.
+    pub answers: Answers,
     /// The places of streamed lists.
     pub streams: Arc<Streams>,
     /// Every file of every module.

@@ -3,8 +3,12 @@
 //! A name such as `/assets/docs.0123456789abcdef.css` means the same bytes for ever, so whoever has fetched it never
 //! asks again, and a new release never meets an old file. Pages refer to a file by [`Assets::url`].
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
 use http::HeaderValue;
+use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
 use crate::lifecycle::{Exit, StartError};
@@ -14,6 +18,21 @@ use crate::shared::hex;
 pub(crate) const FOLDER: &str = "/assets/";
 /// How many bytes of the hash are in a name: enough that no two versions of a file share one.
 const HASH_BYTES: usize = 8;
+
+/// Marks an answer whose body is of the process's own memory, however many take it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resident;
+
+/// Marks an answer that lies packed, and keeps what it unpacks to once somebody has wanted it so.
+#[derive(Clone, Default)]
+pub(crate) struct Unpacked(Arc<OnceCell<Bytes>>);
+
+impl Unpacked {
+    /// What is kept, or else what `plain` makes of it.
+    pub(crate) async fn get_or(&self, plain: impl Future<Output = Result<Bytes>>) -> Result<Bytes> {
+        self.0.get_or_try_init(|| plain).await.cloned()
+    }
+}
 
 /// A file that is built in: a row of [`crate::module::Module::assets`].
 #[derive(Debug, Clone, Copy)]

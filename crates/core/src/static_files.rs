@@ -1,11 +1,13 @@
 //! `GET /assets/{file}`: the files of [`crate::assets`], for anybody and for ever.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
 use crate::app::App;
+use crate::assets::Resident;
 use crate::error::{Error, Result, codes};
 use crate::extract::Path;
 use crate::module::{Access, Cache, Module, Operation, Routes, SecurityHeaders};
@@ -34,5 +36,5 @@ async fn file(State(app): State<App>, Path(name): Path<String>) -> Result<Respon
         (header::CONTENT_TYPE, HeaderValue::from_static(file.asset.media_type)),
         (header::ETAG, file.etag.clone()),
     ];
-    Ok((headers, Bytes::from_static(file.asset.bytes)).into_response())
+    Ok((Extension(Resident), headers, Bytes::from_static(file.asset.bytes)).into_response())
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::{BootstrapOptions, Databases, LogSetup, database, proof, resources, shutdown};
-use crate::app::{App, Bodies, Denials, Parts, Probes, Streams};
+use crate::app::{Answers, App, Bodies, Denials, Parts, Probes, Streams};
 use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{Config, Layers};
@@ -215,6 +215,7 @@ impl Start {
             probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
             requests: Arc::new(Semaphore::new(config.max_concurrent_requests as usize)),
             bodies: Bodies::default(),
+            answers: Answers::default(),
             streams: Streams::new(config.max_streams, config.database_max_connections),
             assets: Assets::new(config.asset_base_url.as_deref(), assets)?,
             allocator: options.allocator,

@@ -11,14 +11,19 @@
 //! kin are, unless declared otherwise, since they hold what the client has sent beside what it may not see: fresh tokens
 //! and keys. From the length of both compressed together the one can be guessed by means of the other (BREACH).
 
+use std::io;
+
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
+use tokio::sync::Semaphore;
 
 use super::encoder::{self, Coding};
 use super::vary;
+use crate::assets::{Resident, Unpacked};
 use crate::error::{Error, codes};
 use crate::extract::in_coding;
 use crate::module::Route;
@@ -26,12 +31,34 @@ use crate::shared::choices;
 
 /// Below, the saving is smaller than one network packet.
 const LEAST_BYTES: u64 = 1024;
-/// Up to here an answer is compressed as a whole, in at most a millisecond, and has a `Content-Length`. Larger ones are
-/// compressed piece by piece while they are sent, so that no request keeps a thread from the others.
-const AS_A_WHOLE: u64 = 64 * 1024;
+/// Up to here an answer is compressed in at most a millisecond, and takes no turn.
+const AT_ONCE: usize = 64 * 1024;
+/// Up to here an answer of known length is compressed before it is sent: it then has a `Content-Length`, and its encoder,
+/// which is many times larger than the answer, waits for nobody who takes it slowly (D-02). Others are compressed while
+/// they are sent.
+const AS_A_WHOLE: u64 = 4 * 1024 * 1024;
+/// How many answers are being compressed at a time, at a MiB each. More would not be done sooner.
+const TURNS: usize = 8;
 /// The names of codings, the one that we like best first: by size of the answer, then by the time it takes.
 const CODINGS: [(&str, Coding); 4] =
     [("zstd", Coding::Zstd), ("br", Coding::Brotli), ("gzip", Coding::Gzip), ("x-gzip", Coding::Gzip)];
+
+/// The turns of large answers at being compressed.
+pub(super) struct Encoders(Semaphore);
+
+impl Default for Encoders {
+    fn default() -> Self {
+        Self(Semaphore::new(TURNS))
+    }
+}
+
+impl Encoders {
+    /// Compresses a body; a large one when its turn has come.
+    async fn whole(&self, coding: Coding, body: &[u8]) -> io::Result<Bytes> {
+        let _turn = if body.len() > AT_ONCE { self.0.acquire().await.ok() } else { None };
+        encoder::whole(coding, body).await
+    }
+}
 
 /// What the client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +87,7 @@ pub(super) fn enter(enabled: bool, route: &Route, headers: &HeaderMap) -> Result
 
 /// Compresses the body where that is wanted and worth it.
 pub(super) async fn leave(
+    encoders: &Encoders,
     accepted: Accepted,
     enabled: bool,
     route: &Route,
@@ -93,10 +121,12 @@ pub(super) async fn leave(
     *response.body_mut() = match body.size_hint().exact() {
         Some(length) if length <= AS_A_WHOLE => {
             let body = axum::body::to_bytes(body, AS_A_WHOLE as usize).await.map_err(Error::internal)?;
-            Body::from(encoder::whole(coding, &body).map_err(Error::internal)?)
+            // Boxed, since few answers come this way and all would carry its size.
+            Body::from(Box::pin(encoders.whole(coding, &body)).await.map_err(Error::internal)?)
         }
-        _ => Body::new(encoder::Compressed::new(coding, body).map_err(Error::internal)?),
+        _ => Body::new(encoder::Compressed::new(coding, body)),
     };
+    response.extensions_mut().remove::<Resident>(); // what it has become is its own
     Ok(response)
 }
 
@@ -116,11 +146,19 @@ fn is_packed(response: &Response) -> bool {
         && !headers.contains_key(CONTENT_RANGE)
 }
 
-/// Makes the plain answer of one that the handler has packed: a few milliseconds for a megabyte, for few clients.
+/// Makes the plain answer of one that the handler has packed: a few milliseconds for a megabyte, for few clients, and once
+/// where the handler keeps it.
 async fn unpack(response: &mut Response) -> Result<(), Error> {
     let packed = std::mem::take(response.body_mut());
-    let packed = axum::body::to_bytes(packed, usize::MAX).await.map_err(Error::internal)?;
-    *response.body_mut() = encoder::unpacked(&packed).map_err(Error::internal)?.into();
+    let plain = async {
+        let packed = axum::body::to_bytes(packed, usize::MAX).await.map_err(Error::internal)?;
+        encoder::unpacked(&packed).map(Bytes::from).map_err(Error::internal)
+    };
+    let plain = match response.extensions_mut().remove::<Unpacked>() {
+        Some(kept) => kept.get_or(plain).await?,
+        None => plain.await?,
+    };
+    *response.body_mut() = plain.into();
     for name in [CONTENT_ENCODING, CONTENT_LENGTH] {
         response.headers_mut().remove(name);
     }
@@ -228,7 +266,7 @@ mod tests {
             ("identity", "", "\"7\""),
             ("*;q=0", "", "\"7\""),
         ] {
-            let packed = encoder::whole(Coding::Gzip, text.as_bytes()).unwrap();
+            let packed = encoder::whole(Coding::Gzip, text.as_bytes()).await.unwrap();
             let headers = [
                 (CONTENT_ENCODING, "gzip"),
                 (CONTENT_LENGTH, &packed.len().to_string()),
@@ -236,7 +274,7 @@ mod tests {
                 (ETAG, "\"7\""),
             ];
             let response = (headers, packed).into_response();
-            let response = leave(asked(accepts), true, &route, response).await.unwrap();
+            let response = leave(&Encoders::default(), asked(accepts), true, &route, response).await.unwrap();
             let said = |name| response.headers().get(name).map_or("", |value| value.to_str().unwrap());
             assert_eq!((said(CONTENT_ENCODING), said(ETAG), said(VARY)), (coding, tag, "Accept-Encoding"));
             let length = said(CONTENT_LENGTH).to_owned();
@@ -254,11 +292,12 @@ mod tests {
     async fn what_is_packed_badly_or_in_part_is_not_taken_for_the_whole() {
         let route = Routes::new().get("/file", Access::Public, async || "").of("test").next().unwrap();
         let answer = || ([(CONTENT_ENCODING, "gzip")], "no gzip").into_response();
-        let failed = leave(asked("identity"), true, &route, answer()).await.unwrap_err();
+        let failed =
+            leave(&Encoders::default(), asked("identity"), true, &route, answer()).await.unwrap_err();
         assert_eq!(failed.code().status, 500);
         let mut part = answer();
         part.headers_mut().insert(CONTENT_RANGE, HeaderValue::from_static("bytes 0-6/100"));
-        let sent = leave(asked("identity"), true, &route, part).await.unwrap();
+        let sent = leave(&Encoders::default(), asked("identity"), true, &route, part).await.unwrap();
         assert_eq!(sent.headers()[CONTENT_ENCODING], "gzip");
     }
 

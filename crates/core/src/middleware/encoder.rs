@@ -42,10 +42,15 @@ impl Coding {
     }
 }
 
-/// Compresses a body that is complete.
-pub(super) fn whole(coding: Coding, body: &[u8]) -> io::Result<Bytes> {
+/// Compresses a body that is complete; a large one piece by piece, so that others get their turn.
+pub(super) async fn whole(coding: Coding, body: &[u8]) -> io::Result<Bytes> {
     let mut encoder = Encoder::new(coding, Some(body.len() as u64))?;
-    encoder.write(body)?;
+    for (number, piece) in body.chunks(PIECE).enumerate() {
+        if number > 1 {
+            tokio::task::yield_now().await;
+        }
+        encoder.write(piece)?;
+    }
     encoder.finish()
 }
 
@@ -124,22 +129,43 @@ impl Encoder {
 /// at once, and flushed as soon as the source waits: a stream flows on.
 pub(super) struct Compressed {
     source: Body,
-    /// `None` at the end.
-    encoder: Option<Encoder>,
+    encoder: Stage,
     /// Given by the source and not compressed yet.
     input: Bytes,
     unflushed: bool,
 }
 
+/// An encoder takes much memory, and is there only while there is something to compress.
+enum Stage {
+    Unbegun(Coding),
+    Begun(Encoder),
+    Ended,
+}
+
+impl Stage {
+    fn begin(&mut self) -> io::Result<Option<&mut Encoder>> {
+        if let Self::Unbegun(coding) = *self {
+            *self = Self::Begun(Encoder::new(coding, None)?);
+        }
+        Ok(if let Self::Begun(encoder) = self { Some(encoder) } else { None })
+    }
+
+    /// The rest, where this was not the end already.
+    fn finish(&mut self) -> io::Result<Option<Bytes>> {
+        self.begin()?;
+        let ended = std::mem::replace(self, Self::Ended);
+        if let Self::Begun(encoder) = ended { encoder.finish().map(Some) } else { Ok(None) }
+    }
+}
+
 impl Compressed {
-    pub(super) fn new(coding: Coding, source: Body) -> io::Result<Self> {
-        let encoder = Some(Encoder::new(coding, None)?);
-        Ok(Self { source, encoder, input: Bytes::new(), unflushed: false })
+    pub(super) fn new(coding: Coding, source: Body) -> Self {
+        Self { source, encoder: Stage::Unbegun(coding), input: Bytes::new(), unflushed: false }
     }
 
     /// Compresses a piece of what is at hand.
     fn compress(&mut self) -> io::Result<Bytes> {
-        let Some(encoder) = &mut self.encoder else { return Ok(Bytes::new()) };
+        let Some(encoder) = self.encoder.begin()? else { return Ok(Bytes::new()) };
         let piece = self.input.split_to(self.input.len().min(PIECE));
         encoder.write(&piece)?;
         self.unflushed = true;
@@ -147,7 +173,10 @@ impl Compressed {
     }
 
     fn flush(&mut self) -> io::Result<Bytes> {
-        let Some(encoder) = self.encoder.as_mut().filter(|_| self.unflushed) else { return Ok(Bytes::new()) };
+        let Stage::Begun(encoder) = &mut self.encoder else { return Ok(Bytes::new()) };
+        if !self.unflushed {
+            return Ok(Bytes::new());
+        }
         encoder.flush()?;
         self.unflushed = false;
         Ok(encoder.take())
@@ -163,18 +192,18 @@ impl http_body::Body for Compressed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        if this.encoder.is_none() {
+        if matches!(this.encoder, Stage::Ended) {
             return Poll::Ready(None);
         }
         if this.input.is_empty() {
             match Pin::new(&mut this.source).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => this.input = frame.into_data().unwrap_or_default(),
                 Poll::Ready(Some(Err(error))) => {
-                    this.encoder = None; // never finished: what was sent is not taken for the whole
+                    this.encoder = Stage::Ended; // never finished: what was sent is not taken for the whole
                     return Poll::Ready(Some(Err(error)));
                 }
                 Poll::Ready(None) => {
-                    let rest = this.encoder.take().map(Encoder::finish);
+                    let rest = this.encoder.finish().transpose();
                     return Poll::Ready(rest.map(|rest| rest.map(Frame::data).map_err(axum::Error::new)));
                 }
                 Poll::Pending => return waiting(this.flush()),
@@ -232,8 +261,8 @@ mod tests {
             CODINGS.into_iter().flat_map(|coding| [0, 1, 5000, 300_000].map(|bytes| (coding, bytes)))
         {
             let text = text(bytes);
-            assert_eq!(plain(coding, &whole(coding, &text).unwrap()), text, "{coding:?}, {bytes}");
-            let streamed = Compressed::new(coding, Body::from(text.clone())).unwrap();
+            assert_eq!(plain(coding, &whole(coding, &text).await.unwrap()), text, "{coding:?}, {bytes}");
+            let streamed = Compressed::new(coding, Body::from(text.clone()));
             let streamed = streamed.collect().await.unwrap().to_bytes();
             assert_eq!(plain(coding, &streamed), text, "{coding:?}, {bytes}");
             assert!(bytes < 5000 || streamed.len() < text.len() / 2);
@@ -246,7 +275,7 @@ mod tests {
             let first =
                 futures_util::stream::iter([Ok::<_, io::Error>(Frame::data(Bytes::from_static(b"first")))]);
             let source = StreamBody::new(first.chain(futures_util::stream::pending()));
-            let mut body = Compressed::new(coding, Body::new(source)).unwrap();
+            let mut body = Compressed::new(coding, Body::new(source));
             let mut sent = Vec::new();
             // All frames that come before the source is waited for for ever.
             while let Ok(frame) =
@@ -269,7 +298,7 @@ mod tests {
     async fn a_source_that_fails_is_not_finished() {
         let frames = [Ok(Frame::data(Bytes::from(text(100_000)))), Err(io::Error::other("lost"))];
         let source = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
-        let mut body = Compressed::new(Coding::Gzip, source).unwrap();
+        let mut body = Compressed::new(Coding::Gzip, source);
         let mut outcomes = Vec::new();
         while let Some(frame) = body.frame().await {
             outcomes.push(frame.is_ok());

@@ -32,6 +32,7 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 mod unread;
+mod untaken;
 mod vary;
 
 use std::pin::pin;
@@ -55,6 +56,7 @@ use crate::auth::{Caller, Identity, Trace};
 use crate::error::{self, Error};
 use crate::module::{Route, SecurityHeaders};
 use client::{Client, Proxies};
+use compression::Encoders;
 use cors::Cors;
 use header_value::header_value;
 use https::Https;
@@ -74,6 +76,7 @@ pub struct Edge {
     cors: Option<Cors>,
     https: Option<Https>,
     capacity: Capacity,
+    encoders: Encoders,
     /// The chain with custom layers around it, where there are any.
     custom: Option<Application>,
 }
@@ -110,7 +113,8 @@ impl Edge {
         let capacity = Capacity::new(Arc::clone(&app.requests));
         Arc::new_cyclic(|edge| {
             let custom = custom::surround(edge.clone(), Arc::clone(&app.rng), layers);
-            Self { app, routes, switches, proxies, cors, https, capacity, custom }
+            let encoders = Encoders::default();
+            Self { app, routes, switches, proxies, cors, https, capacity, encoders, custom }
         })
     }
 
@@ -263,12 +267,14 @@ impl Edge {
         };
         acceptable::enter(route, &mut request)?;
         let accepted = compression::enter(self.compresses(), route, request.headers())?;
-        let known = conditional::enter(&request);
+        let (known, repeatable) = (conditional::enter(&request), request.method().is_safe());
         let mut response = self.call(route, caller, request).await?;
         cache::leave(route.cache, &mut response);
         acceptable::leave(route, &mut response);
         conditional::leave(&known, &mut response);
-        compression::leave(accepted, self.compresses(), route, response).await
+        let response =
+            compression::leave(&self.encoders, accepted, self.compresses(), route, response).await?;
+        untaken::leave(&self.app, untaken::taker(route, party), repeatable, response)
     }
 
     /// The handler's answer, or the one that is kept for the request's key.

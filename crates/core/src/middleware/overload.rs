@@ -60,13 +60,7 @@ impl Capacity {
         }
         match self.take(party) {
             Some(place) => Ok(Some(place)),
-            None => {
-                app.metrics.http_requests_shed_total.with(&[]).inc();
-                let mut random = [0];
-                app.rng.fill(&mut random);
-                Err(Error::new(&codes::OVERLOADED)
-                    .retry_after(Duration::from_secs(1 + u64::from(random[0] % 4))))
-            }
+            None => Err(refusal(app)),
         }
     }
 
@@ -81,6 +75,14 @@ impl Capacity {
             _of_all: self.all.try_acquire().ok()?,
         })
     }
+}
+
+/// Counts a request that is refused for want of room, and asks its client to come back at another time than the others.
+pub(super) fn refusal(app: &App) -> Error {
+    app.metrics.http_requests_shed_total.with(&[]).inc();
+    let mut random = [0];
+    app.rng.fill(&mut random);
+    Error::new(&codes::OVERLOADED).retry_after(Duration::from_secs(1 + u64::from(random[0] % 4)))
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@ mod refusals;
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use crate::assets::Resident;
 use crate::error::{Error, Result};
 use crate::module::{Access, Module, Operation, Product, Route, Routes};
 
@@ -50,7 +52,10 @@ impl Contract {
         let json = move || {
             let contract = Arc::clone(&contract);
             async move {
-                contract.json().await.map(|json| ([(CONTENT_TYPE, "application/json")], json).into_response())
+                let json = contract.json().await?;
+                Ok::<_, Error>(
+                    (Extension(Resident), [(CONTENT_TYPE, "application/json")], json).into_response(),
+                )
             }
         };
         let routes = Routes::new()

@@ -2,13 +2,19 @@
 //!
 //! It is part of the management surface, as the document is: open in development, else on `METRICS_PORT`.
 
+use std::sync::Arc;
+
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse as _, Response};
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use tokio::sync::OnceCell;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
 use super::archive;
 use crate::app::App;
+use crate::assets::{Resident, Unpacked};
 use crate::error::{Error, Result, codes};
 use crate::extract::Path;
 use crate::module::{Access, Cache, Csp, Operation, Routes, SecurityHeaders};
@@ -22,6 +28,11 @@ const FILES: [(&str, &str); 2] = [
 ];
 
 pub(super) fn add(routes: Routes) -> Routes {
+    let kept = Arc::<[Kept; 2]>::default();
+    let fetch = move |Path(wanted): Path<String>| {
+        let kept = Arc::clone(&kept);
+        async move { file(&kept, &wanted).await }
+    };
     routes
         .get("/docs", Access::Management, page)
         .produces(&["text/html"])
@@ -35,7 +46,7 @@ pub(super) fn add(routes: Routes) -> Routes {
         .doc(
             Operation::new("docsStart", "Start the page").answers_text(200, "text/javascript; charset=utf-8"),
         )
-        .get("/docs/{file}", Access::Management, file)
+        .get("/docs/{file}", Access::Management, fetch)
         .cache(Cache::Immutable)
         .produces(&[])
         .doc(Operation::new("docsFile", "Fetch a file of the page").answers_text(200, "*/*"))
@@ -64,10 +75,10 @@ async fn page(State(app): State<App>) -> Result<Html<String>> {
 <meta name="viewport" content="width=device-width">
 <title>erp-backend {version}: API</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/docs/{style}">
-<main id="page"><noscript>This page needs JavaScript. <a href="/openapi.json">The document itself</a> does not.</noscript></main>
-<script src="/docs/{script}"></script>
-<script src="/docs/start.js"></script>
+<link rel="stylesheet" href="docs/{style}">
+<main id="page"><noscript>This page needs JavaScript. <a href="openapi.json">The document itself</a> does not.</noscript></main>
+<script src="docs/{script}"></script>
+<script src="docs/start.js"></script>
 </html>
 "#,
         version = app.version,
@@ -82,13 +93,25 @@ async fn start() -> Response {
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], START).into_response()
 }
 
+/// A file as it is once somebody has asked for it: megabytes that are not made anew for each who asks (D-02).
+#[derive(Default)]
+struct Kept {
+    gzip: OnceCell<Bytes>,
+    plain: Unpacked,
+}
+
 /// A file under the name that holds its checksum; 404 for a name of another release. It is gzip here, and plain to those
 /// who do not take it so.
-async fn file(Path(wanted): Path<String>) -> Result<Response> {
-    let found = FILES.into_iter().find(|(name, _)| hashed(name).as_ref() == Some(&wanted));
-    let (name, media_type) = found.ok_or_else(|| Error::new(&codes::NOT_FOUND))?;
-    let packed = archive::find(SWAGGER_UI_VENDORED, &path(name)).ok_or_else(missing)?;
-    Ok(([(CONTENT_TYPE, media_type), (CONTENT_ENCODING, "gzip")], packed.gzip()).into_response())
+async fn file(kept: &[Kept; 2], wanted: &str) -> Result<Response> {
+    let found = FILES.into_iter().zip(kept).find(|((name, _), _)| hashed(name).as_deref() == Some(wanted));
+    let ((name, media_type), kept) = found.ok_or_else(|| Error::new(&codes::NOT_FOUND))?;
+    let pack = async || {
+        let packed = archive::find(SWAGGER_UI_VENDORED, &path(name)).ok_or_else(missing)?;
+        Ok::<_, Error>(Bytes::from(packed.gzip()))
+    };
+    let gzip = kept.gzip.get_or_try_init(pack).await?.clone();
+    let marks = (Extension(Resident), Extension(kept.plain.clone()));
+    Ok((marks, [(CONTENT_TYPE, media_type), (CONTENT_ENCODING, "gzip")], gzip).into_response())
 }
 
 fn path(name: &str) -> String {

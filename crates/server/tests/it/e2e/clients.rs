@@ -2,6 +2,8 @@
 //!
 //! The programs come with `script/bootstrap tests`. On CI they must be there; elsewhere a test without its own says so.
 
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -119,6 +121,34 @@ fn a_typed_client_is_made_from_the_contract_and_works() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "the typed client works\n", "{output:?}");
 }
 
+/// A proxy that shows the server below `/erp/`, as crudely as a browser's requests allow.
+fn below_a_prefix(server: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        while let Ok((client, _)) = listener.accept() {
+            let Ok(upstream) = TcpStream::connect(&server) else { return };
+            let (mut back, mut there) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || io::copy(&mut back, &mut there));
+            std::thread::spawn(move || forward(client, upstream));
+        }
+    });
+    address
+}
+
+/// Passes requests on without the prefix; those that are not below it lead nowhere.
+fn forward(mut client: TcpStream, mut upstream: TcpStream) -> io::Result<()> {
+    let mut bytes = [0; 16 * 1024];
+    loop {
+        let read = client.read(&mut bytes)?;
+        if read == 0 {
+            return upstream.shutdown(std::net::Shutdown::Both);
+        }
+        let text = String::from_utf8_lossy(&bytes[..read]).replace("GET /", "GET /outside/");
+        upstream.write_all(text.replace("GET /outside/erp/", "GET /").as_bytes())?;
+    }
+}
+
 #[test]
 fn a_browser_shows_the_documentation_page_without_the_internet() {
     let Some(chromium) = program("Chromium", &installed(&["chromium", "chromium-browser", "google-chrome"]))
@@ -126,6 +156,13 @@ fn a_browser_shows_the_documentation_page_without_the_internet() {
         return;
     };
     let (home, _database, server) = demo("browser", &[]);
+    let proxy = below_a_prefix(server.address());
+    for page in [format!("http://{}/docs", server.address()), format!("http://{proxy}/erp/docs")] {
+        show(&chromium, &home, &page);
+    }
+}
+
+fn show(chromium: &Path, home: &Home, page: &str) {
     let mut browser = Command::new(chromium);
     browser
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
@@ -137,7 +174,7 @@ fn a_browser_shows_the_documentation_page_without_the_internet() {
         ])
         .arg(format!("--user-data-dir={}", home.path().join("browser").display()))
         .args(["--virtual-time-budget=10000", "--dump-dom"])
-        .arg(format!("http://{}/docs", server.address()));
+        .arg(page);
     let output = finish(&mut browser);
     let (page, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     for shown in ["listItems", "createItem", "signIn", "healthDetailed", "Authorize"] {

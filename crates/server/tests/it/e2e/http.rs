@@ -42,8 +42,13 @@ impl Client {
 
     /// Signs in with the first of the demo credentials in `folder`: the owner of `acme`.
     pub(super) fn signed_in(address: &str, folder: &std::path::Path) -> Self {
+        Self::signed_in_as(address, folder, 0)
+    }
+
+    /// The same with another one of them: the owners come first.
+    pub(super) fn signed_in_as(address: &str, folder: &std::path::Path, number: usize) -> Self {
         let text = std::fs::read_to_string(folder.join("demo-credentials.json")).unwrap();
-        let mut who: Value = serde_json::from_str::<Value>(&text).unwrap()[0].take();
+        let mut who: Value = serde_json::from_str::<Value>(&text).unwrap()[number].take();
         who.as_object_mut().unwrap().remove("role");
         let mut client = Self::new(address);
         let answer = client.post("/api/v1/auth/login", &who).unwrap();
