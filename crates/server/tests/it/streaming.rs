@@ -167,13 +167,16 @@ async fn d_07_a_streams_limit_bounds_the_server_and_not_the_reader() {
     app.finish().await;
 }
 
-/// Sets how long PostgreSQL bears with a transaction that it does not hear of.
-const IMPATIENT: &str = "select n from generate_series(1, 5000) n, \
-    (select set_config('idle_in_transaction_session_timeout', '300ms', true)) as impatient";
+/// Makes PostgreSQL bear no longer than 300 ms with a transaction that it does not hear of. No statement of a module may.
+const IMPATIENCE: &str = "create function public.impatient() returns text language sql as \
+    $$ select set_config('idle_in_transaction_session_timeout', '300ms', true) $$; \
+    grant execute on function public.impatient() to public";
+const IMPATIENT: &str = "select n, (select public.impatient()) from generate_series(1, 5000) n";
 
 #[tokio::test]
 async fn d_02_a_transaction_that_is_kept_alive_waits_for_its_reader() {
     let app = app().await;
+    app.sql().batch_execute(IMPATIENCE).await.unwrap();
     let caller = app.caller(&app.alice()).await;
     let db = &app.edge().app.db;
     for (every, whole) in [(Duration::from_millis(100), true), (Duration::from_secs(60), false)] {
