@@ -124,7 +124,7 @@ async fn explain(client: &Client, error: Error) -> Result<Report, Error> {
 
 /// The tables that somebody holds for himself: even reading the catalogue about them waits.
 const LOCKED: &str =
-    "select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by n.nspname, c.relname)
+    "select string_agg(format('%I.%I', n.nspname, c.relname), ', ' order by n.nspname collate \"C\", c.relname collate \"C\")
     from pg_catalog.pg_locks l
     join pg_catalog.pg_class c on c.oid = l.relation and c.relkind in ('r', 'p')
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace

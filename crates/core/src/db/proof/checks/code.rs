@@ -8,7 +8,7 @@ pub(super) const CHECKS: &[Check] = &[
         what: "Every view that the runtime role can reach is security_invoker: others read with their owner's rights.",
         sql: "select r.name, 'is not security_invoker' from rel r where r.relkind = 'v'
               and exists (select from held h where h.oid = r.oid)
-              and not exists (select from unnest(r.reloptions) o where o ~* '^security_invoker=(true|on|yes|1)$')",
+              and not exists (select from unnest(r.reloptions) o where o collate \"C\" ~* '^security_invoker=(true|on|yes|1)$')",
         fix: "alter view {object} set (security_invoker = true)",
     },
     Check {
@@ -54,8 +54,8 @@ pub(super) const CHECKS: &[Check] = &[
         sql: "select f.name, coalesce(nullif(array_to_string(f.proconfig, ', '), ''), 'its body sets context') from func f
             where (f.executable or exists (select from pg_trigger t join rel r on r.oid = t.tgrelid join held h on h.oid = r.oid
                 where t.tgfoid = f.oid and not t.tgisinternal and h.privilege in ('INSERT', 'UPDATE', 'DELETE')))
-              and (array_to_string(f.proconfig, ',') ~* '(^|,)(app[.]|row_security|role|session_authorization|session_replication_role)'
-                or concat(f.prosrc, pg_get_function_sqlbody(f.oid)) ~* 'set_config|\\mset\\s+(local\\s+|session\\s+)?(app[.]|row_security|role\\M|session)')",
+              and (array_to_string(f.proconfig, ',') collate \"C\" ~* '(^|,)(app[.]|row_security|role|session_authorization|session_replication_role)'
+                or concat(f.prosrc, pg_get_function_sqlbody(f.oid)) collate \"C\" ~* 'set_config|\\mset\\s+(local\\s+|session\\s+)?(app[.]|row_security|role\\M|session)')",
         fix: "take the setting out of {object}, or revoke execute on function {object} from public, {role}",
     },
     Check {
@@ -81,7 +81,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "T-12 extension-outward",
         what: "No extension that opens connections, files or a shell is installed.",
         sql: "select e.extname, 'opens connections, files or a shell' from pg_extension e
-            where e.extname ~ '^(dblink|postgres_fdw|file_fdw|.*_fdw|adminpack|lo|pg_cron|http|pg_net|plsh|plpython.*u|plperlu|pltclu)$'",
+            where e.extname collate \"C\" ~ '^(dblink|postgres_fdw|file_fdw|.*_fdw|adminpack|lo|pg_cron|http|pg_net|plsh|plpython.*u|plperlu|pltclu)$'",
         fix: "drop extension {object}",
     },
     Check {

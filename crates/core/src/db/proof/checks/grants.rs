@@ -7,8 +7,8 @@ pub(super) const CHECKS: &[Check] = &[
         id: "T-10 table-grants",
         what: "On a tenant table the runtime role holds exactly the registered ones of SELECT, INSERT, UPDATE and DELETE.",
         sql: "select r.name, format('holds %s; registered: %s', coalesce(h.now, 'nothing'), array_to_string(r.privileges, ', '))
-            from rel r left join lateral (select string_agg(distinct lower(h.privilege), ', ') as now,
-                array_agg(distinct lower(h.privilege)) as list from held h where h.oid = r.oid and h.on_column is null
+            from rel r left join lateral (select string_agg(distinct lower(h.privilege collate \"C\"), ', ') as now,
+                array_agg(distinct lower(h.privilege collate \"C\")) as list from held h where h.oid = r.oid and h.on_column is null
                 and h.privilege in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')) h on true
             where r.kind = 'tenant' and not (h.list @> r.privileges and h.list <@ r.privileges) is true",
         fix: "revoke all on {object} from public, {role}; grant what app.relations says",
@@ -16,7 +16,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "T-10 shared-writable",
         what: "On shared-read and member-scoped relations the runtime role holds SELECT only, and the registry says so.",
-        sql: "select r.name, 'the runtime role may ' || array_to_string(array(select distinct lower(h.privilege) from held h
+        sql: "select r.name, 'the runtime role may ' || array_to_string(array(select distinct lower(h.privilege collate \"C\") from held h
                 where h.oid = r.oid and h.on_column is null union select unnest(r.privileges)), ', ')
             from rel r where r.kind in ('shared-read', 'member-scoped') and (r.privileges <> '{select}'
               or exists (select from held h where h.oid = r.oid and h.privilege in ('INSERT', 'UPDATE', 'DELETE')))",
@@ -62,7 +62,7 @@ pub(super) const CHECKS: &[Check] = &[
         id: "T-10 schema-create",
         what: "The runtime role can create objects in no schema.",
         sql: "select n.nspname, 'CREATE' from pg_namespace n, rt
-            where n.nspname !~ '^pg_(toast|temp)' and has_schema_privilege(rt.oid, n.oid, 'CREATE')",
+            where n.nspname !~ '^pg_(toast|temp)' collate \"C\" and has_schema_privilege(rt.oid, n.oid, 'CREATE')",
         fix: "revoke create on schema {object} from public, {role}",
     },
     Check {

@@ -9,8 +9,8 @@ pub(super) const CHECKS: &[Check] = &[
         sql: "select p.name, format('policy %s: %s', p.polname, case
                 when not p.applies then 'is for other roles'
                 when 'true' in (u.words, w.words) then 'is always true'
-                when concat(u.words, w.words) !~ 'tenant_id' then 'does not look at the tenant'
-                when concat(u.words, w.words) ~* 'is null|coalesce' then 'opens when no tenant is set'
+                when concat(u.words, w.words) collate \"C\" !~ 'tenant_id' then 'does not look at the tenant'
+                when concat(u.words, w.words) collate \"C\" ~* 'is null|coalesce' then 'opens when no tenant is set'
                 when not p.polpermissive then 'is restrictive'
                 when p.polcmd <> '*' then 'covers one command only'
                 else 'has another condition' end || format(' (%s; with check %s)', u.words, w.words))
@@ -24,7 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "T-06 policy-missing",
         what: "Each of the four commands on a tenant table is covered by a policy for the runtime role.",
-        sql: "select t.name, 'no policy covers ' || string_agg(c.word, ', ' order by c.word)
+        sql: "select t.name, 'no policy covers ' || string_agg(c.word, ', ' order by c.word collate \"C\")
             from tenant t, (values ('r'::\"char\", 'SELECT'), ('a', 'INSERT'), ('w', 'UPDATE'), ('d', 'DELETE')) c (cmd, word)
             where t.relkind in ('r', 'p') and not exists (select from policy p
               where p.relation = t.oid and p.polpermissive and p.applies and p.polcmd in ('*', c.cmd))
@@ -38,7 +38,7 @@ pub(super) const CHECKS: &[Check] = &[
                 coalesce(e.seen, 'with check ' || pg_get_expr(p.polwithcheck, p.polrelid))) end
             from rel r left join pg_policy p on p.polrelid = r.oid and p.polroles <> array[r.relowner],
             lateral (select regexp_replace(pg_get_expr(p.polqual, p.polrelid), '\\s+', ' ', 'g')) e (seen)
-            where r.kind = 'member-scoped' and (p.polcmd = 'r' and e.seen ~
+            where r.kind = 'member-scoped' and (p.polcmd = 'r' and e.seen collate \"C\" ~
               ('^\\(EXISTS \\( SELECT 1 FROM public\\.memberships m WHERE \\(m\\.user_id = ' || r.relname || '\\.\\w+\\)\\)\\)$')) is not true",
         fix: "drop the policy on {object} and create the one of app.member_table",
     },

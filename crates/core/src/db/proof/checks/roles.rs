@@ -53,7 +53,7 @@ pub(super) const CHECKS: &[Check] = &[
             from pg_db_role_setting s left join logins l on l.oid = s.setrole, unnest(s.setconfig) setting
             where (s.setrole = 0 or l.oid is not null)
               and (s.setdatabase = 0 or s.setdatabase = (select oid from pg_database where datname = current_database()))
-              and setting ~* '^(app[.]|row_security|search_path|role|session_authorization|session_replication_role|lo_compat_privileges|[a-z_]*preload_libraries)'",
+              and setting collate \"C\" ~* '^(app[.]|row_security|search_path|role|session_authorization|session_replication_role|lo_compat_privileges|[a-z_]*preload_libraries)'",
         fix: "alter role {role} reset the setting, or alter database … reset it",
     },
     Check {

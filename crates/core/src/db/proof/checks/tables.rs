@@ -98,7 +98,7 @@ pub(super) const CHECKS: &[Check] = &[
         sql: "select t.name, format('%s draws from a sequence', a.attname) from tenant t
             join pg_attribute a on a.attrelid = t.oid and a.attnum > 0 and (a.atthasdef or a.attidentity <> '')
             left join pg_attrdef d on d.adrelid = t.oid and d.adnum = a.attnum
-            where a.attidentity <> '' or pg_get_expr(d.adbin, d.adrelid) ~ 'nextval'",
+            where a.attidentity <> '' or pg_get_expr(d.adbin, d.adrelid) collate \"C\" ~ 'nextval'",
         fix: "use a uuid made by the application, or a counter row per tenant, on {object}",
     },
     Check {
@@ -112,7 +112,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "U-05 trigger-disabled",
         what: "No trigger of a registered table is switched off: foreign keys and the audit log are triggers.",
-        sql: "select r.name, format('trigger %s is disabled', string_agg(t.tgname, ', ' order by t.tgname))
+        sql: "select r.name, format('trigger %s is disabled', string_agg(t.tgname, ', ' order by t.tgname collate \"C\"))
             from rel r join pg_trigger t on t.tgrelid = r.oid
             where t.tgenabled not in ('O', 'A') and (r.kind is not null or r.oid in (select f.oid from family f)) group by r.name",
         fix: "alter table {object} enable trigger all",
