@@ -1,6 +1,7 @@
 """What schemathesis is told about the requests that it makes up."""
 
 import re
+import unicodedata
 import uuid
 
 import schemathesis
@@ -35,10 +36,33 @@ def before_load_schema(ctx, raw_schema):
                 KEYS.append(re.compile(schema["pattern"]))
 
 
+def unsaid(value):
+    """Whether a text holds a character that `format` forbids and no pattern can name in every engine: one that is not
+    assigned, or one that cannot be seen."""
+    if isinstance(value, dict):
+        return any(unsaid(member) for member in value.values())
+    if isinstance(value, list):
+        return any(unsaid(member) for member in value)
+    return isinstance(value, str) and any(
+        unicodedata.category(character) in ("Cn", "Co", "Cf")
+        or 0xFE00 <= ord(character) <= 0xFE0F
+        or 0x180B <= ord(character) <= 0x180F
+        or 0xE0000 <= ord(character) <= 0xE0FFF
+        or character == "\u2800"
+        for character in value
+    )
+
+
 @schemathesis.hook
 def filter_query(ctx, query):
     """A parameter that is null, or an empty list or object, is not sent at all: what is wrong with it never arrives."""
-    return not any(value is None or value == [] or value == {} for value in (query or {}).values())
+    nothing = any(value is None or value == [] or value == {} for value in (query or {}).values())
+    return not nothing and not unsaid(query)
+
+
+@schemathesis.hook
+def filter_body(ctx, body):
+    return not unsaid(body)
 
 
 @schemathesis.hook

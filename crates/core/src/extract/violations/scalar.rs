@@ -3,7 +3,7 @@
 use regex_lite::Regex;
 use serde_json::{Number, Value};
 
-use crate::shared::normalise;
+use crate::shared::{Form, normalise};
 
 /// The largest whole number up to which a float is exact.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -67,6 +67,10 @@ fn of_text(schema: &Value, text: &str) -> Option<(&'static str, String)> {
     if let Some(length) = [sent, kept].into_iter().find(|&length| outside(length)) {
         return Some(("length", format!("has {length} characters; {} allowed", span(least, most))));
     }
+    let format = schema.get("format").and_then(Value::as_str);
+    if let Some(refusal) = format.and_then(Form::named).and_then(|form| form.refuses(text)) {
+        return Some(("character", refusal));
+    }
     let pattern = schema.get("pattern").and_then(Value::as_str);
     if pattern.and_then(|pattern| Regex::new(pattern).ok()).is_some_and(|pattern| !pattern.is_match(text)) {
         return Some(match text.chars().find(|c| c.is_control()) {
@@ -74,7 +78,7 @@ fn of_text(schema: &Value, text: &str) -> Option<(&'static str, String)> {
             None => ("invalid", "does not have the expected form".to_owned()),
         });
     }
-    let well_formed = match schema.get("format").and_then(Value::as_str) {
+    let well_formed = match format {
         Some("uuid") => text.len() == 36 && uuid::Uuid::try_parse(text).is_ok(),
         Some("date-time") => text.parse::<jiff::Timestamp>().is_ok(),
         _ => true,
