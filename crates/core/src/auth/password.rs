@@ -6,6 +6,7 @@ use argon2::password_hash::phc;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use tokio::sync::Semaphore;
+use unicode_normalization::UnicodeNormalization as _;
 
 use crate::config::PASSWORDS;
 use crate::error::{Error, Result, codes};
@@ -96,6 +97,7 @@ impl Passwords {
         work: impl FnOnce(&[u8], &mut Memory) -> T + Send + 'static,
     ) -> Result<T> {
         self.admit(&password)?;
+        let password = normalised(password);
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Error::new(&codes::OVERLOADED).retry_after(TURN));
@@ -112,6 +114,11 @@ impl Passwords {
         .await
         .map_err(Error::internal)
     }
+}
+
+/// The same characters whatever keyboard they were typed on: some send `é` as one, some as two (RFC 8265, 4.2).
+fn normalised(password: Secret<String>) -> Secret<String> {
+    if password.expose().is_ascii() { password } else { Secret::new(password.expose().nfc().collect()) }
 }
 
 /// The memory of one hash: kept between hashes, since giving 19 MiB back each time leaves as much lying in every
@@ -195,5 +202,14 @@ mod tests {
         let passwords = Passwords::new(1, Arc::new(SystemRng::new()));
         let error = passwords.hash(secret(&"x".repeat(1025))).await.unwrap_err();
         assert_eq!(error.code(), &codes::INVALID);
+    }
+
+    #[tokio::test]
+    async fn a_password_is_the_same_on_every_keyboard() {
+        let passwords = Passwords::new(2, Arc::new(SystemRng::new()));
+        let composed = Secret::new("caf\u{e9} au lait".to_owned());
+        let stored = passwords.hash(composed).await.unwrap();
+        let typed = Secret::new("cafe\u{301} au lait".to_owned());
+        assert!(passwords.verify(typed, Some(stored)).await.unwrap());
     }
 }

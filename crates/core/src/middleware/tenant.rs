@@ -3,6 +3,8 @@
 //! Assumes nothing of the deployment: whatever a proxy lets through or sets, the header selects among the caller's own
 //! memberships and grants none. `crates/server/tests/it/tenancy.rs` shows it with a database.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
@@ -33,7 +35,7 @@ from_row!(Membership { role });
 /// for it.
 struct Named<'a> {
     id: Option<Uuid>,
-    slug: Option<&'a str>,
+    slug: Option<Cow<'a, str>>,
 }
 
 /// The caller, in the tenant that the credential or the header names.
@@ -70,10 +72,16 @@ fn named(headers: &HeaderMap) -> Result<Option<Named<'_>>, Error> {
     }
     let text = value.to_str().map_err(|_| malformed())?;
     let slug = (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let id = text.parse::<TenantId>().ok().map(|id| *id.as_uuid());
-    let slug = (slug && id.is_none()).then_some(text);
+    let slug = (slug && id.is_none()).then(|| fold(text));
     if slug.is_some() || id.is_some() { Ok(Some(Named { id, slug })) } else { Err(malformed()) }
+}
+
+/// A slug is written in lower case, whatever case it comes in.
+fn fold(slug: &str) -> Cow<'_, str> {
+    let lower = !slug.bytes().any(|byte| byte.is_ascii_uppercase());
+    if lower { Cow::Borrowed(slug) } else { Cow::Owned(slug.to_ascii_lowercase()) }
 }
 
 /// The tenant that was named, if the caller is a member of it; two round trips.
@@ -134,7 +142,7 @@ mod tests {
         for line in lines {
             headers.append(&TENANT_ID, HeaderValue::from_bytes(line).unwrap());
         }
-        let parts = |Named { id, slug }| (id.map(|id| id.to_string()), slug.map(str::to_owned));
+        let parts = |Named { id, slug }| (id.map(|id| id.to_string()), slug.map(Cow::into_owned));
         named(&headers).map(|named| named.map(parts)).map_err(|error| error.code().code)
     }
 
@@ -147,16 +155,17 @@ mod tests {
         }
         let longest = "a".repeat(63);
         for slug in ["a", "acme", "acme-2", "0", "-", &longest, &ID[1..], &ID.replace('-', "")] {
-            assert_eq!(parts(&[slug.as_bytes()]), Ok(Some((None, Some(slug.to_owned())))), "{slug}");
+            for typed in [slug.to_owned(), slug.to_uppercase()] {
+                let expected = Ok(Some((None, Some(slug.to_owned()))));
+                assert_eq!(parts(&[typed.as_bytes()]), expected, "{typed}");
+            }
         }
     }
 
     #[test]
     fn t_17_what_is_neither_is_refused_and_so_are_two_headers() {
         let too_long = "a".repeat(64);
-        for line in
-            ["", "Acme", "acme,globex", "acme globex", "a_b", "acme%", "../acme", "' or 1=1 --", &too_long]
-        {
+        for line in ["", "acme,globex", "acme globex", "a_b", "acme%", "../acme", "' or 1=1 --", &too_long] {
             assert_eq!(parts(&[line.as_bytes()]), Err("core.malformed_header"), "{line:?}");
         }
         assert_eq!(parts(&["ácme".as_bytes()]), Err("core.malformed_header"));

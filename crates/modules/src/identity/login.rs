@@ -25,7 +25,7 @@ const FIND_USER: &str = "select u.id, u.password_hash, m.role from users u join 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Login {
-    /// The tenant's slug.
+    /// The tenant's slug, in any case.
     #[schemars(example = &"acme")]
     tenant: String,
     #[schemars(example = &"owner@acme.example")]
@@ -55,9 +55,9 @@ pub(super) async fn login(
 ) -> Result<Json<AccessToken>> {
     // Before anything is looked up or counted: it must not tell what is there.
     app.passwords.admit(&login.password)?;
-    let (tenant, email) = (login.tenant.trim(), login.email.trim().to_lowercase());
-    let name = attempt.name(tenant, &email);
-    let charged = attempt.at(tenant, &email).await.inspect_err(|_| {
+    let (tenant, email) = (folded(&login.tenant), folded(&login.email));
+    let name = attempt.name(&tenant, &email);
+    let charged = attempt.at(&tenant, &email).await.inspect_err(|_| {
         security_event!(
             Severity::High,
             "Sign-in refused: too many have failed",
@@ -141,16 +141,20 @@ fn address(trace: &Trace) -> Option<String> {
 /// The tenant and the account that are meant, as far as they exist. Text that cannot be a slug or an address is
 /// simply not found.
 async fn find(app: &App, trace: &Trace, login: &Login) -> Result<(Option<TenantId>, Option<Account>)> {
-    let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&login.tenant), Text::<3, 254>::parse(&login.email))
-    else {
+    let (tenant, email) = (folded(&login.tenant), folded(&login.email));
+    let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&tenant), Text::<3, 254>::parse(&email)) else {
         return Ok((None, None));
     };
     let mut tx = app.db.system(SystemReason::SignIn, trace);
     let tenant = tx.optional(FIND_TENANT, &[&slug]).await?.map(|Found { id }| id);
     // Where there is no such tenant the account is looked for all the same, among nobody's: as much work, and as slow.
     let within = tx.within(tenant.unwrap_or(TenantId::NOBODY)).await?;
-    let email = email.as_str().to_lowercase();
     Ok((tenant, within.last().optional(FIND_USER, &[&email]).await?))
+}
+
+/// A slug or an address as it is stored and counted, in whatever case it was typed.
+fn folded(typed: &str) -> String {
+    typed.trim().to_lowercase()
 }
 
 async fn record(app: &App, trace: &Trace, tenant: TenantId, user: UserId) -> Result<()> {

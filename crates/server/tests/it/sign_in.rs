@@ -27,6 +27,20 @@ async fn bar_from_signing_in(app: &TestApp, member: &str) {
 }
 
 #[tokio::test]
+async fn a_slug_and_an_address_are_known_in_any_case() {
+    let app = TestApp::start().await;
+    let owner = &app.person("acme", Role::Owner).credential;
+    for (tenant, email) in [("Acme", owner.email.clone()), (" ACME ", owner.email.to_uppercase())] {
+        let token = sign_in(&app, tenant, &email, &owner.password).await.assert(200).json();
+        let bearer = format!("Bearer {}", token["accessToken"].as_str().unwrap());
+        let request = http::Request::get("/api/v1/me").header("x-tenant-id", "ACME");
+        let request = request.header("authorization", bearer).body(String::new()).unwrap();
+        app.anonymous().request(request).await.assert(200);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_08_every_failure_has_the_same_answer() {
     let app = TestApp::start().await;
     let credential = |role| &app.person("acme", role).credential;
