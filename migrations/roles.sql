@@ -1,7 +1,8 @@
 -- The two database roles and their rights, in the database this is run in. May be run again at any time.
 --
 -- The server runs it on its private cluster. On a PostgreSQL of your own, as a superuser:
---     createdb erp && psql -1 -d erp -f migrations/roles.sql
+--     createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8 erp
+--     psql -v ON_ERROR_STOP=1 -1 -d erp -f migrations/roles.sql
 -- and then give both a password: \password erp_owner, \password erp_app.
 --
 --   erp_owner   owns the database and its tables; migrations only (DATABASE_OWNER_URL)

@@ -17,6 +17,7 @@ use crate::extract::Json;
 use crate::lifecycle::Phase;
 use crate::metrics::{Format, open_files};
 use crate::module::{Access, Module, Operation, Routes};
+use crate::shared::LARGEST_EXACT;
 
 /// The core's own routes, as a module like any other.
 pub static HEALTH: Module = Module {
@@ -103,6 +104,7 @@ struct Health {
     status: &'static str,
     version: &'static str,
     /// Seconds since the start.
+    #[schemars(range(min = 0, max = LARGEST_EXACT))]
     uptime: u64,
     /// What health depends on: with the details only.
     #[serde(skip_serializing_if = "Option::is_none")]

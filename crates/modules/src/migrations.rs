@@ -22,7 +22,9 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations![
     "0003_identity",
     "0004_catalog",
     "0005_idempotency",
-    "0006_tenant_rate_limit"
+    "0006_tenant_rate_limit",
+    "0007_data_rules",
+    "0008_catalog_rules"
 ];
 
 /// A row for each tenant table that the runtime role can write.

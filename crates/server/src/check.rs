@@ -123,6 +123,10 @@ async fn connect(config: &Config, runtime: &db::Connection, steps: &mut Vec<Step
         }
         Err(error) => steps.push(Step::because("version", &error)),
     }
+    match db::accepted_encoding(runtime, &tasks).await {
+        Ok(()) => steps.push(Step::pass("encoding", "UTF8")),
+        Err(error) => steps.push(Step::because("encoding", &error)),
+    }
     // Behind a pooler the server's limit is the pooler's business.
     if config.database_prepared_statements {
         steps.push(match db::connections_given(runtime, &tasks).await {
@@ -135,6 +139,7 @@ async fn connect(config: &Config, runtime: &db::Connection, steps: &mut Vec<Step
     }
     if migrations(runtime, &tasks, steps).await {
         isolation(runtime, &tasks, steps).await;
+        search(runtime, &tasks, steps).await;
     }
 }
 
@@ -153,6 +158,17 @@ async fn migrations(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut V
     };
     steps.push(step);
     steps.last().is_some_and(|step| step.passed)
+}
+
+async fn search(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) {
+    steps.push(match db::knows_case(runtime, tasks).await {
+        Ok(knows) => {
+            let warning = "upper and lower case are known of ASCII only: PostgreSQL was built without ICU and has no \
+                           locale C.UTF-8";
+            Step::pass_or_warn("search", "in any case", (!knows).then(|| warning.to_owned()))
+        }
+        Err(error) => Step::because("search", &error),
+    });
 }
 
 async fn isolation(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) {

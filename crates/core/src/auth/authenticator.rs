@@ -63,6 +63,7 @@ pub struct AccessToken {
     pub token_type: &'static str,
     /// Seconds until it expires.
     #[schemars(example = 900)]
+    #[schemars(range(min = 1, max = 900))]
     pub expires_in: u64,
 }
 

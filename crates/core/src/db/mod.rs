@@ -29,8 +29,8 @@ pub use connection::Connection;
 pub use deferral::Deferral;
 pub use migrate::{Migration, Status, pending, refuse_changed};
 pub use owner::{
-    Owner, Refusal, accepted_version, connections_given, migration_status, prove_once, reach,
-    refuse_privileged_role,
+    Owner, Refusal, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,
+    prove_once, reach, refuse_privileged_role,
 };
 pub use pool::{Db, Options};
 pub use postgres_types::ToSql;

@@ -83,8 +83,9 @@ impl Owner {
         tenant: TenantId,
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, tokio_postgres::Error> {
-        let begin =
-            format!("begin; set local app.tenant_id = '{tenant}'; set local app.actor = 'system:seed'");
+        let begin = format!(
+            "begin; set local row_security = on; set local app.tenant_id = '{tenant}'; set local app.actor = 'system:seed'"
+        );
         self.0.batch_execute(&begin).await?;
         let outcome = work.await;
         self.0.batch_execute(if outcome.is_ok() { "commit" } else { "rollback" }).await?;
@@ -221,6 +222,26 @@ pub async fn accepted_version(
         )),
         None => Ok(version),
     }
+}
+
+/// Refuses a database of another encoding than UTF8: half of the migrations would apply, and the wrong text be stored.
+///
+/// # Errors
+/// `Exit::Configuration`, with the command that makes a right one; `Exit::Unavailable` when it cannot be asked.
+pub async fn accepted_encoding(connection: &Connection, tasks: &TaskTracker) -> Result<(), StartError> {
+    migrate::refuse_encoding(&connect(connection, tasks).await?).await
+}
+
+/// Whether a search and the comparison of identifiers know upper and lower case beyond ASCII: the collation of
+/// migration 0007 is as good as what PostgreSQL was built with.
+///
+/// # Errors
+/// `Exit::Unavailable` when the database cannot be asked.
+pub async fn knows_case(connection: &Connection, tasks: &TaskTracker) -> Result<bool, StartError> {
+    let client = connect(connection, tasks).await?;
+    let rows = client.query_typed("select lower('\u{c4}' collate app.search) = '\u{e4}'", &[]).await;
+    let rows = rows.map_err(|error| monitor::explain(connection, error))?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
 /// Refuses a runtime role that row level security does not bind (T-01). The whole proof comes later; this part can be

@@ -21,7 +21,12 @@ pub(crate) struct Database {
 
 /// Runs `test` on a fresh database and drops it afterwards, even if the test panics.
 pub(crate) async fn with_database(test: impl AsyncFnOnce(&Database)) {
-    let db = Database::create().await;
+    with_locale("", test).await;
+}
+
+/// The same on a database of another locale, by the options of CREATE DATABASE.
+pub(crate) async fn with_locale(options: &str, test: impl AsyncFnOnce(&Database)) {
+    let db = Database::create(options).await;
     let outcome = AssertUnwindSafe(test(&db)).catch_unwind().await;
     db.drop().await;
     if let Err(panic) = outcome {
@@ -30,7 +35,7 @@ pub(crate) async fn with_database(test: impl AsyncFnOnce(&Database)) {
 }
 
 impl Database {
-    async fn create() -> Self {
+    async fn create(options: &str) -> Self {
         let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is not set: run script/test");
         let config: Config = url.parse().expect("TEST_DATABASE_URL is a PostgreSQL URL");
         let id = format!("{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -45,7 +50,7 @@ impl Database {
         db.cluster(&[
             &format!("create role {owner}"),
             &format!("create role {runtime} login password 'proof'"),
-            &format!("create database {name} owner {owner} template template0 encoding 'UTF8'"),
+            &format!("create database {name} owner {owner} template template0 encoding 'UTF8' {options}"),
             &format!("revoke all on database {name} from public"),
             &format!("grant connect on database {name} to {runtime}"),
         ])

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use erp_core::db::proof::{Mode, Report, Sample, Verdict, checks, prove, reference};
 
-use crate::database::{Database, with_database};
+use crate::database::{Database, with_database, with_locale};
 
 /// Sabotages, proves, and expects exactly the findings `(check, object)`; each names a fix.
 async fn expect(db: &Database, sql: &str, wanted: &[(&str, &str)]) {
@@ -66,6 +66,31 @@ async fn the_proof_reads_the_same_whatever_the_role_has_set() {
     .await;
 }
 
+/// Turkish and Azeri have another lower case for I: no check may overlook what is written in capitals, or find what is
+/// right.
+#[tokio::test]
+async fn t_12_the_proof_is_as_strict_in_a_database_of_a_turkish_locale() {
+    const SNEAK: &str = "create function app.sneak() returns void language sql
+        as $$SELECT SET_CONFIG('APP.TENANT_ID', '', TRUE)$$; grant execute on function app.sneak() to {rt}";
+    const SEEN: &str = "drop function app.sneak();
+        create view public.seen with (security_invoker = TRUE) as select id from items; grant select on seen to {rt}";
+    for locale in ["tr-TR", "az-AZ"] {
+        let options = format!("locale 'C.UTF-8' locale_provider icu icu_locale '{locale}'");
+        with_locale(&options, async |db| {
+            expect(db, "", &[]).await;
+            expect(db, SNEAK, &[("T-12 function-context", "app.sneak()")]).await;
+            expect(db, SEEN, &[]).await;
+            let revoke = "drop view seen; revoke insert on items from {rt}";
+            let report = [("T-10 table-grants", "public.items")];
+            db.sabotage(revoke).await;
+            let found = db.prove().await.findings;
+            let found: Vec<_> = found.iter().map(|f| (f.check, f.object.as_str())).collect();
+            assert!(report.iter().all(|one| found.contains(one)), "{found:?}");
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn t01_a_runtime_role_that_is_or_becomes_more_is_refused() {
     with_database(async |db| {
@@ -119,7 +144,7 @@ async fn t03_without_a_tenant_there_is_nothing_and_no_error() {
             or tenant_id = nullif(current_setting('app.tenant_id', true), '')::uuid)";
         db.sabotage(open).await;
         let root = db.superuser().await;
-        root.batch_execute("set session_replication_role = replica; insert into items (id, sku, name, tenant_id) select gen_random_uuid(), 'x', 'x', id from tenants").await.unwrap();
+        root.batch_execute("set session_replication_role = replica; insert into items (id, sku, sku_folded, name, tenant_id) select gen_random_uuid(), 'x', 'x', 'x', id from tenants").await.unwrap();
         let report = db.prove().await;
         assert!(report.findings.iter().any(|f| f.check == "T-03 live-unset-select" && f.detail.contains("touched 1")), "{}", report.matrix());
     })
@@ -192,7 +217,7 @@ async fn t09_nothing_unique_spans_tenants() {
         ("alter table items add exclude using btree (sku with =)", &[ITEMS]),
         ("alter table items add column no bigint generated always as identity", &[("T-09 shared-sequence", "public.items")]),
         ("create sequence s; alter table items add column no bigint default nextval('s')", &[("T-09 shared-sequence", "public.items"), ("C-02 live-sample", "public.items")]),
-        ("alter table items drop constraint items_pkey, drop constraint items_sku_key; drop index items_created_at_idx, items_name_idx; create index on items (tenant_id) where quantity > 0",
+        ("alter table items drop constraint items_pkey, drop constraint items_sku_key, drop constraint items_sku_folded_key; drop index items_created_at_idx, items_name_idx; create index on items (tenant_id) where quantity > 0",
             &[("T-07 leading-index", "public.items")]),
     ])
     .await;

@@ -8,7 +8,7 @@ use erp_core::db::TenantTx;
 use erp_core::error::{self, Error, Result, on_constraint};
 use erp_core::extract::{ETag, IfMatch, Json, Path, present};
 use erp_core::from_row;
-use erp_core::shared::{Id, IdKind, Text};
+use erp_core::shared::{Id, IdKind, Identifier, LARGEST_EXACT, Text};
 use erp_core::stream::{Line, Record};
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
@@ -31,16 +31,33 @@ const CREATE: &str = concat!(
     "insert into items (id, sku, name, description, quantity) values ($1, $2, $3, $4, $5) returning ",
     columns!()
 );
+
+/// A change of nothing keeps `version` and `updated_at`: nothing has happened that a cache or an auditor should know of.
+macro_rules! unless_equal {
+    ($values:literal) => {
+        concat!(
+            "updated_at = case when (sku, name, description, quantity) is distinct from (",
+            $values,
+            ") then now() else updated_at end, \
+             version = version + ((sku, name, description, quantity) is distinct from (",
+            $values,
+            "))::int "
+        )
+    };
+}
 const REPLACE: &str = concat!(
-    "update items set sku = $2, name = $3, description = $4, quantity = $5, updated_at = now(), version = version + 1 \
-     where id = $1 and ($6::bigint[] is null or version = any ($6)) returning ",
+    "update items set sku = $2, name = $3, description = $4, quantity = $5, ",
+    unless_equal!("$2, $3, $4, $5"),
+    "where id = $1 and ($6::bigint[] is null or version = any ($6)) returning ",
     columns!()
 );
 const PATCH: &str = concat!(
     "update items set sku = coalesce($2, sku), name = coalesce($3, name), \
-     description = case when $4 then $5 else description end, quantity = coalesce($6, quantity), \
-     updated_at = now(), version = version + 1 \
-     where id = $1 and ($7::bigint[] is null or version = any ($7)) returning ",
+     description = case when $4 then $5 else description end, quantity = coalesce($6, quantity), ",
+    unless_equal!(
+        "coalesce($2, sku), coalesce($3, name), case when $4 then $5 else description end, coalesce($6, quantity)"
+    ),
+    "where id = $1 and ($7::bigint[] is null or version = any ($7)) returning ",
     columns!()
 );
 const DELETE: &str =
@@ -61,19 +78,19 @@ pub(super) type ItemId = Id<ItemKind>;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Item {
     pub(super) id: ItemId,
-    /// The stock keeping unit: unique within the tenant.
+    /// The stock keeping unit: unique within the tenant, in any case (`bolt-m8` is `BOLT-M8`).
     #[schemars(example = SKU)]
     pub(super) sku: String,
     #[schemars(example = NAME)]
     pub(super) name: String,
     #[schemars(example = DESCRIPTION)]
     description: Option<String>,
-    #[schemars(example = QUANTITY)]
+    #[schemars(with = "Quantity", example = QUANTITY)]
     quantity: i64,
     pub(super) created_at: Timestamp,
     updated_at: Timestamp,
     /// Rises with every change; the ETag is made of it.
-    #[schemars(example = 1)]
+    #[schemars(range(min = 1, max = LARGEST_EXACT), example = 1)]
     version: i64,
 }
 from_row!(Item { id, sku, name, description, quantity, created_at, updated_at, version });
@@ -95,11 +112,11 @@ const NAME: &str = "Hexagon bolt M8";
 const DESCRIPTION: &str = "ISO 4017, zinc-plated, 40 mm";
 const QUANTITY: i64 = 250;
 
-type Sku = Text<1, 64>;
+type Sku = Identifier<1, 64>;
 type Name = Text<1, 200>;
 type Description = Text<0, 2000>;
 
-/// An integer from 0 to 9223372036854775807.
+/// An integer from 0 to 9007199254740991, which JavaScript too reads exactly.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 #[serde(transparent)]
 pub(super) struct Quantity(i64);
@@ -114,14 +131,15 @@ impl JsonSchema for Quantity {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX })
+        json_schema!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": LARGEST_EXACT })
     }
 }
 
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let value = u64::deserialize(deserializer)?;
-        i64::try_from(value).map(Self).map_err(|_| D::Error::custom("is more than 9223372036854775807"))
+        let exact = i64::try_from(value).ok().filter(|value| *value <= LARGEST_EXACT);
+        exact.map(Self).ok_or_else(|| D::Error::custom(format!("is more than {LARGEST_EXACT}")))
     }
 }
 
@@ -129,7 +147,7 @@ impl<'de> Deserialize<'de> for Quantity {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewItem {
-    /// The stock keeping unit: unique within the tenant.
+    /// The stock keeping unit: unique within the tenant, in any case (`bolt-m8` is `BOLT-M8`).
     #[schemars(example = SKU)]
     sku: Sku,
     #[schemars(example = NAME)]
@@ -239,6 +257,9 @@ fn tagged(item: Item) -> Response {
     ([(header::ETAG, HeaderValue::from(ETag(item.version)))], Json(item)).into_response()
 }
 
+/// The same sku, or one that looks the same.
 fn sku_taken() -> impl Fn(Error) -> Error {
-    on_constraint("items_sku_key", &codes::SKU_TAKEN)
+    let same = on_constraint("items_sku_key", &codes::SKU_TAKEN);
+    let alike = on_constraint("items_sku_folded_key", &codes::SKU_TAKEN);
+    move |error| alike(same(error))
 }

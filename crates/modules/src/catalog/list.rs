@@ -99,7 +99,7 @@ macro_rules! pages {
             concat!(
                 "select ",
                 columns!(),
-                " from items where ($1::text is null or name ilike $1 or sku ilike $1)",
+                " from items where ($1::text is null or name collate app.search ilike $1 or sku collate app.search ilike $1)",
                 " order by ",
                 $column,
                 " ",
@@ -111,7 +111,7 @@ macro_rules! pages {
             concat!(
                 "select ",
                 columns!(),
-                " from items where ($1::text is null or name ilike $1 or sku ilike $1)",
+                " from items where ($1::text is null or name collate app.search ilike $1 or sku collate app.search ilike $1)",
                 " and (",
                 $column,
                 ", id) ",
@@ -154,10 +154,12 @@ impl Sort {
 
     fn accepts(self, value: &str) -> bool {
         match self {
-            // As we wrote it: PostgreSQL's calendar and spellings are others than jiff's.
-            Self::CreatedAt | Self::CreatedAtDescending => value
-                .parse::<Timestamp>()
-                .is_ok_and(|at| at >= Timestamp::UNIX_EPOCH && at.to_string() == value),
+            // As we wrote it: PostgreSQL's calendar and spellings are others than jiff's. Four digits of a year hold any
+            // time of a row (`app.bound_times`), and year 0 is none to PostgreSQL.
+            Self::CreatedAt | Self::CreatedAtDescending => {
+                let years = value.get(..5).is_some_and(|year| year.ends_with('-') && year != "0000-");
+                years && value.parse::<Timestamp>().is_ok_and(|at| at.to_string() == value)
+            }
             _ => !value.contains('\0'),
         }
     }

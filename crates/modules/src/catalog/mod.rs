@@ -34,7 +34,7 @@ erp_core::error_codes! {
     /// The codes of the catalogue.
     pub ERRORS in codes {
         SKU_TAKEN = "catalog.sku_taken", 409, "SKU already in use";
-            "Another item of this tenant has the same sku.";
+            "Another item of this tenant has the same sku, or one that differs in case or width only.";
             "Choose another sku, or change the item that has it.";
     }
 }
@@ -68,7 +68,7 @@ fn routes() -> Routes {
         .put("/api/v1/items/{id}", may(&WRITE), items::replace)
         .doc(
             Operation::new("replaceItem", "Replace an item")
-                .about("Never creates one.")
+                .about("Never creates one. A change of nothing keeps `version` and `updatedAt`.")
                 .answers::<Item>(200)
                 .tagged()
                 .refuses(&codes::SKU_TAKEN),
@@ -76,7 +76,7 @@ fn routes() -> Routes {
         .patch("/api/v1/items/{id}", may(&WRITE), items::patch)
         .doc(
             Operation::new("changeItem", "Change a part of an item")
-                .about("As RFC 7396 says: what is absent is kept, `null` clears.")
+                .about("As RFC 7396 says: what is absent is kept, `null` clears. A change of nothing keeps `version` and `updatedAt`.")
                 .answers::<Item>(200)
                 .tagged()
                 .refuses(&codes::SKU_TAKEN),

@@ -7,6 +7,7 @@ use std::path::Path;
 use erp_core::extract::violations;
 use erp_core::factory::contract;
 use erp_core::module::{Access, Routes};
+use erp_core::shared::LARGEST_EXACT;
 use erp_modules::PRODUCT;
 use erp_testkit::{Actor, Answer, TestApp};
 use http::Request;
@@ -112,6 +113,36 @@ fn operations_have_names_of_their_own_and_links_lead_to_them() {
         }
     }
     assert!(links >= 5, "an item leads to its operations, a page to the next");
+}
+
+/// The integers of a value that is a schema or holds some, each with its place.
+fn integers(value: &Value, place: &str, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(members) => {
+            let format = members.get("format").and_then(Value::as_str).unwrap_or_default();
+            if ["int64", "uint64"].contains(&format) {
+                found.push((place.to_owned(), value.clone()));
+            }
+            members.iter().for_each(|(name, member)| integers(member, &format!("{place}/{name}"), found));
+        }
+        Value::Array(members) => members.iter().for_each(|member| integers(member, place, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_integer_is_one_that_javascript_reads_exactly() {
+    let mut found = Vec::new();
+    integers(&document(), "", &mut found);
+    assert!(found.len() > 4, "{found:?}");
+    for (place, schema) in found {
+        let bounds = [&schema["minimum"], &schema["maximum"]].map(Value::as_i64);
+        let exact = bounds.iter().all(|bound| bound.is_some_and(|bound| bound.abs() <= LARGEST_EXACT));
+        assert!(
+            exact,
+            "{place}: {schema}: write #[schemars(range(min = 0, max = LARGEST_EXACT))], or a string"
+        );
+    }
 }
 
 #[test]

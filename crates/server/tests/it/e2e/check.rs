@@ -50,8 +50,18 @@ fn privileges_migrations_and_isolation_fail_each_by_its_name() {
     assert_eq!(run(&Home::new(), &["db", "migrate"], &database.both()).code, 0);
     let ended = run(&Home::new(), &["db", "check", "--json"], &runtime);
     let steps: Vec<Value> = serde_json::from_str(&ended.out.join("\n")).unwrap();
-    let all =
-        ["url", "address", "credentials", "privileges", "version", "connections", "migrations", "isolation"];
+    let all = [
+        "url",
+        "address",
+        "credentials",
+        "privileges",
+        "version",
+        "encoding",
+        "connections",
+        "migrations",
+        "isolation",
+        "search",
+    ];
     assert_eq!((ended.code, names(&steps)), (0, all.to_vec()), "{ended:#?}");
     let applied = format!("{} applied", erp_modules::PRODUCT.migrations.len());
     let step = steps.iter().find(|step| step["name"] == "migrations").unwrap();

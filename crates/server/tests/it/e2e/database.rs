@@ -23,10 +23,15 @@ pub(super) struct Database {
 impl Database {
     /// An empty database on `TEST_DATABASE_URL`'s server. `name` is unique among the tests.
     pub(super) fn empty(name: &str) -> Self {
+        Self::made_with(name, "")
+    }
+
+    /// An empty one made with these options of CREATE DATABASE.
+    pub(super) fn made_with(name: &str, options: &str) -> Self {
         let admin = shared_server();
         let name = format!("e2e_{name}_{}", std::process::id());
         let session = Session::open(&admin);
-        session.run(&format!("create database {name}"));
+        session.run(&format!("create database {name} {options}"));
         let this = Self {
             admin_url: url(&admin, None, &name),
             owner_url: url(&admin, Some(&format!("{name}_owner")), &name),
@@ -40,6 +45,29 @@ impl Database {
             this.run(&format!("alter role {role} password '{PASSWORD}'"));
         }
         this
+    }
+
+    /// Another empty database with the same roles, who have their rights in it.
+    pub(super) fn sibling(&self, name: &str) -> Sibling {
+        let name = format!("{}_{name}", self.name);
+        Session::open(&self.admin).run(&format!("create database {name}"));
+        let at = |url: &str| format!("{}/{name}", url.rsplit_once('/').unwrap().0);
+        let sibling = Sibling {
+            admin: self.admin.clone(),
+            admin_url: at(&self.admin_url),
+            owner_url: at(&self.owner_url),
+            runtime_url: at(&self.runtime_url),
+            name,
+        };
+        let roles = include_str!("../../../../../migrations/roles.sql");
+        let roles = roles.replace("erp_owner", &self.owner()).replace("erp_app", &self.app());
+        Session::open(&sibling.admin_url).run(&roles);
+        sibling
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// One whose migrations have been applied with `db migrate`.
@@ -74,6 +102,33 @@ impl Database {
     /// The single value of a query, as the superuser.
     pub(super) fn value(&self, sql: &str) -> String {
         Session::open(&self.admin_url).value(sql)
+    }
+}
+
+/// A database that has its roles from another one.
+pub(super) struct Sibling {
+    name: String,
+    admin: String,
+    pub(super) admin_url: String,
+    owner_url: String,
+    runtime_url: String,
+}
+
+impl Sibling {
+    /// The settings of a process that may migrate.
+    pub(super) fn both(&self) -> [(&'static str, &str); 2] {
+        [("DATABASE_URL", &self.runtime_url), ("DATABASE_OWNER_URL", &self.owner_url)]
+    }
+
+    /// The single value of a query, as the superuser.
+    pub(super) fn value(&self, sql: &str) -> String {
+        Session::open(&self.admin_url).value(sql)
+    }
+}
+
+impl Drop for Sibling {
+    fn drop(&mut self) {
+        Session::open(&self.admin).run(&format!("drop database if exists {} with (force)", self.name));
     }
 }
 

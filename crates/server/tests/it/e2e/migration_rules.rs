@@ -1,0 +1,183 @@
+//! What a migration may rely on: a statement that forgot its tenant fails, times get their bounds, what cannot run in a
+//! transaction runs outside, and what was stored before a rule is carried over.
+
+use std::thread;
+
+use erp_core::db::{Migration, Owner};
+use erp_core::lifecycle::StartError;
+use erp_modules::PRODUCT;
+use tokio_util::task::TaskTracker;
+
+use super::database::{Database, Session};
+use super::http::Client;
+use super::process::{Home, Process};
+
+/// Applies the product's first `count` migrations and then `more`.
+fn migrate(database: &Database, count: usize, more: &[Migration]) -> Result<(), StartError> {
+    let mut migrations = PRODUCT.migrations[..count].to_vec();
+    migrations.extend(more);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let owner = Owner::connect(&database.owner_url.parse().unwrap(), &TaskTracker::new()).await?;
+        owner.migrate(&migrations, &database.app()).await.map(drop)
+    })
+}
+
+/// What a later version of the product would add.
+fn later(database: &Database, sql: &'static str) -> Result<(), StartError> {
+    migrate(database, PRODUCT.migrations.len(), &[Migration { name: "9999_later", sql }])
+}
+
+#[test]
+fn a_backfill_without_a_tenant_fails_and_one_tenant_by_tenant_is_done_and_audited() {
+    let (home, database) = (Home::new(), Database::empty("backfill"));
+    drop(Process::serve(&home, &database.both()));
+    let sum = || database.value("select sum(quantity) from items").parse::<u64>().unwrap();
+    let before = sum();
+    for sql in [
+        "update public.items set quantity = quantity + 1",
+        "delete from public.items",
+        "insert into public.items (id, sku, name) values (gen_random_uuid(), 'x', 'x')",
+        "insert into public.items (id, tenant_id, sku, name) select gen_random_uuid(), id, 'x', 'x' from tenants",
+        "select count(*) from public.items",
+        "update public.users set name = 'x'",
+    ] {
+        let error = later(&database, sql).unwrap_err();
+        assert!(error.message.contains("app.for_each_tenant"), "{sql}: {error}");
+    }
+    assert_eq!(sum(), before);
+    let sql = "select app.for_each_tenant('update public.items set quantity = quantity + 1');
+        insert into public.tenants (id, slug) values (gen_random_uuid(), 'initech');";
+    later(&database, sql).unwrap();
+    assert_eq!(sum(), before + 6);
+    let audited =
+        "select count(*) from audit_log where action = 'item.updated' and actor = 'system:migration'";
+    assert_eq!(database.value(audited), "6");
+    let heads =
+        "select count(*) from tenants t left join audit_heads h on h.tenant_id = t.id where h.seq is null";
+    assert_eq!(database.value(heads), "0", "the new tenant has its head");
+    let gapless = "select bool_and(h.seq = (select count(*) from audit_log l where l.tenant_id = h.tenant_id)) from audit_heads h";
+    assert_eq!(database.value(gapless), "true");
+}
+
+#[test]
+fn a_time_that_a_migration_adds_has_its_bounds() {
+    let database = Database::migrated("added_time");
+    let sql = "alter table items add column sold_out_at timestamptz, add column day date;
+        create table public.orders (id uuid not null, due date);
+        select app.tenant_table('public.orders');";
+    later(&database, sql).unwrap();
+    let bounds = "select string_agg(conrelid::regclass || '.' || conname, ' ' order by conname collate \"C\")
+        from pg_constraint where conname in ('sold_out_at_years', 'day_years', 'due_years')";
+    assert_eq!(database.value(bounds), "items.day_years orders.due_years items.sold_out_at_years");
+    let open =
+        "insert into orders (id, tenant_id, due) select gen_random_uuid(), id, 'infinity' from tenants";
+    assert!(Session::open(&database.admin_url).try_run(open).is_err());
+}
+
+#[test]
+fn rows_of_before_a_rule_are_carried_over() {
+    let (home, database) = (Home::new(), Database::empty("carried"));
+    migrate(&database, 6, &[]).unwrap();
+    database.run(
+        "insert into tenants (id, slug) values ('0190163d-8694-739b-aea5-966c26f8ad91', 'initech');
+         select set_config('app.tenant_id', '0190163d-8694-739b-aea5-966c26f8ad91', false);
+         insert into items (id, sku, name, quantity, created_at) values
+           ('00000000-0000-7000-8000-000000000001', 'BOLT', 'a', 9223372036854775807, 'infinity'),
+           ('00000000-0000-7000-8000-000000000002', 'bolt', 'b', 1, '9999-12-31 23:59:59.999999+00'),
+           ('00000000-0000-7000-8000-000000000003', 'Nut', 'c', 2, '-infinity'),
+           ('00000000-0000-7000-8000-000000000004', 'old', 'd', 3, '1900-01-01+00')",
+    );
+    let server = Process::serve(&home, &database.both());
+    let stored = "select string_agg(sku || ' ' || quantity || ' ' || extract(year from created_at), ', ' order by name)
+        from items where tenant_id = '0190163d-8694-739b-aea5-966c26f8ad91'";
+    let carried = "BOLT 9007199254740991 9998, bolt 1 9998, Nut 2 1, old 3 1900";
+    assert_eq!(database.value(stored), carried);
+    // The old twin is left alone, also when something else of it changes; a new one is refused.
+    let tenant = "select set_config('app.tenant_id', '0190163d-8694-739b-aea5-966c26f8ad91', false)";
+    database.run(&format!("{tenant}; update items set quantity = 7 where sku = 'bolt'"));
+    let twin = "insert into items (id, sku, name) values (gen_random_uuid(), 'Bolt', 'x')";
+    assert!(Session::open(&database.admin_url).try_run(&format!("{tenant}; {twin}")).is_err());
+    // Seen in a list of the people who can sign in.
+    database.run(&format!("{tenant}; delete from items where sku = 'bolt'"));
+    database.run(&format!(
+        "{tenant}; alter table items disable trigger audit;
+         update items set tenant_id = (select id from tenants where slug = 'acme')
+         where tenant_id = '0190163d-8694-739b-aea5-966c26f8ad91'"
+    ));
+    let client = Client::signed_in(&server.address(), home.path());
+    for sort in ["createdAt", "-createdAt"] {
+        let page = client.get(&format!("/api/v1/items?sort={sort}")).unwrap();
+        assert_eq!((page.status, page.json()["items"].as_array().unwrap().len()), (200, 6), "{page:?}");
+    }
+}
+
+const CONCURRENTLY: &str = "-- outside a transaction
+-- Finds items by their name; none is there twice.
+create unique index concurrently if not exists items_once_idx
+  on public.items (tenant_id, name);
+alter table public.items alter column quantity set statistics 500;
+";
+
+#[test]
+fn a_migration_outside_a_transaction_goes_on_after_a_failure_and_leaves_no_invalid_index() {
+    let database = Database::migrated("concurrently");
+    database.run(
+        "begin; set local app.tenant_id = '00000000-0000-7000-8000-00000000c001';
+         insert into items (id, sku, name) select gen_random_uuid(), 'A-' || n, 'same' from generate_series(1, 2) n;
+         commit",
+    );
+    let error = later(&database, CONCURRENTLY).unwrap_err();
+    for part in ["9999_later", "can be run again", "create unique index concurrently"] {
+        assert!(error.message.contains(part), "no {part:?} in {error}");
+    }
+    let valid = "select coalesce(bool_and(indisvalid)::text, 'none') from pg_index
+        where indexrelid = to_regclass('public.items_once_idx')";
+    assert_eq!(database.value(valid), "false", "PostgreSQL leaves it behind");
+    database.run("begin; set local app.tenant_id = '00000000-0000-7000-8000-00000000c001'; update items set name = sku; commit");
+    later(&database, CONCURRENTLY).unwrap();
+    assert_eq!(database.value(valid), "true");
+    assert_eq!(database.value("select count(*) from app.migrations where name = '9999_later'"), "1");
+    later(&database, CONCURRENTLY).unwrap();
+}
+
+#[test]
+fn s_10_instances_that_migrate_at_once_do_not_wait_for_each_other_in_a_circle() {
+    let database = Database::migrated("circle");
+    thread::scope(|scope| {
+        let runs: Vec<_> = (0..3).map(|_| scope.spawn(|| later(&database, CONCURRENTLY))).collect();
+        for run in runs {
+            run.join().unwrap().unwrap();
+        }
+    });
+    assert_eq!(database.value("select count(*) from app.migrations where name = '9999_later'"), "1");
+}
+
+#[test]
+fn a_checkout_with_other_line_ends_has_the_same_migrations() {
+    let database = Database::migrated("line_ends");
+    #[allow(clippy::disallowed_methods)] // a migration's text lives as long as the program
+    let other: Vec<Migration> = PRODUCT
+        .migrations
+        .iter()
+        .map(|migration| Migration { sql: migration.sql.replace('\n', "\r\n").leak(), ..*migration })
+        .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let applied = |migrations: &[Migration]| {
+        runtime.block_on(async {
+            let owner =
+                Owner::connect(&database.owner_url.parse().unwrap(), &TaskTracker::new()).await.unwrap();
+            let status = owner.status(migrations).await.unwrap();
+            status.iter().filter(|row| row.state == "applied").count()
+        })
+    };
+    assert_eq!(applied(&other), other.len());
+    // What a binary of before has written, that was built from such a checkout.
+    let theirs: String = other[0].sql.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let sql =
+        format!("update app.migrations set checksum = encode(sha256(decode('{theirs}', 'hex')), 'hex')");
+    database.run(&format!("{sql} where name = '0001_tenancy'"));
+    assert_eq!(applied(PRODUCT.migrations), other.len());
+    database.run("update app.migrations set checksum = 'other' where name = '0001_tenancy'");
+    assert_eq!(applied(PRODUCT.migrations), other.len() - 1);
+}
