@@ -21,6 +21,7 @@ pub(crate) enum Command {
     DbStatus,
     DbCheck,
     DbSeed,
+    DbReset { yes: bool },
 }
 
 /// The command, and where its settings come from.
@@ -60,6 +61,10 @@ fn verb(matches: &ArgMatches) -> Command {
         ("db", "migrate") => Command::DbMigrate,
         ("db", "status") => Command::DbStatus,
         ("db", "seed") => Command::DbSeed,
+        ("db", "reset") => {
+            let yes = inner.subcommand().is_some_and(|(_, reset)| reset.get_flag("yes"));
+            Command::DbReset { yes }
+        }
         ("db", _) => Command::DbCheck,
         _ => serve,
     }
@@ -107,7 +112,12 @@ fn command() -> clap::Command {
                 .subcommand(verb("migrate", "Apply pending migrations as DATABASE_OWNER_URL"))
                 .subcommand(verb("status", "Show which migrations are applied"))
                 .subcommand(verb("check", "Check URL, address, credentials, privileges, version and migrations"))
-                .subcommand(verb("seed", "Make the demo tenants, and new passwords for their people (never in production)")),
+                .subcommand(verb("seed", "Make the demo tenants, and new passwords for their people (never in production)"))
+                .subcommand(
+                    verb("reset", "Remove the private database with all its data (in development only)").arg(
+                        Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Do not ask first"),
+                    ),
+                ),
         )
         .subcommand(
             verb("doctor", "Look for faults")

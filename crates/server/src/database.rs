@@ -1,6 +1,7 @@
-//! `db migrate|status|seed`; `db check` is next door.
+//! `db migrate|status|seed|reset`; `db check` is next door.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use erp_core::auth::Passwords;
@@ -66,4 +67,28 @@ pub(crate) async fn seed(layers: &Layers, path: OsString) -> Result<ExitCode, St
     let file = config.data_dir.join("demo-credentials.json");
     print(&format!("The demo tenants acme and globex are there, with new passwords in {}", file.display()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// `db reset`: the next start makes the private database anew.
+pub(crate) async fn reset(layers: &Layers, path: &OsStr, yes: bool) -> Result<ExitCode, StartError> {
+    let config = Config::load(layers)?;
+    if !yes && config.profile().migrates_at_start && !confirmed(&config) {
+        let message = "Nothing was removed: confirm it with 'erp-backend db reset --yes'";
+        return Err(StartError::new(Exit::Usage, message));
+    }
+    let data = bootstrap::reset(&config, path).await?;
+    print(&format!("The private database in {} is gone; the next start makes it anew", data.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks on the terminal; without one the answer is no.
+fn confirmed(config: &Config) -> bool {
+    if !io::stdin().is_terminal() {
+        return false;
+    }
+    let question =
+        format!("Remove the private database of {} with all its data? [y/N] ", config.data_dir.display());
+    let mut answer = String::new();
+    let asked = io::stderr().write_all(question.as_bytes()).and_then(|()| io::stdin().read_line(&mut answer));
+    asked.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }

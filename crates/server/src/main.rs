@@ -95,6 +95,7 @@ fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
             Command::DbStatus => database::status(&layers, json).await,
             Command::DbCheck => check::check(&layers, json).await,
             Command::DbSeed => database::seed(&layers, path).await,
+            Command::DbReset { yes } => database::reset(&layers, &path, yes).await,
         }
     });
     // A password hash that nobody waits for any more must not hold up a forced stop.

@@ -1,6 +1,7 @@
 //! Finds the database, or starts the private one; migrates and seeds it where that is this process's business.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,9 @@ pub(super) async fn resolve(
     let max_connections = config.database_max_connections + 20;
     let options = ClusterOptions { folder, durable: true, max_connections, path: path.to_owned() };
     let started = Arc::new(Cluster::start(options).await?);
+    if let Some(where_and_why) = started.displaced() {
+        tracing::warn!("{where_and_why}");
+    }
     let roles = cluster.insert(started).provision(PRIVATE_DATABASE).await?;
     Ok(Databases {
         runtime: bounded(config, parse(&roles.runtime_url, "the private cluster's URL")?),
@@ -108,6 +112,21 @@ pub async fn migrate_as_owner(
     let owner = Owner::connect(owner, tasks).await?;
     let applied = owner.migrate(product.migrations, role).await?;
     Ok((owner, applied))
+}
+
+/// Removes the private database of development with all its data, and returns where these lay.
+///
+/// # Errors
+/// `Exit::Usage` outside development or with a `DATABASE_URL`; `Exit::DataFolder` while a server uses it.
+pub async fn reset(config: &Config, path: &OsStr) -> Result<PathBuf, StartError> {
+    if !config.profile().migrates_at_start {
+        return Err(StartError::new(Exit::Usage, "A database is reset in development only"));
+    }
+    if config.database_url.is_some() || config.database_owner_url.is_some() {
+        let message = "DATABASE_URL names a PostgreSQL of your own, which is left alone";
+        return Err(StartError::with_fix(Exit::Usage, message, "use dropdb and createdb"));
+    }
+    Cluster::reset(&config.data_dir.join("postgres"), path).await
 }
 
 /// Makes the demo tenants where they are missing; `new_passwords` also for people who are there.

@@ -19,7 +19,9 @@ use crate::middleware::Edge;
 use crate::module::Product;
 use crate::server::{Server, Tls};
 
-pub use database::{Databases, budget_warning, migrate_as_owner, owner_connection, runtime_connection, seed};
+pub use database::{
+    Databases, budget_warning, migrate_as_owner, owner_connection, reset, runtime_connection, seed,
+};
 pub use options::{BootstrapOptions, LogSetup};
 pub use shutdown::{NotStarted, Signals, Stopped};
 

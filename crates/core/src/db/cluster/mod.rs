@@ -14,7 +14,7 @@ mod roles;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
@@ -78,6 +78,25 @@ impl Cluster {
             }
         };
         Ok(Self { options, binaries, place, postmaster: Mutex::new(postmaster) })
+    }
+
+    /// Removes the cluster of `folder` with all its data, and returns where these lay. A PostgreSQL that a killed server
+    /// has left is stopped first.
+    ///
+    /// # Errors
+    /// `DataFolder` when a server is using it, or it cannot be removed; `Unavailable` when a PostgreSQL runs on it and
+    /// its programs are not there to stop it.
+    pub async fn reset(folder: &Path, path: &OsStr) -> Result<PathBuf, StartError> {
+        let place = Place::claim(folder).await?;
+        if let Some(running) = Postmaster::adopt(&place).await? {
+            running.stop(&place, &Binaries::find(path, place.made_by()).await?).await?;
+        }
+        place.remove()
+    }
+
+    /// Where the data lie, and why, when that is not in the folder they were meant for.
+    pub fn displaced(&self) -> Option<String> {
+        self.place.displaced(&self.options.folder)
     }
 
     /// The URL for `user` and `database` of the cluster that another process runs in `folder`, if one does: for verbs

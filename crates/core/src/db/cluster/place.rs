@@ -68,6 +68,34 @@ impl Place {
         })
     }
 
+    /// Where the data lie, and why, when that is not in `folder`.
+    pub(super) fn displaced(&self, folder: &Path) -> Option<String> {
+        let folder = folder.canonicalize().ok()?;
+        (self.home != folder).then(|| {
+            format!(
+                "The private database lies in {}: PostgreSQL does not run as root, and the account that it runs as \
+                 cannot reach {}",
+                self.data.display(),
+                folder.display()
+            )
+        })
+    }
+
+    /// Removes data, socket and log, and the folder below the temporary one; returns where the data lay.
+    pub(super) fn remove(self) -> Result<PathBuf, StartError> {
+        self.remove_socket();
+        let gone = |path: &Path, removed: io::Result<()>| match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(path, error)),
+            _ => Ok(()),
+        };
+        gone(&self.data, fs::remove_dir_all(&self.data))?;
+        gone(&self.log, fs::remove_file(&self.log))?;
+        if self.home.starts_with(TEMPORARY) {
+            let _ = fs::remove_dir(&self.home); // fails, as it should, when it is not empty
+        }
+        Ok(self.data)
+    }
+
     /// The major version of PostgreSQL that made the data, or `None` where there are none yet.
     pub(super) fn made_by(&self) -> Option<u32> {
         fs::read_to_string(self.data.join("PG_VERSION")).ok()?.trim().parse().ok()

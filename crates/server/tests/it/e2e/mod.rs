@@ -9,6 +9,7 @@
 
 #[cfg(feature = "jemalloc")]
 mod allocator;
+mod backup;
 mod check;
 mod clients;
 mod commands;
@@ -22,13 +23,16 @@ mod isolation;
 mod kills;
 mod limits;
 mod load;
+mod locales;
 mod management;
 mod memory;
+mod migration_rules;
 mod migrations;
 mod postgres;
 mod process;
 mod refusals;
 mod rehearsal;
+mod reset;
 mod secrets;
 mod settings;
 mod soak;
