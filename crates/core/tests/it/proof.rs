@@ -354,7 +354,7 @@ async fn t12_no_code_runs_with_other_rights() {
         ("reset role; create function f() returns event_trigger language plpgsql as 'begin end'; create event trigger e on ddl_command_end execute function f()", &[("T-12 event-trigger", "e")]),
         ("reset role; create foreign data wrapper w; create server s foreign data wrapper w; grant usage on foreign server s to {rt}", &[("T-12 foreign-access", "server s")]),
         ("reset role; create foreign data wrapper w; create server s foreign data wrapper w; create foreign table ft (id uuid) server s; grant select on ft to {rt}", &[("T-12 foreign-table", "public.ft")]),
-        ("alter table items disable trigger user", &[("U-05 trigger-disabled", "public.items")]),
+        ("alter table items disable trigger audit", &[("U-05 trigger-disabled", "public.items")]),
         ("reset role; alter database {db} set app.tenant_id = '00000000-0000-7000-8000-00000000c001'", &[("T-01 role-settings", "database {db}"), ("T-04 preset-context", "app.tenant_id")]),
         ("reset role; alter role {rt} in database {db} set row_security = off", &[("T-01 role-settings", "{rt}"), ("T-04 preset-context", "row_security")]),
         ("update tenants set status = 'active' where slug = 'canary-one'", &[("C-01 canary-reserved", "canary-one")]),
