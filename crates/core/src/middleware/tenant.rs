@@ -103,7 +103,8 @@ async fn membership(
 /// An unknown tenant and one of others are refused alike, and the attempt goes into the caller's own audit log.
 fn refuse(app: &App, home: &Caller, named: &Named<'_>) -> Error {
     const ACTION: &str = "core.tenant_mismatch";
-    let named = named.id.map(|id| id.to_string()).or(named.slug.map(str::to_owned));
+    let slug = named.slug.as_deref().map(str::to_owned);
+    let named = named.id.map(|id| id.to_string()).or(slug);
     crate::security_event!(
         crate::logging::Severity::High,
         "X-Tenant-ID names a tenant that the caller is no member of",
