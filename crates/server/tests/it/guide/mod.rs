@@ -71,7 +71,7 @@ fn the_guide_goes_on_from_the_lists_of_the_code() {
         PRODUCT.migrations.iter().filter(|migration| !migration.name.ends_with("_suppliers")).count() + 1;
     let ours = format!("{next:04}_suppliers");
     let migrations = PRODUCT.migrations.iter().map(|migration| migration.name.to_owned());
-    assert_eq!(list(&guide, "    migrations![", ']'), and_suppliers(migrations, &ours));
+    assert_eq!(list(&guide, "= migrations![", ']'), and_suppliers(migrations, &ours));
     for (at, _) in guide.match_indices("_suppliers") {
         let before = &guide[at.saturating_sub(4)..at];
         assert!(

@@ -103,7 +103,7 @@ impl Typed {
         let target = root.join("target/guides");
         fs::create_dir_all(&target).unwrap();
         symlink(target, folder.join("target")).unwrap();
-        Self { folder, ..Self::typed(name, home) }
+        Self { folder, ..Self::placed(name, home) }
     }
 
     /// A fresh folder in which the built binary is what the scripts of the project would build.
@@ -117,10 +117,10 @@ impl Typed {
         for place in ["script/server", "target/debug/erp-backend", "bin/erp-backend"] {
             symlink(env!("CARGO_BIN_EXE_erp-backend"), folder.join(place)).unwrap();
         }
-        Self::typed(name, home)
+        Self::placed(name, home)
     }
 
-    fn typed(name: &'static str, home: Home) -> Self {
+    fn placed(name: &'static str, home: Home) -> Self {
         let text = fs::read_to_string(root().join(name)).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let tenths = limit().as_secs() * 10;
@@ -366,10 +366,11 @@ fn the_messages_that_operate_explains_are_those_of_the_code() {
     assert!(messages.len() > 15, "{messages:?}");
     let broken = Regex::new(r"\\\n\s*").unwrap();
     let source = sources(&root().join("crates")).concat();
-    let source = broken.replace_all(&source, "");
+    let source = broken.replace_all(&source, "").replace("\\\"", "\"");
     for message in messages {
         let message = message.split_once(": ").map_or(message, |(_, message)| message);
-        for part in message.split(['…', '\'']).map(|part| part.trim_matches([' ', '.', '(', ')', ';', ',']))
+        for part in
+            message.split(['…', '\'']).map(|part| part.trim_matches([' ', '.', '(', ')', ';', ',', '"']))
         {
             assert!(source.contains(part), "nothing says {part:?}: {message}");
         }
@@ -388,6 +389,34 @@ fn sources(folder: &Path) -> Vec<String> {
         }
     }
     all
+}
+
+/// What a reader copies is what `script/lint` would leave as it is. Whole files are linted where `crate::guide` compiles
+/// them.
+#[test]
+fn the_tutorials_code_is_formatted() {
+    let (home, text) = (Home::new(), fs::read_to_string(root().join(MODULE)).unwrap());
+    let names_files =
+        |block: &Block| block.text.lines().any(|line| line.trim_start_matches("pub ").starts_with("mod "));
+    let of_rust = |block: &&Block| block.language == "rust" && !names_files(block);
+    for block in blocks(&text).iter().filter(of_rust) {
+        let is_part = block.text.starts_with(' ');
+        let code = if is_part {
+            format!("const PART: &[Sample] = &[\n{}];\n", block.text)
+        } else {
+            block.text.clone()
+        };
+        let file = home.path().join("block.rs");
+        fs::write(&file, code).unwrap();
+        let mut rustfmt = Command::new("rustfmt");
+        rustfmt
+            .args(["--check", "--edition", "2024", "--config-path"])
+            .arg(root().join("rustfmt.toml"))
+            .arg(file);
+        let checked = finish(&mut rustfmt);
+        let said = String::from_utf8_lossy(&checked.stdout);
+        assert!(checked.status.success(), "{MODULE}:{}: {said}{checked:?}", block.line);
+    }
 }
 
 #[test]
