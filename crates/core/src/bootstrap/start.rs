@@ -74,7 +74,7 @@ impl Start {
         self.lifecycle.spawn("event loop lag", watch_lag(metrics.clone(), stop));
         self.tls = self.tls(&config, metrics.clone(), &options).await?;
         let passwords = passwords(&options);
-        let databases = self.databases(product, &config, &options, &passwords).await?;
+        let databases = Box::pin(self.databases(product, &config, &options, &passwords)).await?;
         let db = self.open(&databases, &config, metrics.clone())?;
         let limits = self.limits(&config, &options, metrics.clone()).await?;
         self.phase("services", started);

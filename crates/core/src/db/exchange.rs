@@ -96,12 +96,11 @@ impl<'db> Tx<'db> {
     /// done so far is committed, and the rest is a transaction of its own.
     pub(super) async fn within(mut self, tenant: TenantId) -> Result<Self> {
         let shares = self.db.shares();
-        match &mut self.checkout {
-            Some(checkout) => match shares.place_at_once(tenant) {
+        if let Some(checkout) = &mut self.checkout {
+            match shares.place_at_once(tenant) {
                 Some(place) => checkout.holds(place),
                 None => return self.anew(tenant).await,
-            },
-            None => {}
+            }
         }
         self.tenant = Some(tenant);
         self.context.within(tenant, std::mem::take(&mut self.context_sent));

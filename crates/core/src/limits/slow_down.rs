@@ -51,8 +51,8 @@ impl SlowDown {
         self.step.saturating_mul(above).min(self.most)
     }
 
-    /// Waits, but not beyond the stop. What waits here holds nothing but its place.
-    /// Its tenant and its address say out of whose share.
+    /// Waits, but not beyond the stop. What waits here holds nothing but its place. Its tenant and its address
+    /// say out of whose share.
     pub(crate) async fn pause(
         &self,
         delay: Duration,
