@@ -1,6 +1,7 @@
 -- The two database roles and their rights, in the database this is run in. May be run again at any time.
 --
--- The server runs it on its private cluster. On a PostgreSQL of your own, as a superuser:
+-- The server runs it on its private cluster. On a PostgreSQL of your own, as a superuser, or as a role with CREATEROLE and
+-- CREATEDB that has made the database itself (on PostgreSQL 14 it must own the schema public, too):
 --     createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8 erp
 --     psql -v ON_ERROR_STOP=1 -1 -d erp -f migrations/roles.sql
 -- and then give both a password: \password erp_owner, \password erp_app.
@@ -12,6 +13,8 @@ DO $$
 DECLARE
     role text;
     membership record;
+    me constant pg_roles := (SELECT r FROM pg_roles r WHERE rolname = current_user);
+    joined boolean := false;
 BEGIN
     FOREACH role IN ARRAY ARRAY['erp_owner', 'erp_app'] LOOP
         BEGIN
@@ -27,6 +30,22 @@ BEGIN
         END IF;
     END LOOP;
 
+    -- Whoever is no superuser gives something away only to a role that it could act as: for as long as this takes.
+    IF NOT me.rolsuper THEN
+        joined := NOT EXISTS (SELECT FROM pg_auth_members
+                              WHERE roleid = 'erp_owner'::regrole AND member = me.oid AND NOT admin_option);
+        EXECUTE format('GRANT erp_owner TO %I', current_user);
+        IF NOT me.rolcreatedb OR NOT EXISTS (
+                SELECT FROM pg_database WHERE datname = current_database() AND pg_has_role(datdba, 'USAGE')) THEN
+            RAISE EXCEPTION 'role % cannot give database % away', current_user, current_database()
+                USING HINT = 'run this as a superuser; or give the role CREATEDB, and let it make the database';
+        END IF;
+        IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public' AND pg_has_role(nspowner, 'USAGE')) THEN
+            RAISE EXCEPTION 'role % does not own the schema public', current_user
+                USING HINT = format('as a superuser, in this database: ALTER SCHEMA public OWNER TO %I', current_user);
+        END IF;
+    END IF;
+
     -- A member could act as the other role (SET ROLE), and so could own tables.
     FOR membership IN
         SELECT roleid::regrole AS role FROM pg_auth_members WHERE member = 'erp_app'::regrole
@@ -38,9 +57,12 @@ BEGIN
     EXECUTE format('ALTER DATABASE %I OWNER TO erp_owner', current_database());
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC, erp_app', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO erp_owner, erp_app', current_database());
+    ALTER SCHEMA public OWNER TO erp_owner;
+    REVOKE ALL ON SCHEMA public FROM PUBLIC, erp_app;
+    GRANT USAGE ON SCHEMA public TO erp_app;
+
+    IF joined THEN
+        EXECUTE format('REVOKE erp_owner FROM %I', current_user);
+    END IF;
 END
 $$;
-
-ALTER SCHEMA public OWNER TO erp_owner;
-REVOKE ALL ON SCHEMA public FROM PUBLIC, erp_app;
-GRANT USAGE ON SCHEMA public TO erp_app;

@@ -33,6 +33,7 @@ mod process;
 mod refusals;
 mod rehearsal;
 mod reset;
+mod roles;
 mod secrets;
 mod settings;
 mod soak;
