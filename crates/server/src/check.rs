@@ -99,19 +99,9 @@ fn url(layers: &Layers, steps: &mut Vec<Step>) -> Result<Option<(Config, db::Con
 /// Everything behind the URL.
 async fn connect(config: &Config, runtime: &db::Connection, steps: &mut Vec<Step>) {
     let tasks = TaskTracker::new();
-    let reached = db::reach(runtime, &tasks).await;
-    if let Err(refusal) = &reached
-        && !refusal.answered
-    {
-        steps.push(Step::because("address", &refusal.error));
+    if !reach(runtime, &tasks, steps).await {
         return;
     }
-    steps.push(Step::pass("address", "a PostgreSQL answers"));
-    if let Err(refusal) = &reached {
-        steps.push(Step::because("credentials", &refusal.error));
-        return;
-    }
-    steps.push(Step::pass("credentials", "user, password and database are right"));
     match db::refuse_privileged_role(runtime, &tasks).await {
         Ok(()) => steps.push(Step::pass("privileges", "bound by row level security")),
         Err(error) => steps.push(Step::because("privileges", &error)),
@@ -141,6 +131,44 @@ async fn connect(config: &Config, runtime: &db::Connection, steps: &mut Vec<Step
         isolation(runtime, &tasks, steps).await;
         search(runtime, &tasks, steps).await;
     }
+}
+
+/// The steps to a session, with what is said of each that was passed.
+const TO_A_SESSION: [(db::Step, &str, &str); 6] = [
+    (db::Step::Address, "address", "a PostgreSQL answers"),
+    (db::Step::Tls, "tls", "as sslmode asks"),
+    (db::Step::Credentials, "credentials", "the user is let in"),
+    (db::Step::Database, "database", "it is there"),
+    (db::Step::Privileges, "privileges", ""), // said later, of more than connecting
+    (db::Step::Session, "session", "as it was asked to be, and takes writes"),
+];
+
+/// Opens a session, and tells each step up to the one that failed.
+async fn reach(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) -> bool {
+    let reached = db::reach(runtime, tasks).await;
+    for (step, name, passed) in TO_A_SESSION {
+        match &reached {
+            Err(refusal) if refusal.step == step => {
+                steps.push(Step::because(name, &refusal.error));
+                return false;
+            }
+            _ if step == db::Step::Privileges => {}
+            Ok(reached) if step == db::Step::Tls => {
+                let way = if reached.encrypted { "encrypted" } else { "in the clear, as sslmode lets it" };
+                steps.push(Step::pass(name, way));
+            }
+            Ok(reached) if step == db::Step::Session => {
+                let warning = "a standby: it takes no writes".to_owned();
+                steps.push(Step::pass_or_warn(
+                    name,
+                    passed,
+                    (reached.writes == db::Writes::Standby).then_some(warning),
+                ));
+            }
+            _ => steps.push(Step::pass(name, passed)),
+        }
+    }
+    true
 }
 
 async fn migrations(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) -> bool {

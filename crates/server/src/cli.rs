@@ -111,7 +111,7 @@ fn command() -> clap::Command {
                 .arg_required_else_help(true)
                 .subcommand(verb("migrate", "Apply pending migrations as DATABASE_OWNER_URL"))
                 .subcommand(verb("status", "Show which migrations are applied"))
-                .subcommand(verb("check", "Check URL, address, credentials, privileges, version and migrations"))
+                .subcommand(verb("check", "Check URL, address, TLS, credentials, session, privileges, version and migrations"))
                 .subcommand(verb("seed", "Make the demo tenants, and new passwords for their people (never in production)"))
                 .subcommand(
                     verb("reset", "Remove the private database with all its data (in development only)").arg(

@@ -43,6 +43,15 @@ impl Pooler {
 
     /// Starts one before the database of `url`; returns it and the URL that leads through it.
     pub fn start(url: &str) -> (Self, String) {
+        Self::with(url, "")
+    }
+
+    /// The same with one that takes a session's start-up options and drops them.
+    pub fn dropping_options(url: &str) -> (Self, String) {
+        Self::with(url, "ignore_startup_parameters = options\n")
+    }
+
+    fn with(url: &str, more: &str) -> (Self, String) {
         let config: Config = url.parse().expect("our own URL");
         let (host, owner) = match config.get_hosts().first().expect("a URL names a host") {
             Host::Unix(folder) => {
@@ -62,7 +71,7 @@ impl Pooler {
             "[databases]\n{database} = host={host} port={port}\n\
              [pgbouncer]\nlisten_port = {PORT}\nunix_socket_dir = {shown}\n\
              auth_type = trust\nauth_file = {shown}/users\n\
-             pool_mode = transaction\ndefault_pool_size = {POOL_SIZE}\nmax_client_conn = 500\n"
+             pool_mode = transaction\ndefault_pool_size = {POOL_SIZE}\nmax_client_conn = 500\n{more}"
         );
         fs::write(folder.join("settings"), settings).expect("our own folder");
         fs::write(folder.join("users"), format!("\"{user}\" \"{password}\"\n")).expect("our own folder");

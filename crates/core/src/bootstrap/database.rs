@@ -161,7 +161,11 @@ async fn wait_until_reachable(
     let mut pause = Duration::from_millis(100);
     loop {
         match db::reach(runtime, tasks).await {
-            Ok(()) => return Ok(()),
+            Ok(_) => return Ok(()),
+            Err(refusal) if refusal.serves_reads => {
+                tracing::warn!("{}. Reads are served, and every change gets 503", refusal.error);
+                return Ok(());
+            }
             Err(refusal) if !refusal.may_pass || Instant::now() + pause > deadline => {
                 return Err(refusal.error);
             }

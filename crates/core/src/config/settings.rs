@@ -129,8 +129,9 @@ settings! {
         default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
     };
 
-    /// How long opening one connection of the pool may take. The sessions beside it have fixed limits: 3 s at the start, in
-    /// `db check` and for the isolation proof, 2 s for the watch over the database.
+    /// How long opening one connection of the pool may take; the addresses of several hosts share it. `connect_timeout` in
+    /// the URL counts instead, for each address. The sessions beside the pool have 3 s at the start, in `db check` and for the
+    /// isolation proof, 2 s for the watch over the database.
     DATABASE_CONNECT_TIMEOUT database_connect_timeout: Duration {
         default: Defaults::all("3s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
     };
@@ -140,7 +141,8 @@ settings! {
         default: Defaults::all("30000"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
     };
 
-    /// How long a connection may stay unused before it is closed.
+    /// How long a connection may stay unused before it is closed. Networks forget silent connections after 4 to 6 minutes in
+    /// clouds: one that was silent for 5 s is asked for a sign of life before it is used.
     DATABASE_IDLE_TIMEOUT database_idle_timeout: Duration {
         default: Defaults::all("10m"), range: Some(("1s", "24h")),
     };

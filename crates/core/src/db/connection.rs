@@ -1,64 +1,101 @@
-//! Where a database is and how it is reached: a URL, and TLS as its `sslmode` asks for.
+//! Where a database is and how it is reached: a URL, TLS as its `sslmode` asks for, and what its sessions must be.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio_postgres::config::Host;
+use postgres_types::{ToSql, Type};
+use rustls::ClientConfig;
+use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{Client, Config};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::wire::Connector;
-use crate::config::{PostgresUrl, SslMode};
+use super::certificates::client_config;
+use super::protected::{Binding, Protected};
+use super::session::{Expected, QUESTION, Writes};
+use super::wire::{Connector, Error, Socket, Target};
+use crate::config::PostgresUrl;
 
-/// The session of one connection: drives it until it ends.
-pub(super) type Session = tokio_postgres::Connection<
-    tokio_postgres::Socket,
-    <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<tokio_postgres::Socket>>::Stream,
->;
+/// What drives the session of one connection until it ends.
+pub(super) type Session = tokio_postgres::Connection<Socket, Protected>;
 
-/// How long opening a connection may take, unless told otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long opening a session beside the pool may take, where the URL does not say how long an address has.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A database and the role it is reached as. Cheap to clone; shows no password.
 #[derive(Clone)]
 pub struct Connection {
     pub(super) driver: Config,
-    /// For the driver's own sessions, which migrate, watch and prove.
-    tls: MakeRustlsConnect,
-    /// For those that serve requests.
-    tls_client: Arc<ClientConfig>,
+    tls: Arc<ClientConfig>,
+    expected: Expected,
+    /// `connect_timeout` of the URL: how long each address has.
+    each: Option<Duration>,
+    /// The address that took a connection last: all who share this begin with it.
+    first: Arc<AtomicUsize>,
+}
+
+/// A session that is open, has been looked at, and is driven by whoever owns it.
+pub(super) struct Opened {
+    pub(super) client: Client,
+    pub(super) session: Session,
+    /// Where it is.
+    pub(super) place: String,
+    pub(super) encrypted: bool,
+    pub(super) writes: Writes,
 }
 
 impl Connection {
     /// Opens a connection. Whoever drives the session owns it.
-    pub(super) async fn open(&self) -> Result<(Client, Session), tokio_postgres::Error> {
-        self.driver.connect(self.tls.clone()).await
+    ///
+    /// # Errors
+    /// [`Error::Opening`]
+    pub(super) async fn open(&self) -> Result<Opened, Error> {
+        let connector = self.connector(PATIENCE, true);
+        let mut attempts = connector.attempts().await;
+        while let Some(target) = attempts.next() {
+            if let Some(opened) = attempts.make(&target, self.start(&connector, &target)).await {
+                return Ok(opened);
+            }
+        }
+        Err(attempts.failed())
     }
 
-    /// What opens the connections that serve requests; each of its own takes `limit` at most.
+    async fn start(&self, connector: &Connector, target: &Target) -> Result<Opened, Error> {
+        let (socket, binding) = connector.socket(target).await?;
+        let (mut driver, encrypted) = (self.driver.clone(), socket.is_encrypted());
+        // The stream is protected by now: the driver has nothing left to ask for.
+        driver.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
+        driver.ssl_negotiation(SslNegotiation::Direct);
+        let (client, mut session) = driver.connect_raw(socket, Binding(binding)).await?;
+        let names = self.expected.names();
+        let names: [(&(dyn ToSql + Sync), Type); 1] = [(&names, Type::TEXT)];
+        let asked = tokio::select! {
+            biased;
+            _ = &mut session => return Err(Error::Closed),
+            asked = client.query_typed(QUESTION, &names) => asked?,
+        };
+        let answer: &str = asked.first().map_or(Ok(""), |row| row.try_get(0))?;
+        let writes = self.expected.judge(answer).map_err(Error::Settings)?;
+        Ok(Opened { client, session, place: target.place().to_owned(), encrypted, writes })
+    }
+
+    /// What opens the connections that serve requests; each of its own takes `limit` at most, unless the URL says how
+    /// long an address has.
     pub(super) fn connector(&self, limit: Duration, prepared_statements: bool) -> Connector {
-        let mut config = self.driver.clone();
-        config.connect_timeout(limit);
-        Connector::new(config, Arc::clone(&self.tls_client), prepared_statements)
+        let (config, tls) = (self.driver.clone(), Arc::clone(&self.tls));
+        let (expected, first) = (self.expected.clone(), Arc::clone(&self.first));
+        Connector::new(config, tls, prepared_statements, expected, (self.each, limit), first)
     }
 
-    /// Gives the session bounds that hold even when our own side forgets. Not behind a pooler, which shares sessions
-    /// and takes no start-up options.
+    /// Gives the session bounds that hold even when our own side forgets, and the settings that our promises rest on.
+    /// Not behind a pooler, which shares sessions and takes no start-up options.
     #[must_use]
     pub fn bounded(mut self, statement_timeout: Duration) -> Self {
         // The URL's own `options` stay; where both set the same, the later counts: ours.
         let given = self.driver.get_options().map(|given| format!("{given} ")).unwrap_or_default();
-        self.driver.options(format!(
-            "{given}-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
-            statement_timeout.as_millis()
-        ));
+        let ours = self.expected.bounded(statement_timeout);
+        self.driver.options(format!("{given}{ours}"));
         self
     }
 
@@ -67,15 +104,20 @@ impl Connection {
         self.driver.get_user()
     }
 
-    /// `host:port`, for messages.
+    /// `host:port` of each host, for messages.
     pub fn place(&self) -> String {
-        let host = match self.driver.get_hosts().first() {
-            Some(Host::Tcp(name)) => name.clone(),
-            Some(Host::Unix(path)) => path.display().to_string(),
-            None => "localhost".to_owned(),
+        let (hosts, ports) = (self.driver.get_hosts(), self.driver.get_ports());
+        let place = |(index, host): (usize, &Host)| {
+            let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
+            match host {
+                Host::Tcp(name) => match name.parse::<IpAddr>() {
+                    Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+                    _ => format!("{name}:{port}"),
+                },
+                Host::Unix(path) => format!("{}:{port}", path.display()),
+            }
         };
-        let port = self.driver.get_ports().first().copied().unwrap_or(5432);
-        format!("{host}:{port}")
+        hosts.iter().enumerate().map(place).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -85,14 +127,14 @@ impl FromStr for Connection {
     /// Reads a URL as [`PostgresUrl`] describes it, and the certificates that it names.
     fn from_str(url: &str) -> Result<Self, String> {
         let url = PostgresUrl::parse(url).map_err(|fault| fault.what)?;
-        let tls_client = client_config(&url)?;
-        let tls = MakeRustlsConnect::new(tls_client.clone());
+        let tls = Arc::new(client_config(&url)?);
         let mut driver = url.driver;
-        driver.connect_timeout(CONNECT_TIMEOUT);
         if driver.get_user().is_none() {
             driver.user(account()?);
         }
-        Ok(Self { driver, tls, tls_client: Arc::new(tls_client) })
+        let each = driver.get_connect_timeout().copied();
+        let expected = Expected::new(driver.get_target_session_attrs());
+        Ok(Self { driver, tls, expected, each, first: Arc::default() })
     }
 }
 
@@ -101,104 +143,4 @@ fn account() -> Result<String, String> {
     whoami::username().map_err(|_| {
         "names no user, and the account of this process has no name in /etc/passwd: write the user into the URL".to_owned()
     })
-}
-
-fn client_config(url: &PostgresUrl) -> Result<ClientConfig, String> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let authorities = match url.ssl {
-        SslMode::VerifyCa | SslMode::VerifyFull => {
-            let roots = Arc::new(roots(url)?);
-            let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-            Some(verifier.map_err(|error| format!("has no usable sslrootcert: {error}"))?)
-        }
-        SslMode::Disable | SslMode::Prefer | SslMode::Require => None,
-    };
-    let verifier =
-        Verifier { authorities, any_name: url.ssl != SslMode::VerifyFull, provider: Arc::clone(&provider) };
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| format!("cannot use TLS: {error}"))?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
-}
-
-fn roots(url: &PostgresUrl) -> Result<RootCertStore, String> {
-    let certificates: Vec<CertificateDer<'static>> = match &url.root_certificates {
-        // Opening a pipe would wait for somebody to write into it.
-        Some(path) if path.exists() && !path.is_file() => {
-            return Err(format!("names an sslrootcert, {}, that is no file", path.display()));
-        }
-        Some(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| {
-            format!("names an sslrootcert, {}, that cannot be read: {error}", path.display())
-        })?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates);
-    if roots.is_empty() {
-        return Err(
-            "asks to verify the server's certificate, but no trusted authority was found: set sslrootcert"
-                .to_owned(),
-        );
-    }
-    Ok(roots)
-}
-
-/// Verifies as much of the server's certificate as libpq does for the `sslmode`.
-#[derive(Debug)]
-struct Verifier {
-    /// The trusted authorities; without any, whatever the server shows is taken.
-    authorities: Option<Arc<WebPkiServerVerifier>>,
-    /// Whether the certificate may name another host (`verify-ca`).
-    any_name: bool,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
-        match authorities.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if self.any_name => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -3,6 +3,7 @@
 //! A feature module sees [`Db::tenant`] and [`Db::tenant_read`], which take a [`Caller`](crate::auth::Caller) and give a transaction
 //! that carries its tenant. Connections, pools and the driver's client stay private to this folder.
 
+mod certificates;
 mod checkout;
 pub mod cluster;
 mod connection;
@@ -15,9 +16,12 @@ mod observed;
 mod owner;
 mod pool;
 pub mod proof;
+mod protected;
+mod refusal;
 mod repeat;
 mod row;
 mod scope;
+mod session;
 mod statement;
 mod stream;
 mod tenant_share;
@@ -29,12 +33,14 @@ pub use connection::Connection;
 pub use deferral::Deferral;
 pub use migrate::{Migration, Status, pending, refuse_changed};
 pub use owner::{
-    Owner, Refusal, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,
+    Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,
     prove_once, reach, refuse_privileged_role,
 };
 pub use pool::{Db, Options};
 pub use postgres_types::ToSql;
+pub use refusal::{Refusal, Step};
 pub use row::FromRow;
+pub use session::{Deviation, Writes};
 pub use stream::RowStream;
 /// What the owner's sessions answer.
 pub use tokio_postgres::Error as OwnerError;

@@ -2,7 +2,8 @@
 //! seconds and nobody waits for it in vain.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use deadpool::managed::Pool;
 use tokio::sync::{Notify, watch};
@@ -10,9 +11,10 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-use super::Connection;
+use super::connection::Opened;
+use super::refusal::Refusal;
 use super::wire::Connector;
-use crate::lifecycle::{Exit, StartError};
+use super::{Connection, Deviation, Writes};
 
 /// How often the server is asked while it answers. With PATIENCE, readiness follows a hang within 3 s (S-01).
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -20,6 +22,9 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(250);
 /// An answer that takes longer is none (S-04: requests fail within 5 s).
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long until the same is said again.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Whether the server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +63,8 @@ pub(super) struct Watched {
     pub(super) report: watch::Sender<Availability>,
     /// Somebody's connection has broken: look at once.
     pub(super) doubt: Arc<Notify>,
+    /// A change was refused for being read-only: look at a new session.
+    pub(super) distrust: Arc<AtomicBool>,
     /// Told when a connection had to be opened anew: behind it may be another server (a failover takes less time than
     /// it takes to be seen as down).
     pub(super) reconnected: Arc<Notify>,
@@ -65,16 +72,27 @@ pub(super) struct Watched {
 
 /// Asks the server until `stop`, reports each change, and closes connections that nobody uses.
 pub(super) async fn watch(watched: Watched, stop: CancellationToken) {
-    let Watched { connection, report, doubt, .. } = &watched;
-    let (mut probe, mut connected) = (None, false);
+    let Watched { connection, report, doubt, distrust, .. } = &watched;
+    let (mut probe, mut connected, begun, mut warned) = (None, false, Instant::now(), None);
     while !stop.is_cancelled() {
-        let answer = ask(connection, &mut probe).await;
-        if answer == Ok(Session::New) && std::mem::replace(&mut connected, true) {
+        watched.pool.manager().idleness.tell(begun.elapsed());
+        if distrust.swap(false, Ordering::Relaxed) {
+            warn_of_read_only(connection, &mut warned).await;
+        }
+        let up = *report.borrow() == Availability::Up;
+        let answer = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            answer = ask(connection, &mut probe, up) => answer,
+        };
+        if answer.as_ref().is_ok_and(|session| *session == Session::New)
+            && std::mem::replace(&mut connected, true)
+        {
             watched.reconnected.notify_one();
         }
         let state = if answer.is_ok() { Availability::Up } else { Availability::Down };
         if report.send_replace(state) != state {
-            announce(state, &watched.pool);
+            announce(answer.err().as_deref(), &watched.pool);
         }
         watched.pool.retain(|_, usage| usage.last_used() < watched.idle_timeout);
         let pause = if state == Availability::Up { INTERVAL } else { RETRY };
@@ -86,75 +104,65 @@ pub(super) async fn watch(watched: Watched, stop: CancellationToken) {
     }
 }
 
-fn announce(state: Availability, pool: &Pool<Connector>) {
-    match state {
-        Availability::Up => tracing::info!("The database answers again"),
-        Availability::Down => {
+/// Says why changes are refused, once a minute: what the monitor's own session says may be out of date.
+async fn warn_of_read_only(connection: &Connection, warned: &mut Option<Instant>) {
+    if warned.is_some_and(|at| at.elapsed() < AGAIN) {
+        return;
+    }
+    if let Ok(Ok(opened)) = timeout(PATIENCE, connection.open()).await
+        && opened.writes != Writes::Taken
+    {
+        *warned = Some(Instant::now());
+        let why = match opened.writes {
+            Writes::OffByDefault => Deviation::ReadOnly.to_string(),
+            _ => "is a standby".to_owned(),
+        };
+        tracing::warn!("PostgreSQL at {} {why}: every change gets 503", opened.place);
+    }
+}
+
+fn announce(trouble: Option<&str>, pool: &Pool<Connector>) {
+    match trouble {
+        None => tracing::info!("The database answers again"),
+        Some(reason) => {
             // What is idle now may be dead without knowing it.
             pool.retain(|_, _| false);
-            tracing::warn!("The database does not answer; requests get 503 until it does");
+            tracing::warn!(reason, "The database does not answer; requests get 503 until it does");
         }
     }
 }
 
-async fn ask(connection: &Connection, probe: &mut Option<Probe>) -> Result<Session, ()> {
-    let answer = timeout(PATIENCE, async {
-        if let Some(known) = probe
+/// Asks once; `Err` says why there is no answer. While the server is believed to answer, requests wait for this: it takes
+/// PATIENCE at most. Later each address has the time that the URL gives it.
+async fn ask(connection: &Connection, probe: &mut Option<Probe>, up: bool) -> Result<Session, String> {
+    let asking = async {
+        if let Some(known) = &*probe
             && known.client.batch_execute("").await.is_ok()
         {
             return Ok(Session::Known);
         }
         // One connection may end for reasons of its own: the server is down when it takes no other.
-        let opened = probe.insert(connect(connection).await?);
-        opened.client.batch_execute("").await.map(|()| Session::New)
-    })
-    .await;
-    if let Ok(Ok(session)) = answer {
-        return Ok(session);
+        let opened = connect(connection)
+            .await
+            .map_err(|error| Refusal::new(connection, error).error.what().to_owned())?;
+        *probe = Some(opened);
+        Ok(Session::New)
+    };
+    let answer = match up {
+        true => timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err("it takes too long".to_owned())),
+        false => asking.await,
+    };
+    if answer.is_err() {
+        *probe = None;
     }
-    *probe = None;
-    Err(())
+    answer
 }
 
 #[allow(clippy::disallowed_methods)] // the task is owned, and ended, by the Probe
-async fn connect(connection: &Connection) -> Result<Probe, tokio_postgres::Error> {
-    let (client, session) = connection.open().await?;
+async fn connect(connection: &Connection) -> Result<Probe, super::wire::Error> {
+    let Opened { client, session, .. } = connection.open().await?;
     let session = tokio::spawn(async move {
         let _ = session.await; // the client's next call fails, and says why
     });
     Ok(Probe { client, session })
-}
-
-/// Why the server could not be reached, for a person, without the password.
-pub(super) fn explain(connection: &Connection, error: tokio_postgres::Error) -> StartError {
-    let whom = connection.user().unwrap_or("?");
-    let database = connection.driver.get_dbname().unwrap_or(whom);
-    let place = connection.place();
-    let (what, fix) = match error.code().map(tokio_postgres::error::SqlState::code) {
-        Some("28P01" | "28000") => {
-            (format!("refused user '{whom}'"), "check the user and password in the URL")
-        }
-        Some("3D000") => (format!("has no database '{database}'"), "create it, or correct the URL"),
-        Some("53300") => {
-            ("has no connection left".to_owned(), "raise max_connections or lower DATABASE_MAX_CONNECTIONS")
-        }
-        Some("08P01") => (
-            format!("does not take our start-up options ({error})"),
-            "behind a pooler set DATABASE_PREPARED_STATEMENTS=off",
-        ),
-        Some(_) => (format!("refused the connection ({error})"), "see PostgreSQL's log"),
-        None => {
-            ("cannot be reached".to_owned(), "check that it runs and that the URL's host and port are right")
-        }
-    };
-    StartError::with_fix(Exit::Unavailable, format!("PostgreSQL at {place} {what}"), fix).because(error)
-}
-
-/// The same for a server that takes the connection and says nothing.
-pub(super) fn silent(connection: &Connection) -> StartError {
-    StartError::with_fix(
-        Exit::Unavailable,
-        format!("PostgreSQL at {} does not answer", connection.place()),
-        "check that it is PostgreSQL, and not hung or overloaded",
-    )
 }

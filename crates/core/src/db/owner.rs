@@ -1,20 +1,15 @@
-use std::time::Duration;
-
-use tokio::time::timeout;
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 use tokio_util::task::TaskTracker;
 
+use super::connection::Opened;
 use super::migrate::{self, Migration, Status};
 use super::proof::{self, Report, Sample};
+use super::refusal::Refusal;
 use super::version::OLDEST;
-use super::{Connection, Params, ServerVersion, monitor};
+use super::wire::{Error, Fault};
+use super::{Connection, Deviation, Params, ServerVersion, Writes};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
-
-/// How long opening a session may take. The driver's own limit ends where TCP's handshake does, and a hung server
-/// still shakes hands.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A session as the owner role: migrates and seeds, and serves no request.
 ///
@@ -28,8 +23,9 @@ impl Owner {
     /// `Exit::Unavailable` when the server cannot be reached, the password is wrong or the database is missing;
     /// `Exit::Configuration` behind a pooler in transaction mode.
     pub async fn connect(connection: &Connection, tasks: &TaskTracker) -> Result<Self, StartError> {
-        let session = connect(connection, tasks).await?;
-        session.batch_execute(SETTINGS).await.map_err(|error| monitor::explain(connection, error))?;
+        let (session, reached) = open(connection, tasks).await.map_err(|refusal| refusal.error)?;
+        refuse_read_only(connection, reached).map_err(|refusal| refusal.error)?;
+        session.batch_execute(SETTINGS).await.map_err(|error| explain(connection, error))?;
         refuse_shared(&session, connection, tasks).await?;
         Ok(Self(session))
     }
@@ -116,7 +112,7 @@ async fn refuse_shared(
     connection: &Connection,
     tasks: &TaskTracker,
 ) -> Result<(), StartError> {
-    let explain = |error| monitor::explain(connection, error);
+    let explain = |error| explain(connection, error);
     let other = connect(connection, tasks).await?;
     for _ in 0..COMPARISONS {
         let before = backend(session).await.map_err(explain)?;
@@ -143,26 +139,30 @@ async fn backend(session: &Client) -> Result<i32, tokio_postgres::Error> {
 
 /// Opens a session for a short piece of work that is no request's.
 pub(super) async fn connect(connection: &Connection, tasks: &TaskTracker) -> Result<Client, StartError> {
-    open(connection, tasks).await.map_err(|refusal| refusal.error)
+    open(connection, tasks).await.map(|(client, _)| client).map_err(|refusal| refusal.error)
 }
 
-async fn open(connection: &Connection, tasks: &TaskTracker) -> Result<Client, Refusal> {
-    let (client, session) = match timeout(PATIENCE, connection.open()).await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => {
-            let passing = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
-            let may_pass = error.code().is_none_or(|state| passing.contains(state));
-            let answered = error.code().is_some();
-            return Err(Refusal { error: monitor::explain(connection, error), answered, may_pass });
-        }
-        Err(_) => {
-            return Err(Refusal { error: monitor::silent(connection), answered: false, may_pass: true });
-        }
-    };
+async fn open(connection: &Connection, tasks: &TaskTracker) -> Result<(Client, Reached), Refusal> {
+    let opened = connection.open().await.map_err(|error| Refusal::new(connection, error))?;
+    let Opened { client, session, place, encrypted, writes } = opened;
     tasks.spawn(async move {
         let _ = session.await; // its error reaches whoever waits for a reply
     });
-    Ok(client)
+    Ok((client, Reached { place, encrypted, writes }))
+}
+
+/// Refuses a database whose transactions are read-only by default.
+fn refuse_read_only(connection: &Connection, reached: Reached) -> Result<Reached, Refusal> {
+    if reached.writes != Writes::OffByDefault {
+        return Ok(reached);
+    }
+    let fault = Fault { place: reached.place, error: Error::Settings(Deviation::ReadOnly) };
+    Err(Refusal::new(connection, Error::Opening(vec![fault])))
+}
+
+/// What a query of ours met, for a person.
+fn explain(connection: &Connection, error: tokio_postgres::Error) -> StartError {
+    Refusal::new(connection, error.into()).error
 }
 
 /// The state of the migrations, asked by whatever role `connection` names.
@@ -175,25 +175,26 @@ pub async fn migration_status(
     tasks: &TaskTracker,
 ) -> Result<Vec<Status>, StartError> {
     let client = connect(connection, tasks).await?;
-    migrate::status(&client, migrations).await.map_err(|error| monitor::explain(connection, error))
+    migrate::status(&client, migrations).await.map_err(|error| explain(connection, error))
 }
 
-/// Why a server could not be reached, and whether waiting may help.
-pub struct Refusal {
-    /// For a person, with the exit code.
-    pub error: StartError,
-    /// True when it was the server that refused us; false when it was not reached.
-    pub answered: bool,
-    /// True while it may be coming up; false when it answered and refused us.
-    pub may_pass: bool,
+/// A server that a session was opened on.
+pub struct Reached {
+    /// Where it is.
+    pub place: String,
+    /// Whether the way there is encrypted.
+    pub encrypted: bool,
+    /// Whether it takes writes.
+    pub writes: Writes,
 }
 
 /// Opens a connection and closes it again.
 ///
 /// # Errors
 /// Says whether trying again may help.
-pub async fn reach(connection: &Connection, tasks: &TaskTracker) -> Result<(), Refusal> {
-    open(connection, tasks).await.map(drop)
+pub async fn reach(connection: &Connection, tasks: &TaskTracker) -> Result<Reached, Refusal> {
+    let (_, reached) = open(connection, tasks).await?;
+    refuse_read_only(connection, reached)
 }
 
 /// The server's version, where it will do (T-14); `None` for a server whose version is no number.
@@ -208,7 +209,7 @@ pub async fn accepted_version(
     let rows = client
         .query_typed("select current_setting('server_version')", &[])
         .await
-        .map_err(|error| monitor::explain(connection, error))?;
+        .map_err(|error| explain(connection, error))?;
     let text: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
     let version = ServerVersion::parse(&text);
     match version.filter(|version| version.is_refused()) {
@@ -240,7 +241,7 @@ pub async fn accepted_encoding(connection: &Connection, tasks: &TaskTracker) -> 
 pub async fn knows_case(connection: &Connection, tasks: &TaskTracker) -> Result<bool, StartError> {
     let client = connect(connection, tasks).await?;
     let rows = client.query_typed("select lower('\u{c4}' collate app.search) = '\u{e4}'", &[]).await;
-    let rows = rows.map_err(|error| monitor::explain(connection, error))?;
+    let rows = rows.map_err(|error| explain(connection, error))?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
@@ -258,7 +259,7 @@ pub async fn refuse_privileged_role(connection: &Connection, tasks: &TaskTracker
             &[],
         )
         .await
-        .map_err(|error| monitor::explain(connection, error))?;
+        .map_err(|error| explain(connection, error))?;
     let Some(row) = rows.first() else { return Ok(()) };
     let (name, superuser, bypass, owner): (String, bool, bool, bool) =
         (row.get(0), row.get(1), row.get(2), row.get(3));
@@ -298,7 +299,7 @@ pub(super) async fn connection_budget(client: &Client) -> Result<i64, tokio_post
 /// `Exit::Unavailable` when the database cannot be asked.
 pub async fn connections_given(connection: &Connection, tasks: &TaskTracker) -> Result<i64, StartError> {
     let client = connect(connection, tasks).await?;
-    connection_budget(&client).await.map_err(|error| monitor::explain(connection, error))
+    connection_budget(&client).await.map_err(|error| explain(connection, error))
 }
 
 /// Makes the isolation proof as the role of `connection`, outside a server: for `doctor` and after a migration. For a

@@ -1,5 +1,6 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -14,6 +15,7 @@ use super::checkout::Checkout;
 use super::context::Context;
 use super::deferral::Deferrals;
 use super::monitor::{self, Availability};
+use super::repeat;
 use super::tenant_share::TenantShares;
 use super::transaction::{SystemReason, SystemTx, TenantTx};
 use super::wire::{self, Connector, Plan, Plans, Wire};
@@ -62,6 +64,8 @@ struct Inner {
     availability: watch::Receiver<Availability>,
     /// Asks the monitor to look at once, since a connection has just broken.
     doubt: Arc<Notify>,
+    /// A change was refused for being read-only: the monitor says why.
+    distrust: Arc<AtomicBool>,
     /// The monitor had to connect anew.
     reconnected: Arc<Notify>,
     deferrals: Deferrals,
@@ -79,7 +83,7 @@ impl Db {
             .max_size(options.max_connections)
             .timeouts(Timeouts {
                 wait: Some(options.acquire_timeout),
-                create: Some(options.connect_timeout),
+                create: None, // the connector has a limit for each address
                 recycle: None,
             })
             .runtime(Runtime::Tokio1)
@@ -88,6 +92,7 @@ impl Db {
                 StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
             })?;
         let (report, availability) = watch::channel(Availability::Up);
+        let distrust = Arc::new(AtomicBool::new(false));
         let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let watched = monitor::Watched {
             connection,
@@ -95,6 +100,7 @@ impl Db {
             idle_timeout: options.idle_timeout,
             report,
             doubt: Arc::clone(&doubt),
+            distrust: Arc::clone(&distrust),
             reconnected: Arc::clone(&reconnected),
         };
         let stop = lifecycle.stop_background().clone();
@@ -107,6 +113,7 @@ impl Db {
             tasks: lifecycle.background().clone(),
             availability,
             doubt,
+            distrust,
             reconnected,
             deferrals: Deferrals::default(),
         })))
@@ -239,7 +246,12 @@ impl Db {
             outcome = work => outcome,
             Ok(_) = availability.wait_for(|state| *state == Availability::Down) => Err(Error::unavailable()),
         };
-        if outcome.as_ref().is_err_and(|error| error.code() == &codes::UNAVAILABLE) {
+        if let Err(error) = &outcome
+            && error.code() == &codes::UNAVAILABLE
+        {
+            if repeat::is_read_only(error) {
+                self.0.distrust.store(true, Ordering::Relaxed);
+            }
             self.0.doubt.notify_one();
         }
         outcome
@@ -307,7 +319,11 @@ impl Manager for Connector {
     }
 
     async fn recycle(&self, wire: &mut Wire, _: &Usage) -> RecycleResult<wire::Error> {
-        if wire.is_fresh(self) { Ok(()) } else { Err(RecycleError::message("closed, or out of date")) }
+        if wire.is_fit(self).await {
+            Ok(())
+        } else {
+            Err(RecycleError::message("closed, forgotten on the way, or out of date"))
+        }
     }
 }
 

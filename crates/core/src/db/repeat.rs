@@ -20,6 +20,7 @@ pub(super) fn pause(error: &Error, harmless: bool, attempt: usize) -> Option<Dur
     let pause = PAUSES.get(attempt).copied()?;
     let cause = cause(error)?;
     let rolled_back = plan_is_stale(error)
+        || cause.is_foreign()
         || cause.server().is_some_and(|server| {
             [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(&server.state)
         });
@@ -38,6 +39,12 @@ pub(super) fn plan_is_stale(error: &Error) -> bool {
 pub(super) fn is_broken_off(error: &Error) -> bool {
     error.code() == &codes::UNAVAILABLE
         && cause(error).is_none_or(|cause| cause.server().is_none() || is_lost(cause))
+}
+
+/// The server takes no writes.
+pub(super) fn is_read_only(error: &Error) -> bool {
+    let server = cause(error).and_then(wire::Error::server);
+    server.is_some_and(|server| server.state == SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
 fn is_lost(cause: &wire::Error) -> bool {

@@ -62,6 +62,8 @@ fn with_state(state: &SqlState) -> &'static ErrorCode {
         state if state.starts_with("08") || state.starts_with("57P") || state == "25006" => {
             &codes::UNAVAILABLE
         }
+        // A session that is not the one in which a statement was prepared: a pooler's.
+        "26000" | "42P05" => &codes::UNAVAILABLE,
         // A duplicate or a missing parent whose constraint the call did not name.
         "23505" | "23503" | "23P01" => &codes::CONFLICT,
         // A value that the types accept and the database does not: NUL in text, out of range, too long, a check.

@@ -10,7 +10,7 @@ use erp_core::from_row;
 use erp_core::lifecycle::Lifecycle;
 use erp_core::metrics::Metrics;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio_postgres::config::Host;
@@ -33,7 +33,11 @@ impl Drop for Endpoint {
 
 impl Endpoint {
     async fn start(name: &str) -> Self {
-        let (acceptor, authority) = certificates(name);
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        Self::showing(certificates(params)).await
+    }
+
+    async fn showing((acceptor, authority): (TlsAcceptor, String)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let file = std::env::temp_dir().join(format!("erp-tls-{}-{port}.pem", std::process::id()));
@@ -53,21 +57,26 @@ impl Endpoint {
     }
 }
 
-fn certificates(name: &str) -> (TlsAcceptor, String) {
+/// An endpoint that shows a certificate of an authority's, and the authority in PEM.
+fn certificates(params: CertificateParams) -> (TlsAcceptor, String) {
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let certificate = params.signed_by(&key, &ca).unwrap();
+    (acceptor(certificate.der().clone(), &key), ca.pem())
+}
+
+fn acceptor(certificate: CertificateDer<'static>, key: &KeyPair) -> TlsAcceptor {
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
+        .with_single_cert(vec![certificate], key)
         .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), ca.pem())
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// Answers SSLRequest with `S`, shakes hands, and passes the rest on to PostgreSQL's socket. A start-up packet in the
@@ -101,7 +110,8 @@ async fn postgres() -> UnixStream {
 /// Asks through the driver's session, and through one that serves requests: they must agree.
 async fn outcome(url: &str) -> Result<(), String> {
     let connection: Connection = url.parse()?;
-    let reached = reach(&connection, &TaskTracker::new()).await.map_err(|refusal| refusal.error.to_string());
+    let reached = reach(&connection, &TaskTracker::new()).await;
+    let reached = reached.map(drop).map_err(|refusal| refusal.error.to_string());
     let asked = ask(connection).await;
     assert_eq!(reached.is_ok(), asked.is_ok(), "{reached:?}, and {asked:?}");
     reached
@@ -165,6 +175,51 @@ async fn another_authority_fails_both() {
         let url = endpoint.url("127.0.0.1", mode, true);
         let url = url.replace(endpoint.authority.to_str().unwrap(), other.authority.to_str().unwrap());
         assert!(outcome(&url).await.is_err(), "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn each_fault_of_a_certificate_says_its_cause_and_its_mend() {
+    let year = |year| rcgen::date_time_ymd(year, 1, 1);
+    let params = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        change(&mut params);
+        params
+    };
+    let faults = [
+        (params(&|params| params.not_after = year(2020)), "has expired", "renew it"),
+        (params(&|params| params.not_before = year(2090)), "not valid yet", "clocks"),
+        (params(&|params| params.subject_alt_names.clear()), "without a subjectAltName", "common name"),
+    ];
+    for (params, cause, mend) in faults {
+        let endpoint = Endpoint::showing(certificates(params)).await;
+        let said = outcome(&endpoint.url("127.0.0.1", "verify-full", true)).await.unwrap_err();
+        assert!(said.contains(cause) && said.contains(mend), "{said}");
+        outcome(&endpoint.url("127.0.0.1", "require", false)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_its_own_authority_is_taken_as_libpq_takes_it() {
+    let key = KeyPair::generate().unwrap();
+    let certificate = |name: &str, ca: bool, until: i32| {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = if ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::NoCa };
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
+        (acceptor(certificate.der().clone(), &key), certificate.pem())
+    };
+    for ca in [true, false] {
+        let endpoint = Endpoint::showing(certificate("127.0.0.1", ca, 2090)).await;
+        for mode in ["verify-ca", "verify-full"] {
+            outcome(&endpoint.url("127.0.0.1", mode, true)).await.unwrap();
+        }
+        let other = Endpoint::showing(certificate("db.example", ca, 2090)).await;
+        outcome(&other.url("127.0.0.1", "verify-ca", true)).await.unwrap();
+        outcome(&other.url("127.0.0.1", "verify-full", true)).await.unwrap_err();
+        let old = Endpoint::showing(certificate("127.0.0.1", ca, 2020)).await;
+        let said = outcome(&old.url("127.0.0.1", "verify-ca", true)).await.unwrap_err();
+        assert!(said.contains("has expired"), "{said}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opens connections: finds a host that answers, protects the stream, starts a session.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,12 +15,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, SslNegotiation};
 use tokio_rustls::TlsConnector;
 
+use super::attempts::{Attempts, Fault};
 use super::socket::Socket;
 use super::startup::channel_binding;
-use super::{Error, Plans, Wire};
+use super::{Error, Idleness, Plans, Wire};
+use crate::db::session::Expected;
 
 /// Opens connections to one database as one role.
 pub(in crate::db) struct Connector {
@@ -29,30 +31,45 @@ pub(in crate::db) struct Connector {
     /// Whether sessions keep statements under a name.
     pub(super) naming: bool,
     pub(super) plans: Arc<Plans>,
+    /// What each session must be.
+    pub(super) expected: Expected,
+    /// How long an address is given (`connect_timeout` of the URL), and else all of them together.
+    pub(super) limit: (Option<Duration>, Duration),
     /// Counts up when a migration has made the statements of all sessions stale.
     generation: AtomicU64,
-    /// Which host comes first, with `load_balance_hosts=random`: each in its turn.
-    turn: AtomicUsize,
+    /// Which address comes first: the last that took a connection; with `load_balance_hosts=random`, each in its turn.
+    pub(super) first: Arc<AtomicUsize>,
+    pub(in crate::db) idleness: Idleness,
 }
 
-/// An address that was connected to.
+/// An address to connect to.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
-    address: Address,
+pub(in crate::db) struct Target {
+    pub(super) address: Address,
     /// The name that the certificate must show.
     host: Option<String>,
+    /// Where that is, for messages.
+    pub(super) place: String,
 }
 
 #[derive(Debug, Clone)]
-enum Address {
+pub(super) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
 impl Connector {
-    pub(in crate::db) fn new(config: Config, tls: Arc<rustls::ClientConfig>, naming: bool) -> Self {
-        let (generation, turn) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Self { config, tls: tls.into(), naming, plans: Arc::default(), generation, turn }
+    pub(in crate::db) fn new(
+        config: Config,
+        tls: Arc<rustls::ClientConfig>,
+        naming: bool,
+        expected: Expected,
+        limit: (Option<Duration>, Duration),
+        first: Arc<AtomicUsize>,
+    ) -> Self {
+        let (generation, idleness) = (AtomicU64::new(0), Idleness::default());
+        let plans = Arc::default();
+        Self { config, tls: tls.into(), naming, plans, expected, limit, generation, first, idleness }
     }
 
     /// What this process knows of its statements.
@@ -73,81 +90,65 @@ impl Connector {
     /// Opens a connection to the first host that takes it.
     ///
     /// # Errors
-    /// Those of the last host.
+    /// [`Error::Opening`], with what went wrong at each address.
     pub(in crate::db) async fn connect(&self) -> Result<Wire, Error> {
-        let mut last = Error::Session("the URL names no host".into());
-        for target in self.targets().await {
-            match self.open(target).await {
-                Ok(wire) => return Ok(wire),
-                Err(error) => last = error,
+        let mut attempts = self.attempts().await;
+        while let Some(target) = attempts.next() {
+            if let Some(wire) = attempts.make(&target, Wire::open(self, target.clone())).await {
+                return Ok(wire);
             }
         }
-        Err(last)
+        Err(attempts.failed())
     }
 
-    async fn open(&self, target: Result<Target, Error>) -> Result<Wire, Error> {
-        let target = target?;
-        let (socket, binding) = self.socket(&target).await?;
-        let mut wire = Wire::start(socket, self, target, binding).await?;
-        let read_only = match self.config.get_target_session_attrs() {
-            TargetSessionAttrs::ReadWrite => false,
-            TargetSessionAttrs::ReadOnly => true,
-            _ => return Ok(wire),
-        };
-        if wire.is_read_only().await? == read_only {
-            return Ok(wire);
-        }
-        Err(Error::Session(
-            if read_only { "the server takes writes" } else { "the server is read-only" }.into(),
-        ))
-    }
-
-    /// All addresses of all hosts, in the order to try them; and what could not be resolved.
-    async fn targets(&self) -> Vec<Result<Target, Error>> {
+    /// All addresses of all hosts, in the order to try them.
+    pub(in crate::db) async fn attempts(&self) -> Attempts<'_> {
         let (hosts, addresses, ports) =
             (self.config.get_hosts(), self.config.get_hostaddrs(), self.config.get_ports());
-        let mut targets = Vec::new();
+        let (mut targets, mut faults) = (Vec::new(), Vec::new());
         for index in 0..hosts.len().max(addresses.len()) {
             let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-            let name = match hosts.get(index) {
-                Some(Host::Tcp(name)) => Some(name.clone()),
-                _ => None,
-            };
             match (addresses.get(index), hosts.get(index)) {
-                (Some(ip), _) => {
-                    targets.push(Ok(Target { address: Address::Tcp((*ip, port).into()), host: name }));
-                }
-                (None, Some(Host::Unix(folder))) => {
-                    let address = Address::Unix(folder.join(format!(".s.PGSQL.{port}")));
-                    targets.push(Ok(Target { address, host: None }));
-                }
-                (None, Some(Host::Tcp(host))) => match lookup_host((host.as_str(), port)).await {
-                    Ok(found) => targets
-                        .extend(found.map(|address| {
-                            Ok(Target { address: Address::Tcp(address), host: name.clone() })
-                        })),
-                    Err(error) => targets.push(Err(error.into())),
+                (Some(ip), Some(Host::Tcp(name))) => targets.push(Target::tcp(Some(name), *ip, port)),
+                (Some(ip), _) => targets.push(Target::tcp(None, *ip, port)),
+                (None, Some(Host::Unix(folder))) => targets.push(Target {
+                    address: Address::Unix(folder.join(format!(".s.PGSQL.{port}"))),
+                    host: None,
+                    place: format!("{}:{port}", folder.display()),
+                }),
+                (None, Some(Host::Tcp(name))) => match self.look_up(name, port).await {
+                    Ok(found) => {
+                        targets.extend(found.into_iter().map(|ip| Target::tcp(Some(name), ip, port)))
+                    }
+                    Err(error) => faults.push(Fault { place: format!("{name}:{port}"), error }),
                 },
                 (None, None) => {}
             }
         }
-        if self.config.get_load_balance_hosts() == LoadBalanceHosts::Random && !targets.is_empty() {
-            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % targets.len();
-            targets.rotate_left(turn);
-        }
-        targets
+        let balanced = self.config.get_load_balance_hosts() == LoadBalanceHosts::Random;
+        Attempts::new(self, targets, faults, balanced)
+    }
+
+    /// The addresses of a host. `localhost` is this machine, whatever a name service says: a URL that names it may go
+    /// without TLS.
+    async fn look_up(&self, name: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
+        let found = timeout(self.limit.0.unwrap_or(self.limit.1), lookup_host((name, port))).await;
+        let found = found.map_err(|_| Error::Name(io::ErrorKind::TimedOut.into()))?.map_err(Error::Name)?;
+        let here = |ip: &IpAddr| name != "localhost" || ip.is_loopback();
+        let found: Vec<IpAddr> = found.map(|address| address.ip()).filter(here).collect();
+        if found.is_empty() { Err(Error::Name(io::Error::other("it has no address"))) } else { Ok(found) }
     }
 
     /// A protected stream to an address, and what binds a session to its certificate.
-    pub(super) async fn socket(&self, target: &Target) -> Result<(Socket, Option<Vec<u8>>), Error> {
+    pub(in crate::db) async fn socket(&self, target: &Target) -> Result<(Socket, Option<Vec<u8>>), Error> {
         let mode = self.config.get_ssl_mode();
         match &target.address {
-            Address::Unix(_) if mode == SslMode::Require => Err(Error::Session(
-                "PostgreSQL has no TLS on a unix socket: name a host, or sslmode=disable".into(),
+            Address::Unix(_) if mode == SslMode::Require => Err(Error::Tls(
+                "PostgreSQL has none on a unix socket: name a host, or sslmode=disable".into(),
             )),
-            Address::Unix(path) => Ok((Socket::Unix(self.in_time(UnixStream::connect(path)).await?), None)),
+            Address::Unix(path) => Ok((Socket::Unix(UnixStream::connect(path).await?), None)),
             Address::Tcp(address) => {
-                let stream = self.in_time(TcpStream::connect(address)).await?;
+                let stream = TcpStream::connect(address).await?;
                 self.tune(&stream)?;
                 self.protect(stream, mode, target.host.as_deref()).await
             }
@@ -167,22 +168,15 @@ impl Connector {
         {
             return match mode {
                 SslMode::Prefer => Ok((Socket::Tcp(stream), None)),
-                _ => Err(Error::Session("the server has no TLS, and sslmode asks for it".into())),
+                _ => Err(Error::NoTls),
             };
         }
-        let host = host.ok_or_else(|| Error::Session("TLS needs the name of the host".into()))?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| Error::Session(error.into()))?;
-        let stream = self.tls.connect(name, stream).await?;
+        let host = host.ok_or_else(|| Error::Tls("it needs the name of the host".into()))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| Error::Tls(error.into()))?;
+        let stream = self.tls.connect(name, stream).await.map_err(|error| Error::Tls(error.into()))?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let binding = certificate.and_then(|certificate| channel_binding(certificate));
         Ok((Socket::Tls(Box::new(stream)), binding))
-    }
-
-    async fn in_time<T>(&self, connecting: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
-        let limit = self.config.get_connect_timeout().copied().unwrap_or(Duration::MAX);
-        let outcome =
-            timeout(limit, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-        Ok(outcome?)
     }
 
     fn tune(&self, stream: &TcpStream) -> io::Result<()> {
@@ -203,6 +197,27 @@ impl Connector {
             socket.set_tcp_keepalive(&keepalive)?;
         }
         Ok(())
+    }
+}
+
+impl Target {
+    fn tcp(name: Option<&str>, ip: IpAddr, port: u16) -> Self {
+        let address = SocketAddr::from((ip, port));
+        let place = match name {
+            Some(name) if name.parse() != Ok(ip) => format!("{name}:{port} ({ip})"),
+            _ => address.to_string(),
+        };
+        Self { address: Address::Tcp(address), host: name.map(str::to_owned), place }
+    }
+
+    /// Where it is, for messages.
+    pub(in crate::db) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Whether nothing but the kernel stands between.
+    pub(super) fn is_socket(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
     }
 }
 

@@ -3,10 +3,14 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::ErrorFields;
 use tokio_postgres::error::SqlState;
+
+use super::attempts::Fault;
+use crate::db::Deviation;
 
 type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -21,6 +25,18 @@ pub enum Error {
     Closed,
     /// The server sent what it should not have sent.
     Protocol(&'static str),
+    /// No session could be opened: what went wrong at each address that was tried.
+    Opening(Vec<Fault>),
+    /// The name of a host leads nowhere.
+    Name(io::Error),
+    /// An address took its whole share of the time.
+    Silent(Duration),
+    /// TLS could not be agreed on.
+    Tls(Cause),
+    /// The server has no TLS, and `sslmode` asks for it.
+    NoTls,
+    /// The session is not what it must be.
+    Settings(Deviation),
     /// A session could not be opened for a reason of our own.
     Session(Cause),
     /// A value does not fit its parameter, counted from 1. Nothing was sent.
@@ -49,17 +65,51 @@ impl Error {
     pub(in crate::db) fn server(&self) -> Option<&ServerError> {
         match self {
             Self::Server(error) => Some(error),
+            Self::Opening(faults) => faults.last()?.error.server(),
             _ => None,
         }
     }
 
     /// The connection is gone: not refused, not misused.
     pub(in crate::db) fn is_broken(&self) -> bool {
-        matches!(self, Self::Io(_) | Self::Closed | Self::Protocol(_))
+        match self {
+            Self::Io(_) | Self::Closed | Self::Protocol(_) => true,
+            Self::Opening(faults) => faults.last().is_some_and(|fault| fault.error.is_broken()),
+            _ => false,
+        }
+    }
+
+    /// No session was opened: no fault of what was to be done with it.
+    fn is_opening(&self) -> bool {
+        matches!(
+            self,
+            Self::Opening(_)
+                | Self::Name(_)
+                | Self::Silent(_)
+                | Self::Tls(_)
+                | Self::NoTls
+                | Self::Settings(_)
+                | Self::Session(_)
+        )
+    }
+
+    /// The session is not the one that we prepared our statements in: a pooler has put another one in its place.
+    pub(in crate::db) fn is_foreign(&self) -> bool {
+        let foreign = [
+            SqlState::INVALID_SQL_STATEMENT_NAME,
+            SqlState::DUPLICATE_PSTATEMENT,
+            SqlState::PROTOCOL_VIOLATION,
+        ];
+        matches!(self, Self::Server(server) if foreign.contains(&server.state))
     }
 }
 
 impl ServerError {
+    /// What it says, in the language of the server.
+    pub(in crate::db) fn message(&self) -> &str {
+        &self.message
+    }
+
     pub(super) fn parse(mut fields: ErrorFields<'_>) -> Result<Self, Error> {
         let mut error = Self {
             state: SqlState::INTERNAL_ERROR,
@@ -108,6 +158,15 @@ impl fmt::Display for Error {
             Self::Io(_) => f.write_str("the connection to the database broke"),
             Self::Closed => f.write_str("the database closed the connection"),
             Self::Protocol(what) => write!(f, "the database sent {what}"),
+            Self::Opening(faults) => {
+                f.write_str("no session with the database could be opened")?;
+                faults.iter().try_for_each(|Fault { place, error }| write!(f, "; at {place}: {error}"))
+            }
+            Self::Name(_) => f.write_str("the name of the database's host leads nowhere"),
+            Self::Silent(limit) => write!(f, "the database did not answer within {} s", limit.as_secs_f64()),
+            Self::Tls(_) => f.write_str("TLS with the database could not be agreed on"),
+            Self::NoTls => f.write_str("the database has no TLS, and sslmode asks for it"),
+            Self::Settings(deviation) => write!(f, "the database {deviation}"),
             Self::Session(_) => f.write_str("a session with the database could not be opened"),
             Self::Parameter(number, _) => write!(f, "the value of ${number} does not fit"),
             Self::Column(name, _) => write!(f, "the column '{name}' cannot be read"),
@@ -118,9 +177,13 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Io(error) => Some(error),
-            Self::Session(cause) | Self::Parameter(_, cause) | Self::Column(_, cause) => Some(cause.as_ref()),
+            Self::Io(error) | Self::Name(error) => Some(error),
+            Self::Opening(faults) => faults.last()?.error.source(),
+            Self::Tls(cause) | Self::Session(cause) | Self::Parameter(_, cause) | Self::Column(_, cause) => {
+                Some(cause.as_ref())
+            }
             Self::Server(_) | Self::Closed | Self::Protocol(_) => None,
+            Self::Silent(_) | Self::NoTls | Self::Settings(_) => None,
         }
     }
 }
@@ -131,12 +194,41 @@ impl From<io::Error> for Error {
     }
 }
 
+impl From<tokio_postgres::Error> for Error {
+    /// The same of the driver's.
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(db) = error.as_db_error() {
+            return Self::Server(Box::new(ServerError {
+                state: db.code().clone(),
+                constraint: db.constraint().map(str::to_owned),
+                routine: db.routine().unwrap_or_default().to_owned(),
+                severity: db.severity().to_owned(),
+                message: db.message().to_owned(),
+                detail: db.detail().map(str::to_owned),
+                hint: db.hint().map(str::to_owned),
+                fatal: false,
+            }));
+        }
+        if error.is_closed() {
+            return Self::Closed;
+        }
+        let text = error.to_string();
+        match error.into_source().map(|cause| cause.downcast::<io::Error>()) {
+            Some(Ok(io)) => Self::from(*io),
+            Some(Err(cause)) => Self::Session(cause),
+            None => Self::Session(text.into()),
+        }
+    }
+}
+
 impl From<Error> for crate::error::Error {
     fn from(error: Error) -> Self {
         let server = error.server();
         let state = server.map(|server| server.state.clone());
         let constraint = server.and_then(|server| server.constraint.clone());
-        let broken = error.is_broken() || matches!(error, Error::Session(_));
+        let broken = error.is_broken() || error.is_opening();
+        // Whoever opens a session cannot help what the server refuses it for; that it is full is told apart.
+        let state = state.filter(|state| !error.is_opening() || state.code().starts_with("53"));
         Self::from_database(state.as_ref(), constraint, broken, error)
     }
 }

@@ -140,7 +140,9 @@ impl Wire {
             backend::Message::ErrorResponse(body) => {
                 let error = ServerError::parse(body.fields())?;
                 let fatal = error.fatal;
-                refusal.get_or_insert(Error::Server(Box::new(error)));
+                let error = Error::Server(Box::new(error));
+                self.broken |= error.is_foreign(); // read to its end, and not used again
+                refusal.get_or_insert(error);
                 if fatal { Err(Error::Closed) } else { Ok(()) } // it hangs up after a fatal one
             }
             _ => Err(Error::Protocol("a message out of turn")),

@@ -5,11 +5,13 @@
 //! read in its tenant's context cost no more than a read (docs/decisions/0010). The wire format is that of the crates
 //! `postgres-protocol` and `postgres-types`; see the PostgreSQL manual, "Frontend/Backend Protocol".
 
+mod attempts;
 mod batch;
 mod cancel;
 mod connect;
 mod error;
 mod exchange;
+mod idleness;
 mod inbox;
 mod portal;
 mod prepare;
@@ -28,10 +30,13 @@ use futures_util::FutureExt as _;
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt as _;
 
+pub(super) use attempts::Fault;
 pub(super) use cancel::Cancel;
-pub(super) use connect::Connector;
+pub(super) use connect::{Connector, Target};
 pub use error::Error;
+pub(super) use error::ServerError;
 pub(super) use exchange::Reply;
+pub(super) use idleness::Idleness;
 use inbox::Inbox;
 pub(super) use inbox::Message;
 pub(super) use portal::Portal;
@@ -39,7 +44,7 @@ pub(super) use prepare::{Plan, Plans};
 use prepare::{Prepared, Text};
 pub use row::Row;
 use row::{Column, Rows};
-use socket::Socket;
+pub(super) use socket::Socket;
 
 /// Where a connection stands, as the server last said in ReadyForQuery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,13 +72,14 @@ pub(super) struct Wire {
     prepared: HashMap<Text, Prepared>,
     /// Whether statements are prepared at all, or sent without a name each time.
     naming: bool,
-    names: u32,
     /// What the process knows of statements.
     plans: Arc<Plans>,
     /// The statements of the exchange that is being put together.
     batch: batch::Batch,
     /// The connector's generation when this was opened.
     generation: u64,
+    /// When it was used last, as [`Idleness`] counts.
+    used: u64,
     cancel: Arc<Cancel>,
 }
 
@@ -93,9 +99,9 @@ impl Wire {
         Arc::clone(&self.cancel)
     }
 
-    /// Whether the next borrower can have it: outside any transaction, nothing under way, and not closed by the server
-    /// in the meantime. Asks nobody: the runtime knows whether something has arrived.
-    pub(super) fn is_fresh(&mut self, connector: &Connector) -> bool {
+    /// Whether it is outside any transaction, has nothing under way, and was not closed by the server in the meantime.
+    /// Asks nobody: the runtime knows whether something has arrived.
+    fn is_fresh(&mut self, connector: &Connector) -> bool {
         self.generation == connector.generation() && self.is_quiet()
     }
 

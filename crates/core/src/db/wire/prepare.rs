@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::Oid;
 use postgres_protocol::message::{backend, frontend};
@@ -11,6 +12,7 @@ use postgres_types::{Kind, Type};
 
 use super::exchange::Reading;
 use super::{Column, Error, Wire};
+use crate::shared::hex;
 
 /// A type that is not one of PostgreSQL's own.
 const TYPE: &str = "select typname, typtype, typelem, typbasetype, typnamespace::regnamespace, \
@@ -95,12 +97,15 @@ impl Wire {
         if let Some(prepared) = self.prepared.get(&text) {
             return Ok(prepared.clone());
         }
-        let name: Arc<str> = if self.naming {
-            self.names += 1;
-            format!("s{}", self.names).into()
-        } else {
-            "".into()
-        };
+        let name: Arc<str> = if self.naming { name(sql, types).into() } else { "".into() };
+        // The same text from another place in the program.
+        if let Some(prepared) = self.prepared.values().find(|prepared| prepared.name == name).cloned() {
+            self.prepared.insert(text, prepared.clone());
+            return Ok(prepared);
+        }
+        if self.naming && self.batch.preparing.iter().any(|(_, known)| *known == name) {
+            return Ok(Prepared { name, columns: None });
+        }
         frontend::parse(&name, sql, types.iter().map(Type::oid), &mut self.out)?;
         self.batch.preparing.push_back((text, Arc::clone(&name)));
         Ok(Prepared { name, columns: None })
@@ -194,6 +199,16 @@ fn base(mut kind: Type) -> Type {
         kind = inner.clone();
     }
     kind
+}
+
+/// A statement's name, which follows from its text and its parameters: wherever the name is known, in a session that a
+/// pooler has put in the place of ours too, it stands for this statement and no other.
+fn name(sql: &str, types: &[Type]) -> String {
+    let mut context = Context::new(&SHA256);
+    context.update(sql.as_bytes());
+    types.iter().for_each(|kind| context.update(&kind.oid().to_be_bytes()));
+    let digest = context.finish();
+    format!("s{}", hex(digest.as_ref().get(..8).unwrap_or_default()))
 }
 
 fn parameters(message: &backend::Message) -> Result<Vec<Oid>, Error> {

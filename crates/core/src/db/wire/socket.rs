@@ -9,10 +9,16 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 /// A stream to the server.
-pub(super) enum Socket {
+pub(in crate::db) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    pub(in crate::db) fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
 }
 
 /// Calls one method of whichever stream it is.

@@ -24,13 +24,25 @@ use super::error::ServerError;
 use super::inbox::Inbox;
 use super::socket::Socket;
 use super::{Cancel, Error, Status, Wire};
+use crate::db::session::{Expected, QUESTION};
 
 impl Wire {
+    /// Opens a session at an address, and looks at it.
+    ///
+    /// # Errors
+    /// What the server refuses us for, that it is no PostgreSQL, or that the session is not what it must be.
+    pub(super) async fn open(connector: &Connector, target: Target) -> Result<Self, Error> {
+        let (socket, binding) = connector.socket(&target).await?;
+        let mut wire = Self::start(socket, connector, target, binding).await?;
+        wire.check(&connector.expected).await?;
+        Ok(wire)
+    }
+
     /// Starts a session on a fresh stream. `binding` is the hash of the server's certificate, with TLS.
     ///
     /// # Errors
     /// What the server refuses us for, or that it is no PostgreSQL.
-    pub(super) async fn start(
+    async fn start(
         socket: Socket,
         connector: &Connector,
         target: Target,
@@ -46,10 +58,10 @@ impl Wire {
             broken: false,
             prepared: HashMap::new(),
             naming: connector.naming,
-            names: 0,
             plans: Arc::clone(&connector.plans),
             batch: Batch::default(),
             generation: connector.generation(),
+            used: connector.idleness.now(),
             cancel: Arc::new(cancel),
         };
         let user = match connector.config.get_user() {
@@ -166,12 +178,16 @@ impl Wire {
         Ok(())
     }
 
-    /// Whether the server, or the session, takes no writes: a standby.
-    pub(super) async fn is_read_only(&mut self) -> Result<bool, Error> {
+    /// Asks whether the session is what it was asked to be.
+    async fn check(&mut self, expected: &Expected) -> Result<(), Error> {
+        let naming = std::mem::take(&mut self.naming); // once is enough
         self.begin()?;
-        self.own_row("select current_setting('transaction_read_only')", &[])?;
+        self.own_row(QUESTION, &[&expected.names()])?;
         let reply = self.exchange(&mut false).await?;
-        Ok(self.rows(&reply).first_texts().first().is_some_and(|text| text == "on"))
+        let answer = self.rows(&reply).first_texts();
+        self.naming = naming;
+        let answer = answer.first().map(String::as_str).unwrap_or_default();
+        expected.judge(answer).map(drop).map_err(Error::Settings)
     }
 }
 

@@ -33,6 +33,14 @@ fn greeting() -> Vec<u8> {
     [message(b'R', &[0; 4]), message(b'S', setting), message(b'K', &keys), ready(b'I')].concat()
 }
 
+/// The answer to what a session is asked when it is opened: all is as it must be.
+fn looked_at() -> Vec<u8> {
+    let text = b"off\nread committed\non\norigin\noff";
+    let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+    let row = message(b'D', &[&[0, 1], &length[..], text].concat());
+    [message(b'1', &[]), message(b'2', &[]), row, done(), ready(b'I')].concat()
+}
+
 /// One column `n` of type `int4`.
 fn description() -> Vec<u8> {
     let mut body = b"\0\x01n\0".to_vec();
@@ -62,7 +70,8 @@ fn begun() -> Vec<u8> {
 
 /// A server for one connection: says the next of `answers` whenever it hears something, and then, or when it hears nothing
 /// for a while, hangs up.
-async fn server(answers: Vec<Vec<u8>>, piece: usize) -> (Connector, JoinHandle<()>) {
+async fn server(mut answers: Vec<Vec<u8>>, piece: usize) -> (Connector, JoinHandle<()>) {
+    answers.insert(1, looked_at());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let task = TaskTracker::new().spawn(async move {
@@ -256,6 +265,8 @@ async fn an_idle_connection_tells_news_from_its_end() {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 1000]).await.unwrap();
             stream.write_all(&greeting()).await.unwrap();
+            let _ = stream.read(&mut [0; 1000]).await.unwrap();
+            stream.write_all(&looked_at()).await.unwrap();
             stream
         });
         let (mut wire, mut stream): (Wire, TcpStream) = (wire.unwrap(), stream);
@@ -319,4 +330,78 @@ async fn garbage_is_an_error_and_never_a_panic_or_a_wait() {
         failed += usize::from(outcome.unwrap_or_else(|_| panic!("round {round} hangs")).is_err());
     }
     assert!(failed > rounds / 2, "{failed} of {rounds} failed");
+}
+
+#[tokio::test]
+async fn f_32_a_statement_that_is_unknown_or_foreign_condemns_the_connection() {
+    for (state, condemns) in [("26000", true), ("42P05", true), ("08P01", true), ("23505", false)] {
+        let (mut wire, outcome) = ask(vec![[error("ERROR", state), ready(b'I')].concat()], 1000).await;
+        assert_eq!(outcome.unwrap_err().server().unwrap().state.code(), state);
+        assert_eq!((wire.is_broken(), wire.begin().is_err()), (condemns, condemns), "{state}");
+    }
+}
+
+#[tokio::test]
+async fn f_32_a_name_stands_for_one_text_with_one_kind_of_parameters_in_every_session() {
+    let name = async |sql: &'static str, types: &[Type]| {
+        let (connector, _server) = server(vec![greeting()], 1000).await;
+        let mut wire = connector.connect().await.unwrap();
+        wire.prepare("select 'something before'", &[]).unwrap();
+        wire.prepare(sql, types).unwrap().name.to_string()
+    };
+    let known = name(SQL, &[]).await;
+    assert_eq!(known, name(SQL, &[]).await);
+    assert_ne!(known, name("select 2", &[]).await);
+    assert_ne!(known, name(SQL, &[Type::INT4]).await);
+}
+
+#[tokio::test]
+async fn f_32_a_session_whose_settings_were_dropped_is_not_opened() {
+    let dropped = b"off\nread committed\non\norigin\n\n0".as_slice();
+    let length = u32::try_from(dropped.len()).unwrap().to_be_bytes();
+    let row = message(b'D', &[&[0, 1], &length[..], dropped].concat());
+    let answer = [message(b'1', &[]), message(b'2', &[]), row, done(), ready(b'I')].concat();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgresql://u@127.0.0.1:{}/d?sslmode=disable", listener.local_addr().unwrap().port());
+    let bounded = url.parse::<Connection>().unwrap().bounded(Duration::from_secs(30));
+    let connector = bounded.connector(PATIENCE, true);
+    let (opened, _stream) = tokio::join!(connector.connect(), async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for said in [greeting(), answer] {
+            let _ = stream.read(&mut [0; 1000]).await.unwrap();
+            stream.write_all(&said).await.unwrap();
+        }
+        stream
+    });
+    let refusal = opened.err().unwrap();
+    assert!(refusal.to_string().contains("a pooler stands between"), "{refusal}");
+}
+
+#[tokio::test]
+async fn f_04_a_connection_that_was_silent_is_asked_before_it_is_used() {
+    for answers in [true, false] {
+        let more = if answers { vec![ready(b'I')] } else { Vec::new() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connector = connector(listener.local_addr().unwrap().port(), "");
+        let (wire, mut stream) = tokio::join!(connector.connect(), async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for said in [greeting(), looked_at()] {
+                let _ = stream.read(&mut [0; 1000]).await.unwrap();
+                stream.write_all(&said).await.unwrap();
+            }
+            stream
+        });
+        let mut wire = wire.unwrap();
+        assert!(wire.is_fit(&connector).await, "it is new: nothing is asked");
+        connector.idleness.tell(Duration::from_secs(60));
+        let fit = tokio::join!(wire.is_fit(&connector), async {
+            let heard = stream.read(&mut [0; 1000]).await.unwrap();
+            assert_eq!(heard, 5, "a Sync and nothing else");
+            for said in more {
+                stream.write_all(&said).await.unwrap();
+            }
+        });
+        assert_eq!((fit.0, wire.is_broken()), (answers, !answers));
+        drop(stream);
+    }
 }

@@ -23,8 +23,10 @@ impl Wire {
     pub(super) async fn drain(&mut self) -> Result<(), Error> {
         while self.awaited > 0 {
             let message = self.message().await?;
-            if message.tag == backend::READY_FOR_QUERY_TAG {
-                self.end_or_refusal(&message, &mut None)?;
+            match message.tag {
+                backend::READY_FOR_QUERY_TAG => self.end_or_refusal(&message, &mut None)?,
+                backend::PARSE_COMPLETE_TAG => self.confirm_prepared(), // it keeps the name
+                _ => {}
             }
             self.inbox.consume();
         }

@@ -35,8 +35,8 @@ fn a_url_an_address_and_a_credential_fail_each_by_its_name() {
     failed(&[("DATABASE_URL", &format!("{url}?sslmode=verify-ca&sslrootcert=%2Fnone"))], "url", "correct");
     let steps = failed(&[("DATABASE_URL", &nowhere)], "address", "host and port");
     assert_eq!(names(&steps), ["url", "address"]);
-    let steps = failed(&[("DATABASE_URL", &missing)], "credentials", "create it");
-    assert_eq!(names(&steps), ["url", "address", "credentials"]);
+    let steps = failed(&[("DATABASE_URL", &missing)], "database", "create it");
+    assert_eq!(names(&steps), ["url", "address", "tls", "credentials", "database"]);
 }
 
 #[test]
@@ -53,7 +53,10 @@ fn privileges_migrations_and_isolation_fail_each_by_its_name() {
     let all = [
         "url",
         "address",
+        "tls",
         "credentials",
+        "database",
+        "session",
         "privileges",
         "version",
         "encoding",

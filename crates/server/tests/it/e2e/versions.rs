@@ -14,7 +14,7 @@ use super::http::Client;
 use super::process::{Home, Process, run};
 
 /// The runtime role's URL through a way on which the server says that it is of this version.
-fn pretending(database: &Database, version: &str) -> String {
+pub(super) fn pretending(database: &Database, version: &str) -> String {
     let real = database.value("current_setting('server_version')");
     // As long as the real one, since messages state their length.
     let pretended = format!("{version:<0$}", real.len());
@@ -27,7 +27,7 @@ fn pretending(database: &Database, version: &str) -> String {
 }
 
 /// Where the tests' PostgreSQL listens, which is on a socket only.
-fn socket_file(url: &str) -> PathBuf {
+pub(super) fn socket_file(url: &str) -> PathBuf {
     let config: tokio_postgres::Config = url.parse().unwrap();
     let [Host::Unix(folder)] = config.get_hosts() else { panic!("not on a socket: {url}") };
     folder.join(format!(".s.PGSQL.{}", config.get_ports()[0]))
