@@ -138,14 +138,14 @@ pub(super) struct Compressed {
 /// An encoder takes much memory, and is there only while there is something to compress.
 enum Stage {
     Unbegun(Coding),
-    Begun(Encoder),
+    Begun(Box<Encoder>),
     Ended,
 }
 
 impl Stage {
     fn begin(&mut self) -> io::Result<Option<&mut Encoder>> {
         if let Self::Unbegun(coding) = *self {
-            *self = Self::Begun(Encoder::new(coding, None)?);
+            *self = Self::Begun(Box::new(Encoder::new(coding, None)?));
         }
         Ok(if let Self::Begun(encoder) = self { Some(encoder) } else { None })
     }
