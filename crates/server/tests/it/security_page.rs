@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use regex_lite::Regex;
 
 /// What a test's name begins with, `t_01_` or `t01_`, and the statement that it holds.
-const HELD: [(&str, &str); 77] = [
+const HELD: [(&str, &str); 78] = [
     ("A-01", "An endless password is refused before it is hashed"),
     ("A-04", "Passwords are hashed with argon2id"),
+    ("A-05", "Failed sign-ins at an account count from everywhere"),
     ("A-07", "Failed sign-ins are limited, and a lock-out reaches nobody elsewhere"),
     ("A-08", "Every failed sign-in has the same answer, and costs the same"),
     ("C-06", "Secrets come from files too, and are in no argument, log line, help or panic"),

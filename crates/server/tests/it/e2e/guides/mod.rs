@@ -370,7 +370,7 @@ fn the_messages_that_operate_explains_are_those_of_the_code() {
     for message in messages {
         let message = message.split_once(": ").map_or(message, |(_, message)| message);
         for part in
-            message.split(['…', '\'']).map(|part| part.trim_matches([' ', '.', '(', ')', ';', ',', '"']))
+            message.split(['…', '\'']).map(|part| part.trim_matches([' ', '.', '(', ')', ';', ',', ':', '"']))
         {
             assert!(source.contains(part), "nothing says {part:?}: {message}");
         }
