@@ -54,7 +54,7 @@ impl Connection {
         let connector = self.connector(PATIENCE, true);
         let mut attempts = connector.attempts().await;
         while let Some(target) = attempts.next() {
-            if let Some(opened) = attempts.make(&target, self.start(&connector, &target)).await {
+            if let Some(opened) = attempts.make(&target, Box::pin(self.start(&connector, &target))).await {
                 return Ok(opened);
             }
         }

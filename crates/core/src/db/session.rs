@@ -186,7 +186,7 @@ impl std::error::Error for Deviation {}
 fn shown(time: Duration) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"), (1, "ms")];
     let time = time.as_millis();
-    let unit = units.into_iter().find(|(length, _)| time > 0 && time % length == 0);
+    let unit = units.into_iter().find(|(length, _)| time > 0 && time.is_multiple_of(*length));
     unit.map_or_else(|| "0".to_owned(), |(length, name)| format!("{}{name}", time / length))
 }
 

@@ -34,7 +34,7 @@ impl Drop for Endpoint {
 impl Endpoint {
     async fn start(name: &str) -> Self {
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        Self::showing(certificates(params)).await
+        Self::showing(certificates(&params)).await
     }
 
     async fn showing((acceptor, authority): (TlsAcceptor, String)) -> Self {
@@ -58,7 +58,7 @@ impl Endpoint {
 }
 
 /// An endpoint that shows a certificate of an authority's, and the authority in PEM.
-fn certificates(params: CertificateParams) -> (TlsAcceptor, String) {
+fn certificates(params: &CertificateParams) -> (TlsAcceptor, String) {
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
@@ -192,7 +192,7 @@ async fn each_fault_of_a_certificate_says_its_cause_and_its_mend() {
         (params(&|params| params.subject_alt_names.clear()), "without a subjectAltName", "common name"),
     ];
     for (params, cause, mend) in faults {
-        let endpoint = Endpoint::showing(certificates(params)).await;
+        let endpoint = Endpoint::showing(certificates(&params)).await;
         let said = outcome(&endpoint.url("127.0.0.1", "verify-full", true)).await.unwrap_err();
         assert!(said.contains(cause) && said.contains(mend), "{said}");
         outcome(&endpoint.url("127.0.0.1", "require", false)).await.unwrap();

@@ -118,7 +118,7 @@ impl Connector {
                 }),
                 (None, Some(Host::Tcp(name))) => match self.look_up(name, port).await {
                     Ok(found) => {
-                        targets.extend(found.into_iter().map(|ip| Target::tcp(Some(name), ip, port)))
+                        targets.extend(found.into_iter().map(|ip| Target::tcp(Some(name), ip, port)));
                     }
                     Err(error) => faults.push(Fault { place: format!("{name}:{port}"), error }),
                 },

@@ -69,8 +69,8 @@ fn admit(postgres: &Postgres, line: &str) {
     admin.run(&format!(
         "copy (select unnest(string_to_array(E'{literal}', E'\n'))) to '{file}' (delimiter E'\\x01')"
     ));
-    let shown = format!("select count(*) from pg_hba_file_rules where error is not null");
-    assert_eq!(admin.value(&shown), "0");
+    let faulty = "select count(*) from pg_hba_file_rules where error is not null";
+    assert_eq!(admin.value(faulty), "0");
     admin.run("select pg_reload_conf()");
 }
 
@@ -221,7 +221,7 @@ fn the_first_of_two_hosts_may_be_silent_at_the_start_and_later() {
     let lists = || client.get("/api/v1/items").is_ok_and(|answer| answer.status == 200);
     assert!(lists());
     relays[0].fall_silent();
-    let took = eventually("the other host serves", || lists());
+    let took = eventually("the other host serves", lists);
     assert!(took < Duration::from_secs(8), "{took:?}");
     assert_eq!(server.stop("TERM").code, 0);
 }
