@@ -42,8 +42,8 @@ async fn open(app: &TestApp, actor: &Actor<'_>, accept: &str) -> Incoming {
 async fn fill(app: &TestApp, tenant: &str, count: u32) {
     let sql = format!(
         "set session_replication_role = replica; \
-         insert into items (tenant_id, id, sku, name, description) \
-         select '{}', gen_random_uuid(), 'BULK-' || n, 'Item ' || n, repeat('text ', 40) from generate_series(1, {count}) n; \
+         insert into items (tenant_id, id, sku, sku_folded, name, description) \
+         select '{}', gen_random_uuid(), 'BULK-' || n, 'bulk-' || n, 'Item ' || n, repeat('text ', 40) from generate_series(1, {count}) n; \
          set session_replication_role = origin; analyze items",
         app.tenant_id(tenant)
     );

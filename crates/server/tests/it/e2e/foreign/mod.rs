@@ -161,8 +161,8 @@ fn sees_what_is_right(client: &str, tries: &Tries<'_>) {
     let owner = Client::signed_in(&server.address(), home.path());
     database.run(&format!(
         "set session_replication_role = replica; \
-         insert into items (tenant_id, id, sku, name, description) \
-         select (select id from tenants where slug = 'acme'), gen_random_uuid(), 'BULK-' || n, 'Item', repeat('text ', 40) \
+         insert into items (tenant_id, id, sku, sku_folded, name, description) \
+         select (select id from tenants where slug = 'acme'), gen_random_uuid(), 'BULK-' || n, 'bulk-' || n, 'Item', repeat('text ', 40) \
          from generate_series(1, {FILLED}) n; \
          set session_replication_role = origin"
     ));

@@ -77,8 +77,8 @@ impl Stage {
         let owners = [0, 1].map(|number| Client::signed_in_as(&server.address(), home.path(), number));
         database.run(
             "set session_replication_role = replica; \
-             insert into items (tenant_id, id, sku, name, description) \
-             select t.id, gen_random_uuid(), 'BULK-' || n, 'Item ' || n, repeat(md5(n::text), 46) \
+             insert into items (tenant_id, id, sku, sku_folded, name, description) \
+             select t.id, gen_random_uuid(), 'BULK-' || n, 'bulk-' || n, 'Item ' || n, repeat(md5(n::text), 46) \
              from tenants t, generate_series(1, 100) n",
         );
         let page = Client::new(&server.address()).get("/docs").unwrap().body;
