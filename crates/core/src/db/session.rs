@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn f_35_a_session_that_is_not_as_asked_for_is_told_by_what_explains_it() {
+    fn a_session_that_is_not_as_asked_for_is_told_by_what_explains_it() {
         let judged =
             |target, change: &dyn Fn(&str) -> Option<&'static str>| expected(target).judge(&answer(change));
         let any = TargetSessionAttrs::Any;

@@ -170,15 +170,8 @@ async fn h_05_malformed_and_repeated_headers_are_refused() {
         }
         request
     };
-    let tenants: [&[&[u8]]; 7] = [
-        &[b"acme", b"acme"],
-        &[b""],
-        &[b"acme,globex"],
-        &[b"Acme"],
-        &[b"\xff"],
-        &[&[b'x'; 64]],
-        &[b"acme'; --"],
-    ];
+    let tenants: [&[&[u8]]; 6] =
+        [&[b"acme", b"acme"], &[b""], &[b"acme,globex"], &[b"\xff"], &[&[b'x'; 64]], &[b"acme'; --"]];
     for values in tenants {
         alice.request(get("x-tenant-id", values)).await.assert(400).problem("core.malformed_header");
     }

@@ -333,7 +333,7 @@ async fn garbage_is_an_error_and_never_a_panic_or_a_wait() {
 }
 
 #[tokio::test]
-async fn f_32_a_statement_that_is_unknown_or_foreign_condemns_the_connection() {
+async fn a_statement_that_is_unknown_or_foreign_condemns_the_connection() {
     for (state, condemns) in [("26000", true), ("42P05", true), ("08P01", true), ("23505", false)] {
         let (mut wire, outcome) = ask(vec![[error("ERROR", state), ready(b'I')].concat()], 1000).await;
         assert_eq!(outcome.unwrap_err().server().unwrap().state.code(), state);
@@ -342,7 +342,7 @@ async fn f_32_a_statement_that_is_unknown_or_foreign_condemns_the_connection() {
 }
 
 #[tokio::test]
-async fn f_32_a_name_stands_for_one_text_with_one_kind_of_parameters_in_every_session() {
+async fn a_name_stands_for_one_text_with_one_kind_of_parameters_in_every_session() {
     let name = async |sql: &'static str, types: &[Type]| {
         let (connector, _server) = server(vec![greeting()], 1000).await;
         let mut wire = connector.connect().await.unwrap();
@@ -356,7 +356,7 @@ async fn f_32_a_name_stands_for_one_text_with_one_kind_of_parameters_in_every_se
 }
 
 #[tokio::test]
-async fn f_32_a_session_whose_settings_were_dropped_is_not_opened() {
+async fn a_session_whose_settings_were_dropped_is_not_opened() {
     let dropped = b"off\nread committed\non\norigin\n\n0".as_slice();
     let length = u32::try_from(dropped.len()).unwrap().to_be_bytes();
     let row = message(b'D', &[&[0, 1], &length[..], dropped].concat());
@@ -378,7 +378,7 @@ async fn f_32_a_session_whose_settings_were_dropped_is_not_opened() {
 }
 
 #[tokio::test]
-async fn f_04_a_connection_that_was_silent_is_asked_before_it_is_used() {
+async fn a_connection_that_was_silent_is_asked_before_it_is_used() {
     for answers in [true, false] {
         let more = if answers { vec![ready(b'I')] } else { Vec::new() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
