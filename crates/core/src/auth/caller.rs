@@ -114,7 +114,8 @@ impl Caller {
         matches!(self.0.actor, Actor::User(_)) && permission.roles.contains(&self.0.role)
     }
 
-    /// Refuses a caller without `permission`.
+    /// Refuses a caller without `permission`. A handler that passes the error on is seen like a refusal of the access
+    /// rule: a line of the security log, and an audit row.
     ///
     /// # Errors
     /// `core.forbidden`, naming the permission.
@@ -122,6 +123,7 @@ impl Caller {
         if self.may(permission) {
             return Ok(());
         }
-        Err(Error::new(&codes::FORBIDDEN).detail(format!("Permission '{}' is needed.", permission.name)))
+        let detail = format!("Permission '{}' is needed.", permission.name);
+        Err(Error::new(&codes::FORBIDDEN).detail(detail).needs(permission.name))
     }
 }

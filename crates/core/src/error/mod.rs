@@ -34,6 +34,7 @@ struct Inner {
     allow: Option<String>,
     violated: Vec<&'static str>,
     constraint: Option<String>,
+    needed: Option<&'static str>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     /// Where a fault of our own was noticed, if `RUST_BACKTRACE` asks for that.
     backtrace: Option<Backtrace>,
@@ -50,6 +51,7 @@ impl Error {
             allow: None,
             violated: Vec::new(),
             constraint: None,
+            needed: None,
             source: None,
             backtrace: (code.status == 500).then(Backtrace::capture),
         }))
@@ -93,6 +95,17 @@ impl Error {
     pub(crate) fn violated(mut self, policies: Vec<&'static str>) -> Self {
         self.0.violated = policies;
         self
+    }
+
+    /// The permission that the caller lacks, for the security log and the audit row.
+    #[must_use]
+    pub(crate) fn needs(mut self, permission: &'static str) -> Self {
+        self.0.needed = Some(permission);
+        self
+    }
+
+    pub(crate) fn needed(&self) -> Option<&'static str> {
+        self.0.needed
     }
 
     /// The cause, for the log only.

@@ -34,12 +34,13 @@ pub(super) fn check(route: &Route, caller: &Caller) -> Result<(), Error> {
     }
 }
 
-/// Tells the security desk and the tenant's auditor of a caller whom [`check`] has refused.
+/// Tells the security desk and the tenant's auditor of a caller whom [`check`] or the route's handler has refused.
 #[cold]
 pub(super) fn refused(app: &App, route: &Route, caller: &Caller, error: &Error) {
-    let action = match route.access {
-        Access::Permission(permission) => permission.name,
-        Access::SignedIn | Access::Public | Access::Management => "core.call",
+    let action = match (error.needed(), route.access) {
+        (Some(needed), _) => needed,
+        (None, Access::Permission(permission)) => permission.name,
+        (None, Access::SignedIn | Access::Public | Access::Management) => "core.call",
     };
     let target = format!("{} {}", route.method, route.path);
     crate::security_event!(

@@ -268,7 +268,13 @@ impl Edge {
         acceptable::enter(route, &mut request)?;
         let accepted = compression::enter(self.compresses(), route, request.headers())?;
         let (known, repeatable) = (conditional::enter(&request), request.method().is_safe());
-        let mut response = self.call(route, caller, request).await?;
+        let outcome = self.call(route, caller.clone(), request).await;
+        if let (Err(error), Some(caller)) = (&outcome, &caller)
+            && error.code().status == 403
+        {
+            access::refused(&self.app, route, caller, error);
+        }
+        let mut response = outcome?;
         cache::leave(route.cache, &mut response);
         acceptable::leave(route, &mut response);
         conditional::leave(&known, &mut response);

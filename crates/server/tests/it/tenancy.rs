@@ -1,6 +1,9 @@
 //! Which tenant a request works in (T-17), and that without one there is nothing to see (T-03, T-04).
 
-use erp_core::auth::Role;
+use erp_core::auth::{Caller, Permission, Role};
+use erp_core::error::{Error, Result, codes};
+use erp_core::extract::Path;
+use erp_core::module::{Access, Module, Routes};
 use erp_testkit::{Actor, Answer, TestApp};
 use http::Request;
 
@@ -220,6 +223,42 @@ async fn t_21_who_is_disabled_and_who_is_of_a_suspended_tenant_is_nobody() {
         actor.get("/api/v1/me").await.assert(401).problem("core.unauthenticated");
     }
     me_in(&alice, "acme").await.assert(403).problem("core.tenant_mismatch");
+    app.finish().await;
+}
+
+/// A module whose handler finds out itself what the caller must be allowed.
+static ASKING: Module = Module { name: "asking", routes: asking, permissions: &[&CLOSE], ..Module::BARE };
+static CLOSE: Permission =
+    Permission { name: "asking.book.close", what: "Close the books.", roles: &[Role::Owner] };
+
+fn asking() -> Routes {
+    Routes::new().get("/asking/{what}", Access::SignedIn, ask)
+}
+
+async fn ask(caller: Caller, Path(what): Path<String>) -> Result<&'static str> {
+    match what.as_str() {
+        "close" => caller.require(&CLOSE)?,
+        _ => return Err(Error::new(&codes::FORBIDDEN)),
+    }
+    Ok("closed")
+}
+
+#[tokio::test]
+async fn u_05_a_handler_that_refuses_is_seen_like_the_access_rule() {
+    let app = TestApp::builder().module(&ASKING).start().await;
+    let (reader, before) = (app.reader_of("acme"), app.audit_of("acme").await.len());
+    reader.get("/asking/close").await.assert(403).problem("core.forbidden");
+    reader.get("/asking/other").await.assert(403);
+    let lines = app.log().with_message("Access denied");
+    let seen: Vec<_> = lines.iter().map(|line| (&line["action"], &line["target"])).collect();
+    let target = serde_json::json!("GET /asking/{what}");
+    assert_eq!(seen, [(&"asking.book.close".into(), &target), (&"core.call".into(), &target)]);
+    app.edge().app.write_denials().await;
+    let mut rows = app.audit_of("acme").await.split_off(before);
+    rows.sort_by_key(|row| row["action"].to_string());
+    let seen: Vec<_> = rows.iter().map(|row| (&row["action"], &row["outcome"])).collect();
+    let denied = serde_json::json!("denied");
+    assert_eq!(seen, [(&"asking.book.close".into(), &denied), (&"core.call".into(), &denied)]);
     app.finish().await;
 }
 
