@@ -6,6 +6,7 @@ mod denials;
 mod probes;
 mod streams;
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
@@ -69,6 +70,8 @@ pub struct Parts {
     pub probes: Probes,
     /// The places of requests that are worked on: `MAX_CONCURRENT_REQUESTS`.
     pub requests: Arc<Semaphore>,
+    /// The connections that clients have open: at most `MAX_CONNECTIONS`.
+    pub connections: Arc<AtomicU32>,
     /// The memory for request bodies.
     pub bodies: Bodies,
     /// The memory for answers that their clients have not taken yet.

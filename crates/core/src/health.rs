@@ -4,6 +4,8 @@
 
 mod log_level;
 
+use std::sync::atomic::Ordering;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -195,6 +197,7 @@ fn limited(app: &App) -> Vec<Check> {
     let place =
         |name, (used, most): (usize, usize)| check(name, used < most, json!({ "used": used, "max": most }));
     let most = app.config.max_concurrent_requests as usize;
+    let connections = app.connections.load(Ordering::Relaxed);
     let requests = most.saturating_sub(app.requests.available_permits());
     let mut checks = vec![
         check("log", !app.logging.is_failing(), {
@@ -209,6 +212,7 @@ fn limited(app: &App) -> Vec<Check> {
     if let (Some(files), Some(most)) = open_files() {
         checks.push(check("files", files < most / 10 * 9, json!({ "used": files, "max": most })));
     }
+        place("connections", (connections as usize, app.config.max_connections as usize)),
     if let Some(redis) = app.limits.store() {
         let limits = if redis.is_ok() { "shared" } else { "each instance by itself" };
         checks.push(check("redis", redis.is_ok(), json!({ "limits": limits, "failure": redis.err() })));

@@ -20,8 +20,11 @@ impl Listeners {
     pub(super) async fn bind(context: &Context, port: u16, host: &str) -> Result<Self, StartError> {
         let config = &context.edge.app.config;
         let proxies = Proxies::new(config);
-        let api =
-            Server::bind("PORT", host, port).await?.secured(context.tls.clone()).behind(proxies.clone());
+        let api = Server::bind("PORT", host, port)
+            .await?
+            .secured(context.tls.clone())
+            .behind(proxies.clone())
+            .counted(Arc::clone(&context.edge.app.connections));
         let management = match config.metrics_port {
             Some(port) => Some(Server::bind("METRICS_PORT", host, port).await?),
             None => None,

@@ -214,6 +214,7 @@ impl Start {
             permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
             probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
             requests: Arc::new(Semaphore::new(config.max_concurrent_requests as usize)),
+            connections: Arc::default(),
             bodies: Bodies::default(),
             answers: Answers::default(),
             streams: Streams::new(config.max_streams, config.database_max_connections),

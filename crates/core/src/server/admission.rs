@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct Admission {
     most: u32,
     most_of_one: u32,
+    /// How many there are; the health checks look at it.
+    total: Arc<AtomicU32>,
     present: Mutex<Present>,
     warning: Seldom,
 }
@@ -22,7 +25,6 @@ pub(super) struct Admission {
 /// Bounded by the number of connections: an address without one is not in the map.
 #[derive(Default)]
 struct Present {
-    total: u32,
     of_one: HashMap<IpAddr, u32>,
 }
 
@@ -34,10 +36,11 @@ pub(super) struct Permit {
 }
 
 impl Admission {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(super) fn new(limits: Limits, total: Arc<AtomicU32>) -> Arc<Self> {
         Arc::new(Self {
             most: limits.max_connections,
             most_of_one: limits.max_connections_per_address,
+            total,
             present: Mutex::default(),
             warning: Seldom::new(LOG_INTERVAL),
         })
@@ -45,14 +48,11 @@ impl Admission {
 
     /// `None` when there are too many connections, or too many of this client.
     pub(super) fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Permit> {
-        let mut present = self.lock();
-        if present.total >= self.most {
-            drop(present);
+        let one_more = |total| (total < self.most).then_some(total + 1);
+        if self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             self.warn(client, "MAX_CONNECTIONS");
             return None;
         }
-        present.total += 1;
-        drop(present);
         let mut permit = Permit { admission: Arc::clone(self), network: None };
         client.is_none_or(|client| permit.count(client)).then_some(permit)
     }
@@ -91,8 +91,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.admission.total.fetch_sub(1, Ordering::Relaxed);
         let mut present = self.admission.lock();
-        present.total = present.total.saturating_sub(1);
         if let Some(network) = self.network
             && let Entry::Occupied(mut theirs) = present.of_one.entry(network)
         {
@@ -109,12 +109,13 @@ mod tests {
     use super::*;
 
     fn admission(most: u32, most_of_one: u32) -> Arc<Admission> {
-        Admission::new(Limits {
+        let limits = Limits {
             header_timeout: Duration::from_secs(1),
             keep_alive_timeout: Duration::from_secs(1),
             max_connections: most,
             max_connections_per_address: most_of_one,
-        })
+        };
+        Admission::new(limits, Arc::default())
     }
 
     #[test]
@@ -130,7 +131,7 @@ mod tests {
         assert!(admit("192.0.2.1").is_some());
         drop((second, other));
         let present = admission.lock();
-        assert_eq!((present.total, present.of_one.len()), (0, 0));
+        assert_eq!((admission.total.load(Ordering::Relaxed), present.of_one.len()), (0, 0));
     }
 
     #[test]

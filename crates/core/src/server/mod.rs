@@ -40,6 +40,7 @@ mod unread;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -62,6 +63,7 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     tls: Option<Tls>,
     proxies: Option<Proxies>,
+    connections: Arc<AtomicU32>,
 }
 
 /// What a listener allows its clients.
@@ -124,7 +126,7 @@ impl Server {
     }
 
     fn on(listeners: Vec<TcpListener>) -> Self {
-        Self { listeners, tls: None, proxies: None }
+        Self { listeners, tls: None, proxies: None, connections: Arc::default() }
     }
 
     /// Speaks HTTPS, and nothing else.
@@ -141,6 +143,13 @@ impl Server {
         self
     }
 
+    /// Counts its connections where others see it.
+    #[must_use]
+    pub fn counted(mut self, connections: Arc<AtomicU32>) -> Self {
+        self.connections = connections;
+        self
+    }
+
     /// The first address that is listened on.
     pub fn address(&self) -> SocketAddr {
         let unknown = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -153,8 +162,8 @@ impl Server {
         A: Fn(Peer, Request) -> F + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
     {
-        let admission = Admission::new(limits);
-        let Self { listeners, tls, proxies } = self;
+        let Self { listeners, tls, proxies, connections } = self;
+        let admission = Admission::new(limits, connections);
         let owner = lifecycle.clone();
         let shared = Arc::new(Shared { answer, limits, admission, lifecycle: owner, tls, proxies });
         for listener in listeners {

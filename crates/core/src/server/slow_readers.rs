@@ -41,7 +41,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (limits, lifecycle) = (limits(HEADER, KEEP_ALIVE), Lifecycle::new());
-    let admission = Admission::new(limits);
+    let admission = Admission::new(limits, Arc::default());
     let permit = admission.admit(None).unwrap();
     let answer = async |_, request: axum::extract::Request| {
         let piece = || Ok::<_, Infallible>(Bytes::from_static(&[b'.'; 4096]));

@@ -73,6 +73,32 @@ async fn the_log_level_changes_at_run_time_and_leaves_a_line() {
 }
 
 #[tokio::test]
+async fn the_connections_of_clients_are_a_check() {
+    let app = TestApp::builder().setting("MAX_CONNECTIONS", "3").start().await;
+    let check = async || {
+        let health = app.anonymous().get("/health/detailed").await.assert(200).json();
+        let checks = health["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == "connections").unwrap().clone()
+    };
+    let alone = check().await;
+    assert_eq!((&alone["passed"], &alone["details"]["max"]), (&true.into(), &3.into()), "{alone}");
+    assert!(alone["details"]["used"].as_u64().is_some_and(|used| (1..3).contains(&used)), "{alone}");
+    let mut others = Vec::new();
+    while check().await["passed"] == true {
+        others.push(tokio::net::TcpStream::connect(app.address()).await.unwrap());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(check().await["details"], serde_json::json!({ "used": 3, "max": 3 }));
+    drop(others);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    while check().await["passed"] != true {
+        assert!(tokio::time::Instant::now() < deadline, "they are gone");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn t_14_operators_see_the_databases_version() {
     let app = TestApp::start().await;
     let text: String =
