@@ -49,11 +49,13 @@ pub(super) async fn resolve(
     if let Some(where_and_why) = started.displaced() {
         tracing::warn!("{where_and_why}");
     }
-    let roles = cluster.insert(started).provision(PRIVATE_DATABASE).await?;
+    let cluster = cluster.insert(started);
+    let (roles, psql) =
+        (cluster.provision(PRIVATE_DATABASE).await?, cluster.shown("erp_app", PRIVATE_DATABASE));
     Ok(Databases {
         runtime: bounded(config, parse(&roles.runtime_url, "the private cluster's URL")?),
         owner: Some(parse(&roles.owner_url, "the private cluster's URL")?),
-        place: format!("private PostgreSQL (psql '{}')", roles.runtime_url),
+        place: format!("private PostgreSQL (psql '{psql}')"),
     })
 }
 

@@ -115,6 +115,11 @@ impl Cluster {
         self.place.url(user, database)
     }
 
+    /// The same for people: the socket's folder can be read, and no shell changes it between single quotes.
+    pub fn shown(&self, user: &str, database: &str) -> String {
+        self.place.shown(user, database)
+    }
+
     /// As [`provision`], here.
     ///
     /// May be called again, and for many databases. A copy made with `CREATE DATABASE … TEMPLATE` does not inherit the

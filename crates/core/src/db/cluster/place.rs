@@ -106,6 +106,12 @@ impl Place {
         url(&self.socket, user, database)
     }
 
+    /// The same with the folder as people write it, which psql takes as well.
+    pub(super) fn shown(&self, user: &str, database: &str) -> String {
+        let (user, database) = (percent(OsStr::new(user)), percent(OsStr::new(database)));
+        format!("postgresql://{user}@/{database}?host={}&port=5432", readable(&self.socket))
+    }
+
     /// The file that PostgreSQL listens on.
     pub(super) fn socket_file(&self) -> PathBuf {
         self.socket.join(SOCKET)
@@ -222,6 +228,22 @@ fn percent(text: &OsStr) -> String {
     })
 }
 
+/// A folder as the value of a URL's parameter: only what means something there, or to a shell, is encoded.
+fn readable(folder: &Path) -> String {
+    let mut shown = String::new();
+    for chunk in folder.as_os_str().as_bytes().utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                'a'..='z' | 'A'..='Z' | '0'..='9' | '/' | '_' | '-' | '.' | ',' | '~' => shown.push(letter),
+                letter if letter.is_alphanumeric() => shown.push(letter),
+                letter => shown.push_str(&percent(OsStr::new(letter.encode_utf8(&mut [0; 4])))),
+            }
+        }
+        shown.push_str(&percent(OsStr::from_bytes(chunk.invalid())));
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,5 +266,6 @@ mod tests {
     #[test]
     fn any_path_and_name_fits_into_a_url() {
         assert_eq!(percent(OsStr::new("/a b@c/:ä")), "%2Fa%20b%40c%2F%3A%C3%A4");
+        assert_eq!(readable(Path::new("/a b@c/ä'&")), "/a%20b%40c/ä%27%26");
     }
 }
