@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::app::{App, Proof};
-use crate::db::ServerVersion;
+use crate::db::{ServerVersion, Writes};
 use crate::extract::Json;
 use crate::lifecycle::Phase;
 use crate::metrics::{Format, open_files};
@@ -203,7 +203,16 @@ fn limited(app: &App) -> Vec<Check> {
         check("log", !app.logging.is_failing(), {
             json!({ "linesDropped": app.logging.dropped(), "writeErrors": app.logging.write_errors() })
         }),
+        check("databaseWrites", app.db.writes() == Writes::Taken, {
+            let failure = match app.db.writes() {
+                Writes::Taken => None,
+                Writes::OffByDefault => Some("transactions are read-only by default"),
+                Writes::Standby => Some("the server is a standby"),
+            };
+            json!({ "failure": failure })
+        }),
         check("databasePool", app.db.waiting() == 0, json!({ "waiting": app.db.waiting() })),
+        place("connections", (connections as usize, app.config.max_connections as usize)),
         place("requests", (requests, most)),
         place("bodiesKiB", app.bodies.use_of_members()),
         place("streams", app.streams.use_of_places()),
@@ -212,7 +221,6 @@ fn limited(app: &App) -> Vec<Check> {
     if let (Some(files), Some(most)) = open_files() {
         checks.push(check("files", files < most / 10 * 9, json!({ "used": files, "max": most })));
     }
-        place("connections", (connections as usize, app.config.max_connections as usize)),
     if let Some(redis) = app.limits.store() {
         let limits = if redis.is_ok() { "shared" } else { "each instance by itself" };
         checks.push(check("redis", redis.is_ok(), json!({ "limits": limits, "failure": redis.err() })));

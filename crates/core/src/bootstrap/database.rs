@@ -164,10 +164,7 @@ async fn wait_until_reachable(
     loop {
         match db::reach(runtime, tasks).await {
             Ok(_) => return Ok(()),
-            Err(refusal) if refusal.serves_reads => {
-                tracing::warn!("{}. Reads are served, and every change gets 503", refusal.error);
-                return Ok(());
-            }
+            Err(refusal) if refusal.serves_reads => return Ok(()), // the monitor tells of it
             Err(refusal) if !refusal.may_pass || Instant::now() + pause > deadline => {
                 return Err(refusal.error);
             }

@@ -109,7 +109,7 @@ fn note(app: &App, report: Report) {
 /// last verdict then stands, until it is overdue.
 fn cannot_be_made(app: &App, error: &Error, errors: u32) -> u32 {
     tracing::warn!(error = error as &dyn std::error::Error, "The isolation proof could not be made");
-    let unreached = [&codes::UNAVAILABLE, &codes::OVERLOADED].contains(&error.code());
+    let unreached = [&codes::UNAVAILABLE, &codes::OVERLOADED, &codes::READ_ONLY].contains(&error.code());
     let errors = if unreached { errors } else { errors + 1 };
     let age = app.proof().map(|last| app.clock.instant().saturating_duration_since(last.made));
     let overdue = age.is_none_or(|age| age >= OVERDUE);

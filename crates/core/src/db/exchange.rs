@@ -240,7 +240,10 @@ impl<'db> Tx<'db> {
         if !self.open {
             checkout.disarm();
         }
-        let reply = outcome?;
+        let reply = match self.read_only {
+            true => outcome.map_err(repeat::in_read)?,
+            false => outcome?,
+        };
         // PostgreSQL answers COMMIT of a transaction that had failed as if nothing were wrong: with ROLLBACK.
         let expected = if ends { Status::Idle } else { Status::Open };
         if status != expected || reply.committed != commits {
@@ -285,7 +288,7 @@ impl<'db> Tx<'db> {
         wire.own(BEGIN, &[])?;
         self.context.add(wire, true)?;
         let mut portal = wire.streamed(&plan, params)?;
-        let first = wire.next_row(&mut portal).await?;
+        let first = wire.next_row(&mut portal).await.map_err(repeat::in_read)?;
         Ok(Streaming { checkout, plan, portal, first })
     }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Opened;
 use super::refusal::Refusal;
 use super::wire::Connector;
-use super::{Connection, Deviation, Writes};
+use super::{Connection, Writes};
 
 /// How often the server is asked while it answers. With PATIENCE, readiness follows a hang within 3 s (S-01).
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -23,8 +23,8 @@ const RETRY: Duration = Duration::from_millis(250);
 /// An answer that takes longer is none (S-04: requests fail within 5 s).
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long until the same is said again.
-const AGAIN: Duration = Duration::from_secs(60);
+/// How often a server that takes no changes is asked whether it does again.
+const READ_ONLY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Whether the server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) enum Availability {
 #[derive(Debug, PartialEq, Eq)]
 enum Session {
     Known,
-    New,
+    New(Writes),
 }
 
 /// A connection and the task that drives it; dropping it closes both.
@@ -61,6 +61,8 @@ pub(super) struct Watched {
     pub(super) idle_timeout: Duration,
     /// Gets each change.
     pub(super) report: watch::Sender<Availability>,
+    /// Gets whether changes are taken.
+    pub(super) writes: watch::Sender<Writes>,
     /// Somebody's connection has broken: look at once.
     pub(super) doubt: Arc<Notify>,
     /// A change was refused for being read-only: look at a new session.
@@ -73,11 +75,14 @@ pub(super) struct Watched {
 /// Asks the server until `stop`, reports each change, and closes connections that nobody uses.
 pub(super) async fn watch(watched: Watched, stop: CancellationToken) {
     let Watched { connection, report, doubt, distrust, .. } = &watched;
-    let (mut probe, mut connected, begun, mut warned) = (None, false, Instant::now(), None);
+    let (mut probe, mut connected, begun, mut looked) = (None, false, Instant::now(), Instant::now());
     while !stop.is_cancelled() {
         watched.pool.manager().idleness.tell(begun.elapsed());
-        if distrust.swap(false, Ordering::Relaxed) {
-            warn_of_read_only(connection, &mut warned).await;
+        let refused = distrust.swap(false, Ordering::Relaxed);
+        let takes_none = *watched.writes.borrow() != Writes::Taken;
+        if (takes_none || refused) && (!takes_none || looked.elapsed() >= READ_ONLY_INTERVAL) {
+            looked = Instant::now();
+            watched.look_at_writes().await;
         }
         let up = *report.borrow() == Availability::Up;
         let answer = tokio::select! {
@@ -85,10 +90,11 @@ pub(super) async fn watch(watched: Watched, stop: CancellationToken) {
             () = stop.cancelled() => return,
             answer = ask(connection, &mut probe, up) => answer,
         };
-        if answer.as_ref().is_ok_and(|session| *session == Session::New)
-            && std::mem::replace(&mut connected, true)
-        {
-            watched.reconnected.notify_one();
+        if let Ok(Session::New(writes)) = answer {
+            watched.note(writes);
+            if std::mem::replace(&mut connected, true) {
+                watched.reconnected.notify_one();
+            }
         }
         let state = if answer.is_ok() { Availability::Up } else { Availability::Down };
         if report.send_replace(state) != state {
@@ -104,20 +110,35 @@ pub(super) async fn watch(watched: Watched, stop: CancellationToken) {
     }
 }
 
-/// Says why changes are refused, once a minute: what the monitor's own session says may be out of date.
-async fn warn_of_read_only(connection: &Connection, warned: &mut Option<Instant>) {
-    if warned.is_some_and(|at| at.elapsed() < AGAIN) {
-        return;
+impl Watched {
+    /// Asks a new session whether it takes changes: one that was opened before may go by an older default.
+    async fn look_at_writes(&self) {
+        if let Ok(Ok(opened)) = timeout(PATIENCE, self.connection.open()).await {
+            self.note(opened.writes);
+        }
     }
-    if let Ok(Ok(opened)) = timeout(PATIENCE, connection.open()).await
-        && opened.writes != Writes::Taken
-    {
-        *warned = Some(Instant::now());
-        let why = match opened.writes {
-            Writes::OffByDefault => Deviation::ReadOnly.to_string(),
-            _ => "is a standby".to_owned(),
-        };
-        tracing::warn!("PostgreSQL at {} {why}: every change gets 503", opened.place);
+
+    /// Says each change once.
+    fn note(&self, writes: Writes) {
+        if self.writes.send_replace(writes) == writes {
+            return;
+        }
+        let place = self.connection.place();
+        match writes {
+            Writes::Taken => {
+                self.pool.manager().forget(); // sessions keep the default that they were opened with
+                tracing::info!("PostgreSQL at {place} takes changes again");
+            }
+            Writes::OffByDefault => {
+                let why = Refusal::read_only(&self.connection, place).error;
+                tracing::warn!("{why}. Reads are served, and every change gets 503");
+            }
+            Writes::Standby => {
+                tracing::warn!(
+                    "PostgreSQL at {place} is a standby. Reads are served, and every change gets 503"
+                );
+            }
+        }
     }
 }
 
@@ -145,8 +166,8 @@ async fn ask(connection: &Connection, probe: &mut Option<Probe>, up: bool) -> Re
         let opened = connect(connection)
             .await
             .map_err(|error| Refusal::new(connection, error).error.what().to_owned())?;
-        *probe = Some(opened);
-        Ok(Session::New)
+        *probe = Some(opened.0);
+        Ok(Session::New(opened.1))
     };
     let answer = match up {
         true => timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err("it takes too long".to_owned())),
@@ -159,10 +180,10 @@ async fn ask(connection: &Connection, probe: &mut Option<Probe>, up: bool) -> Re
 }
 
 #[allow(clippy::disallowed_methods)] // the task is owned, and ended, by the Probe
-async fn connect(connection: &Connection) -> Result<Probe, super::wire::Error> {
-    let Opened { client, session, .. } = connection.open().await?;
+async fn connect(connection: &Connection) -> Result<(Probe, Writes), super::wire::Error> {
+    let Opened { client, session, writes, .. } = connection.open().await?;
     let session = tokio::spawn(async move {
         let _ = session.await; // the client's next call fails, and says why
     });
-    Ok(Probe { client, session })
+    Ok((Probe { client, session }, writes))
 }

@@ -6,8 +6,7 @@ use super::migrate::{self, Migration, Status};
 use super::proof::{self, Report, Sample};
 use super::refusal::Refusal;
 use super::version::OLDEST;
-use super::wire::{Error, Fault};
-use super::{Connection, Deviation, Params, ServerVersion, Writes};
+use super::{Connection, Params, ServerVersion, Writes};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
 
@@ -156,8 +155,7 @@ fn refuse_read_only(connection: &Connection, reached: Reached) -> Result<Reached
     if reached.writes != Writes::OffByDefault {
         return Ok(reached);
     }
-    let fault = Fault { place: reached.place, error: Error::Settings(Deviation::ReadOnly) };
-    Err(Refusal::new(connection, Error::Opening(vec![fault])))
+    Err(Refusal::read_only(connection, reached.place))
 }
 
 /// What a query of ours met, for a person.

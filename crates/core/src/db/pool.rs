@@ -15,10 +15,11 @@ use super::checkout::Checkout;
 use super::context::Context;
 use super::deferral::Deferrals;
 use super::monitor::{self, Availability};
-use super::repeat;
+use super::shortage::Shortage;
 use super::tenant_share::TenantShares;
 use super::transaction::{SystemReason, SystemTx, TenantTx};
 use super::wire::{self, Connector, Plan, Plans, Wire};
+use super::{Connection, Writes};
 use crate::auth::{Caller, Trace};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
@@ -63,8 +64,9 @@ struct Inner {
     shares: TenantShares,
     availability: watch::Receiver<Availability>,
     /// Asks the monitor to look at once, since a connection has just broken.
+    writes: watch::Receiver<Writes>,
     doubt: Arc<Notify>,
-    /// A change was refused for being read-only: the monitor says why.
+    /// A change was refused for being read-only: the monitor finds out why.
     distrust: Arc<AtomicBool>,
     /// The monitor had to connect anew.
     reconnected: Arc<Notify>,
@@ -93,6 +95,7 @@ impl Db {
             })?;
         let (report, availability) = watch::channel(Availability::Up);
         let distrust = Arc::new(AtomicBool::new(false));
+        let (report_writes, writes) = watch::channel(Writes::Taken);
         let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let watched = monitor::Watched {
             connection,
@@ -100,6 +103,7 @@ impl Db {
             idle_timeout: options.idle_timeout,
             report,
             doubt: Arc::clone(&doubt),
+            writes: report_writes,
             distrust: Arc::clone(&distrust),
             reconnected: Arc::clone(&reconnected),
         };
@@ -114,6 +118,7 @@ impl Db {
             availability,
             doubt,
             distrust,
+            writes,
             reconnected,
             deferrals: Deferrals::default(),
         })))
@@ -146,6 +151,11 @@ impl Db {
 
     /// Waits until the server had to be connected to anew: it has been away, or is another one. For one waiter, which
     /// misses none while it is busy.
+    /// Whether the server takes changes, as a new session or the last refused change has told.
+    pub fn writes(&self) -> Writes {
+        *self.0.writes.borrow()
+    }
+
     pub async fn came_back(&self) {
         self.0.reconnected.notified().await;
     }
@@ -247,9 +257,9 @@ impl Db {
             Ok(_) = availability.wait_for(|state| *state == Availability::Down) => Err(Error::unavailable()),
         };
         if let Err(error) = &outcome
-            && error.code() == &codes::UNAVAILABLE
+            && [&codes::UNAVAILABLE, &codes::READ_ONLY].contains(&error.code())
         {
-            if repeat::is_read_only(error) {
+            if error.code() == &codes::READ_ONLY {
                 self.0.distrust.store(true, Ordering::Relaxed);
             }
             self.0.doubt.notify_one();

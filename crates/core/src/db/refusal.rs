@@ -9,7 +9,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 
 use super::certificates::Unreadable;
-use super::wire::{Error, ServerError};
+use super::wire::{Error, Fault, ServerError};
 use super::{Connection, Deviation};
 use crate::lifecycle::{Exit, StartError};
 
@@ -74,6 +74,12 @@ impl Refusal {
             refusal.error = StartError::with_fix(Exit::Unavailable, what, fix);
         }
         refusal
+    }
+
+    /// Of a server at `place` whose transactions are read-only by default.
+    pub(super) fn read_only(connection: &Connection, place: String) -> Self {
+        let fault = Fault { place, error: Error::Settings(Deviation::ReadOnly) };
+        Self::new(connection, Error::Opening(vec![fault]))
     }
 
     fn one(connection: &Connection, place: &str, error: Error) -> Self {

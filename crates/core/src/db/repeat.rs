@@ -41,10 +41,14 @@ pub(super) fn is_broken_off(error: &Error) -> bool {
         && cause(error).is_none_or(|cause| cause.server().is_none() || is_lost(cause))
 }
 
-/// The server takes no writes.
-pub(super) fn is_read_only(error: &Error) -> bool {
-    let server = cause(error).and_then(wire::Error::server);
-    server.is_some_and(|server| server.state == SqlState::READ_ONLY_SQL_TRANSACTION)
+/// What `error` means in a transaction of `tenant_read`: there a refused change is the developer's mistake, whatever the
+/// server takes.
+pub(super) fn in_read(error: wire::Error) -> Error {
+    let changes = |server: &wire::ServerError| server.state == SqlState::READ_ONLY_SQL_TRANSACTION;
+    if !error.server().is_some_and(changes) {
+        return Error::from(error);
+    }
+    Error::internal(format!("a statement in `tenant_read` changes data: use `tenant` for it ({error})"))
 }
 
 fn is_lost(cause: &wire::Error) -> bool {

@@ -35,6 +35,9 @@ pub(super) struct Expected {
 }
 
 /// Whether a session takes writes. One that takes none still serves reads.
+///
+/// `default_transaction_read_only` is not switched off for our sessions: clouds turn it on before the disk is full, and
+/// operators while they move a database. Who means it so must be able to rely on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writes {
     /// It does.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, interval_at};
 
 use super::checkout::Checkout;
 use super::wire::{Message, Plan, Portal, Status};
-use super::{Db, FromRow};
+use super::{Db, FromRow, repeat};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;
 
@@ -107,7 +107,7 @@ impl Streaming {
         let Some(wire) = self.checkout.wire_mut() else { return Err(Error::unavailable()) };
         let message = match self.first.take() {
             Some(message) => Some(message),
-            None => wire.next_row(&mut self.portal).await?,
+            None => wire.next_row(&mut self.portal).await.map_err(repeat::in_read)?,
         };
         if let Some(message) = message {
             return Ok(Some(R::from_row(&wire.row(&message)?)?));

@@ -58,10 +58,10 @@ fn with_state(state: &SqlState) -> &'static ErrorCode {
         "40001" | "40P01" => &codes::OVERLOADED,
         // Too many connections, out of memory or of disk.
         state if state.starts_with("53") => &codes::OVERLOADED,
-        // Connection failures, shutdown and start of the server, and a server that is read-only (a failover).
-        state if state.starts_with("08") || state.starts_with("57P") || state == "25006" => {
-            &codes::UNAVAILABLE
-        }
+        // Connection failures, shutdown and start of the server.
+        state if state.starts_with("08") || state.starts_with("57P") => &codes::UNAVAILABLE,
+        // A standby (a failover), or one whose transactions are read-only by default.
+        "25006" => &codes::READ_ONLY,
         // A session that is not the one in which a statement was prepared: a pooler's.
         "26000" | "42P05" => &codes::UNAVAILABLE,
         // A duplicate or a missing parent whose constraint the call did not name.
@@ -80,6 +80,11 @@ mod tests {
     fn an_unknown_state_tells_the_client_nothing() {
         assert_eq!(with_state(&SqlState::UNDEFINED_TABLE), &codes::INTERNAL);
         assert_eq!(with_state(&SqlState::INSUFFICIENT_PRIVILEGE), &codes::INTERNAL);
+    }
+
+    #[test]
+    fn s_04_a_server_that_takes_no_changes_is_not_one_that_cannot_be_reached() {
+        assert_eq!(with_state(&SqlState::READ_ONLY_SQL_TRANSACTION), &codes::READ_ONLY);
     }
 
     #[test]

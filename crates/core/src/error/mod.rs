@@ -247,6 +247,9 @@ error_codes! {
         UNAVAILABLE = "core.unavailable", 503, "Temporarily unavailable";
             "The database cannot be reached, or the server is starting or stopping.";
             "Try again after the seconds in Retry-After.";
+        READ_ONLY = "core.read_only", 503, "Read only at the moment";
+            "The database takes no changes at the moment; nothing was changed, and reads are served.";
+            "Try again after the seconds in Retry-After.";
         OVERLOADED = "core.overloaded", 503, "Overloaded";
             "No capacity was free in time.";
             "Try again after the seconds in Retry-After.";

@@ -31,7 +31,7 @@ pub(super) fn of(route: &Route, operation: &Operation, inputs: &Inputs) -> Vec<&
         Access::Permission(_) => &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH],
     };
     let by_method: &[&'static ErrorCode] =
-        if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN] };
+        if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN, &codes::READ_ONLY] };
     let by_kind: &[&'static ErrorCode] =
         if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
     let by_limit: &[&'static ErrorCode] = if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };

@@ -165,10 +165,14 @@ async fn t_04_a_plain_read_is_read_only_and_its_context_ends_with_it() {
         // The statement's one exchange is its transaction: nothing says BEGIN or COMMIT.
         let error = db.tenant_read(&caller).last().rows::<()>(ADD, &[&"R-1"]).await.unwrap_err();
         assert!(error.cause().unwrap().to_string().contains("25006"), "{error:?}");
+        assert_eq!(error.code(), &codes::INTERNAL);
+        assert!(format!("{error:?}").contains("use `tenant`"), "{error:?}");
         let mut tx = db.tenant_read(&caller);
         let _: Vec<()> = tx.rows(COUNT, &[]).await.unwrap();
         let error = tx.last().rows::<()>(ADD, &[&"R-1"]).await.unwrap_err();
         assert!(error.cause().unwrap().to_string().contains("25006"), "{error:?}");
+        assert_eq!(error.code(), &codes::INTERNAL);
+        assert!(format!("{error:?}").contains("use `tenant`"), "{error:?}");
         assert_eq!(state(db.tenant_read(&caller)).await, format!("on 30s {tenant}"));
         let limited = db.tenant_read(&caller).statement_timeout(std::time::Duration::from_millis(1500));
         assert_eq!(state(limited).await, format!("on 1500ms {tenant}"));

@@ -84,6 +84,10 @@ async fn t_04_a_stream_is_in_its_tenant_and_read_only() {
     }
     let refused = db.tenant_read(&alice).stream::<Seen>(ADD, &[]).await.err().unwrap();
     assert!(refused.cause().unwrap().to_string().contains("25006"), "{refused:?}");
+    assert!(
+        refused.code() == &codes::INTERNAL && format!("{refused:?}").contains("use `tenant`"),
+        "{refused:?}"
+    );
     assert_eq!(db.tenant(&alice).stream::<Seen>(ADD, &[]).await.err().unwrap().code(), &codes::INTERNAL);
     app.finish().await;
 }
