@@ -5,12 +5,14 @@
 //! to finish and is rolled back; after that its statement is cancelled and the connection closed. A connection that was
 //! sent a cancel is never pooled again: the cancel could hit the next borrower.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::Object;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::shortage::Shortage;
 use super::tenant_share::Place;
 use super::wire::{Connector, Wire};
 
@@ -28,11 +30,18 @@ pub(super) struct Checkout {
     armed: bool,
     /// Owns the clean-up, so that a shutdown waits for it.
     tasks: TaskTracker,
+    /// Told when the connection is given back.
+    shortage: Arc<Shortage>,
 }
 
 impl Checkout {
-    pub(super) fn new(object: Object<Connector>, place: Option<Place>, tasks: TaskTracker) -> Self {
-        Self { object: Some(object), place, armed: false, tasks }
+    pub(super) fn new(
+        object: Object<Connector>,
+        place: Option<Place>,
+        tasks: TaskTracker,
+        shortage: Arc<Shortage>,
+    ) -> Self {
+        Self { object: Some(object), place, armed: false, tasks, shortage }
     }
 
     /// The connection belongs to a tenant's share from here on.
@@ -66,16 +75,20 @@ impl Drop for Checkout {
         let Some(object) = self.object.take() else { return };
         if object.is_broken() {
             drop(Object::take(object)); // closed, and its place in the pool is free
+        } else if !self.armed {
+            drop(object); // the pool takes it back
+        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (place, shortage) = (self.place.take(), Arc::clone(&self.shortage));
+            let reclaiming = async move {
+                reclaim(object, place).await;
+                shortage.freed();
+            };
+            drop(self.tasks.spawn_on(reclaiming, &runtime));
             return;
+        } else {
+            drop(Object::take(object)); // no runtime, nobody to wait for the reply: the server rolls back
         }
-        if !self.armed {
-            return; // the pool takes it back
-        }
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(self.tasks.spawn_on(reclaim(object, self.place.take()), &runtime)),
-            // No runtime, nobody to wait for the reply: close it. The server rolls back.
-            Err(_) => drop(Object::take(object)),
-        }
+        self.shortage.freed();
     }
 }
 

@@ -22,6 +22,7 @@ mod repeat;
 mod row;
 mod scope;
 mod session;
+mod shortage;
 mod statement;
 mod stream;
 mod tenant_share;

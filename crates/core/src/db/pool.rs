@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{
-    Manager, Metrics as Usage, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
+    Manager, Metrics as Usage, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
 use tokio::sync::{Notify, watch};
+use tokio_postgres::error::SqlState;
 use tokio_util::task::TaskTracker;
 
-use super::Connection;
 use super::checkout::Checkout;
 use super::context::Context;
 use super::deferral::Deferrals;
@@ -62,9 +62,10 @@ struct Inner {
     /// Owns the clean-up of connections whose borrower has gone, and short sessions beside the pool.
     tasks: TaskTracker,
     shares: TenantShares,
+    shortage: Arc<Shortage>,
     availability: watch::Receiver<Availability>,
-    /// Asks the monitor to look at once, since a connection has just broken.
     writes: watch::Receiver<Writes>,
+    /// Asks the monitor to look at once, since a connection has just broken.
     doubt: Arc<Notify>,
     /// A change was refused for being read-only: the monitor finds out why.
     distrust: Arc<AtomicBool>,
@@ -94,16 +95,16 @@ impl Db {
                 StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
             })?;
         let (report, availability) = watch::channel(Availability::Up);
-        let distrust = Arc::new(AtomicBool::new(false));
         let (report_writes, writes) = watch::channel(Writes::Taken);
+        let distrust = Arc::new(AtomicBool::new(false));
         let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let watched = monitor::Watched {
             connection,
             pool: pool.clone(),
             idle_timeout: options.idle_timeout,
             report,
-            doubt: Arc::clone(&doubt),
             writes: report_writes,
+            doubt: Arc::clone(&doubt),
             distrust: Arc::clone(&distrust),
             reconnected: Arc::clone(&reconnected),
         };
@@ -112,13 +113,14 @@ impl Db {
         Ok(Self(Arc::new(Inner {
             pool,
             shares: TenantShares::new(options.tenant_max_connections),
+            shortage: Arc::default(),
             options,
             metrics,
             tasks: lifecycle.background().clone(),
             availability,
+            writes,
             doubt,
             distrust,
-            writes,
             reconnected,
             deferrals: Deferrals::default(),
         })))
@@ -149,13 +151,13 @@ impl Db {
         *self.0.availability.borrow() == Availability::Up
     }
 
-    /// Waits until the server had to be connected to anew: it has been away, or is another one. For one waiter, which
-    /// misses none while it is busy.
     /// Whether the server takes changes, as a new session or the last refused change has told.
     pub fn writes(&self) -> Writes {
         *self.0.writes.borrow()
     }
 
+    /// Waits until the server had to be connected to anew: it has been away, or is another one. For one waiter, which
+    /// misses none while it is busy.
     pub async fn came_back(&self) {
         self.0.reconnected.notified().await;
     }
@@ -168,7 +170,7 @@ impl Db {
 
     /// How many requests wait for a connection, or for their tenant's share of them.
     pub fn waiting(&self) -> usize {
-        self.0.pool.status().waiting + self.0.shares.waiting()
+        self.0.pool.status().waiting + self.0.shares.waiting() + self.0.shortage.waiting()
     }
 
     /// Closes the pool: waiters fail, and connections close as they come back.
@@ -240,11 +242,49 @@ impl Db {
             }
             None => None,
         };
-        // One limit for both waits: who got its place late does not wait as long again for a connection.
+        // One limit for all waits: who got its place late does not wait as long again for a connection.
         let left = inner.options.acquire_timeout.saturating_sub(begun.elapsed());
-        let timeouts = Timeouts { wait: Some(left), ..inner.pool.timeouts() };
-        let object = inner.pool.timeout_get(&timeouts).await.map_err(no_connection)?;
-        Ok(Checkout::new(object, place, inner.tasks.clone()))
+        let queue = || Box::pin(self.get_in_turn(begun)); // seldom
+        let object = if inner.shortage.waiting() > 0 {
+            queue().await?
+        } else {
+            match self.get(left).await {
+                Err(error) if self.is_short(&error) => queue().await?,
+                outcome => outcome.map_err(no_connection)?,
+            }
+        };
+        Ok(Checkout::new(object, place, inner.tasks.clone(), Arc::clone(&inner.shortage)))
+    }
+
+    async fn get(&self, wait: Duration) -> Result<Object<Connector>, PoolError<wire::Error>> {
+        let timeouts = Timeouts { wait: Some(wait), ..self.0.pool.timeouts() };
+        self.0.pool.timeout_get(&timeouts).await
+    }
+
+    /// Waits for a connection that somebody gives back, since the server gives no further one.
+    async fn get_in_turn(&self, begun: Instant) -> Result<Object<Connector>> {
+        let (pool, left) = (&self.0.pool, self.0.options.acquire_timeout.saturating_sub(begun.elapsed()));
+        let waiting = self.0.shortage.queue(pool.status().size);
+        let getting = async {
+            let _turn = waiting.turn().await;
+            loop {
+                if pool.status().available == 0 {
+                    waiting.freed().await;
+                }
+                match self.get(left).await {
+                    Err(error) if self.is_short(&error) => {}
+                    outcome => return outcome.map_err(no_connection),
+                }
+            }
+        };
+        tokio::time::timeout(left, getting).await.map_err(overloaded)?
+    }
+
+    /// Whether it is for want of connections that there is none, while there are some of ours to wait for.
+    fn is_short(&self, error: &PoolError<wire::Error>) -> bool {
+        let PoolError::Backend(error) = error else { return false };
+        let full = error.server().is_some_and(|server| server.state == SqlState::TOO_MANY_CONNECTIONS);
+        full && self.0.pool.status().size > 0
     }
 
     /// Waits for `work`, but no longer than the database is believed to answer: a server that hangs answers nothing,

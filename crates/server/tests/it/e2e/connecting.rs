@@ -311,3 +311,28 @@ fn a_database_that_turns_read_only_serves_reads_and_says_why_changes_fail() {
     let said = ended.out.iter().chain(&ended.err).filter(|line| line.contains("every change gets 503"));
     assert_eq!(said.count(), 1, "{ended:#?}");
 }
+
+#[test]
+fn a_pool_that_is_larger_than_what_the_server_gives_waits_for_the_connections_it_has() {
+    let database = Database::migrated("short");
+    let home = Home::new();
+    let (url, owner) =
+        (("DATABASE_URL", &*database.runtime_url), ("DATABASE_OWNER_URL", &*database.owner_url));
+    let server = Process::serve(&home, &[url, owner, ("RATE_LIMIT_MAX", "10000")]);
+    let client = Client::signed_in(&server.address(), home.path());
+    // Of six the monitor has one, and the proof one for a moment.
+    database.run(&format!("alter role {} connection limit 6", database.app()));
+    let asking: Vec<_> = (0..60)
+        .map(|_| {
+            let client = client.clone();
+            thread::spawn(move || [(); 4].map(|()| client.get("/api/v1/items").unwrap().status))
+        })
+        .collect();
+    let statuses: Vec<u16> = asking.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(statuses, [200; 240]);
+    server.line("gives no further connection");
+    // With more to be had, more are opened.
+    database.run(&format!("alter role {} connection limit -1", database.app()));
+    assert_eq!(client.get("/api/v1/items").unwrap().status, 200);
+    assert_eq!(server.stop("TERM").code, 0);
+}
