@@ -53,13 +53,13 @@ async fn t_04_stress_a_transaction_dropped_at_any_await_point_leaves_nothing() {
                 .await
             }
             _ => {
-                poll_at_most(times, async {
+                let add_and_read = async {
                     let mut tx = db.tenant(&alice);
                     let _: Vec<Seen> = tx.rows(ADD, &[]).await.unwrap();
                     let _: Vec<Seen> = tx.rows(READ, &[]).await.unwrap();
                     tx.commit().await.unwrap();
-                })
-                .await
+                };
+                poll_at_most(times, Box::pin(add_and_read)).await
             }
         };
         dropped += usize::from(outcome.is_none());
