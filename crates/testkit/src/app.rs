@@ -146,6 +146,20 @@ impl TestApp {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
+    /// The backend that the monitor of the database asks over. It is known by the empty statement: nobody else sends one.
+    pub async fn monitor(&self) -> i32 {
+        let sql = "select pid from pg_stat_activity where datname = current_database() and usename = 'erp_app' \
+            and query = '' and query_start is not null";
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(row) = self.root.query_opt(sql, &[]).await.expect("the test's SQL") {
+                return row.get(0);
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the monitor has a connection of its own");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
     /// The caller that a handler gets when `actor` calls: for tests of transactions. Wants the module [`crate::PROBE`].
     pub async fn caller(&self, actor: &Actor<'_>) -> Caller {
         let request =

@@ -9,13 +9,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Ends the connection that the monitor asks over, as a quick failover does; to the next one the server answers at once.
 async fn fail_over(app: &TestApp) {
-    let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity
-        where datname = current_database() and usename = 'erp_app' and query = ''";
-    let begun = Instant::now();
-    while app.sql().query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(begun.elapsed() < PATIENCE, "the monitor has a connection of its own");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    app.sql().query("select pg_terminate_backend($1)", &[&app.monitor().await]).await.unwrap();
 }
 
 /// Waits until readiness answers `status`, and returns what it names as failed.

@@ -200,19 +200,19 @@ async fn d_07_the_answer_at_the_deadline_does_not_promise_a_rollback() {
 
 #[tokio::test]
 async fn s_04_a_monitor_that_loses_its_connection_looks_again_before_it_gives_up_requests() {
-    const MONITOR: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
-        where datname = current_database() and usename = $1 and query = ''";
     let app = app().await;
     let (db, alice) = (&app.edge().app.db, app.caller(&app.alice()).await);
-    let role: String =
-        app.database().runtime().await.query_one("select current_user::text", &[]).await.unwrap().get(0);
-    let page = db.tenant_read(&alice).last();
-    let read = page.rows::<()>("select pg_sleep(1.5)", &[]);
+    app.sql().batch_execute("select pg_advisory_lock(4)").await.unwrap();
+    let read = db.tenant_read(&alice).last().rows::<()>("select pg_advisory_xact_lock(4)", &[]);
     let lose = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(!app.sql().query(MONITOR, &[&role]).await.unwrap().is_empty());
+        waiting(&app).await;
+        let lost = app.monitor().await;
+        app.sql().query("select pg_terminate_backend($1)", &[&lost]).await.unwrap();
+        while app.monitor().await == lost {}
+        app.sql().batch_execute("select pg_advisory_unlock(4)").await.unwrap();
     };
     let (read, ()) = tokio::join!(read, lose);
     read.unwrap();
+    assert!(db.is_up());
     app.finish().await;
 }

@@ -228,8 +228,9 @@ fn s_10_the_version_before_runs_on_the_schema_after() {
         line.unwrap().to_owned()
     };
     let before = proved_at();
-    let monitor = format!("usename = '{}' and query = ''", database.app());
-    database.run(&format!("select pg_terminate_backend(pid) from pg_stat_activity where {monitor}"));
+    let monitor = format!("usename = '{}' and query = '' and query_start is not null", database.app());
+    let end = format!("select count(pg_terminate_backend(pid)) from pg_stat_activity where {monitor}");
+    eventually("the monitor has asked over its connection", || database.value(&end) != "0");
     eventually("the isolation is proven again", || proved_at() != before);
     serves(&client, "AHEAD-1");
     let another = Process::serve(&Home::new(), &production(&database));
