@@ -52,10 +52,9 @@ impl Scene {
     ) -> Vec<Seen> {
         recovered(&self.load, Instant::now());
         self.load.take();
-        let broken = Instant::now();
         let harmed = harm(&mut self.postgres);
         let outage = Instant::now(); // doing the harm takes a moment, too
-        std::thread::sleep(lasting.saturating_sub(broken.elapsed()));
+        std::thread::sleep(lasting);
         mend(&mut self.postgres, harmed);
         let mended = Instant::now();
         recovered(&self.load, mended);
@@ -224,27 +223,30 @@ fn s_04_postgres_is_read_only_or_full() {
         },
     );
     assert!(failed(&seen, Kind::Write) && !failed(&seen, Kind::Read), "{}", summary(&seen));
-    let seen = scene.suffer("it is full", Duration::from_secs(4), fill, |_, others| drop(others));
+    let seen = scene.suffer("it is full", Duration::from_secs(3), fill, |_, others| drop(others));
     assert!(was_unready(&seen) && failed(&seen, Kind::Read), "{}", summary(&seen));
     scene.end();
 }
 
-/// Others take every connection, the server's included.
+/// Others take every connection, the server's included. Each place is counted: were one left, the server could serve all
+/// over it.
 fn fill(postgres: &mut Postgres) -> Vec<Session> {
     let admin = postgres.admin();
-    let mut others = Vec::new();
-    loop {
+    let reserved = ["superuser_reserved_connections", "reserved_connections"];
+    let [first, second] = reserved.map(|name| format!("coalesce(current_setting('{name}', true), '0')::int"));
+    let places = admin.value(&format!("current_setting('max_connections')::int - {first} - {second}"));
+    let places: usize = places.parse().unwrap();
+    let mut others = vec![admin];
+    while others.len() < places {
         match Session::try_open(&postgres.roles.owner_url) {
             Ok(session) => others.push(session),
             Err(_) => {
-                let ended =
-                    "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = 'erp_app'";
-                if admin.value(ended) == "0" {
-                    return others;
-                }
+                others[0]
+                    .run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'erp_app'");
             }
         }
     }
+    others
 }
 
 /// Waits until a session can be opened.
