@@ -27,6 +27,8 @@ use regex_lite::Regex;
 use super::clients::{finish, finish_within, installed, program};
 use super::database::Database;
 use super::process::{Home, path};
+use super::relay::{Authority, Relay};
+use super::versions::socket_file;
 use crate::deep;
 
 /// What is not run, by page and beginning, and what holds it instead. It may only shrink.
@@ -318,7 +320,7 @@ fn the_http_edge_works_as_it_is_typed() {
     page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
 }
 
-/// On a cluster of its own, since roles belong to the whole server.
+/// On a cluster of its own, since roles belong to the whole server; reached over TLS, as the page's is.
 #[test]
 fn operating_works_as_it_is_typed() {
     let home = Home::new();
@@ -326,20 +328,21 @@ fn operating_works_as_it_is_typed() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let options = ClusterOptions { folder, durable: false, max_connections: 40, path: path().into() };
     let cluster = runtime.block_on(Cluster::start(options)).unwrap();
-    let url = cluster.admin_url();
-    let place = url.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
-    let (socket, port) = place.split_once(':').unwrap();
+    let socket = socket_file(&cluster.admin_url());
+    let authority = Authority::new(home.path(), "authority");
+    let (certificate, key) = authority.certificate("127.0.0.1");
+    let relay = Relay::tls(socket.clone(), certificate, key);
     let page = Typed::new(OPERATE)
-        .variable("PGHOST", socket.replace("%2F", "/"))
-        .variable("PGPORT", port)
+        .variable("PGHOST", socket.parent().unwrap().to_str().unwrap())
+        .variable("PGPORT", "5432")
         .variable("PGUSER", "postgres")
-        .stands_in("?sslmode=verify-full", "")
-        .stands_in("db.example:5432", &*place)
-        .stands_in("db.example:5432", place.replace("%2F", "/"))
+        .stands_in("db.example:5432", relay.address.to_string())
         .stands_in(":PASSWORD@", ":Qf7ZkL2m9XwVb3TsRt5a@")
         .stands_in("HOST=0.0.0.0", "HOST=127.0.0.1");
-    let etc = page.home.path().join("etc").display().to_string();
-    page.stands_in("/etc/erp", etc).holds();
+    let etc = page.home.path().join("etc");
+    fs::create_dir(&etc).unwrap();
+    fs::copy(&authority.file, etc.join("ca.pem")).unwrap();
+    page.stands_in("/etc/erp", etc.display().to_string()).holds();
     runtime.block_on(cluster.stop()).unwrap();
 }
 
