@@ -24,7 +24,7 @@ pub(super) fn pause(error: &Error, harmless: bool, attempt: usize) -> Option<Dur
         || cause.server().is_some_and(|server| {
             [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(&server.state)
         });
-    (rolled_back || (harmless && is_lost(cause))).then_some(pause)
+    (rolled_back || (harmless && cause.is_lost())).then_some(pause)
 }
 
 /// A migration changed what a prepared statement returns: "cached plan must not change result type".
@@ -35,10 +35,9 @@ pub(super) fn plan_is_stale(error: &Error) -> bool {
     })
 }
 
-/// The connection broke, or nobody waited for the answer any longer: what had been sent may have been carried out.
+/// The session has ended, or nobody waited for the answer any longer: what had been sent may have been carried out.
 pub(super) fn is_broken_off(error: &Error) -> bool {
-    error.code() == &codes::UNAVAILABLE
-        && cause(error).is_none_or(|cause| cause.server().is_none() || is_lost(cause))
+    cause(error).map_or(error.code() == &codes::UNAVAILABLE, wire::Error::is_lost)
 }
 
 /// What `error` means in a transaction of `tenant_read`: there a refused change is the developer's mistake, whatever the
@@ -49,11 +48,6 @@ pub(super) fn in_read(error: wire::Error) -> Error {
         return Error::from(error);
     }
     Error::internal(format!("a statement in `tenant_read` changes data: use `tenant` for it ({error})"))
-}
-
-fn is_lost(cause: &wire::Error) -> bool {
-    let ended = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
-    cause.is_broken() || cause.server().is_some_and(|server| ended.contains(&server.state))
 }
 
 fn cause(error: &Error) -> Option<&wire::Error> {

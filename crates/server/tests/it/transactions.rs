@@ -181,6 +181,27 @@ async fn s_05_a_commit_whose_outcome_is_not_known_is_answered_as_such() {
     app.finish().await;
 }
 
+/// A pooler says this of a server that it has lost, whatever was under way.
+#[tokio::test]
+async fn s_05_a_protocol_violation_at_the_commit_is_an_unknown_outcome_and_no_reason_to_repeat() {
+    let app = app().await;
+    app.expect_errors();
+    // A sequence counts what was rolled back, too.
+    let violate = "create sequence app.tries;
+        create function app.violate() returns trigger language plpgsql security definer as $$ begin
+            perform nextval('app.tries');
+            raise exception using errcode = '08P01', message = 'server conn crashed?';
+        end $$;
+        create constraint trigger violate after insert on items deferrable initially deferred
+            for each row execute function app.violate()";
+    app.sql().batch_execute(violate).await.unwrap();
+    let answer = app.alice().post("/api/v1/items", json!({ "sku": "T-3", "name": "Bolt" })).await;
+    let tries: i64 = app.sql().query_one("select last_value from app.tries", &[]).await.unwrap().get(0);
+    assert_eq!(tries, 1, "{answer}");
+    answer.assert(503).problem("core.outcome_unknown");
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn d_07_the_answer_at_the_deadline_does_not_promise_a_rollback() {
     let app = TestApp::builder().setting("REQUEST_TIMEOUT", "300ms").start().await;

@@ -95,12 +95,20 @@ impl Error {
 
     /// The session is not the one that we prepared our statements in: a pooler has put another one in its place.
     pub(in crate::db) fn is_foreign(&self) -> bool {
-        let foreign = [
-            SqlState::INVALID_SQL_STATEMENT_NAME,
-            SqlState::DUPLICATE_PSTATEMENT,
-            SqlState::PROTOCOL_VIOLATION,
-        ];
-        matches!(self, Self::Server(server) if foreign.contains(&server.state))
+        let foreign = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+        matches!(self, Self::Server(server) if foreign.contains(&server.state) || server.misses_parameters())
+    }
+
+    /// The session has ended, or somebody between has lost it: nothing tells what became of the transaction.
+    pub(in crate::db) fn is_lost(&self) -> bool {
+        match self {
+            Self::Server(server) => server.is_last(),
+            Self::Opening(_) => {
+                let ended = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
+                self.is_broken() || self.server().is_some_and(|server| ended.contains(&server.state))
+            }
+            _ => self.is_broken(),
+        }
     }
 }
 
@@ -108,6 +116,19 @@ impl ServerError {
     /// What it says, in the language of the server.
     pub(in crate::db) fn message(&self) -> &str {
         &self.message
+    }
+
+    /// After it nothing comes of this transaction. Poolers report with class 08 that they have lost the server, some of
+    /// them as a mere error; other databases say by 40003 that they do not know.
+    fn is_last(&self) -> bool {
+        let state = self.state.code();
+        let lost = state.starts_with("08") || state.starts_with("57P0") || state == "40003";
+        self.fatal || (lost && !self.misses_parameters())
+    }
+
+    /// The statement of this name takes others than were sent. It has not begun.
+    fn misses_parameters(&self) -> bool {
+        self.state == SqlState::PROTOCOL_VIOLATION && self.routine == "exec_bind_message"
     }
 
     pub(super) fn parse(mut fields: ErrorFields<'_>) -> Result<Self, Error> {
@@ -121,11 +142,12 @@ impl ServerError {
             hint: None,
             fatal: false,
         };
+        let mut severity = None; // in English; poolers leave it out
         while let Some(field) = fields.next().map_err(|_| Error::Protocol("an error without an end"))? {
             let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
             match field.type_() {
                 b'S' => error.severity = value,
-                b'V' => error.fatal = value != "ERROR",
+                b'V' => severity = Some(value),
                 b'C' => error.state = SqlState::from_code(&value),
                 b'M' => error.message = value,
                 b'D' => error.detail = Some(value),
@@ -135,6 +157,10 @@ impl ServerError {
                 _ => {}
             }
         }
+        error.fatal = match severity {
+            Some(severity) => severity != "ERROR",
+            None => ["FATAL", "PANIC"].contains(&error.severity.as_str()),
+        };
         Ok(error)
     }
 }

@@ -141,7 +141,7 @@ impl Wire {
                 let error = ServerError::parse(body.fields())?;
                 let fatal = error.fatal;
                 let error = Error::Server(Box::new(error));
-                self.broken |= error.is_foreign(); // read to its end, and not used again
+                self.broken |= error.is_foreign() || error.is_lost(); // read to its end, and not used again
                 refusal.get_or_insert(error);
                 if fatal { Err(Error::Closed) } else { Ok(()) } // it hangs up after a fatal one
             }

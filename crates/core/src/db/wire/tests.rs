@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::{Connector, Error, Plan, Status, Wire};
-use crate::db::Connection;
+use crate::db::{Connection, repeat};
 
 const SQL: &str = "select n from numbers";
 /// Longer than anything here takes.
@@ -334,10 +334,59 @@ async fn garbage_is_an_error_and_never_a_panic_or_a_wait() {
 
 #[tokio::test]
 async fn a_statement_that_is_unknown_or_foreign_condemns_the_connection() {
-    for (state, condemns) in [("26000", true), ("42P05", true), ("08P01", true), ("23505", false)] {
-        let (mut wire, outcome) = ask(vec![[error("ERROR", state), ready(b'I')].concat()], 1000).await;
-        assert_eq!(outcome.unwrap_err().server().unwrap().state.code(), state);
-        assert_eq!((wire.is_broken(), wire.begin().is_err()), (condemns, condemns), "{state}");
+    for (said, condemns) in [
+        (error("ERROR", "26000"), true),
+        (error("ERROR", "42P05"), true),
+        (error("ERROR", "08P01"), true),
+        (mismatched(), true),
+        (error("ERROR", "23505"), false),
+    ] {
+        let (mut wire, outcome) = ask(vec![[said, ready(b'I')].concat()], 1000).await;
+        let error = outcome.unwrap_err();
+        assert_eq!((wire.is_broken(), wire.begin().is_err()), (condemns, condemns), "{error}");
+    }
+}
+
+/// The statement of this name is another's, with other parameters.
+fn mismatched() -> Vec<u8> {
+    message(b'E', b"SERROR\0VERROR\0C08P01\0Mbind message\0Rexec_bind_message\0\0")
+}
+
+#[tokio::test]
+async fn s_05_only_what_leaves_the_session_open_tells_that_nothing_was_committed() {
+    let of_a_pooler = |severity: &str, state: &str| {
+        message(b'E', format!("S{severity}\0C{state}\0Mserver conn crashed?\0\0").as_bytes())
+    };
+    for (said, known, repeated) in [
+        // PostgreSQL refuses, and rolls back.
+        (error("ERROR", "23505"), true, false),
+        (error("ERROR", "40001"), true, true),
+        (error("ERROR", "57014"), true, false),
+        (error("ERROR", "53100"), true, false),
+        (error("ERROR", "XX000"), true, false),
+        (error("ERROR", "26000"), true, true),
+        (mismatched(), true, true),
+        // The session ends, for whatever reason.
+        (error("FATAL", "57P01"), false, false),
+        (error("FATAL", "57P05"), false, false),
+        (error("FATAL", "25P04"), false, false),
+        (error("FATAL", "XX000"), false, false),
+        (error("PANIC", "58030"), false, false),
+        // Somebody between has lost the server, or does not know.
+        (error("ERROR", "08P01"), false, false),
+        (error("ERROR", "08006"), false, false),
+        (error("ERROR", "08007"), false, false),
+        (error("ERROR", "40003"), false, false),
+        (of_a_pooler("FATAL", "08P01"), false, false),
+        (of_a_pooler("FATAL", "58000"), false, false),
+        (of_a_pooler("ERROR", "57P01"), false, false),
+    ] {
+        let (_, outcome) = ask(vec![[said.clone(), ready(b'I')].concat()], 1000).await;
+        let error = crate::error::Error::from(outcome.unwrap_err());
+        let (said, harmful) = (String::from_utf8_lossy(&said), false);
+        assert_eq!(repeat::is_broken_off(&error), !known, "{said}");
+        assert_eq!(repeat::pause(&error, harmful, 0).is_some(), repeated, "{said}");
+        assert_eq!(repeat::pause(&error, true, 0).is_some(), repeated || !known, "a read: {said}");
     }
 }
 
