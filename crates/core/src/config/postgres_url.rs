@@ -128,27 +128,34 @@ impl PostgresUrl {
 /// Refuses what ends the user and password earlier than was meant, or later: a URL is cut at the first `/`, `?` or `#`,
 /// and the user before it at `@`. `rest` follows the scheme.
 fn refuse_stray_marks(rest: &str) -> Result<(), UrlFault> {
-    let mark = |found: char, code: &str| {
-        let fix = format!("Percent-encode each {found} of the user, password or a parameter as {code}");
-        Err(UrlFault::new(format!("holds a {found} that cannot be told from one of the URL's own"), fix))
-    };
     if rest.matches('@').count() > 1 {
-        return mark('@', "%40");
+        return Err(stray_mark('@', "%40"));
     }
-    if let Some((whom, _)) = rest.split_once('@') {
-        for (found, code) in [('/', "%2F"), ('?', "%3F"), ('#', "%23")] {
-            if whom.contains(found) {
-                return mark(found, code);
-            }
-        }
-    }
+    refuse_cuts(rest)?;
     let broken = |at: usize| {
         rest.as_bytes().get(at + 1..at + 3).is_none_or(|two| !two.iter().all(u8::is_ascii_hexdigit))
     };
     match rest.match_indices('%').any(|(at, _)| broken(at)) {
-        true => mark('%', "%25"),
+        true => Err(stray_mark('%', "%25")),
         false => Ok(()),
     }
+}
+
+/// Refuses user and password in which the URL would be cut: what follows would be taken for the place.
+pub(super) fn refuse_cuts(rest: &str) -> Result<(), UrlFault> {
+    let Some((whom, _)) = rest.rsplit_once('@') else { return Ok(()) };
+    let cuts = [('/', "%2F"), ('?', "%3F"), ('#', "%23")];
+    match cuts.into_iter().find(|(mark, _)| whom.contains(*mark)) {
+        Some((mark, code)) => Err(stray_mark(mark, code)),
+        None => Ok(()),
+    }
+}
+
+fn stray_mark(mark: char, code: &str) -> UrlFault {
+    UrlFault::new(
+        format!("holds a {mark} that cannot be told from one of the URL's own"),
+        format!("Percent-encode each {mark} of the user, password or a parameter as {code}"),
+    )
 }
 
 /// What the driver makes of it, where that can be connected to.

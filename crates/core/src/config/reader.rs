@@ -3,7 +3,7 @@
 use super::consistency::{half_tls, in_the_clear};
 use super::features::FEATURE;
 use super::mail::{is_email, is_host};
-use super::postgres_url::PostgresUrl;
+use super::postgres_url::{PostgresUrl, UrlFault, refuse_cuts};
 use super::secrets::{encryption_key_fault, password_weakness, redis_password, weakness};
 use super::service_links;
 use super::source::{Layers, Origin, Source};
@@ -259,18 +259,17 @@ fn secret_file_refusal(name: &str, path: &str, error: &str) -> Refusal {
 
 fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), Refusal> {
     let strict = !Profile::of(environment).weak_secrets;
+    let refused = |fault: UrlFault| (fault.what.into_owned(), fault.fix.into_owned());
     let refusal = match setting.check {
         Check::Nothing => None,
         Check::PostgresUrl => match PostgresUrl::parse(text) {
-            Err(fault) => return Err((fault.what.into_owned(), fault.fix.into_owned())),
+            Err(fault) => return Err(refused(fault)),
             Ok(url) if strict => postgres_password_fault(&url),
             Ok(_) => None,
         },
         Check::EncryptionKey => encryption_key_fault(text, strict)
             .map(|why| (why, "Set it to the output of: openssl rand -base64 32")),
-        Check::RedisUrl if !text.starts_with("redis://") && !text.starts_with("rediss://") => {
-            Some(("is not a redis:// or rediss:// URL", "Set it to redis://host:6379"))
-        }
+        Check::RedisUrl => return redis_url(text, strict).map_err(refused),
         Check::Host => (!is_host(text)).then_some((
             "is no host",
             "Set it to a name or an address without port and brackets, such as 192.0.2.1",
@@ -283,20 +282,28 @@ fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), 
             "holds other characters than visible ASCII, which no header can carry",
             "Set it to the output of: openssl rand -base64 48",
         )),
-        Check::Key | Check::Token | Check::Password | Check::RedisUrl if !strict => None,
+        Check::Key | Check::Token | Check::Password if !strict => None,
         Check::Key | Check::Token => {
             weakness(text).map(|why| (why, "Set it to the output of: openssl rand -base64 48"))
         }
         Check::Password => password_weakness(text, None).map(|why| (why, NEW_PASSWORD)),
-        Check::RedisUrl => redis_password(text).and_then(|(user, password)| {
-            password_weakness(password, Some(user)).map(|why| (why, NEW_PASSWORD))
-        }),
     };
     refusal.map_or(Ok(()), |(why, fix)| Err((why.to_owned(), fix.to_owned())))
 }
 
 const NEW_PASSWORD: &str =
     "Give the account a password of its own, such as the output of: openssl rand -hex 24";
+
+fn redis_url(text: &str, strict: bool) -> Result<(), UrlFault> {
+    let rest = text.strip_prefix("redis://").or_else(|| text.strip_prefix("rediss://"));
+    let no_url = || UrlFault::new("is not a redis:// or rediss:// URL", "Set it to redis://host:6379");
+    refuse_cuts(rest.ok_or_else(no_url)?)?;
+    let weak = |(user, password)| password_weakness(password, Some(user));
+    match redis_password(text).filter(|_| strict).and_then(weak) {
+        Some(why) => Err(UrlFault::new(why, NEW_PASSWORD)),
+        None => Ok(()),
+    }
+}
 
 fn postgres_password_fault(url: &PostgresUrl) -> Option<(&'static str, &'static str)> {
     let password = String::from_utf8_lossy(url.driver.get_password()?);

@@ -172,6 +172,31 @@ fn require_tls_refuses_another_machine_without_it_and_lets_this_one_be() {
 }
 
 #[test]
+fn a_mark_that_cuts_the_url_of_redis_is_refused_by_its_code_and_not_shown() {
+    for (whom, code) in [
+        (":pa/ss", "%2F"),
+        ("orders:63/79", "%2F"),
+        ("or/ders:hunter", "%2F"),
+        ("orders:63?79", "%3F"),
+        ("orders:63#79", "%23"),
+        ("orders:pa@cache/79", "%2F"),
+    ] {
+        for scheme in ["redis", "rediss"] {
+            let text = messages(load([("REDIS_URL", &format!("{scheme}://{whom}@cache.example:6379/0"))]));
+            assert!(text.starts_with("REDIS_URL: ") && text.contains(code), "{whom}: {text}");
+            assert!(!text.contains("79") && !text.contains("ss@") && !text.contains("hunter"), "{text}");
+        }
+    }
+    for fine in [
+        "redis://orders:pa%2Fss@cache:6379/0",
+        "redis://:p@ss-of-ours@cache/1?protocol=resp3",
+        "redis://cache",
+    ] {
+        load([("REDIS_URL", fine)]).unwrap();
+    }
+}
+
+#[test]
 fn example_passwords_are_refused_outside_development_only_and_not_shown() {
     for weak in ["pass", "password", "Changeme", "postgres", "change_me!", "app", "your-password", "short7x"]
     {
