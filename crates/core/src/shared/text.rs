@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory, PrependedConcatenationMark};
 use icu_properties::{CodePointMapData, CodePointSetData};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -15,7 +15,7 @@ const SPACE: &str = r"\u0020\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000";
 const CONTROL: &str = r"\u0000-\u001f\u007f-\u009f\u2028\u2029";
 /// Those of the first 65,536 characters that no text holds; and those that some texts do, and no identifier.
 /// Engines have no common way to write the others: `format` stands for them.
-const HIDDEN: &str = r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufff8\ufffe\uffff";
+const HIDDEN: &str = r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff";
 const JOINING: &str = r"\u180b-\u180d\u180f\u200c\u200d\u2800\ufe00-\ufe0f\ue000-\uf8ff";
 
 /// What a text is for, and so which characters it may hold.
@@ -51,8 +51,7 @@ impl Form {
             return Some(format!("contains the {kind} U+{:04X}", u32::from(bad)));
         }
         let raw = raw.trim();
-        let blank = |c: char| c.is_whitespace() || c == BRAILLE_BLANK;
-        if !raw.is_empty() && raw.chars().all(blank) {
+        if !raw.is_empty() && raw.chars().all(|c| c.is_whitespace() || is_blank(c)) {
             return Some("has nothing that can be seen".to_owned());
         }
         if self == Self::Identifier
@@ -65,11 +64,14 @@ impl Form {
 
     fn refuses_beyond_ascii(self, raw: &str) -> Option<String> {
         let category = CodePointMapData::<GeneralCategory>::new();
-        let invisible = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+        let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+        let shown = CodePointSetData::new::<PrependedConcatenationMark>();
+        let is_invisible =
+            |c| ignorable.contains(c) || (category.get(c) == GeneralCategory::Format && !shown.contains(c));
         let (mut before, mut selected, mut rest) = (None, false, raw.chars());
         while let Some(c) = rest.next() {
             let code = u32::from(c);
-            let after = rest.clone().next().filter(|&next| !invisible.contains(next));
+            let after = rest.clone().next().filter(|&next| !is_invisible(next));
             match category.get(c) {
                 GeneralCategory::Unassigned => {
                     return Some(format!("contains U+{code:04X}, which is not assigned"));
@@ -77,9 +79,10 @@ impl Form {
                 GeneralCategory::PrivateUse if self == Self::Identifier => {
                     return Some(format!("contains U+{code:04X}, which means something to some only"));
                 }
-                _ if !invisible.contains(c) => (before, selected) = (Some(c), false),
+                _ if !is_invisible(c) => (before, selected) = (Some(c), false),
                 _ if self == Self::Text && !selected && serves_as_selector(c, before) => selected = true,
                 _ if self == Self::Text && serves_as_joiner(c, before, after) => {}
+                _ if self == Self::Text && arranges_hieroglyphs(c, before, after) => {}
                 _ => return Some(format!("contains U+{code:04X}, which cannot be seen")),
             }
         }
@@ -87,12 +90,21 @@ impl Form {
     }
 }
 
-/// A braille pattern without dots: no white space to Unicode, and none to be seen.
-const BRAILLE_BLANK: char = '\u{2800}';
+/// A braille pattern without dots, blank hieroglyphs, a note without a head: no white space to Unicode, and nothing to be
+/// seen.
+fn is_blank(c: char) -> bool {
+    matches!(c, '\u{2800}' | '\u{13441}' | '\u{13442}' | '\u{1d159}')
+}
 
 /// Whether an invisible character joins or parts two that are seen, in scripts and emoji that need it.
 fn serves_as_joiner(c: char, before: Option<char>, after: Option<char>) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}') && [before, after].into_iter().all(is_beyond_ascii)
+}
+
+/// Whether an invisible character puts hieroglyphs above, into or around each other.
+fn arranges_hieroglyphs(c: char, before: Option<char>, after: Option<char>) -> bool {
+    let is_sign = |c: Option<char>| matches!(c, Some('\u{13000}'..='\u{1342f}' | '\u{13460}'..='\u{143fa}'));
+    matches!(c, '\u{13430}'..='\u{1343f}') && (is_sign(before) || is_sign(after))
 }
 
 /// Whether an invisible character chooses the form of the one before it; digits become keys so.
@@ -108,7 +120,7 @@ fn is_beyond_ascii(c: Option<char>) -> bool {
 
 /// White space of an identifier that is not one plain space between two other characters.
 fn odd_space(raw: &str) -> Option<char> {
-    let odd = |c: &char| (c.is_whitespace() && *c != ' ') || *c == BRAILLE_BLANK;
+    let odd = |c: &char| (c.is_whitespace() && *c != ' ') || is_blank(*c);
     raw.chars().find(odd).or_else(|| raw.contains("  ").then_some(' '))
 }
 
@@ -220,7 +232,8 @@ macro_rules! text {
 text! {
     /// Text of `MIN` to `MAX` characters as people type it, made uniform at the door: NFC-normalised (UAX #15), trimmed,
     /// without control characters (line breaks and tabs included), characters that are not assigned, and invisible ones
-    /// (`Default_Ignorable_Code_Point`) but where a script or an emoji is written with them.
+    /// (`Default_Ignorable_Code_Point`, and the general category Cf but for signs that go before a number) but where a
+    /// script or an emoji is written with them.
     ///
     /// It has at most `MAX` characters as it comes and as it is kept: so a client can rely on the schema's `maxLength`,
     /// and a column on the type's.
@@ -298,6 +311,28 @@ mod tests {
     }
 
     #[test]
+    fn i_02_no_format_character_or_noncharacter_hides_between_letters() {
+        let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+        let shown = CodePointSetData::new::<PrependedConcatenationMark>();
+        let category = CodePointMapData::<GeneralCategory>::new();
+        let noncharacter = |code: u32| code & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&code);
+        let mut refused = 0;
+        for c in '\u{80}'..=char::MAX {
+            let format = category.get(c) == GeneralCategory::Format && !shown.contains(c);
+            if ignorable.contains(c) || format || noncharacter(u32::from(c)) {
+                let text = format!("BO{c}LT");
+                assert!(Text::<1, 9>::parse(&text).is_err(), "{text:?}");
+                assert!(Identifier::<1, 9>::parse(&text).is_err(), "{text:?}");
+                refused += 1;
+            }
+        }
+        assert!(refused > 4000, "{refused}");
+        for blank in ["\u{13441}", "\u{13442} \u{13442}", "\u{1d159}"] {
+            assert!(Text::<0, 9>::parse(blank).is_err(), "{blank:?}");
+        }
+    }
+
+    #[test]
     fn what_scripts_and_emoji_are_written_with_stays() {
         for text in [
             "می\u{200c}خواهم",
@@ -307,6 +342,8 @@ mod tests {
             "1\u{fe0f}\u{20e3}",
             "葛\u{e0100}",
             "⠃⠕⠇⠞\u{2800}⠍⠓",
+            "\u{13437}𓊹\u{13431}𓏏\u{13438}",
+            "\u{600}12",
             "Größe Ω №5 50 µm",
         ] {
             assert_eq!(Text::<1, 30>::parse(text).unwrap().as_str(), text.nfc().collect::<String>());
@@ -318,8 +355,17 @@ mod tests {
         for fine in ["BOLT-M8", "Größe 5", "ボルト", "A/1 (b)"] {
             assert!(Identifier::<1, 9>::parse(fine).is_ok(), "{fine:?}");
         }
-        for bad in ["A  1", "A\u{a0}1", "A\u{2003}1", "A\u{2800}", "م\u{200c}م", "❤\u{fe0f}", "A\u{e000}"]
-        {
+        for bad in [
+            "A  1",
+            "A\u{a0}1",
+            "A\u{2003}1",
+            "A\u{2800}",
+            "A\u{1d159}",
+            "𓊹\u{13431}𓏏",
+            "م\u{200c}م",
+            "❤\u{fe0f}",
+            "A\u{e000}",
+        ] {
             assert!(Identifier::<1, 9>::parse(bad).is_err(), "{bad:?}");
         }
     }
