@@ -66,6 +66,10 @@ impl Denials {
                 let known = known.get_mut();
                 known.count += tally.count;
                 known.last = known.last.max(tally.last);
+                // What could not be written comes back after younger ones.
+                if tally.first < known.first {
+                    (known.first, known.trace) = (tally.first, tally.trace);
+                }
             }
         }
     }
@@ -166,5 +170,22 @@ mod tests {
         assert!(denials.lock().len() <= MOST + 1, "{}", denials.lock().len());
         let all: u64 = denials.lock().values().map(|tally| tally.count).sum();
         assert_eq!(all, 200 + 3 * MOST as u64, "each is counted");
+    }
+
+    #[test]
+    fn u_05_refusals_that_could_not_be_written_keep_the_first_ones_moment_and_request() {
+        let denials = Denials::default();
+        add(&denials, 1, None, 7);
+        let held = std::mem::take(&mut *denials.lock());
+        add(&denials, 1, None, 70); // while the database is asked
+        for (denial, tally) in held {
+            denials.add(denial, Tally { trace: Trace::new("the first"), ..tally });
+        }
+        let held = denials.lock();
+        let told: Vec<_> = held
+            .values()
+            .map(|t| (t.count, t.first.as_second(), t.last.as_second(), &*t.trace.correlation_id))
+            .collect();
+        assert_eq!(told, [(2, 7, 70, "the first")]);
     }
 }
