@@ -58,6 +58,8 @@ impl Setup {
     pub async fn product_under(&self, program: &[String], database_url: &str) -> Result<Contestant> {
         let mut command = clean(program[0].as_ref());
         command.args(&program[1..]).arg(&self.server).args(["serve", "--env-file", "/dev/null"]);
+        // Otherwise it begins itself anew with these, and the profiler loses it.
+        command.env("MALLOC_MMAP_THRESHOLD_", "131072").env("MALLOC_TRIM_THRESHOLD_", "131072");
         self.start("product", command, database_url, "/readyz").await
     }
 

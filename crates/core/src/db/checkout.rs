@@ -5,14 +5,12 @@
 //! to finish and is rolled back; after that its statement is cancelled and the connection closed. A connection that was
 //! sent a cancel is never pooled again: the cancel could hit the next borrower.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::managed::Object;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 
-use super::shortage::Shortage;
+use super::Db;
 use super::tenant_share::Place;
 use super::wire::{Connector, Wire};
 
@@ -28,20 +26,13 @@ pub(super) struct Checkout {
     /// The tenant's place in its share, held as long as the connection, clean-up included.
     place: Option<Place>,
     armed: bool,
-    /// Owns the clean-up, so that a shutdown waits for it.
-    tasks: TaskTracker,
-    /// Told when the connection is given back.
-    shortage: Arc<Shortage>,
+    /// Owns the clean-up, so that a shutdown waits for it, and is told when the connection is given back.
+    db: Db,
 }
 
 impl Checkout {
-    pub(super) fn new(
-        object: Object<Connector>,
-        place: Option<Place>,
-        tasks: TaskTracker,
-        shortage: Arc<Shortage>,
-    ) -> Self {
-        Self { object: Some(object), place, armed: false, tasks, shortage }
+    pub(super) fn new(db: Db, object: Object<Connector>, place: Option<Place>) -> Self {
+        Self { object: Some(object), place, armed: false, db }
     }
 
     /// The connection belongs to a tenant's share from here on.
@@ -72,23 +63,33 @@ impl Checkout {
 
 impl Drop for Checkout {
     fn drop(&mut self) {
+        if self.armed || self.wire().is_some_and(Wire::is_broken) {
+            self.give_up();
+        } else {
+            self.object = None; // the pool takes it back; where it lies, since moving it costs a copy
+            self.db.freed();
+        }
+    }
+}
+
+impl Checkout {
+    #[cold]
+    fn give_up(&mut self) {
         let Some(object) = self.object.take() else { return };
-        if object.is_broken() {
-            drop(Object::take(object)); // closed, and its place in the pool is free
-        } else if !self.armed {
-            drop(object); // the pool takes it back
-        } else if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (place, shortage) = (self.place.take(), Arc::clone(&self.shortage));
+        if !object.is_broken()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (place, db) = (self.place.take(), self.db.clone());
             let reclaiming = async move {
                 reclaim(object, place).await;
-                shortage.freed();
+                db.freed();
             };
-            drop(self.tasks.spawn_on(reclaiming, &runtime));
-            return;
+            drop(self.db.tasks().spawn_on(reclaiming, &runtime));
         } else {
-            drop(Object::take(object)); // no runtime, nobody to wait for the reply: the server rolls back
+            // Closed, and its place in the pool is free. Without a runtime nobody waits for a reply: the server rolls back.
+            drop(Object::take(object));
+            self.db.freed();
         }
-        self.shortage.freed();
     }
 }
 

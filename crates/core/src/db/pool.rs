@@ -84,11 +84,7 @@ impl Db {
         let connector = connection.connector(options.connect_timeout, options.prepared_statements);
         let pool = Pool::builder(connector)
             .max_size(options.max_connections)
-            .timeouts(Timeouts {
-                wait: Some(options.acquire_timeout),
-                create: None, // the connector has a limit for each address
-                recycle: None,
-            })
+            .timeouts(wait_for(options.acquire_timeout))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| {
@@ -204,6 +200,16 @@ impl Db {
         opening.await.map_err(|error| Error::unavailable().because(error))
     }
 
+    /// Owns what goes on after its borrower has gone.
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    /// A connection was given back, or closed.
+    pub(super) fn freed(&self) {
+        self.0.shortage.freed();
+    }
+
     pub(super) fn shares(&self) -> &TenantShares {
         &self.0.shares
     }
@@ -244,21 +250,17 @@ impl Db {
         };
         // One limit for all waits: who got its place late does not wait as long again for a connection.
         let left = inner.options.acquire_timeout.saturating_sub(begun.elapsed());
+        let timeouts = wait_for(left);
         let queue = || Box::pin(self.get_in_turn(begun)); // seldom
         let object = if inner.shortage.waiting() > 0 {
             queue().await?
         } else {
-            match self.get(left).await {
+            match inner.pool.timeout_get(&timeouts).await {
                 Err(error) if self.is_short(&error) => queue().await?,
                 outcome => outcome.map_err(no_connection)?,
             }
         };
-        Ok(Checkout::new(object, place, inner.tasks.clone(), Arc::clone(&inner.shortage)))
-    }
-
-    async fn get(&self, wait: Duration) -> Result<Object<Connector>, PoolError<wire::Error>> {
-        let timeouts = Timeouts { wait: Some(wait), ..self.0.pool.timeouts() };
-        self.0.pool.timeout_get(&timeouts).await
+        Ok(Checkout::new(self.clone(), object, place))
     }
 
     /// Waits for a connection that somebody gives back, since the server gives no further one.
@@ -271,7 +273,7 @@ impl Db {
                 if pool.status().available == 0 {
                     waiting.freed().await;
                 }
-                match self.get(left).await {
+                match pool.timeout_get(&wait_for(left)).await {
                     Err(error) if self.is_short(&error) => {}
                     outcome => return outcome.map_err(no_connection),
                 }
@@ -375,6 +377,11 @@ impl Manager for Connector {
             Err(RecycleError::message("closed, forgotten on the way, or out of date"))
         }
     }
+}
+
+/// For a connection; the connector has limits of its own, one for each address.
+fn wait_for(wait: Duration) -> Timeouts {
+    Timeouts { wait: Some(wait), ..Timeouts::new() }
 }
 
 fn no_connection(error: PoolError<wire::Error>) -> Error {

@@ -91,32 +91,32 @@ pub(super) async fn leave(
     accepted: Accepted,
     enabled: bool,
     route: &Route,
-    mut response: Response,
-) -> Result<Response, Error> {
-    if is_packed(&response) {
+    response: &mut Response,
+) -> Result<(), Error> {
+    if is_packed(response) {
         vary::add(response.headers_mut(), "Accept-Encoding");
         if accepted.gzip {
-            mark(&mut response, Coding::Gzip);
-            return Ok(response);
+            mark(response, Coding::Gzip);
+            return Ok(());
         }
         // Boxed, since few answers come this way and all would carry its size.
-        Box::pin(unpack(&mut response)).await?;
+        Box::pin(unpack(response)).await?;
     }
     let forced = !accepted.identity;
     if enabled && route.compress && response.status() == StatusCode::NOT_MODIFIED {
         vary::add(response.headers_mut(), "Accept-Encoding"); // as the answer that it stands for (RFC 9110, 15.4.5)
     }
-    if !enabled || !route.compress || !(forced || is_worth_it(&response)) || response.body().is_end_stream() {
-        return Ok(response);
+    if !enabled || !route.compress || !(forced || is_worth_it(response)) || response.body().is_end_stream() {
+        return Ok(());
     }
     let headers = response.headers_mut();
     if headers.contains_key(CONTENT_ENCODING) || headers.contains_key(CONTENT_RANGE) {
-        return Ok(response);
+        return Ok(());
     }
     vary::add(headers, "Accept-Encoding");
-    let Some(coding) = accepted.coding else { return Ok(response) };
+    let Some(coding) = accepted.coding else { return Ok(()) };
     headers.remove(CONTENT_LENGTH);
-    mark(&mut response, coding);
+    mark(response, coding);
     let body = std::mem::take(response.body_mut());
     *response.body_mut() = match body.size_hint().exact() {
         Some(length) if length <= AS_A_WHOLE => {
@@ -127,7 +127,7 @@ pub(super) async fn leave(
         _ => Body::new(encoder::Compressed::new(coding, body)),
     };
     response.extensions_mut().remove::<Resident>(); // what it has become is its own
-    Ok(response)
+    Ok(())
 }
 
 /// Says that the answer is in this coding; its tag says so too.
@@ -273,8 +273,8 @@ mod tests {
                 (CONTENT_TYPE, "text/plain"),
                 (ETAG, "\"7\""),
             ];
-            let response = (headers, packed).into_response();
-            let response = leave(&Encoders::default(), asked(accepts), true, &route, response).await.unwrap();
+            let mut response = (headers, packed).into_response();
+            leave(&Encoders::default(), asked(accepts), true, &route, &mut response).await.unwrap();
             let said = |name| response.headers().get(name).map_or("", |value| value.to_str().unwrap());
             assert_eq!((said(CONTENT_ENCODING), said(ETAG), said(VARY)), (coding, tag, "Accept-Encoding"));
             let length = said(CONTENT_LENGTH).to_owned();
@@ -293,12 +293,12 @@ mod tests {
         let route = Routes::new().get("/file", Access::Public, async || "").of("test").next().unwrap();
         let answer = || ([(CONTENT_ENCODING, "gzip")], "no gzip").into_response();
         let failed =
-            leave(&Encoders::default(), asked("identity"), true, &route, answer()).await.unwrap_err();
+            leave(&Encoders::default(), asked("identity"), true, &route, &mut answer()).await.unwrap_err();
         assert_eq!(failed.code().status, 500);
         let mut part = answer();
         part.headers_mut().insert(CONTENT_RANGE, HeaderValue::from_static("bytes 0-6/100"));
-        let sent = leave(&Encoders::default(), asked("identity"), true, &route, part).await.unwrap();
-        assert_eq!(sent.headers()[CONTENT_ENCODING], "gzip");
+        leave(&Encoders::default(), asked("identity"), true, &route, &mut part).await.unwrap();
+        assert_eq!(part.headers()[CONTENT_ENCODING], "gzip");
     }
 
     #[test]

@@ -278,9 +278,9 @@ impl Edge {
         cache::leave(route.cache, &mut response);
         acceptable::leave(route, &mut response);
         conditional::leave(&known, &mut response);
-        let response =
-            compression::leave(&self.encoders, accepted, self.compresses(), route, response).await?;
-        untaken::leave(&self.app, untaken::taker(route, party), repeatable, response)
+        compression::leave(&self.encoders, accepted, self.compresses(), route, &mut response).await?;
+        untaken::leave(&self.app, untaken::taker(route, party), repeatable, &mut response)?;
+        Ok(response)
     }
 
     /// The handler's answer, or the one that is kept for the request's key.

@@ -37,22 +37,21 @@ pub(super) fn taker(route: &Route, party: Party) -> Taker {
 ///
 /// # Errors
 /// `core.overloaded` when there is none for the answer to a request that may be repeated.
-pub(super) fn leave(
-    app: &App,
-    taker: Taker,
-    repeatable: bool,
-    mut response: Response,
-) -> Result<Response, Error> {
+pub(super) fn leave(app: &App, taker: Taker, repeatable: bool, response: &mut Response) -> Result<(), Error> {
     let bytes = response.body().size_hint().exact();
     if Answers::is_small(bytes) || response.extensions_mut().remove::<Resident>().is_some() {
-        return Ok(response);
+        return Ok(());
     }
     match app.answers.take(taker, bytes) {
-        Some(room) => Ok(response.map(|body| Body::new(Untaken { body, room: Arc::new(room) }))),
+        Some(room) => {
+            let body = std::mem::take(response.body_mut());
+            *response.body_mut() = Body::new(Untaken { body, room: Arc::new(room) });
+            Ok(())
+        }
         None if repeatable => {
             Err(refusal(app).detail("Too many answers wait to be taken: take them, then ask again."))
         }
-        None => Ok(response),
+        None => Ok(()),
     }
 }
 

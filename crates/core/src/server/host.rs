@@ -27,6 +27,20 @@ fn is_alike(uri: &Uri, host: &HeaderValue) -> bool {
 
 /// A name or an address, and a port if there is one (RFC 3986, 3.2.2). Nothing at all stands for a target without a host.
 fn is_host(bytes: &[u8]) -> bool {
+    /// What a name may have; every request comes this way.
+    const OF_NAME: [bool; 256] = {
+        let (mut known, mut byte) = ([false; 256], 0);
+        while byte < 128 {
+            known[byte] = (byte as u8).is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let (marks, mut at) = (b"-._~%!$&'()*+,;=", 0);
+        while at < marks.len() {
+            known[marks[at] as usize] = true;
+            at += 1;
+        }
+        known
+    };
     let (name, port) = match bytes.strip_prefix(b"[") {
         Some(rest) => {
             let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
@@ -45,7 +59,7 @@ fn is_host(bytes: &[u8]) -> bool {
         Some(_) => false,
         None => true,
     };
-    port && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte))
+    port && name.iter().all(|byte| OF_NAME[usize::from(*byte)])
 }
 
 #[cfg(test)]

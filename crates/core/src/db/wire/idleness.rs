@@ -39,26 +39,23 @@ impl Wire {
     /// Whether the next borrower can have it: outside any transaction, nothing under way, not closed by the server in
     /// the meantime, and not forgotten on the way to it.
     pub(in crate::db) async fn is_fit(&mut self, connector: &Connector) -> bool {
-        if !self.is_fresh(connector) {
-            return false;
-        }
-        let (now, idleness) = (connector.idleness.now(), &connector.idleness);
+        let now = connector.idleness.now();
         let silent = Duration::from_millis(now.saturating_sub(self.used)) >= SILENCE;
-        if silent && !self.cancel.target.is_socket() {
-            if self.used < idleness.dead.load(Ordering::Relaxed) {
-                return false;
-            }
-            if !Box::pin(self.answers()).await {
-                idleness.dead.fetch_max(self.used + 1, Ordering::Relaxed);
-                return false;
-            }
+        let fit = self.is_fresh(connector)
+            && (!silent
+                || self.cancel.target.is_socket()
+                || Box::pin(self.answers(&connector.idleness)).await);
+        if fit {
+            self.used = now;
         }
-        self.used = now;
-        true
+        fit
     }
 
-    /// Asks for a sign of life.
-    async fn answers(&mut self) -> bool {
+    /// Asks for a sign of life, unless one that was silent for as long has given none.
+    async fn answers(&mut self, idleness: &Idleness) -> bool {
+        if self.used < idleness.dead.load(Ordering::Relaxed) {
+            return false;
+        }
         let asking = async {
             self.begin()?;
             self.sync();
@@ -67,7 +64,10 @@ impl Wire {
         };
         let answer: Result<Result<(), Error>, _> = timeout(PATIENCE, asking).await;
         let answered = matches!(answer, Ok(Ok(())));
-        self.broken |= !answered;
+        if !answered {
+            self.broken = true;
+            idleness.dead.fetch_max(self.used + 1, Ordering::Relaxed);
+        }
         answered
     }
 }
