@@ -1,6 +1,7 @@
 //! The main path: two tenants, sign-in, and who am I.
 
 use erp_core::auth::Role;
+use erp_modules::PRODUCT;
 use erp_testkit::TestApp;
 use serde_json::json;
 
@@ -33,6 +34,10 @@ async fn a_token_from_the_sign_in_opens_me() {
     assert_eq!(me["user"]["email"], credential.email);
     assert_eq!(me["tenant"]["id"], olivia.tenant_id.to_string());
     assert_eq!((&me["tenant"]["slug"], &me["roles"]), (&json!("acme"), &json!(["owner"])));
-    assert_eq!(me["permissions"], json!(["catalog.item.read", "catalog.item.write"]));
+    let all = PRODUCT.modules.iter().flat_map(|module| module.permissions);
+    let owners = all.filter(|permission| permission.roles.contains(&Role::Owner));
+    let mut owners: Vec<&str> = owners.map(|permission| permission.name).collect();
+    owners.sort_unstable();
+    assert_eq!(me["permissions"], json!(owners));
     app.finish().await;
 }

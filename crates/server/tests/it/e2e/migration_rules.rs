@@ -24,7 +24,7 @@ fn migrate(database: &Database, count: usize, more: &[Migration]) -> Result<(), 
 }
 
 /// What a later version of the product would add.
-fn later(database: &Database, sql: &'static str) -> Result<(), StartError> {
+pub(super) fn later(database: &Database, sql: &'static str) -> Result<(), StartError> {
     migrate(database, PRODUCT.migrations.len(), &[Migration { name: "9999_later", sql }])
 }
 
