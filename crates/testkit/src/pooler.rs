@@ -53,6 +53,23 @@ impl Pooler {
 
     fn with(url: &str, more: &str) -> (Self, String) {
         let config: Config = url.parse().expect("our own URL");
+        let (user, database) = (config.get_user().expect("a user"), config.get_dbname().expect("a database"));
+        let pooler = Self::configured(url, |server, folder| {
+            format!(
+                "[databases]\n{database} = {server} dbname={database}\n\
+                 [pgbouncer]\nlisten_port = {PORT}\nauth_type = trust\nauth_file = {folder}/users\n\
+                 pool_mode = transaction\ndefault_pool_size = {POOL_SIZE}\nmax_client_conn = 500\n{more}"
+            )
+        });
+        let host = pooler.folder.display().to_string().replace('/', "%2F");
+        let url = format!("postgresql://{user}@{host}:{PORT}/{database}");
+        (pooler, url)
+    }
+
+    /// Starts one with settings of the caller's, who is told the server (`host=… port=…`) and the pooler's folder. There it
+    /// listens on a socket, and finds the user of `url` in the file `users`.
+    pub fn configured(url: &str, settings: impl FnOnce(&str, &str) -> String) -> Self {
+        let config: Config = url.parse().expect("our own URL");
         let (host, owner) = match config.get_hosts().first().expect("a URL names a host") {
             Host::Unix(folder) => {
                 // Whoever may reach the socket; its folder is closed to all others.
@@ -62,25 +79,19 @@ impl Pooler {
             Host::Tcp(host) => (host.clone(), NOBODY),
         };
         let port = config.get_ports().first().copied().unwrap_or(5432);
-        let (user, database) = (config.get_user().expect("a user"), config.get_dbname().expect("a database"));
+        let user = config.get_user().expect("a user");
         let password = String::from_utf8_lossy(config.get_password().unwrap_or_default());
 
         let folder = fresh_folder();
-        let shown = folder.display();
-        let settings = format!(
-            "[databases]\n{database} = host={host} port={port}\n\
-             [pgbouncer]\nlisten_port = {PORT}\nunix_socket_dir = {shown}\n\
-             auth_type = trust\nauth_file = {shown}/users\n\
-             pool_mode = transaction\ndefault_pool_size = {POOL_SIZE}\nmax_client_conn = 500\n{more}"
-        );
-        fs::write(folder.join("settings"), settings).expect("our own folder");
+        let shown = folder.display().to_string();
+        let settings = settings(&format!("host={host} port={port}"), &shown);
+        fs::write(folder.join("settings"), format!("{}\nunix_socket_dir = {shown}\n", settings.trim_end()))
+            .expect("our own folder");
         fs::write(folder.join("users"), format!("\"{user}\" \"{password}\"\n")).expect("our own folder");
         let process = spawn(&folder, owner);
         let pooler = Self { process, folder };
         pooler.wait_until_it_listens();
-        let host = pooler.folder.display().to_string().replace('/', "%2F");
-        let url = format!("postgresql://{user}@{host}:{PORT}/{database}");
-        (pooler, url)
+        pooler
     }
 
     /// What it has logged.
@@ -88,9 +99,14 @@ impl Pooler {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    fn sockets(&self) -> impl Iterator<Item = PathBuf> {
+        let files = fs::read_dir(&self.folder).expect("our own folder").flatten().map(|entry| entry.path());
+        files.filter(|path| path.to_string_lossy().contains("/.s.PGSQL."))
+    }
+
     fn wait_until_it_listens(&self) {
         let begun = Instant::now();
-        while UnixStream::connect(self.folder.join(format!(".s.PGSQL.{PORT}"))).is_err() {
+        while !self.sockets().any(|socket| UnixStream::connect(socket).is_ok()) {
             assert!(begun.elapsed() < PATIENCE, "pgbouncer does not listen: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -23,11 +23,11 @@ settings! {
     DATA_DIR data_dir: PathBuf { default: Defaults::all("./.data") };
 
     /// Port of a second listener with `/metrics`, `/health/detailed`, `/log-level`, `/docs`, `/openapi.json` and the probes,
-    /// which asks for no token: keep it inside the cluster. Outside development the port of the API then does not have them.
+    /// which asks for no token: keep it inside the cluster. Outside development the port of the API then has the probes only.
     METRICS_PORT metrics_port: Option<u16> { range: Some(("0", "65535")) };
 
-    /// How many processes like this one share the database and the limits: `DATABASE_MAX_CONNECTIONS` times this must fit
-    /// into PostgreSQL's `max_connections`.
+    /// How many processes like this one share the database and the limits: one connection more than
+    /// `DATABASE_MAX_CONNECTIONS`, times this, must fit into what PostgreSQL gives.
     INSTANCES instances: u32 { default: Defaults::all("1"), range: Some(("1", "1000")) };
 
     /// Threads that run requests and background work; unset, one for each core that this process may use.
@@ -64,7 +64,7 @@ settings! {
         default: Defaults::all("512"), range: Some(("1", "1000000")),
     };
 
-    /// How long a streamed list may take as a whole: it holds a connection of the database for as long as its reader likes.
+    /// How long a streamed list may take as a whole: it holds a connection of the database all the while.
     STREAM_TIMEOUT stream_timeout: Duration { default: Defaults::all("10m"), range: Some(("1s", "24h")) };
 
     /// Most streamed lists at a time, half of them of one tenant; never more than half of `DATABASE_MAX_CONNECTIONS`.
@@ -73,7 +73,7 @@ settings! {
     /// How long a start may wait for what it depends on, such as a database that is still coming up.
     STARTUP_TIMEOUT startup_timeout: Duration { default: Defaults::all("60s"), range: Some(("1s", "1h")) };
 
-    /// How long a stop may take, from the signal to the end of the last request and job.
+    /// How long requests and jobs may take to end at a stop, after `SHUTDOWN_DRAIN_DELAY`. What is left then is cut off.
     SHUTDOWN_TIMEOUT shutdown_timeout: Duration {
         default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
     };
@@ -119,7 +119,8 @@ settings! {
     /// Whether a database on another machine must be reached with TLS: `sslmode=require`, `verify-ca` or `verify-full`.
     REQUIRE_TLS require_tls: bool { default: Defaults::split("false", "true") };
 
-    /// Most connections that one process keeps open.
+    /// Most connections of one process's pool. It has one more to watch over the database, and the isolation proof opens one
+    /// for a moment.
     DATABASE_MAX_CONNECTIONS database_max_connections: u32 {
         default: Defaults::all("20"), range: Some(("1", "1000")),
     };
@@ -129,20 +130,20 @@ settings! {
         default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
     };
 
-    /// How long opening one connection of the pool may take; the addresses of several hosts share it. `connect_timeout` in
-    /// the URL counts instead, for each address. The sessions beside the pool have 3 s at the start, in `db check` and for the
-    /// isolation proof, 2 s for the watch over the database.
+    /// How long it may take to open one connection of the pool; where the URL names several hosts, they share it.
+    /// `connect_timeout` in the URL takes its place, for each address by itself. Connections outside the pool have 3 s, and
+    /// the one that watches over the database 2 s.
     DATABASE_CONNECT_TIMEOUT database_connect_timeout: Duration {
         default: Defaults::all("3s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
     };
 
-    /// How long a statement may run before PostgreSQL cancels it. Single routes may lower it.
+    /// How long a statement may run before PostgreSQL cancels it. A route may lower it for itself.
     DATABASE_TIMEOUT database_timeout: Duration {
-        default: Defaults::all("30000"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
+        default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
     };
 
-    /// How long a connection may stay unused before it is closed. Networks forget silent connections after 4 to 6 minutes in
-    /// clouds: one that was silent for 5 s is asked for a sign of life before it is used.
+    /// How long a connection may stay unused before it is closed. One that was silent for 5 s is asked for a sign of life
+    /// before it is used, since the networks of clouds forget silent connections after 4 to 6 minutes.
     DATABASE_IDLE_TIMEOUT database_idle_timeout: Duration {
         default: Defaults::all("10m"), range: Some(("1s", "24h")),
     };
@@ -167,28 +168,29 @@ settings! {
     /// In development, when unset, one is generated into `DATA_DIR`.
     JWT_SECRET jwt_secret: Option<Secret<String>> { check: Check::Key, required_in: OUTSIDE_DEVELOPMENT };
 
-    /// The former `JWT_SECRET`: tokens signed with it stay valid until they expire, so that a rotation logs nobody out.
+    /// Another key that verifies access tokens and signs none: the former `JWT_SECRET` or the next one, so that a rotation logs
+    /// nobody out.
     JWT_SECRET_PREVIOUS jwt_secret_previous: Option<Secret<String>> { check: Check::Key };
 
     /// How long an access token is valid. 15 minutes is also the most: a stolen token must be short-lived.
     JWT_EXPIRES_IN jwt_expires_in: Duration { default: Defaults::all("15m"), range: Some(("1s", "15m")) };
 
-    /// Key that encrypts tenants' data at rest: 32 bytes as base64 or hex, `openssl rand -base64 32`.
-    /// Checked, and not read yet: field encryption comes with its own work.
+    /// Key that is to encrypt tenants' data at rest: 32 bytes as base64 or hex, `openssl rand -base64 32`.
+    /// Checked, and not read yet: nothing is encrypted with it so far.
     ENCRYPTION_KEY encryption_key: Option<Secret<String>> { check: Check::EncryptionKey, required_in: OUTSIDE_DEVELOPMENT };
 
     group "HTTP edge";
 
-    /// Most requests in `RATE_LIMIT_WINDOW`: of an address without a credential; with one, of a person in a tenant and of
-    /// a tenant's people from one address. A tenant can have a limit of its own.
+    /// Most requests in `RATE_LIMIT_WINDOW`: without a credential, of one address; with one, of a person in a tenant, and of
+    /// all people of the tenant at one address together. A tenant can have a limit of its own.
     RATE_LIMIT_MAX rate_limit_max: u32 { default: Defaults::all("100"), range: Some(("1", "1000000")) };
 
-    /// The window of `RATE_LIMIT_MAX`. What was used comes back evenly over it, so that after a silence up to twice as many
-    /// requests may pass within one window, all at once and one by one.
+    /// The window of `RATE_LIMIT_MAX`. What was used comes back evenly over it: after a silence the whole limit may pass
+    /// at once, and almost as much again, one by one, until the window ends.
     RATE_LIMIT_WINDOW rate_limit_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
 
-    /// Most failed sign-ins that one address may make in any `RATE_LIMIT_AUTH_WINDOW`; four times as many of a /48 of IPv6,
-    /// and twice as many in a row at one account from everywhere, after which there are pauses.
+    /// Most failed sign-ins of one address in any `RATE_LIMIT_AUTH_WINDOW`; a /48 network of IPv6 may make four times as many.
+    /// After twice as many in a row at one account, wherever they come from, each further one wants a pause before it.
     RATE_LIMIT_AUTH_MAX rate_limit_auth_max: u32 { default: Defaults::all("5"), range: Some(("1", "100")) };
 
     /// The window of `RATE_LIMIT_AUTH_MAX`.
@@ -230,7 +232,7 @@ settings! {
     ASSET_BASE_URL asset_base_url: Option<String> { check: Check::HttpUrl };
 
     /// Whether answers are compressed for clients that accept it: gzip, brotli or zstd.
-    COMPRESSION compression: bool { default: Defaults::all("on") };
+    COMPRESSION compression: bool { default: Defaults::all("true") };
 
     /// PEM file with the server's certificate and its chain. With it and `TLS_KEY_PATH` the port of the API speaks HTTPS
     /// only; without them TLS ends at a proxy. Both are read again when they change.
@@ -253,13 +255,13 @@ settings! {
     /// PEM file with the authorities of client certificates. Read at the start.
     TLS_CLIENT_CA_PATH tls_client_ca_path: Option<PathBuf> {};
 
-    /// Port of a listener that redirects plain HTTP to `PUBLIC_URL`, or while that is unset to `PORT` at names of the
-    /// certificate. Needs `TLS_CERT_PATH`.
+    /// Port of a listener that redirects plain HTTP to `PUBLIC_URL`; while that is unset, to the request's own host at `PORT`,
+    /// if the certificate names that host. Needs `TLS_CERT_PATH`.
     HTTP_REDIRECT_PORT http_redirect_port: Option<u16> { range: Some(("0", "65535")) };
 
     /// Whether each connection, but for those of `METRICS_PORT`, begins with a PROXY protocol header of version 2, as a
     /// TCP load balancer sends it. It is believed from `TRUSTED_PROXIES`, or from everybody while that is empty.
-    PROXY_PROTOCOL proxy_protocol: bool { default: Defaults::all("off") };
+    PROXY_PROTOCOL proxy_protocol: bool { default: Defaults::all("false") };
 
     group "External services";
 

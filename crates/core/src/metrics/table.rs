@@ -168,7 +168,8 @@ metrics! {
     /// Requests that were answered more slowly, since their client had used more than half of its limit.
     rate_limit_delayed_total: Counter[] { unit: "requests" }
 
-    /// Decisions that Redis did not make in time, or not at all.
+    /// Calls to Redis that failed or took longer than `REDIS_TIMEOUT`. Decisions that are made without asking it, while
+    /// `rate_limit_fallback` is 1, are not counted.
     rate_limit_store_errors_total: Counter[] { unit: "errors", alert: "any increase" }
 
     /// Whether each instance limits by itself, since Redis does not answer: 1, else 0.

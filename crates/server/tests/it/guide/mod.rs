@@ -1,6 +1,7 @@
 //! `docs/guides/add-a-module.md` works as it is typed: the module of the guide is compiled here, from the same text, and
 //! runs; the lists that the guide changes are those of the code.
 
+mod edge;
 #[allow(unreachable_pub)] // as in erp-modules, where the guide puts it
 mod suppliers;
 

@@ -23,25 +23,24 @@ use std::process::Command;
 use std::time::Duration;
 
 use erp_core::db::cluster::{Cluster, ClusterOptions};
+use erp_testkit::Pooler;
 use page::{Block, blocks, fits};
 use regex_lite::Regex;
 
 use super::clients::{finish, finish_within, installed, program};
-use super::database::Database;
-use super::process::{Home, path};
+use super::database::{Database, PASSWORD};
+use super::process::{Home, path, run};
 use super::relay::{Authority, Relay};
 use super::versions::socket_file;
 use crate::deep;
 
 /// What is not run, by page and beginning, and what holds it instead. It may only shrink.
-const NOT_RUN: [(&str, &str, &str); 7] = [
+const NOT_RUN: [(&str, &str, &str); 5] = [
     ("README.md", "script/                  server", "the_map_of_the_readme_names_what_is_there holds it"),
-    (OPERATE, "[databases]", "erp_testkit::Pooler runs one with these settings"),
+    (OPERATE, "[databases]", "behind_the_poolers_settings_the_page_is_true runs one with them"),
     (OPERATE, "scrape_configs:", "prometheus_takes_the_scrape_configuration holds it"),
-    (EDGE, "let options = AppOptions", "headers.rs makes such an application"),
-    (EDGE, "begin;", "rate_limits::general sets a tenant's own limit"),
-    (EDGE, "static EXPORT: Policy", "rate_limits::general declares one"),
-    (EDGE, "erp-backend openapi ", "openapi_prints_the_committed_document_without_configuration_or_database"),
+    (EDGE, "let options = AppOptions", "guide::edge compiles it from a copy, and runs it"),
+    (EDGE, "static EXPORT: Policy", "so does it with this one"),
 ];
 
 const MODULE: &str = "docs/guides/add-a-module.md";
@@ -229,6 +228,10 @@ impl Typed {
         // cargo's own folder is found by HOME.
         shell.env("HOME", if deep() { home_folder() } else { self.home.path().to_owned() });
         shell.env("SERVED", self.home.path().join("served"));
+        // A statement that fails fails its psql.
+        let settings = self.home.path().join("psqlrc");
+        fs::write(&settings, "\\set ON_ERROR_STOP 1\n").unwrap();
+        shell.env("PSQLRC", settings);
         shell.envs(self.variables.iter().map(|(name, value)| (name, value)));
         let output = String::from_utf8_lossy(&finish_within(limit(), &mut shell).stdout).into_owned();
         let mut printed = BTreeMap::new();
@@ -331,7 +334,7 @@ fn the_readme_works_as_it_is_typed() {
 fn the_http_edge_works_as_it_is_typed() {
     let (page, database) = (Typed::new(EDGE), Database::migrated("edge"));
     let seed = [database.both().as_slice(), &[("DATA_DIR", ".data")]].concat();
-    assert_eq!(super::process::run(&page.home, &["db", "seed"], &seed).code, 0);
+    assert_eq!(run(&page.home, &["db", "seed"], &seed).code, 0);
     let page = page.variable("DATABASE_URL", &*database.runtime_url);
     page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
 }
@@ -360,6 +363,41 @@ fn operating_works_as_it_is_typed() {
     fs::copy(&authority.file, etc.join("ca.pem")).unwrap();
     page.stands_in("/etc/erp", etc.display().to_string()).holds();
     runtime.block_on(cluster.stop()).unwrap();
+}
+
+/// What "Behind PgBouncer" says, of a PgBouncer with the settings that it shows.
+#[test]
+fn behind_the_poolers_settings_the_page_is_true() {
+    if !Pooler::is_installed("the page's PgBouncer") {
+        return;
+    }
+    let (home, database) = (Home::new(), Database::migrated("page_pooler"));
+    let text = fs::read_to_string(root().join(OPERATE)).unwrap();
+    let block = blocks(&text).into_iter().find(|block| block.language == "ini").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let name = database.value("current_database()");
+    let _pooler = Pooler::configured(&database.runtime_url, |server, folder| {
+        [
+            ("host=db.example port=5432", server),
+            ("dbname=erp", &format!("dbname={name}")),
+            ("/etc/pgbouncer/userlist.txt", &format!("{folder}/users")),
+            ("listen_port = 6432", &format!("listen_port = {port}")),
+        ]
+        .iter()
+        .fold(block.text.clone(), |settings, (shown, is)| {
+            assert!(settings.contains(shown), "{shown}");
+            settings.replace(shown, is)
+        })
+    });
+    let url = format!("postgresql://{}:{PASSWORD}@127.0.0.1:{port}/erp?sslmode=disable", database.app());
+    let (through, off) = (("DATABASE_URL", &*url), ("DATABASE_PREPARED_STATEMENTS", "off"));
+    let checked = run(&home, &["db", "check"], &[through, off]);
+    assert_eq!(checked.code, 0, "{checked:#?}");
+    let refused = run(&home, &["serve"], &[through, ("PORT", "0")]);
+    assert_eq!(refused.code, 69, "{refused:#?}");
+    assert!(refused.err[0].contains("unsupported startup parameter: options"), "{refused:#?}");
+    let migrated = run(&home, &["db", "migrate"], &[("DATABASE_OWNER_URL", &url), off]);
+    assert_eq!(migrated.code, 78, "{migrated:#?}");
 }
 
 #[test]
