@@ -23,7 +23,8 @@ settings! {
     DATA_DIR data_dir: PathBuf { default: Defaults::all("./.data") };
 
     /// Port of a second listener with `/metrics`, `/health/detailed`, `/log-level`, `/docs`, `/openapi.json` and the probes,
-    /// which asks for no token: keep it inside the cluster. Outside development the port of the API then has the probes only.
+    /// which asks for no token: keep it inside the cluster. Outside development the port of the API then has only the probes
+    /// of these.
     METRICS_PORT metrics_port: Option<u16> { range: Some(("0", "65535")) };
 
     /// How many processes like this one share the database and the limits: one connection more than
