@@ -13,8 +13,9 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::Framing;
-use super::linger::Linger;
+use super::linger::{Linger, Remaining};
 use super::taking::{Offer, PIECE};
+use crate::lifecycle::Lifecycle;
 
 /// Frames of HTTP/2 that ask for nothing (PING, SETTINGS, PRIORITY) which a client may send after a request, and one more
 /// for so many bytes that it is sent: clients measure their line with PING while they take an answer (D-05).
@@ -91,10 +92,18 @@ impl Activity {
 }
 
 impl Activity {
-    /// The request, whose body is watched where there is one and the connection must end without it.
-    pub(super) fn watch(self: &Arc<Self>, request: http::Request<Incoming>) -> http::Request<Body> {
-        if request.version() == http::Version::HTTP_2 || request.body().is_end_stream() {
+    /// The request, whose body is watched where there is one: what nobody reads of it is dropped with the connection over
+    /// HTTP/1, and by a task of `lifecycle` over HTTP/2.
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        request: http::Request<Incoming>,
+        lifecycle: &Lifecycle,
+    ) -> http::Request<Body> {
+        if request.body().is_end_stream() {
             return request.map(Body::new);
+        }
+        if request.version() == http::Version::HTTP_2 {
+            return request.map(|body| Body::new(Remaining::new(body, lifecycle.clone())));
         }
         self.leave_unread();
         request.map(|body| Body::new(Incomplete { body, activity: Arc::clone(self) }))

@@ -1,10 +1,10 @@
 //! What a stranger may try on the bytes of HTTP itself: smuggled requests, and floods of frames.
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::framing::{CONTINUATION, END_HEADERS, HEADERS, PREFACE};
+use super::framing::{CONTINUATION, DATA, END_HEADERS, HEADERS, PREFACE, RST_STREAM, WINDOW_UPDATE};
 use super::tests::{LONG, PATIENCE, SETTINGS, SHORT, STORED, answer, closed, limits, serve};
 
 /// The lot of a request whose length two parsers could see differently.
@@ -92,11 +92,12 @@ async fn h_07_an_endless_chunk_size_ends_the_connection() {
     assert!(fixture.stop().await);
 }
 
-const DATA: u8 = 0;
-const RST_STREAM: u8 = 3;
+/// What a connection and each of its streams have to send before more is granted (RFC 9113, 6.9.2).
+const WINDOW: usize = 65_535;
 pub(super) const PING: u8 = 6;
 /// `GET /` over http, from HPACK's static table, and an authority.
 const GET_ROOT: &[u8] = &[0x82, 0x84, 0x86, 0x41, 0x01, b'a'];
+pub(super) const POST_ROOT: &[u8] = &[0x83, 0x84, 0x86, 0x41, 0x01, b'a'];
 const POST_BODY: &[u8] = &[0x83, 0x44, 0x05, b'/', b'b', b'o', b'd', b'y', 0x86, 0x41, 0x01, b'a'];
 
 pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -106,6 +107,43 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame.extend(stream.to_be_bytes());
     frame.extend(payload);
     frame
+}
+
+/// The next frame that comes: its kind, its stream and its payload.
+pub(super) async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> (u8, u32, Vec<u8>) {
+    let mut head = [0; 9];
+    timeout(PATIENCE, stream.read_exact(&mut head)).await.expect("a frame").unwrap();
+    let [high, middle, low, kind, _flags, id @ ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+    timeout(PATIENCE, stream.read_exact(&mut payload)).await.expect("a payload").unwrap();
+    (kind, u32::from_be_bytes(id), payload)
+}
+
+/// Sends a body of so many bytes on the first stream, as the windows allow, and takes the answer. How many were sent, and
+/// whether the stream was reset meanwhile, with the reason.
+async fn upload(stream: &mut TcpStream, bytes: usize) -> (usize, Option<Vec<u8>>) {
+    stream.set_nodelay(true).unwrap(); // as common clients do
+    stream.write_all(&frame(HEADERS, END_HEADERS, 1, POST_ROOT)).await.unwrap();
+    let (mut of_connection, mut of_stream, mut left, mut is_answered) = (WINDOW, WINDOW, bytes, false);
+    while left > 0 || !is_answered {
+        let piece = left.min(of_connection).min(of_stream).min(0x4000);
+        if piece > 0 {
+            (left, of_connection, of_stream) = (left - piece, of_connection - piece, of_stream - piece);
+            let data = frame(DATA, u8::from(left == 0), 1, &vec![b' '; piece]);
+            stream.write_all(&data).await.unwrap();
+            continue;
+        }
+        match next_frame(stream).await {
+            (WINDOW_UPDATE, id, granted) => {
+                let window = if id == 0 { &mut of_connection } else { &mut of_stream };
+                *window += u32::from_be_bytes(granted.try_into().unwrap()) as usize;
+            }
+            (DATA, 1, data) => is_answered |= data.ends_with(b"pong"),
+            (RST_STREAM, 1, reason) => return (bytes - left, Some(reason)),
+            _ => {}
+        }
+    }
+    (bytes, None)
 }
 
 /// Sends what `frames` makes of each number until the server has enough; how many it took.
@@ -176,7 +214,6 @@ async fn d_05_at_most_200_streams_are_granted_at_a_time() {
 /// is below nothing, which common clients do not survive (RFC 9113, 6.9.2).
 #[tokio::test]
 async fn a_client_of_http2_has_the_window_that_the_protocol_begins_with() {
-    const WINDOW: usize = 65_535;
     let fixture = serve(limits(LONG, LONG)).await;
     let mut stream = fixture.connect().await;
     let body = [0; 0x4000];
@@ -343,6 +380,29 @@ async fn d_03_whoever_sends_what_nobody_reads_gets_the_answer() {
         assert!(sent < 64 << 20, "{sent}");
     }
     assert!(resident_mib() - before < 8.0);
+    assert!(fixture.stop().await);
+}
+
+/// Nor do they look whether the stream that they send on was reset: for curl that is an error, and httpx waits for window.
+#[tokio::test]
+async fn d_03_whoever_sends_what_nobody_reads_over_http2_gets_the_answer_and_window() {
+    const NO_ERROR: [u8; 4] = [0; 4];
+    let fixture = serve(limits(LONG, LONG)).await;
+    let begin = [PREFACE, SETTINGS].concat();
+    let mut stream = fixture.connect().await;
+    stream.write_all(&begin).await.unwrap();
+    assert_eq!(upload(&mut stream, 20 << 20).await, (20 << 20, None));
+    drop(stream);
+    // Whoever goes on for ever is told to stop, and takes no memory; the connection serves others.
+    let before = resident_mib();
+    let mut stream = fixture.connect().await;
+    stream.write_all(&begin).await.unwrap();
+    let (sent, reset) = upload(&mut stream, 64 << 20).await;
+    assert!(sent < 33 << 20 && reset.as_deref() == Some(&NO_ERROR), "{sent}: {reset:?}");
+    assert!(resident_mib() - before < 8.0);
+    stream.write_all(&frame(HEADERS, END_HEADERS | 1, 3, GET_ROOT)).await.unwrap();
+    while !matches!(next_frame(&mut stream).await, (DATA, 3, data) if data.ends_with(b"pong")) {}
+    drop(stream);
     assert!(fixture.stop().await);
 }
 

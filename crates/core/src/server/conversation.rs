@@ -67,7 +67,7 @@ pub(super) async fn hold<S, A, F>(
         let (version, in_flight) = (request.version(), activity.begin(&request));
         let shared = Arc::clone(&shared);
         let addressed = is_addressed(&request);
-        let mut request = activity.watch(request);
+        let mut request = activity.watch(request, &shared.lifecycle);
         if !addressed {
             request = Unread(StatusCode::BAD_REQUEST).into();
         }

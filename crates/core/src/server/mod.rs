@@ -10,7 +10,7 @@
 //! - `patience`: the two clocks of a connection: the next request's head, and the silence between requests;
 //! - `taking`: whether the client of a stream takes its answer;
 //! - `host`: whether a request says whom it is for, and once;
-//! - `linger`: the rest of a body that was refused;
+//! - `linger`: the rest of a body that nobody reads;
 //! - `activity`: what a connection is doing, as its bytes and requests show it;
 //! - `unread`: what was no request, and is answered all the same;
 //! - `loopback`: how the process asks itself, whatever its listener speaks.

@@ -18,9 +18,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::admission::Admission;
-use super::attacks::{PING, frame};
+use super::attacks::{PING, POST_ROOT, frame, next_frame};
 use super::conversation::hold;
-use super::framing::PREFACE;
+use super::framing::{DATA, END_HEADERS, HEADERS, PREFACE, RST_STREAM};
+use super::linger;
 use super::patience::WRITE_STALL;
 use super::tests::{GET, SETTINGS, limits};
 use super::*;
@@ -59,6 +60,25 @@ where
     let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), tls: false };
     let held = lifecycle.serve(hold(stream, peer, Arc::new(shared), permit, Instant::now()));
     (lifecycle, held)
+}
+
+/// D-03: nobody reads the body, of which a part comes and then nothing more.
+#[tokio::test(start_paused = true)]
+async fn d_03_whoever_keeps_back_what_nobody_reads_is_let_go_after_10_s() {
+    let is_right = |took: Duration| took >= linger::PATIENCE && took < linger::PATIENCE + LATE;
+    let (mut client, stream) = duplex(SOCKET);
+    let (begin, (_, held)) = (Instant::now(), held(stream));
+    let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\npart";
+    client.write_all(head).await.unwrap();
+    held.await.unwrap();
+    assert!(is_right(begin.elapsed()), "{:?}", begin.elapsed());
+
+    let (mut client, stream) = duplex(SOCKET);
+    let (begin, _held) = (Instant::now(), self::held(stream));
+    let (head, part) = (frame(HEADERS, END_HEADERS, 1, POST_ROOT), frame(DATA, 0, 1, b"part"));
+    client.write_all(&[PREFACE, SETTINGS, &head, &part].concat()).await.unwrap();
+    while !matches!(next_frame(&mut client).await, (RST_STREAM, 1, reason) if reason == [0; 4]) {}
+    assert!(is_right(begin.elapsed()), "{:?}", begin.elapsed());
 }
 
 async fn ask(path: &str) -> (DuplexStream, JoinHandle<Option<()>>) {
