@@ -181,7 +181,8 @@ fn d_02_stress_answers_that_nobody_takes_are_bounded_and_given_back() {
     drop(runtime);
     assert!(most <= BOUND, "{most:.1} MiB");
     let back = given_back(pid, idle + if crate::deep() { KEPT } else { BOUND });
-    println!("deep: D-02: back to {:.1} MiB after {back:.1?}", resident(pid));
+    let rest = resident(pid) - idle;
+    println!("deep: D-02: at most {most:.1} MiB over {idle:.1}; {rest:.1} MiB over it after {back:.1?}");
     assert!(back.is_ok(), "{back:?} of {idle:.1} MiB before");
     assert_eq!(stage.owners[0].create_item("after").unwrap().status, 201);
 }
