@@ -180,7 +180,7 @@ fn d_02_stress_answers_that_nobody_takes_are_bounded_and_given_back() {
     drop(held);
     drop(runtime);
     assert!(most <= BOUND, "{most:.1} MiB");
-    let back = given_back(pid, idle + if crate::deep() { KEPT } else { BOUND });
+    let back = given_back(pid, idle + KEPT);
     let rest = resident(pid) - idle;
     println!("deep: D-02: at most {most:.1} MiB over {idle:.1}; {rest:.1} MiB over it after {back:.1?}");
     assert!(back.is_ok(), "{back:?} of {idle:.1} MiB before");
