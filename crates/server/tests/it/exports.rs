@@ -30,16 +30,20 @@ async fn get(actor: &Actor<'_>, path: &str, accept: &str) -> erp_testkit::Answer
 
 /// An answer over a connection of its own, whose body is read as slowly as the test likes.
 async fn open(app: &TestApp, actor: &Actor<'_>, accept: &str) -> Incoming {
-    let stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
-    let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    // It takes little ahead of its reader: one who reads slowly also takes slowly.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let stream = socket.connect(app.address()).await.unwrap();
+    let mut builder = hyper::client::conn::http1::Builder::new();
+    builder.max_buf_size(8 * 1024);
+    let (mut client, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let answer = client.send_request(request(actor, ITEMS, accept)).await.unwrap();
     assert_eq!(answer.status(), 200);
     answer.into_body()
 }
 
-/// Takes 3 KiB/s of a body for so long: over loopback a client tells in steps of 64 KiB what it has taken, and one that
-/// tells of nothing in 30 s is cut. `false`: it has ended.
+/// Takes 3 KiB/s of a body for so long. `false`: it has ended.
 async fn sip(body: &mut Incoming, time: Duration, mut seen: impl FnMut(&[u8])) -> bool {
     let begun = Instant::now();
     while begun.elapsed() < time {

@@ -6,7 +6,7 @@ use erp_core::db::TenantTx;
 use erp_core::error::{self, Error, Result, on_constraint};
 use erp_core::extract::{ETag, IfMatch, Json, Path};
 use erp_core::from_row;
-use erp_core::shared::{Id, IdKind, Text};
+use erp_core::shared::{Id, IdKind, LARGEST_EXACT, Text};
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -41,6 +41,7 @@ pub(super) struct Supplier {
     name: String,
     email: Option<String>,
     created_at: Timestamp,
+    #[schemars(range(min = 1, max = LARGEST_EXACT))]
     version: i64,
 }
 from_row!(Supplier { id, name, email, created_at, version });
