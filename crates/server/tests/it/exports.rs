@@ -396,7 +396,7 @@ async fn d_02_stress_a_reader_who_pauses_for_longer_than_the_database_bears_gets
         lines += chunk.iter().filter(|byte| **byte == b'\n').count();
         bytes += chunk.len();
     };
-    assert!(sip(&mut body, Duration::from_secs(150), &mut count).await, "the line is slow");
+    assert!(sip(&mut body, Duration::from_secs(100), &mut count).await, "the line is slow");
     while let Some(frame) = body.frame().await {
         count(&frame.expect("it is not broken off").into_data().unwrap());
     }

@@ -205,6 +205,26 @@ async fn d_02_a_transaction_that_is_kept_alive_waits_for_its_reader() {
     app.finish().await;
 }
 
+/// Rows of 2 KB: a few make up what the server computes ahead.
+const WIDE: &str = "select n, repeat('wide ', 400) from generate_series(1, 500) n";
+
+/// What the server has computed ahead lies in the socket, and its statement is over: a pause is the reader's.
+#[tokio::test]
+async fn d_02_a_slow_reader_of_wide_rows_does_not_keep_the_server_within_its_statement() {
+    let app = TestApp::builder().module(&PROBE).setting("DATABASE_TIMEOUT", "400ms").start().await;
+    let caller = app.caller(&app.alice()).await;
+    let mut rows = app.edge().app.db.tenant_read(&caller).stream::<Number>(WIDE, &[]).await.unwrap();
+    let mut read = 0;
+    while let Some(row) = rows.next().await {
+        read = row.unwrap().n;
+        if [1, 33, 70, 250].contains(&read) {
+            tokio::time::sleep(Duration::from_secs(1)).await; // longer than a statement may take
+        }
+    }
+    assert_eq!(read, 500);
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn a_stream_may_be_the_body_of_an_answer() {
     let app = app().await;

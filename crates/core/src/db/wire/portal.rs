@@ -11,10 +11,11 @@ use crate::db::Params;
 const NAME: &str = "rows";
 /// How many rows the server computes before it waits to be asked again: at first, at most, and else as many as make up
 /// so many bytes. Its statement timeout counts from each asking, so that a slow reader is not taken for a slow
-/// statement; and what it has computed fits into the socket, where it would else wait within the statement.
-const FIRST: i32 = 100;
+/// statement; and what it has computed fits into the socket, where it would else wait within the statement. PostgreSQL
+/// sends pieces of 8 KiB, which count twice: a Unix socket of 208 KiB, as Linux makes them, holds about 100 KiB.
+const FIRST: i32 = 32;
 const MOST: i32 = 1000;
-const BYTES: usize = 256 * 1024;
+const BYTES: usize = 64 * 1024;
 
 /// A result under way.
 #[derive(Default)]
