@@ -22,8 +22,8 @@ const COMMIT: &str = "commit";
 /// The server is asked for rows as they are taken: a slow reader slows it down, and a few kilobytes are all that is held
 /// of a million rows. It owns all it needs and borrows nothing, so it may live in the body of an answer. It holds one
 /// connection of the pool, and the tenant's place in its share, until its end; dropped before, it is cancelled like any
-/// transaction. A statement's time limit holds for each thousand rows, so that it bounds the server's work and not the
-/// reader's patience. PostgreSQL ends a transaction that it has not heard of for a minute
+/// transaction. A statement's time limit holds for each 64 KiB of rows or thousand of them, so that it bounds the server's
+/// work and not the reader's patience. PostgreSQL ends a transaction that it has not heard of for a minute
 /// (`idle_in_transaction_session_timeout`): whoever waits longer between two rows awaits [`RowStream::keep_alive`].
 #[must_use = "dropping a stream cancels it"]
 pub struct RowStream<R> {
