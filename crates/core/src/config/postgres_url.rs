@@ -111,7 +111,7 @@ impl PostgresUrl {
     }
 
     /// Whether every connection stays on this machine: it goes to a unix socket or a loopback address, whatever the
-    /// host is called. `localhost` never leads elsewhere (`db/wire/connect.rs`).
+    /// host is called. `localhost` never leads elsewhere (`erp-postgres`).
     pub fn is_local(&self) -> bool {
         let (hosts, addresses) = (self.driver.get_hosts(), self.driver.get_hostaddrs());
         (0..hosts.len().max(addresses.len())).all(|index| match (addresses.get(index), hosts.get(index)) {

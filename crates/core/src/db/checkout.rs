@@ -8,11 +8,12 @@
 use std::time::Duration;
 
 use deadpool::managed::Object;
+use erp_postgres::Wire;
 use tokio::time::timeout;
 
 use super::Db;
+use super::pool::Opener;
 use super::tenant_share::Place;
-use super::wire::{Connector, Wire};
 
 /// How long a statement in flight may go on after its borrower has gone. Long enough for a point read, so that a
 /// burst of hang-ups does not empty the pool; short enough that nobody's report runs on.
@@ -22,7 +23,7 @@ const CANCEL: Duration = Duration::from_secs(1);
 
 /// A connection on loan from the pool.
 pub(super) struct Checkout {
-    object: Option<Object<Connector>>,
+    object: Option<Object<Opener>>,
     /// The tenant's place in its share, held as long as the connection, clean-up included.
     place: Option<Place>,
     armed: bool,
@@ -31,7 +32,7 @@ pub(super) struct Checkout {
 }
 
 impl Checkout {
-    pub(super) fn new(db: Db, object: Object<Connector>, place: Option<Place>) -> Self {
+    pub(super) fn new(db: Db, object: Object<Opener>, place: Option<Place>) -> Self {
         Self { object: Some(object), place, armed: false, db }
     }
 
@@ -94,7 +95,7 @@ impl Checkout {
 }
 
 /// Returns the connection to the pool if it can be rolled back soon, else cancels its statement and closes it.
-async fn reclaim(mut object: Object<Connector>, _place: Option<Place>) {
+async fn reclaim(mut object: Object<Opener>, _place: Option<Place>) {
     if let Ok(Ok(())) = timeout(GRACE, object.recover()).await {
         return;
     }
@@ -103,7 +104,7 @@ async fn reclaim(mut object: Object<Connector>, _place: Option<Place>) {
     let wire = Object::take(object);
     if let Some(pool) = pool.filter(|_| !wire.is_broken()) {
         // The outcome does not matter: the connection is closed either way, and the server then rolls back.
-        let _ = timeout(CANCEL, wire.cancel().send(pool.manager())).await;
+        let _ = timeout(CANCEL, wire.cancel().send(&pool.manager().0)).await;
     }
     drop(wire);
 }

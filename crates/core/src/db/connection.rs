@@ -6,16 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use postgres_types::{ToSql, Type};
+use erp_postgres::tls::{Verify, client_config};
+use erp_postgres::{Connector, Error, Socket, Target, ToSql, Type};
 use rustls::ClientConfig;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{Client, Config};
 
-use super::certificates::client_config;
 use super::protected::{Binding, Protected};
 use super::session::{Expected, QUESTION, Writes};
-use super::wire::{Connector, Error, Socket, Target};
-use crate::config::PostgresUrl;
+use crate::config::{self, PostgresUrl};
 
 /// What drives the session of one connection until it ends.
 pub(super) type Session = tokio_postgres::Connection<Socket, Protected>;
@@ -29,8 +28,6 @@ pub struct Connection {
     pub(super) driver: Config,
     tls: Arc<ClientConfig>,
     expected: Expected,
-    /// `connect_timeout` of the URL: how long each address has.
-    each: Option<Duration>,
     /// The address that took a connection last: all who share this begin with it.
     first: Arc<AtomicUsize>,
 }
@@ -53,7 +50,7 @@ impl Connection {
     pub(super) async fn open(&self) -> Result<Opened, Error> {
         let connector = self.connector(PATIENCE, true);
         let mut attempts = connector.attempts().await;
-        while let Some(target) = attempts.next() {
+        while let Some(target) = attempts.next_target() {
             if let Some(opened) = attempts.make(&target, Box::pin(self.start(&connector, &target))).await {
                 return Ok(opened);
             }
@@ -76,16 +73,18 @@ impl Connection {
             asked = client.query_typed(QUESTION, &names) => asked?,
         };
         let answer: &str = asked.first().map_or(Ok(""), |row| row.try_get(0))?;
-        let writes = self.expected.judge(answer).map_err(Error::Settings)?;
+        let writes = self.expected.judge(answer).map_err(|deviation| Error::Unfit(deviation.into()))?;
         Ok(Opened { client, session, place: target.place().to_owned(), encrypted, writes })
     }
 
     /// What opens the connections that serve requests; each of its own takes `limit` at most, unless the URL says how
     /// long an address has.
     pub(super) fn connector(&self, limit: Duration, prepared_statements: bool) -> Connector {
-        let (config, tls) = (self.driver.clone(), Arc::clone(&self.tls));
-        let (expected, first) = (self.expected.clone(), Arc::clone(&self.first));
-        Connector::new(config, tls, prepared_statements, expected, (self.each, limit), first)
+        Connector::new(self.driver.clone(), Arc::clone(&self.tls))
+            .prepared_statements(prepared_statements)
+            .inspected(Arc::new(self.expected.clone()))
+            .within(limit)
+            .starting_with(Arc::clone(&self.first))
     }
 
     /// Gives the session bounds that hold even when our own side forgets, and the settings that our promises rest on.
@@ -127,14 +126,18 @@ impl FromStr for Connection {
     /// Reads a URL as [`PostgresUrl`] describes it, and the certificates that it names.
     fn from_str(url: &str) -> Result<Self, String> {
         let url = PostgresUrl::parse(url).map_err(|fault| fault.what)?;
-        let tls = Arc::new(client_config(&url)?);
+        let verify = match url.ssl {
+            config::SslMode::Disable | config::SslMode::Prefer | config::SslMode::Require => Verify::Nothing,
+            config::SslMode::VerifyCa => Verify::Authority,
+            config::SslMode::VerifyFull => Verify::Host,
+        };
+        let tls = Arc::new(client_config(verify, url.root_certificates.as_deref())?);
         let mut driver = url.driver;
         if driver.get_user().is_none() {
             driver.user(account()?);
         }
-        let each = driver.get_connect_timeout().copied();
         let expected = Expected::new(driver.get_target_session_attrs());
-        Ok(Self { driver, tls, expected, each, first: Arc::default() })
+        Ok(Self { driver, tls, expected, first: Arc::default() })
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a transaction tells PostgreSQL before its first statement: its tenant, who acts, and how long a statement may run.
 //! All of it is local to the transaction.
 
+use erp_postgres::Wire;
 use std::time::Duration;
 
-use super::wire::{self, Wire};
 use crate::auth::{Actor, Trace};
 use crate::shared::TenantId;
 
@@ -53,7 +53,7 @@ impl Context {
     }
 
     /// Adds it to an exchange. `read_only` says that the transaction is to be READ ONLY.
-    pub(super) fn add(&self, wire: &mut Wire, read_only: bool) -> Result<(), wire::Error> {
+    pub(super) fn add(&self, wire: &mut Wire, read_only: bool) -> Result<(), erp_postgres::Error> {
         let mut buffer = uuid::Uuid::encode_buffer();
         let tenant =
             self.tenant.as_ref().map(|tenant| &*tenant.as_uuid().hyphenated().encode_lower(&mut buffer));

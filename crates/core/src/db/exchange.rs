@@ -7,12 +7,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use erp_postgres::{Plan, Reply, Status, Wire};
+
 use super::checkout::Checkout;
 use super::context::Context;
 use super::deferral::Parked;
 use super::observed::Observed;
 use super::stream::Streaming;
-use super::wire::{Plan, Reply, Status, Wire};
 use super::{Db, FromRow, Params, repeat, statement};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;

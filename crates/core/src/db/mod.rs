@@ -3,13 +3,13 @@
 //! A feature module sees [`Db::tenant`] and [`Db::tenant_read`], which take a [`Caller`](crate::auth::Caller) and give a transaction
 //! that carries its tenant. Connections, pools and the driver's client stay private to this folder.
 
-mod certificates;
 mod checkout;
 pub mod cluster;
 mod connection;
 mod context;
 mod deferral;
 mod exchange;
+mod failure;
 mod migrate;
 mod monitor;
 mod observed;
@@ -28,17 +28,16 @@ mod stream;
 mod tenant_share;
 mod transaction;
 mod version;
-mod wire;
 
 pub use connection::Connection;
 pub use deferral::Deferral;
+pub use erp_postgres::{Error as RowError, Params, Row, ToSql};
 pub use migrate::{Migration, Status, pending, refuse_changed};
 pub use owner::{
     Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,
     prove_once, reach, refuse_privileged_role,
 };
 pub use pool::{Db, Options};
-pub use postgres_types::ToSql;
 pub use refusal::{Refusal, Step};
 pub use row::FromRow;
 pub use session::{Deviation, Writes};
@@ -47,7 +46,3 @@ pub use stream::RowStream;
 pub use tokio_postgres::Error as OwnerError;
 pub use transaction::{AuditEntry, Last, SystemReason, SystemTx, TenantTx};
 pub use version::ServerVersion;
-pub use wire::{Error as RowError, Row};
-
-/// The values of a statement's `$1`, `$2`, ….
-pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];

@@ -12,8 +12,8 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Opened;
+use super::pool::Opener;
 use super::refusal::Refusal;
-use super::wire::Connector;
 use super::{Connection, Writes};
 
 /// How often the server is asked while it answers. With PATIENCE, readiness follows a hang within 3 s (S-01).
@@ -56,7 +56,7 @@ impl Drop for Probe {
 #[derive(Clone)]
 pub(super) struct Watched {
     pub(super) connection: Connection,
-    pub(super) pool: Pool<Connector>,
+    pub(super) pool: Pool<Opener>,
     /// How long a pooled connection may go unused.
     pub(super) idle_timeout: Duration,
     /// Gets each change.
@@ -77,7 +77,7 @@ pub(super) async fn watch(watched: Watched, stop: CancellationToken) {
     let Watched { connection, report, doubt, distrust, .. } = &watched;
     let (mut probe, mut connected, begun, mut looked) = (None, false, Instant::now(), Instant::now());
     while !stop.is_cancelled() {
-        watched.pool.manager().idleness.tell(begun.elapsed());
+        watched.pool.manager().0.tell_time(begun.elapsed());
         let refused = distrust.swap(false, Ordering::Relaxed);
         let takes_none = *watched.writes.borrow() != Writes::Taken;
         if (takes_none || refused) && (!takes_none || looked.elapsed() >= READ_ONLY_INTERVAL) {
@@ -126,7 +126,7 @@ impl Watched {
         let place = self.connection.place();
         match writes {
             Writes::Taken => {
-                self.pool.manager().forget(); // sessions keep the default that they were opened with
+                self.pool.manager().0.forget(); // sessions keep the default that they were opened with
                 tracing::info!("PostgreSQL at {place} takes changes again");
             }
             Writes::OffByDefault => {
@@ -142,7 +142,7 @@ impl Watched {
     }
 }
 
-fn announce(trouble: Option<&str>, pool: &Pool<Connector>) {
+fn announce(trouble: Option<&str>, pool: &Pool<Opener>) {
     match trouble {
         None => tracing::info!("The database answers again"),
         Some(reason) => {
@@ -180,7 +180,7 @@ async fn ask(connection: &Connection, probe: &mut Option<Probe>, up: bool) -> Re
 }
 
 #[allow(clippy::disallowed_methods)] // the task is owned, and ended, by the Probe
-async fn connect(connection: &Connection) -> Result<(Probe, Writes), super::wire::Error> {
+async fn connect(connection: &Connection) -> Result<(Probe, Writes), erp_postgres::Error> {
     let Opened { client, session, writes, .. } = connection.open().await?;
     let session = tokio::spawn(async move {
         let _ = session.await; // the client's next call fails, and says why

@@ -1,7 +1,8 @@
 use std::time::Instant;
 
-use super::wire::Plan;
-use super::{Db, statement};
+use erp_postgres::{Plan, describe};
+
+use super::Db;
 use crate::shared::TenantId;
 
 /// A statement under way: counted and logged when it ends, and also when its request is given up before it has ended, at a
@@ -37,7 +38,7 @@ impl Drop for Observed<'_> {
         if self.ended {
             return;
         }
-        let (elapsed, (operation, table)) = (self.started.elapsed(), statement::describe(self.sql));
+        let (elapsed, (operation, table)) = (self.started.elapsed(), describe(self.sql));
         self.db.cancelled(self.sql, (operation, table), elapsed, self.tenant);
     }
 }

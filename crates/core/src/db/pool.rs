@@ -7,8 +7,8 @@ use deadpool::Runtime;
 use deadpool::managed::{
     Manager, Metrics as Usage, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
+use erp_postgres::{Connector, Plan, Plans, SqlState, Wire};
 use tokio::sync::{Notify, watch};
-use tokio_postgres::error::SqlState;
 use tokio_util::task::TaskTracker;
 
 use super::checkout::Checkout;
@@ -18,7 +18,6 @@ use super::monitor::{self, Availability};
 use super::shortage::Shortage;
 use super::tenant_share::TenantShares;
 use super::transaction::{SystemReason, SystemTx, TenantTx};
-use super::wire::{self, Connector, Plan, Plans, Wire};
 use super::{Connection, Writes};
 use crate::auth::{Caller, Trace};
 use crate::error::{Error, Result, codes};
@@ -56,7 +55,7 @@ pub struct Options {
 pub struct Db(Arc<Inner>);
 
 struct Inner {
-    pool: Pool<Connector>,
+    pool: Pool<Opener>,
     options: Options,
     metrics: Metrics,
     /// Owns the clean-up of connections whose borrower has gone, and short sessions beside the pool.
@@ -82,7 +81,7 @@ impl Db {
     pub fn open(options: Options, metrics: Metrics, lifecycle: &Lifecycle) -> Result<Self, StartError> {
         let connection = options.connection.clone();
         let connector = connection.connector(options.connect_timeout, options.prepared_statements);
-        let pool = Pool::builder(connector)
+        let pool = Pool::builder(Opener(connector))
             .max_size(options.max_connections)
             .timeouts(wait_for(options.acquire_timeout))
             .runtime(Runtime::Tokio1)
@@ -228,12 +227,12 @@ impl Db {
 
     /// What this process knows of its statements.
     pub(super) fn plans(&self) -> &Plans {
-        self.0.pool.manager().plans()
+        self.0.pool.manager().0.plans()
     }
 
     /// A migration made prepared statements stale: connections that have them are replaced.
     pub(super) fn forget_statements(&self) {
-        self.0.pool.manager().forget();
+        self.0.pool.manager().0.forget();
     }
 
     /// A connection of our own, outside any transaction, out of the tenant's share. Wait for it
@@ -264,7 +263,7 @@ impl Db {
     }
 
     /// Waits for a connection that somebody gives back, since the server gives no further one.
-    async fn get_in_turn(&self, begun: Instant) -> Result<Object<Connector>> {
+    async fn get_in_turn(&self, begun: Instant) -> Result<Object<Opener>> {
         let (pool, left) = (&self.0.pool, self.0.options.acquire_timeout.saturating_sub(begun.elapsed()));
         let waiting = self.0.shortage.queue(pool.status().size);
         let getting = async {
@@ -283,7 +282,7 @@ impl Db {
     }
 
     /// Whether it is for want of connections that there is none, while there are some of ours to wait for.
-    fn is_short(&self, error: &PoolError<wire::Error>) -> bool {
+    fn is_short(&self, error: &PoolError<erp_postgres::Error>) -> bool {
         let PoolError::Backend(error) = error else { return false };
         let full = error.server().is_some_and(|server| server.state == SqlState::TOO_MANY_CONNECTIONS);
         full && self.0.pool.status().size > 0
@@ -319,7 +318,7 @@ impl Db {
         tenant: Option<TenantId>,
     ) {
         let described = plan.map(|plan| (plan.operation, plan.table));
-        let described = described.unwrap_or_else(|| super::statement::describe(sql));
+        let described = described.unwrap_or_else(|| erp_postgres::describe(sql));
         let elapsed = started.elapsed();
         self.0.metrics.record_database(described.0, described.1, elapsed, success, tenant);
         self.log(sql, described, elapsed, success);
@@ -361,17 +360,19 @@ impl Db {
 }
 
 /// The pool's own work: to open connections, and to see that those it has are still good.
-impl Manager for Connector {
-    type Type = Wire;
-    type Error = wire::Error;
+pub(super) struct Opener(pub(super) Connector);
 
-    async fn create(&self) -> std::result::Result<Wire, wire::Error> {
+impl Manager for Opener {
+    type Type = Wire;
+    type Error = erp_postgres::Error;
+
+    async fn create(&self) -> std::result::Result<Wire, erp_postgres::Error> {
         // Seldom, and large: requests do not carry it along.
-        Box::pin(self.connect()).await
+        Box::pin(self.0.connect()).await
     }
 
-    async fn recycle(&self, wire: &mut Wire, _: &Usage) -> RecycleResult<wire::Error> {
-        if wire.is_fit(self).await {
+    async fn recycle(&self, wire: &mut Wire, _: &Usage) -> RecycleResult<erp_postgres::Error> {
+        if wire.is_fit(&self.0).await {
             Ok(())
         } else {
             Err(RecycleError::message("closed, forgotten on the way, or out of date"))
@@ -384,7 +385,7 @@ fn wait_for(wait: Duration) -> Timeouts {
     Timeouts { wait: Some(wait), ..Timeouts::new() }
 }
 
-fn no_connection(error: PoolError<wire::Error>) -> Error {
+fn no_connection(error: PoolError<erp_postgres::Error>) -> Error {
     match error {
         PoolError::Backend(error) => Error::from(error),
         PoolError::Timeout(TimeoutType::Wait) => overloaded(error),

@@ -5,10 +5,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use erp_postgres::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
-
-use super::wire::Socket;
 
 /// What binds a session to the certificate of a stream that is protected already.
 pub(super) struct Binding(pub(super) Option<Vec<u8>>);

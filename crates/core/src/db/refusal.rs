@@ -4,12 +4,11 @@
 use std::error::Error as StdError;
 use std::io;
 
+use erp_postgres::tls::Unreadable;
+use erp_postgres::{Error, Fault, ServerError, SqlState};
 use rustls::CertificateError;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::SqlState;
 
-use super::certificates::Unreadable;
-use super::wire::{Error, Fault, ServerError};
 use super::{Connection, Deviation};
 use crate::lifecycle::{Exit, StartError};
 
@@ -78,14 +77,14 @@ impl Refusal {
 
     /// Of a server at `place` whose transactions are read-only by default.
     pub(super) fn read_only(connection: &Connection, place: String) -> Self {
-        let fault = Fault { place, error: Error::Settings(Deviation::ReadOnly) };
+        let fault = Fault { place, error: Error::Unfit(Deviation::ReadOnly.into()) };
         Self::new(connection, Error::Opening(vec![fault]))
     }
 
     fn one(connection: &Connection, place: &str, error: Error) -> Self {
         let (what, fix) = tell(connection, &error);
         let (step, may_pass) = (step(&error), may_pass(&error));
-        let serves_reads = matches!(error, Error::Settings(Deviation::ReadOnly));
+        let serves_reads = deviation(&error) == Some(&Deviation::ReadOnly);
         let error = StartError::with_fix(Exit::Unavailable, format!("PostgreSQL at {place} {what}"), fix)
             .because(error);
         Self { step, error, may_pass, serves_reads }
@@ -96,7 +95,7 @@ fn step(error: &Error) -> Step {
     match error {
         Error::Tls(_) | Error::NoTls => Step::Tls,
         Error::Session(_) => Step::Credentials,
-        Error::Settings(_) => Step::Session,
+        Error::Unfit(_) => Step::Session,
         Error::Server(server) => match server.state.code() {
             "3D000" => Step::Database,
             "42501" => Step::Privileges,
@@ -118,10 +117,16 @@ fn may_pass(error: &Error) -> bool {
     ];
     match error {
         Error::Server(server) => passing.contains(&server.state),
-        Error::Settings(Deviation::Target { .. }) => true,
-        Error::Tls(_) | Error::NoTls | Error::Settings(_) | Error::Session(_) => false,
+        Error::Unfit(_) => matches!(deviation(error), Some(Deviation::Target { .. })),
+        Error::Tls(_) | Error::NoTls | Error::Session(_) => false,
         _ => true,
     }
+}
+
+/// How a session differed from what it must be.
+fn deviation(error: &Error) -> Option<&Deviation> {
+    let Error::Unfit(cause) = error else { return None };
+    cause.downcast_ref()
 }
 
 fn told(what: &str, fix: &str) -> Told {
@@ -150,7 +155,10 @@ fn tell(connection: &Connection, error: &Error) -> Told {
             "has no TLS, and sslmode asks for it",
             "turn on ssl in its postgresql.conf; or, on a network that you trust, say sslmode=disable",
         ),
-        Error::Settings(deviation) => (deviation.to_string(), deviation.fix(whom, database)),
+        Error::Unfit(cause) => {
+            let fix = deviation(error).map(|deviation| deviation.fix(whom, database));
+            (cause.to_string(), fix.unwrap_or_default())
+        }
         Error::Session(cause) => (
             format!("does not let user '{whom}' in ({cause})"),
             "check the user and password in the URL, and its channel_binding".to_owned(),

@@ -1,4 +1,4 @@
-use super::wire::{Error, Row};
+use erp_postgres::{Error, Row};
 
 /// A type that is read from a row by column name. Implement it with [`from_row!`](crate::from_row).
 pub trait FromRow: Sized {

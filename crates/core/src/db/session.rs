@@ -7,6 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use erp_postgres::{Cause, Inspection};
 use tokio_postgres::config::TargetSessionAttrs;
 
 /// One row: the values of the settings named in `$1`, a line each.
@@ -141,6 +142,17 @@ impl Expected {
             _ if read_only => Ok(Writes::Standby),
             _ => Ok(Writes::Taken),
         }
+    }
+}
+
+impl Inspection for Expected {
+    fn question(&self) -> (&'static str, Vec<String>) {
+        (QUESTION, vec![self.names()])
+    }
+
+    fn judge(&self, answer: &[String]) -> Result<(), Cause> {
+        let answer = answer.first().map(String::as_str).unwrap_or_default();
+        Ok(self.judge(answer).map(drop)?)
     }
 }
 

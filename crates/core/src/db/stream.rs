@@ -6,11 +6,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use erp_postgres::{Message, Plan, Portal, Status};
 use futures_util::Stream;
 use tokio::time::{Instant, interval_at};
 
 use super::checkout::Checkout;
-use super::wire::{Message, Plan, Portal, Status};
 use super::{Db, FromRow, repeat};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;

@@ -102,6 +102,37 @@ fn the_reader_of_imports_reads() {
     assert_eq!(order("//! x\n\npub mod shared;\n\nmod hidden;\npub mod db;\n"), ["shared", "db"]);
 }
 
+/// The dependencies that the manifest of one of our crates names in a section, `[dependencies]` for one.
+fn dependencies(package: &str, section: &str) -> Vec<String> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(package).join("Cargo.toml");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    let (_, rest) = manifest.split_once(&format!("\n{section}\n")).unwrap_or_default();
+    let lines = rest.lines().take_while(|line| !line.starts_with('['));
+    let names = lines.filter_map(|line| Some(line.split(['.', ' ', '=']).next()?.to_owned()));
+    names.filter(|name| !name.is_empty() && !name.starts_with('#')).collect()
+}
+
+#[test]
+fn the_leaf_crate_stands_alone() {
+    let own = dependencies("postgres", "[dependencies]");
+    assert!(own.iter().any(|name| name == "tokio"), "the manifest is read: {own:?}");
+    assert!(
+        !own.iter().any(|name| name.starts_with("erp-")),
+        "erp-postgres is useful without the house: {own:?}"
+    );
+}
+
+#[test]
+fn nothing_but_core_depends_on_a_driver() {
+    for package in ["modules", "server"] {
+        for driver in ["erp-postgres", "tokio-postgres", "postgres-protocol", "deadpool"] {
+            let found = dependencies(package, "[dependencies]").iter().any(|name| name == driver);
+            assert!(!found, "{package} reaches data through erp_core::db, and depends on no {driver}");
+        }
+    }
+    assert!(dependencies("core", "[dependencies]").iter().any(|name| name == "erp-postgres"));
+}
+
 /// What of X-01 needs no tool; `script/supply-chain` checks the rest.
 #[test]
 fn x_01_every_crate_comes_from_the_registry_with_its_checksum() {
@@ -123,6 +154,6 @@ fn x_01_every_crate_comes_from_the_registry_with_its_checksum() {
             }
         }
     }
-    assert_eq!(own, ["erp-backend", "erp-core", "erp-modules", "erp-testkit"]);
+    assert_eq!(own, ["erp-backend", "erp-core", "erp-modules", "erp-postgres", "erp-testkit"]);
     assert!(foreign > 100, "only {foreign} crates were read");
 }

@@ -1,5 +1,6 @@
 //! The protocol's edges, acted out by a server of our own on loopback that says whatever a test wants.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use postgres_types::Type;
@@ -8,8 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::{Connector, Error, Plan, Status, Wire};
-use crate::db::{Connection, repeat};
+use super::{Cause, Config, Connector, Error, Inspection, Plan, Status, Wire, tls};
 
 const SQL: &str = "select n from numbers";
 /// Longer than anything here takes.
@@ -33,9 +33,25 @@ fn greeting() -> Vec<u8> {
     [message(b'R', &[0; 4]), message(b'S', setting), message(b'K', &keys), ready(b'I')].concat()
 }
 
+/// What each session must be.
+struct Fine;
+
+impl Inspection for Fine {
+    fn question(&self) -> (&'static str, Vec<String>) {
+        ("select how($1)", vec!["is it".to_owned()])
+    }
+
+    fn judge(&self, answer: &[String]) -> Result<(), Cause> {
+        if answer == ["fine"] { Ok(()) } else { Err(format!("is {answer:?}").into()) }
+    }
+}
+
 /// The answer to what a session is asked when it is opened: all is as it must be.
 fn looked_at() -> Vec<u8> {
-    let text = b"off\nread committed\non\norigin\noff";
+    answering(b"fine")
+}
+
+fn answering(text: &[u8]) -> Vec<u8> {
     let length = u32::try_from(text.len()).unwrap().to_be_bytes();
     let row = message(b'D', &[&[0, 1], &length[..], text].concat());
     [message(b'1', &[]), message(b'2', &[]), row, done(), ready(b'I')].concat()
@@ -91,12 +107,14 @@ async fn server(mut answers: Vec<Vec<u8>>, piece: usize) -> (Connector, JoinHand
             }
         }
     });
-    (connector(port, ""), task)
+    (connector(port), task)
 }
 
-fn connector(port: u16, options: &str) -> Connector {
-    let url = format!("postgresql://u:secret@127.0.0.1:{port}/d?sslmode=disable{options}");
-    url.parse::<Connection>().unwrap().connector(PATIENCE, true)
+fn connector(port: u16) -> Connector {
+    let url = format!("postgresql://u:secret@127.0.0.1:{port}/d?sslmode=disable");
+    let config = url.parse::<Config>().unwrap();
+    let tls = Arc::new(tls::client_config(tls::Verify::Nothing, None).unwrap());
+    Connector::new(config, tls).within(PATIENCE).inspected(Arc::new(Fine))
 }
 
 fn plan() -> Plan {
@@ -260,7 +278,7 @@ async fn an_idle_connection_tells_news_from_its_end() {
         (b"S\0\0".to_vec(), false),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connector = connector(listener.local_addr().unwrap().port(), "");
+        let connector = connector(listener.local_addr().unwrap().port());
         let (wire, stream) = tokio::join!(connector.connect(), async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 1000]).await.unwrap();
@@ -273,7 +291,7 @@ async fn an_idle_connection_tells_news_from_its_end() {
         assert!(wire.is_quiet());
         stream.write_all(&said).await.unwrap();
         // The runtime must have seen it come.
-        if let super::Socket::Tcp(stream) = &wire.socket {
+        if let super::socket::Stream::Tcp(stream) = &wire.socket.0 {
             stream.readable().await.unwrap();
         }
         assert_eq!(wire.is_quiet(), fresh, "{said:?}");
@@ -353,44 +371,6 @@ fn mismatched() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn s_05_only_what_leaves_the_session_open_tells_that_nothing_was_committed() {
-    let of_a_pooler = |severity: &str, state: &str| {
-        message(b'E', format!("S{severity}\0C{state}\0Mserver conn crashed?\0\0").as_bytes())
-    };
-    for (said, known, repeated) in [
-        // PostgreSQL refuses, and rolls back.
-        (error("ERROR", "23505"), true, false),
-        (error("ERROR", "40001"), true, true),
-        (error("ERROR", "57014"), true, false),
-        (error("ERROR", "53100"), true, false),
-        (error("ERROR", "XX000"), true, false),
-        (error("ERROR", "26000"), true, true),
-        (mismatched(), true, true),
-        // The session ends, for whatever reason.
-        (error("FATAL", "57P01"), false, false),
-        (error("FATAL", "57P05"), false, false),
-        (error("FATAL", "25P04"), false, false),
-        (error("FATAL", "XX000"), false, false),
-        (error("PANIC", "58030"), false, false),
-        // Somebody between has lost the server, or does not know.
-        (error("ERROR", "08P01"), false, false),
-        (error("ERROR", "08006"), false, false),
-        (error("ERROR", "08007"), false, false),
-        (error("ERROR", "40003"), false, false),
-        (of_a_pooler("FATAL", "08P01"), false, false),
-        (of_a_pooler("FATAL", "58000"), false, false),
-        (of_a_pooler("ERROR", "57P01"), false, false),
-    ] {
-        let (_, outcome) = ask(vec![[said.clone(), ready(b'I')].concat()], 1000).await;
-        let error = crate::error::Error::from(outcome.unwrap_err());
-        let (said, harmful) = (String::from_utf8_lossy(&said), false);
-        assert_eq!(repeat::is_broken_off(&error), !known, "{said}");
-        assert_eq!(repeat::pause(&error, harmful, 0).is_some(), repeated, "{said}");
-        assert_eq!(repeat::pause(&error, true, 0).is_some(), repeated || !known, "a read: {said}");
-    }
-}
-
-#[tokio::test]
 async fn a_name_stands_for_one_text_with_one_kind_of_parameters_in_every_session() {
     let name = async |sql: &'static str, types: &[Type]| {
         let (connector, _server) = server(vec![greeting()], 1000).await;
@@ -406,24 +386,18 @@ async fn a_name_stands_for_one_text_with_one_kind_of_parameters_in_every_session
 
 #[tokio::test]
 async fn a_session_whose_settings_were_dropped_is_not_opened() {
-    let dropped = b"off\nread committed\non\norigin\n\n0".as_slice();
-    let length = u32::try_from(dropped.len()).unwrap().to_be_bytes();
-    let row = message(b'D', &[&[0, 1], &length[..], dropped].concat());
-    let answer = [message(b'1', &[]), message(b'2', &[]), row, done(), ready(b'I')].concat();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("postgresql://u@127.0.0.1:{}/d?sslmode=disable", listener.local_addr().unwrap().port());
-    let bounded = url.parse::<Connection>().unwrap().bounded(Duration::from_secs(30));
-    let connector = bounded.connector(PATIENCE, true);
+    let connector = connector(listener.local_addr().unwrap().port());
     let (opened, _stream) = tokio::join!(connector.connect(), async {
         let (mut stream, _) = listener.accept().await.unwrap();
-        for said in [greeting(), answer] {
+        for said in [greeting(), answering(b"dropped")] {
             let _ = stream.read(&mut [0; 1000]).await.unwrap();
             stream.write_all(&said).await.unwrap();
         }
         stream
     });
     let refusal = opened.err().unwrap();
-    assert!(refusal.to_string().contains("a pooler stands between"), "{refusal}");
+    assert!(refusal.to_string().ends_with("the database is [\"dropped\"]"), "{refusal}");
 }
 
 #[tokio::test]
@@ -431,7 +405,7 @@ async fn a_connection_that_was_silent_is_asked_before_it_is_used() {
     for answers in [true, false] {
         let more = if answers { vec![ready(b'I')] } else { Vec::new() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connector = connector(listener.local_addr().unwrap().port(), "");
+        let connector = connector(listener.local_addr().unwrap().port());
         let (wire, mut stream) = tokio::join!(connector.connect(), async {
             let (mut stream, _) = listener.accept().await.unwrap();
             for said in [greeting(), looked_at()] {
@@ -442,7 +416,7 @@ async fn a_connection_that_was_silent_is_asked_before_it_is_used() {
         });
         let mut wire = wire.unwrap();
         assert!(wire.is_fit(&connector).await, "it is new: nothing is asked");
-        connector.idleness.tell(Duration::from_secs(60));
+        connector.tell_time(Duration::from_secs(60));
         let fit = tokio::join!(wire.is_fit(&connector), async {
             let heard = stream.read(&mut [0; 1000]).await.unwrap();
             assert_eq!(heard, 5, "a Sync and nothing else");

@@ -23,8 +23,7 @@ use super::connect::{Connector, Target};
 use super::error::ServerError;
 use super::inbox::Inbox;
 use super::socket::Socket;
-use super::{Cancel, Error, Status, Wire};
-use crate::db::session::{Expected, QUESTION};
+use super::{Cancel, Error, Inspection, Status, Wire};
 
 impl Wire {
     /// Opens a session at an address, and looks at it.
@@ -34,7 +33,9 @@ impl Wire {
     pub(super) async fn open(connector: &Connector, target: Target) -> Result<Self, Error> {
         let (socket, binding) = connector.socket(&target).await?;
         let mut wire = Self::start(socket, connector, target, binding).await?;
-        wire.check(&connector.expected).await?;
+        if let Some(inspection) = &connector.inspection {
+            wire.inspect(inspection.as_ref()).await?;
+        }
         Ok(wire)
     }
 
@@ -93,7 +94,7 @@ impl Wire {
         match self.inbox.parse(&message)? {
             Message::ErrorResponse(body) => {
                 self.broken = true;
-                Err(Error::Server(Box::new(ServerError::parse(body.fields())?)))
+                Err(Error::Server(Box::new(ServerError::from_fields(body.fields())?)))
             }
             message => Ok(message),
         }
@@ -179,15 +180,16 @@ impl Wire {
     }
 
     /// Asks whether the session is what it was asked to be.
-    async fn check(&mut self, expected: &Expected) -> Result<(), Error> {
+    async fn inspect(&mut self, inspection: &dyn Inspection) -> Result<(), Error> {
         let naming = std::mem::take(&mut self.naming); // once is enough
+        let (sql, values) = inspection.question();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
         self.begin()?;
-        self.own_row(QUESTION, &[&expected.names()])?;
+        self.own_row(sql, &values)?;
         let reply = self.exchange(&mut false).await?;
         let answer = self.rows(&reply).first_texts();
         self.naming = naming;
-        let answer = answer.first().map(String::as_str).unwrap_or_default();
-        expected.judge(answer).map(drop).map_err(Error::Settings)
+        inspection.judge(&answer).map_err(Error::Unfit)
     }
 }
 

@@ -19,32 +19,34 @@ use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, SslNegotiation};
 use tokio_rustls::TlsConnector;
 
 use super::attempts::{Attempts, Fault};
-use super::socket::Socket;
+use super::socket::{Socket, Stream};
 use super::startup::channel_binding;
-use super::{Error, Idleness, Plans, Wire};
-use crate::db::session::Expected;
+use super::{Error, Idleness, Inspection, Plans, Wire};
+
+/// How long opening a session may take, unless something else is said.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens connections to one database as one role.
-pub(in crate::db) struct Connector {
+pub struct Connector {
     pub(super) config: Config,
     tls: TlsConnector,
     /// Whether sessions keep statements under a name.
     pub(super) naming: bool,
     pub(super) plans: Arc<Plans>,
     /// What each session must be.
-    pub(super) expected: Expected,
-    /// How long an address is given (`connect_timeout` of the URL), and else all of them together.
+    pub(super) inspection: Option<Arc<dyn Inspection>>,
+    /// How long an address is given, and else all of them together.
     pub(super) limit: (Option<Duration>, Duration),
     /// Counts up when a migration has made the statements of all sessions stale.
     generation: AtomicU64,
     /// Which address comes first: the last that took a connection; with `load_balance_hosts=random`, each in its turn.
     pub(super) first: Arc<AtomicUsize>,
-    pub(in crate::db) idleness: Idleness,
+    pub(super) idleness: Idleness,
 }
 
 /// An address to connect to.
 #[derive(Debug, Clone)]
-pub(in crate::db) struct Target {
+pub struct Target {
     pub(super) address: Address,
     /// The name that the certificate must show.
     host: Option<String>,
@@ -59,26 +61,66 @@ pub(super) enum Address {
 }
 
 impl Connector {
-    pub(in crate::db) fn new(
-        config: Config,
-        tls: Arc<rustls::ClientConfig>,
-        naming: bool,
-        expected: Expected,
-        limit: (Option<Duration>, Duration),
-        first: Arc<AtomicUsize>,
-    ) -> Self {
-        let (generation, idleness) = (AtomicU64::new(0), Idleness::default());
-        let plans = Arc::default();
-        Self { config, tls: tls.into(), naming, plans, expected, limit, generation, first, idleness }
+    /// Opens connections as `config` says, and speaks TLS by `tls` where its `sslmode` asks for it. An address is given
+    /// the `connect_timeout` of `config`; without one, all together are given [`CONNECT_TIMEOUT`].
+    pub fn new(config: Config, tls: Arc<rustls::ClientConfig>) -> Self {
+        let limit = (config.get_connect_timeout().copied(), CONNECT_TIMEOUT);
+        Self {
+            config,
+            tls: tls.into(),
+            naming: true,
+            plans: Arc::default(),
+            inspection: None,
+            limit,
+            generation: AtomicU64::new(0),
+            first: Arc::default(),
+            idleness: Idleness::default(),
+        }
+    }
+
+    /// Whether sessions keep statements under a name, which is so by default. Off behind a pooler that gives each
+    /// transaction another session.
+    #[must_use]
+    pub fn prepared_statements(mut self, kept: bool) -> Self {
+        self.naming = kept;
+        self
+    }
+
+    /// What each session is asked before its first use; by default nothing.
+    #[must_use]
+    pub fn inspected(mut self, inspection: Arc<dyn Inspection>) -> Self {
+        self.inspection = Some(inspection);
+        self
+    }
+
+    /// How long all addresses together are given, where `config` does not say how long each is.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit.1 = limit;
+        self
+    }
+
+    /// Shares with others which address comes first: the last that took a connection.
+    #[must_use]
+    pub fn starting_with(mut self, first: Arc<AtomicUsize>) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// So much time has passed since the connector was made. Who lends connections out for long says so about twice a
+    /// second: a connection that was not used for five seconds of this time is asked for a sign of life
+    /// ([`Wire::is_fit`]).
+    pub fn tell_time(&self, elapsed: Duration) {
+        self.idleness.tell(elapsed);
     }
 
     /// What this process knows of its statements.
-    pub(in crate::db) fn plans(&self) -> &Plans {
+    pub fn plans(&self) -> &Plans {
         &self.plans
     }
 
     /// A migration made what is known of statements stale: sessions opened before are not used again.
-    pub(in crate::db) fn forget(&self) {
+    pub fn forget(&self) {
         self.plans.forget();
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
@@ -91,9 +133,9 @@ impl Connector {
     ///
     /// # Errors
     /// [`Error::Opening`], with what went wrong at each address.
-    pub(in crate::db) async fn connect(&self) -> Result<Wire, Error> {
+    pub async fn connect(&self) -> Result<Wire, Error> {
         let mut attempts = self.attempts().await;
-        while let Some(target) = attempts.next() {
+        while let Some(target) = attempts.next_target() {
             if let Some(wire) = attempts.make(&target, Wire::open(self, target.clone())).await {
                 return Ok(wire);
             }
@@ -102,7 +144,7 @@ impl Connector {
     }
 
     /// All addresses of all hosts, in the order to try them.
-    pub(in crate::db) async fn attempts(&self) -> Attempts<'_> {
+    pub async fn attempts(&self) -> Attempts<'_> {
         let (hosts, addresses, ports) =
             (self.config.get_hosts(), self.config.get_hostaddrs(), self.config.get_ports());
         let (mut targets, mut faults) = (Vec::new(), Vec::new());
@@ -140,13 +182,13 @@ impl Connector {
     }
 
     /// A protected stream to an address, and what binds a session to its certificate.
-    pub(in crate::db) async fn socket(&self, target: &Target) -> Result<(Socket, Option<Vec<u8>>), Error> {
+    pub async fn socket(&self, target: &Target) -> Result<(Socket, Option<Vec<u8>>), Error> {
         let mode = self.config.get_ssl_mode();
         match &target.address {
             Address::Unix(_) if mode == SslMode::Require => Err(Error::Tls(
                 "PostgreSQL has none on a unix socket: name a host, or sslmode=disable".into(),
             )),
-            Address::Unix(path) => Ok((Socket::Unix(UnixStream::connect(path).await?), None)),
+            Address::Unix(path) => Ok((Socket(Stream::Unix(UnixStream::connect(path).await?)), None)),
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 self.tune(&stream)?;
@@ -162,12 +204,12 @@ impl Connector {
         host: Option<&str>,
     ) -> Result<(Socket, Option<Vec<u8>>), Error> {
         if mode == SslMode::Disable {
-            return Ok((Socket::Tcp(stream), None));
+            return Ok((Socket(Stream::Tcp(stream)), None));
         }
         if self.config.get_ssl_negotiation() == SslNegotiation::Postgres && !asks_for_tls(&mut stream).await?
         {
             return match mode {
-                SslMode::Prefer => Ok((Socket::Tcp(stream), None)),
+                SslMode::Prefer => Ok((Socket(Stream::Tcp(stream)), None)),
                 _ => Err(Error::NoTls),
             };
         }
@@ -176,7 +218,7 @@ impl Connector {
         let stream = self.tls.connect(name, stream).await.map_err(|error| Error::Tls(error.into()))?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let binding = certificate.and_then(|certificate| channel_binding(certificate));
-        Ok((Socket::Tls(Box::new(stream)), binding))
+        Ok((Socket(Stream::Tls(Box::new(stream))), binding))
     }
 
     fn tune(&self, stream: &TcpStream) -> io::Result<()> {
@@ -211,7 +253,7 @@ impl Target {
     }
 
     /// Where it is, for messages.
-    pub(in crate::db) fn place(&self) -> &str {
+    pub fn place(&self) -> &str {
         &self.place
     }
 

@@ -10,7 +10,7 @@ use super::Error;
 
 /// A column of a statement's result.
 #[derive(Debug)]
-pub(in crate::db) struct Column {
+pub struct Column {
     pub(super) name: Box<str>,
     pub(super) kind: Type,
 }
@@ -91,7 +91,7 @@ fn cut(bytes: &[u8]) -> Option<(Option<&[u8]>, usize)> {
 }
 
 /// All rows of a reply.
-pub(in crate::db) struct Rows<'a> {
+pub struct Rows<'a> {
     pub(super) columns: &'a [Column],
     /// Whole messages.
     pub(super) messages: &'a [u8],

@@ -10,8 +10,7 @@ use postgres_protocol::message::frontend::{self, BindError};
 use postgres_types::IsNull;
 
 use super::prepare::Text;
-use super::{Column, Error, Plan, Wire};
-use crate::db::Params;
+use super::{Column, Error, Params, Plan, Wire};
 
 /// How values travel: our own texts as they are, all others as PostgreSQL holds them.
 const TEXT: i16 = 0;
@@ -38,7 +37,7 @@ impl Wire {
     ///
     /// # Errors
     /// When the last one was given up half-way: its answer would be taken for the one to this.
-    pub(in crate::db) fn begin(&mut self) -> Result<(), Error> {
+    pub fn begin(&mut self) -> Result<(), Error> {
         if self.broken || self.awaited > 0 || !self.out.is_empty() {
             return Err(Error::Closed);
         }
@@ -51,7 +50,7 @@ impl Wire {
     ///
     /// # Errors
     /// When a value is longer than any message.
-    pub(in crate::db) fn own(&mut self, sql: &'static str, values: &[&str]) -> Result<(), Error> {
+    pub fn own(&mut self, sql: &'static str, values: &[&str]) -> Result<(), Error> {
         let outcome = self
             .prepare(sql, &[])
             .and_then(|prepared| bind_texts(&prepared.name, values, BINARY, &mut self.out));
@@ -62,7 +61,7 @@ impl Wire {
     ///
     /// # Errors
     /// None that are known of.
-    pub(in crate::db) fn bound(&mut self, limit: Option<Duration>) -> Result<(), Error> {
+    pub fn bound(&mut self, limit: Option<Duration>) -> Result<(), Error> {
         limit.map_or(Ok(()), |limit| self.own(TIMEOUT, &[&limit.as_millis().to_string()]))
     }
 
@@ -79,7 +78,7 @@ impl Wire {
     ///
     /// # Errors
     /// When a value does not fit its parameter: nothing of the exchange is then sent.
-    pub(in crate::db) fn statement(&mut self, plan: &Plan, params: Params<'_>) -> Result<(), Error> {
+    pub fn statement(&mut self, plan: &Plan, params: Params<'_>) -> Result<(), Error> {
         self.portal("", ALL, plan, params)
     }
 
@@ -123,7 +122,7 @@ fn bind(portal: &str, name: &str, plan: &Plan, params: Params<'_>, out: &mut Byt
     let number = Cell::new(0);
     let values = || params.iter().zip(&plan.types);
     let formats = values().map(|(value, kind)| value.encode_format(kind) as i16);
-    let write = |(value, kind): (&&(dyn crate::db::ToSql + Sync), &_), out: &mut BytesMut| {
+    let write = |(value, kind): (&&(dyn crate::ToSql + Sync), &_), out: &mut BytesMut| {
         number.set(number.get() + 1);
         value.to_sql_checked(kind, out).map(|null| match null {
             IsNull::Yes => postgres_protocol::IsNull::Yes,

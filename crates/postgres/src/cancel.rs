@@ -9,7 +9,7 @@ use super::connect::{Connector, Target};
 
 /// What the server knows a connection by.
 #[derive(Debug, Clone)]
-pub(in crate::db) struct Cancel {
+pub struct Cancel {
     pub(super) target: Target,
     pub(super) process_id: i32,
     pub(super) secret_key: i32,
@@ -22,7 +22,7 @@ impl Cancel {
     ///
     /// # Errors
     /// When the server cannot be reached.
-    pub(in crate::db) async fn send(&self, connector: &Connector) -> Result<(), Error> {
+    pub async fn send(&self, connector: &Connector) -> Result<(), Error> {
         let mut socket = connector.socket(&self.target).await?.0;
         let mut request = BytesMut::new();
         frontend::cancel_request(self.process_id, self.secret_key, &mut request);

@@ -4,6 +4,7 @@
 //! unless it stands in `sslrootcert` itself (docs/decisions/0007).
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -22,33 +23,42 @@ use rustls::{
 use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::{Certificate, Version};
 
-use crate::config::{PostgresUrl, SslMode};
+/// How much of the server's certificate is verified, where TLS is spoken (libpq, "SSL Support").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// Nothing: `sslmode=prefer` and `require`.
+    Nothing,
+    /// That it is of a known authority: `sslmode=verify-ca`.
+    Authority,
+    /// The same, and that it names the host: `sslmode=verify-full`.
+    Host,
+}
 
-/// How TLS is spoken for a URL.
+/// How TLS is spoken. `root_certificates` is a PEM file of trusted authorities; `None` takes those of the system.
 ///
 /// # Errors
-/// When the authorities that it names cannot be read.
-pub(super) fn client_config(url: &PostgresUrl) -> Result<ClientConfig, String> {
+/// When the authorities cannot be read. Goes on after the name of the URL.
+pub fn client_config(verify: Verify, root_certificates: Option<&Path>) -> Result<ClientConfig, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let (authorities, named) = match url.ssl {
-        SslMode::VerifyCa | SslMode::VerifyFull => {
-            let (roots, named) = roots(url)?;
+    let (authorities, named) = match verify {
+        Verify::Authority | Verify::Host => {
+            let (roots, named) = roots(root_certificates)?;
             let verifier =
                 WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
             (Some(verifier.map_err(|error| format!("has no usable sslrootcert: {error}"))?), named)
         }
-        SslMode::Disable | SslMode::Prefer | SslMode::Require => (None, Vec::new()),
+        Verify::Nothing => (None, Vec::new()),
     };
-    let any_name = url.ssl != SslMode::VerifyFull;
+    let any_name = verify != Verify::Host;
     let verifier = Verifier { authorities, named, any_name, provider: Arc::clone(&provider) };
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| format!("cannot use TLS: {error}"))?;
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth())
 }
 
-/// The trusted authorities; and those that the URL names.
-fn roots(url: &PostgresUrl) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
-    let (certificates, named) = match &url.root_certificates {
+/// The trusted authorities; and those that `path` names.
+fn roots(path: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
+    let (certificates, named) = match path {
         // Opening a pipe would wait for somebody to write into it.
         Some(path) if path.exists() && !path.is_file() => {
             return Err(format!("names an sslrootcert, {}, that is no file", path.display()));
@@ -75,7 +85,7 @@ fn roots(url: &PostgresUrl) -> Result<(RootCertStore, Vec<CertificateDer<'static
 
 /// Why a certificate cannot be verified, where libpq could.
 #[derive(Debug)]
-pub(super) struct Unreadable(&'static str);
+pub struct Unreadable(&'static str);
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

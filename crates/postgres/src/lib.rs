@@ -1,9 +1,30 @@
-//! A connection to PostgreSQL that belongs to whoever holds it: no task drives it, no channel leads to it.
+//! A client of PostgreSQL whose connection belongs to whoever holds it: no task drives it, no channel leads to it.
 //!
-//! The borrower writes one buffer with all messages of an exchange and reads the socket until the server is ready
-//! again. Messages that stand before one Sync are one transaction, unless one of them says BEGIN: that is what makes a
-//! read in its tenant's context cost no more than a read (docs/decisions/0010). The wire format is that of the crates
+//! The holder writes one buffer with all messages of an exchange and reads the socket until the server is ready again.
+//! Messages that stand before one Sync are one transaction, unless one of them says BEGIN. So a statement with its
+//! context costs one round trip and one ReadyForQuery (docs/decisions/0010). The wire format is that of the crates
 //! `postgres-protocol` and `postgres-types`; see the PostgreSQL manual, "Frontend/Backend Protocol".
+//!
+//! # What it does
+//!
+//! - **Pipelined exchanges.** [`Wire::begin`], then [`Wire::own`] and [`Wire::statement`] as often as needed, then
+//!   [`Wire::exchange`]: everything goes out together. Rows are decoded where they lie in the buffer ([`Wire::rows`]).
+//! - **Prepared statements.** A statement is a `&'static str`. What the server says about its parameters is kept for
+//!   the whole process ([`Plans`]), its name for the session. A name follows from text and types, so that it never
+//!   stands for another statement in a session that a pooler has exchanged.
+//! - **Portals.** A result of any length is read in pieces, flat in memory ([`Wire::streamed`], [`Wire::next_row`]).
+//! - **Cancelling** what runs, over a connection of its own ([`Cancel`]), and **recovering** a connection whose holder
+//!   went away in the middle ([`Wire::recover`]).
+//! - **Opening**: several hosts and addresses, each with its share of the time; TLS by rustls; SCRAM-SHA-256 with
+//!   channel binding, MD5 and clear-text passwords; a look at each session before its first use ([`Inspection`]).
+//! - **Silence**: a connection that nobody has used for a while is asked for a sign of life ([`Wire::is_fit`]).
+//!
+//! # What it deliberately does not do
+//!
+//! No pool, no tasks of its own, no transactions as a type, no statements built at run time, no COPY, no large objects,
+//! no replication, no client certificates, no GSSAPI, no protocol version 2. A server that answers with one of them is
+//! told so with an error, and the connection is closed. Who needs more takes `tokio-postgres`, which this crate shares
+//! its configuration, its SQLSTATEs and its value types with.
 
 mod attempts;
 mod batch;
@@ -13,13 +34,16 @@ mod error;
 mod exchange;
 mod idleness;
 mod inbox;
+mod inspection;
 mod portal;
 mod prepare;
 mod row;
 mod socket;
 mod startup;
+mod summary;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod transport;
 
 use std::collections::HashMap;
@@ -30,25 +54,31 @@ use futures_util::FutureExt as _;
 use postgres_protocol::message::frontend;
 use tokio::io::AsyncWriteExt as _;
 
-pub(super) use attempts::Fault;
-pub(super) use cancel::Cancel;
-pub(super) use connect::{Connector, Target};
-pub use error::Error;
-pub(super) use error::ServerError;
-pub(super) use exchange::Reply;
-pub(super) use idleness::Idleness;
+pub use attempts::{Attempts, Fault};
+pub use cancel::Cancel;
+pub use connect::{CONNECT_TIMEOUT, Connector, Target};
+pub use error::{Cause, Error, ServerError};
+pub use exchange::Reply;
+use idleness::Idleness;
 use inbox::Inbox;
-pub(super) use inbox::Message;
-pub(super) use portal::Portal;
-pub(super) use prepare::{Plan, Plans};
+pub use inbox::Message;
+pub use inspection::Inspection;
+pub use portal::Portal;
+pub use postgres_types::{FromSql, ToSql, Type};
+pub use prepare::{Plan, Plans};
 use prepare::{Prepared, Text};
-pub use row::Row;
-use row::{Column, Rows};
-pub(super) use socket::Socket;
+pub use row::{Column, Row, Rows};
+pub use socket::Socket;
+pub use summary::describe;
+pub use tokio_postgres::Config;
+pub use tokio_postgres::error::SqlState;
+
+/// The values of a statement's `$1`, `$2`, ….
+pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Where a connection stands, as the server last said in ReadyForQuery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub enum Status {
     /// Outside any transaction.
     Idle,
     /// Inside one.
@@ -57,8 +87,8 @@ pub(super) enum Status {
     Failed,
 }
 
-/// One connection.
-pub(super) struct Wire {
+/// One connection: it belongs to one holder at a time, and does nothing on its own.
+pub struct Wire {
     socket: Socket,
     /// What is still to be sent.
     out: BytesMut,
@@ -85,17 +115,17 @@ pub(super) struct Wire {
 
 impl Wire {
     /// Where the connection stood after the last exchange.
-    pub(super) fn status(&self) -> Status {
+    pub fn status(&self) -> Status {
         self.status
     }
 
     /// True when it cannot be used any more.
-    pub(super) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.broken
     }
 
     /// What asks the server to cancel the statement that runs on this connection.
-    pub(super) fn cancel(&self) -> Arc<Cancel> {
+    pub fn cancel(&self) -> Arc<Cancel> {
         Arc::clone(&self.cancel)
     }
 
@@ -133,7 +163,7 @@ impl Wire {
     ///
     /// # Errors
     /// When it cannot be saved: close it.
-    pub(super) async fn recover(&mut self) -> Result<(), Error> {
+    pub async fn recover(&mut self) -> Result<(), Error> {
         if self.broken || !self.out.is_empty() {
             return Err(Error::Closed);
         }

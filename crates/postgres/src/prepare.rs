@@ -12,7 +12,6 @@ use postgres_types::{Kind, Type};
 
 use super::exchange::Reading;
 use super::{Column, Error, Wire};
-use crate::shared::hex;
 
 /// A type that is not one of PostgreSQL's own.
 const TYPE: &str = "select typname, typtype, typelem, typbasetype, typnamespace::regnamespace, \
@@ -29,32 +28,34 @@ impl From<&'static str> for Text {
     }
 }
 
-/// A module's statement, as far as it can be known without its values.
+/// A statement, as far as it can be known without its values.
 #[derive(Debug)]
-pub(in crate::db) struct Plan {
-    pub(in crate::db) sql: &'static str,
+pub struct Plan {
+    /// Its text.
+    pub sql: &'static str,
     /// The parameters' types, as PostgreSQL inferred them.
     pub(super) types: Vec<Type>,
-    /// The verb and the first table, for metrics and the query log.
-    pub(in crate::db) operation: &'static str,
-    pub(in crate::db) table: &'static str,
+    /// Its verb, for metrics and logs, as [`describe`](crate::describe) tells it.
+    pub operation: &'static str,
+    /// Its first table.
+    pub table: &'static str,
 }
 
 /// All statements that this process has sent, shared by its connections.
 #[derive(Default)]
-pub(in crate::db) struct Plans {
+pub struct Plans {
     known: RwLock<HashMap<Text, Arc<Plan>>>,
     types: RwLock<HashMap<Oid, Type>>,
 }
 
 impl Plans {
     /// What is known of a statement.
-    pub(in crate::db) fn find(&self, sql: &'static str) -> Option<Arc<Plan>> {
+    pub fn find(&self, sql: &'static str) -> Option<Arc<Plan>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(&Text::from(sql)).map(Arc::clone)
     }
 
     /// A migration may have changed it all.
-    pub(in crate::db) fn forget(&self) {
+    pub fn forget(&self) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).clear();
         self.types.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -125,11 +126,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the server says; a transaction has then failed.
-    pub(in crate::db) async fn plan(
-        &mut self,
-        sql: &'static str,
-        limit: Option<Duration>,
-    ) -> Result<Arc<Plan>, Error> {
+    pub async fn plan(&mut self, sql: &'static str, limit: Option<Duration>) -> Result<Arc<Plan>, Error> {
         let plans = Arc::clone(&self.plans);
         let (types, columns) = self.describe(sql, limit).await?;
         for oid in types.iter().chain(columns.iter().map(|(_, oid)| oid)) {
@@ -137,7 +134,7 @@ impl Wire {
         }
         // A value of a domain is one of its base type, which is what the server wants to read.
         let types = types.into_iter().map(|oid| base(plans.kind(oid))).collect();
-        let (operation, table) = crate::db::statement::describe(sql);
+        let (operation, table) = crate::describe(sql);
         Ok(plans.add(Plan { sql, types, operation, table }))
     }
 
@@ -208,7 +205,8 @@ fn name(sql: &str, types: &[Type]) -> String {
     context.update(sql.as_bytes());
     types.iter().for_each(|kind| context.update(&kind.oid().to_be_bytes()));
     let digest = context.finish();
-    format!("s{}", hex(digest.as_ref().get(..8).unwrap_or_default()))
+    let start: [u8; 8] = digest.as_ref().first_chunk().copied().unwrap_or_default();
+    format!("s{:016x}", u64::from_be_bytes(start))
 }
 
 fn parameters(message: &backend::Message) -> Result<Vec<Oid>, Error> {

@@ -26,7 +26,7 @@ pub(super) struct Inbox {
 
 /// A whole message in the inbox.
 #[derive(Debug, Clone)]
-pub(in crate::db) struct Message {
+pub struct Message {
     pub(super) tag: u8,
     /// Where its type byte stands.
     pub(super) start: usize,

@@ -19,14 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Milliseconds since the pool was opened, as the monitor last counted them; and up to when a silent connection was
 /// found dead: those that have been silent for as long are dead too.
 #[derive(Default)]
-pub(in crate::db) struct Idleness {
+pub(super) struct Idleness {
     now: AtomicU64,
     dead: AtomicU64,
 }
 
 impl Idleness {
     /// So much time has passed since the pool was opened.
-    pub(in crate::db) fn tell(&self, elapsed: Duration) {
+    pub(super) fn tell(&self, elapsed: Duration) {
         self.now.store(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -38,7 +38,7 @@ impl Idleness {
 impl Wire {
     /// Whether the next borrower can have it: outside any transaction, nothing under way, not closed by the server in
     /// the meantime, and not forgotten on the way to it.
-    pub(in crate::db) async fn is_fit(&mut self, connector: &Connector) -> bool {
+    pub async fn is_fit(&mut self, connector: &Connector) -> bool {
         let now = connector.idleness.now();
         let silent = Duration::from_millis(now.saturating_sub(self.used)) >= SILENCE;
         let fit = self.is_fresh(connector)

@@ -4,8 +4,7 @@ use postgres_protocol::message::{backend, frontend};
 
 use super::exchange::Reading;
 use super::inbox::Message;
-use super::{Error, Plan, Row, Wire};
-use crate::db::Params;
+use super::{Error, Params, Plan, Row, Wire};
 
 /// The portal's name: one that outlives a Sync, within its transaction.
 const NAME: &str = "rows";
@@ -19,7 +18,7 @@ const BYTES: usize = 64 * 1024;
 
 /// A result under way.
 #[derive(Default)]
-pub(in crate::db) struct Portal {
+pub struct Portal {
     reading: Reading,
     /// The server waits to be asked for more.
     paused: bool,
@@ -42,7 +41,7 @@ impl Wire {
     ///
     /// # Errors
     /// When a value does not fit its parameter: nothing of the exchange is then sent.
-    pub(in crate::db) fn streamed(&mut self, plan: &Plan, params: Params<'_>) -> Result<Portal, Error> {
+    pub fn streamed(&mut self, plan: &Plan, params: Params<'_>) -> Result<Portal, Error> {
         self.portal(NAME, FIRST, plan, params)?;
         self.sync();
         Ok(Portal::default())
@@ -52,7 +51,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the server says, or as the connection breaks.
-    pub(in crate::db) async fn next_row(&mut self, portal: &mut Portal) -> Result<Option<Message>, Error> {
+    pub async fn next_row(&mut self, portal: &mut Portal) -> Result<Option<Message>, Error> {
         loop {
             if self.awaited == 0 {
                 if let Some(refusal) = portal.reading.refusal.take() {
@@ -84,7 +83,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the connection breaks.
-    pub(in crate::db) async fn keep_alive(&mut self) -> Result<(), Error> {
+    pub async fn keep_alive(&mut self) -> Result<(), Error> {
         self.sync();
         self.flush().await
     }
@@ -93,7 +92,7 @@ impl Wire {
     ///
     /// # Errors
     /// When it is no row of this statement.
-    pub(in crate::db) fn row(&self, message: &Message) -> Result<Row<'_>, Error> {
+    pub fn row(&self, message: &Message) -> Result<Row<'_>, Error> {
         Row::new(self.columns(), self.inbox.body(message))
     }
 }

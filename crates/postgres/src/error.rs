@@ -5,14 +5,15 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use fallible_iterator::FallibleIterator as _;
-use postgres_protocol::message::backend::ErrorFields;
+use postgres_protocol::message::backend::{self, ErrorFields};
 use tokio_postgres::error::SqlState;
 
 use super::attempts::Fault;
-use crate::db::Deviation;
 
-type Cause = Box<dyn StdError + Send + Sync>;
+/// What caused an error.
+pub type Cause = Box<dyn StdError + Send + Sync>;
 
 /// Why a statement failed, or a connection.
 #[derive(Debug)]
@@ -35,8 +36,8 @@ pub enum Error {
     Tls(Cause),
     /// The server has no TLS, and `sslmode` asks for it.
     NoTls,
-    /// The session is not what it must be.
-    Settings(Deviation),
+    /// The session is not what it must be: what its [`Inspection`](crate::Inspection) says.
+    Unfit(Cause),
     /// A session could not be opened for a reason of our own.
     Session(Cause),
     /// A value does not fit its parameter, counted from 1. Nothing was sent.
@@ -48,10 +49,12 @@ pub enum Error {
 /// The fields of ErrorResponse that mean something to us.
 #[derive(Debug)]
 pub struct ServerError {
-    pub(in crate::db) state: SqlState,
-    pub(in crate::db) constraint: Option<String>,
+    /// The SQLSTATE.
+    pub state: SqlState,
+    /// The constraint that was violated.
+    pub constraint: Option<String>,
     /// The function of PostgreSQL's source that raised it.
-    pub(in crate::db) routine: String,
+    pub routine: String,
     severity: String,
     message: String,
     detail: Option<String>,
@@ -62,7 +65,7 @@ pub struct ServerError {
 
 impl Error {
     /// What the server said, if it did.
-    pub(in crate::db) fn server(&self) -> Option<&ServerError> {
+    pub fn server(&self) -> Option<&ServerError> {
         match self {
             Self::Server(error) => Some(error),
             Self::Opening(faults) => faults.last()?.error.server(),
@@ -71,7 +74,7 @@ impl Error {
     }
 
     /// The connection is gone: not refused, not misused.
-    pub(in crate::db) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         match self {
             Self::Io(_) | Self::Closed | Self::Protocol(_) => true,
             Self::Opening(faults) => faults.last().is_some_and(|fault| fault.error.is_broken()),
@@ -80,7 +83,7 @@ impl Error {
     }
 
     /// No session was opened: no fault of what was to be done with it.
-    fn is_opening(&self) -> bool {
+    pub fn is_opening(&self) -> bool {
         matches!(
             self,
             Self::Opening(_)
@@ -88,19 +91,19 @@ impl Error {
                 | Self::Silent(_)
                 | Self::Tls(_)
                 | Self::NoTls
-                | Self::Settings(_)
+                | Self::Unfit(_)
                 | Self::Session(_)
         )
     }
 
     /// The session is not the one that we prepared our statements in: a pooler has put another one in its place.
-    pub(in crate::db) fn is_foreign(&self) -> bool {
+    pub fn is_foreign(&self) -> bool {
         let foreign = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
         matches!(self, Self::Server(server) if foreign.contains(&server.state) || server.misses_parameters())
     }
 
     /// The session has ended, or somebody between has lost it: nothing tells what became of the transaction.
-    pub(in crate::db) fn is_lost(&self) -> bool {
+    pub fn is_lost(&self) -> bool {
         match self {
             Self::Server(server) => server.is_last(),
             Self::Opening(_) => {
@@ -114,7 +117,7 @@ impl Error {
 
 impl ServerError {
     /// What it says, in the language of the server.
-    pub(in crate::db) fn message(&self) -> &str {
+    pub fn message(&self) -> &str {
         &self.message
     }
 
@@ -131,7 +134,18 @@ impl ServerError {
         self.state == SqlState::PROTOCOL_VIOLATION && self.routine == "exec_bind_message"
     }
 
-    pub(super) fn parse(mut fields: ErrorFields<'_>) -> Result<Self, Error> {
+    /// Reads a whole ErrorResponse, header included, as a proxy or a test may hold it.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(message: &[u8]) -> Result<Self, Error> {
+        match backend::Message::parse(&mut BytesMut::from(message)) {
+            Ok(Some(backend::Message::ErrorResponse(body))) => Self::from_fields(body.fields()),
+            _ => Err(Error::Protocol("what is no error")),
+        }
+    }
+
+    pub(super) fn from_fields(mut fields: ErrorFields<'_>) -> Result<Self, Error> {
         let mut error = Self {
             state: SqlState::INTERNAL_ERROR,
             constraint: None,
@@ -192,7 +206,7 @@ impl fmt::Display for Error {
             Self::Silent(limit) => write!(f, "the database did not answer within {} s", limit.as_secs_f64()),
             Self::Tls(_) => f.write_str("TLS with the database could not be agreed on"),
             Self::NoTls => f.write_str("the database has no TLS, and sslmode asks for it"),
-            Self::Settings(deviation) => write!(f, "the database {deviation}"),
+            Self::Unfit(cause) => write!(f, "the database {cause}"),
             Self::Session(_) => f.write_str("a session with the database could not be opened"),
             Self::Parameter(number, _) => write!(f, "the value of ${number} does not fit"),
             Self::Column(name, _) => write!(f, "the column '{name}' cannot be read"),
@@ -209,7 +223,7 @@ impl StdError for Error {
                 Some(cause.as_ref())
             }
             Self::Server(_) | Self::Closed | Self::Protocol(_) => None,
-            Self::Silent(_) | Self::NoTls | Self::Settings(_) => None,
+            Self::Silent(_) | Self::NoTls | Self::Unfit(_) => None,
         }
     }
 }
@@ -244,17 +258,5 @@ impl From<tokio_postgres::Error> for Error {
             Some(Err(cause)) => Self::Session(cause),
             None => Self::Session(text.into()),
         }
-    }
-}
-
-impl From<Error> for crate::error::Error {
-    fn from(error: Error) -> Self {
-        let server = error.server();
-        let state = server.map(|server| server.state.clone());
-        let constraint = server.and_then(|server| server.constraint.clone());
-        let broken = error.is_broken() || error.is_opening();
-        // Whoever opens a session cannot help what the server refuses it for; that it is full is told apart.
-        let state = state.filter(|state| !error.is_opening() || state.code().starts_with("53"));
-        Self::from_database(state.as_ref(), constraint, broken, error)
     }
 }

@@ -17,12 +17,14 @@ const LEAST: Duration = Duration::from_secs(1);
 /// What went wrong at one address.
 #[derive(Debug)]
 pub struct Fault {
-    pub(in crate::db) place: String,
-    pub(in crate::db) error: Error,
+    /// The address, for messages.
+    pub place: String,
+    /// What went wrong there.
+    pub error: Error,
 }
 
 /// What is left to be tried, and what has failed.
-pub(in crate::db) struct Attempts<'a> {
+pub struct Attempts<'a> {
     connector: &'a Connector,
     targets: Peekable<vec::IntoIter<(usize, Target)>>,
     /// The place of the one that is being tried, among all.
@@ -52,15 +54,15 @@ impl<'a> Attempts<'a> {
         Self { connector, targets: targets.into_iter().peekable(), at: 0, balanced, share, faults }
     }
 
-    /// The next address.
-    pub(in crate::db) fn next(&mut self) -> Option<Target> {
+    /// The next address; `None` when all of them were tried.
+    pub fn next_target(&mut self) -> Option<Target> {
         let (at, target) = self.targets.next()?;
         self.at = at;
         Some(target)
     }
 
     /// Waits for `work`, which opens a session at `target`, as long as that address is given.
-    pub(in crate::db) async fn make<T>(
+    pub async fn make<T>(
         &mut self,
         target: &Target,
         work: impl Future<Output = Result<T, Error>>,
@@ -81,7 +83,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Why there is no session.
-    pub(in crate::db) fn failed(self) -> Error {
+    pub fn failed(self) -> Error {
         Error::Opening(self.faults)
     }
 }

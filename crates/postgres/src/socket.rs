@@ -9,25 +9,29 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
 /// A stream to the server.
-pub(in crate::db) enum Socket {
+pub struct Socket(pub(super) Stream);
+
+/// What it is made of.
+pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Socket {
-    pub(in crate::db) fn is_encrypted(&self) -> bool {
-        matches!(self, Self::Tls(_))
+    /// Whether TLS protects it.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.0, Stream::Tls(_))
     }
 }
 
 /// Calls one method of whichever stream it is.
 macro_rules! each {
     ($socket:expr, $method:ident($($argument:expr),*)) => {
-        match $socket.get_mut() {
-            Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
-            Socket::Unix(stream) => Pin::new(stream).$method($($argument),*),
-            Socket::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+        match &mut $socket.get_mut().0 {
+            Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
     };
 }

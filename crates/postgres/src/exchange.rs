@@ -12,11 +12,11 @@ use super::{Column, Error, Rows, Status, Wire};
 
 /// What came back of an exchange that succeeded. The rows lie in the connection until its next exchange begins.
 #[derive(Debug, Default)]
-pub(in crate::db) struct Reply {
+pub struct Reply {
     rows: Range<usize>,
     columns: Option<Arc<[Column]>>,
     /// The last command was COMMIT, and did not turn out a rollback.
-    pub(in crate::db) committed: bool,
+    pub committed: bool,
 }
 
 /// What has been read of an answer so far.
@@ -35,7 +35,7 @@ impl Wire {
     ///
     /// # Errors
     /// What the server refused, or how the connection broke.
-    pub(in crate::db) async fn exchange(&mut self, sent: &mut bool) -> Result<Reply, Error> {
+    pub async fn exchange(&mut self, sent: &mut bool) -> Result<Reply, Error> {
         self.sync();
         *sent = true;
         if let Err(error) = self.flush().await {
@@ -58,7 +58,7 @@ impl Wire {
     }
 
     /// The rows of a reply.
-    pub(in crate::db) fn rows<'a>(&'a self, reply: &'a Reply) -> Rows<'a> {
+    pub fn rows<'a>(&'a self, reply: &'a Reply) -> Rows<'a> {
         let messages = self.inbox.bytes.get(reply.rows.clone()).unwrap_or_default();
         Rows { columns: reply.columns.as_deref().unwrap_or_default(), messages }
     }
@@ -138,7 +138,7 @@ impl Wire {
                 Ok(())
             }
             backend::Message::ErrorResponse(body) => {
-                let error = ServerError::parse(body.fields())?;
+                let error = ServerError::from_fields(body.fields())?;
                 let fatal = error.fatal;
                 let error = Error::Server(Box::new(error));
                 self.broken |= error.is_foreign() || error.is_lost(); // read to its end, and not used again

@@ -1,0 +1,17 @@
+//! What a failure of the wire means for whoever asked.
+
+use erp_postgres::Error as Failure;
+
+use crate::error::Error;
+
+impl From<Failure> for Error {
+    fn from(error: Failure) -> Self {
+        let server = error.server();
+        let state = server.map(|server| server.state.clone());
+        let constraint = server.and_then(|server| server.constraint.clone());
+        let broken = error.is_broken() || error.is_opening();
+        // Whoever opens a session cannot help what the server refuses it for; that it is full is told apart.
+        let state = state.filter(|state| !error.is_opening() || state.code().starts_with("53"));
+        Self::from_database(state.as_ref(), constraint, broken, error)
+    }
+}
