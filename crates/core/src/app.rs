@@ -15,9 +15,10 @@ use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords, Permission, Role};
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::db::Db;
 use crate::db::proof::Report;
+use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::limits::{Limits, SlowDown, TenantLimits};
 use crate::logging::Logging;
@@ -107,6 +108,18 @@ impl App {
         Self(Arc::new(parts))
     }
 
+    /// The settings of a module's section, as they were read at the start.
+    ///
+    /// # Errors
+    /// `core.internal` when no module of the product names the section in its table.
+    pub fn settings<S: Settings>(&self) -> Result<&S> {
+        let undeclared = || {
+            let section = std::any::type_name::<S>();
+            Error::internal(format!("no module names {section} in its table: add it to `Module::settings`"))
+        };
+        self.config.of_module().ok_or_else(undeclared)
+    }
+
     /// The last isolation proof.
     pub fn proof(&self) -> Option<Proof> {
         self.0.proof.read().ok().and_then(|proof| proof.clone())
@@ -139,7 +152,7 @@ impl App {
         let (open, idle) = self.db.connections();
         metrics.db_pool_connections.with(&["used"]).set(open.saturating_sub(idle) as f64);
         metrics.db_pool_connections.with(&["idle"]).set(idle as f64);
-        metrics.db_pool_max_connections.with(&[]).set(f64::from(self.config.database_max_connections));
+        metrics.db_pool_max_connections.with(&[]).set(f64::from(self.config.database.max_connections));
         metrics.db_pool_waiting.with(&[]).set(self.db.waiting() as f64);
         if let Some(proof) = self.proof() {
             metrics.isolation_proof_passed.with(&[]).set(f64::from(u8::from(proof.report.passed())));

@@ -8,6 +8,7 @@ use axum::response::Response;
 use tower::{Layer, Service};
 
 use crate::app::App;
+use crate::config::Schema;
 use crate::health::HEALTH;
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
@@ -137,6 +138,11 @@ impl AppOptions {
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
     [&HEALTH, &STATIC_FILES, &OPENAPI].into_iter().chain(product.modules.iter().copied())
+}
+
+/// Every setting of the product: the core's, and those of its modules.
+pub fn settings(product: &Product) -> Schema {
+    modules(product).fold(Schema::core(), |schema, module| schema.with(module.name, module.settings))
 }
 
 /// What the routes of all modules and the custom ones promise.

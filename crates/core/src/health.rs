@@ -168,7 +168,7 @@ fn answer(code: StatusCode, body: impl Serialize) -> Response {
 
 /// `GET /metrics`: Prometheus's text format, or OpenMetrics when `Accept` asks for it.
 async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
-    if !app.config.metrics_enabled {
+    if !app.config.metrics.enabled {
         return crate::error::Error::new(&crate::error::codes::NOT_FOUND).into_response();
     }
     let format = Format::accepted(&headers);
@@ -196,7 +196,7 @@ fn limited(app: &App) -> Vec<Check> {
     let check = |name, passed, details| Check { name, required: false, passed, details };
     let place =
         |name, (used, most): (usize, usize)| check(name, used < most, json!({ "used": used, "max": most }));
-    let most = app.config.max_concurrent_requests as usize;
+    let most = app.config.traffic.max_concurrent_requests as usize;
     let connections = app.connections.load(Ordering::Relaxed);
     let requests = most.saturating_sub(app.requests.available_permits());
     let mut checks = vec![
@@ -212,7 +212,7 @@ fn limited(app: &App) -> Vec<Check> {
             json!({ "failure": failure })
         }),
         check("databasePool", app.db.waiting() == 0, json!({ "waiting": app.db.waiting() })),
-        place("connections", (connections as usize, app.config.max_connections as usize)),
+        place("connections", (connections as usize, app.config.traffic.max_connections as usize)),
         place("requests", (requests, most)),
         place("bodiesKiB", app.bodies.use_of_members()),
         place("streams", app.streams.use_of_places()),
@@ -241,7 +241,7 @@ fn required_checks(app: &App) -> [Check; 3] {
             json!({
                 "connections": open,
                 "idle": idle,
-                "max": app.config.database_max_connections,
+                "max": app.config.database.max_connections,
                 "version": version,
                 "warning": version.and_then(ServerVersion::warning),
             })

@@ -17,6 +17,7 @@ use crate::app::App;
 pub use crate::app::Probe;
 pub use crate::assets::Asset;
 use crate::auth::Permission;
+use crate::config::Section;
 use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::ErrorCode;
@@ -72,6 +73,8 @@ pub struct Module {
     pub permissions: &'static [&'static Permission],
     /// Its error codes, from `error_codes!`.
     pub errors: &'static [&'static ErrorCode],
+    /// Its settings, from `settings!`: `&[Section::of::<…>()]`. Their names begin with the module's.
+    pub settings: &'static [Section],
     /// Its routes.
     pub routes: fn() -> Routes,
     /// What it depends on beside the database.
@@ -87,6 +90,7 @@ impl Module {
         about: "",
         permissions: &[],
         errors: &[],
+        settings: &[],
         routes: Routes::new,
         probes: &[],
         assets: &[],

@@ -99,7 +99,7 @@ impl Measured {
     /// Microseconds of a request, without those of making it.
     fn cost(&self) -> f64 {
         let Context { edge, .. } = &self.context;
-        edge.app.logging.set_level(edge.app.config.log_level); // they share one log
+        edge.app.logging.set_level(edge.app.config.logging.level); // they share one log
         let making = time(|| drop(request(&self.token)));
         let whole = time(|| ask(edge, &self.token));
         whole.saturating_sub(making).as_nanos() as f64 / 1000.0

@@ -32,9 +32,9 @@ pub(crate) fn greet(running: &Running) {
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(text, "  {} {value}", paint(&format!("{name:<12}"), "2"));
     };
-    row("erp-backend", &format!("{} · {}", app.version, app.config.app_env));
-    let scheme = if app.config.http().tls.is_some() { "https" } else { "http" };
-    let address = format!("{scheme}://{}", authority(&app.config.host, running.address.port()));
+    row("erp-backend", &format!("{} · {}", app.version, app.config.process.app_env));
+    let scheme = if app.config.transport.certificate().is_some() { "https" } else { "http" };
+    let address = format!("{scheme}://{}", authority(&app.config.process.host, running.address.port()));
     row("address", &address);
     row("database", &running.context.database);
     if let Some(proof) = app.proof() {
@@ -43,7 +43,7 @@ pub(crate) fn greet(running: &Running) {
     let phases: Vec<String> =
         running.context.phases.iter().map(|(name, took)| format!("{name} {} ms", took.as_millis())).collect();
     row("started in", &phases.join(" · "));
-    let sign_in = sign_in(&app.config.data_dir, &address);
+    let sign_in = sign_in(&app.config.process.data_dir, &address);
     row(
         "sign in",
         sign_in.as_deref().unwrap_or("'erp-backend db seed' makes demo tenants or new passwords for them"),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use erp_core::bootstrap::{budget_warning, runtime_connection};
 use erp_core::config::{Config, Layers};
 use erp_core::db::{self, ServerVersion};
+use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_modules::PRODUCT;
 use serde::Serialize;
@@ -73,7 +74,7 @@ pub(crate) async fn check(layers: &Layers, json: bool) -> Result<ExitCode, Start
 
 /// The settings, if `DATABASE_URL` can be used. Problems of others are not this verb's.
 fn url(layers: &Layers, steps: &mut Vec<Step>) -> Result<Option<(Config, db::Connection)>, StartError> {
-    let config = match Config::load(layers) {
+    let config = match settings(&PRODUCT).load(layers) {
         Ok(config) => config,
         Err(problems) => {
             let Some(problem) = problems.iter().find(|problem| problem.name == "DATABASE_URL") else {
@@ -118,7 +119,7 @@ async fn connect(config: &Config, runtime: &db::Connection, steps: &mut Vec<Step
         Err(error) => steps.push(Step::because("encoding", &error)),
     }
     // Behind a pooler the server's limit is the pooler's business.
-    if config.database_prepared_statements {
+    if config.database.prepared_statements {
         steps.push(match db::connections_given(runtime, &tasks).await {
             Ok(given) => {
                 let enough = format!("PostgreSQL gives {given}");

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches};
-use erp_core::config::{EnvFile, Layers, MapSource, ProcessEnvironment, SETTINGS, Setting, Source as _};
+use erp_core::config::{EnvFile, Layers, MapSource, ProcessEnvironment, Setting, Source as _};
+use erp_core::factory;
 use erp_core::lifecycle::Exit;
+use erp_modules::PRODUCT;
 
 /// What the process was asked to do.
 pub(crate) enum Command {
@@ -72,7 +74,8 @@ fn verb(matches: &ArgMatches) -> Command {
 
 /// Flag over environment over `.env` file over default.
 fn layers(matches: &ArgMatches) -> Layers {
-    let flags = SETTINGS.iter().map(source_name).filter_map(|name| {
+    let schema = factory::settings(&PRODUCT);
+    let flags = schema.rows().map(source_name).filter_map(|name| {
         let value = matches.get_one::<String>(&name)?.clone();
         Some((name, value))
     });
@@ -145,8 +148,8 @@ fn general() -> [Arg; 4] {
 
 /// A flag for every setting. A secret is given as the path of its file: its value would show in the list of
 /// processes (C-06).
-fn settings() -> impl Iterator<Item = Arg> {
-    SETTINGS.iter().map(|setting| {
+fn settings() -> Vec<Arg> {
+    let flag = |setting: &'static Setting| {
         let name = source_name(setting);
         let about = if setting.secret {
             format!("File that holds {}. {}", setting.name, setting.doc())
@@ -161,7 +164,8 @@ fn settings() -> impl Iterator<Item = Arg> {
             .hide_short_help(true)
             .help(about)
             .help_heading(setting.group)
-    })
+    };
+    factory::settings(&PRODUCT).rows().map(flag).collect()
 }
 
 fn source_name(setting: &Setting) -> String {

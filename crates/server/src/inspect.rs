@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use erp_core::bootstrap::runtime_connection;
-use erp_core::config::{ClientAuth, Config, Layers, Problems, explain};
+use erp_core::config::{ClientAuth, Config, Layers, Problems};
 use erp_core::db;
-use erp_core::factory::contract;
+use erp_core::factory::{contract, settings};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::metrics::Metrics;
 use erp_core::module::Routes;
@@ -38,13 +38,13 @@ pub(crate) async fn config_check(layers: &Layers, json: bool) -> Result<ExitCode
 }
 
 async fn checked(layers: &Layers) -> Result<Config, Problems> {
-    let config = Config::load(layers)?;
+    let config = settings(&PRODUCT).load(layers)?;
     Tls::load(&config, Metrics::new(false)).await.map(|_| config)
 }
 
 /// `config explain`: each setting's value, source, default and meaning.
 pub(crate) fn config_explain(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
-    let rows = explain(layers);
+    let rows = settings(&PRODUCT).explain(layers);
     // Values of a file that cannot be read are missing here: that must not look as if they were unset.
     if let Some(problem) = layers.problems().next() {
         return Err(Problems::from(problem.clone()).into());
@@ -68,7 +68,7 @@ pub(crate) fn config_explain(layers: &Layers, json: bool) -> Result<ExitCode, St
 
 /// `doctor isolation`: the proof's matrix and findings; exit 1 when there is one.
 pub(crate) async fn doctor_isolation(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
-    let config = Config::load(layers)?;
+    let config = settings(&PRODUCT).load(layers)?;
     let connection = runtime_connection(&config)?;
     let tasks = TaskTracker::new();
     let report = db::prove_once(&connection, PRODUCT.samples, PRODUCT.migrations, &tasks).await?;
@@ -101,16 +101,16 @@ pub(crate) async fn healthcheck(layers: &Layers, json: bool) -> Result<ExitCode,
 }
 
 async fn ready(layers: &Layers) -> Result<(), StartError> {
-    let config = Config::load(layers)?;
-    let host = if config.host == "0.0.0.0" { "127.0.0.1" } else { config.host.as_str() };
-    let closed = config.tls_client_auth == ClientAuth::Required;
-    let port = match config.metrics_port {
+    let config = settings(&PRODUCT).load(layers)?;
+    let host = if config.process.host == "0.0.0.0" { "127.0.0.1" } else { config.process.host.as_str() };
+    let closed = config.transport.tls_client_auth == ClientAuth::Required;
+    let port = match config.process.metrics_port {
         Some(port) if closed => port,
         None if closed => {
             let message = "TLS_CLIENT_AUTH is required, and this has no certificate: set METRICS_PORT";
             return Err(StartError::new(Exit::Configuration, message));
         }
-        _ => config.port,
+        _ => config.process.port,
     };
     let api = (!closed).then_some(&config);
     let asked = tokio::time::timeout(Duration::from_secs(3), ask(host, port, api)).await;

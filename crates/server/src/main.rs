@@ -14,8 +14,9 @@ use std::sync::Mutex;
 use std::thread::{self, available_parallelism};
 use std::time::Duration;
 
-use erp_core::config::Config;
+use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
+use erp_modules::PRODUCT;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cli::{Command, Invocation};
@@ -73,7 +74,7 @@ fn room_for_threads(count: usize) -> Result<(), StartError> {
 fn run(invocation: Invocation) -> Result<ExitCode, StartError> {
     let Invocation { command, layers, json, path } = invocation;
     // What is wrong with the settings is for the verb to say.
-    let threads = Config::load(&layers).ok().and_then(|config| config.worker_threads);
+    let threads = settings(&PRODUCT).load(&layers).ok().and_then(|config| config.process.worker_threads);
     let threads =
         threads.map_or_else(|| available_parallelism().map_or(1, usize::from), |threads| threads as usize);
     room_for_threads(threads + SPARE_THREADS)?;

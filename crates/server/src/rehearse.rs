@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, NotStarted, Running, Signals, bootstrap_and_start};
-use erp_core::config::{ClientAuth, Config, Layers, MapSource};
+use erp_core::config::{ClientAuth, Layers, MapSource};
+use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::logging::{self, Logging, Options};
 use erp_modules::PRODUCT;
@@ -31,14 +32,14 @@ const DELAY: &str = "500ms";
 /// Runs the rehearsal; exit 0 when all of it went well.
 pub(crate) async fn rehearse(layers: Layers, path: OsString, json: bool) -> Result<ExitCode, StartError> {
     let layers = ours(layers)?;
-    let config = Config::load(&layers)?;
-    if let Some(path) = &config.log_file {
+    let config = settings(&PRODUCT).load(&layers)?;
+    if let Some(path) = &config.logging.file {
         logging::try_file(path)?;
     }
     // The report is on standard output.
     let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, path);
     let boot_id = logging::boot_id(options.rng.as_ref());
-    let log = Options::new(config.log_level, config.log_format, boot_id, options.clock.clone());
+    let log = Options::new(config.logging.level, config.logging.format, boot_id, options.clock.clone());
     options.logging = LogSetup::Given(Logging::install(log.to(std::io::stderr()))?);
     let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
     let running = match signals.or_started(bootstrap_and_start(&PRODUCT, &layers, options), interrupt).await {
@@ -66,17 +67,17 @@ pub(crate) async fn rehearse(layers: Layers, path: OsString, json: bool) -> Resu
 fn ours(layers: Layers) -> Result<Layers, StartError> {
     let mut own =
         vec![("PORT", "0"), ("HOST", "127.0.0.1"), ("LOG_LEVEL", "warn"), ("SHUTDOWN_DRAIN_DELAY", DELAY)];
-    let config = Config::load(&layers)?;
-    if config.metrics_port.is_some() {
+    let config = settings(&PRODUCT).load(&layers)?;
+    if config.process.metrics_port.is_some() {
         own.push(("METRICS_PORT", "0"));
     }
-    if config.http_redirect_port.is_some() {
+    if config.transport.http_redirect_port.is_some() {
         own.push(("HTTP_REDIRECT_PORT", "0"));
     }
-    if config.http().tls.is_none() {
+    if config.transport.certificate().is_none() {
         own.push(("FORCE_HTTPS", "false")); // what the proxy says of its client, nobody says here
     }
-    if config.tls_client_auth == ClientAuth::Required {
+    if config.transport.tls_client_auth == ClientAuth::Required {
         own.push(("TLS_CLIENT_AUTH", "optional")); // the rehearsal has no certificate to show
     }
     Ok(layers.under(MapSource::flags(own)))
@@ -100,10 +101,10 @@ async fn probe(running: &Running) -> Vec<Probed> {
     let app = &running.context.edge.app;
     let api = api(running);
     let operators = running.management.map_or(api.clone(), |address| Place { address, config: None });
-    let token = app.config.metrics_token.as_ref().map(|token| token.expose().clone());
+    let token = app.config.metrics.token.as_ref().map(|token| token.expose().clone());
     let open = running.management.is_some() || token.is_some() || app.config.profile().open_management;
     let seen = |path: &str| {
-        let served = open && (path != "/metrics" || app.config.metrics_enabled);
+        let served = open && (path != "/metrics" || app.config.metrics.enabled);
         if served { StatusCode::OK } else { StatusCode::NOT_FOUND }
     };
     let mut probed = Vec::new();

@@ -30,9 +30,9 @@ pub(crate) async fn serve(
     let app = running.context.edge.app.clone();
     tracing::info!(
         version = app.version,
-        environment = %app.config.app_env,
+        environment = %app.config.process.app_env,
         address = %running.address,
-        tls = app.config.http().tls.is_some(),
+        tls = app.config.transport.certificate().is_some(),
         redirect = running.redirect.map(tracing::field::display),
         "Server started"
     );

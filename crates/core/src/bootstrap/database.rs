@@ -36,14 +36,14 @@ pub(super) async fn resolve(
     path: &OsStr,
     cluster: &mut Option<Arc<Cluster>>,
 ) -> Result<Databases, StartError> {
-    if config.database_url.is_some() {
+    if config.database.url.is_some() {
         let runtime = runtime_connection(config)?;
         let place = format!("{} as {}", runtime.place(), runtime.user().unwrap_or("?"));
-        let owner = config.database_owner_url.is_some().then(|| owner_connection(config)).transpose()?;
+        let owner = config.database.owner_url.is_some().then(|| owner_connection(config)).transpose()?;
         return Ok(Databases { runtime, owner, place });
     }
-    let folder = config.data_dir.join("postgres");
-    let max_connections = config.database_max_connections + 20;
+    let folder = config.process.data_dir.join("postgres");
+    let max_connections = config.database.max_connections + 20;
     let options = ClusterOptions { folder, durable: true, max_connections, path: path.to_owned() };
     let started = Arc::new(Cluster::start(options).await?);
     if let Some(where_and_why) = started.displaced() {
@@ -69,7 +69,7 @@ pub(super) async fn prepare(
     lifecycle: &Lifecycle,
 ) -> Result<(), StartError> {
     let tasks = lifecycle.background();
-    wait_until_reachable(&databases.runtime, config.startup_timeout, tasks).await?;
+    wait_until_reachable(&databases.runtime, config.lifecycle.startup_timeout, tasks).await?;
     let version = db::accepted_version(&databases.runtime, tasks).await?;
     if let Some(warning) = version.and_then(db::ServerVersion::warning) {
         tracing::warn!(outdated = true, "{warning}");
@@ -124,11 +124,11 @@ pub async fn reset(config: &Config, path: &OsStr) -> Result<PathBuf, StartError>
     if !config.profile().migrates_at_start {
         return Err(StartError::new(Exit::Usage, "A database is reset in development only"));
     }
-    if config.database_url.is_some() || config.database_owner_url.is_some() {
+    if config.database.url.is_some() || config.database.owner_url.is_some() {
         let message = "DATABASE_URL names a PostgreSQL of your own, which is left alone";
         return Err(StartError::with_fix(Exit::Usage, message, "use dropdb and createdb"));
     }
-    Cluster::reset(&config.data_dir.join("postgres"), path).await
+    Cluster::reset(&config.process.data_dir.join("postgres"), path).await
 }
 
 /// Makes the demo tenants where they are missing; `new_passwords` also for people who are there.
@@ -149,7 +149,7 @@ pub async fn seed(
         return Err(StartError::new(Exit::Usage, "Demo tenants are refused in production"));
     }
     let (clock, rng) = (options.clock.as_ref(), options.rng.as_ref());
-    let seed = Seed { owner, passwords, data_dir: &config.data_dir, new_passwords, clock, rng };
+    let seed = Seed { owner, passwords, data_dir: &config.process.data_dir, new_passwords, clock, rng };
     owner.exclusively((product.seed)(seed)).await
 }
 
@@ -178,7 +178,7 @@ async fn wait_until_reachable(
 /// Warns when the pools of all instances ask for more connections than the server gives. Behind a pooler the server's
 /// limit is the pooler's business.
 pub(super) async fn check_budget(app: &App) {
-    if !app.config.database_prepared_statements {
+    if !app.config.database.prepared_statements {
         return;
     }
     if let Ok(given) = app.db.connection_budget().await
@@ -190,7 +190,7 @@ pub(super) async fn check_budget(app: &App) {
 
 /// What is wrong when the server gives the runtime role `given` connections; `None` when that is enough.
 pub fn budget_warning(config: &Config, given: i64) -> Option<String> {
-    let (pool, instances) = (i64::from(config.database_max_connections), i64::from(config.instances));
+    let (pool, instances) = (i64::from(config.database.max_connections), i64::from(config.process.instances));
     let wanted = (pool + 1) * instances; // and one that watches
     (wanted > given).then(|| {
         let who = match instances {
@@ -209,13 +209,13 @@ pub fn budget_warning(config: &Config, given: i64) -> Option<String> {
 /// # Errors
 /// `Exit::Configuration` when there is neither.
 pub fn runtime_connection(config: &Config) -> Result<Connection, StartError> {
-    let connection = required(config, config.database_url.as_ref(), "DATABASE_URL", "erp_app")?;
+    let connection = required(config, config.database.url.as_ref(), "DATABASE_URL", "erp_app")?;
     Ok(bounded(config, connection))
 }
 
 /// The runtime role's sessions are bounded, except behind a pooler.
 fn bounded(config: &Config, connection: Connection) -> Connection {
-    if config.database_prepared_statements { connection.bounded(config.database_timeout) } else { connection }
+    if config.database.prepared_statements { connection.bounded(config.database.timeout) } else { connection }
 }
 
 /// `DATABASE_OWNER_URL`, parsed. In development, when neither URL is set: the private cluster of a running server.
@@ -223,7 +223,7 @@ fn bounded(config: &Config, connection: Connection) -> Connection {
 /// # Errors
 /// `Exit::Configuration` when there is neither.
 pub fn owner_connection(config: &Config) -> Result<Connection, StartError> {
-    required(config, config.database_owner_url.as_ref(), "DATABASE_OWNER_URL", "erp_owner")
+    required(config, config.database.owner_url.as_ref(), "DATABASE_OWNER_URL", "erp_owner")
 }
 
 fn required(
@@ -238,10 +238,10 @@ fn required(
     let missing = |more: &str, fix: &str| {
         StartError::with_fix(Exit::Configuration, format!("{name} is not set{more}"), fix)
     };
-    if !config.profile().migrates_at_start || config.database_url.is_some() {
+    if !config.profile().migrates_at_start || config.database.url.is_some() {
         return Err(missing("", &format!("set it, or {name}_FILE")));
     }
-    let folder = config.data_dir.join("postgres");
+    let folder = config.process.data_dir.join("postgres");
     let url = Cluster::running_url(&folder, role, PRIVATE_DATABASE).ok_or_else(|| {
         let nobody = format!(", and no server keeps a database in {}", folder.display());
         missing(&nobody, "start one with script/server, or set it")

@@ -25,11 +25,11 @@ impl Listeners {
             .secured(context.tls.clone())
             .behind(proxies.clone())
             .counted(Arc::clone(&context.edge.app.connections));
-        let management = match config.metrics_port {
+        let management = match config.process.metrics_port {
             Some(port) => Some(Server::bind("METRICS_PORT", host, port).await?),
             None => None,
         };
-        let redirect = match config.http_redirect_port.zip(context.tls.clone()) {
+        let redirect = match config.transport.http_redirect_port.zip(context.tls.clone()) {
             Some((port, tls)) => {
                 Some((Server::bind("HTTP_REDIRECT_PORT", host, port).await?.behind(proxies), tls))
             }
@@ -47,7 +47,7 @@ impl Listeners {
             let port = api.address().port();
             let edge = Arc::clone(edge);
             server.start(lifecycle, limits, move |peer, request| {
-                let location = match &edge.app.config.public_url {
+                let location = match &edge.app.config.http.public_url {
                     Some(url) => middleware::location(url, request.uri()),
                     None => server::https(&tls, port, &request),
                 };

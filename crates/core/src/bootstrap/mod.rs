@@ -55,7 +55,7 @@ pub async fn bootstrap(
     let (graceful, timeout) = (options.enable_graceful_shutdown, options.shutdown_timeout);
     match Box::pin(start.phases(product, layers, options)).await {
         Ok((edge, database)) => {
-            let patience = graceful.then(|| timeout.unwrap_or(edge.app.config.shutdown_timeout));
+            let patience = graceful.then(|| timeout.unwrap_or(edge.app.config.lifecycle.shutdown_timeout));
             let Start { phases, cluster, tls, .. } = start;
             Ok(Context { edge, phases, database, cluster, tls, patience })
         }
@@ -118,7 +118,7 @@ pub async fn bootstrap_and_start(
     options: BootstrapOptions,
 ) -> Result<Running, StartError> {
     let context = bootstrap(product, layers, options).await?;
-    let (port, host) = (context.edge.app.config.port, context.edge.app.config.host.clone());
+    let (port, host) = (context.edge.app.config.process.port, context.edge.app.config.process.host.clone());
     start_server(context, port, &host).await
 }
 

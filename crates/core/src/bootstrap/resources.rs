@@ -17,7 +17,7 @@ const OTHER_FILES: u64 = 32;
 /// # Errors
 /// `Exit::Unavailable` when one still fails after `STARTUP_TIMEOUT`.
 pub(super) async fn probe_modules(app: &App) -> Result<(), StartError> {
-    let deadline = Instant::now() + app.config.startup_timeout;
+    let deadline = Instant::now() + app.config.lifecycle.startup_timeout;
     loop {
         let outcomes = app.probe().await;
         let failures = || outcomes.iter().filter_map(|probe| Some((probe, probe.failure.as_deref()?)));
@@ -38,7 +38,8 @@ pub(super) async fn probe_modules(app: &App) -> Result<(), StartError> {
 /// Warns when the machine gives fewer file descriptors than the settings may take, or hardly any memory.
 pub(super) async fn check_machine(app: &App) {
     let config = &app.config;
-    let wanted = u64::from(config.max_connections) + u64::from(config.database_max_connections) + OTHER_FILES;
+    let wanted =
+        u64::from(config.traffic.max_connections) + u64::from(config.database.max_connections) + OTHER_FILES;
     let limits = tokio::fs::read_to_string("/proc/self/limits").await.unwrap_or_default();
     if let Some(given) = number_after(&limits, "Max open files")
         && given < wanted

@@ -83,7 +83,7 @@ impl Context {
                 return false;
             };
             if drain {
-                tokio::time::sleep(app.config.shutdown_drain_delay).await;
+                tokio::time::sleep(app.config.lifecycle.shutdown_drain_delay).await;
             }
             let clean = app.lifecycle.stop(patience).await;
             if !clean {

@@ -58,7 +58,7 @@ impl Start {
         mut options: BootstrapOptions,
     ) -> Result<(Arc<Edge>, String), StartError> {
         let started = Instant::now();
-        let mut config = Config::load(layers)?;
+        let mut config = factory::settings(product).load(layers)?;
         crate::config::dev_secrets(&mut config, options.rng.as_ref())?;
         self.phase("configuration", started);
 
@@ -67,9 +67,9 @@ impl Start {
         for warning in config.warnings() {
             tracing::warn!("{warning}");
         }
-        let tenants = config.metrics_tenant_limit as usize;
+        let tenants = config.metrics.tenant_limit as usize;
         let metrics =
-            Metrics::with_limits(config.metrics_enabled, metrics::Limits { tenants, ..Default::default() });
+            Metrics::with_limits(config.metrics.enabled, metrics::Limits { tenants, ..Default::default() });
         let stop = self.lifecycle.stop_background().clone();
         self.lifecycle.spawn("event loop lag", watch_lag(metrics.clone(), stop));
         self.tls = self.tls(&config, metrics.clone(), &options).await?;
@@ -144,15 +144,15 @@ impl Start {
     fn open(&self, databases: &Databases, config: &Config, metrics: Metrics) -> Result<Db, StartError> {
         let options = Options {
             connection: databases.runtime.clone(),
-            max_connections: config.database_max_connections as usize,
-            acquire_timeout: config.database_acquire_timeout,
-            connect_timeout: config.database_connect_timeout,
-            statement_timeout: config.database_timeout,
-            idle_timeout: config.database_idle_timeout,
-            slow_query: config.database_slow_query,
-            log_queries: config.database_logging,
-            tenant_max_connections: config.database_tenant_max_connections as usize,
-            prepared_statements: config.database_prepared_statements,
+            max_connections: config.database.max_connections as usize,
+            acquire_timeout: config.database.acquire_timeout,
+            connect_timeout: config.database.connect_timeout,
+            statement_timeout: config.database.timeout,
+            idle_timeout: config.database.idle_timeout,
+            slow_query: config.database.slow_query,
+            log_queries: config.database.logging,
+            tenant_max_connections: config.database.tenant_max_connections as usize,
+            prepared_statements: config.database.prepared_statements,
         };
         Db::open(options, metrics, &self.lifecycle)
     }
@@ -163,15 +163,15 @@ impl Start {
         options: &BootstrapOptions,
         metrics: Metrics,
     ) -> Result<Limits, StartError> {
-        let shared = match &config.redis_url {
+        let shared = match &config.redis.url {
             Some(url) => {
-                Some(Shared::open(url, config.redis_timeout, metrics.clone(), &self.lifecycle).await?)
+                Some(Shared::open(url, config.redis.timeout, metrics.clone(), &self.lifecycle).await?)
             }
             None => None,
         };
         Ok(Limits::new(limits::Options {
             secret: secret(config)?.clone(),
-            instances: config.instances,
+            instances: config.process.instances,
             shared,
             clock: Arc::clone(&options.clock),
             metrics,
@@ -188,8 +188,8 @@ impl Start {
         let secret = secret(&config)?;
         let authenticator = Authenticator::new(
             secret,
-            config.jwt_secret_previous.as_ref(),
-            config.jwt_expires_in,
+            config.jwt.secret_previous.as_ref(),
+            config.jwt.expires_in,
             Arc::clone(&options.clock),
             Arc::clone(&options.rng),
         );
@@ -199,9 +199,9 @@ impl Start {
             passwords: services.passwords,
             limits: services.limits,
             slow_down: SlowDown::new(
-                config.speed_limit_step,
-                config.speed_limit_max_delay,
-                config.speed_limit_sleepers,
+                config.speed_limit.step,
+                config.speed_limit.max_delay,
+                config.speed_limit.sleepers,
             ),
             tenant_limits: TenantLimits::default(),
             db: services.db,
@@ -213,12 +213,12 @@ impl Start {
             denials: Denials::default(),
             permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
             probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
-            requests: Arc::new(Semaphore::new(config.max_concurrent_requests as usize)),
+            requests: Arc::new(Semaphore::new(config.traffic.max_concurrent_requests as usize)),
             connections: Arc::default(),
             bodies: Bodies::default(),
             answers: Answers::default(),
-            streams: Streams::new(config.max_streams, config.database_max_connections),
-            assets: Assets::new(config.asset_base_url.as_deref(), assets)?,
+            streams: Streams::new(config.traffic.max_streams, config.database.max_connections),
+            assets: Assets::new(config.http.asset_base_url.as_deref(), assets)?,
             allocator: options.allocator,
             version: product.version,
             started: options.clock.instant(),
@@ -241,7 +241,7 @@ impl Start {
 }
 
 fn secret(config: &Config) -> Result<&Secret<String>, StartError> {
-    config.jwt_secret.as_ref().ok_or_else(|| {
+    config.jwt.secret.as_ref().ok_or_else(|| {
         StartError::new(Exit::Configuration, "JWT_SECRET is not set: set it to at least 32 random bytes")
     })
 }
@@ -262,12 +262,12 @@ fn logging(config: &Config, options: &BootstrapOptions) -> Result<Logging, Start
         LogSetup::Install { terminal } => {
             let boot_id = crate::logging::boot_id(options.rng.as_ref());
             let log = crate::logging::Options::new(
-                config.log_level,
-                config.log_format,
+                config.logging.level,
+                config.logging.format,
                 boot_id,
                 Arc::clone(&options.clock),
             );
-            Logging::install(match &config.log_file {
+            Logging::install(match &config.logging.file {
                 Some(path) => log.to_file(path)?,
                 None => log.colour(*terminal),
             })

@@ -3,22 +3,32 @@
 
 use std::net::IpAddr;
 
-use super::{Cidr, Config, PostgresUrl, Problem, SslMode};
+use super::reader::Reader;
+use super::{Cidr, ClientAuth, Config, PostgresUrl, Problem, SslMode};
 
-/// Whether the database that `url` names is reached over a network in a way that may not be encrypted. A URL that cannot
-/// be read is a problem of its own.
-pub(super) fn in_the_clear(url: &str) -> bool {
-    PostgresUrl::parse(url).is_ok_and(|url| url.ssl < SslMode::Require && !url.is_local())
+/// A database of another machine that is reached without TLS where `REQUIRE_TLS` wants it. A URL that cannot be read is a
+/// problem of its own.
+pub(super) fn in_the_clear(reader: &Reader<'_>) -> Vec<Problem> {
+    let exposed =
+        |url: String| PostgresUrl::parse(&url).is_ok_and(|url| url.ssl < SslMode::Require && !url.is_local());
+    let wanted = reader.glance("REQUIRE_TLS") == Some(true);
+    let urls = ["DATABASE_URL", "DATABASE_OWNER_URL"].into_iter();
+    let exposed = urls.filter(|name| wanted && reader.glance(name).is_some_and(exposed));
+    exposed
+        .map(|name| Problem {
+            name: name.into(),
+            message: "reaches another machine over a connection that may not be encrypted".into(),
+            fix: "Add ?sslmode=verify-full (or require), or set REQUIRE_TLS=false".into(),
+        })
+        .collect()
 }
 
-/// Settings of the listener's TLS that make no sense without each other; `asked` is whether clients are asked for a
-/// certificate.
-pub(super) fn half_tls(asked: bool, is_set: impl Fn(&str) -> bool) -> Vec<Problem> {
-    let [certificate, key, authorities, redirect] =
-        ["TLS_CERT_PATH", "TLS_KEY_PATH", "TLS_CLIENT_CA_PATH", "HTTP_REDIRECT_PORT"].map(is_set);
+/// Settings of the listener's TLS that make no sense without each other.
+pub(super) fn half_tls(reader: &Reader<'_>) -> Vec<Problem> {
+    let asked = reader.glance("TLS_CLIENT_AUTH").is_some_and(|auth: ClientAuth| auth != ClientAuth::Off);
+    let [certificate, authorities, redirect] =
+        ["TLS_CERT_PATH", "TLS_CLIENT_CA_PATH", "HTTP_REDIRECT_PORT"].map(|name| reader.is_set(name));
     let rules = [
-        (certificate && !key, "TLS_KEY_PATH", "is not set, and TLS_CERT_PATH is", "Set both or neither"),
-        (key && !certificate, "TLS_CERT_PATH", "is not set, and TLS_KEY_PATH is", "Set both or neither"),
         (
             asked && !authorities,
             "TLS_CLIENT_CA_PATH",
@@ -45,29 +55,29 @@ pub(super) fn half_tls(asked: bool, is_set: impl Fn(&str) -> bool) -> Vec<Proble
         ),
     ];
     let broken = rules.into_iter().filter(|(broken, ..)| *broken);
-    broken
-        .map(|(_, name, message, fix)| Problem {
-            name: name.into(),
-            message: message.into(),
-            fix: fix.into(),
-        })
-        .collect()
+    let problem = |(_, name, message, fix): (bool, &str, &str, &str)| Problem {
+        name: name.into(),
+        message: message.into(),
+        fix: fix.into(),
+    };
+    broken.map(problem).collect()
 }
 
 impl Config {
     /// Whether plain HTTP is kept out: `FORCE_HTTPS`, as far as the server can tell how a client came.
     pub fn enforces_https(&self) -> bool {
-        self.force_https && (self.tls_cert_path.is_some() || !self.trusted_proxies.is_empty())
+        self.http.force_https
+            && (self.transport.tls_cert_path.is_some() || !self.http.trusted_proxies.is_empty())
     }
 
     /// What is accepted, and yet hardly what was meant.
     pub fn warnings(&self) -> Vec<String> {
         let rules = [
-            (self.force_https && !self.enforces_https(), FORCED_BLINDLY),
-            (self.proxy_protocol && self.trusted_proxies.is_empty(), GULLIBLE),
-            (self.trusted_proxies.iter().any(is_everybody), EVERYBODY_TRUSTED),
-            (self.profile().open_management && !is_this_machine(&self.host), OPEN_DEVELOPMENT),
-            (self.metrics_enabled && !self.shows_metrics(), METRICS_UNSEEN),
+            (self.http.force_https && !self.enforces_https(), FORCED_BLINDLY),
+            (self.transport.proxy_protocol && self.http.trusted_proxies.is_empty(), GULLIBLE),
+            (self.http.trusted_proxies.iter().any(is_everybody), EVERYBODY_TRUSTED),
+            (self.profile().open_management && !is_this_machine(&self.process.host), OPEN_DEVELOPMENT),
+            (self.metrics.enabled && !self.shows_metrics(), METRICS_UNSEEN),
         ];
         let broken = rules.into_iter().filter(|(broken, _)| *broken).map(|(_, warning)| warning.to_owned());
         self.noticed.iter().cloned().chain(broken).collect()
@@ -75,7 +85,7 @@ impl Config {
 
     /// Whether somebody can read `/metrics`.
     fn shows_metrics(&self) -> bool {
-        self.profile().open_management || self.metrics_port.is_some() || self.metrics_token.is_some()
+        self.profile().open_management || self.process.metrics_port.is_some() || self.metrics.token.is_some()
     }
 }
 

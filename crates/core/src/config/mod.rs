@@ -9,7 +9,7 @@
 //!     .with(ProcessEnvironment::read())
 //!     .with_optional(EnvFile::read(".env".as_ref()));
 //! let config = Config::load(&layers)?;
-//! assert_eq!(config.port, 8080);
+//! assert_eq!(config.process.port, 8080);
 //! # Ok(())
 //! # }
 //! ```
@@ -31,6 +31,7 @@ mod reader;
 mod render;
 mod secret_files;
 mod secrets;
+mod section;
 mod service_links;
 mod settings;
 mod source;
@@ -41,39 +42,32 @@ mod value;
 pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion};
 pub use env_file::EnvFile;
 pub use features::{Features, Rollout};
-pub use groups::{
-    Audit, Database, Encryption, Http, Jwt, LogSettings, PASSWORDS, PasswordPolicy, RateLimit, Rbac,
-    Security, Services,
-};
+pub use groups::{Audit, PASSWORDS, PasswordPolicy, Rbac, Security};
 pub use lists::Cidr;
 pub use origins::{Origins, PublicUrl};
 pub use postgres_url::{PostgresUrl, SslMode, UrlFault};
 pub use problems::{Problem, Problems};
 pub use profile::Profile;
-pub use render::{Explained, explain, render_env_example, render_markdown};
+pub use reader::Reader;
+pub use render::Explained;
 pub use secrets::dev_secrets;
-pub use settings::{Config, SETTINGS};
+pub use section::{Rules, Schema, Section, Settings};
+pub use settings::{
+    Config, DatabaseSettings, EncryptionSettings, HttpSettings, JwtSettings, LifecycleSettings,
+    LoggingSettings, MailSettings, MetricsSettings, ProcessSettings, RateLimitSettings, RedisSettings,
+    SETTINGS, SpeedLimitSettings, TrafficSettings, TransportSettings, WebhookSettings,
+};
 pub use source::{Layers, MapSource, Origin, ProcessEnvironment, Source};
-pub use table::{Check, Defaults, Setting, Unit};
-
-use reader::Reader;
+pub use table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Setting, Unit};
+pub use value::Value;
 
 impl Config {
-    /// Reads every setting of the table from `layers`.
-    ///
-    /// In development a missing `JWT_SECRET` stays `None`: see [`dev_secrets`].
+    /// The settings of the core alone, from `layers`; those of a product are read by [`Schema::load`].
     ///
     /// # Errors
-    /// **All** problems at once: missing, invalid, weak and misspelt settings. No message shows a secret's value.
+    /// As [`Schema::load`].
     pub fn load(layers: &Layers) -> Result<Self, Problems> {
-        let mut reader = Reader::new(layers);
-        reader.collect();
-        reader.refuse_unknown();
-        let config = Self::read(&mut reader);
-        reader.compare();
-        reader.notice_service_links();
-        reader.notice_open_files();
-        reader.finish(config)
+        Schema::core().load(layers)
     }
 }
 

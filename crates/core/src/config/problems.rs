@@ -54,7 +54,11 @@ impl Problems {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.problems.push(Problem { name: name.into(), message: message.into(), fix: fix.into() });
+        self.push(Problem { name: name.into(), message: message.into(), fix: fix.into() });
+    }
+
+    pub(super) fn push(&mut self, problem: Problem) {
+        self.problems.push(problem);
     }
 }
 

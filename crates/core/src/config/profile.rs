@@ -1,6 +1,6 @@
 //! What differs between development, staging and production beyond defaults: one table, read by the code.
 
-use super::{Config, Environment, SETTINGS};
+use super::{Config, Environment, Schema};
 
 /// The behaviour that belongs to an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +77,12 @@ impl Profile {
 impl Config {
     /// What differs in this process's environment.
     pub const fn profile(&self) -> Profile {
-        Profile::of(self.app_env)
+        Profile::of(self.process.app_env)
     }
 }
 
 /// The table of the reference: the profile's rows, then the settings whose default or need differs.
-pub(super) fn render() -> String {
+pub(super) fn render(schema: &Schema) -> String {
     let mut table = String::from("| | development | staging | production |\n| --- | --- | --- | --- |\n");
     let words = |yes: bool| if yes { "yes" } else { "no" };
     let columns =
@@ -91,7 +91,7 @@ pub(super) fn render() -> String {
         let cells: Vec<_> = columns.iter().map(|column| words(column[row].1)).collect();
         table.push_str(&format!("| {what} | {} |\n", cells.join(" | ")));
     }
-    for setting in SETTINGS {
+    for setting in schema.rows() {
         let cells: Vec<_> = Environment::ALL.iter().map(|environment| cell(setting, *environment)).collect();
         if cells.windows(2).any(|pair| pair[0] != pair[1]) {
             table.push_str(&format!("| `{}` | {} |\n", setting.name, cells.join(" | ")));

@@ -1,17 +1,15 @@
 //! Reads one row after the other and gathers what is wrong.
 
-use super::consistency::{half_tls, in_the_clear};
 use super::features::FEATURE;
 use super::mail::{is_email, is_host};
 use super::postgres_url::{PostgresUrl, UrlFault, refuse_cuts};
 use super::secrets::{encryption_key_fault, password_weakness, redis_password, weakness};
+use super::section::{Schema, Section};
 use super::service_links;
 use super::source::{Layers, Origin, Source};
 use super::trim::{fault, trimmed};
 use super::value::Value;
-use super::{
-    Check, ClientAuth, Config, Environment, Features, Problem, Problems, Profile, SETTINGS, Setting,
-};
+use super::{Check, Config, Environment, Features, Problem, Problems, Profile, SETTINGS, Setting};
 
 /// A row's text and where it came from.
 pub(super) struct Found {
@@ -21,19 +19,21 @@ pub(super) struct Found {
     pub(super) name: String,
 }
 
-pub(super) struct Reader<'a> {
+/// Reads the rows of one schema from the layers: what [`settings!`](crate::settings) calls.
+pub struct Reader<'a> {
     layers: &'a Layers,
+    schema: &'a Schema,
     environment: Environment,
     problems: Problems,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(layers: &'a Layers) -> Self {
-        Self { layers, environment: environment(layers), problems: Problems::default() }
+    pub(super) fn new(layers: &'a Layers, schema: &'a Schema) -> Self {
+        Self { layers, schema, environment: environment(layers), problems: Problems::default() }
     }
 
     /// The value of one row; `None` when the reason is noted as a problem.
-    pub(super) fn value<T: Value>(&mut self, setting: &Setting) -> Option<T> {
+    pub fn value<T: Value>(&mut self, setting: &Setting) -> Option<T> {
         let found = match find(self.layers, setting) {
             Ok(found) => found,
             Err((message, fix)) => return self.refuse(setting, message, fix),
@@ -100,10 +100,22 @@ impl<'a> Reader<'a> {
         self.problems.warnings.extend(self.layers.iter().flat_map(Source::warnings).cloned());
     }
 
+    /// Notes names that two rows claim: each would read the other's value.
+    pub(super) fn refuse_twice_declared(&mut self) {
+        for (name, first, second) in self.schema.twice_declared() {
+            let message = format!("is declared twice: by {first} and by {second}");
+            self.problems.add(
+                name,
+                message,
+                "Rename one of them in the code, and begin it with its module's name",
+            );
+        }
+    }
+
     /// Notes keys that are none of ours: any in a `.env` file or among the flags is a problem. The environment is shared
     /// with other programs: near misses there are warned of.
     pub(super) fn refuse_unknown(&mut self) {
-        let known = known_names();
+        let known = self.known_names();
         for source in self.layers.iter() {
             for name in
                 source.names().into_iter().filter(|name| !known.contains(name) && !name.starts_with(FEATURE))
@@ -146,7 +158,7 @@ impl<'a> Reader<'a> {
 
     /// Warns of links of Kubernetes that stand where settings would.
     pub(super) fn notice_service_links(&mut self) {
-        let known = known_names();
+        let known = self.known_names();
         for source in self.layers.iter() {
             let ours = |name: &String| known.contains(name) || name.starts_with(FEATURE);
             for name in source.names().into_iter().filter(ours) {
@@ -158,36 +170,40 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes what is wrong with the settings taken together.
-    pub(super) fn compare(&mut self) {
-        self.compare_databases();
-        let asked = self.glance("TLS_CLIENT_AUTH").is_some_and(|auth: ClientAuth| auth != ClientAuth::Off);
-        for Problem { name, message, fix } in half_tls(asked, |name| self.glance::<String>(name).is_some()) {
-            self.problems.add(name, message, fix);
+    pub(super) fn compare<'s>(&mut self, sections: impl Iterator<Item = &'s Section>) {
+        for section in sections {
+            let halves = section.rows.iter().flat_map(|row| self.missing_halves(row));
+            for problem in (section.rules)(self).into_iter().chain(halves).collect::<Vec<_>>() {
+                self.problems.push(problem);
+            }
         }
     }
 
-    fn compare_databases(&mut self) {
-        if self.glance("REQUIRE_TLS") != Some(true) {
-            return;
-        }
-        let urls = ["DATABASE_URL", "DATABASE_OWNER_URL"];
-        let exposed = |name: &&str| self.glance(name).is_some_and(|url: String| in_the_clear(&url));
-        for name in urls.into_iter().filter(exposed).collect::<Vec<_>>() {
-            let fix = "Add ?sslmode=verify-full (or require), or set REQUIRE_TLS=false";
-            self.problems.add(
-                name,
-                "reaches another machine over a connection that may not be encrypted",
-                fix,
-            );
-        }
+    /// What is not set although `row` is, which makes no sense without it.
+    fn missing_halves(&self, row: &Setting) -> Vec<Problem> {
+        let missing = row.along_with.iter().filter(|name| self.is_set(row.name) && !self.is_set(name));
+        let problem = |name: &&str| {
+            let message = format!("is not set, and {} is", row.name);
+            Problem { name: (*name).to_owned(), message, fix: "Set both or neither".to_owned() }
+        };
+        missing.map(problem).collect()
+    }
+
+    /// Whether a value that can be read, or a default, stands for the setting.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.glance::<String>(name).is_some()
     }
 
     /// A row's value, or its default while it is wrong, which is noted elsewhere.
-    fn glance<T: Value>(&self, name: &str) -> Option<T> {
-        let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
+    pub fn glance<T: Value>(&self, name: &str) -> Option<T> {
+        let setting = self.schema.rows().find(|setting| setting.name == name)?;
         let found = find(self.layers, setting).ok().flatten();
         let value = found.and_then(|found| T::parse(setting, &found.text));
         value.or_else(|| T::parse(setting, setting.default.of(self.environment)?))
+    }
+
+    fn known_names(&self) -> Vec<String> {
+        self.schema.rows().flat_map(Setting::names).collect()
     }
 
     /// The configuration, if nothing was wrong.
@@ -318,13 +334,6 @@ fn is_http_url(text: &str) -> bool {
 
 fn shown(setting: &Setting, text: &str) -> String {
     if setting.secret { "the value".to_owned() } else { format!("\"{}\"", super::value::printable(text)) }
-}
-
-fn known_names() -> Vec<String> {
-    let names = |setting: &Setting| {
-        [Some(setting.name.to_owned()), setting.alias.map(str::to_owned), setting.file_name()]
-    };
-    SETTINGS.iter().flat_map(names).flatten().collect()
 }
 
 /// The name of ours that `name` is a misspelling of.

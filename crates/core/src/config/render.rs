@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::features::{DOC, FEATURE};
 use super::reader::{environment, find};
 use super::trim::trimmed;
-use super::{Layers, Origin, SETTINGS, Setting};
+use super::{Layers, Origin, Schema, Setting};
 
 /// A setting as it stands in one process, for `config explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,21 +22,23 @@ pub struct Explained {
     pub doc: String,
 }
 
-/// Every setting with the value that holds and where it came from. Values are not checked: [`super::Config::load`] is for that.
-pub fn explain(layers: &Layers) -> Vec<Explained> {
-    let environment = environment(layers);
-    let one = |setting: &Setting| {
-        let default = setting.default.of(environment);
-        let (value, source) = match find(layers, setting) {
-            Ok(Some(found)) if found.name == setting.name => (Some(found.text), found.origin.to_string()),
-            Ok(Some(found)) => (Some(found.text), format!("{} ({})", found.origin, found.name)),
-            Ok(None) => (default.map(str::to_owned), Origin::Default.to_string()),
-            Err((message, _)) => (None, message),
+impl Schema {
+    /// Every setting with the value that holds and where it came from. Values are not checked: [`Schema::load`] is for that.
+    pub fn explain(&self, layers: &Layers) -> Vec<Explained> {
+        let environment = environment(layers);
+        let one = |setting: &Setting| {
+            let default = setting.default.of(environment);
+            let (value, source) = match find(layers, setting) {
+                Ok(Some(found)) if found.name == setting.name => (Some(found.text), found.origin.to_string()),
+                Ok(Some(found)) => (Some(found.text), format!("{} ({})", found.origin, found.name)),
+                Ok(None) => (default.map(str::to_owned), Origin::Default.to_string()),
+                Err((message, _)) => (None, message),
+            };
+            let value = value.map(|text| if setting.secret { "[secret]".to_owned() } else { text });
+            Explained { name: setting.name.to_owned(), value, source, default, doc: setting.doc() }
         };
-        let value = value.map(|text| if setting.secret { "[secret]".to_owned() } else { text });
-        Explained { name: setting.name.to_owned(), value, source, default, doc: setting.doc() }
-    };
-    SETTINGS.iter().map(one).chain(switches(layers)).collect()
+        self.rows().map(one).chain(switches(layers)).collect()
+    }
 }
 
 /// The switches of `FEATURE_<NAME>` that are set; of two, the stronger source's.
@@ -54,76 +56,72 @@ fn switches(layers: &Layers) -> Vec<Explained> {
     found
 }
 
-/// `docs/reference/configuration.md`.
-pub fn render_markdown() -> String {
-    let mut page = String::from(
-        "# Configuration\n\n\
-         <!-- Generated from crates/core/src/config/settings.rs: run the tests with BLESS=1 to write it anew. -->\n\n\
-         A setting comes from a flag, the environment, a `.env` file or its default, in this order. An empty value counts as\n\
-         unset. White space, line breaks and a byte order mark around a value are dropped; quotes around it are refused, since\n\
-         only a shell and a `.env` file take them away. A secret can also be read from a file: `NAME_FILE` holds its path. It\n\
-         is read once, and may be a pipe such as `<(…)` or `/dev/stdin`. In the environment, which other programs share, a\n\
-         name that only looks like one below is warned of; in a file and among the flags it is an error. A duration is\n\
-         `500ms`, `30s`, `15m`, `1h` or `7d`. All problems are reported at once, with exit code 78: `erp-backend config check`.\n\
-         What holds, and why: `erp-backend config explain`.\n",
-    );
-    page.push_str("\n## What differs between environments\n\n");
-    page.push_str(&super::profile::render());
-    for group in groups() {
-        page.push_str(&format!("\n## {group}\n\n| Setting | Value | Default | Required | Meaning |\n| --- | --- | --- | --- | --- |\n"));
-        for setting in SETTINGS.iter().filter(|setting| setting.group == group) {
-            page.push_str(&format!(
-                "| {} | {} | {} | {} | {} |\n",
-                names(setting),
-                setting.expectation(),
-                setting.default.words().unwrap_or_else(|| "–".to_owned()),
-                required(setting).unwrap_or_else(|| "no".to_owned()),
-                setting.doc(),
-            ));
-        }
-    }
-    page.push_str(&format!(
-        "\n## Features\n\n| Setting | Value | Default | Required | Meaning |\n| --- | --- | --- | --- | --- |\n\
-         | `{FEATURE}<NAME>` | on, off or a share such as 25% | off | no | {DOC} |\n"
-    ));
-    page
-}
-
-/// `.env.example`: every setting, commented out, with its default. Copied as it is, it changes nothing.
-pub fn render_env_example() -> String {
-    let mut page = String::from(
-        "# Copy to .env and remove the # before what you want to change. Every line below is the default in development.\n\
-         # Generated from crates/core/src/config/settings.rs: run the tests with BLESS=1 to write it anew.\n",
-    );
-    for group in groups() {
-        page.push_str(&format!("\n# --- {group} ---\n"));
-        for setting in SETTINGS.iter().filter(|setting| setting.group == group) {
-            let mut facts = vec![setting.expectation()];
-            facts.extend(required(setting).map(|environments| format!("required in {environments}")));
-            let default = setting.default.words().unwrap_or_default();
-            page.push('\n');
-            for line in setting.doc_lines {
-                page.push_str(&format!("# {}\n", line.trim()));
+impl Schema {
+    /// `docs/reference/configuration.md`.
+    pub fn render_markdown(&self) -> String {
+        let mut page = String::from(
+            "# Configuration\n\n\
+             <!-- Generated from crates/core/src/config/settings.rs: run the tests with BLESS=1 to write it anew. -->\n\n\
+             A setting comes from a flag, the environment, a `.env` file or its default, in this order. An empty value counts as\n\
+             unset. White space, line breaks and a byte order mark around a value are dropped; quotes around it are refused, since\n\
+             only a shell and a `.env` file take them away. A secret can also be read from a file: `NAME_FILE` holds its path. It\n\
+             is read once, and may be a pipe such as `<(…)` or `/dev/stdin`. In the environment, which other programs share, a\n\
+             name that only looks like one below is warned of; in a file and among the flags it is an error. A duration is\n\
+             `500ms`, `30s`, `15m`, `1h` or `7d`. All problems are reported at once, with exit code 78: `erp-backend config check`.\n\
+             What holds, and why: `erp-backend config explain`.\n",
+        );
+        page.push_str("\n## What differs between environments\n\n");
+        page.push_str(&super::profile::render(self));
+        for group in self.groups() {
+            page.push_str(&format!("\n## {group}\n\n| Setting | Value | Default | Required | Meaning |\n| --- | --- | --- | --- | --- |\n"));
+            for setting in self.rows().filter(|setting| setting.group == group) {
+                page.push_str(&format!(
+                    "| {} | {} | {} | {} | {} |\n",
+                    names(setting),
+                    setting.expectation(),
+                    setting.default.words().unwrap_or_else(|| "–".to_owned()),
+                    required(setting).unwrap_or_else(|| "no".to_owned()),
+                    setting.doc(),
+                ));
             }
-            page.push_str(&format!(
-                "# Value: {}.\n#{}={}\n",
-                facts.join("; "),
-                setting.name,
-                first_word(&default)
-            ));
         }
+        page.push_str(&format!(
+            "\n## Features\n\n| Setting | Value | Default | Required | Meaning |\n| --- | --- | --- | --- | --- |\n\
+             | `{FEATURE}<NAME>` | on, off or a share such as 25% | off | no | {DOC} |\n"
+        ));
+        page
     }
-    page.push_str(&format!(
-        "\n# --- Features ---\n\n# {FEATURE}<NAME>, such as {FEATURE}NEW_LIST=25%: on, off, or a share of a hundred tenants, which a hash of\n\
-         # the tenant picks. A feature without one is off.\n"
-    ));
-    page
-}
 
-fn groups() -> Vec<&'static str> {
-    let mut groups: Vec<_> = SETTINGS.iter().map(|setting| setting.group).collect();
-    groups.dedup();
-    groups
+    /// `.env.example`: every setting, commented out, with its default. Copied as it is, it changes nothing.
+    pub fn render_env_example(&self) -> String {
+        let mut page = String::from(
+            "# Copy to .env and remove the # before what you want to change. Every line below is the default in development.\n\
+             # Generated from crates/core/src/config/settings.rs: run the tests with BLESS=1 to write it anew.\n",
+        );
+        for group in self.groups() {
+            page.push_str(&format!("\n# --- {group} ---\n"));
+            for setting in self.rows().filter(|setting| setting.group == group) {
+                let mut facts = vec![setting.expectation()];
+                facts.extend(required(setting).map(|environments| format!("required in {environments}")));
+                let default = setting.default.words().unwrap_or_default();
+                page.push('\n');
+                for line in setting.doc_lines {
+                    page.push_str(&format!("# {}\n", line.trim()));
+                }
+                page.push_str(&format!(
+                    "# Value: {}.\n#{}={}\n",
+                    facts.join("; "),
+                    setting.name,
+                    first_word(&default)
+                ));
+            }
+        }
+        page.push_str(&format!(
+            "\n# --- Features ---\n\n# {FEATURE}<NAME>, such as {FEATURE}NEW_LIST=25%: on, off, or a share of a hundred tenants, which a hash of\n\
+             # the tenant picks. A feature without one is off.\n"
+        ));
+        page
+    }
 }
 
 fn names(setting: &Setting) -> String {

@@ -24,9 +24,9 @@ pub fn dev_secrets(config: &mut Config, rng: &dyn Rng) -> Result<(), StartError>
     if !config.profile().generates_secrets {
         return Ok(());
     }
-    let folder = &config.data_dir;
+    let folder = &config.process.data_dir;
     for (secret, file) in
-        [(&mut config.jwt_secret, "jwt-secret"), (&mut config.encryption_key, "encryption-key")]
+        [(&mut config.jwt.secret, "jwt-secret"), (&mut config.encryption.key, "encryption-key")]
     {
         if secret.is_none() {
             let path = folder.join(file);

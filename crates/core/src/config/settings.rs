@@ -1,14 +1,21 @@
-//! The table of all settings. A row here is all that a new setting needs.
+//! The core's settings, one block a section. A row in its block is all that a new setting needs.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Unit, settings};
-use super::{Cidr, ClientAuth, Environment, Level, LogFormat, Origins, PublicUrl, SmtpTls, TlsVersion};
+use super::consistency::{half_tls, in_the_clear};
+use super::reader::Reader;
+use super::section::{AnySettings, Section, Settings};
+use super::{
+    Cidr, ClientAuth, Environment, Features, Level, LogFormat, Origins, PublicUrl, Setting, SmtpTls,
+    TlsVersion,
+};
+use crate::settings;
 use crate::shared::Secret;
 
 settings! {
-    group "Application";
+    /// What this process is, and where it stands.
+    pub struct ProcessSettings in "Application";
 
     /// What this process is for. It decides defaults, what is required and how strict the checks are.
     APP_ENV app_env: Environment { alias: Some("NODE_ENV"), default: Defaults::all("development") };
@@ -33,6 +40,11 @@ settings! {
 
     /// Threads that run requests and background work; unset, one for each core that this process may use.
     WORKER_THREADS worker_threads: Option<u32> { range: Some(("1", "1024")) };
+}
+
+settings! {
+    /// How many connections and requests there may be at a time, and how long they may take.
+    pub struct TrafficSettings in "Application";
 
     /// Most connections at a time. Each takes a file descriptor: raise the limit of those first.
     MAX_CONNECTIONS max_connections: u32 { default: Defaults::all("10000"), range: Some(("1", "1000000")) };
@@ -70,6 +82,11 @@ settings! {
 
     /// Most streamed lists at a time, half of them of one tenant; never more than half of `DATABASE_MAX_CONNECTIONS`.
     MAX_STREAMS max_streams: u32 { default: Defaults::all("4"), range: Some(("1", "1000")) };
+}
+
+settings! {
+    /// How long a start and a stop may take.
+    pub struct LifecycleSettings in "Application";
 
     /// How long a start may wait for what it depends on, such as a database that is still coming up.
     STARTUP_TIMEOUT startup_timeout: Duration { default: Defaults::all("60s"), range: Some(("1s", "1h")) };
@@ -83,132 +100,164 @@ settings! {
     SHUTDOWN_DRAIN_DELAY shutdown_drain_delay: Duration {
         default: Defaults::split("0s", "5s"), range: Some(("0s", "10m")),
     };
+}
 
-    group "Logging and metrics";
+settings! {
+    /// What is logged, and how.
+    pub struct LoggingSettings in "Logging and metrics";
 
     /// Least important level that is written. Can be changed at run time.
-    LOG_LEVEL log_level: Level { default: Defaults::split("http", "info") };
+    LOG_LEVEL level: Level { default: Defaults::split("http", "info") };
 
     /// How a log line looks: `console` for people, `json` for machines.
-    LOG_FORMAT log_format: LogFormat { default: Defaults::split("console", "json") };
+    LOG_FORMAT format: LogFormat { default: Defaults::split("console", "json") };
 
     /// File to append log lines to, instead of standard output. It may be rotated by renaming, without a signal.
-    LOG_FILE log_file: Option<PathBuf> {};
+    LOG_FILE file: Option<PathBuf> {};
+}
+
+settings! {
+    /// What is measured, and who may read it.
+    pub struct MetricsSettings in "Logging and metrics";
 
     /// Whether metrics are recorded and `/metrics` answers.
-    METRICS_ENABLED metrics_enabled: bool { default: Defaults::all("true") };
+    METRICS_ENABLED enabled: bool { default: Defaults::all("true") };
 
     /// How many tenants have series of their own in metrics, the busiest ones; the rest share the label `other`.
     /// 0 leaves the label out.
-    METRICS_TENANT_LIMIT metrics_tenant_limit: u32 { default: Defaults::all("50"), range: Some(("0", "1000")) };
+    METRICS_TENANT_LIMIT tenant_limit: u32 { default: Defaults::all("50"), range: Some(("0", "1000")) };
 
     /// Bearer token that opens `/metrics`, `/health/detailed`, `/log-level`, `/docs` and `/openapi.json` outside development,
     /// while `METRICS_PORT` is unset.
-    METRICS_TOKEN metrics_token: Option<Secret<String>> { check: Check::Token };
+    METRICS_TOKEN token: Option<Secret<String>> { check: Check::Token };
+}
 
-    group "Database";
+settings! {
+    /// Where the database is, and how it is used.
+    pub struct DatabaseSettings in "Database", rules in_the_clear;
 
     /// PostgreSQL URL of the runtime role, which owns no table and cannot bypass row-level security.
     /// `sslmode` and `sslrootcert` work as in libpq. In development, when unset, a private cluster is started.
-    DATABASE_URL database_url: Option<Secret<String>> {
+    DATABASE_URL url: Option<Secret<String>> {
         check: Check::PostgresUrl, required_in: OUTSIDE_DEVELOPMENT,
     };
 
     /// PostgreSQL URL of the owner role, for `db migrate`. A serving process does not need it.
-    DATABASE_OWNER_URL database_owner_url: Option<Secret<String>> { check: Check::PostgresUrl };
+    DATABASE_OWNER_URL owner_url: Option<Secret<String>> { check: Check::PostgresUrl };
 
     /// Whether a database on another machine must be reached with TLS: `sslmode=require`, `verify-ca` or `verify-full`.
     REQUIRE_TLS require_tls: bool { default: Defaults::split("false", "true") };
 
     /// Most connections of one process's pool. It has one more to watch over the database, and the isolation proof opens one
     /// for a moment.
-    DATABASE_MAX_CONNECTIONS database_max_connections: u32 {
+    DATABASE_MAX_CONNECTIONS max_connections: u32 {
         default: Defaults::all("20"), range: Some(("1", "1000")),
     };
 
     /// How long a request waits for a free connection before it is answered with 503.
-    DATABASE_ACQUIRE_TIMEOUT database_acquire_timeout: Duration {
+    DATABASE_ACQUIRE_TIMEOUT acquire_timeout: Duration {
         default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
     };
 
     /// How long it may take to open one connection of the pool; where the URL names several hosts, they share it.
     /// `connect_timeout` in the URL takes its place, for each address by itself. Connections outside the pool have 3 s, and
     /// the one that watches over the database 2 s.
-    DATABASE_CONNECT_TIMEOUT database_connect_timeout: Duration {
+    DATABASE_CONNECT_TIMEOUT connect_timeout: Duration {
         default: Defaults::all("3s"), unit: Unit::Milliseconds, range: Some(("1ms", "10m")),
     };
 
     /// How long a statement may run before PostgreSQL cancels it. A route may lower it for itself.
-    DATABASE_TIMEOUT database_timeout: Duration {
+    DATABASE_TIMEOUT timeout: Duration {
         default: Defaults::all("30s"), unit: Unit::Milliseconds, range: Some(("1ms", "1h")),
     };
 
     /// How long a connection may stay unused before it is closed. One that was silent for 5 s is asked for a sign of life
     /// before it is used, since the networks of clouds forget silent connections after 4 to 6 minutes.
-    DATABASE_IDLE_TIMEOUT database_idle_timeout: Duration {
+    DATABASE_IDLE_TIMEOUT idle_timeout: Duration {
         default: Defaults::all("10m"), range: Some(("1s", "24h")),
     };
 
     /// Most connections that one tenant may hold in one process, so that its rush leaves some to the others.
-    DATABASE_TENANT_MAX_CONNECTIONS database_tenant_max_connections: u32 {
+    DATABASE_TENANT_MAX_CONNECTIONS tenant_max_connections: u32 {
         default: Defaults::all("10"), range: Some(("1", "1000")),
     };
 
     /// Whether statements are prepared on each connection. Turn it off behind a pooler in transaction mode.
-    DATABASE_PREPARED_STATEMENTS database_prepared_statements: bool { default: Defaults::all("true") };
+    DATABASE_PREPARED_STATEMENTS prepared_statements: bool { default: Defaults::all("true") };
 
     /// Whether every statement is logged, with its duration and without its parameters.
-    DATABASE_LOGGING database_logging: bool { default: Defaults::split("true", "false") };
+    DATABASE_LOGGING logging: bool { default: Defaults::split("true", "false") };
 
     /// Statements that take longer are logged as slow.
-    DATABASE_SLOW_QUERY database_slow_query: Duration { default: Defaults::all("1s"), range: Some(("1ms", "1h")) };
+    DATABASE_SLOW_QUERY slow_query: Duration { default: Defaults::all("1s"), range: Some(("1ms", "1h")) };
+}
 
-    group "Security";
+settings! {
+    /// Access tokens.
+    pub struct JwtSettings in "Security";
 
     /// Key that signs access tokens. At least 32 random bytes: `openssl rand -base64 48`.
     /// In development, when unset, one is generated into `DATA_DIR`.
-    JWT_SECRET jwt_secret: Option<Secret<String>> { check: Check::Key, required_in: OUTSIDE_DEVELOPMENT };
+    JWT_SECRET secret: Option<Secret<String>> { check: Check::Key, required_in: OUTSIDE_DEVELOPMENT };
 
     /// Another key that verifies access tokens and signs none: the former `JWT_SECRET` or the next one, so that a rotation logs
     /// nobody out.
-    JWT_SECRET_PREVIOUS jwt_secret_previous: Option<Secret<String>> { check: Check::Key };
+    JWT_SECRET_PREVIOUS secret_previous: Option<Secret<String>> { check: Check::Key };
 
     /// How long an access token is valid. 15 minutes is also the most: a stolen token must be short-lived.
-    JWT_EXPIRES_IN jwt_expires_in: Duration { default: Defaults::all("15m"), range: Some(("1s", "15m")) };
+    JWT_EXPIRES_IN expires_in: Duration { default: Defaults::all("15m"), range: Some(("1s", "15m")) };
+}
+
+settings! {
+    /// Data at rest.
+    pub struct EncryptionSettings in "Security";
 
     /// Key that is to encrypt tenants' data at rest: 32 bytes as base64 or hex, `openssl rand -base64 32`.
     /// Checked, and not read yet: nothing is encrypted with it so far.
-    ENCRYPTION_KEY encryption_key: Option<Secret<String>> { check: Check::EncryptionKey, required_in: OUTSIDE_DEVELOPMENT };
+    ENCRYPTION_KEY key: Option<Secret<String>> { check: Check::EncryptionKey, required_in: OUTSIDE_DEVELOPMENT };
+}
 
-    group "HTTP edge";
+settings! {
+    /// Requests and failed sign-ins of one client.
+    pub struct RateLimitSettings in "HTTP edge";
 
     /// Most requests in `RATE_LIMIT_WINDOW`: without a credential, of one address; with one, of a person in a tenant, and of
     /// all people of the tenant at one address together. A tenant can have a limit of its own.
-    RATE_LIMIT_MAX rate_limit_max: u32 { default: Defaults::all("100"), range: Some(("1", "1000000")) };
+    RATE_LIMIT_MAX max: u32 { default: Defaults::all("100"), range: Some(("1", "1000000")) };
 
     /// The window of `RATE_LIMIT_MAX`. What was used comes back evenly over it: after a silence the whole limit may pass
     /// at once, and almost as much again, one by one, until the window ends.
-    RATE_LIMIT_WINDOW rate_limit_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
+    RATE_LIMIT_WINDOW window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
 
     /// Most failed sign-ins of one address in any `RATE_LIMIT_AUTH_WINDOW`; a /48 network of IPv6 may make four times as many.
     /// After twice as many in a row at one account, wherever they come from, each further one wants a pause before it.
-    RATE_LIMIT_AUTH_MAX rate_limit_auth_max: u32 { default: Defaults::all("5"), range: Some(("1", "100")) };
+    RATE_LIMIT_AUTH_MAX auth_max: u32 { default: Defaults::all("5"), range: Some(("1", "100")) };
 
     /// The window of `RATE_LIMIT_AUTH_MAX`.
-    RATE_LIMIT_AUTH_WINDOW rate_limit_auth_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
+    RATE_LIMIT_AUTH_WINDOW auth_window: Duration { default: Defaults::all("15m"), range: Some(("1s", "24h")) };
+}
+
+settings! {
+    /// How a client is slowed down before it is refused.
+    pub struct SpeedLimitSettings in "HTTP edge";
 
     /// How much later a request is answered for each one above half of its client's limit; 0 answers all at once.
-    SPEED_LIMIT_STEP speed_limit_step: Duration {
+    SPEED_LIMIT_STEP step: Duration {
         default: Defaults::all("50ms"), unit: Unit::Milliseconds, range: Some(("0ms", "10s")),
     };
 
     /// The longest that a request is held back.
-    SPEED_LIMIT_MAX_DELAY speed_limit_max_delay: Duration {
+    SPEED_LIMIT_MAX_DELAY max_delay: Duration {
         default: Defaults::all("2s"), unit: Unit::Milliseconds, range: Some(("0ms", "20s")),
     };
 
     /// Most requests that are held back at a time; those beyond are answered with 429.
-    SPEED_LIMIT_SLEEPERS speed_limit_sleepers: u32 { default: Defaults::all("100"), range: Some(("1", "10000")) };
+    SPEED_LIMIT_SLEEPERS sleepers: u32 { default: Defaults::all("100"), range: Some(("1", "10000")) };
+}
+
+settings! {
+    /// What is believed of requests, and how they are answered.
+    pub struct HttpSettings in "HTTP edge";
 
     /// How long the answer to a request with an `Idempotency-Key` is kept for its repetitions.
     IDEMPOTENCY_KEEP idempotency_keep: Duration { default: Defaults::all("24h"), range: Some(("1m", "720h")) };
@@ -234,13 +283,18 @@ settings! {
 
     /// Whether answers are compressed for clients that accept it: gzip, brotli or zstd.
     COMPRESSION compression: bool { default: Defaults::all("true") };
+}
+
+settings! {
+    /// What is spoken below HTTP: TLS, the PROXY protocol, and the port that redirects plain HTTP.
+    pub struct TransportSettings in "HTTP edge", rules half_tls;
 
     /// PEM file with the server's certificate and its chain. With it and `TLS_KEY_PATH` the port of the API speaks HTTPS
     /// only; without them TLS ends at a proxy. Both are read again when they change.
-    TLS_CERT_PATH tls_cert_path: Option<PathBuf> {};
+    TLS_CERT_PATH tls_cert_path: Option<PathBuf> { along_with: &["TLS_KEY_PATH"] };
 
     /// PEM file with the certificate's key, not encrypted.
-    TLS_KEY_PATH tls_key_path: Option<PathBuf> {};
+    TLS_KEY_PATH tls_key_path: Option<PathBuf> { along_with: &["TLS_CERT_PATH"] };
 
     /// Oldest version of TLS that is spoken. 1.2 is for clients that cannot do better.
     TLS_MIN_VERSION tls_min_version: TlsVersion { default: Defaults::all("1.3") };
@@ -263,36 +317,140 @@ settings! {
     /// Whether each connection, but for those of `METRICS_PORT`, begins with a PROXY protocol header of version 2, as a
     /// TCP load balancer sends it. It is believed from `TRUSTED_PROXIES`, or from everybody while that is empty.
     PROXY_PROTOCOL proxy_protocol: bool { default: Defaults::all("false") };
+}
 
-    group "External services";
+settings! {
+    /// What instances share limits through.
+    pub struct RedisSettings in "External services";
 
     /// Redis 5 or later that instances share limits through; `rediss://` for TLS. Without it, and while it does not
     /// answer, each instance counts by itself.
-    REDIS_URL redis_url: Option<Secret<String>> { check: Check::RedisUrl };
+    REDIS_URL url: Option<Secret<String>> { check: Check::RedisUrl };
 
     /// How long Redis may take for an answer. Then the instance decides by itself, until Redis answers again.
-    REDIS_TIMEOUT redis_timeout: Duration {
+    REDIS_TIMEOUT timeout: Duration {
         default: Defaults::all("40ms"), unit: Unit::Milliseconds, range: Some(("1ms", "10s")),
     };
+}
+
+settings! {
+    /// The mail server.
+    pub struct MailSettings in "External services";
 
     /// Mail server. Checked, and not read yet, as are the other `SMTP_` settings.
-    SMTP_HOST smtp_host: Option<String> { check: Check::Host };
+    SMTP_HOST host: Option<String> { check: Check::Host };
 
     /// The mail server's port.
-    SMTP_PORT smtp_port: u16 { default: Defaults::all("587"), range: Some(("1", "65535")) };
+    SMTP_PORT port: u16 { default: Defaults::all("587"), range: Some(("1", "65535")) };
 
     /// The account to send mail as.
-    SMTP_USER smtp_user: Option<String> {};
+    SMTP_USER user: Option<String> {};
 
     /// The account's password.
-    SMTP_PASSWORD smtp_password: Option<Secret<String>> { check: Check::Password };
+    SMTP_PASSWORD password: Option<Secret<String>> { check: Check::Password };
 
     /// The sender's address, such as `erp@example.com`.
-    SMTP_FROM smtp_from: Option<String> { check: Check::Email };
+    SMTP_FROM from: Option<String> { check: Check::Email };
 
     /// How the connection to the mail server is protected.
-    SMTP_TLS smtp_tls: SmtpTls { default: Defaults::all("starttls") };
+    SMTP_TLS tls: SmtpTls { default: Defaults::all("starttls") };
+}
+
+settings! {
+    /// Outgoing webhooks.
+    pub struct WebhookSettings in "External services";
 
     /// Key that signs outgoing webhooks. Checked, and not read yet.
-    WEBHOOK_SECRET webhook_secret: Option<Secret<String>> { check: Check::Key };
+    WEBHOOK_SECRET secret: Option<Secret<String>> { check: Check::Key };
+}
+
+/// Makes [`Config`] of its sections.
+macro_rules! config {
+    ($($(#[doc = $doc:literal])+ $field:ident: $section:ty,)+) => {
+        /// The settings of one process, by section.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            $($(#[doc = $doc])+ pub $field: $section,)+
+            /// The switches of `FEATURE_<NAME>`.
+            pub features: Features,
+            /// The sections of modules: see [`Config::of_module`].
+            pub(super) of_modules: Vec<AnySettings>,
+            /// What the sources hold that wants an operator's attention: a part of [`Config::warnings`].
+            pub(super) noticed: Vec<String>,
+        }
+
+        /// The core's sections, in the order of the reference.
+        pub(super) const SECTIONS: &[Section] = &[$(Section::of::<$section>()),+];
+
+        impl Config {
+            /// The core's sections, or `None` when a setting has no value; the reader holds the reasons.
+            pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+                // Every section is read before the first `?`, so that all problems come out at once.
+                $(let $field = <$section>::read(reader);)+
+                let features = reader.features();
+                Some(Self { $($field: $field?,)+ features, of_modules: Vec::new(), noticed: Vec::new() })
+            }
+        }
+    };
+}
+
+config! {
+    /// What this process is, and where it stands.
+    process: ProcessSettings,
+    /// How many connections and requests there may be at a time, and how long they may take.
+    traffic: TrafficSettings,
+    /// How long a start and a stop may take.
+    lifecycle: LifecycleSettings,
+    /// What is logged, and how.
+    logging: LoggingSettings,
+    /// What is measured, and who may read it.
+    metrics: MetricsSettings,
+    /// Where the database is, and how it is used.
+    database: DatabaseSettings,
+    /// Access tokens.
+    jwt: JwtSettings,
+    /// Data at rest.
+    encryption: EncryptionSettings,
+    /// Requests and failed sign-ins of one client.
+    rate_limit: RateLimitSettings,
+    /// How a client is slowed down before it is refused.
+    speed_limit: SpeedLimitSettings,
+    /// What is believed of requests, and how they are answered.
+    http: HttpSettings,
+    /// What is spoken below HTTP: TLS, the PROXY protocol, and the port that redirects plain HTTP.
+    transport: TransportSettings,
+    /// What instances share limits through.
+    redis: RedisSettings,
+    /// The mail server.
+    mail: MailSettings,
+    /// Outgoing webhooks.
+    webhooks: WebhookSettings,
+}
+
+/// Every setting of the core, in the order of the reference.
+pub static SETTINGS: &[Setting] = &joined::<{ count(SECTIONS) }>(SECTIONS);
+
+const fn count(sections: &[Section]) -> usize {
+    let (mut rows, mut at) = (0, 0);
+    while at < sections.len() {
+        rows += sections[at].rows.len();
+        at += 1;
+    }
+    rows
+}
+
+/// The rows of all sections in one list. `N` is their [`count`].
+const fn joined<const N: usize>(sections: &[Section]) -> [Setting; N] {
+    let mut all = [Setting::named(""); N];
+    let (mut filled, mut section) = (0, 0);
+    while section < sections.len() {
+        let mut row = 0;
+        while row < sections[section].rows.len() {
+            all[filled] = sections[section].rows[row];
+            filled += 1;
+            row += 1;
+        }
+        section += 1;
+    }
+    all
 }

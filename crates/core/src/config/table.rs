@@ -1,4 +1,4 @@
-//! What a row of the settings table is made of, and the macro that turns rows into [`Config`](super::Config).
+//! What a row of the settings table is made of, and the macro that turns rows into a type.
 
 use super::Environment;
 
@@ -7,6 +7,8 @@ use super::Environment;
 pub struct Setting {
     /// The variable's name, such as `DATABASE_URL`.
     pub name: &'static str,
+    /// The field of its section that holds the value, such as `url`: the end of the name.
+    pub field: &'static str,
     /// Another name under which it is accepted.
     pub alias: Option<&'static str>,
     /// What a value looks like, in words: `number`, `duration`, `development, staging or production`.
@@ -23,6 +25,8 @@ pub struct Setting {
     pub check: Check,
     /// The environments in which it must be set.
     pub required_in: &'static [Environment],
+    /// The settings that must be set when it is: set both or neither.
+    pub along_with: &'static [&'static str],
     /// The chapter of the reference it stands in.
     pub group: &'static str,
     /// The lines of its documentation, untrimmed; [`Setting::doc`] is the text.
@@ -70,8 +74,8 @@ pub struct Defaults {
     elsewhere: Option<&'static str>,
 }
 
-/// For [`Setting::required_in`].
-pub(super) const OUTSIDE_DEVELOPMENT: &[Environment] = &[Environment::Staging, Environment::Production];
+/// For [`Setting::required_in`]: staging and production.
+pub const OUTSIDE_DEVELOPMENT: &[Environment] = &[Environment::Staging, Environment::Production];
 
 impl Defaults {
     /// No default.
@@ -106,10 +110,11 @@ impl Defaults {
 }
 
 impl Setting {
-    /// A row with nothing but its name: what the macro fills up.
-    pub(super) const fn named(name: &'static str) -> Self {
+    /// A row with nothing but its name: what [`settings!`](crate::settings) fills up.
+    pub const fn named(name: &'static str) -> Self {
         Self {
             name,
+            field: "",
             alias: None,
             kind: "text",
             unit: Unit::Seconds,
@@ -118,6 +123,7 @@ impl Setting {
             secret: false,
             check: Check::Nothing,
             required_in: &[],
+            along_with: &[],
             group: "",
             doc_lines: &[],
         }
@@ -126,6 +132,11 @@ impl Setting {
     /// What it does, as one paragraph.
     pub fn doc(&self) -> String {
         self.doc_lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Every name under which a value is accepted.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        [Some(self.name.to_owned()), self.alias.map(str::to_owned), self.file_name()].into_iter().flatten()
     }
 
     /// `NAME_FILE`, under which a secret's file is named; `None` for what is no secret.
@@ -149,56 +160,70 @@ impl Setting {
     }
 }
 
-/// Declares the settings: see `settings.rs`. Each row is
-/// `/// doc` `NAME field: Type { alias: …, default: …, … };`, where the braces fill fields of [`Setting`].
+/// Declares one section of settings: a struct with a field for each row, and the table from which flags, `.env.example`,
+/// the reference and `config explain` come.
+///
+/// A row is `/// doc` `NAME field: Type { alias: …, default: …, … };`, where the field is the end of the name and the braces
+/// fill fields of [`Setting`](crate::config::Setting). After `in` stands the chapter of the reference; after `rules`,
+/// optionally, a function that says what is wrong with the settings taken together, whatever single ones say.
+///
+/// A module names its section in its table, and its handlers read it from the app:
+///
+/// ```
+/// use erp_core::app::App;
+/// use erp_core::config::Section;
+/// use erp_core::error::Result;
+/// use erp_core::module::Module;
+///
+/// erp_core::settings! {
+///     /// How invoices are sent.
+///     pub struct BillingSettings in "Billing";
+///
+///     /// How many days a customer has to pay.
+///     BILLING_TERM_DAYS term_days: u32 { default: Defaults::all("30"), range: Some(("0", "365")) };
+/// }
+///
+/// static BILLING: Module =
+///     Module { name: "billing", settings: &[Section::of::<BillingSettings>()], ..Module::BARE };
+///
+/// fn due_in(app: &App) -> Result<u32> {
+///     Ok(app.settings::<BillingSettings>()?.term_days)
+/// }
+/// ```
+#[macro_export]
 macro_rules! settings {
-    ($(group $group:literal; $($(#[doc = $doc:literal])+ $name:ident $field:ident: $type:ty { $($rest:tt)* };)+)+) => {
-        mod row {
-            use super::*;
-            $($(
-                pub(super) const $name: crate::config::Setting = crate::config::Setting {
-                    kind: <$type as crate::config::value::Value>::KIND,
-                    secret: <$type as crate::config::value::Value>::SECRET,
-                    group: $group,
-                    doc_lines: &[$($doc),+],
-                    ..crate::config::table::filled!(stringify!($name), $($rest)*)
-                };
-            )+)+
-        }
-
-        /// Every setting there is, in the order of the reference.
-        pub static SETTINGS: &[crate::config::Setting] = &[$($(row::$name),+),+];
-
-        /// The settings of one process: one field for each row of [`SETTINGS`], with the name in lower case.
+    ($(#[$meta:meta])* $vis:vis struct $section:ident in $group:literal $(, rules $rules:path)?;
+     $($(#[doc = $doc:literal])+ $name:ident $field:ident: $type:ty { $($row:ident: $value:expr),* $(,)? };)+) => {
+        $(#[$meta])*
         #[derive(Debug, Clone)]
-        pub struct Config {
-            $($($(#[doc = $doc])+ pub $field: $type,)+)+
-            /// The switches of `FEATURE_<NAME>`.
-            pub features: crate::config::Features,
-            /// What the sources hold that wants an operator's attention: a part of [`Config::warnings`].
-            pub(super) noticed: Vec<String>,
+        $vis struct $section {
+            $($(#[doc = $doc])+ $vis $field: $type,)+
         }
 
-        impl Config {
-            /// All fields, or `None` when one has no value; the reader holds the reasons.
-            pub(super) fn read(reader: &mut crate::config::Reader<'_>) -> Option<Self> {
-                // Every row is read before the first `?`, so that all problems come out at once.
-                $($(let $field = reader.value(&row::$name);)+)+
-                let features = reader.features();
-                Some(Self { $($($field: $field?,)+)+ features, noticed: Vec::new() })
+        const _: () = {
+            #[allow(unused_imports)] // what the rows of any section may name
+            use $crate::config::{Check, Defaults, OUTSIDE_DEVELOPMENT, Unit};
+
+            $(const $name: $crate::config::Setting = $crate::config::Setting {
+                field: stringify!($field),
+                kind: <$type as $crate::config::Value>::KIND,
+                secret: <$type as $crate::config::Value>::SECRET,
+                group: $group,
+                doc_lines: &[$($doc),+],
+                $($row: $value,)*
+                ..$crate::config::Setting::named(stringify!($name))
+            };)+
+
+            impl $crate::config::Settings for $section {
+                const ROWS: &'static [$crate::config::Setting] = &[$($name),+];
+                $(const RULES: $crate::config::Rules = $rules;)?
+
+                fn read(reader: &mut $crate::config::Reader<'_>) -> Option<Self> {
+                    // Every row is read before the first `?`, so that all problems come out at once.
+                    $(let $field = reader.value(&$name);)+
+                    Some(Self { $($field: $field?),+ })
+                }
             }
-        }
+        };
     };
 }
-
-/// The part of a row between the braces, over a bare [`Setting`].
-macro_rules! filled {
-    ($name:expr,) => {
-        crate::config::Setting::named($name)
-    };
-    ($name:expr, $($field:ident: $value:expr),+ $(,)?) => {
-        crate::config::Setting { $($field: $value,)+ ..crate::config::Setting::named($name) }
-    };
-}
-
-pub(super) use {filled, settings};

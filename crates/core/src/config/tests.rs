@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::lifecycle::{Exit, StartError};
-use crate::shared::{Rng, SystemRng};
+use crate::shared::{Rng, Secret, SystemRng};
 
 const STRONG: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
 const KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
@@ -65,30 +65,31 @@ fn every_row_is_unique_documented_and_has_defaults_that_are_accepted() {
 }
 
 #[test]
-fn every_field_has_the_name_of_its_row() {
+fn every_field_has_the_end_of_its_rows_name() {
     let shown = format!("{:?}", load([]).unwrap());
     for setting in SETTINGS {
-        assert!(shown.contains(&format!(" {}: ", setting.name.to_lowercase())), "{}", setting.name);
+        assert!(setting.name.to_lowercase().ends_with(setting.field), "{}", setting.name);
+        assert!(shown.contains(&format!(" {}: ", setting.field)), "{}", setting.name);
     }
 }
 
 #[test]
 fn an_empty_environment_is_a_working_development_setup() {
     let config = load([]).unwrap();
-    assert_eq!(config.app_env, Environment::Development);
-    assert_eq!((config.port, config.host.as_str()), (3001, "localhost"));
-    assert_eq!((config.log_level, config.log_format), (Level::Http, LogFormat::Console));
-    assert_eq!(config.shutdown_drain_delay, Duration::ZERO);
-    assert_eq!(config.database_timeout, Duration::from_secs(30));
-    assert_eq!(config.jwt_expires_in, Duration::from_secs(900));
-    assert!(config.jwt_secret.is_none() && config.database_url.is_none());
+    assert_eq!(config.process.app_env, Environment::Development);
+    assert_eq!((config.process.port, config.process.host.as_str()), (3001, "localhost"));
+    assert_eq!((config.logging.level, config.logging.format), (Level::Http, LogFormat::Console));
+    assert_eq!(config.lifecycle.shutdown_drain_delay, Duration::ZERO);
+    assert_eq!(config.database.timeout, Duration::from_secs(30));
+    assert_eq!(config.jwt.expires_in, Duration::from_secs(900));
+    assert!(config.jwt.secret.is_none() && config.database.url.is_none());
 }
 
 #[test]
 fn production_has_its_own_defaults_and_requirements() {
     let config = production([]).unwrap();
-    assert_eq!((config.log_level, config.log_format), (Level::Info, LogFormat::Json));
-    assert_eq!(config.shutdown_drain_delay, Duration::from_secs(5));
+    assert_eq!((config.logging.level, config.logging.format), (Level::Info, LogFormat::Json));
+    assert_eq!(config.lifecycle.shutdown_drain_delay, Duration::from_secs(5));
     for environment in ["staging", "production"] {
         let missing = messages(load([("NODE_ENV", environment)]));
         assert!(missing.contains(&format!("DATABASE_URL: is required in {environment}")), "{missing}");
@@ -256,7 +257,7 @@ fn flags_beat_the_environment_which_beats_the_file() {
             ]))
             .with(EnvFile::parse(".env", "PORT=3\nHOST=file\nLOG_LEVEL=debug\nAPP_ENV=production"))
     };
-    let explained = explain(&layers());
+    let explained = Schema::core().explain(&layers());
     let row = |name: &str| {
         let row = explained.iter().find(|row| row.name == name).unwrap();
         (row.value.clone().unwrap_or_default(), row.source.clone())
@@ -333,9 +334,9 @@ fn a_secret_is_in_no_rendering() {
         MapSource::environment([("JWT_SECRET", STRONG), ("DATABASE_URL", URL), ("METRICS_TOKEN", "hunter2")])
             .into();
     let config = Config::load(&layers).unwrap();
-    let shown = format!("{config:?}{:?}", explain(&layers));
+    let shown = format!("{config:?}{:?}", Schema::core().explain(&layers));
     assert!(!shown.contains(STRONG) && !shown.contains("hunter2"), "{shown}");
-    assert_eq!(config.jwt_secret.unwrap().expose(), STRONG);
+    assert_eq!(config.jwt.secret.unwrap().expose(), STRONG);
 }
 
 #[test]
@@ -345,7 +346,7 @@ fn a_secret_comes_from_a_file_without_its_last_line_break() {
     for text in [format!("{STRONG}\n"), format!("{STRONG}\r\n"), STRONG.to_owned()] {
         std::fs::write(&path, text).unwrap();
         let config = load([("JWT_SECRET_FILE", path.to_str().unwrap())]).unwrap();
-        assert_eq!(config.jwt_secret.unwrap().expose(), STRONG);
+        assert_eq!(config.jwt.secret.unwrap().expose(), STRONG);
     }
     let text = messages(load([("JWT_SECRET_FILE", STRONG)]));
     assert!(text.contains("JWT_SECRET_FILE") && !text.contains(STRONG), "{text}");
@@ -371,13 +372,14 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
         let name = setting.file_name().unwrap();
         let layers = Layers::from(MapSource::environment([(name.as_str(), file.to_str().unwrap())]));
         let config = Config::load(&layers).unwrap();
-        let rows = explain(&layers);
+        let rows = Schema::core().explain(&layers);
         let row = rows.iter().find(|row| row.name == setting.name).unwrap();
         assert_eq!(row.source, format!("environment ({name})"));
         assert_eq!(row.value.as_deref(), Some("[secret]"));
         let debug = format!("{config:?}");
-        let field = setting.name.to_lowercase();
-        assert!(!debug.contains(&format!(" {field}: None")), "{name} is not read: {debug}");
+        let unset = format!("{:?}", load([]).unwrap());
+        let nones = |text: &str| text.matches("None").count();
+        assert_eq!(nones(&debug) + 1, nones(&unset), "{name} is not read: {debug}");
         let panicked = std::panic::catch_unwind(|| panic!("unexpected: {config:?}")).unwrap_err();
         let panicked = panicked.downcast_ref::<String>().unwrap();
         std::fs::write(&file, format!("{secret}\u{1}")).unwrap();
@@ -397,9 +399,9 @@ fn development_makes_a_secret_once_and_keeps_it() {
     let (mut first, mut second) = (fresh(), fresh());
     dev_secrets(&mut first, &SystemRng::new()).unwrap();
     dev_secrets(&mut second, &SystemRng::new()).unwrap();
-    let secret = first.jwt_secret.unwrap();
-    assert_eq!(secret.expose(), second.jwt_secret.unwrap().expose());
-    let key = first.encryption_key.unwrap();
+    let secret = first.jwt.secret.unwrap();
+    assert_eq!(secret.expose(), second.jwt.secret.unwrap().expose());
+    let key = first.encryption.key.unwrap();
     production([("JWT_SECRET", secret.expose().as_str()), ("ENCRYPTION_KEY", key.expose().as_str())])
         .unwrap();
 
@@ -413,7 +415,7 @@ fn development_makes_a_secret_once_and_keeps_it() {
     let mut set =
         load([("JWT_SECRET", "mine"), ("ENCRYPTION_KEY", KEY), ("DATA_DIR", "/nonexistent")]).unwrap();
     dev_secrets(&mut set, &SystemRng::new()).unwrap();
-    assert_eq!(set.jwt_secret.unwrap().expose(), "mine");
+    assert_eq!(set.jwt.secret.unwrap().expose(), "mine");
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -437,7 +439,7 @@ fn feature_switches_are_read_and_checked() {
 /// Every cell of the rendered table: a default holds where nothing is set, `required` is missed and `optional` is not.
 #[test]
 fn every_cell_of_the_table_of_differences_holds() {
-    let page = render_markdown();
+    let page = Schema::core().render_markdown();
     let table =
         page.split("## What differs between environments").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows: Vec<Vec<&str>> = table
@@ -459,7 +461,8 @@ fn every_cell_of_the_table_of_differences_holds() {
             let layers: Layers =
                 MapSource::environment(rest.chain([("APP_ENV", environment.as_str())])).into();
             let loaded = Config::load(&layers).map(drop);
-            let held = explain(&layers).into_iter().find(|row| row.name == name).unwrap().value;
+            let held =
+                Schema::core().explain(&layers).into_iter().find(|row| row.name == name).unwrap().value;
             match *cell {
                 "required" => {
                     let said = loaded.unwrap_err().to_string();
@@ -505,48 +508,142 @@ fn the_mail_server_and_the_sender_are_checked_everywhere() {
 #[test]
 fn groups_show_the_same_values() {
     let config = production([("REDIS_URL", "rediss://cache:6380"), ("SMTP_HOST", "mail.example")]).unwrap();
-    assert_eq!(config.security().jwt.expires_in, config.jwt_expires_in);
-    assert_eq!(config.security().rbac.role_valid_for, config.jwt_expires_in);
-    assert_eq!(config.database().max_connections, 20);
-    assert_eq!(config.http().port, 3001);
-    assert_eq!(config.logging().format, LogFormat::Json);
-    assert_eq!(config.services().smtp, Some(("mail.example", 587, SmtpTls::StartTls)));
+    assert_eq!(config.security().jwt.expires_in, config.jwt.expires_in);
+    assert_eq!(config.security().rbac.role_valid_for, config.jwt.expires_in);
+    assert_eq!(config.database.max_connections, 20);
+    assert_eq!(config.process.port, 3001);
+    assert_eq!(config.logging.format, LogFormat::Json);
+    assert_eq!((config.mail.host.as_deref(), config.mail.tls), (Some("mail.example"), SmtpTls::StartTls));
+    assert!(config.redis.url.is_some() && config.transport.certificate().is_none());
 }
 
 #[test]
 fn the_example_file_sets_nothing_and_names_everything() {
-    let example = render_env_example();
+    let example = Schema::core().render_env_example();
     assert!(EnvFile::parse(".env.example", &example).names().is_empty());
     let uncommented = example
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or("#"));
     let all = EnvFile::parse(".env", &uncommented.collect::<Vec<_>>().join("\n"));
     assert_eq!(all.names().len(), SETTINGS.len());
-    assert!(example.contains("FEATURE_<NAME>") && render_markdown().contains("| `FEATURE_<NAME>` |"));
+    assert!(
+        example.contains("FEATURE_<NAME>")
+            && Schema::core().render_markdown().contains("| `FEATURE_<NAME>` |")
+    );
     Config::load(&all.into()).unwrap();
 }
 
-#[test]
-fn the_reference_is_fresh() {
-    assert_fresh("docs/reference/configuration.md", &render_markdown());
-    assert_fresh(".env.example", &render_env_example());
+/// Settings as a module would bring them.
+mod of_a_module {
+    use super::*;
+
+    crate::settings! {
+        /// How invoices are sent.
+        pub(super) struct BillingSettings in "Billing", rules no_late_reminder;
+
+        /// How many days a customer has to pay.
+        BILLING_TERM_DAYS term_days: u32 { default: Defaults::all("30"), range: Some(("1", "365")) };
+
+        /// How many days before that a reminder is sent.
+        BILLING_REMINDER_DAYS reminder_days: u32 { default: Defaults::all("7") };
+
+        /// Who signs reminders, with `BILLING_SIGN_KEY`.
+        BILLING_SIGNER signer: Option<String> { along_with: &["BILLING_SIGN_KEY"] };
+
+        /// Key that signs reminders.
+        BILLING_SIGN_KEY sign_key: Option<Secret<String>> { check: Check::Key, along_with: &["BILLING_SIGNER"] };
+    }
+
+    crate::settings! {
+        /// Of another module, which has not looked around.
+        #[allow(dead_code)] // its rows are refused before they are read
+        pub(super) struct GreedySettings in "Greedy";
+
+        /// A name that another module has already.
+        BILLING_TERM_DAYS term_days: u32 { default: Defaults::all("1") };
+
+        /// The file of a secret of the core.
+        JWT_SECRET_FILE secret_file: Option<PathBuf> {};
+    }
+
+    fn no_late_reminder(reader: &Reader<'_>) -> Vec<Problem> {
+        let [term, reminder] =
+            ["BILLING_TERM_DAYS", "BILLING_REMINDER_DAYS"].map(|name| reader.glance::<u32>(name));
+        let late = Problem {
+            name: "BILLING_REMINDER_DAYS".into(),
+            message: "is not less than BILLING_TERM_DAYS".into(),
+            fix: "Lower it".into(),
+        };
+        (reminder >= term).then_some(late).into_iter().collect()
+    }
 }
 
-#[allow(clippy::disallowed_methods)] // BLESS is for the person who runs the tests
-fn assert_fresh(path: &str, rendered: &str) {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path);
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, rendered).unwrap();
+fn with_billing() -> Schema {
+    Schema::core().with("billing", &[Section::of::<of_a_module::BillingSettings>()])
+}
+
+#[test]
+fn a_modules_settings_are_read_like_the_cores() {
+    let layers = MapSource::environment([("BILLING_TERM_DAYS", "14"), ("FEATURE_X", "on")]).into();
+    let config = with_billing().load(&layers).unwrap();
+    let billing = config.of_module::<of_a_module::BillingSettings>().unwrap();
+    assert_eq!((billing.term_days, billing.reminder_days), (14, 7));
+    assert!(billing.signer.is_none() && billing.sign_key.is_none());
+    assert!(Config::load(&layers).unwrap().of_module::<of_a_module::BillingSettings>().is_none());
+
+    let explained = with_billing().explain(&layers);
+    let row = explained.iter().find(|row| row.name == "BILLING_TERM_DAYS").unwrap();
+    assert_eq!((row.value.as_deref(), &*row.source, row.default), (Some("14"), "environment", Some("30")));
+    let page = with_billing().render_markdown();
+    assert!(
+        page.contains("\n## Billing\n")
+            && page.contains("| `BILLING_TERM_DAYS` | number from 1 to 365 | 30 |")
+    );
+    assert!(with_billing().render_env_example().contains("\n# --- Billing ---\n"));
+    // A name that the product does not know is refused in a file.
+    let file = || EnvFile::parse(".env", "BILLING_TERM_DAYS=14");
+    with_billing().load(&file().into()).unwrap();
+    assert!(messages(Config::load(&file().into())).contains("BILLING_TERM_DAYS: is no setting of ours"));
+}
+
+#[test]
+fn problems_of_modules_come_along_with_the_cores() {
+    let layers = Layers::new()
+        .with(MapSource::environment([
+            ("PORT", "65536"),
+            ("BILLING_TERM_DAYS", "0"),
+            ("BILLING_REMINDER_DAYS", "31"),
+            ("BILLING_SIGNER", "erp"),
+        ]))
+        .with(EnvFile::parse(".env", "BILLING_SINGER=erp"));
+    let text = messages(with_billing().load(&layers));
+    for problem in [
+        "PORT: \"65536\" is not accepted",
+        "BILLING_TERM_DAYS: \"0\" is not accepted. BILLING_TERM_DAYS takes: number from 1 to 365",
+        "BILLING_REMINDER_DAYS: is not less than BILLING_TERM_DAYS. Lower it.",
+        "BILLING_SIGN_KEY: is not set, and BILLING_SIGNER is. Set both or neither.",
+        "BILLING_SINGER: is no setting of ours (found in: .env file). Did you mean BILLING_SIGNER?",
+    ] {
+        assert_eq!(text.lines().filter(|line| line.starts_with(problem)).count(), 1, "{problem} in {text}");
     }
-    let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == rendered, "{} is stale: run the tests with BLESS=1", path.display());
+    assert_eq!(text.lines().count(), 5, "{text}");
+}
+
+#[test]
+fn a_name_that_two_modules_claim_is_refused() {
+    let schema = with_billing().with("greedy", &[Section::of::<of_a_module::GreedySettings>()]);
+    let text = messages(schema.load(&Layers::new()));
+    assert!(
+        text.contains("BILLING_TERM_DAYS: is declared twice: by billing and by greedy. Rename one"),
+        "{text}"
+    );
+    assert!(text.contains("JWT_SECRET_FILE: is declared twice: by the core and by greedy."), "{text}");
 }
 
 #[test]
 fn h_03_forcing_https_blindly_is_warned_of() {
     let config = production([]).unwrap();
-    assert!(config.force_https && !config.enforces_https());
+    assert!(config.http.force_https && !config.enforces_https());
     assert!(config.warnings()[0].contains("TRUSTED_PROXIES"));
     for (name, value) in [("TRUSTED_PROXIES", "10.0.0.0/8"), ("FORCE_HTTPS", "false")] {
         assert!(
@@ -579,7 +676,7 @@ fn what_stands_around_a_value_is_dropped_whatever_its_kind_and_source() {
         let expected = format!("{:?}", load([(name, value)]).unwrap());
         let exposed = |config: Config| {
             let secrets =
-                [config.metrics_token, config.jwt_secret, config.encryption_key, config.database_url];
+                [config.metrics.token, config.jwt.secret, config.encryption.key, config.database.url];
             secrets.map(|secret| secret.map(|secret| secret.expose().clone()))
         };
         let expected_secrets = exposed(load([(name, value)]).unwrap());
@@ -652,10 +749,10 @@ fn a_secret_from_a_pipe_is_read_once_and_counts_each_time() {
         move || std::fs::write(pipe, format!("{STRONG}\n")).unwrap()
     });
     for _ in 0..2 {
-        assert_eq!(Config::load(&layers).unwrap().jwt_secret.unwrap().expose(), STRONG);
+        assert_eq!(Config::load(&layers).unwrap().jwt.secret.unwrap().expose(), STRONG);
     }
     assert_eq!(
-        explain(&layers).iter().find(|row| row.name == "JWT_SECRET").unwrap().value.as_deref(),
+        Schema::core().explain(&layers).iter().find(|row| row.name == "JWT_SECRET").unwrap().value.as_deref(),
         Some("[secret]")
     );
     writer.join().unwrap();
@@ -674,7 +771,7 @@ fn links_of_kubernetes_are_ignored_with_a_warning() {
         ("FEATURE_X_PORT_53_UDP_ADDR", "10.96.0.8"),
     ])
     .unwrap();
-    assert_eq!(config.metrics_port, None);
+    assert_eq!(config.process.metrics_port, None);
     let warnings = config.warnings();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[1].starts_with("METRICS_PORT is ignored: Kubernetes"), "{warnings:?}");
@@ -685,7 +782,7 @@ fn links_of_kubernetes_are_ignored_with_a_warning() {
     let layers = Layers::new()
         .with(MapSource::environment([("METRICS_PORT", "tcp://10.96.0.7:9464")]))
         .with(EnvFile::parse(".env", "METRICS_PORT=9100"));
-    assert_eq!(Config::load(&layers).unwrap().metrics_port, Some(9100));
+    assert_eq!(Config::load(&layers).unwrap().process.metrics_port, Some(9100));
 }
 
 #[test]

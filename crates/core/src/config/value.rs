@@ -9,7 +9,7 @@ use crate::shared::Secret;
 pub(super) const DURATION: &str = "duration";
 
 /// A type that a setting can have.
-pub(super) trait Value: Sized {
+pub trait Value: Sized {
     /// What a value looks like, in words.
     const KIND: &'static str;
     /// Whether the text must never be shown.

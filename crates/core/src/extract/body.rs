@@ -39,7 +39,7 @@ impl AsRef<[u8]> for Large {
 /// # Errors
 /// 413 beyond the limit, 408 when it comes too slowly, 503 when there is no memory for it in time, 400 when it breaks off.
 pub(crate) async fn read(mut body: Body, sender: Option<TenantId>, app: &App) -> Result<Bytes, Error> {
-    let mut reading = Reading::new(app.config.body_timeout);
+    let mut reading = Reading::new(app.config.traffic.body_timeout);
     let declared = body.size_hint().exact();
     // What came along with the head is there without a wait, and mostly all there is.
     let first = reading.next(&mut body).await?.unwrap_or_default();

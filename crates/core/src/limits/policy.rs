@@ -37,12 +37,12 @@ pub enum Counts {
 
 /// The general limit, of every route but those of operators and probes: `RATE_LIMIT_MAX` in `RATE_LIMIT_WINDOW`.
 pub static DEFAULT: Policy =
-    Policy::requests("default", |config| Quota::new(config.rate_limit_max, config.rate_limit_window));
+    Policy::requests("default", |config| Quota::new(config.rate_limit.max, config.rate_limit.window));
 
 /// Answers of 400 to 499 that one address was given, counted by each instance for itself. They limit nothing; who has
 /// had many is answered more slowly.
 pub(crate) static REFUSALS: Policy = Policy::requests("refusals", |config| {
-    Quota::new((config.rate_limit_max / REFUSALS_SHARE).max(2), config.rate_limit_window)
+    Quota::new((config.rate_limit.max / REFUSALS_SHARE).max(2), config.rate_limit.window)
 });
 
 /// So many times fewer refusals than requests are too many.

@@ -71,10 +71,10 @@ pub(super) fn check_stranger(app: &App, route: &Route, request: &Request) -> Res
     match route.access {
         Access::Public => Ok(()),
         Access::Management if app.config.profile().open_management || is_managed(request) => Ok(()),
-        Access::Management if app.config.metrics_port.is_some() => Err(Error::new(&codes::NOT_FOUND)),
+        Access::Management if app.config.process.metrics_port.is_some() => Err(Error::new(&codes::NOT_FOUND)),
         Access::Management => {
             let token = bearer(request.headers()).ok().flatten().unwrap_or_default();
-            let expected = app.config.metrics_token.as_ref();
+            let expected = app.config.metrics.token.as_ref();
             let known = expected.is_some_and(|secret| {
                 verify_slices_are_equal(secret.expose().as_bytes(), token.as_bytes()).is_ok()
             });

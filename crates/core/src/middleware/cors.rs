@@ -48,8 +48,8 @@ pub(super) struct Visit {
 
 impl Cors {
     pub(super) fn new(config: &Config) -> Self {
-        let local = config.profile().local_origins && config.cors_origins.is_empty();
-        if local { Self::Local } else { Self::Listed(config.cors_origins.clone()) }
+        let local = config.profile().local_origins && config.http.cors_origins.is_empty();
+        if local { Self::Local } else { Self::Listed(config.http.cors_origins.clone()) }
     }
 
     /// Looks at who asks. The management listener is for no browser's page.

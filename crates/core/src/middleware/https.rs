@@ -22,7 +22,7 @@ pub(super) struct Https {
 impl Https {
     /// `None` when plain HTTP is served.
     pub(super) fn new(config: &Config) -> Option<Self> {
-        config.enforces_https().then(|| Self { url: config.public_url.clone() })
+        config.enforces_https().then(|| Self { url: config.http.public_url.clone() })
     }
 
     /// The redirection of a request that reads and came over plain HTTP. The route is not known yet when the path is not.
@@ -64,7 +64,7 @@ mod tests {
 
     fn https(public_url: &[(&str, &str)]) -> Https {
         let settings = MapSource::environment(public_url.iter().copied());
-        Https { url: Config::load(&Layers::from(settings)).unwrap().public_url }
+        Https { url: Config::load(&Layers::from(settings)).unwrap().http.public_url }
     }
 
     fn client(https: bool) -> Client {

@@ -107,7 +107,7 @@ impl Default for Switches {
 
 impl Edge {
     pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
-        let proxies = Proxies::new(&app.config.trusted_proxies);
+        let proxies = Proxies::new(&app.config.http.trusted_proxies);
         let cors = switches.cors.then(|| Cors::new(&app.config));
         let https = Https::new(&app.config);
         let capacity = Capacity::new(Arc::clone(&app.requests));
@@ -221,12 +221,13 @@ impl Edge {
         if let Some(elsewhere) = redirect::enter(&request)? {
             return Ok(elsewhere);
         }
-        let limit = if self.switches.deadline { self.app.config.request_timeout } else { Duration::MAX };
+        let limit =
+            if self.switches.deadline { self.app.config.traffic.request_timeout } else { Duration::MAX };
         deadline::around(limit, pin!(self.route(log, tally, trace, client, request))).await
     }
 
     fn compresses(&self) -> bool {
-        self.switches.compression && self.app.config.compression
+        self.switches.compression && self.app.config.http.compression
     }
 
     async fn route<'a>(

@@ -26,10 +26,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Loopback for S {}
 /// # Errors
 /// When the connection breaks, or the handshake fails.
 pub async fn introduce(mut stream: TcpStream, config: &Config) -> io::Result<Box<dyn Loopback>> {
-    if config.proxy_protocol {
+    if config.transport.proxy_protocol {
         stream.write_all(&proxy::local()).await?;
     }
-    if config.http().tls.is_none() {
+    if config.transport.certificate().is_none() {
         return Ok(Box::new(stream));
     }
     let name = ServerName::from(stream.peer_addr()?.ip());

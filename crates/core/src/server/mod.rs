@@ -82,10 +82,10 @@ pub struct Limits {
 impl From<&Config> for Limits {
     fn from(config: &Config) -> Self {
         Self {
-            header_timeout: config.header_timeout,
-            keep_alive_timeout: config.keep_alive_timeout,
-            max_connections: config.max_connections,
-            max_connections_per_address: config.max_connections_per_address,
+            header_timeout: config.traffic.header_timeout,
+            keep_alive_timeout: config.traffic.keep_alive_timeout,
+            max_connections: config.traffic.max_connections,
+            max_connections_per_address: config.traffic.max_connections_per_address,
         }
     }
 }

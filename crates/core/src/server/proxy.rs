@@ -30,11 +30,11 @@ pub struct Proxies {
 impl Proxies {
     /// As `PROXY_PROTOCOL` and `TRUSTED_PROXIES` say; `None` when connections begin with the client's first byte.
     pub fn new(config: &Config) -> Option<Self> {
-        if !config.proxy_protocol {
+        if !config.transport.proxy_protocol {
             return None;
         }
         Some(Self {
-            trusted: config.trusted_proxies.as_slice().into(),
+            trusted: config.http.trusted_proxies.as_slice().into(),
             warning: Arc::new(Seldom::new(LOG_INTERVAL)),
         })
     }

@@ -68,7 +68,7 @@ pub async fn answer<R: Record>(
         CSV => (Format::Csv, "text/csv; charset=utf-8; header=present"),
         _ => (Format::Ndjson, NDJSON),
     };
-    let produced = produce(rows, format, to, app.config.stream_timeout, place);
+    let produced = produce(rows, format, to, app.config.traffic.stream_timeout, place);
     drop(app.lifecycle.spawn("stream", produced));
     Ok(([(CONTENT_TYPE, content_type)], Body::from_stream(chunks(from))).into_response())
 }

@@ -23,7 +23,7 @@ erp_core::error_codes! {
 
 /// Failed sign-ins of one address, and of one account from there: `RATE_LIMIT_AUTH_MAX` in `RATE_LIMIT_AUTH_WINDOW`.
 static SIGN_IN: Policy = Policy::failures("sign-in", |config| {
-    Quota::new(config.rate_limit_auth_max, config.rate_limit_auth_window)
+    Quota::new(config.rate_limit.auth_max, config.rate_limit.auth_window)
 });
 
 fn routes() -> Routes {

@@ -35,6 +35,7 @@ mod idempotency;
 mod input;
 mod listing;
 mod management;
+mod module_parts;
 mod module_sql;
 mod overload;
 mod pipelining;

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use erp_core::config::{SETTINGS, Schema};
 use erp_core::error::render_markdown;
-use erp_core::factory::modules;
+use erp_core::factory::{modules, settings};
 use erp_core::module::{permissions_markdown, routes_markdown};
 use erp_modules::PRODUCT;
 
@@ -60,7 +61,12 @@ fn modules_are_unique_and_of_one_word() {
 
 /// Compares a page of `docs/reference` with what is rendered; BLESS=1 writes it.
 fn is_fresh(page: &str, rendered: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference").join(page);
+    is_fresh_at(&format!("docs/reference/{page}"), rendered);
+}
+
+/// The same for a file anywhere in the repository.
+fn is_fresh_at(path: &str, rendered: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&file, rendered).unwrap();
     }
@@ -69,6 +75,23 @@ fn is_fresh(page: &str, rendered: &str) {
         committed, rendered,
         "run BLESS=1 script/test integration the_reference and commit the difference"
     );
+}
+
+#[test]
+fn settings_of_modules_are_named_after_them() {
+    for module in modules(&PRODUCT) {
+        let prefix = format!("{}_", module.name.to_uppercase());
+        for setting in Schema::core().with(module.name, module.settings).rows().skip(SETTINGS.len()) {
+            assert!(setting.name.starts_with(&prefix), "{}: begin it with {prefix}", setting.name);
+            assert!(setting.doc().len() > 20 && setting.doc().ends_with('.'), "{}", setting.name);
+        }
+    }
+}
+
+#[test]
+fn the_reference_of_settings_is_up_to_date() {
+    is_fresh("configuration.md", &settings(&PRODUCT).render_markdown());
+    is_fresh_at(".env.example", &settings(&PRODUCT).render_env_example());
 }
 
 #[test]

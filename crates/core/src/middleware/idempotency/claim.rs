@@ -98,8 +98,8 @@ impl<'a> Claim<'a> {
     /// One round trip.
     pub(super) async fn take(&self, fingerprint: &[u8]) -> Result<Verdict> {
         let config = &self.app.config;
-        let lease = config.request_timeout.as_secs_f64() + MARGIN;
-        let kept = config.idempotency_keep.as_secs_f64();
+        let lease = config.traffic.request_timeout.as_secs_f64() + MARGIN;
+        let kept = config.http.idempotency_keep.as_secs_f64();
         let params: [&(dyn ToSql + Sync); 7] =
             [&self.principal, &self.route, &self.key, &fingerprint, &self.number, &lease, &kept];
         let row: Row = self.app.db.tenant(self.caller).last().row(TAKE, &params).await?;

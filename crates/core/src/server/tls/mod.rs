@@ -72,14 +72,14 @@ impl Tls {
     /// # Errors
     /// One problem: a file is missing or no PEM, the key is encrypted or another certificate's.
     pub async fn load(config: &Config, metrics: Metrics) -> Result<Option<Self>, Problems> {
-        let Some((certificate, key)) = config.http().tls else { return Ok(None) };
+        let Some((certificate, key)) = config.transport.certificate() else { return Ok(None) };
         let files = Files { certificate: certificate.to_owned(), key: key.to_owned() };
         let provider = Arc::new(aws_lc_rs::default_provider());
         let pair = files.read(&provider).await?;
         let shown = Arc::new(Shown(RwLock::new(Current::from(&pair))));
         let server = server_config(config, &provider, Arc::clone(&shown)).await?;
         let acceptor = TlsAcceptor::from(Arc::new(server));
-        let handshake_timeout = config.tls_handshake_timeout;
+        let handshake_timeout = config.transport.tls_handshake_timeout;
         let tls = Self(Arc::new(Inner { acceptor, shown, files, handshake_timeout, metrics }));
         tls.note(&pair);
         Ok(Some(tls))
@@ -160,7 +160,7 @@ async fn server_config(
     provider: &Arc<CryptoProvider>,
     shown: Arc<Shown>,
 ) -> Result<ServerConfig, Problem> {
-    let versions: &[&SupportedProtocolVersion] = match config.tls_min_version {
+    let versions: &[&SupportedProtocolVersion] = match config.transport.tls_min_version {
         TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
         TlsVersion::Tls13 => &[&version::TLS13],
     };
@@ -176,7 +176,7 @@ async fn server_config(
         Some(verifier) => builder.with_client_cert_verifier(verifier).with_cert_resolver(shown),
     };
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    if config.tls_client_auth == ClientAuth::Off {
+    if config.transport.tls_client_auth == ClientAuth::Off {
         server.ticketer = aws_lc_rs::Ticketer::new().map_err(unusable)?;
     } else {
         // A resumed session would not show its certificate again, which may have expired meanwhile.
@@ -190,8 +190,11 @@ async fn client_verifier(
     config: &Config,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, Problem> {
-    let Some(path) =
-        config.tls_client_ca_path.as_deref().filter(|_| config.tls_client_auth != ClientAuth::Off)
+    let Some(path) = config
+        .transport
+        .tls_client_ca_path
+        .as_deref()
+        .filter(|_| config.transport.tls_client_auth != ClientAuth::Off)
     else {
         return Ok(None);
     };
@@ -206,7 +209,7 @@ async fn client_verifier(
         roots.add(authority).map_err(|error| refused(error.to_string()))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let builder = match config.tls_client_auth {
+    let builder = match config.transport.tls_client_auth {
         ClientAuth::Optional => builder.allow_unauthenticated(),
         ClientAuth::Off | ClientAuth::Required => builder,
     };
