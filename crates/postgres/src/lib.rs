@@ -17,11 +17,13 @@
 //!   went away in the middle ([`Wire::recover`]).
 //! - **Opening**: several hosts and addresses, each with its share of the time; TLS by rustls; SCRAM-SHA-256 with
 //!   channel binding, MD5 and clear-text passwords; a look at each session before its first use ([`Inspection`]).
+//! - **LISTEN** on a connection of its own, through a bounded queue that tells what it had to drop
+//!   ([`Connector::listen`]).
 //! - **Silence**: a connection that nobody has used for a while is asked for a sign of life ([`Wire::is_fit`]).
 //!
 //! # What it deliberately does not do
 //!
-//! No pool, no tasks of its own, no transactions as a type, no statements built at run time, no COPY, no large objects,
+//! No pool, no tasks of its own (whoever listens runs [`Listening::run`]), no transactions as a type, no statements built at run time, no COPY, no large objects,
 //! no replication, no client certificates, no GSSAPI, no protocol version 2. A server that answers with one of them is
 //! told so with an error, and the connection is closed. Who needs more takes `tokio-postgres`, which this crate shares
 //! its configuration, its SQLSTATEs and its value types with.
@@ -35,6 +37,8 @@ mod exchange;
 mod idleness;
 mod inbox;
 mod inspection;
+mod listen;
+mod notifications;
 mod portal;
 mod prepare;
 mod row;
@@ -63,6 +67,8 @@ use idleness::Idleness;
 use inbox::Inbox;
 pub use inbox::Message;
 pub use inspection::Inspection;
+pub use listen::{Channel, Listening};
+pub use notifications::{Event, Notification, Notifications};
 pub use portal::Portal;
 pub use postgres_types::{FromSql, ToSql, Type};
 pub use prepare::{Plan, Plans};

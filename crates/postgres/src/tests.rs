@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::{Cause, Config, Connector, Error, Inspection, Plan, Status, Wire, tls};
+use super::{Cause, Channel, Config, Connector, Error, Event, Inspection, Plan, Status, Wire, tls};
 
 const SQL: &str = "select n from numbers";
 /// Longer than anything here takes.
@@ -427,4 +427,36 @@ async fn a_connection_that_was_silent_is_asked_before_it_is_used() {
         assert_eq!((fit.0, wire.is_broken()), (answers, !answers));
         drop(stream);
     }
+}
+
+#[tokio::test]
+async fn who_listens_learns_that_a_silent_server_is_gone() {
+    const CHANNEL: Channel = Channel::new("orders").unwrap();
+    let said = message(b'A', &[&7_u32.to_be_bytes()[..], b"orders\0", b"late\0"].concat());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let connector = connector(listener.local_addr().unwrap().port());
+    let (opened, mut stream) = tokio::join!(connector.listen(&[CHANNEL], 8), async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for said in [greeting(), looked_at(), [message(b'C', b"LISTEN\0"), ready(b'I')].concat()] {
+            let _ = stream.read(&mut [0; 1000]).await.unwrap();
+            stream.write_all(&said).await.unwrap();
+        }
+        stream
+    });
+    let (mut notifications, mut listening) = opened.unwrap();
+    listening.limits = (SILENCE, SILENCE * 4);
+    let running = TaskTracker::new().spawn(listening.run());
+    // It asks twice; a notification may come before the answer.
+    for _ in 0..2 {
+        let mut heard = [0; 100];
+        let length = stream.read(&mut heard).await.unwrap();
+        assert_eq!(&heard[..length], b"S\0\0\0\x04", "a Sync and nothing else");
+        stream.write_all(&[said.clone(), ready(b'I')].concat()).await.unwrap();
+        let next = notifications.next().await.unwrap();
+        assert!(matches!(next, Event::Notification(heard) if heard.payload == "late"));
+    }
+    let why = tokio::time::timeout(PATIENCE, notifications.next()).await.unwrap().unwrap_err();
+    assert!(matches!(why, Error::Silent(_)), "{why}");
+    running.await.unwrap();
+    drop(stream);
 }
