@@ -20,7 +20,7 @@ use crate::auth::Permission;
 use crate::config::Section;
 use crate::db::Migration;
 use crate::db::proof::Sample;
-use crate::error::ErrorCode;
+use crate::error::{Carried, Error, ErrorCode};
 use crate::extract::{Arguments, Inputs};
 use crate::lifecycle::StartError;
 use crate::limits::Policy;
@@ -153,12 +153,22 @@ pub struct Route {
     pub compress: bool,
     /// The media types that it can answer with, the preferred one first; none: whatever `Accept` says.
     pub produces: &'static [&'static str],
-    pub(crate) handler: BoxedHandler,
+    handler: BoxedHandler,
 }
 
 pub(crate) type BoxedHandler = Arc<dyn Fn(Request, App) -> BoxFuture<'static, Response> + Send + Sync>;
 
 impl Route {
+    /// The handler's answer. A handler's error travels inside its response; here it becomes an error again, so that there
+    /// is one way out.
+    pub(crate) async fn answer(&self, request: Request, app: &App) -> Result<Response, Error> {
+        let mut response = (self.handler)(request, app.clone()).await;
+        match response.extensions_mut().remove::<Carried>().and_then(|carried| carried.take()) {
+            Some(error) => Err(error),
+            None => Ok(response),
+        }
+    }
+
     /// Whether it is a probe, an asset of operators' pages, or belongs to the management surface: what is never limited.
     pub(crate) fn is_operators(&self) -> bool {
         matches!(self.access, Access::Management) || FOR_OPERATORS.contains(&self.module)

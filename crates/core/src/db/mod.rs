@@ -3,46 +3,36 @@
 //! A feature module sees [`Db::tenant`] and [`Db::tenant_read`], which take a [`Caller`](crate::auth::Caller) and give a transaction
 //! that carries its tenant. Connections, pools and the driver's client stay private to this folder.
 
-mod checkout;
-pub mod cluster;
-mod connection;
-mod context;
-mod deferral;
-mod exchange;
 mod failure;
-mod migrate;
-mod monitor;
-mod observed;
-mod owner;
-mod pool;
-pub mod proof;
-mod protected;
-mod refusal;
-mod repeat;
-mod row;
-mod scope;
-mod session;
-mod shortage;
-mod statement;
-mod stream;
-mod tenant_share;
-mod transaction;
-mod version;
 
-pub use connection::Connection;
-pub use deferral::Deferral;
+mod statement;
+
+mod connect;
+
+pub mod cluster;
+
+pub mod proof;
+
+mod owner;
+
+mod pool;
+
+mod tx;
+
+pub use connect::connection::Connection;
+pub use connect::refusal::{Refusal, Step};
+pub use connect::session::{Deviation, Writes};
+pub use connect::version::ServerVersion;
 pub use erp_postgres::{Error as RowError, Params, Row, ToSql};
-pub use migrate::{Migration, Status, pending, refuse_changed};
+pub use owner::migrate::{Migration, Status, pending, refuse_changed};
 pub use owner::{
     Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,
     prove_once, reach, refuse_privileged_role,
 };
 pub use pool::{Db, Options};
-pub use refusal::{Refusal, Step};
-pub use row::FromRow;
-pub use session::{Deviation, Writes};
-pub use stream::RowStream;
 /// What the owner's sessions answer.
 pub use tokio_postgres::Error as OwnerError;
-pub use transaction::{AuditEntry, Last, SystemReason, SystemTx, TenantTx};
-pub use version::ServerVersion;
+pub use tx::deferral::Deferral;
+pub use tx::row::FromRow;
+pub use tx::stream::RowStream;
+pub use tx::{AuditEntry, Last, SystemReason, SystemTx, TenantTx};

@@ -1,7 +1,7 @@
 //! Files of a ZIP archive that is built in, as they lie there: deflated, which is what gzip carries (RFC 1951, 1952).
 //!
 //! So a megabyte of script costs 400 KB in the binary and on the wire, and nothing is unpacked here: the chain does it for
-//! a client that takes no gzip (`middleware/compression.rs`).
+//! a client that takes no gzip (`middleware/representation/compression.rs`).
 
 /// An entry of the archive's central directory, and the name behind it.
 const ENTRY: &[u8] = b"PK\x01\x02";

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{ErrorCode, codes};
 use crate::extract::{ETag, HeaderField, Inputs};
-use crate::middleware::{conditional, idempotency, rate_limit};
+use crate::middleware::admission::rate_limit;
+use crate::middleware::idempotency;
+use crate::middleware::representation::conditional;
 use crate::module::{Answer, LOCATION, Operation, Route};
 
 /// `X-Tenant-ID`: what every route of members takes.

@@ -14,12 +14,17 @@ fn order(lib: &str) -> Vec<&str> {
 
 /// The modules named after each `crate::` of a source text, comments left out: `crate::a::b`, `crate::{a, b::c}`.
 fn used(source: &str) -> Vec<String> {
+    used_from(source, "crate::")
+}
+
+/// The modules named after each `prefix` of a source text, comments left out.
+fn used_from(source: &str, prefix: &str) -> Vec<String> {
     let lines = source.lines().map(|line| line.split("//").next().unwrap_or_default());
     let code: Vec<&str> = lines.collect();
     let code = code.join("\n");
     let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
+    for (at, _) in code.match_indices(prefix) {
+        let rest = &code[at + prefix.len()..];
         match rest.strip_prefix('{') {
             Some(group) => found.extend(names_of(group)),
             None => found.push(first_name(rest)),
@@ -93,6 +98,44 @@ fn imports_run_one_way() {
     for exception in EXCEPTIONS {
         assert!(needed.contains(exception), "{exception:?} is not needed any more: remove it");
     }
+}
+
+/// The folders whose own modules are used from top to bottom of the list in their `mod.rs`, as the core's are.
+const ORDERED: [&str; 2] = ["db", "middleware"];
+
+#[test]
+fn imports_run_one_way_inside_the_large_folders_too() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut back = Vec::new();
+    for folder in ORDERED {
+        let list = std::fs::read_to_string(source.join(folder).join("mod.rs")).unwrap();
+        let order = declared(&list);
+        assert!(order.len() > 5, "{folder}: {order:?}");
+        let place = |module: &str| order.iter().position(|name| *name == module);
+        for file in files(&source.join(folder)) {
+            let inside = file.strip_prefix(source.join(folder)).unwrap();
+            let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+            if file.ends_with("tests.rs") {
+                continue; // tests reach for what they need
+            }
+            let Some(own) = place(module) else { continue }; // the list itself
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            let sister = if inside.iter().count() == 1 { Some("super::") } else { None };
+            let mut names = used_from(code, &format!("crate::{folder}::"));
+            names.extend(sister.into_iter().flat_map(|prefix| used_from(code, prefix)));
+            let below = names.iter().filter(|name| place(name).is_some_and(|place| place > own));
+            back.extend(below.map(|name| format!("{folder}/{}: uses {name}", inside.display())));
+        }
+    }
+    assert!(back.is_empty(), "these imports run against the order of their mod.rs:\n{}", back.join("\n"));
+}
+
+/// The modules that a list declares, in its order; those of tests are used by nobody.
+fn declared(list: &str) -> Vec<&str> {
+    let lines = list.lines().filter(|line| line.ends_with(';'));
+    let named = lines.filter_map(|line| line.split_once("mod ").map(|(_, name)| name.trim_end_matches(';')));
+    named.filter(|name| *name != "tests").collect()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use crate::db::version::OLDEST;
+use crate::db::connect::version::OLDEST;
 use crate::lifecycle::{Exit, StartError};
 
 const INSTALL: &str = "install it (apt-get install postgresql | dnf install postgresql-server | apk add postgresql | \

@@ -1,0 +1,110 @@
+//! The guard that no cancellation, panic, timeout or error gets past.
+//!
+//! It is armed before the first byte of a transaction is sent and disarmed when the server has said that it is outside
+//! one. Dropped while armed, it takes the connection out of the borrower's hands: what is in flight gets a short while
+//! to finish and is rolled back; after that its statement is cancelled and the connection closed. A connection that was
+//! sent a cancel is never pooled again: the cancel could hit the next borrower.
+
+use std::time::Duration;
+
+use deadpool::managed::Object;
+use erp_postgres::Wire;
+use tokio::time::timeout;
+
+use crate::db::Db;
+use crate::db::pool::Opener;
+use crate::db::pool::tenant_share::Place;
+
+/// How long a statement in flight may go on after its borrower has gone. Long enough for a point read, so that a
+/// burst of hang-ups does not empty the pool; short enough that nobody's report runs on.
+const GRACE: Duration = Duration::from_millis(100);
+/// How long the server is given to take a cancel request.
+const CANCEL: Duration = Duration::from_secs(1);
+
+/// A connection on loan from the pool.
+pub(in crate::db) struct Checkout {
+    object: Option<Object<Opener>>,
+    /// The tenant's place in its share, held as long as the connection, clean-up included.
+    place: Option<Place>,
+    armed: bool,
+    /// Owns the clean-up, so that a shutdown waits for it, and is told when the connection is given back.
+    db: Db,
+}
+
+impl Checkout {
+    pub(in crate::db) fn new(db: Db, object: Object<Opener>, place: Option<Place>) -> Self {
+        Self { object: Some(object), place, armed: false, db }
+    }
+
+    /// The connection belongs to a tenant's share from here on.
+    pub(in crate::db) fn holds(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// The connection. `None` only after `drop`.
+    pub(in crate::db) fn wire(&self) -> Option<&Wire> {
+        self.object.as_deref()
+    }
+
+    /// The connection, to talk on it.
+    pub(in crate::db) fn wire_mut(&mut self) -> Option<&mut Wire> {
+        self.object.as_deref_mut()
+    }
+
+    /// From here on the connection may be inside a transaction and carry a tenant.
+    pub(in crate::db) fn arm(&mut self) {
+        self.armed = true;
+    }
+
+    /// The server is outside a transaction, and the tenant went with it.
+    pub(in crate::db) fn disarm(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        if self.armed || self.wire().is_some_and(Wire::is_broken) {
+            self.give_up();
+        } else {
+            self.object = None; // the pool takes it back; where it lies, since moving it costs a copy
+            self.db.freed();
+        }
+    }
+}
+
+impl Checkout {
+    #[cold]
+    fn give_up(&mut self) {
+        let Some(object) = self.object.take() else { return };
+        if !object.is_broken()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (place, db) = (self.place.take(), self.db.clone());
+            let reclaiming = async move {
+                reclaim(object, place).await;
+                db.freed();
+            };
+            drop(self.db.tasks().spawn_on(reclaiming, &runtime));
+        } else {
+            // Closed, and its place in the pool is free. Without a runtime nobody waits for a reply: the server rolls back.
+            drop(Object::take(object));
+            self.db.freed();
+        }
+    }
+}
+
+/// Returns the connection to the pool if it can be rolled back soon, else cancels its statement and closes it.
+async fn reclaim(mut object: Object<Opener>, _place: Option<Place>) {
+    if let Ok(Ok(())) = timeout(GRACE, object.recover()).await {
+        return;
+    }
+    let pool = Object::pool(&object);
+    // Out of the pool first, so that a waiter can open a fresh connection in its place.
+    let wire = Object::take(object);
+    if let Some(pool) = pool.filter(|_| !wire.is_broken()) {
+        // The outcome does not matter: the connection is closed either way, and the server then rolls back.
+        let _ = timeout(CANCEL, wire.cancel().send(&pool.manager().0)).await;
+    }
+    drop(wire);
+}

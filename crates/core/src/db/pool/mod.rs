@@ -1,0 +1,389 @@
+//! The pool of connections, and [`Db`], which is all that the rest of the house sees of it.
+
+pub(super) mod checkout;
+pub(super) mod monitor;
+pub(super) mod observed;
+pub(super) mod parked;
+pub(super) mod shortage;
+pub(super) mod tenant_share;
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use deadpool::Runtime;
+use deadpool::managed::{
+    Manager, Metrics as Usage, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
+};
+use erp_postgres::{Connector, Plan, Plans, SqlState, Wire};
+use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::db::{Connection, Writes};
+use crate::error::{Error, Result, codes};
+use crate::lifecycle::{Exit, Lifecycle, StartError};
+use crate::metrics::Metrics;
+use crate::shared::TenantId;
+use checkout::Checkout;
+use monitor::Availability;
+use parked::Deferrals;
+use shortage::Shortage;
+use tenant_share::TenantShares;
+
+/// How the runtime role's connections are made and bounded.
+#[derive(Clone)]
+pub struct Options {
+    /// Where, as whom: `DATABASE_URL`.
+    pub connection: Connection,
+    /// `DATABASE_MAX_CONNECTIONS`.
+    pub max_connections: usize,
+    /// `DATABASE_ACQUIRE_TIMEOUT`: how long a request waits for a connection.
+    pub acquire_timeout: Duration,
+    /// `DATABASE_CONNECT_TIMEOUT`: how long opening one may take.
+    pub connect_timeout: Duration,
+    /// `DATABASE_TIMEOUT`: the longest that one statement may run.
+    pub statement_timeout: Duration,
+    /// `DATABASE_IDLE_TIMEOUT`: a connection that nobody has used for so long is closed.
+    pub idle_timeout: Duration,
+    /// `DATABASE_SLOW_QUERY`: a statement that takes longer is logged as a warning.
+    pub slow_query: Duration,
+    /// `DATABASE_LOGGING`: every statement is logged, without its parameters.
+    pub log_queries: bool,
+    /// `DATABASE_TENANT_MAX_CONNECTIONS`: how many connections one tenant may hold.
+    pub tenant_max_connections: usize,
+    /// `DATABASE_PREPARED_STATEMENTS`: off behind a pooler in transaction mode.
+    pub prepared_statements: bool,
+}
+
+/// The database, as the rest of the house sees it: transactions that carry a tenant, and nothing else.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    pool: Pool<Opener>,
+    options: Options,
+    metrics: Metrics,
+    /// Owns the clean-up of connections whose borrower has gone, and short sessions beside the pool.
+    tasks: TaskTracker,
+    shares: TenantShares,
+    shortage: Arc<Shortage>,
+    availability: watch::Receiver<Availability>,
+    writes: watch::Receiver<Writes>,
+    /// Asks the monitor to look at once, since a connection has just broken.
+    doubt: Arc<Notify>,
+    /// A change was refused for being read-only: the monitor finds out why.
+    distrust: Arc<AtomicBool>,
+    /// The monitor had to connect anew.
+    reconnected: Arc<Notify>,
+    deferrals: Deferrals,
+}
+
+impl Db {
+    /// A pool that opens connections as they are needed, and a task of `lifecycle` that watches the server.
+    ///
+    /// # Errors
+    /// `Exit::Internal` when the pool cannot be built.
+    pub fn open(options: Options, metrics: Metrics, lifecycle: &Lifecycle) -> Result<Self, StartError> {
+        let connection = options.connection.clone();
+        let connector = connection.connector(options.connect_timeout, options.prepared_statements);
+        let pool = Pool::builder(Opener(connector))
+            .max_size(options.max_connections)
+            .timeouts(wait_for(options.acquire_timeout))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| {
+                StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
+            })?;
+        let (report, availability) = watch::channel(Availability::Up);
+        let (report_writes, writes) = watch::channel(Writes::Taken);
+        let distrust = Arc::new(AtomicBool::new(false));
+        let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let watched = monitor::Watched {
+            connection,
+            pool: pool.clone(),
+            idle_timeout: options.idle_timeout,
+            report,
+            writes: report_writes,
+            doubt: Arc::clone(&doubt),
+            distrust: Arc::clone(&distrust),
+            reconnected: Arc::clone(&reconnected),
+        };
+        let stop = lifecycle.stop_background().clone();
+        lifecycle.spawn_critical("database monitor", move || monitor::watch(watched.clone(), stop.clone()));
+        Ok(Self(Arc::new(Inner {
+            pool,
+            shares: TenantShares::new(options.tenant_max_connections),
+            shortage: Arc::default(),
+            options,
+            metrics,
+            tasks: lifecycle.background().clone(),
+            availability,
+            writes,
+            doubt,
+            distrust,
+            reconnected,
+            deferrals: Deferrals::default(),
+        })))
+    }
+
+    pub(in crate::db) fn deferrals(&self) -> &Deferrals {
+        &self.0.deferrals
+    }
+
+    /// Whether the server answered when it was last asked, at most a second ago.
+    pub fn is_up(&self) -> bool {
+        *self.0.availability.borrow() == Availability::Up
+    }
+
+    /// Whether the server takes changes, as a new session or the last refused change has told.
+    pub fn writes(&self) -> Writes {
+        *self.0.writes.borrow()
+    }
+
+    /// Waits until the server had to be connected to anew: it has been away, or is another one. For one waiter, which
+    /// misses none while it is busy.
+    pub async fn came_back(&self) {
+        self.0.reconnected.notified().await;
+    }
+
+    /// Connections open now, and those of them that nobody uses.
+    pub fn connections(&self) -> (usize, usize) {
+        let status = self.0.pool.status();
+        (status.size, status.available)
+    }
+
+    /// How many requests wait for a connection, or for their tenant's share of them.
+    pub fn waiting(&self) -> usize {
+        self.0.pool.status().waiting + self.0.shares.waiting() + self.0.shortage.waiting()
+    }
+
+    /// Closes the pool: waiters fail, and connections close as they come back.
+    pub fn close(&self) {
+        self.0.pool.close();
+    }
+
+    /// Runs the isolation proof on a session of its own, as the runtime role.
+    ///
+    /// # Errors
+    /// `core.unavailable` when the database cannot be reached.
+    pub async fn prove(&self, samples: &[crate::db::proof::Sample]) -> Result<crate::db::proof::Report> {
+        let proving = pin!(async {
+            let client = self.session().await?;
+            Ok(crate::db::proof::prove(&client, samples).await?)
+        });
+        self.unless_down(proving).await
+    }
+
+    /// How many connections the server gives the runtime role in this database.
+    ///
+    /// # Errors
+    /// `core.unavailable` when the database cannot be reached.
+    pub async fn connection_budget(&self) -> Result<i64> {
+        Ok(crate::db::owner::connection_budget(&self.session().await?).await?)
+    }
+
+    /// A session beside the pool, for a short piece of work that is no request's.
+    async fn session(&self) -> Result<tokio_postgres::Client> {
+        let opening = crate::db::owner::connect(&self.0.options.connection, &self.0.tasks);
+        opening.await.map_err(|error| Error::unavailable().because(error))
+    }
+
+    /// Owns what goes on after its borrower has gone.
+    pub(in crate::db) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    /// A connection was given back, or closed.
+    pub(in crate::db) fn freed(&self) {
+        self.0.shortage.freed();
+    }
+
+    pub(in crate::db) fn shares(&self) -> &TenantShares {
+        &self.0.shares
+    }
+
+    pub(in crate::db) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// What this process knows of its statements.
+    pub(in crate::db) fn plans(&self) -> &Plans {
+        self.0.pool.manager().0.plans()
+    }
+
+    /// A migration made prepared statements stale: connections that have them are replaced.
+    pub(in crate::db) fn forget_statements(&self) {
+        self.0.pool.manager().0.forget();
+    }
+
+    /// A connection of our own, outside any transaction, out of the tenant's share. Wait for it
+    /// [`unless_down`](Self::unless_down).
+    pub(in crate::db) async fn checkout(&self, tenant: Option<TenantId>) -> Result<Checkout> {
+        let inner = &self.0;
+        let begun = Instant::now();
+        let place = match tenant {
+            Some(tenant) => {
+                let waiting = inner.shares.place(tenant);
+                tokio::time::timeout(inner.options.acquire_timeout, waiting).await.map_err(overloaded)?
+            }
+            None => None,
+        };
+        // One limit for all waits: who got its place late does not wait as long again for a connection.
+        let left = inner.options.acquire_timeout.saturating_sub(begun.elapsed());
+        let timeouts = wait_for(left);
+        let queue = || Box::pin(self.get_in_turn(begun)); // seldom
+        let object = if inner.shortage.waiting() > 0 {
+            queue().await?
+        } else {
+            match inner.pool.timeout_get(&timeouts).await {
+                Err(error) if self.is_short(&error) => queue().await?,
+                outcome => outcome.map_err(no_connection)?,
+            }
+        };
+        Ok(Checkout::new(self.clone(), object, place))
+    }
+
+    /// Waits for a connection that somebody gives back, since the server gives no further one.
+    async fn get_in_turn(&self, begun: Instant) -> Result<Object<Opener>> {
+        let (pool, left) = (&self.0.pool, self.0.options.acquire_timeout.saturating_sub(begun.elapsed()));
+        let waiting = self.0.shortage.queue(pool.status().size);
+        let getting = async {
+            let _turn = waiting.turn().await;
+            loop {
+                if pool.status().available == 0 {
+                    waiting.freed().await;
+                }
+                match pool.timeout_get(&wait_for(left)).await {
+                    Err(error) if self.is_short(&error) => {}
+                    outcome => return outcome.map_err(no_connection),
+                }
+            }
+        };
+        tokio::time::timeout(left, getting).await.map_err(overloaded)?
+    }
+
+    /// Whether it is for want of connections that there is none, while there are some of ours to wait for.
+    fn is_short(&self, error: &PoolError<erp_postgres::Error>) -> bool {
+        let PoolError::Backend(error) = error else { return false };
+        let full = error.server().is_some_and(|server| server.state == SqlState::TOO_MANY_CONNECTIONS);
+        full && self.0.pool.status().size > 0
+    }
+
+    /// Waits for `work`, but no longer than the database is believed to answer: a server that hangs answers nothing,
+    /// and its clients must not hang with it. `work` comes pinned, so that a request does not hold it twice.
+    pub(in crate::db) async fn unless_down<T>(
+        &self,
+        work: Pin<&mut impl Future<Output = Result<T>>>,
+    ) -> Result<T> {
+        let mut availability = self.0.availability.clone();
+        let outcome = tokio::select! {
+            biased;
+            outcome = work => outcome,
+            Ok(_) = availability.wait_for(|state| *state == Availability::Down) => Err(Error::unavailable()),
+        };
+        if let Err(error) = &outcome
+            && [&codes::UNAVAILABLE, &codes::READ_ONLY].contains(&error.code())
+        {
+            if error.code() == &codes::READ_ONLY {
+                self.0.distrust.store(true, Ordering::Relaxed);
+            }
+            self.0.doubt.notify_one();
+        }
+        outcome
+    }
+
+    /// Counts a statement, and logs it when it was slow or when all are logged. Parameters are never logged.
+    pub(in crate::db) fn observe(
+        &self,
+        sql: &'static str,
+        plan: Option<&Plan>,
+        started: Instant,
+        success: bool,
+        tenant: Option<TenantId>,
+    ) {
+        let described = plan.map(|plan| (plan.operation, plan.table));
+        let described = described.unwrap_or_else(|| erp_postgres::describe(sql));
+        let elapsed = started.elapsed();
+        self.0.metrics.record_database(described.0, described.1, elapsed, success, tenant);
+        self.log(sql, described, elapsed, success);
+    }
+
+    /// Counts a statement whose request was given up, and logs it as others are.
+    #[cold]
+    pub(in crate::db) fn cancelled(
+        &self,
+        sql: &'static str,
+        described: (&'static str, &'static str),
+        elapsed: Duration,
+        tenant: Option<TenantId>,
+    ) {
+        self.0.metrics.record_database(described.0, described.1, elapsed, false, tenant);
+        self.log(sql, described, elapsed, false);
+    }
+
+    /// Logs a statement when it was slow or when all are logged; of a stream, the time up to its first row.
+    pub(in crate::db) fn log(
+        &self,
+        sql: &'static str,
+        (operation, table): (&'static str, &'static str),
+        elapsed: Duration,
+        success: bool,
+    ) {
+        let duration = elapsed.as_secs_f64() * 1000.0;
+        if elapsed > self.0.options.slow_query {
+            tracing::warn!(operation, table, duration, success, sql, "Slow query");
+        } else if self.0.options.log_queries {
+            tracing::info!(operation, table, duration, success, sql, "Query");
+        }
+    }
+
+    /// Counts a stream, whose time is its reader's as much as the server's.
+    pub(in crate::db) fn count(
+        &self,
+        plan: &Plan,
+        elapsed: Duration,
+        success: bool,
+        tenant: Option<TenantId>,
+    ) {
+        self.0.metrics.record_database(plan.operation, plan.table, elapsed, success, tenant);
+    }
+}
+
+/// The pool's own work: to open connections, and to see that those it has are still good.
+pub(in crate::db) struct Opener(pub(in crate::db) Connector);
+
+impl Manager for Opener {
+    type Type = Wire;
+    type Error = erp_postgres::Error;
+
+    async fn create(&self) -> std::result::Result<Wire, erp_postgres::Error> {
+        // Seldom, and large: requests do not carry it along.
+        Box::pin(self.0.connect()).await
+    }
+
+    async fn recycle(&self, wire: &mut Wire, _: &Usage) -> RecycleResult<erp_postgres::Error> {
+        if wire.is_fit(&self.0).await {
+            Ok(())
+        } else {
+            Err(RecycleError::message("closed, forgotten on the way, or out of date"))
+        }
+    }
+}
+
+/// For a connection; the connector has limits of its own, one for each address.
+fn wait_for(wait: Duration) -> Timeouts {
+    Timeouts { wait: Some(wait), ..Timeouts::new() }
+}
+
+fn no_connection(error: PoolError<erp_postgres::Error>) -> Error {
+    match error {
+        PoolError::Backend(error) => Error::from(error),
+        PoolError::Timeout(TimeoutType::Wait) => overloaded(error),
+        _ => Error::unavailable().because(error),
+    }
+}
+
+fn overloaded(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(&codes::OVERLOADED).retry_after(Duration::from_secs(2)).because(error)
+}

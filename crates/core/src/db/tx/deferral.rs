@@ -1,0 +1,57 @@
+//! A change whose COMMIT waits until what must be committed along with it is known.
+//!
+//! An answer that is to be replayed must be stored with the change that it answers, or neither. But the answer is made
+//! after the handler has committed. So for such a request `commit` and `last()` send everything but COMMIT, and leave the
+//! transaction here; [`Deferral::commit`] adds one statement and sends the rest.
+
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+
+use super::exchange::Tx;
+use crate::auth::Caller;
+use crate::db::{Db, Params};
+use crate::error::Result;
+
+/// The right to commit what a request has changed. Dropped, the change is rolled back.
+#[must_use = "dropped, what the request has changed is rolled back"]
+pub struct Deferral {
+    db: Db,
+    number: u64,
+}
+
+impl Db {
+    /// Begins to defer the change of one request.
+    pub fn defer(&self) -> Deferral {
+        let deferrals = self.deferrals();
+        let number = deferrals.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        deferrals.lock().insert(number, None);
+        Deferral { db: self.clone(), number }
+    }
+}
+
+impl Deferral {
+    /// The same caller, whose change waits for [`Deferral::commit`].
+    pub fn of(&self, caller: &Caller) -> Caller {
+        caller.deferred(self.number)
+    }
+
+    /// Runs `sql` in the transaction that waits, and commits it: one round trip. `false` when there was no change.
+    ///
+    /// # Errors
+    /// As the database answers; `core.outcome_unknown` when the connection was lost with COMMIT under way.
+    pub async fn commit(self, sql: &'static str, params: Params<'_>) -> Result<bool> {
+        let Some(parked) = self.db.deferrals().lock().insert(self.number, None).flatten() else {
+            return Ok(false);
+        };
+        let mut tx = Tx::resume(&self.db, parked);
+        pin!(tx.run(sql, params, true)).await?;
+        Ok(true)
+    }
+}
+
+impl Drop for Deferral {
+    fn drop(&mut self) {
+        let over = self.db.deferrals().lock().remove(&self.number);
+        drop(over); // outside the lock: its guard rolls back
+    }
+}

@@ -1,0 +1,230 @@
+//! `TenantTx` and `SystemTx`: pipelined transactions that carry their tenant.
+//!
+//! Nothing is sent until the first statement. Then the context and the statement go out together, and with [`Last`] the
+//! audit entries and the end of the transaction too: a single statement costs one network round trip.
+
+pub(super) mod context;
+pub(super) mod deferral;
+pub(super) mod exchange;
+pub(super) mod repeat;
+pub(super) mod row;
+pub(super) mod scope;
+pub(super) mod stream;
+
+use std::time::{Duration, Instant};
+
+use crate::auth::{Actor, Caller, Trace};
+use crate::db::{Db, FromRow, Params, RowStream};
+use crate::error::{Error, Result};
+use crate::shared::TenantId;
+use context::Context;
+use exchange::Tx;
+use serde::Serialize;
+
+/// Why the system itself needs a transaction: the listed exceptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemReason {
+    /// Find the tenant of a slug, then verify a credential within it.
+    SignIn,
+    /// Find out whether a caller is a member of the tenant that `X-Tenant-ID` names.
+    SelectTenant,
+}
+
+impl SystemReason {
+    /// The reason's name in logs and audit rows.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SignIn => "sign-in",
+            Self::SelectTenant => "select-tenant",
+        }
+    }
+}
+
+/// An audit entry for something that no row change shows, such as a failed sign-in.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// What was done: `identity.signed_in`.
+    pub action: &'static str,
+    /// What it was done to: `user`.
+    pub resource: &'static str,
+    /// Which one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_id: Option<String>,
+    /// `success`, `failure` or `denied`.
+    pub outcome: &'static str,
+    /// Whatever else the auditor should know; no secrets.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub details: serde_json::Value,
+}
+
+/// A transaction in one tenant: the only way to its data.
+///
+/// Dropped without commit, it is rolled back.
+#[must_use = "a transaction that is not committed is rolled back"]
+pub struct TenantTx<'db>(Tx<'db>);
+
+/// The last statement of a transaction: COMMIT goes out with it.
+#[must_use = "nothing is sent until a statement is given"]
+pub struct Last<'db>(Tx<'db>);
+
+/// A transaction without a tenant: it sees shared tables only, until it goes [`within`](SystemTx::within) one.
+#[must_use = "a transaction that is not committed is rolled back"]
+pub struct SystemTx<'db> {
+    tx: Tx<'db>,
+}
+
+/// The ways to a transaction.
+impl Db {
+    /// A transaction in the caller's tenant that may change data. Dropped without commit, it is rolled back.
+    pub fn tenant(&self, caller: &Caller) -> TenantTx<'_> {
+        TenantTx::write(self, caller)
+    }
+
+    /// A READ ONLY transaction in the caller's tenant. With one statement, `.last()`, it costs one round trip.
+    pub fn tenant_read(&self, caller: &Caller) -> TenantTx<'_> {
+        TenantTx::read(self, caller)
+    }
+
+    /// A transaction without a tenant, for a listed reason: it sees shared tables only.
+    pub fn system(&self, reason: SystemReason, trace: &Trace) -> SystemTx<'_> {
+        tracing::debug!(reason = reason.as_str(), "System transaction");
+        SystemTx::new(self, reason, trace)
+    }
+}
+
+impl<'db> TenantTx<'db> {
+    pub(in crate::db) fn read(db: &'db Db, caller: &Caller) -> Self {
+        let context = db.context(Context::read(caller.tenant()));
+        Self(Tx::new(db, Some(caller.tenant()), true, context))
+    }
+
+    pub(in crate::db) fn write(db: &'db Db, caller: &Caller) -> Self {
+        let context = db.context(Context::change(Some(caller.tenant()), caller.actor(), caller.trace()));
+        Self(Tx::new(db, Some(caller.tenant()), false, context).deferred(caller.deferral()))
+    }
+
+    /// Lowers the time that a statement may take in this transaction. Call it before the first statement.
+    pub fn statement_timeout(mut self, limit: Duration) -> Self {
+        let limit = limit.min(self.0.db.options().statement_timeout);
+        self.0.context.statement_timeout = Some(limit);
+        self
+    }
+
+    /// The next statement is the last: COMMIT goes out with it.
+    pub fn last(self) -> Last<'db> {
+        Last(self.0)
+    }
+
+    /// Adds an entry that is written with the commit, or not at all.
+    pub fn audit(&mut self, entry: &AuditEntry) -> Result<()> {
+        self.0.audit.push(serde_json::to_value(entry).map_err(Error::internal)?);
+        Ok(())
+    }
+
+    /// All rows of a statement in the middle of the transaction.
+    ///
+    /// # Errors
+    /// As the database answers; the transaction is then rolled back.
+    pub async fn rows<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<R>> {
+        self.0.run(sql, params, false).await?;
+        self.0.rows()
+    }
+
+    /// The row of a statement, if there is one.
+    ///
+    /// # Errors
+    /// As [`TenantTx::rows`].
+    pub async fn optional<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
+        self.0.run(sql, params, false).await?;
+        self.0.row()
+    }
+
+    /// The rows of one statement, one by one: for answers that are longer than anybody should hold in memory. Only a
+    /// [`tenant_read`](Db::tenant_read) that has sent nothing yet can be streamed; it costs one round trip up to the
+    /// first rows, and one more for each thousand of them.
+    ///
+    /// ```no_run
+    /// # use erp_core::{auth::Caller, db::Db, error::Result, from_row};
+    /// # struct Item { sku: String }
+    /// # from_row!(Item { sku });
+    /// # async fn export(db: &Db, caller: &Caller) -> Result<()> {
+    /// let mut rows = db.tenant_read(caller).stream::<Item>("select sku from items", &[]).await?;
+    /// while let Some(item) = rows.next().await {
+    ///     println!("{}", item?.sku);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As the database answers, up to the first row; later ones come out of the stream.
+    pub async fn stream<R: FromRow>(self, sql: &'static str, params: Params<'_>) -> Result<RowStream<R>> {
+        let (db, tenant, begun) = (self.0.db, self.0.tenant, Instant::now());
+        let streaming = self.0.stream(sql, params).await?;
+        Ok(RowStream::new(db.clone(), tenant, begun, streaming))
+    }
+
+    /// Commits what was done, with its audit entries.
+    ///
+    /// # Errors
+    /// As the database answers; nothing was then committed, unless the connection broke while the answer was
+    /// under way (`core.unavailable`).
+    pub async fn commit(self) -> Result<()> {
+        self.0.commit().await
+    }
+}
+
+impl Last<'_> {
+    /// All rows of the last statement.
+    ///
+    /// # Errors
+    /// As the database answers; nothing is then committed.
+    pub async fn rows<R: FromRow>(mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<R>> {
+        self.0.run(sql, params, true).await?;
+        let rows = self.0.rows()?;
+        self.0.park().map(|()| rows)
+    }
+
+    /// The row of the last statement, if there is one.
+    ///
+    /// # Errors
+    /// As [`Last::rows`].
+    pub async fn optional<R: FromRow>(mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
+        self.0.run(sql, params, true).await?;
+        let row = self.0.row()?;
+        self.0.park().map(|()| row)
+    }
+
+    /// The row of a last statement that always returns one, such as INSERT … RETURNING.
+    ///
+    /// # Errors
+    /// As [`Last::rows`].
+    pub async fn row<R: FromRow>(self, sql: &'static str, params: Params<'_>) -> Result<R> {
+        self.optional(sql, params).await?.ok_or_else(|| Error::internal("the statement returned no row"))
+    }
+}
+
+impl<'db> SystemTx<'db> {
+    pub(in crate::db) fn new(db: &'db Db, reason: SystemReason, trace: &Trace) -> Self {
+        let context = db.context(Context::change(None, Actor::System(reason.as_str()), trace));
+        Self { tx: Tx::new(db, None, false, context) }
+    }
+
+    /// The row of a statement on shared tables, if there is one.
+    ///
+    /// # Errors
+    /// As [`TenantTx::rows`].
+    pub async fn optional<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
+        self.tx.run(sql, params, false).await?;
+        self.tx.row()
+    }
+
+    /// Goes on in one tenant, as the system, and out of the tenant's share of the pool. In the same transaction, unless
+    /// the tenant's share is used up: then what was done so far is committed before it waits for a place.
+    ///
+    /// # Errors
+    /// As [`TenantTx::commit`], where it has to wait.
+    pub async fn within(self, tenant: TenantId) -> Result<TenantTx<'db>> {
+        self.tx.within(tenant).await.map(TenantTx)
+    }
+}

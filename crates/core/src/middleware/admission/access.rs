@@ -1,0 +1,140 @@
+//! The route's access rule.
+//!
+//! Assumes that only operators reach `METRICS_PORT`, where nobody is asked for a token, and that nobody but its developer
+//! reaches a server in development. What strangers may do elsewhere is shown by `crates/server/tests/it/admission/management.rs`.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use axum::extract::Request;
+
+use super::authenticate::bearer;
+use crate::app::{App, Denial};
+use crate::auth::Caller;
+use crate::error::{Error, codes};
+use crate::middleware::origin::is_managed;
+use crate::module::{Access, Route};
+
+/// The management listener has operators' routes and probes, and nothing that tenants use.
+pub(in crate::middleware) fn check_listener(route: &Route, request: &Request) -> Result<(), Error> {
+    if route.is_operators() || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
+}
+
+/// Whether the caller may use the route.
+pub(in crate::middleware) fn check(route: &Route, caller: &Caller) -> Result<(), Error> {
+    match route.access {
+        Access::Permission(permission) => caller.require(permission),
+        Access::SignedIn | Access::Public | Access::Management => Ok(()),
+    }
+}
+
+/// Tells the security desk and the tenant's auditor of a caller whom [`check`] or the route's handler has refused.
+#[cold]
+pub(in crate::middleware) fn refused(app: &App, route: &Route, caller: &Caller, error: &Error) {
+    let action = match (error.needed(), route.access) {
+        (Some(needed), _) => needed,
+        (None, Access::Permission(permission)) => permission.name,
+        (None, Access::SignedIn | Access::Public | Access::Management) => "core.call",
+    };
+    let target = format!("{} {}", route.method, route.path);
+    crate::security_event!(
+        crate::logging::Severity::Medium,
+        "Access denied",
+        action = action,
+        ip = caller.trace().client_ip.map(|ip| ip.to_string()),
+        role = caller.role().as_str(),
+        target = target.as_str(),
+    );
+    let denial = Denial {
+        tenant: caller.tenant(),
+        actor: caller.actor(),
+        action,
+        resource: "route",
+        resource_id: Some(target),
+        outcome: "denied",
+        code: error.code().code,
+    };
+    app.deny(denial, caller.trace());
+}
+
+/// Tells of a caller whom the route's handler has refused.
+pub(in crate::middleware) fn note_refusal(app: &App, route: &Route, caller: Option<&Caller>, error: &Error) {
+    if let Some(caller) = caller.filter(|_| error.code().status == 403) {
+        refused(app, route, caller, error);
+    }
+}
+
+/// Whether somebody without a credential may use the route.
+///
+/// The management surface is open in development and on its own listener. Elsewhere it wants `METRICS_TOKEN` where it has
+/// no listener of its own, and is otherwise not there.
+pub(in crate::middleware) fn check_stranger(
+    app: &App,
+    route: &Route,
+    request: &Request,
+) -> Result<(), Error> {
+    match route.access {
+        Access::Public => Ok(()),
+        Access::Management if app.config.profile().open_management || is_managed(request) => Ok(()),
+        Access::Management if app.config.process.metrics_port.is_some() => Err(Error::new(&codes::NOT_FOUND)),
+        Access::Management => {
+            let token = bearer(request.headers()).ok().flatten().unwrap_or_default();
+            let expected = app.config.metrics.token.as_ref();
+            let known = expected.is_some_and(|secret| {
+                verify_slices_are_equal(secret.expose().as_bytes(), token.as_bytes()).is_ok()
+            });
+            if known { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
+        }
+        Access::SignedIn | Access::Permission(_) => Err(Error::new(&codes::UNAUTHENTICATED)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::auth::{Permission, Role, Trace};
+    use crate::middleware::origin::Managed;
+    use crate::module::Routes;
+    use crate::shared::{TenantId, UserId};
+
+    static PERMISSION: Permission =
+        Permission { name: "test.thing.change", what: "", roles: &[Role::Owner, Role::Member] };
+
+    fn route(access: Access, module: &'static str) -> Route {
+        Routes::new().get("/x", access, async || "").of(module).next().unwrap()
+    }
+
+    #[test]
+    fn the_management_listener_has_what_operators_ask_for_and_nothing_else() {
+        let plain = Request::new(Body::empty());
+        let mut managed = Request::new(Body::empty());
+        managed.extensions_mut().insert(Managed);
+        for (access, module, there) in [
+            (Access::Management, "openapi", true),
+            (Access::Public, "health", true),
+            (Access::Public, "static_files", true),
+            (Access::Public, "auth", false),
+            (Access::SignedIn, "auth", false),
+            (Access::Permission(&PERMISSION), "catalog", false),
+        ] {
+            let route = route(access, module);
+            let refused = check_listener(&route, &managed).map_err(|error| error.code().code);
+            assert_eq!(refused, if there { Ok(()) } else { Err("core.not_found") }, "{access:?} of {module}");
+            assert!(check_listener(&route, &plain).is_ok(), "{access:?} of {module}");
+        }
+    }
+
+    #[test]
+    fn a_role_without_the_permission_is_refused_and_every_member_is_signed_in() {
+        for (role, may) in [(Role::Owner, true), (Role::Member, true), (Role::ReadOnly, false)] {
+            let (tenant, user) =
+                (TenantId::from_uuid(Uuid::from_u128(1)), UserId::from_uuid(Uuid::from_u128(2)));
+            let caller = Caller::member(tenant, user, role, Trace::new("test"));
+            let outcome = check(&route(Access::Permission(&PERMISSION), "test"), &caller);
+            let refused = outcome.map_err(|error| error.code().code);
+            assert_eq!(refused, if may { Ok(()) } else { Err("core.forbidden") }, "{role}");
+            assert!(check(&route(Access::SignedIn, "test"), &caller).is_ok(), "{role}");
+        }
+    }
+}

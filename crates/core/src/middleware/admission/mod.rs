@@ -1,0 +1,24 @@
+//! Whether a request may go on: it can be read, its caller is known, within the limits, and allowed.
+
+pub(super) mod access;
+pub(super) mod authenticate;
+pub(super) mod overload;
+pub(crate) mod rate_limit;
+pub(super) mod size;
+pub(super) mod tenant;
+pub(super) mod unread;
+
+use axum::response::Response;
+
+use crate::auth::Identity;
+use crate::module::Route;
+
+/// What a request is about, before anything is read for it.
+pub(super) enum Asked<'edge> {
+    /// A route, and who asks, if it wants to know.
+    Route(&'edge Route, Option<Identity>),
+    /// Which methods there are: it is answered already.
+    Options(Response),
+    /// Plain HTTP: it is answered already.
+    Redirected(Response),
+}

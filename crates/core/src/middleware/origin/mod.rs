@@ -1,0 +1,30 @@
+//! Where a request comes from: by which listener, from which client, over what, and which page asks.
+
+use std::net::IpAddr;
+
+use axum::extract::Request;
+
+pub(super) mod client;
+pub(super) mod cors;
+mod forwarded;
+pub(crate) mod https;
+pub(super) mod redirect;
+pub(super) mod request_id;
+
+/// The other end of the connection, in the extensions of a request that custom middleware sees. It may be a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Where the connection comes from.
+    pub address: IpAddr,
+    /// Whether the connection is encrypted, and ends here.
+    pub tls: bool,
+}
+
+/// Marks a request that came to the management listener.
+#[derive(Clone, Copy)]
+pub(super) struct Managed;
+
+/// Whether the request came to the management listener.
+pub(super) fn is_managed(request: &Request) -> bool {
+    request.extensions().get::<Managed>().is_some()
+}

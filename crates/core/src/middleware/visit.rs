@@ -1,0 +1,125 @@
+//! One request on its way through the chain: what the layers have learnt of it, from its first step to its last.
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderMap, Method};
+use tracing::Span;
+
+use super::Edge;
+use super::admission::rate_limit::Counted;
+use super::admission::{Asked, access, authenticate, rate_limit, size, tenant, unread};
+use super::boundary::access_log;
+use super::origin::client::Client;
+use super::origin::{cors, request_id};
+use super::representation::{head, security_headers};
+use super::routing::Found;
+use crate::auth::{Caller, Identity, Trace};
+use crate::error::Error;
+use crate::module::{Route, SecurityHeaders};
+
+/// A request between its first and its last step.
+pub(super) struct Visit<'edge> {
+    edge: &'edge Edge,
+    client: Client,
+    method: Method,
+    trace: Trace,
+    asking: Option<cors::Asking>,
+    log: access_log::Entry<'edge>,
+    tally: rate_limit::Tally,
+}
+
+impl<'edge> Visit<'edge> {
+    /// Gives the request its ids, and starts its log line and its clock.
+    pub(super) fn enter(edge: &'edge Edge, client: Client, request: &mut Request) -> Self {
+        let trace = request_id::enter(edge.app.rng.as_ref(), request, client.address);
+        let asking = edge.cors.as_ref().map(|cors| cors.enter(request));
+        let log = access_log::enter(&edge.app, &trace, request, edge.switches.request_log);
+        let tally = rate_limit::Tally::default();
+        Self { edge, client, method: request.method().clone(), trace, asking, log, tally }
+    }
+
+    /// The span whose fields are on every line of the request.
+    pub(super) fn span(&self) -> Span {
+        self.log.span().clone()
+    }
+
+    /// What is asked for, and by whom. A request that is refused here counts all the same.
+    pub(super) fn look(&mut self, request: &mut Request) -> Result<Asked<'edge>, Error> {
+        unread::check(request)?;
+        size::check(request)?;
+        let found = self.edge.routes.find(request);
+        if let Some(https) = &self.edge.https {
+            let route = found.as_ref().ok().and_then(Found::route);
+            if let Some(redirection) = https.check(self.client, request, route)? {
+                return Ok(Asked::Redirected(redirection));
+            }
+        }
+        let route = match found? {
+            Found::Route(route) => route,
+            Found::Options(response) => return Ok(Asked::Options(response)),
+        };
+        access::check_listener(route, request)?;
+        self.log.routed(route);
+        let identity = authenticate::enter(&self.edge.app, route, request)?;
+        if let Some(identity) = identity {
+            self.log.signed_in(identity);
+        }
+        Ok(Asked::Route(route, identity))
+    }
+
+    /// Whom the request counts for.
+    pub(super) fn counted(&self, asked: &Result<Asked<'_>, Error>, request: &Request) -> Option<Counted> {
+        if self.edge.switches.rate_limit { rate_limit::counted(&self.trace, asked, request) } else { None }
+    }
+
+    /// Counts the request for its limits, and refuses it beyond them.
+    pub(super) async fn count(&mut self, counted: Option<Counted>) -> Result<(), Error> {
+        let Some(counted) = counted else { return Ok(()) };
+        rate_limit::enter(&self.edge.app, &mut self.tally, &self.trace, counted).await
+    }
+
+    /// Gives the handler of a route whose limit counts failures the right to try.
+    pub(super) fn offer_attempt(&mut self, route: &Route, request: &mut Request) {
+        rate_limit::offer(&self.edge.app, &mut self.tally, &self.trace, route, request);
+    }
+
+    /// The caller in the tenant that it works in, if the route may be used.
+    pub(super) async fn admit(
+        &mut self,
+        route: &Route,
+        identity: Identity,
+        headers: &HeaderMap,
+    ) -> Result<Caller, Error> {
+        let app = &self.edge.app;
+        let caller = tenant::enter(app, identity, self.trace.clone(), headers).await?;
+        self.log.called_by(&caller);
+        access::check(route, &caller).inspect_err(|error| access::refused(app, route, &caller, error))?;
+        Ok(caller)
+    }
+
+    /// Makes the answer of the outcome, and gives it what all answers have.
+    pub(super) fn leave(mut self, outcome: Result<Response, Error>) -> Response {
+        let app = &self.edge.app;
+        let mut response = outcome.unwrap_or_else(|error| {
+            self.log.failed(&error);
+            error.render(self.log.path(), &self.trace.correlation_id, app.config.profile().error_detail)
+        });
+        if let Some(headers) = self.security_headers() {
+            security_headers::leave(headers, self.client.https, &mut response);
+        }
+        rate_limit::leave(app, &self.tally, &mut response);
+        if let Some(asking) = self.asking {
+            cors::leave(asking, &mut response);
+        }
+        request_id::leave(&self.trace, &mut response);
+        head::leave(&self.method, &mut response);
+        self.log.leave(&response);
+        response
+    }
+
+    /// The route's own headers, or else the application's.
+    fn security_headers(&self) -> Option<&'edge SecurityHeaders> {
+        let ours = self.edge.switches.security_headers.as_ref()?;
+        Some(self.log.route().and_then(|route| route.security_headers.as_ref()).unwrap_or(ours))
+    }
+}

@@ -1,0 +1,8 @@
+//! Who may go on: credentials, tenants, limits, overload.
+
+mod management;
+mod overload;
+mod rate_limits;
+mod sign_in;
+mod tenancy;
+mod tokens;

@@ -1,0 +1,5 @@
+//! What the chain does as a whole.
+
+mod factory;
+mod faults;
+mod idempotency;

@@ -1,0 +1,13 @@
+//! The database, as the whole product uses it.
+
+mod auditing;
+mod cancellation;
+mod database_texts;
+mod database_use;
+mod exhaustion;
+mod module_sql;
+mod pooler;
+mod reproof;
+mod round_trip;
+pub(crate) mod stress;
+mod transactions;

@@ -1,0 +1,6 @@
+//! In which form answers go out.
+
+mod assets;
+mod headers;
+pub(crate) mod representations;
+mod streaming;
