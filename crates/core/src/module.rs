@@ -24,6 +24,7 @@ use crate::error::{Carried, Error, ErrorCode};
 use crate::extract::{Arguments, Inputs};
 use crate::lifecycle::StartError;
 use crate::limits::Policy;
+use crate::metrics::MetricTable;
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use operation::{Answer, Content, Link};
 pub use operation::{LOCATION, Operation};
@@ -75,6 +76,8 @@ pub struct Module {
     pub errors: &'static [&'static ErrorCode],
     /// Its settings, from `settings!`: `&[Section::of::<…>()]`. Their names begin with the module's.
     pub settings: &'static [Section],
+    /// Its metrics, from `metrics!`: `&[MetricTable::of::<…>()]`. Their names begin with the module's.
+    pub metrics: &'static [MetricTable],
     /// Its routes.
     pub routes: fn() -> Routes,
     /// What it depends on beside the database.
@@ -91,6 +94,7 @@ impl Module {
         permissions: &[],
         errors: &[],
         settings: &[],
+        metrics: &[],
         routes: Routes::new,
         probes: &[],
         assets: &[],

@@ -68,8 +68,9 @@ impl Start {
             tracing::warn!("{warning}");
         }
         let tenants = config.metrics.tenant_limit as usize;
-        let metrics =
-            Metrics::with_limits(config.metrics.enabled, metrics::Limits { tenants, ..Default::default() });
+        let limits = metrics::Limits { tenants, ..Default::default() };
+        let tables = factory::modules(product).flat_map(|module| module.metrics).copied();
+        let metrics = Metrics::with_tables(config.metrics.enabled, limits, tables)?;
         let stop = self.lifecycle.stop_background().clone();
         self.lifecycle.spawn("event loop lag", watch_lag(metrics.clone(), stop));
         self.tls = self.tls(&config, metrics.clone(), &options).await?;

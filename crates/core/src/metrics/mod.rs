@@ -27,13 +27,14 @@ mod tenants;
 mod text;
 mod timer;
 
-pub use instrument::{Counter, FloatCounter, Gauge, Histogram};
+pub use instrument::{Counter, FloatCounter, Gauge, Histogram, Instrument};
 pub(crate) use process::open_files;
 pub use process::{Allocated, AskAllocator};
 pub use reference::render_markdown;
+pub use registry::AnyFamily;
 pub use runtime::watch_lag;
 pub use series::Family;
-pub use table::{Families, Kind, METRICS, Metric};
+pub use table::{DURATION_MS, DURATION_SECONDS, Families, Kind, METRICS, Maker, Metric, MetricTable, Table};
 pub use tenants::TenantLabel;
 pub use text::Format;
 pub use timer::{TimerId, Timing};
@@ -42,9 +43,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::{Error, Result};
+use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
 use registry::Registry;
 use series::Rooms;
+use table::HeldTable;
 use tenants::Tenants;
 use timer::Timers;
 
@@ -79,6 +83,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     enabled: bool,
     families: Families,
+    of_modules: Vec<HeldTable>,
     registry: Registry,
     tenants: Tenants,
     timers: Timers,
@@ -100,12 +105,48 @@ impl Metrics {
 
     /// The same with other bounds.
     pub fn with_limits(enabled: bool, limits: Limits) -> Self {
-        let families = Families::new(enabled, limits);
+        Self::made(enabled, limits, &[])
+    }
+
+    /// The same with the tables of modules.
+    ///
+    /// # Errors
+    /// `Exit::Internal` when two tables claim one name, or Prometheus would not take a name, a label or buckets.
+    pub fn with_tables(
+        enabled: bool,
+        limits: Limits,
+        tables: impl IntoIterator<Item = MetricTable>,
+    ) -> Result<Self, StartError> {
+        let tables: Vec<_> = tables.into_iter().collect();
+        let rows = METRICS.iter().copied().chain(tables.iter().flat_map(|table| table.rows).copied());
+        registry::check_rows(rows).map_err(|why| {
+            StartError::with_fix(Exit::Internal, format!("The metric {why}"), "change its row in the code")
+        })?;
+        Ok(Self::made(enabled, limits, &tables))
+    }
+
+    fn made(enabled: bool, limits: Limits, tables: &[MetricTable]) -> Self {
+        let (families, maker) = Families::first(enabled, limits);
+        let of_modules: Vec<_> = tables.iter().map(|table| (table.make)(&maker)).collect();
         let rooms = Rooms::new(limits.series, limits.tenant_series);
         let dropped = families.metrics_series_dropped_total.with(&[]);
-        let registry = Registry::new(families.by_kind(), rooms, dropped);
+        let mut declared = families.families();
+        declared.extend(of_modules.iter().flat_map(|held| held.families.iter().cloned()));
+        let registry = Registry::new(declared, rooms, dropped);
         let (tenants, timers) = (Tenants::new(limits.tenants), Timers::default());
-        Self(Arc::new(Inner { enabled, families, registry, tenants, timers }))
+        Self(Arc::new(Inner { enabled, families, of_modules, registry, tenants, timers }))
+    }
+
+    /// The metrics of a module's table.
+    ///
+    /// # Errors
+    /// `core.internal` when no module of the product names the table in its own.
+    pub fn of<T: Table>(&self) -> Result<&T> {
+        let undeclared = || {
+            let table = std::any::type_name::<T>();
+            Error::internal(format!("no module names {table} in its table: add it to `Module::metrics`"))
+        };
+        self.0.of_modules.iter().find_map(|held| held.table.downcast_ref()).ok_or_else(undeclared)
     }
 
     /// Whether anything is recorded.
@@ -164,9 +205,7 @@ impl Metrics {
 
     /// Every metric in `format`. [`Format::content_type`] goes with it.
     pub fn render(&self, format: Format) -> String {
-        let mut families = self.all();
-        families.extend(self.0.registry.undeclared());
-        let text = text::render(&families, format);
+        let text = text::render(&self.0.registry.all(), format);
         for tenant in self.0.tenants.replace_if_due() {
             self.forget(tenant);
         }
@@ -176,7 +215,7 @@ impl Metrics {
     /// Drops the series of a tenant that has lost its place.
     fn forget(&self, tenant: TenantId) {
         let label = TenantLabel::of(tenant);
-        for family in self.all().into_iter().chain(self.0.registry.undeclared()) {
+        for family in self.0.registry.all() {
             family.forget_tenant(label.as_str());
         }
     }

@@ -1,7 +1,7 @@
-use super::METRICS;
+use super::{METRICS, Metric, MetricTable};
 
-/// `docs/reference/metrics.md`.
-pub fn render_markdown() -> String {
+/// `docs/reference/metrics.md`, with a chapter for each module that has metrics of its own.
+pub fn render_markdown(modules: &[(&str, &[MetricTable])]) -> String {
     let mut page = String::from(
         "# Metrics\n\n\
          <!-- Generated from crates/core/src/metrics/table.rs: run the tests with BLESS=1 to write it anew. -->\n\n\
@@ -15,9 +15,21 @@ pub fn render_markdown() -> String {
          Metrics that code records by name register themselves: 500 names, and together as many series as one metric has.\n\
          A counter's name ends in `_total`, a timer's in `_duration_seconds`; `business_<name>` is the sum of a figure since\n\
          the start.\n\n\
-         | Metric | Kind | Labels | Unit | Meaning | Look at it when |\n| --- | --- | --- | --- | --- | --- |\n",
+         ",
     );
-    for metric in METRICS {
+    page.push_str(&rows(METRICS));
+    for (module, tables) in modules.iter().filter(|(_, tables)| !tables.is_empty()) {
+        let all: Vec<_> = tables.iter().flat_map(|table| table.rows).copied().collect();
+        page.push_str(&format!("\n## Of the module `{module}`\n\n{}", rows(&all)));
+    }
+    page
+}
+
+fn rows(metrics: &[&Metric]) -> String {
+    let mut page = String::from(
+        "| Metric | Kind | Labels | Unit | Meaning | Look at it when |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    for metric in metrics {
         let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         let dash = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
         page.push_str(&format!(

@@ -1,12 +1,12 @@
 //! Metrics by name: the table's, and others that register themselves with their first value.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::instrument::{Counter, FloatCounter, Gauge, Histogram, Instrument};
 use super::series::{MOST_LABELS, Rooms, Series, Shape, Store};
-use super::table::{DURATION_MS, DURATION_SECONDS, METRICS};
-use super::{Kind, Labels, Metrics};
+use super::table::{DURATION_MS, DURATION_SECONDS};
+use super::{Kind, Labels, Metric, Metrics};
 use crate::shared::TenantId;
 
 /// Most names beside those of the table.
@@ -86,17 +86,22 @@ fn in_unit(unit: &str) -> String {
 /// Every metric by its name without `_total`: OpenMetrics calls a counter's family that.
 pub(super) struct Registry {
     families: RwLock<HashMap<Box<str>, AnyFamily>>,
-    /// How many of them the table has.
-    declared: usize,
+    /// Those that tables declare, in the order of the reference.
+    declared: Vec<Arc<dyn Series>>,
     rooms: Rooms,
     dropped: Counter,
 }
 
 /// A family of whichever kind.
+#[derive(Clone)]
 pub enum AnyFamily {
+    /// Of counters.
     Counter(Arc<Store<Counter>>),
+    /// Of counters that need not be whole.
     FloatCounter(Arc<Store<FloatCounter>>),
+    /// Of gauges.
     Gauge(Arc<Store<Gauge>>),
+    /// Of histograms.
     Histogram(Arc<Store<Histogram>>),
 }
 
@@ -112,24 +117,24 @@ impl AnyFamily {
 }
 
 impl Registry {
-    /// Knows the table's `declared` families. `rooms` is shared by all that register later.
+    /// Knows the families that tables declare. `rooms` is shared by all that register later.
     pub(super) fn new(declared: Vec<AnyFamily>, rooms: Rooms, dropped: Counter) -> Self {
-        let named = |family: AnyFamily| {
-            let name = family.series().shape().name.clone();
-            (name.strip_suffix("_total").unwrap_or(&name).into(), family)
-        };
-        let families: HashMap<_, _> = declared.into_iter().map(named).collect();
-        Self { declared: families.len(), families: RwLock::new(families), rooms, dropped }
+        let series = declared.iter().map(AnyFamily::series).collect();
+        let named = |family: AnyFamily| (base_of(&family.series().shape().name).into(), family);
+        let families = declared.into_iter().map(named).collect();
+        Self { declared: series, families: RwLock::new(families), rooms, dropped }
     }
 
-    /// Those that registered themselves, by name.
-    pub(super) fn undeclared(&self) -> Vec<Arc<dyn Series>> {
+    /// Every family: those of tables in their order, then those that registered themselves, by name.
+    pub(super) fn all(&self) -> Vec<Arc<dyn Series>> {
         let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
-        let declared = |family: &Arc<dyn Series>| METRICS.iter().any(|row| row.name == family.shape().name);
+        let is_declared = |family: &Arc<dyn Series>| {
+            self.declared.iter().any(|declared| declared.shape().name == family.shape().name)
+        };
         let mut undeclared: Vec<_> =
-            families.values().map(AnyFamily::series).filter(|family| !declared(family)).collect();
+            families.values().map(AnyFamily::series).filter(|family| !is_declared(family)).collect();
         undeclared.sort_by(|a, b| a.shape().name.cmp(&b.shape().name));
-        undeclared
+        self.declared.iter().cloned().chain(undeclared).collect()
     }
 
     fn series<I: Instrument>(
@@ -157,13 +162,32 @@ impl Registry {
     fn register<I: Instrument>(&self, base: &str, shape: Shape) -> Result<Arc<Store<I>>, &'static str> {
         check(base, &shape)?;
         let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
-        if families.len() >= self.declared + MOST_NAMES && !families.contains_key(base) {
+        if families.len() >= self.declared.len() + MOST_NAMES && !families.contains_key(base) {
             return Err("too many names");
         }
         let fresh = || I::wrap(Arc::new(Store::new(shape, true, self.rooms.clone(), self.dropped.clone())));
         let family = families.entry(base.into()).or_insert_with(fresh);
         I::pick(family).cloned().ok_or("another kind has this name")
     }
+}
+
+/// A metric's name without `_total`.
+fn base_of(name: &str) -> &str {
+    name.strip_suffix("_total").unwrap_or(name)
+}
+
+/// What is wrong with the rows of tables: a name, a label or buckets that Prometheus would not take, or two rows that
+/// claim one name.
+pub(super) fn check_rows(rows: impl Iterator<Item = &'static Metric>) -> Result<(), String> {
+    let mut names = BTreeSet::new();
+    for row in rows {
+        let name = row.name;
+        check(base_of(name), &row.into()).map_err(|why| format!("{name} is not right: {why}"))?;
+        if !names.insert(base_of(name)) {
+            return Err(format!("{name} is declared twice"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether Prometheus takes the names, and nothing in them has a meaning of its own.

@@ -10,6 +10,7 @@ use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 use super::instrument::{Counter, Instrument, Sample};
+use super::registry::AnyFamily;
 use super::{Kind, Metric};
 
 /// Most labels of one metric, so that a look-up can put them in order without an allocation.
@@ -27,6 +28,11 @@ impl<I: Instrument, const N: usize> Family<I, N> {
             family.with(&[""; N]);
         }
         family
+    }
+
+    /// Forgets the kind and the number of labels.
+    pub fn any(&self) -> AnyFamily {
+        I::wrap(Arc::clone(&self.0))
     }
 
     /// The series with these label values, in the order of the row. Hold it where the labels are known beforehand.

@@ -1,11 +1,11 @@
-//! The table of all metrics. A row here is all that a new metric needs.
+//! The table of the core's metrics, and the macro that declares a table. A row is all that a new metric needs.
 
-use std::sync::Arc;
+use std::any::Any;
 
 use super::Limits;
-use super::instrument::{Counter, FloatCounter, Gauge, Histogram, Instrument};
+use super::instrument::{Counter, Instrument};
 use super::registry::AnyFamily;
-use super::series::{Family, Rooms, Series};
+use super::series::{Family, Rooms};
 
 /// One metric: everything that is known about it before a value is recorded.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,8 @@ impl Kind {
 }
 
 impl Metric {
-    const fn named(name: &'static str) -> Self {
+    /// A row with nothing but its name: what [`metrics!`](crate::metrics) fills up.
+    pub const fn named(name: &'static str) -> Self {
         let kind = Kind::Counter;
         Self { name, kind, labels: &[], buckets: &[], unit: "", alert: "", from_start: true, help_lines: &[] }
     }
@@ -62,60 +63,159 @@ impl Metric {
     }
 }
 
-pub(super) const DURATION_MS: &[f64] =
+/// Buckets for milliseconds, from 1 ms to 10 s.
+pub const DURATION_MS: &[f64] =
     &[1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0];
 
-pub(super) const DURATION_SECONDS: &[f64] =
+/// Buckets for seconds, from 1 ms to 10 s.
+pub const DURATION_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Declares the metrics. Each row is `/// help` `name: Kind[label, …] { unit: …, alert: …, … }`, where the braces fill
-/// fields of [`Metric`].
+/// The metrics of one table, as [`metrics!`](crate::metrics) declares it: a family for each row.
+pub trait Table: Send + Sync + Sized + 'static {
+    /// Its rows, in the order of the reference.
+    const ROWS: &'static [&'static Metric];
+
+    /// The families, without a value yet.
+    fn new(maker: &Maker) -> Self;
+
+    /// The families in the order of the rows.
+    fn families(&self) -> Vec<AnyFamily>;
+}
+
+/// Makes the families of tables, all with the same bounds.
+pub struct Maker {
+    enabled: bool,
+    limits: Limits,
+    /// Counts what families leave out.
+    dropped: Counter,
+}
+
+impl Maker {
+    /// The family of one row.
+    pub fn family<I: Instrument, const N: usize>(&self, metric: &'static Metric) -> Family<I, N> {
+        let rooms = Rooms::new(self.limits.series, self.limits.tenant_series);
+        Family::new(metric, self.enabled, rooms, self.dropped.clone())
+    }
+}
+
+/// A table, for the table of a module.
+#[derive(Clone, Copy)]
+pub struct MetricTable {
+    pub(super) rows: &'static [&'static Metric],
+    pub(super) make: fn(&Maker) -> HeldTable,
+}
+
+/// A table whose type is not known, with its families.
+pub(super) struct HeldTable {
+    pub(super) table: Box<dyn Any + Send + Sync>,
+    pub(super) families: Vec<AnyFamily>,
+}
+
+impl MetricTable {
+    /// The table that `T` is.
+    pub const fn of<T: Table>() -> Self {
+        let make = |maker: &Maker| {
+            let table = T::new(maker);
+            HeldTable { families: table.families(), table: Box::new(table) }
+        };
+        Self { rows: T::ROWS, make }
+    }
+
+    /// Its rows, in the order of the reference.
+    pub fn rows(&self) -> &'static [&'static Metric] {
+        self.rows
+    }
+}
+
+/// Declares one table of metrics: a struct with a family for each row, and what the reference says of it.
+///
+/// A row is `/// help` `name: Kind[label, …] { unit: …, alert: …, … }`, where the kind is `Counter`, `FloatCounter`, `Gauge`
+/// or `Histogram`, and the braces fill fields of [`Metric`](crate::metrics::Metric). Each has the bounds of the core's: so
+/// many series and no more, whatever its labels say.
+///
+/// A module names its table in its own, and its handlers reach it through the app:
+///
+/// ```
+/// use erp_core::app::App;
+/// use erp_core::error::Result;
+/// use erp_core::metrics::MetricTable;
+/// use erp_core::module::Module;
+///
+/// erp_core::metrics! {
+///     /// What is counted of invoices.
+///     pub struct BillingMetrics;
+///
+///     /// Invoices sent, by the way they went.
+///     billing_invoices_sent_total: Counter[way] { unit: "invoices" }
+/// }
+///
+/// static BILLING: Module =
+///     Module { name: "billing", metrics: &[MetricTable::of::<BillingMetrics>()], ..Module::BARE };
+///
+/// fn sent_by_mail(app: &App) -> Result<()> {
+///     app.metrics.of::<BillingMetrics>()?.billing_invoices_sent_total.with(&["mail"]).inc();
+///     Ok(())
+/// }
+/// ```
+#[macro_export]
 macro_rules! metrics {
-    ($($(#[doc = $help:literal])+ $name:ident: $kind:ident[$($label:ident),*] { $($field:ident: $value:expr),* $(,)? })+) => {
+    ($(#[$meta:meta])* $vis:vis struct $table:ident;
+     $($(#[doc = $help:literal])+ $name:ident: $kind:ident[$($label:ident),*] { $($field:ident: $value:expr),* $(,)? })+) => {
+        $(#[$meta])*
+        $vis struct $table {
+            $($(#[doc = $help])+
+            $vis $name: $crate::metrics::Family<
+                $crate::metrics::$kind, { <[&str]>::len(&[$(stringify!($label)),*]) }
+            >,)+
+        }
+
         #[allow(non_upper_case_globals)] // the rows are called what the metrics are called
-        mod row {
-            use super::*;
-            $(pub(super) static $name: Metric = Metric {
-                kind: <$kind as Instrument>::KIND,
+        const _: () = {
+            #[allow(unused_imports)] // what the rows of any table may name
+            use $crate::metrics::{DURATION_MS, DURATION_SECONDS};
+
+            $(static $name: $crate::metrics::Metric = $crate::metrics::Metric {
+                kind: <$crate::metrics::$kind as $crate::metrics::Instrument>::KIND,
                 labels: &[$(stringify!($label)),*],
                 help_lines: &[$($help),+],
                 $($field: $value,)*
-                ..Metric::named(stringify!($name))
+                ..$crate::metrics::Metric::named(stringify!($name))
             };)+
-        }
 
-        /// Every metric there is, in the order of the reference.
-        pub static METRICS: &[&Metric] = &[$(&row::$name),+];
+            impl $crate::metrics::Table for $table {
+                const ROWS: &'static [&'static $crate::metrics::Metric] = &[$(&$name),+];
 
-        /// One family for each row of [`METRICS`].
-        pub struct Families {
-            $($(#[doc = $help])+ pub $name: Family<$kind, { <[&str]>::len(&[$(stringify!($label)),*]) }>,)+
-        }
+                fn new(maker: &$crate::metrics::Maker) -> Self {
+                    Self { $($name: maker.family(&$name)),+ }
+                }
 
-        impl Families {
-            pub(super) fn new(enabled: bool, limits: Limits) -> Self {
-                let rooms = || Rooms::new(limits.series, limits.tenant_series);
-                // Made first: it counts what the others leave out.
-                let uncounted = Counter::disabled();
-                let dropped = Family::<Counter, 0>::new(&row::metrics_series_dropped_total, enabled, rooms(), uncounted);
-                let counter = dropped.with(&[]);
-                $(let $name = Family::new(&row::$name, enabled, rooms(), counter.clone());)+
-                Self { metrics_series_dropped_total: dropped, ..Self { $($name),+ } }
+                fn families(&self) -> Vec<$crate::metrics::AnyFamily> {
+                    vec![$(self.$name.any()),+]
+                }
             }
-
-            /// In the order of the table.
-            pub(super) fn all(&self) -> Vec<Arc<dyn Series>> {
-                vec![$(Arc::clone(&self.$name.0) as _),+]
-            }
-
-            pub(super) fn by_kind(&self) -> Vec<AnyFamily> {
-                vec![$($kind::wrap(Arc::clone(&self.$name.0))),+]
-            }
-        }
+        };
     };
 }
 
+/// Every metric of the core, in the order of the reference.
+pub static METRICS: &[&Metric] = Families::ROWS;
+
+impl Families {
+    /// The core's families, and what makes those of modules. What any of them leaves out is counted in
+    /// `metrics_series_dropped_total`, which therefore comes first.
+    pub(super) fn first(enabled: bool, limits: Limits) -> (Self, Maker) {
+        let uncounted = Maker { enabled, limits, dropped: Counter::disabled() };
+        let dropped = Self::new(&uncounted).metrics_series_dropped_total;
+        let maker = Maker { dropped: dropped.with(&[]), ..uncounted };
+        (Self { metrics_series_dropped_total: dropped, ..Self::new(&maker) }, maker)
+    }
+}
+
 metrics! {
+    /// The core's metrics, one family for each row of [`METRICS`].
+    pub struct Families;
+
     /// Requests answered, by method, route template, status and tenant.
     http_requests_total: Counter[method, path, status_code, tenant] { unit: "requests" }
 

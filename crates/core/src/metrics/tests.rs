@@ -106,7 +106,7 @@ fn o_05_random_labels_stay_bounded() {
         metrics.record_request("GET", &label, 200, MS, None);
         metrics.record_database(&label, &label, MS, true, None);
     }
-    for family in metrics.all() {
+    for family in metrics.0.registry.all() {
         assert!(family.samples().len() <= Limits::default().series + 1, "{}", family.shape().name);
     }
     let text = metrics.render(Format::Text004);
@@ -491,8 +491,8 @@ fn o_05_random_methods_and_statuses_add_at_most_five_series() {
             None,
         );
     }
-    let added: usize = metrics.all().iter().map(|family| family.samples().len()).sum();
-    let before: usize = Metrics::new(true).all().iter().map(|family| family.samples().len()).sum();
+    let added: usize = metrics.0.registry.all().iter().map(|family| family.samples().len()).sum();
+    let before: usize = Metrics::new(true).0.registry.all().iter().map(|family| family.samples().len()).sum();
     assert_eq!(added - before, 3, "one series in each of the three http families");
 }
 
@@ -526,7 +526,7 @@ fn disabled_metrics_keep_nothing() {
     let held = metrics.log_lines_dropped_total.with(&[]);
     held.add(3);
     assert_eq!((held.get(), metrics.is_enabled()), (0, false));
-    assert!(metrics.all().iter().all(|family| family.samples().is_empty()));
+    assert!(metrics.0.registry.all().iter().all(|family| family.samples().is_empty()));
 }
 
 #[test]
@@ -574,14 +574,71 @@ fn the_accept_header_chooses_the_format() {
     assert_eq!(Format::accepted(&http::HeaderMap::new()), Format::Text004);
 }
 
-#[test]
-#[allow(clippy::disallowed_methods)] // BLESS is for the person who runs the tests
-fn the_reference_is_fresh() {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join("docs/reference/metrics.md");
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, render_markdown()).unwrap();
+mod of_a_module {
+    crate::metrics! {
+        /// What is counted of invoices.
+        pub(super) struct BillingMetrics;
+
+        /// Invoices sent, by the way they went and by tenant.
+        billing_invoices_sent_total: Counter[way, tenant] { unit: "invoices" }
+
+        /// How long it takes to print one.
+        billing_print_seconds: Histogram[] { unit: "s", buckets: DURATION_SECONDS }
     }
-    let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == render_markdown(), "{} is stale: run the tests with BLESS=1", path.display());
+
+    crate::metrics! {
+        /// Of another module, which has not looked around.
+        #[allow(dead_code)] // refused before anything is counted
+        pub(super) struct GreedyMetrics;
+
+        /// A name of the core's, without its ending: OpenMetrics calls a counter's family so.
+        http_requests: Gauge[] { unit: "requests" }
+    }
+
+    crate::metrics! {
+        /// Of one who does not know Prometheus.
+        #[allow(dead_code)] // refused before anything is counted
+        pub(super) struct WrongMetrics;
+
+        /// A label that histograms have already.
+        wrong_print_seconds: Histogram[le] { unit: "s", buckets: &[1.0] }
+    }
+}
+use of_a_module::{BillingMetrics, GreedyMetrics, WrongMetrics};
+
+#[test]
+fn o_05_a_modules_metrics_are_bounded_like_the_cores() {
+    let tables = [MetricTable::of::<BillingMetrics>()];
+    let metrics = Metrics::with_tables(true, Limits { series: 3, ..Limits::default() }, tables).unwrap();
+    let billing = metrics.of::<BillingMetrics>().unwrap();
+    for way in ["mail", "post", "fax", "drone", "pigeon"] {
+        billing.billing_invoices_sent_total.with(&[way, ""]).inc();
+    }
+    billing.billing_print_seconds.with(&[]).observe(0.2);
+    let rush = tenant();
+    billing.billing_invoices_sent_total.with(&["mail", metrics.tenant_label(Some(rush)).as_str()]).inc();
+    metrics.counter("billing_invoices_sent", 1, &[("way", "mail")]); // by name it is the same
+    let text = metrics.render(Format::Text004);
+    assert!(text.contains("# TYPE billing_invoices_sent_total counter\n"), "{text}");
+    assert!(text.contains("billing_invoices_sent_total{way=\"mail\"} 2\n"), "{text}");
+    assert!(text.contains("billing_invoices_sent_total{way=\"other\",tenant=\"other\"} 2\n"), "{text}");
+    assert!(text.contains(&format!("{{way=\"mail\",tenant=\"{rush}\"}} 1\n")), "{text}");
+    assert!(text.contains("\nbilling_print_seconds_count 1\n"), "{text}");
+    assert!(text.contains("\nmetrics_series_dropped_total 2\n"), "{text}");
+    metrics.forget(rush);
+    assert!(!metrics.render(Format::Text004).contains(&rush.to_string()));
+    assert!(metrics.of::<GreedyMetrics>().is_err(), "no module named it");
+}
+
+#[test]
+fn a_table_that_claims_a_name_or_that_prometheus_would_not_take_is_refused() {
+    let refused = |table| {
+        let error = Metrics::with_tables(true, Limits::default(), [table]).err().unwrap();
+        (error.exit, error.message)
+    };
+    let (exit, message) = refused(MetricTable::of::<GreedyMetrics>());
+    assert_eq!(exit, Exit::Internal);
+    assert!(message.starts_with("The metric http_requests is declared twice: change its row"), "{message}");
+    let (_, message) = refused(MetricTable::of::<WrongMetrics>());
+    assert!(message.starts_with("The metric wrong_print_seconds is not right: invalid label"), "{message}");
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use erp_core::config::{SETTINGS, Schema};
 use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
+use erp_core::metrics::{Kind, MetricTable};
 use erp_core::module::{permissions_markdown, routes_markdown};
 use erp_modules::PRODUCT;
 
@@ -92,6 +93,24 @@ fn settings_of_modules_are_named_after_them() {
 fn the_reference_of_settings_is_up_to_date() {
     is_fresh("configuration.md", &settings(&PRODUCT).render_markdown());
     is_fresh_at(".env.example", &settings(&PRODUCT).render_env_example());
+}
+
+#[test]
+fn metrics_of_modules_are_named_after_them_and_documented() {
+    for module in modules(&PRODUCT) {
+        for metric in module.metrics.iter().flat_map(MetricTable::rows) {
+            assert!(metric.name.starts_with(&format!("{}_", module.name)), "{}", metric.name);
+            assert!(metric.help().len() > 20 && metric.help().ends_with('.'), "{}", metric.name);
+            assert!(!metric.unit.is_empty(), "{}", metric.name);
+            assert_eq!(metric.kind == Kind::Counter, metric.name.ends_with("_total"), "{}", metric.name);
+        }
+    }
+}
+
+#[test]
+fn the_reference_of_metrics_is_up_to_date() {
+    let tables: Vec<_> = modules(&PRODUCT).map(|module| (module.name, module.metrics)).collect();
+    is_fresh("metrics.md", &erp_core::metrics::render_markdown(&tables));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a module brings beside its routes: settings, and what follows from them.
+//! What a module brings beside its routes: settings and metrics.
 
 use std::ffi::OsString;
 
@@ -9,6 +9,7 @@ use erp_core::config::{Layers, MapSource, Section};
 use erp_core::error::Result;
 use erp_core::extract::Json;
 use erp_core::lifecycle::Exit;
+use erp_core::metrics::MetricTable;
 use erp_core::module::{Access, Module, Product, Routes};
 use erp_modules::PRODUCT;
 use erp_testkit::TestApp;
@@ -29,7 +30,16 @@ erp_core::settings! {
     FORGOTTEN_TERM_DAYS term_days: u32 { default: Defaults::all("30") };
 }
 
+erp_core::metrics! {
+    /// What is counted of invoices.
+    struct BillingMetrics;
+
+    /// How often somebody asked for the term.
+    billing_terms_asked_total: Counter[] { unit: "requests" }
+}
+
 async fn term(State(app): State<App>) -> Result<Json<u32>> {
+    app.metrics.of::<BillingMetrics>()?.billing_terms_asked_total.with(&[]).inc();
     Ok(Json(app.settings::<BillingSettings>()?.term_days))
 }
 
@@ -40,6 +50,7 @@ async fn forgotten(State(app): State<App>) -> Result<Json<u32>> {
 static BILLING: Module = Module {
     name: "billing",
     settings: &[Section::of::<BillingSettings>()],
+    metrics: &[MetricTable::of::<BillingMetrics>()],
     routes: || {
         Routes::new().get("/api/v1/term", Access::Public, term).get(
             "/api/v1/forgotten",
@@ -61,6 +72,8 @@ async fn a_module_reads_its_settings_from_the_app() {
     app.finish().await;
     let app = TestApp::builder().module(&BILLING).setting("BILLING_TERM_DAYS", "14").start().await;
     assert_eq!(app.anonymous().get("/api/v1/term").await.assert(200).json(), 14);
+    let scraped = app.anonymous().get("/metrics").await.assert(200).text();
+    assert!(scraped.contains("\nbilling_terms_asked_total 1\n"), "{scraped}");
     app.expect_errors();
     app.anonymous().get("/api/v1/forgotten").await.problem("core.internal");
     app.finish().await;
