@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use super::attempts::{Attempts, Fault};
 use super::socket::{Socket, Stream};
 use super::startup::channel_binding;
-use super::{Error, Idleness, Inspection, Plans, Wire};
+use super::{Error, Idleness, Inspection, Limits, Plans, Wire};
 
 /// How long opening a session may take, unless something else is said.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +35,7 @@ pub struct Connector {
     pub(super) plans: Arc<Plans>,
     /// What each session must be.
     pub(super) inspection: Option<Arc<dyn Inspection>>,
+    pub(super) limits: Limits,
     /// How long an address is given, and else all of them together.
     pub(super) limit: (Option<Duration>, Duration),
     /// Counts up when a migration has made the statements of all sessions stale.
@@ -71,6 +72,7 @@ impl Connector {
             naming: true,
             plans: Arc::default(),
             inspection: None,
+            limits: Limits::default(),
             limit,
             generation: AtomicU64::new(0),
             first: Arc::default(),
@@ -90,6 +92,13 @@ impl Connector {
     #[must_use]
     pub fn inspected(mut self, inspection: Arc<dyn Inspection>) -> Self {
         self.inspection = Some(inspection);
+        self
+    }
+
+    /// How much each connection holds of what the server sends.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 

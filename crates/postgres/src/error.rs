@@ -11,6 +11,7 @@ use postgres_protocol::message::backend::{self, ErrorFields};
 use tokio_postgres::error::SqlState;
 
 use super::attempts::Fault;
+use super::limits::Excess;
 
 /// What caused an error.
 pub type Cause = Box<dyn StdError + Send + Sync>;
@@ -26,6 +27,13 @@ pub enum Error {
     Closed,
     /// The server sent what it should not have sent.
     Protocol(&'static str),
+    /// The server sent more than a connection may hold: a statement that returns too much.
+    TooLarge {
+        /// What there was too much of.
+        what: Excess,
+        /// How many bytes of it are taken.
+        limit: usize,
+    },
     /// No session could be opened: what went wrong at each address that was tried.
     Opening(Vec<Fault>),
     /// The name of a host leads nowhere.
@@ -105,6 +113,7 @@ impl Error {
     /// The session has ended, or somebody between has lost it: nothing tells what became of the transaction.
     pub fn is_lost(&self) -> bool {
         match self {
+            Self::TooLarge { .. } => true, // it was left in the middle
             Self::Server(server) => server.is_last(),
             Self::Opening(_) => {
                 let ended = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN];
@@ -198,6 +207,14 @@ impl fmt::Display for Error {
             Self::Io(_) => f.write_str("the connection to the database broke"),
             Self::Closed => f.write_str("the database closed the connection"),
             Self::Protocol(what) => write!(f, "the database sent {what}"),
+            Self::TooLarge { what, limit } => {
+                let (what, fix) = match what {
+                    Excess::Row => ("a row", "let the statement return less of it"),
+                    Excess::Description => ("a description, error or notice", "let it say less"),
+                    Excess::Answer => ("an answer", "let it return fewer rows, or read them as a stream"),
+                };
+                write!(f, "the database sent {what} of more than {limit} bytes: {fix}")
+            }
             Self::Opening(faults) => {
                 f.write_str("no session with the database could be opened")?;
                 faults.iter().try_for_each(|Fault { place, error }| write!(f, "; at {place}: {error}"))
@@ -222,7 +239,7 @@ impl StdError for Error {
             Self::Tls(cause) | Self::Session(cause) | Self::Parameter(_, cause) | Self::Column(_, cause) => {
                 Some(cause.as_ref())
             }
-            Self::Server(_) | Self::Closed | Self::Protocol(_) => None,
+            Self::Server(_) | Self::Closed | Self::Protocol(_) | Self::TooLarge { .. } => None,
             Self::Silent(_) | Self::NoTls | Self::Unfit(_) => None,
         }
     }

@@ -6,15 +6,8 @@ use bytes::{Buf as _, BytesMut};
 use postgres_protocol::message::backend;
 
 use super::Error;
+use super::limits::{DESCRIPTION, Excess, KEPT, Limits, READ_AHEAD, SHORT};
 
-/// What a buffer starts with: the answer to most statements, and one read of the socket.
-const ROOM: usize = 8 * 1024;
-/// A buffer that has grown beyond this is not kept for the next exchange.
-const KEPT: usize = 128 * 1024;
-/// The longest message of a kind that has no business being long, as in libpq.
-const SHORT: usize = 30_000;
-/// All that may arrive before the borrower takes it: more must be read as a stream.
-const MOST: usize = 256 * 1024 * 1024;
 /// Type and length.
 const HEADER: usize = 5;
 
@@ -22,6 +15,7 @@ const HEADER: usize = 5;
 pub(super) struct Inbox {
     pub(super) bytes: BytesMut,
     at: usize,
+    pub(super) limits: Limits,
 }
 
 /// A whole message in the inbox.
@@ -51,7 +45,7 @@ impl Message {
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        Self { bytes: BytesMut::with_capacity(ROOM), at: 0 }
+        Self { bytes: BytesMut::with_capacity(READ_AHEAD), at: 0, limits: Limits::BEFORE }
     }
 
     /// The next message, if all of it has arrived.
@@ -64,14 +58,13 @@ impl Inbox {
             backend::Header::parse(header).map_err(|_| Error::Protocol("a message without a length"))?;
         let Some(header) = header else { return Ok(None) };
         let length = usize::try_from(header.len()).unwrap_or(usize::MAX).saturating_add(1);
-        let most = match header.tag() {
-            backend::DATA_ROW_TAG | backend::ROW_DESCRIPTION_TAG => MOST,
-            backend::ERROR_RESPONSE_TAG | backend::NOTICE_RESPONSE_TAG => MOST,
-            backend::NOTIFICATION_RESPONSE_TAG => MOST,
-            _ => SHORT,
-        };
-        if length > most {
-            return Err(Error::Protocol("a message of impossible length"));
+        match header.tag() {
+            backend::DATA_ROW_TAG => self.admit(length, self.limits.row, Excess::Row)?,
+            backend::ROW_DESCRIPTION_TAG | backend::ERROR_RESPONSE_TAG | backend::NOTICE_RESPONSE_TAG => {
+                self.admit(length, DESCRIPTION, Excess::Description)?;
+            }
+            _ if length > SHORT => return Err(Error::Protocol("a message of impossible length")),
+            _ => {}
         }
         let end = self.at + length;
         if self.bytes.len() < end {
@@ -80,6 +73,11 @@ impl Inbox {
         let message = Message { tag: header.tag(), start: self.at, end };
         self.at = end;
         Ok(Some(message))
+    }
+
+    /// Refuses a message that is too long before it is read.
+    fn admit(&self, length: usize, most: usize, what: Excess) -> Result<(), Error> {
+        if length <= most { Ok(()) } else { Err(self.limits.exceeded(what)) }
     }
 
     /// The body of a message.
@@ -105,7 +103,7 @@ impl Inbox {
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         if self.bytes.capacity() > KEPT {
-            self.bytes = BytesMut::with_capacity(ROOM);
+            self.bytes = BytesMut::with_capacity(READ_AHEAD);
         }
         self.bytes.clear();
         self.at = 0;
@@ -121,12 +119,25 @@ impl Inbox {
     /// # Errors
     /// When more has arrived than anybody should hold in memory.
     pub(super) fn make_room(&mut self) -> Result<(), Error> {
-        if self.bytes.len() >= MOST {
-            return Err(Error::Protocol("more than fits into memory"));
+        let length = self.bytes.len();
+        if length >= self.limits.answer {
+            return Err(self.limits.exceeded(Excess::Answer));
         }
-        if self.bytes.capacity() - self.bytes.len() < ROOM / 2 {
-            self.bytes.reserve(self.bytes.len().max(ROOM));
+        if self.bytes.capacity() - length < READ_AHEAD / 2 {
+            self.grow(length.min(self.limits.answer - length).max(READ_AHEAD));
         }
         Ok(())
+    }
+
+    /// Makes room for so many bytes more. The buffer's own growth would double it, also past the limit.
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        if self.bytes.capacity() < KEPT {
+            self.bytes.reserve(more);
+            return;
+        }
+        let mut larger = BytesMut::with_capacity(self.bytes.len() + more);
+        larger.extend_from_slice(&self.bytes);
+        self.bytes = larger;
     }
 }

@@ -21,6 +21,12 @@
 //!   ([`Connector::listen`]).
 //! - **Silence**: a connection that nobody has used for a while is asked for a sign of life ([`Wire::is_fit`]).
 //!
+//! # How much memory a connection takes
+//!
+//! At most [`Limits::answer`], 64 MiB unless something else is said, and [`READ_AHEAD`]; a portal's rows take as much as
+//! the longest of them, which is at most [`Limits::row`]. A buffer that has grown beyond [`KEPT`] is given back before
+//! the next exchange. A server that sends more is left ([`Error::TooLarge`]).
+//!
 //! # What it deliberately does not do
 //!
 //! No pool, no tasks of its own (whoever listens runs [`Listening::run`]), no transactions as a type, no statements built at run time, no COPY, no large objects,
@@ -37,6 +43,7 @@ mod exchange;
 mod idleness;
 mod inbox;
 mod inspection;
+mod limits;
 mod listen;
 mod notifications;
 mod portal;
@@ -67,6 +74,7 @@ use idleness::Idleness;
 use inbox::Inbox;
 pub use inbox::Message;
 pub use inspection::Inspection;
+pub use limits::{DESCRIPTION, Excess, KEPT, Limits, OPENING, READ_AHEAD, SHORT};
 pub use listen::{Channel, Listening};
 pub use notifications::{Event, Notification, Notifications};
 pub use portal::Portal;

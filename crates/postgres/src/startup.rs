@@ -72,6 +72,7 @@ impl Wire {
         wire.introduce(&connector.config, &user)?;
         wire.authenticate(&connector.config, &user, binding).await?;
         wire.read_keys().await?;
+        wire.inbox.limits = connector.limits;
         Ok(wire)
     }
 

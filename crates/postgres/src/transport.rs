@@ -37,7 +37,11 @@ impl Wire {
     pub(super) async fn message(&mut self) -> Result<Message, Error> {
         loop {
             match self.inbox.next() {
-                Ok(Some(message)) if message.is_news() => {}
+                Ok(Some(message)) if message.is_news() => {
+                    if message.start == 0 {
+                        self.inbox.consume(); // whoever waits for rows one by one may be sent any number of them
+                    }
+                }
                 Ok(Some(message)) => return Ok(message),
                 Ok(None) => self.fill().await?,
                 Err(error) => {

@@ -23,7 +23,9 @@ pub(in crate::db) fn pause(error: &Error, harmless: bool, attempt: usize) -> Opt
         || cause.server().is_some_and(|server| {
             [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(&server.state)
         });
-    (rolled_back || (harmless && cause.is_lost())).then_some(pause)
+    // What returned too much would do so again.
+    let lost = cause.is_lost() && !matches!(cause, erp_postgres::Error::TooLarge { .. });
+    (rolled_back || (harmless && lost)).then_some(pause)
 }
 
 /// A migration changed what a prepared statement returns: "cached plan must not change result type".
@@ -109,5 +111,15 @@ mod tests {
             assert_eq!(pause(&error, false, 0).is_some(), repeated, "{said}");
             assert_eq!(pause(&error, true, 0).is_some(), repeated || !known, "a read: {said}");
         }
+    }
+
+    #[test]
+    fn what_returned_too_much_is_not_asked_again_and_may_have_been_committed() {
+        let limits = erp_postgres::Limits::default();
+        let error =
+            || Error::from(Failure::TooLarge { what: erp_postgres::Excess::Answer, limit: limits.answer });
+        assert_eq!(pause(&error(), true, 0), None);
+        assert!(is_broken_off(&error()));
+        assert_eq!(error().code(), &codes::INTERNAL, "it is the statement's fault, not the server's");
     }
 }
