@@ -6,6 +6,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::Error;
 use super::connect::{Connector, Target};
+use super::socket::Socket;
+
+/// How often it is listened to: PostgreSQL says nothing, or why it cannot.
+const MOST: usize = 64;
 
 /// What the server knows a connection by.
 #[derive(Debug, Clone)]
@@ -23,13 +27,20 @@ impl Cancel {
     /// # Errors
     /// When the server cannot be reached.
     pub async fn send(&self, connector: &Connector) -> Result<(), Error> {
-        let mut socket = connector.socket(&self.target).await?.0;
+        self.send_on(connector.socket(&self.target).await?.0).await
+    }
+
+    pub(super) async fn send_on(&self, mut socket: Socket) -> Result<(), Error> {
         let mut request = BytesMut::new();
         frontend::cancel_request(self.process_id, self.secret_key, &mut request);
         socket.write_all(&request).await?;
         socket.flush().await?;
         // Through TLS its end is an error: PostgreSQL takes no leave.
-        while socket.read(&mut [0; 16]).await.is_ok_and(|read| read > 0) {}
+        for _ in 0..MOST {
+            if !socket.read(&mut [0; 16]).await.is_ok_and(|read| read > 0) {
+                break;
+            }
+        }
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 use tokio_postgres::Config;
@@ -252,7 +252,7 @@ impl Connector {
 }
 
 impl Target {
-    fn tcp(name: Option<&str>, ip: IpAddr, port: u16) -> Self {
+    pub(super) fn tcp(name: Option<&str>, ip: IpAddr, port: u16) -> Self {
         let address = SocketAddr::from((ip, port));
         let place = match name {
             Some(name) if name.parse() != Ok(ip) => format!("{name}:{port} ({ip})"),
@@ -273,7 +273,7 @@ impl Target {
 }
 
 /// SSLRequest. The answer is one byte; whatever came after it in the clear would be read as part of the handshake.
-async fn asks_for_tls(stream: &mut TcpStream) -> Result<bool, Error> {
+pub(super) async fn asks_for_tls(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<bool, Error> {
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
     stream.write_all(&request).await?;

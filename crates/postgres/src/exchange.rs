@@ -19,6 +19,13 @@ pub struct Reply {
     pub committed: bool,
 }
 
+impl Reply {
+    /// What the statement whose rows are wanted returns.
+    pub fn columns(&self) -> &[Column] {
+        self.columns.as_deref().unwrap_or_default()
+    }
+}
+
 /// What has been read of an answer so far.
 #[derive(Default)]
 pub(super) struct Reading {
@@ -134,7 +141,8 @@ impl Wire {
                     b'E' => Status::Failed,
                     _ => return Err(Error::Protocol("a state that does not exist")),
                 };
-                self.awaited -= 1;
+                // Whoever listens reads without having asked.
+                self.awaited = self.awaited.checked_sub(1).ok_or(Error::Protocol("an end of nothing"))?;
                 Ok(())
             }
             backend::Message::ErrorResponse(body) => {

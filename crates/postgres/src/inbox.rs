@@ -9,7 +9,7 @@ use super::Error;
 use super::limits::{DESCRIPTION, Excess, KEPT, Limits, READ_AHEAD, SHORT};
 
 /// Type and length.
-const HEADER: usize = 5;
+pub(super) const HEADER: usize = 5;
 
 /// The bytes that have arrived, and how many of them have been looked at.
 pub(super) struct Inbox {

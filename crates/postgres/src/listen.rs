@@ -50,9 +50,9 @@ impl Channel {
 /// The connection behind [`Notifications`]. Somebody must [`run`](Self::run) it; dropped, it ends them.
 #[must_use = "nothing arrives unless it is run"]
 pub struct Listening {
-    wire: Wire,
-    channels: Box<[Channel]>,
-    queue: Queue,
+    pub(super) wire: Wire,
+    pub(super) channels: Box<[Channel]>,
+    pub(super) queue: Queue,
     /// After how long a silence it asks for a sign of life, and how long it waits for one.
     pub(super) limits: (Duration, Duration),
 }
@@ -82,7 +82,7 @@ impl Connector {
 }
 
 impl Listening {
-    async fn begin(&mut self) -> Result<(), Error> {
+    pub(super) async fn begin(&mut self) -> Result<(), Error> {
         self.wire.begin()?;
         let all: Vec<String> = self.channels.iter().map(|channel| format!("listen {}", channel.0)).collect();
         frontend::query(&all.join(";"), &mut self.wire.out)?;

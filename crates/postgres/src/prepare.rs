@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use fallible_iterator::FallibleIterator as _;
+use fallible_iterator::FallibleIterator;
 use postgres_protocol::Oid;
 use postgres_protocol::message::{backend, frontend};
 use postgres_types::{Kind, Type};
@@ -17,6 +17,9 @@ use super::{Column, Error, Wire};
 const TYPE: &str = "select typname, typtype, typelem, typbasetype, typnamespace::regnamespace, \
     array_to_string(array(select enumlabel from pg_enum where enumtypid = t.oid order by enumsortorder), e'\\n') \
     from pg_type t where oid = $1::text::oid";
+
+/// How many domains may lie over each other: a server could name ever new ones.
+const DEEPEST: usize = 32;
 
 /// The identity of a statement's text. Texts are never freed, so the place is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,7 +133,7 @@ impl Wire {
         let plans = Arc::clone(&self.plans);
         let (types, columns) = self.describe(sql, limit).await?;
         for oid in types.iter().chain(columns.iter().map(|(_, oid)| oid)) {
-            self.learn(&plans, *oid).await?;
+            self.learn(&plans, *oid, DEEPEST).await?;
         }
         // A value of a domain is one of its base type, which is what the server wants to read.
         let types = types.into_iter().map(|oid| base(plans.kind(oid))).collect();
@@ -163,10 +166,11 @@ impl Wire {
     }
 
     /// Asks about a type that is not one of PostgreSQL's own.
-    async fn learn(&mut self, plans: &Plans, oid: Oid) -> Result<(), Error> {
+    async fn learn(&mut self, plans: &Plans, oid: Oid, depth: usize) -> Result<(), Error> {
         if plans.known_kind(oid).is_some() {
             return Ok(());
         }
+        let depth = depth.checked_sub(1).ok_or(Error::Protocol("a domain without an end"))?;
         self.begin()?;
         self.own_row(TYPE, &[&oid.to_string()])?;
         let reply = self.exchange(&mut false).await?;
@@ -176,7 +180,7 @@ impl Wire {
         };
         let number = |text: &str| text.parse::<Oid>().ok().filter(|oid| *oid != 0);
         if let Some(base) = number(base) {
-            Box::pin(self.learn(plans, base)).await?; // a domain over a domain
+            Box::pin(self.learn(plans, base, depth)).await?; // a domain over a domain
         }
         let inner = |oid| plans.known_kind(oid).unwrap_or(Type::UNKNOWN);
         let kind = match (kind.as_str(), number(element), number(base)) {
@@ -211,16 +215,25 @@ fn name(sql: &str, types: &[Type]) -> String {
 
 fn parameters(message: &backend::Message) -> Result<Vec<Oid>, Error> {
     let backend::Message::ParameterDescription(body) = message else { return Err(UNREADABLE) };
-    body.parameters().collect().map_err(|_| UNREADABLE)
+    each(body.parameters(), Ok)
 }
 
 /// Names and types of the columns that a RowDescription tells.
 pub(super) fn fields(message: &backend::Message) -> Result<Vec<(String, Oid)>, Error> {
     let backend::Message::RowDescription(body) = message else { return Err(UNREADABLE) };
-    body.fields()
-        .map(|field| Ok((field.name().to_owned(), field.type_oid())))
-        .collect()
-        .map_err(|_| UNREADABLE)
+    each(body.fields(), |field| Ok((field.name().to_owned(), field.type_oid())))
+}
+
+/// All that a description lists. The count that it begins with is the server's word, and nothing is allocated for it.
+fn each<I: FallibleIterator, T>(
+    mut listed: I,
+    read: impl Fn(I::Item) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    let mut all = Vec::new();
+    while let Some(item) = listed.next().map_err(|_| UNREADABLE)? {
+        all.push(read(item)?);
+    }
+    Ok(all)
 }
 
 const UNREADABLE: Error = Error::Protocol("a description that cannot be read");

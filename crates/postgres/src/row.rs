@@ -7,12 +7,25 @@ use postgres_protocol::message::backend::DATA_ROW_TAG;
 use postgres_types::{FromSql, Type, WrongType};
 
 use super::Error;
+use super::inbox::HEADER;
 
 /// A column of a statement's result.
 #[derive(Debug)]
 pub struct Column {
     pub(super) name: Box<str>,
     pub(super) kind: Type,
+}
+
+impl Column {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its type; one that is not PostgreSQL's own is known if [`Wire::plan`](crate::Wire::plan) has asked about it.
+    pub fn kind(&self) -> &Type {
+        &self.kind
+    }
 }
 
 /// A row of a statement's result. Its values are read by name, fastest in the order of the statement.
@@ -63,8 +76,16 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The bytes of a value; `None` is NULL.
-    fn value(&self, index: usize) -> Result<Option<&'a [u8]>, Error> {
+    /// The columns, in their order.
+    pub fn columns(&self) -> &'a [Column] {
+        self.columns
+    }
+
+    /// The bytes of a column's value as they were sent, counted from 0; `None` is NULL.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn value(&self, index: usize) -> Result<Option<&'a [u8]>, Error> {
         let (mut at, mut offset) = self.next.get();
         if at > index {
             (at, offset) = (0, 0);
@@ -74,6 +95,9 @@ impl<'a> Row<'a> {
             let (value, length) = cut(rest).ok_or(Error::Protocol("a row cut short"))?;
             (at, offset) = (at + 1, offset + length);
             if at > index {
+                if at == self.columns.len() && offset < self.values.len() {
+                    return Err(Error::Protocol("a row that is longer than its values"));
+                }
                 self.next.set((at, offset));
                 return Ok(value);
             }
@@ -84,9 +108,12 @@ impl<'a> Row<'a> {
 /// The first value of `bytes`, and how long it is with its length.
 fn cut(bytes: &[u8]) -> Option<(Option<&[u8]>, usize)> {
     let (length, rest) = bytes.split_first_chunk()?;
-    match usize::try_from(i32::from_be_bytes(*length)) {
-        Ok(length) => Some((Some(rest.get(..length)?), 4 + length)),
-        Err(_) => Some((None, 4)), // -1
+    match i32::from_be_bytes(*length) {
+        -1 => Some((None, 4)),
+        length => {
+            let length = usize::try_from(length).ok()?;
+            Some((Some(rest.get(..length)?), 4 + length))
+        }
     }
 }
 
@@ -116,8 +143,12 @@ impl<'a> Iterator for Rows<'a> {
 impl Rows<'_> {
     /// The values of the first row of a reply to a statement of our own, which come as texts.
     pub(super) fn first_texts(&self) -> Vec<String> {
-        // Past the header of a message and the count of its values.
-        let (mut texts, mut rest) = (Vec::new(), self.messages.get(7..).unwrap_or_default());
+        let mut texts = Vec::new();
+        let first = self.messages.split_at_checked(HEADER).and_then(|(header, rest)| {
+            let length = u32::from_be_bytes(*header.last_chunk()?);
+            rest.get(..usize::try_from(length).ok()?.checked_sub(4)?)
+        });
+        let Some((_, mut rest)) = first.and_then(<[u8]>::split_first_chunk::<2>) else { return texts };
         while let Some((value, length)) = cut(rest) {
             texts.push(String::from_utf8_lossy(value.unwrap_or_default()).into_owned());
             rest = rest.get(length..).unwrap_or_default();

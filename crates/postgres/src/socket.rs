@@ -16,6 +16,9 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// A server that is acted out.
+    #[cfg(test)]
+    Acted(Box<crate::tests::fuzz::Server>),
 }
 
 impl Socket {
@@ -32,6 +35,8 @@ macro_rules! each {
             Stream::Tcp(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Unix(stream) => Pin::new(stream).$method($($argument),*),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
+            #[cfg(test)]
+            Stream::Acted(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
     };
 }

@@ -43,7 +43,7 @@ impl Wire {
     ///
     /// # Errors
     /// What the server refuses us for, or that it is no PostgreSQL.
-    async fn start(
+    pub(super) async fn start(
         socket: Socket,
         connector: &Connector,
         target: Target,

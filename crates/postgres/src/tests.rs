@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Cause, Channel, Config, Connector, Error, Event, Inspection, Plan, Status, Wire, tls};
 
+pub(crate) mod fuzz;
 mod limits;
 
 const SQL: &str = "select n from numbers";
@@ -229,7 +230,10 @@ async fn what_postgresql_would_not_say_is_refused() {
         assert!(wire.is_broken(), "{what}");
     }
     // A row that contradicts its description, and values that end beyond it.
-    for bad in [&[0, 2, 0, 0, 0, 1, 0][..], &[0, 1, 0, 0, 0, 9, 1], &[0, 1, 0, 0], &[0], &[]] {
+    let (negative, behind) = (&[0, 1, 0xff, 0xff, 0xff, 0xfe], &[0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 0]);
+    for bad in
+        [&[0, 2, 0, 0, 0, 1, 0][..], &[0, 1, 0, 0, 0, 9, 1], &[0, 1, 0, 0], &[0], &[], negative, behind]
+    {
         let answer = [begun(), message(b'D', bad), done(), ready(b'I')].concat();
         let (_, outcome) = ask(vec![answer], 1000).await;
         assert!(matches!(outcome, Err(Error::Protocol(_))), "{bad:?}: {outcome:?}");
@@ -304,11 +308,20 @@ async fn an_idle_connection_tells_news_from_its_end() {
 struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    /// Two numbers that are close give rolls that are not.
+    fn of(number: u64) -> Self {
+        Self(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).unwrap()
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn roll(&mut self, sides: usize) -> usize {
+        usize::try_from((self.next() >> 11) % sides as u64).unwrap()
     }
 
     /// Changes, drops or repeats a few bytes.
@@ -460,4 +473,53 @@ async fn who_listens_learns_that_a_silent_server_is_gone() {
     assert!(matches!(why, Error::Silent(_)), "{why}");
     running.await.unwrap();
     drop(stream);
+}
+
+/// Found by fuzzing: it counted below zero.
+#[tokio::test]
+async fn who_listens_is_told_the_end_of_nothing() {
+    const CHANNEL: Channel = Channel::new("orders").unwrap();
+    let begun = [message(b'C', b"LISTEN\0"), ready(b'I'), ready(b'I')].concat();
+    let (connector, _server) = server(vec![greeting(), begun], 1000).await;
+    let outcome = connector.listen(&[CHANNEL], 8).await;
+    assert!(matches!(outcome.err(), Some(Error::Protocol("an end of nothing"))));
+}
+
+/// Found by fuzzing: a length of -2 was NULL, and nothing was said about bytes behind the last value
+/// (`what_postgresql_would_not_say_is_refused`); and these.
+#[tokio::test]
+async fn a_description_that_lies_about_its_length_is_refused() {
+    let lies = [
+        message(b't', &[0xff, 0xff, 0, 0, 0, 23]),
+        message(b'T', b"\xff\xffn\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\x01"),
+    ];
+    for lie in lies {
+        let answer = [message(b'1', &[]), lie, ready(b'I')].concat();
+        let (connector, _server) = server(vec![greeting(), answer], 1000).await;
+        let mut wire = connector.connect().await.unwrap();
+        let outcome = wire.plan(SQL, None).await;
+        assert!(matches!(outcome, Err(Error::Protocol(_))), "{outcome:?}");
+        // That it takes none is held by the fuzzer's bound.
+    }
+}
+
+#[tokio::test]
+async fn a_domain_without_an_end_is_not_followed_for_ever() {
+    let parameter = message(b't', &[&[0, 1][..], &99_999_u32.to_be_bytes()].concat());
+    let described = [message(b'1', &[]), parameter, message(b'n', &[]), ready(b'I')].concat();
+    let mut answers = vec![greeting(), described];
+    for base in 100_000..100_100 {
+        let values = ["d", "d", "0", &base.to_string(), "public", ""].map(str::to_owned);
+        let mut body = vec![0, 6];
+        for value in values {
+            body.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+            body.extend(value.as_bytes());
+        }
+        let begun = [message(b'1', &[]), message(b'2', &[])].concat();
+        answers.push([begun, message(b'D', &body), done(), ready(b'I')].concat());
+    }
+    let (connector, _server) = server(answers, 1000).await;
+    let mut wire = connector.connect().await.unwrap();
+    let outcome = wire.plan(SQL, None).await;
+    assert!(matches!(outcome, Err(Error::Protocol("a domain without an end"))), "{outcome:?}");
 }
