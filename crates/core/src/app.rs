@@ -18,7 +18,7 @@ use crate::auth::{Authenticator, Passwords, Permission, Role};
 use crate::config::{Config, Settings};
 use crate::db::Db;
 use crate::db::proof::Report;
-use crate::error::{Error, Result};
+use crate::error::{Constraints, Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::limits::{Limits, SlowDown, TenantLimits};
 use crate::logging::Logging;
@@ -67,6 +67,8 @@ pub struct Parts {
     pub denials: Denials,
     /// Every permission of every module.
     pub permissions: Vec<&'static Permission>,
+    /// The error codes of every module, by the constraints whose breach they tell.
+    pub constraints: Constraints,
     /// Every probe of every module.
     pub probes: Probes,
     /// The places of requests that are worked on: `MAX_CONCURRENT_REQUESTS`.

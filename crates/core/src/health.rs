@@ -13,8 +13,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::answer::{Answer, Outputs};
 use crate::app::{App, Proof};
 use crate::db::{ServerVersion, Writes};
+use crate::error::{Error, Result, codes};
 use crate::extract::Json;
 use crate::lifecycle::Phase;
 use crate::metrics::{Format, open_files};
@@ -35,39 +37,35 @@ const ANYTHING: &[&str] = &[];
 
 fn routes() -> Routes {
     use Access::{Management, Public};
-    let status = |id, summary| Operation::new(id, summary).answers::<Health>(200).answers::<Health>(503);
     Routes::new()
         .get("/ping", Public, ping)
         .produces(ANYTHING)
-        .doc(Operation::new("ping", "Answer pong").answers_text(200, "text/plain; charset=utf-8"))
+        .doc(Operation::new("ping", "Answer pong"))
         .get("/livez", Public, livez)
         .produces(ANYTHING)
-        .doc(Operation::new("livez", "Tell that the process answers").answers::<Alive>(200))
+        .doc(Operation::new("livez", "Tell that the process answers"))
         .get("/readyz", Public, readyz)
         .produces(ANYTHING)
         .doc(
             Operation::new("readyz", "Tell whether requests can be served")
-                .about("503 while starting or draining, and when the database, the isolation proof or a required probe fails.")
-                .answers::<Readiness>(200)
-                .answers::<Readiness>(503),
+                .about("503 while starting or draining, and when the database, the isolation proof or a required probe fails."),
         )
         .get("/health", Public, health)
         .produces(ANYTHING)
-        .doc(status("health", "Show status, version and uptime"))
+        .doc(Operation::new("health", "Show status, version and uptime"))
         .get("/health/detailed", Management, detailed)
         .produces(ANYTHING)
-        .doc(status("healthDetailed", "Show every check with its numbers"))
+        .doc(Operation::new("healthDetailed", "Show every check with its numbers"))
         .get("/metrics", Management, metrics)
         .produces(ANYTHING)
         .doc(
             Operation::new("metrics", "Export the metrics")
-                .about("Prometheus's text format, or OpenMetrics when `Accept` asks for it.")
-                .answers_text(200, "text/plain; version=0.0.4; charset=utf-8"),
+                .about("Prometheus's text format, or OpenMetrics when `Accept` asks for it."),
         )
         .get("/log-level", Management, log_level::get)
-        .doc(Operation::new("getLogLevel", "Show how much is logged").answers::<log_level::LogLevel>(200))
+        .doc(Operation::new("getLogLevel", "Show how much is logged"))
         .put("/log-level", Management, log_level::put)
-        .doc(Operation::new("setLogLevel", "Change how much is logged").answers::<log_level::LogLevel>(200))
+        .doc(Operation::new("setLogLevel", "Change how much is logged"))
 }
 
 /// `GET /ping`: the shortest way through the whole chain.
@@ -131,48 +129,74 @@ impl Check {
 }
 
 /// `GET /readyz`: 503 while starting, draining, or when the database, the isolation proof or a required probe fails.
-async fn readyz(State(app): State<App>) -> Response {
+async fn readyz(State(app): State<App>) -> Status<Readiness> {
     let failed: Vec<&'static str> =
         checks(&app).await.iter().filter(|check| check.refuses()).map(|check| check.name).collect();
     let (code, status) =
         if failed.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
-    answer(code, Readiness { status, failed })
+    Status(code, Readiness { status, failed })
 }
 
 /// `GET /health`: as the specification's basic status; 503 while draining.
-async fn health(State(app): State<App>) -> Response {
+async fn health(State(app): State<App>) -> Status<Health> {
     let draining = app.lifecycle.phase() == Phase::Draining;
     let code = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    answer(code, basics(&app, if draining { "draining" } else { "ok" }))
+    Status(code, basics(&app, if draining { "draining" } else { "ok" }))
 }
 
 /// `GET /health/detailed`: every check with its numbers. What is behind them is asked at most once a second.
-async fn detailed(State(app): State<App>) -> Response {
+async fn detailed(State(app): State<App>) -> Status<Health> {
     let mut checks = checks(&app).await;
     checks.extend(limited(&app));
     let well = checks.iter().all(|check| check.passed);
     let unready = checks.iter().any(Check::refuses);
     let body = Health { checks: Some(checks), ..basics(&app, if well { "ok" } else { "degraded" }) };
     let code = if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    answer(code, body)
+    Status(code, body)
 }
 
-/// Whoever hears 503 may ask again in a second: the database is looked at twice in that (H-06).
-fn answer(code: StatusCode, body: impl Serialize) -> Response {
-    let mut response = (code, Json(body)).into_response();
-    if code == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+/// 200 or 503, with the same kind of body.
+struct Status<T>(StatusCode, T);
+
+impl<T: Serialize> IntoResponse for Status<T> {
+    /// Whoever hears 503 may ask again in a second: the database is looked at twice in that (H-06).
+    fn into_response(self) -> Response {
+        let mut response = (self.0, Json(self.1)).into_response();
+        if self.0 == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
-    response
+}
+
+impl<T: Serialize + JsonSchema> Answer for Status<T> {
+    fn describe(outputs: &mut Outputs) {
+        outputs.json::<T>(200).json::<T>(503);
+    }
 }
 
 /// `GET /metrics`: Prometheus's text format, or OpenMetrics when `Accept` asks for it.
-async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Exposition> {
     if !app.config.metrics.enabled {
-        return crate::error::Error::new(&crate::error::codes::NOT_FOUND).into_response();
+        return Err(Error::new(&codes::NOT_FOUND));
     }
     let format = Format::accepted(&headers);
-    ([(header::CONTENT_TYPE, format.content_type())], app.scrape(format)).into_response()
+    Ok(Exposition(format, app.scrape(format)))
+}
+
+/// The metrics in one of the formats.
+struct Exposition(Format, String);
+
+impl IntoResponse for Exposition {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, self.0.content_type())], self.1).into_response()
+    }
+}
+
+impl Answer for Exposition {
+    fn describe(outputs: &mut Outputs) {
+        outputs.text(200, "text/plain; version=0.0.4; charset=utf-8");
+    }
 }
 
 fn basics(app: &App, status: &'static str) -> Health {

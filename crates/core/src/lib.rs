@@ -28,6 +28,10 @@ pub mod extract;
 
 pub mod stream;
 
+pub mod answer;
+
+pub mod resource;
+
 pub mod module;
 
 pub mod middleware;

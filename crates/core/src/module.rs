@@ -8,26 +8,25 @@ mod security_headers;
 use std::sync::Arc;
 
 use axum::extract::Request;
-use axum::handler::Handler;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
 use http::Method;
 
+use crate::answer::{Endpoint, Outputs};
 use crate::app::App;
 pub use crate::app::Probe;
 pub use crate::assets::Asset;
-use crate::auth::Permission;
+use crate::auth::{Caller, Permission};
 use crate::config::Section;
 use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::{Carried, Error, ErrorCode};
-use crate::extract::{Arguments, Inputs};
+use crate::extract::Inputs;
 use crate::lifecycle::StartError;
 use crate::limits::Policy;
 use crate::metrics::MetricTable;
 pub use csp::{Csp, InvalidCsp};
-pub(crate) use operation::{Answer, Content, Link};
-pub use operation::{LOCATION, Operation};
+pub use operation::Operation;
 pub use reference::{permissions_markdown, routes_markdown};
 pub use security_headers::SecurityHeaders;
 
@@ -149,6 +148,7 @@ pub struct Route {
     /// What the contract says of it.
     pub operation: Option<Arc<Operation>>,
     pub(crate) inputs: fn(&mut Inputs),
+    pub(crate) outputs: fn(&mut Outputs),
     /// Its own security headers, in place of the application's.
     pub(crate) security_headers: Option<SecurityHeaders>,
     /// Who may keep its answers.
@@ -166,11 +166,29 @@ impl Route {
     /// The handler's answer. A handler's error travels inside its response; here it becomes an error again, so that there
     /// is one way out.
     pub(crate) async fn answer(&self, request: Request, app: &App) -> Result<Response, Error> {
+        let changes = !self.method.is_safe();
+        let caller = if changes { request.extensions().get::<Caller>().cloned() } else { None };
         let mut response = (self.handler)(request, app.clone()).await;
-        match response.extensions_mut().remove::<Carried>().and_then(|carried| carried.take()) {
-            Some(error) => Err(error),
-            None => Ok(response),
+        if let Some(error) = response.extensions_mut().remove::<Carried>().and_then(|carried| carried.take())
+        {
+            return Err(error);
         }
+        if response.status().is_success() && caller.is_some_and(|caller| caller.left_uncommitted()) {
+            tracing::error!(
+                method = %self.method,
+                route = self.path,
+                "A change was rolled back under an answer of success: the handler ended without `commit()`; \
+                 where that is meant, it says `rollback()`"
+            );
+        }
+        Ok(response)
+    }
+
+    /// How many parameters of its path the handler takes.
+    pub(crate) fn path_values(&self) -> usize {
+        let mut inputs = Inputs::default();
+        (self.inputs)(&mut inputs);
+        inputs.path.len()
     }
 
     /// Whether it is a probe, an asset of operators' pages, or belongs to the management surface: what is never limited.
@@ -202,84 +220,59 @@ impl Routes {
 
     /// A route that reads. Its request is cancelled, with its SQL, when the client hangs up.
     #[must_use]
-    pub fn get<T: Arguments>(
-        self,
-        path: &'static str,
-        access: Access,
-        handler: impl Handler<T, App>,
-    ) -> Self {
+    pub fn get<T: 'static>(self, path: &'static str, access: Access, handler: impl Endpoint<T>) -> Self {
         self.add(Method::GET, path, access, handler)
     }
 
     /// A route that creates or acts. It runs to its end or its deadline, whoever hangs up.
     #[must_use]
-    pub fn post<T: Arguments>(
-        self,
-        path: &'static str,
-        access: Access,
-        handler: impl Handler<T, App>,
-    ) -> Self {
+    pub fn post<T: 'static>(self, path: &'static str, access: Access, handler: impl Endpoint<T>) -> Self {
         self.add(Method::POST, path, access, handler)
     }
 
     /// A route that replaces.
     #[must_use]
-    pub fn put<T: Arguments>(
-        self,
-        path: &'static str,
-        access: Access,
-        handler: impl Handler<T, App>,
-    ) -> Self {
+    pub fn put<T: 'static>(self, path: &'static str, access: Access, handler: impl Endpoint<T>) -> Self {
         self.add(Method::PUT, path, access, handler)
     }
 
     /// A route that changes a part (RFC 7396).
     #[must_use]
-    pub fn patch<T: Arguments>(
-        self,
-        path: &'static str,
-        access: Access,
-        handler: impl Handler<T, App>,
-    ) -> Self {
+    pub fn patch<T: 'static>(self, path: &'static str, access: Access, handler: impl Endpoint<T>) -> Self {
         self.add(Method::PATCH, path, access, handler)
     }
 
     /// A route that removes.
     #[must_use]
-    pub fn delete<T: Arguments>(
-        self,
-        path: &'static str,
-        access: Access,
-        handler: impl Handler<T, App>,
-    ) -> Self {
+    pub fn delete<T: 'static>(self, path: &'static str, access: Access, handler: impl Endpoint<T>) -> Self {
         self.add(Method::DELETE, path, access, handler)
     }
 
-    fn add<T: Arguments>(
+    fn add<T: 'static, H: Endpoint<T>>(
         mut self,
         method: Method,
         path: &'static str,
         access: Access,
-        handler: impl Handler<T, App>,
+        handler: H,
     ) -> Self {
         let handler: BoxedHandler =
             Arc::new(move |request, app| Box::pin(handler.clone().call(request, app)));
-        let produces: &[&str] = if method == Method::DELETE { &[] } else { &["application/json"] };
+        let mut outputs = Outputs::default();
+        H::outputs(&mut outputs);
         let compress = method == Method::GET;
-        let (module, cache) = ("", Cache::NoStore);
-        let (limit, security_headers) = (None, None);
         self.0.push(Route {
             method,
             path,
             access,
-            limit,
-            module,
+            limit: None,
+            module: "",
             operation: None,
-            inputs: T::describe,
-            security_headers,
-            cache,
+            inputs: H::inputs,
+            outputs: H::outputs,
+            security_headers: None,
+            cache: Cache::NoStore,
             compress,
-            produces,
+            produces: outputs.produces.unwrap_or(&["application/json"]),
             handler,
         });
         self
@@ -317,7 +310,7 @@ impl Routes {
     }
 
     /// The media types that the route just added can answer with, the preferred one first; a request that accepts none
-    /// of them is 406. Default: JSON; of DELETE nothing, which means whatever `Accept` says.
+    /// of them is 406. Default: what its handler returns; none means whatever `Accept` says.
     #[must_use]
     pub fn produces(self, media_types: &'static [&'static str]) -> Self {
         self.with(|route| route.produces = media_types)

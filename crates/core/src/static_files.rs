@@ -2,10 +2,11 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
+use crate::answer::File;
 use crate::app::App;
 use crate::assets::Resident;
 use crate::error::{Error, Result, codes};
@@ -24,17 +25,16 @@ fn routes() -> Routes {
     Routes::new()
         .get("/assets/{file}", Access::Public, file)
         .cache(Cache::Immutable)
-        .produces(&[])
         .headers(headers)
-        .doc(Operation::new("asset", "Fetch a file under its name of this release").answers_text(200, "*/*"))
+        .doc(Operation::new("asset", "Fetch a file under its name of this release"))
 }
 
 /// The file of this name; 404 for a name of another release.
-async fn file(State(app): State<App>, Path(name): Path<String>) -> Result<Response> {
+async fn file(State(app): State<App>, Path(name): Path<String>) -> Result<File> {
     let file = app.assets.find(&name).ok_or_else(|| Error::new(&codes::NOT_FOUND))?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(file.asset.media_type)),
         (header::ETAG, file.etag.clone()),
     ];
-    Ok((Extension(Resident), headers, Bytes::from_static(file.asset.bytes)).into_response())
+    Ok(File((Extension(Resident), headers, Bytes::from_static(file.asset.bytes)).into_response()))
 }

@@ -24,7 +24,8 @@ pub(crate) const MIGRATIONS: &[Migration] = migrations![
     "0005_idempotency",
     "0006_tenant_rate_limit",
     "0007_data_rules",
-    "0008_catalog_rules"
+    "0008_catalog_rules",
+    "0009_record_rules"
 ];
 
 /// A row for each tenant table that the runtime role can write.

@@ -168,6 +168,17 @@ impl Answer {
 
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} answered {}: {}", self.request, self.status, self.text())
+        write!(f, "{} answered {}: ", self.request, self.status)?;
+        let problem = serde_json::from_slice::<Value>(&self.body).ok();
+        let causes = problem.as_ref().and_then(|problem| problem.pointer("/debug/causes")?.as_array());
+        match causes {
+            // Of a fault of ours the cause, in one line: TEST_BACKTRACE=1 shows all there is.
+            Some(causes) if std::env::var_os("TEST_BACKTRACE").is_none() => {
+                let causes: Vec<&str> = causes.iter().filter_map(Value::as_str).collect();
+                let code = problem.as_ref().and_then(|problem| problem["code"].as_str());
+                write!(f, "{}: {}", code.unwrap_or_default(), causes.join(": ").replace('\n', "; "))
+            }
+            _ => f.write_str(&self.text()),
+        }
     }
 }

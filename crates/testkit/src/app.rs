@@ -232,8 +232,7 @@ erp_core::from_row!(Tenant { tenant });
 impl Drop for TestApp {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let tail: Vec<String> = self.log.text().lines().rev().take(40).map(str::to_owned).collect();
-            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            self.log.tail(40).iter().for_each(|line| eprintln!("{line}"));
         }
         self.database.remove();
         assert!(self.running.is_none() || std::thread::panicking(), "end the test with `app.finish().await`");

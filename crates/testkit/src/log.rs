@@ -48,11 +48,30 @@ impl Log {
         self.lines().into_iter().filter(|line| line["message"] == message).collect()
     }
 
+    /// The last lines, for a person: without backtraces, unless TEST_BACKTRACE is set.
+    pub(crate) fn tail(&self, count: usize) -> Vec<String> {
+        let text = self.text();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(count)..].iter().map(|line| told(line)).collect()
+    }
+
     /// Lines that no test should see unannounced: errors, and answers of 500 and above.
-    pub(crate) fn faults(&self) -> Vec<Value> {
+    pub(crate) fn faults(&self) -> Vec<String> {
         let is_fault = |line: &Value| {
             line["level"] == "error" || line["statusCode"].as_u64().is_some_and(|status| status >= 500)
         };
-        self.lines().into_iter().filter(is_fault).collect()
+        self.lines().into_iter().filter(is_fault).map(|line| told(&line.to_string())).collect()
+    }
+}
+
+/// A line of the log without its backtrace, which is of use to few and hides the cause; with TEST_BACKTRACE the whole.
+fn told(line: &str) -> String {
+    let whole = std::env::var_os("TEST_BACKTRACE").is_some();
+    match serde_json::from_str::<Value>(line) {
+        Ok(Value::Object(mut fields)) if !whole => {
+            fields.remove("backtrace");
+            Value::Object(fields).to_string()
+        }
+        _ => line.to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Permission, Role};
 use crate::error::{Error, codes};
@@ -22,6 +23,8 @@ struct Inner {
     trace: Trace,
     /// The number of the deferral that the caller's change waits for.
     deferral: Option<u64>,
+    /// A change of the caller's was dropped without COMMIT, and without a failure.
+    uncommitted: AtomicBool,
 }
 
 /// Who acts: written into every audit row.
@@ -65,13 +68,31 @@ impl Trace {
 impl Caller {
     /// A person whose membership of `tenant` has been verified.
     pub(crate) fn member(tenant: TenantId, user: UserId, role: Role, trace: Trace) -> Self {
-        Self(Arc::new(Inner { tenant, actor: Actor::User(user), role, trace, deferral: None }))
+        Self(Arc::new(Inner {
+            tenant,
+            actor: Actor::User(user),
+            role,
+            trace,
+            deferral: None,
+            uncommitted: AtomicBool::new(false),
+        }))
     }
 
     /// The same caller, whose change is committed by a deferral: see `Db::defer`.
     pub(crate) fn deferred(&self, deferral: u64) -> Self {
         let Inner { tenant, actor, role, ref trace, .. } = *self.0;
-        Self(Arc::new(Inner { tenant, actor, role, trace: trace.clone(), deferral: Some(deferral) }))
+        let (trace, deferral, uncommitted) = (trace.clone(), Some(deferral), AtomicBool::new(false));
+        Self(Arc::new(Inner { tenant, actor, role, trace, deferral, uncommitted }))
+    }
+
+    /// Notes that a change was dropped without COMMIT.
+    pub(crate) fn note_uncommitted(&self) {
+        self.0.uncommitted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a change was dropped without COMMIT: a fault, unless the request is refused.
+    pub(crate) fn left_uncommitted(&self) -> bool {
+        self.0.uncommitted.load(Ordering::Relaxed)
     }
 
     pub(crate) fn deferral(&self) -> Option<u64> {

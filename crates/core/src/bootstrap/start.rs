@@ -12,6 +12,7 @@ use crate::auth::{Authenticator, Passwords};
 use crate::config::{Config, Layers};
 use crate::db::cluster::Cluster;
 use crate::db::{Db, Options};
+use crate::error::Constraints;
 use crate::factory;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::limits::{self, Limits, Shared, SlowDown, TenantLimits};
@@ -213,6 +214,9 @@ impl Start {
             lifecycle: self.lifecycle.clone(),
             denials: Denials::default(),
             permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
+            constraints: Constraints::new(
+                factory::modules(product).flat_map(|module| module.errors).copied(),
+            ),
             probes: Probes::new(factory::modules(product).flat_map(|module| module.probes)),
             requests: Arc::new(Semaphore::new(config.traffic.max_concurrent_requests as usize)),
             connections: Arc::default(),

@@ -32,6 +32,8 @@ pub use owner::{
 pub use pool::{Db, Options};
 /// What the owner's sessions answer.
 pub use tokio_postgres::Error as OwnerError;
+/// For types of a module's own, which are read from a column or bound to a parameter.
+pub use tokio_postgres::types::{FromSql, IsNull, Type, private::BytesMut as SqlBuffer, to_sql_checked};
 pub use tx::deferral::Deferral;
 pub use tx::row::FromRow;
 pub use tx::stream::RowStream;

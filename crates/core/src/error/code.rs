@@ -15,15 +15,44 @@ pub struct ErrorCode {
     pub what: &'static str,
     /// What the client can do.
     pub fix: &'static str,
+    /// The constraints of the database whose breach this code tells.
+    pub constraints: &'static [Constraint],
+}
+
+/// A constraint of a table, named where the code for its breach is declared.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Constraint {
+    /// The table that has it.
+    pub table: &'static str,
+    /// Its name, unique among all that are declared.
+    pub name: &'static str,
+    /// The JSON pointer of the value in the body that breaks it, if it is one value.
+    pub pointer: Option<&'static str>,
+}
+
+/// One or several error codes, as a type: [`error_codes!`](crate::error_codes) makes one of the same name for each code.
+pub trait Refused: 'static {
+    /// The codes.
+    const CODES: &'static [&'static ErrorCode];
 }
 
 /// Declares a table of error codes: `NAME = "module.code", status, "Title"; "what happened"; "what to do";`.
 ///
-/// Makes a module with one static per code, and a slice of them all for the reference and the tests.
+/// A code that tells of the breach of constraints names them after its title, with their table: `, on items
+/// [items_sku_key]`. Whatever statement breaks one is then answered with this code, and the contract says so of each
+/// operation that changes a record of that table. `[orders_supplier_fkey at "/supplierId"]` also names the value in the
+/// body that is wrong.
+///
+/// Makes a module with one static per code, a type of the same name ([`Refused`]), and a slice of them all for the
+/// reference and the tests.
 #[macro_export]
 macro_rules! error_codes {
+    (@pointer) => { None };
+    (@pointer $pointer:literal) => { Some($pointer) };
     ($(#[$doc:meta])* $vis:vis $table:ident in $module:ident {
-        $($name:ident = $code:literal, $status:literal, $title:literal; $what:literal; $fix:literal;)+
+        $($name:ident = $code:literal, $status:literal, $title:literal
+            $(, on $relation:ident [$($constraint:ident $(at $pointer:literal)?),+ $(,)?])*;
+            $what:literal; $fix:literal;)+
     }) => {
         $(#[$doc])*
         $vis static $table: &[&$crate::error::ErrorCode] = &[$(&$module::$name),+];
@@ -32,12 +61,26 @@ macro_rules! error_codes {
         $vis mod $module {
             $(
                 #[doc = $what]
+                #[allow(non_camel_case_types)]
+                #[derive(Debug)]
+                pub enum $name {}
+
+                impl $crate::error::Refused for $name {
+                    const CODES: &'static [&'static $crate::error::ErrorCode] = &[&$name];
+                }
+
+                #[doc = $what]
                 pub static $name: $crate::error::ErrorCode = $crate::error::ErrorCode {
                     code: $code,
                     status: $status,
                     title: $title,
                     what: $what,
                     fix: $fix,
+                    constraints: &[$($($crate::error::Constraint {
+                        table: stringify!($relation),
+                        name: stringify!($constraint),
+                        pointer: $crate::error_codes!(@pointer $($pointer)?),
+                    },)+)*],
                 };
             )+
         }
@@ -57,7 +100,7 @@ pub fn render_markdown(tables: &[&[&'static ErrorCode]]) -> String {
          | code | status | title | what happened | what to do |\n| --- | --- | --- | --- | --- |\n",
     );
     for row in tables.iter().copied().flatten() {
-        let ErrorCode { code, status, title, what, fix } = row;
+        let ErrorCode { code, status, title, what, fix, .. } = row;
         let _ = writeln!(out, "| `{code}` | {status} | {title} | {what} | {fix} |");
     }
     out

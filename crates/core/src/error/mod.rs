@@ -2,7 +2,7 @@
 //!
 //! Use [`Error`] in everything that answers a request, and [`crate::lifecycle::StartError`] in what ends the
 //! process. The cause of an error goes to the log, never to the client, and it is logged once, at the edge
-//! (`middleware`). Constraint names become client errors at the call: `.map_err(on_constraint(…))`.
+//! (`middleware`). A constraint is named where the code for its breach is declared, in `error_codes!`.
 
 mod code;
 mod database;
@@ -10,11 +10,12 @@ mod problem;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-pub use code::{ErrorCode, codes, render_markdown};
+pub use code::{Constraint, ErrorCode, Refused, codes, render_markdown};
 pub(crate) use problem::{Carried, type_of};
 pub use problem::{Problem, Violation};
 
@@ -131,13 +132,30 @@ impl Error {
     }
 }
 
-/// Turns the breach of one named constraint into a code of the module: `.map_err(on_constraint("items_sku_key", &codes::SKU_TAKEN))`.
-///
-/// Other errors pass unchanged.
-pub fn on_constraint(name: &'static str, code: &'static ErrorCode) -> impl Fn(Error) -> Error {
-    move |error| match &error.0.constraint {
-        Some(broken) if broken == name => Error::new(code),
-        _ => error,
+/// The error codes of all modules by the constraints whose breach they tell.
+#[derive(Debug, Default)]
+pub struct Constraints(HashMap<&'static str, (&'static ErrorCode, &'static Constraint)>);
+
+impl Constraints {
+    /// Those that the codes declare.
+    pub fn new(codes: impl Iterator<Item = &'static ErrorCode>) -> Self {
+        let named = codes.flat_map(|code| code.constraints.iter().map(move |one| (one.name, (code, one))));
+        Self(named.collect())
+    }
+
+    /// The breach of a constraint that is declared becomes its code; other errors pass unchanged.
+    pub(crate) fn name(&self, error: Error) -> Error {
+        let found = error.0.constraint.as_deref().and_then(|name| self.0.get(name));
+        let Some((code, constraint)) = found else { return error };
+        let named = Error::new(code);
+        match constraint.pointer {
+            Some(pointer) => named.violation(Violation {
+                pointer: pointer.to_owned(),
+                code: "unknown",
+                detail: code.what.to_owned(),
+            }),
+            None => named,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use axum::extract::{Extension, Request, State};
 use http::{HeaderMap, Method, Uri};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::path::PathValues;
 use super::{IfMatch, Json, MediaType, Path, Query};
 use crate::auth::{Caller, Trace};
 use crate::error::{ErrorCode, codes};
@@ -31,8 +32,8 @@ pub struct HeaderField {
 /// What one handler takes from a request.
 #[derive(Default)]
 pub struct Inputs {
-    /// The path's parameter.
-    pub path: Option<SchemaOf>,
+    /// The path's parameters, in their order.
+    pub path: Vec<SchemaOf>,
     /// The parameters of the query: an object's properties.
     pub query: Option<SchemaOf>,
     /// The JSON body.
@@ -44,6 +45,11 @@ pub struct Inputs {
 }
 
 /// An argument of a handler. What says nothing about the request, such as the app, implements it empty.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an argument that a handler can have",
+    note = "take `Call`, `Caller`, `State<App>`, `Path<…>`, `Query<…>`, `Page<…>`, `IfMatch`, and last `Json<…>`; a type of \
+            your own implements `FromRequestParts<App>` and `Input`"
+)]
 pub trait Input: 'static {
     /// Adds what this argument takes.
     fn describe(_inputs: &mut Inputs) {}
@@ -60,9 +66,9 @@ impl Input for Method {}
 impl Input for Uri {}
 impl Input for Request {}
 
-impl<T: JsonSchema + 'static> Input for Path<T> {
+impl<T: PathValues + 'static> Input for Path<T> {
     fn describe(inputs: &mut Inputs) {
-        inputs.path = Some(T::json_schema);
+        inputs.path.extend(T::SCHEMAS);
         inputs.refusals.push(&codes::NOT_FOUND);
     }
 }

@@ -23,20 +23,41 @@ impl<T: DeserializeOwned + JsonSchema> FromRequestParts<App> for Query<T> {
 }
 
 fn parse<T: DeserializeOwned + JsonSchema>(query: &str) -> Result<T, Error> {
-    if let Some(bad) = query.split('&').find(|pair| percent_decode_str(pair).decode_utf8().is_err()) {
-        let name = form_urlencoded::parse(bad.as_bytes()).next().map(|(name, _)| name).unwrap_or_default();
-        let pointer = format!("?{}", name.chars().take(LONGEST_NAME).collect::<String>());
-        let detail = "is not UTF-8".to_owned();
-        return Err(Error::new(&codes::INVALID).violation(Violation { pointer, code: "character", detail }));
+    check_characters(query)?;
+    read(query).map_err(|fault| refusal::<T>(query, Some(fault)))
+}
+
+/// # Errors
+/// `core.invalid` for a parameter whose value is not UTF-8.
+pub(crate) fn check_characters(query: &str) -> Result<(), Error> {
+    let Some(bad) = query.split('&').find(|pair| percent_decode_str(pair).decode_utf8().is_err()) else {
+        return Ok(());
+    };
+    let name = form_urlencoded::parse(bad.as_bytes()).next().map(|(name, _)| name).unwrap_or_default();
+    let pointer = format!("?{}", name.chars().take(LONGEST_NAME).collect::<String>());
+    let detail = "is not UTF-8".to_owned();
+    Err(Error::new(&codes::INVALID).violation(Violation { pointer, code: "character", detail }))
+}
+
+/// The first fault of a query.
+pub(crate) type Fault = serde_path_to_error::Error<serde_urlencoded::de::Error>;
+
+/// # Errors
+/// The first fault.
+pub(crate) fn read<T: DeserializeOwned>(query: &str) -> Result<T, Fault> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs))
+}
+
+/// Everything that is wrong with a query, by the schema of `T`; the `fault` where the schema finds none.
+pub(crate) fn refusal<T: JsonSchema>(query: &str, fault: Option<Fault>) -> Error {
+    let found = violations::of_query::<T>(form_urlencoded::parse(query.as_bytes()));
+    if found.is_empty() {
+        let name = fault.as_ref().map(|fault| fault.path().to_string()).unwrap_or_default();
+        let detail =
+            fault.map_or_else(|| "cannot be read".to_owned(), |fault| fault.into_inner().to_string());
+        let pointer = format!("?{}", name.trim_start_matches('.'));
+        return Error::new(&codes::INVALID).violation(Violation { pointer, code: "invalid", detail });
     }
-    let pairs = || form_urlencoded::parse(query.as_bytes());
-    serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs())).map_err(|error| {
-        let found = violations::of_query::<T>(pairs());
-        if found.is_empty() {
-            let pointer = format!("?{}", error.path().to_string().trim_start_matches('.'));
-            let detail = error.into_inner().to_string();
-            return Error::new(&codes::INVALID).violation(Violation { pointer, code: "invalid", detail });
-        }
-        found.into_iter().fold(Error::new(&codes::INVALID), Error::violation)
-    })
+    found.into_iter().fold(Error::new(&codes::INVALID), Error::violation)
 }

@@ -53,8 +53,10 @@ impl RouteTable {
 
     fn add(&mut self, route: Route) -> Result<(), StartError> {
         let clash = |why: String| StartError::new(Exit::Internal, why);
-        if route.path.matches('{').count() > 1 {
-            return Err(clash(format!("{} has two parameters; Path takes one", route.path)));
+        let (has, taken) = (route.path.matches('{').count(), route.path_values());
+        if taken > 0 && taken != has {
+            let name = format!("{} {}", route.method, route.path);
+            return Err(clash(format!("{name} has {has} parameters, and its handler's Path takes {taken}")));
         }
         if let Some(invalid) = route.security_headers.as_ref().and_then(SecurityHeaders::invalid) {
             return Err(clash(format!("{}: {invalid}", route.path)));
@@ -130,6 +132,7 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
+    use crate::extract::Path;
     use crate::module::{Access, Csp, Routes};
 
     fn table() -> RouteTable {
@@ -202,11 +205,14 @@ mod tests {
         for routes in [
             once().get("/items/{id}", Access::Public, async || ""),
             once().get("/items/{other}", Access::Public, async || ""),
-            once().get("/items/{id}/parts/{part}", Access::Public, async || ""),
+            once().get("/items/{id}/parts/{part}", Access::Public, async |_: Path<i64>| ""),
+            once().get("/parts", Access::Public, async |_: Path<i64>| ""),
+            once().get("/parts/{part}", Access::Public, async |_: Path<(i64, i64)>| ""),
         ] {
             assert!(RouteTable::new(routes.of("test")).is_err());
         }
-        assert!(RouteTable::new(once().of("test")).is_ok());
+        let pair = once().get("/items/{id}/parts/{part}", Access::Public, async |_: Path<(i64, String)>| "");
+        assert!(RouteTable::new(pair.of("test")).is_ok());
     }
 
     #[test]

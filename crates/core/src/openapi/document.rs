@@ -49,11 +49,12 @@ fn without_null_default(schema: &mut Schema) {
 
 pub(super) fn build(contract: &Contract, routes: &[&Route]) -> Value {
     let mut schemas = Schemas::new();
-    let mut refusals = Refusals::new(schemas.answered.subschema_for::<Problem<'_>>().to_value());
+    let problem = schemas.answered.subschema_for::<Problem<'_>>().to_value();
+    let mut refusals = Refusals::new(problem, contract.codes.clone());
     let mut fields: Vec<&'static HeaderField> = headers::SHARED.to_vec();
     let mut paths = Map::new();
     for route in routes {
-        let Some(documented) = operation::describe(route, &mut schemas, &mut refusals) else {
+        let Some(documented) = operation::describe(route, routes, &mut schemas, &mut refusals) else {
             continue;
         };
         fields.extend(documented.headers);

@@ -4,12 +4,13 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use crate::answer::{LOCATION, Outputs, Success};
 use crate::error::{ErrorCode, codes};
 use crate::extract::{ETag, HeaderField, Inputs};
 use crate::middleware::admission::rate_limit;
 use crate::middleware::idempotency;
 use crate::middleware::representation::conditional;
-use crate::module::{Answer, LOCATION, Operation, Route};
+use crate::module::Route;
 
 /// `X-Tenant-ID`: what every route of members takes.
 static TENANT_ID: HeaderField = HeaderField {
@@ -25,25 +26,25 @@ pub(super) static SHARED: [&HeaderField; 5] =
     [&ETag::FIELD, &LOCATION, &idempotency::REPLAYED_FIELD, &rate_limit::FIELD, &rate_limit::POLICY_FIELD];
 
 /// Adds what the chain takes for the handler.
-pub(super) fn add_inputs(route: &Route, operation: &Operation, inputs: &mut Inputs) {
+pub(super) fn add_inputs(route: &Route, outputs: &Outputs, inputs: &mut Inputs) {
     if route.is_members() {
         inputs.headers.push(&TENANT_ID);
     }
     if route.takes_keys() {
         idempotency::describe(inputs);
     }
-    if is_conditional(route, operation) {
+    if is_conditional(route, outputs) {
         inputs.headers.push(&conditional::FIELD);
     }
 }
 
 /// Whether it can answer 304.
-pub(super) fn is_conditional(route: &Route, operation: &Operation) -> bool {
-    route.method == Method::GET && operation.is_tagged()
+pub(super) fn is_conditional(route: &Route, outputs: &Outputs) -> bool {
+    route.method == Method::GET && outputs.is_tagged()
 }
 
 /// The headers of an answer other than a problem, as references.
-pub(super) fn of_answer(route: &Route, answer: &Answer) -> Map<String, Value> {
+pub(super) fn of_answer(route: &Route, answer: &Success) -> Map<String, Value> {
     let replayed = route.takes_keys().then_some(&idempotency::REPLAYED_FIELD);
     let all = answer.headers.iter().copied().chain(replayed).chain(limits(route));
     all.map(reference).collect()

@@ -13,19 +13,35 @@ mod refusals;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use crate::answer::{Answer, Outputs};
 use crate::assets::Resident;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::module::{Access, Module, Operation, Product, Route, Routes};
 
 /// The core's own module of the contract. Its routes need a [`Contract`], which has them.
 pub static OPENAPI: Module =
     Module { name: "openapi", about: "This document, and the page that shows it.", ..Module::BARE };
+
+/// The document, as it is answered.
+struct Document(Bytes);
+
+impl IntoResponse for Document {
+    fn into_response(self) -> Response {
+        (Extension(Resident), [(CONTENT_TYPE, "application/json")], self.0).into_response()
+    }
+}
+
+impl Answer for Document {
+    fn describe(outputs: &mut Outputs) {
+        outputs.json::<Value>(200);
+    }
+}
 
 /// What the document is made from, and the document once it has been asked for.
 pub struct Contract {
@@ -34,6 +50,8 @@ pub struct Contract {
     /// The modules' names and what they are about: the document's tags.
     tags: Vec<(&'static str, &'static str)>,
     routes: Vec<Route>,
+    /// The error codes of all modules.
+    codes: Vec<&'static ErrorCode>,
     json: OnceCell<Bytes>,
 }
 
@@ -43,7 +61,9 @@ impl Contract {
         let is_core = |module: &&&Module| product.modules.iter().all(|other| other.name != module.name);
         let features = product.modules.iter().chain(modules.iter().filter(is_core));
         let tags = features.map(|module| (module.name, module.about)).collect();
-        Arc::new(Self { name: product.name, version: product.version, tags, routes, json: OnceCell::new() })
+        let codes = modules.iter().flat_map(|module| module.errors.iter().copied()).collect();
+        let (name, version, json) = (product.name, product.version, OnceCell::new());
+        Arc::new(Self { name, version, tags, routes, codes, json })
     }
 
     /// The routes that tell of the contract.
@@ -53,14 +73,12 @@ impl Contract {
             let contract = Arc::clone(&contract);
             async move {
                 let json = contract.json().await?;
-                Ok::<_, Error>(
-                    (Extension(Resident), [(CONTENT_TYPE, "application/json")], json).into_response(),
-                )
+                Ok::<_, Error>(Document(json))
             }
         };
         let routes = Routes::new()
             .get("/openapi.json", Access::Management, json)
-            .doc(Operation::new("openapi", "Show this document").answers::<Value>(200));
+            .doc(Operation::new("openapi", "Show this document"));
         page::add(routes).of(OPENAPI.name)
     }
 

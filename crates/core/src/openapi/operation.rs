@@ -5,10 +5,11 @@ use serde_json::{Map, Value, json};
 
 use super::document::Schemas;
 use super::headers;
-use super::refusals::{self, PROBLEM, Refusals};
+use super::refusals::{PROBLEM, Refusals};
+use crate::answer::{Content, Link, Outputs, Success};
 use crate::error::ErrorCode;
 use crate::extract::{HeaderField, Inputs};
-use crate::module::{Access, Answer, Content, Link, Operation, Route};
+use crate::module::{Access, Operation, Route};
 
 /// An operation, and the headers that it names.
 pub(super) struct Documented {
@@ -16,22 +17,28 @@ pub(super) struct Documented {
     pub(super) headers: Vec<&'static HeaderField>,
 }
 
-/// Describes `route`, if it says what it is; adds to `errors` the codes that are met for the first time.
-pub(super) fn describe(route: &Route, schemas: &mut Schemas, refusals: &mut Refusals) -> Option<Documented> {
+/// Describes one of `routes`, if it says what it is; adds to `refusals` the codes that are met for the first time.
+pub(super) fn describe(
+    route: &Route,
+    routes: &[&Route],
+    schemas: &mut Schemas,
+    refusals: &mut Refusals,
+) -> Option<Documented> {
     let operation = route.operation.as_deref()?;
-    let mut inputs = Inputs::default();
+    let (mut inputs, mut outputs) = (Inputs::default(), Outputs::default());
     (route.inputs)(&mut inputs);
-    headers::add_inputs(route, operation, &mut inputs);
-    let codes = refusals::of(route, operation, &inputs);
+    (route.outputs)(&mut outputs);
+    headers::add_inputs(route, &outputs, &mut inputs);
+    let codes = refusals.of(route, &inputs, &outputs);
     let mut value = json!({
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [route.module],
-        "responses": responses(route, operation, &codes, schemas, refusals),
+        "responses": responses(route, routes, &outputs, &codes, schemas, refusals),
         "security": security(route.access),
     });
     let mut set = |name: &str, part: Value| value[name] = part;
-    if let Some(about) = about(route, operation) {
+    if let Some(about) = about(route, operation, &outputs) {
         set("description", about.into());
     }
     let parameters = parameters(route.path, &inputs, schemas);
@@ -46,19 +53,33 @@ pub(super) fn describe(route: &Route, schemas: &mut Schemas, refusals: &mut Refu
         }
         set("requestBody", json!({ "required": true, "content": content }));
     }
-    let headers = operation.answers.iter().flat_map(|answer| answer.headers.iter().copied()).collect();
+    let headers = outputs.answers.iter().flat_map(|answer| answer.headers.iter().copied()).collect();
     Some(Documented { value, headers })
 }
 
-fn about(route: &Route, operation: &Operation) -> Option<String> {
+fn about(route: &Route, operation: &Operation, outputs: &Outputs) -> Option<String> {
     let needs = match route.access {
         Access::Permission(permission) => format!("Needs the permission `{}`.", permission.name),
         Access::Management => "For operators.".to_owned(),
         Access::SignedIn | Access::Public => String::new(),
     };
-    let text =
-        [operation.about, &needs].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
+    let always = changes(route, outputs);
+    let parts = [operation.about, outputs.about, always, &needs].into_iter();
+    let text = parts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
     (!text.is_empty()).then_some(text)
+}
+
+/// What holds of every operation that changes a record.
+fn changes(route: &Route, outputs: &Outputs) -> &'static str {
+    match route.method {
+        Method::PUT if outputs.table.is_some() => {
+            "Never creates one. A change of nothing keeps `version` and `updatedAt`."
+        }
+        Method::PATCH if outputs.table.is_some() => {
+            "As RFC 7396 says: what is absent is kept, `null` clears. A change of nothing keeps `version` and `updatedAt`."
+        }
+        _ => "",
+    }
 }
 
 fn security(access: Access) -> Value {
@@ -69,10 +90,14 @@ fn security(access: Access) -> Value {
     }
 }
 
+/// The names of the parameters in a path's template.
+fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name)
+}
+
 fn parameters(path: &str, inputs: &Inputs, schemas: &mut Schemas) -> Vec<Value> {
     let mut all = Vec::new();
-    let name = path.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(name, _)| name);
-    if let (Some(name), Some(schema)) = (name, inputs.path) {
+    for (name, schema) in path_parameters(path).zip(&inputs.path) {
         all.push(
             json!({ "name": name, "in": "path", "required": true, "schema": schema(&mut schemas.read) }),
         );
@@ -116,14 +141,20 @@ fn query_parameters(query: &Value) -> Vec<Value> {
 
 fn responses(
     route: &Route,
-    operation: &Operation,
+    routes: &[&Route],
+    outputs: &Outputs,
     codes: &[&'static ErrorCode],
     schemas: &mut Schemas,
     refusals: &mut Refusals,
 ) -> Value {
     let mut all: Map<String, Value> = Map::new();
-    for answer in &operation.answers {
-        let (status, mut response) = (answer.status.to_string(), success(route, operation, answer, schemas));
+    for answer in &outputs.answers {
+        let status = answer.status.to_string();
+        let mut response = success(route, answer, schemas);
+        let links: Map<_, _> = outputs.links.iter().flat_map(|link| links(*link, route, routes)).collect();
+        if !links.is_empty() {
+            response["links"] = links.into();
+        }
         if let Some(known) = all.get_mut(&status) {
             // The same status in another media type.
             if let (Some(known), Some(more)) =
@@ -135,7 +166,7 @@ fn responses(
             all.insert(status, response);
         }
     }
-    if headers::is_conditional(route, operation) {
+    if headers::is_conditional(route, outputs) {
         let headers = headers::of_not_modified(route);
         all.insert("304".to_owned(), json!({ "description": "Not Modified", "headers": headers }));
     }
@@ -149,7 +180,7 @@ fn responses(
     all.into()
 }
 
-fn success(route: &Route, operation: &Operation, answer: &Answer, schemas: &mut Schemas) -> Value {
+fn success(route: &Route, answer: &Success, schemas: &mut Schemas) -> Value {
     let status = http::StatusCode::from_u16(answer.status).ok();
     let mut response =
         json!({ "description": status.and_then(|status| status.canonical_reason()).unwrap_or("Answer") });
@@ -166,16 +197,30 @@ fn success(route: &Route, operation: &Operation, answer: &Answer, schemas: &mut 
     if !headers.is_empty() {
         response["headers"] = headers.into();
     }
-    if !operation.links.is_empty() && answer.status < 300 {
-        response["links"] = operation.links.iter().map(link).collect::<Map<_, _>>().into();
-    }
     response
 }
 
-fn link(link: &Link) -> (String, Value) {
-    let from = format!("$response.body#{}", link.pointer);
-    (
-        link.operation.to_owned(),
-        json!({ "operationId": link.operation, "parameters": { link.parameter: from } }),
-    )
+/// The operations that an answer leads to.
+fn links(link: Link, route: &Route, routes: &[&Route]) -> Vec<(String, Value)> {
+    let own: Map<String, Value> = path_parameters(route.path)
+        .map(|name| (name.to_owned(), format!("$request.path.{name}").into()))
+        .collect();
+    let lead = |to: &Route, name: &str, pointer: &str| {
+        let id = to.operation.as_deref()?.id;
+        let mut parameters = own.clone();
+        parameters.insert(name.to_owned(), format!("$response.body#{pointer}").into());
+        Some((id.to_owned(), json!({ "operationId": id, "parameters": parameters })))
+    };
+    match link {
+        Link::ToNextPage => lead(route, "cursor", "/nextCursor").into_iter().collect(),
+        Link::ToCreated => {
+            routes.iter().filter_map(|to| lead(to, below(route.path, to.path)?, "/id")).collect()
+        }
+    }
+}
+
+/// The name of the one parameter that `path` has more than the collection above it.
+fn below<'a>(collection: &str, path: &'a str) -> Option<&'a str> {
+    let (name, rest) = path.strip_prefix(collection)?.strip_prefix("/{")?.split_once('}')?;
+    (!rest.contains('{')).then_some(name)
 }

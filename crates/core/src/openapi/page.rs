@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::response::{Html, IntoResponse as _, Response};
+use axum::response::{Html, IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use tokio::sync::OnceCell;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 
 use super::archive;
+use crate::answer::{Answer, File, Outputs};
 use crate::app::App;
 use crate::assets::{Resident, Unpacked};
 use crate::error::{Error, Result, codes};
@@ -22,10 +23,8 @@ use crate::module::{Access, Cache, Csp, Operation, Routes, SecurityHeaders};
 /// What starts the interface: the page's policy forbids scripts within it.
 const START: &str = include_str!("start.js");
 /// The interface's files: where they are in the archive, and their media types.
-const FILES: [(&str, &str); 2] = [
-    ("swagger-ui.css", "text/css; charset=utf-8"),
-    ("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
-];
+const FILES: [(&str, &str); 2] =
+    [("swagger-ui.css", "text/css; charset=utf-8"), ("swagger-ui-bundle.js", JAVASCRIPT)];
 
 pub(super) fn add(routes: Routes) -> Routes {
     let kept = Arc::<[Kept; 2]>::default();
@@ -35,21 +34,13 @@ pub(super) fn add(routes: Routes) -> Routes {
     };
     routes
         .get("/docs", Access::Management, page)
-        .produces(&["text/html"])
         .headers(SecurityHeaders::json().csp(policy()))
-        .doc(
-            Operation::new("docs", "Show the documentation page")
-                .answers_text(200, "text/html; charset=utf-8"),
-        )
+        .doc(Operation::new("docs", "Show the documentation page"))
         .get("/docs/start.js", Access::Management, start)
-        .produces(&[])
-        .doc(
-            Operation::new("docsStart", "Start the page").answers_text(200, "text/javascript; charset=utf-8"),
-        )
+        .doc(Operation::new("docsStart", "Start the page"))
         .get("/docs/{file}", Access::Management, fetch)
         .cache(Cache::Immutable)
-        .produces(&[])
-        .doc(Operation::new("docsFile", "Fetch a file of the page").answers_text(200, "*/*"))
+        .doc(Operation::new("docsFile", "Fetch a file of the page"))
 }
 
 /// Nothing from elsewhere, and no script within the page; Swagger UI sets styles of elements.
@@ -89,8 +80,24 @@ fn missing() -> Error {
     Error::internal("the archive of Swagger UI has other files than expected")
 }
 
-async fn start() -> Response {
-    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], START).into_response()
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+struct Script;
+
+impl IntoResponse for Script {
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, JAVASCRIPT)], START).into_response()
+    }
+}
+
+impl Answer for Script {
+    fn describe(outputs: &mut Outputs) {
+        outputs.text(200, JAVASCRIPT).produces(&[]);
+    }
+}
+
+async fn start() -> Script {
+    Script
 }
 
 /// A file as it is once somebody has asked for it: megabytes that are not made anew for each who asks (D-02).
@@ -102,7 +109,7 @@ struct Kept {
 
 /// A file under the name that holds its checksum; 404 for a name of another release. It is gzip here, and plain to those
 /// who do not take it so.
-async fn file(kept: &[Kept; 2], wanted: &str) -> Result<Response> {
+async fn file(kept: &[Kept; 2], wanted: &str) -> Result<File> {
     let found = FILES.into_iter().zip(kept).find(|((name, _), _)| hashed(name).as_deref() == Some(wanted));
     let ((name, media_type), kept) = found.ok_or_else(|| Error::new(&codes::NOT_FOUND))?;
     let pack = async || {
@@ -111,7 +118,7 @@ async fn file(kept: &[Kept; 2], wanted: &str) -> Result<Response> {
     };
     let gzip = kept.gzip.get_or_try_init(pack).await?.clone();
     let marks = (Extension(Resident), Extension(kept.plain.clone()));
-    Ok((marks, [(CONTENT_TYPE, media_type), (CONTENT_ENCODING, "gzip")], gzip).into_response())
+    Ok(File((marks, [(CONTENT_TYPE, media_type), (CONTENT_ENCODING, "gzip")], gzip).into_response()))
 }
 
 fn path(name: &str) -> String {

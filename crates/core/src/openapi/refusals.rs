@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::headers;
+use crate::answer::Outputs;
 use crate::error::{ErrorCode, codes, type_of};
 use crate::extract::Inputs;
-use crate::module::{Access, Operation, Route};
+use crate::module::{Access, Route};
 
 /// The media type of a refusal.
 pub(super) const PROBLEM: &str = "application/problem+json";
@@ -22,37 +23,47 @@ const ALWAYS: &[&ErrorCode] = &[
     &codes::TIMEOUT,
 ];
 
-/// The codes that the access rule, the method, the arguments and the handler can refuse with, by status.
-pub(super) fn of(route: &Route, operation: &Operation, inputs: &Inputs) -> Vec<&'static ErrorCode> {
-    let by_access: &[&'static ErrorCode] = match route.access {
-        Access::Public => &[],
-        Access::Management => &[&codes::NOT_FOUND],
-        Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH],
-        Access::Permission(_) => &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH],
-    };
-    let by_method: &[&'static ErrorCode] =
-        if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN, &codes::READ_ONLY] };
-    let by_kind: &[&'static ErrorCode] =
-        if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
-    let by_limit: &[&'static ErrorCode] = if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };
-    let lists = [ALWAYS, by_limit, by_access, by_method, by_kind, &inputs.refusals, &operation.refusals];
-    let mut all: Vec<&'static ErrorCode> = lists.into_iter().flatten().copied().collect();
-    all.sort_by_key(|code| (code.status, code.code));
-    all.dedup();
-    all
-}
-
 /// The refusals that operations share: one response for each set of codes, one example for each code.
 pub(super) struct Refusals {
     problem: Value,
+    known: Vec<&'static ErrorCode>,
     pub(super) responses: Map<String, Value>,
     pub(super) examples: Map<String, Value>,
 }
 
 impl Refusals {
-    /// `problem` is the schema of all of them.
-    pub(super) fn new(problem: Value) -> Self {
-        Self { problem, responses: Map::new(), examples: Map::new() }
+    /// `problem` is the schema of all of them; `known` are the codes of all modules.
+    pub(super) fn new(problem: Value, known: Vec<&'static ErrorCode>) -> Self {
+        Self { problem, known, responses: Map::new(), examples: Map::new() }
+    }
+
+    /// The codes that the access rule, the method, the arguments the record's table and the handler can refuse with, by status.
+    pub(super) fn of(&self, route: &Route, inputs: &Inputs, outputs: &Outputs) -> Vec<&'static ErrorCode> {
+        let by_access: &[&'static ErrorCode] = match route.access {
+            Access::Public => &[],
+            Access::Management => &[&codes::NOT_FOUND],
+            Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH],
+            Access::Permission(_) => &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH],
+        };
+        let by_method: &[&'static ErrorCode] =
+            if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN, &codes::READ_ONLY] };
+        let by_kind: &[&'static ErrorCode] =
+            if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
+        let by_limit: &[&'static ErrorCode] =
+            if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };
+        let by_table = if route.method.is_safe() { Vec::new() } else { self.of_table(outputs.table) };
+        let by_handler = [&inputs.refusals[..], &outputs.refusals, &by_table];
+        let lists = [ALWAYS, by_limit, by_access, by_method, by_kind].into_iter().chain(by_handler);
+        let mut all: Vec<&'static ErrorCode> = lists.flatten().copied().collect();
+        all.sort_by_key(|code| (code.status, code.code));
+        all.dedup();
+        all
+    }
+
+    /// The codes of a table's constraints.
+    fn of_table(&self, table: Option<&str>) -> Vec<&'static ErrorCode> {
+        let breaks = |code: &&ErrorCode| code.constraints.iter().any(|one| Some(one.table) == table);
+        self.known.iter().copied().filter(breaks).collect()
     }
 
     /// A reference to the response with one of `codes`, all of one status.

@@ -3,6 +3,7 @@
 mod clock;
 mod hex;
 mod id;
+mod int;
 mod network;
 mod panics;
 mod rng;
@@ -13,19 +14,17 @@ mod text;
 mod trace_context;
 mod weights;
 
-/// The largest integer that every reader of JSON reads exactly: 2^53 - 1. JavaScript takes larger ones for their neighbours.
-pub const LARGEST_EXACT: i64 = 9_007_199_254_740_991;
-
 pub use clock::{Clock, ManualClock, SystemClock};
 pub(crate) use hex::{hex, put_hex};
 pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
+pub use int::{Int, LARGEST_EXACT, Version};
 pub use network::{authority, network, site};
 pub use panics::panic_message;
 pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
 pub use seldom::Seldom;
 pub(crate) use shares::{Shares, most_of};
+pub use text::{Contains, Identifier, Text};
 pub(crate) use text::{Form, normalise};
-pub use text::{Identifier, Text};
 pub use trace_context::TraceContext;
 pub(crate) use weights::choices;

@@ -247,6 +247,49 @@ text! {
     Identifier, Form::Identifier
 }
 
+/// What a user searches for within texts: at most `MAX` characters, checked as [`Text`]. In SQL it is the pattern of
+/// LIKE and ILIKE that finds it anywhere; what the user typed stands for itself, `%` and `_` too.
+#[derive(Debug, Clone)]
+pub struct Contains<const MAX: usize>(String);
+
+impl<const MAX: usize> JsonSchema for Contains<MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        Text::<1, MAX>::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Text::<1, MAX>::json_schema(generator)
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for Contains<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::<1, MAX>::deserialize(deserializer)?;
+        let text = text.as_str().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        Ok(Self(format!("%{text}%")))
+    }
+}
+
+impl<const MAX: usize> ToSql for Contains<MAX> {
+    fn to_sql(
+        &self,
+        ty: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        self.0.to_sql(ty, out)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <String as ToSql>::accepts(ty)
+    }
+
+    to_sql_checked!();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

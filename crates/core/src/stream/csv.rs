@@ -1,6 +1,11 @@
 use std::fmt::{Display, Write as _};
 
 use bytes::{BufMut as _, BytesMut};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use uuid::Uuid;
+
+use crate::shared::{Id, Int, Version};
 
 /// What a spreadsheet takes for the beginning of a formula, full-width forms included.
 const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
@@ -53,6 +58,54 @@ impl<'a> Line<'a> {
             self.out.put_u8(b',');
         }
         self.begun = true;
+    }
+}
+
+/// A value that can stand in a line of CSV. Of an `Option`, `None` is the empty text.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be exported as CSV",
+    note = "implement `erp_core::stream::Cell`: `line.text(…)` for what somebody has typed, `line.value(…)` for the rest"
+)]
+pub trait Cell {
+    /// Writes it.
+    fn write(&self, line: &mut Line<'_>);
+}
+
+impl Cell for String {
+    fn write(&self, line: &mut Line<'_>) {
+        line.text(self);
+    }
+}
+
+impl<T: Cell> Cell for Option<T> {
+    fn write(&self, line: &mut Line<'_>) {
+        match self {
+            Some(value) => value.write(line),
+            None => _ = line.text(""),
+        }
+    }
+}
+
+macro_rules! values {
+    ($($type:ty),+) => {
+        $(impl Cell for $type {
+            fn write(&self, line: &mut Line<'_>) {
+                line.value(self);
+            }
+        })+
+    };
+}
+values!(bool, i16, i32, i64, Version, Timestamp, Date, Uuid);
+
+impl<const MIN: i64, const MAX: i64> Cell for Int<MIN, MAX> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.value(self);
+    }
+}
+
+impl<K> Cell for Id<K> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.value(self);
     }
 }
 

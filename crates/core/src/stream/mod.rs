@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
-pub use csv::Line;
+pub use csv::{Cell, Line};
 
 use crate::app::{App, Place};
 use crate::auth::Caller;
@@ -42,10 +42,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A row of a streamed list: its JSON for NDJSON, its columns for CSV.
 pub trait Record: FromRow + Serialize + Send + 'static {
-    /// The names of its columns, as the JSON's.
-    const COLUMNS: &'static [&'static str];
+    /// The names of its values, as the JSON's.
+    const NAMES: &'static [&'static str];
 
-    /// Writes its columns, in the order of [`Record::COLUMNS`].
+    /// Writes its values, in the order of [`Record::NAMES`].
     fn write(&self, line: &mut Line<'_>);
 }
 
@@ -202,7 +202,7 @@ impl Format {
     fn begin<R: Record>(self, out: &mut BytesMut) {
         if let Self::Csv = self {
             let mut line = Line::new(out);
-            for column in R::COLUMNS {
+            for column in R::NAMES {
                 line.value(column);
             }
             line.end();

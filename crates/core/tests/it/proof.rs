@@ -195,10 +195,10 @@ async fn t06_policies_are_the_canonical_one_and_no_other() {
 #[tokio::test]
 async fn t08_foreign_keys_carry_the_tenant() {
     each(&[
-        ("create table lines (id uuid not null, item uuid); select app.tenant_table('lines');
+        ("create table lines (id uuid not null, item uuid); select app.tenant_table('lines', audit_as => 'line');
           create unique index only_ids on items (id); alter table lines add foreign key (item) references items (id)", &[
             ("T-08 fk-composite", "public.lines"), ("T-09 unique-spans-tenants", "public.items"), ("C-04 sample-missing", "public.lines")]),
-        ("create table lines (id uuid not null, item uuid); select app.tenant_table('lines');
+        ("create table lines (id uuid not null, item uuid); select app.tenant_table('lines', audit_as => 'line');
           alter table lines add foreign key (tenant_id, item) references items (tenant_id, id)", &[("C-04 sample-missing", "public.lines")]),
         ("alter table items add column maker uuid references users (id)", &[("T-08 fk-people", "public.items")]),
         ("alter table items add column t2 uuid, add foreign key (t2, id) references items (tenant_id, id)", &[("T-08 fk-composite", "public.items")]),
@@ -450,7 +450,7 @@ async fn fifty_tables_are_proven_quickly() {
         for n in 0..50 {
             let table: &str = format!("extra_{n}").leak();
             let made = format!(
-                "create table {table} (id uuid not null, name text); select app.tenant_table('{table}')"
+                "create table {table} (id uuid not null, name text); select app.tenant_table('{table}', audit_as => 'thing')"
             );
             db.sabotage(&made).await;
             let insert = format!(

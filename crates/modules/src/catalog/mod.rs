@@ -2,25 +2,25 @@
 //!
 //! This module is the example to follow (`docs/guides/add-a-module.md`): tables first, then one handler after the other.
 
-mod items;
-mod list;
-
+use erp_core::answer::NoContent;
 use erp_core::auth::Permission;
-use erp_core::error;
+use erp_core::error::Result;
+use erp_core::extract::{IfMatch, Json, Path};
 use erp_core::module::{Access, Module, Operation, Routes};
-use erp_core::stream;
+use erp_core::resource::{Call, Created, Listed, Page, THIS, Tagged};
+use erp_core::shared::{Contains, Id, Identifier, Int, Text, Version};
+use erp_core::{input, list, patch, record, sql};
+use jiff::Timestamp;
 
 /// The catalogue module.
 pub static MODULE: Module = Module {
     name: "catalog",
-    about: ABOUT,
+    about: "Items with a stock keeping unit, unique within their tenant.",
     permissions: PERMISSIONS,
     errors: ERRORS,
     routes,
     ..Module::BARE
 };
-
-const ABOUT: &str = "Items with a stock keeping unit, unique within their tenant.";
 
 erp_core::permissions! {
     /// The permissions of the catalogue.
@@ -33,7 +33,7 @@ erp_core::permissions! {
 erp_core::error_codes! {
     /// The codes of the catalogue.
     pub ERRORS in codes {
-        SKU_TAKEN = "catalog.sku_taken", 409, "SKU already in use";
+        SKU_TAKEN = "catalog.sku_taken", 409, "SKU already in use", on items [items_sku_key, items_sku_folded_key];
             "Another item of this tenant has the same sku, or one that differs in case or width only.";
             "Choose another sku, or change the item that has it.";
     }
@@ -44,43 +44,139 @@ const fn may(permission: &'static Permission) -> Access {
 }
 
 fn routes() -> Routes {
-    use items::Item;
-    use list::Page;
     Routes::new()
-        .get("/api/v1/items", may(&READ), list::list)
-        .produces(list::TYPES)
-        .doc(
-            Operation::new("listItems", "List items")
-                .about("As NDJSON and CSV all of them at once, without `limit` and `cursor`; an answer that cannot be completed is broken off.")
-                .answers::<Page>(200)
-                .answers_text(200, stream::NDJSON)
-                .answers_text(200, stream::CSV)
-                .refuses(&error::codes::MALFORMED_CURSOR)
-                .leads_to("listItems", "cursor", "/nextCursor"),
-        )
-        .post("/api/v1/items", may(&WRITE), items::create)
-        .doc(["readItem", "replaceItem", "changeItem", "deleteItem"].into_iter().fold(
-            Operation::new("createItem", "Create an item").creates::<Item>().refuses(&codes::SKU_TAKEN),
-            |operation, id| operation.leads_to(id, "id", "/id"),
-        ))
-        .get("/api/v1/items/{id}", may(&READ), items::read)
-        .doc(Operation::new("readItem", "Read an item").answers::<Item>(200).tagged())
-        .put("/api/v1/items/{id}", may(&WRITE), items::replace)
-        .doc(
-            Operation::new("replaceItem", "Replace an item")
-                .about("Never creates one. A change of nothing keeps `version` and `updatedAt`.")
-                .answers::<Item>(200)
-                .tagged()
-                .refuses(&codes::SKU_TAKEN),
-        )
-        .patch("/api/v1/items/{id}", may(&WRITE), items::patch)
-        .doc(
-            Operation::new("changeItem", "Change a part of an item")
-                .about("As RFC 7396 says: what is absent is kept, `null` clears. A change of nothing keeps `version` and `updatedAt`.")
-                .answers::<Item>(200)
-                .tagged()
-                .refuses(&codes::SKU_TAKEN),
-        )
-        .delete("/api/v1/items/{id}", may(&WRITE), items::delete)
-        .doc(Operation::new("deleteItem", "Delete an item").answers_nothing(204))
+        .get("/api/v1/items", may(&READ), list)
+        .doc(Operation::new("listItems", "List items"))
+        .post("/api/v1/items", may(&WRITE), create)
+        .doc(Operation::new("createItem", "Create an item"))
+        .get("/api/v1/items/{id}", may(&READ), read)
+        .doc(Operation::new("readItem", "Read an item"))
+        .put("/api/v1/items/{id}", may(&WRITE), replace)
+        .doc(Operation::new("replaceItem", "Replace an item"))
+        .patch("/api/v1/items/{id}", may(&WRITE), change)
+        .doc(Operation::new("changeItem", "Change a part of an item"))
+        .delete("/api/v1/items/{id}", may(&WRITE), delete)
+        .doc(Operation::new("deleteItem", "Delete an item"))
+}
+
+type Sku = Identifier<1, 64>;
+type Name = Text<1, 200>;
+type Description = Text<0, 2000>;
+type Quantity = Int<0>;
+
+// The item of the examples.
+const SKU: &str = "BOLT-M8";
+const NAME: &str = "Hexagon bolt M8";
+const DESCRIPTION: &str = "ISO 4017, zinc-plated, 40 mm";
+const QUANTITY: i64 = 250;
+
+record! {
+    /// An item, as it is stored and answered.
+    Item in "items" as "item" {
+        id: Id<Item>,
+        /// The stock keeping unit: unique within the tenant, in any case (`bolt-m8` is `BOLT-M8`).
+        #[schemars(example = SKU)]
+        sku: String,
+        #[schemars(example = NAME)]
+        name: String,
+        #[schemars(example = DESCRIPTION)]
+        description: Option<String>,
+        #[schemars(example = QUANTITY)]
+        quantity: Quantity,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+        version: Version,
+    }
+}
+
+input! {
+    /// The body of POST and PUT.
+    NewItem {
+        /// The stock keeping unit: unique within the tenant, in any case (`bolt-m8` is `BOLT-M8`).
+        #[schemars(example = SKU)]
+        sku: Sku,
+        #[schemars(example = NAME)]
+        name: Name,
+        #[schemars(example = DESCRIPTION)]
+        description: Option<Description>,
+        #[serde(default)]
+        #[schemars(example = QUANTITY)]
+        quantity: Quantity,
+    }
+}
+
+patch! {
+    /// The body of PATCH (RFC 7396): absent keeps, `null` clears.
+    ItemPatch {
+        #[schemars(example = SKU)]
+        sku: Sku,
+        #[schemars(example = NAME)]
+        name: Name,
+        #[schemars(example = DESCRIPTION)]
+        description: Option<Description>,
+        #[schemars(example = QUANTITY)]
+        quantity: Quantity,
+    }
+}
+
+input! {
+    /// What a list of items can be narrowed to.
+    Search {
+        /// Part of a name or a sku, in any case.
+        q: Option<Contains<200>>,
+    }
+}
+
+list! {
+    /// Items, the newest first.
+    Items of Item by Search
+    from "items" where "$1::text is null or name collate app.search ilike $1 or sku collate app.search ilike $1"
+    sorted [-created_at, name, sku]
+}
+
+const READ_ITEM: &str = sql!["select ", Item::COLUMNS, " from items where id = $1"];
+const CREATE: &str = sql![
+    "insert into items (id, ",
+    NewItem::COLUMNS,
+    ") values ($1, ",
+    NewItem::VALUES,
+    ") returning ",
+    Item::COLUMNS
+];
+const REPLACE: &str = sql!["update items set ", NewItem::SET, " where ", THIS, " returning ", Item::COLUMNS];
+const CHANGE: &str = sql!["update items set ", ItemPatch::SET, " where ", THIS, " returning ", Item::COLUMNS];
+const DELETE: &str = sql!["delete from items where ", THIS, " returning id"];
+
+async fn list(call: Call, page: Page<Items>) -> Result<Listed<Items>> {
+    call.list(page).await
+}
+
+async fn create(call: Call, Json(new): Json<NewItem>) -> Result<Created<Item>> {
+    call.create(CREATE, &new.values()).await
+}
+
+async fn read(call: Call, Path(id): Path<Id<Item>>) -> Result<Tagged<Item>> {
+    call.read(READ_ITEM, id).await
+}
+
+async fn replace(
+    call: Call,
+    Path(id): Path<Id<Item>>,
+    when: IfMatch,
+    Json(new): Json<NewItem>,
+) -> Result<Tagged<Item>> {
+    call.change(REPLACE, id, when, &new.values()).await
+}
+
+async fn change(
+    call: Call,
+    Path(id): Path<Id<Item>>,
+    when: IfMatch,
+    Json(patch): Json<ItemPatch>,
+) -> Result<Tagged<Item>> {
+    call.change(CHANGE, id, when, &patch.values()).await
+}
+
+async fn delete(call: Call, Path(id): Path<Id<Item>>, when: IfMatch) -> Result<NoContent> {
+    call.remove(DELETE, id, when).await
 }

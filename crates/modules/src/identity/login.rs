@@ -1,4 +1,5 @@
 use axum::extract::State;
+use erp_core::answer::Refusing;
 use erp_core::app::{App, Denial};
 use erp_core::auth::{AccessToken, Actor, Identity, PasswordHash, Trace};
 use erp_core::db::{AuditEntry, SystemReason};
@@ -52,7 +53,7 @@ pub(super) async fn login(
     trace: Trace,
     attempt: Attempt,
     Json(login): Json<Login>,
-) -> Result<Json<AccessToken>> {
+) -> Result<Json<AccessToken>, Refusing<codes::SIGN_IN_FAILED>> {
     // Before anything is looked up or counted: it must not tell what is there.
     app.passwords.admit(&login.password)?;
     let (tenant, email) = (folded(&login.tenant), folded(&login.email));
@@ -73,7 +74,7 @@ pub(super) async fn login(
         // What we could not decide is no failure of the caller's.
         Err(_) => charged.undecided().await,
     }
-    outcome.map(Json)
+    Ok(Json(outcome?))
 }
 
 /// One attempt to sign in.

@@ -17,6 +17,7 @@ const WRITE: &str = "select set_config('app.tenant_id', $1, true), set_config('a
     set_config('app.correlation_id', $3, true), set_config('app.client_ip', $4, true)";
 const SYSTEM: &str = "select set_config('app.actor', $1, true), set_config('app.correlation_id', $2, true), \
     set_config('app.client_ip', $3, true)";
+const ACTION: &str = "select set_config('app.action', $1, true)";
 const TENANT: &str = "select set_config('app.tenant_id', $1, true)";
 
 /// The context of one transaction.
@@ -26,6 +27,8 @@ pub(in crate::db) struct Context {
     acting: Option<Acting>,
     /// Where it is not the session's own.
     pub(in crate::db) statement_timeout: Option<Duration>,
+    /// What the change is called in the audit log, if it has a name of its own.
+    pub(in crate::db) action: Option<&'static str>,
 }
 
 /// Who changes something: the audit rows take it.
@@ -54,7 +57,7 @@ impl Context {
     /// Of a change, in a tenant or in none.
     pub(in crate::db) fn change(tenant: Option<TenantId>, actor: Actor, trace: &Trace) -> Self {
         let acting = Some(Acting { actor: actor.to_string(), trace: trace.clone() });
-        Self { tenant, acting, statement_timeout: None }
+        Self { tenant, acting, ..Self::default() }
     }
 
     /// Goes on in one tenant; of the rest, what has been `sent` already holds on.
@@ -83,6 +86,9 @@ impl Context {
             }
             (Some(tenant), None, _) => wire.own(TENANT, &[tenant])?,
             (None, None, _) => {}
+        }
+        if let Some(action) = self.action {
+            wire.own(ACTION, &[action])?;
         }
         wire.bound(self.statement_timeout)
     }

@@ -11,6 +11,7 @@ use erp_postgres::{Plan, Reply, Status, Wire};
 
 use super::context::Context;
 use super::stream::Streaming;
+use crate::auth::Caller;
 use crate::db::pool::checkout::Checkout;
 use crate::db::pool::observed::Observed;
 use crate::db::pool::parked::Parked;
@@ -47,6 +48,33 @@ pub(in crate::db) struct Tx<'db> {
     commit_sent: bool,
     /// COMMIT is left to the deferral of this number.
     deferral: Option<u64>,
+    pub(in crate::db) unfinished: Unfinished,
+}
+
+/// Tells its caller when a change is dropped that has run and was neither committed nor refused.
+#[derive(Default)]
+pub(in crate::db) struct Unfinished {
+    caller: Option<Caller>,
+    changed: bool,
+}
+
+impl Unfinished {
+    pub(in crate::db) fn of(caller: &Caller) -> Self {
+        Self { caller: Some(caller.clone()), changed: false }
+    }
+
+    /// The change is meant to be dropped.
+    pub(in crate::db) fn forgive(&mut self) {
+        self.changed = false;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let (Some(caller), true) = (&self.caller, self.changed) {
+            caller.note_uncommitted();
+        }
+    }
 }
 
 /// What goes out along with a statement, or after it.
@@ -83,6 +111,7 @@ impl<'db> Tx<'db> {
             failed,
             commit_sent,
             deferral,
+            unfinished: Unfinished::default(),
         }
     }
 
@@ -210,6 +239,7 @@ impl<'db> Tx<'db> {
             return Err(Error::internal("a statement of this transaction has failed before"));
         }
         self.failed = true; // until it is answered: it may be given up at each await
+        self.unfinished.changed = false;
         (self.plan, self.reply) = (None, Reply::default());
         if let (Some(number), None) = (self.deferral, &self.checkout) {
             self.db.deferrals().admit(number)?;
@@ -261,6 +291,7 @@ impl<'db> Tx<'db> {
             return Err(Error::internal("the transaction is not where it should be"));
         }
         (self.reply, self.failed) = (reply, false);
+        self.unfinished.changed = then == Then::More;
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use crate::db::{Db, FromRow, Params, RowStream};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;
 use context::Context;
-use exchange::Tx;
+use exchange::{Tx, Unfinished};
 use serde::Serialize;
 
 /// Why the system itself needs a transaction: the listed exceptions.
@@ -101,7 +101,17 @@ impl<'db> TenantTx<'db> {
 
     pub(in crate::db) fn write(db: &'db Db, caller: &Caller) -> Self {
         let context = db.context(Context::change(Some(caller.tenant()), caller.actor(), caller.trace()));
-        Self(Tx::new(db, Some(caller.tenant()), false, context).deferred(caller.deferral()))
+        let mut tx = Tx::new(db, Some(caller.tenant()), false, context).deferred(caller.deferral());
+        tx.unfinished = Unfinished::of(caller);
+        Self(tx)
+    }
+
+    /// Names what the transaction does, for the audit log: the rows of the table whose word the action begins with are told
+    /// under it, and not as `….updated`. `order.approved` names the changes of orders, and leaves those of items alone. Call
+    /// it before the first statement.
+    pub fn action(mut self, action: &'static str) -> Self {
+        self.0.context.action = Some(action);
+        self
     }
 
     /// Lowers the time that a statement may take in this transaction. Call it before the first statement.
@@ -162,6 +172,19 @@ impl<'db> TenantTx<'db> {
         let (db, tenant, begun) = (self.0.db, self.0.tenant, Instant::now());
         let streaming = self.0.stream(sql, params).await?;
         Ok(RowStream::new(db.clone(), tenant, begun, streaming))
+    }
+
+    /// The row of a statement that always returns one, such as INSERT … RETURNING.
+    ///
+    /// # Errors
+    /// As [`TenantTx::rows`].
+    pub async fn row<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<R> {
+        self.optional(sql, params).await?.ok_or_else(|| Error::internal("the statement returned no row"))
+    }
+
+    /// Drops what was done, on purpose: a change that is dropped otherwise, under an answer of success, is a logged fault.
+    pub fn rollback(mut self) {
+        self.0.unfinished.forgive();
     }
 
     /// Commits what was done, with its audit entries.

@@ -7,6 +7,7 @@ mod database_use;
 mod exhaustion;
 mod module_sql;
 mod pooler;
+mod records;
 mod reproof;
 mod round_trip;
 pub(crate) mod stress;

@@ -20,7 +20,7 @@ const NOT_FIRST: [&str; 14] = [
     "execute",
 ];
 /// What appears nowhere.
-const NOWHERE: [&str; 3] = ["set_config", "app.tenant_id", "app.actor"];
+const NOWHERE: [&str; 4] = ["set_config", "app.tenant_id", "app.actor", "app.action"];
 
 /// What opens a tenant's data without a [`Caller`](erp_core::auth::Caller), and the files that may: they make callers, or
 /// tenants. This list may only shrink.

@@ -65,7 +65,7 @@ fn a_time_that_a_migration_adds_has_its_bounds() {
     let database = Database::migrated("added_time");
     let sql = "alter table items add column sold_out_at timestamptz, add column day date;
         create table public.orders (id uuid not null, due date);
-        select app.tenant_table('public.orders');";
+        select app.tenant_table('public.orders', audit_as => 'order');";
     later(&database, sql).unwrap();
     let bounds = "select string_agg(conrelid::regclass || '.' || conname, ' ' order by conname collate \"C\")
         from pg_constraint where conname in ('sold_out_at_years', 'day_years', 'due_years')";

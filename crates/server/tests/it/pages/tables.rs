@@ -177,7 +177,10 @@ fn every_error_code_and_permission_is_used_outside_its_table() {
             all.iter().filter(|(user, _)| may_use(user)).map(|(_, text)| text.as_str()).collect();
         for name in rows(text, "error_codes! {") {
             codes += 1;
-            if !users.iter().any(|text| uses(text, "codes::", name)) {
+            // A code with a constraint is used by the chain, when the constraint is broken.
+            let row = text.lines().find(|line| line.trim_start().starts_with(&format!("{name} = ")));
+            let is_constraint = row.is_some_and(|row| row.contains(", on "));
+            if !is_constraint && !users.iter().any(|text| uses(text, "codes::", name)) {
                 unused.push(format!("{}: codes::{name}", file.display()));
             }
         }

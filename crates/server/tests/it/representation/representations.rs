@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use axum::http::HeaderMap;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse as _, Response};
 use erp_core::factory::AppOptions;
 use erp_core::module::{Access, Cache};
 use erp_testkit::{Actor, Answer, TestApp};
@@ -110,8 +110,8 @@ async fn what_is_small_or_an_error_or_switched_off_is_not_compressed() {
 
 #[tokio::test]
 async fn a_secret_beside_what_the_client_sent_is_not_compressed() {
-    async fn reflecting(headers: HeaderMap) -> impl IntoResponse {
-        ([("content-type", "text/plain")], format!("{headers:?} secret").repeat(100))
+    async fn reflecting(headers: HeaderMap) -> Response {
+        ([("content-type", "text/plain")], format!("{headers:?} secret").repeat(100)).into_response()
     }
     let options = AppOptions::new().custom_routes(|routes| {
         let routes = routes.get("/mixed", Access::Public, reflecting).compress(false).produces(&[]);
@@ -190,8 +190,8 @@ async fn what_the_client_has_is_304_with_the_headers_that_matter() {
 
 #[tokio::test]
 async fn h_02_a_route_declares_who_may_keep_its_answers() {
-    async fn page() -> impl IntoResponse {
-        ([("etag", "\"x\"")], "page")
+    async fn page() -> Response {
+        ([("etag", "\"x\"")], "page").into_response()
     }
     let options = AppOptions::new().custom_routes(|routes| {
         let routes = routes.get("/kept", Access::SignedIn, page).cache(Cache::Revalidate);

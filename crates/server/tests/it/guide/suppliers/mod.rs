@@ -1,8 +1,13 @@
 //! Suppliers: who a tenant buys from.
 
-mod records;
-
+use erp_core::answer::NoContent;
+use erp_core::error::Result;
+use erp_core::extract::{IfMatch, Json, Path};
 use erp_core::module::{Access, Module, Operation, Routes};
+use erp_core::resource::{Call, Created, Listed, Page, THIS, Tagged};
+use erp_core::shared::{Id, Text, Version};
+use erp_core::{input, list, record, sql};
+use jiff::Timestamp;
 
 /// The suppliers module.
 pub static MODULE: Module = Module {
@@ -25,33 +30,97 @@ erp_core::permissions! {
 erp_core::error_codes! {
     /// The codes of the suppliers module.
     pub ERRORS in codes {
-        NAME_TAKEN = "suppliers.name_taken", 409, "Name already in use";
+        NAME_TAKEN = "suppliers.name_taken", 409, "Name already in use", on suppliers [suppliers_name_key];
             "Another supplier of this tenant has the same name.";
             "Choose another name, or change the supplier that has it.";
     }
 }
 
 fn routes() -> Routes {
-    use records::{Supplier, Suppliers};
     Routes::new()
-        .get("/api/v1/suppliers", Access::Permission(&READ), records::list)
-        .doc(Operation::new("listSuppliers", "List suppliers").answers::<Suppliers>(200))
-        .post("/api/v1/suppliers", Access::Permission(&WRITE), records::create)
-        .doc(
-            Operation::new("createSupplier", "Create a supplier")
-                .creates::<Supplier>()
-                .refuses(&codes::NAME_TAKEN)
-                .leads_to("readSupplier", "id", "/id"),
-        )
-        .get("/api/v1/suppliers/{id}", Access::Permission(&READ), records::read)
-        .doc(Operation::new("readSupplier", "Read a supplier").answers::<Supplier>(200).tagged())
-        .put("/api/v1/suppliers/{id}", Access::Permission(&WRITE), records::replace)
-        .doc(
-            Operation::new("replaceSupplier", "Replace a supplier")
-                .answers::<Supplier>(200)
-                .tagged()
-                .refuses(&codes::NAME_TAKEN),
-        )
-        .delete("/api/v1/suppliers/{id}", Access::Permission(&WRITE), records::delete)
-        .doc(Operation::new("deleteSupplier", "Delete a supplier").answers_nothing(204))
+        .get("/api/v1/suppliers", Access::Permission(&READ), list)
+        .doc(Operation::new("listSuppliers", "List suppliers"))
+        .post("/api/v1/suppliers", Access::Permission(&WRITE), create)
+        .doc(Operation::new("createSupplier", "Create a supplier"))
+        .get("/api/v1/suppliers/{id}", Access::Permission(&READ), read)
+        .doc(Operation::new("readSupplier", "Read a supplier"))
+        .put("/api/v1/suppliers/{id}", Access::Permission(&WRITE), replace)
+        .doc(Operation::new("replaceSupplier", "Replace a supplier"))
+        .delete("/api/v1/suppliers/{id}", Access::Permission(&WRITE), delete)
+        .doc(Operation::new("deleteSupplier", "Delete a supplier"))
+}
+
+record! {
+    /// A supplier, as it is stored and answered.
+    Supplier in "suppliers" as "supplier" {
+        id: Id<Supplier>,
+        name: String,
+        email: Option<String>,
+        created_at: Timestamp,
+        updated_at: Timestamp,
+        version: Version,
+    }
+}
+
+input! {
+    /// The body of POST and PUT.
+    NewSupplier {
+        name: Text<1, 200>,
+        email: Option<Text<3, 254>>,
+    }
+}
+
+list! {
+    /// Suppliers by name.
+    Suppliers of Supplier from "suppliers" sorted [name, created_at]
+}
+
+const READ_ONE: &str = sql!["select ", Supplier::COLUMNS, " from suppliers where id = $1"];
+const CREATE: &str = sql![
+    "insert into suppliers (id, ",
+    NewSupplier::COLUMNS,
+    ") values ($1, ",
+    NewSupplier::VALUES,
+    ") returning ",
+    Supplier::COLUMNS
+];
+const REPLACE: &str =
+    sql!["update suppliers set ", NewSupplier::SET, " where ", THIS, " returning ", Supplier::COLUMNS];
+const DELETE: &str = sql!["delete from suppliers where ", THIS, " returning id"];
+
+async fn list(call: Call, page: Page<Suppliers>) -> Result<Listed<Suppliers>> {
+    call.list(page).await
+}
+
+async fn create(call: Call, Json(new): Json<NewSupplier>) -> Result<Created<Supplier>> {
+    call.create(CREATE, &new.values()).await
+}
+
+async fn read(call: Call, Path(id): Path<Id<Supplier>>) -> Result<Tagged<Supplier>> {
+    call.read(READ_ONE, id).await
+}
+
+async fn replace(
+    call: Call,
+    Path(id): Path<Id<Supplier>>,
+    when: IfMatch,
+    Json(new): Json<NewSupplier>,
+) -> Result<Tagged<Supplier>> {
+    call.change(REPLACE, id, when, &new.values()).await
+}
+
+async fn delete(call: Call, Path(id): Path<Id<Supplier>>, when: IfMatch) -> Result<NoContent> {
+    call.remove(DELETE, id, when).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NewSupplier;
+
+    #[test]
+    fn a_body_names_the_supplier_and_nothing_else() {
+        assert!(serde_json::from_str::<NewSupplier>(r#"{"name": "Bolt & Co"}"#).is_ok());
+        assert!(serde_json::from_str::<NewSupplier>(r#"{"name": " "}"#).is_err());
+        assert!(serde_json::from_str::<NewSupplier>(r#"{"name": "Bolt & Co", "tenant_id": "x"}"#).is_err());
+    }
 }

@@ -1,0 +1,47 @@
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer};
+
+/// A member of a merge patch (RFC 7396): absent keeps what is there, anything else is the new value. `null` clears a
+/// `Patch<Option<T>>`, and is refused for a `Patch<T>`.
+///
+/// [`patch!`](crate::patch) makes a struct of them, and binds each as two parameters: whether it is given, and the value.
+#[derive(Debug, Clone)]
+pub struct Patch<T> {
+    /// Whether the patch has this member.
+    pub given: bool,
+    /// Its value, if it has.
+    pub value: Option<T>,
+}
+
+impl<T> Default for Patch<T> {
+    fn default() -> Self {
+        Self { given: false, value: None }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(|value| Self { given: true, value: Some(value) })
+    }
+}
+
+/// As `T`'s: that it may be absent is said by the struct.
+impl<T: JsonSchema> JsonSchema for Patch<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}

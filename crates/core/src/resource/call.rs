@@ -1,0 +1,156 @@
+use axum::extract::FromRequestParts;
+use http::HeaderValue;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use jiff::Timestamp;
+
+use super::{Created, Resource, Tagged};
+use crate::answer::NoContent;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::db::{Params, TenantTx, ToSql};
+use crate::error::{Error, Result, codes};
+use crate::extract::{IfMatch, Input};
+use crate::shared::{Id, IdKind};
+
+/// The app and the caller together: what most handlers need, and nothing else opens a tenant's data.
+pub struct Call {
+    /// Everything that a handler can reach.
+    pub app: App,
+    /// Who is calling.
+    pub caller: Caller,
+    /// Where the request was sent to.
+    target: Option<PathAndQuery>,
+}
+
+impl FromRequestParts<App> for Call {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        Ok(Self { app: app.clone(), caller, target: parts.uri.path_and_query().cloned() })
+    }
+}
+
+impl Input for Call {}
+
+impl Call {
+    /// A transaction in the caller's tenant, for work of more than one statement. See `Db::tenant`.
+    pub fn tenant(&self) -> TenantTx<'_> {
+        self.app.db.tenant(&self.caller)
+    }
+
+    /// A READ ONLY transaction in the caller's tenant. See `Db::tenant_read`.
+    pub fn tenant_read(&self) -> TenantTx<'_> {
+        self.app.db.tenant_read(&self.caller)
+    }
+
+    /// A new id.
+    pub fn new_id<K: IdKind>(&self) -> Id<K> {
+        Id::new(self.app.clock.as_ref(), self.app.rng.as_ref())
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.app.clock.now()
+    }
+
+    /// Reads one record by a statement whose `$1` is its id: one round trip.
+    ///
+    /// # Errors
+    /// `core.not_found`, or as the database answers.
+    pub async fn read<R: Resource>(&self, sql: &'static str, id: Id<R>) -> Result<Tagged<R>> {
+        let found = self.tenant_read().last().optional(sql, &[&id]).await?;
+        found.map(Tagged).ok_or_else(|| Error::new(&codes::NOT_FOUND))
+    }
+
+    /// Creates one record by a statement that returns it; `$1` is its new id, `values` follow: one round trip, COMMIT
+    /// included.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn create<R: Resource>(&self, sql: &'static str, values: Params<'_>) -> Result<Created<R>> {
+        let id: Id<R> = self.new_id();
+        let params = with(&[&id], values);
+        let record: R = self.tenant().last().row(sql, &params).await?;
+        self.created(record)
+    }
+
+    /// Answers that `record` was created, in the collection that was posted to.
+    ///
+    /// # Errors
+    /// None for an id that [`Call::new_id`] made.
+    pub fn created<R: Resource>(&self, record: R) -> Result<Created<R>> {
+        let collection = self.target.as_ref().map_or("", |target| target.path());
+        let location =
+            HeaderValue::try_from(format!("{collection}/{}", record.id())).map_err(Error::internal)?;
+        Ok(Created { record, location })
+    }
+
+    /// Changes one record by a statement that returns it; its condition is [`THIS`](super::THIS), and `values` follow
+    /// from `$3` on: one round trip, COMMIT included.
+    ///
+    /// # Errors
+    /// `core.stale` where the record is not in a version of `If-Match`, `core.not_found` where there is none, or as the
+    /// database answers. Nothing was changed then.
+    pub async fn change<R: Resource>(
+        &self,
+        sql: &'static str,
+        id: Id<R>,
+        when: IfMatch,
+        values: Params<'_>,
+    ) -> Result<Tagged<R>> {
+        let versions = when.versions();
+        let changed = self.one::<R, R>(sql, id, &with(&[&id, &versions], values)).await?;
+        Ok(Tagged(changed))
+    }
+
+    /// Removes one record by a statement whose condition is [`THIS`](super::THIS), and that returns something: one round
+    /// trip, COMMIT included.
+    ///
+    /// # Errors
+    /// As [`Call::change`].
+    pub async fn remove<R: Resource>(
+        &self,
+        sql: &'static str,
+        id: Id<R>,
+        when: IfMatch,
+    ) -> Result<NoContent> {
+        self.one::<R, ()>(sql, id, &[&id, &when.versions()]).await?;
+        Ok(NoContent)
+    }
+
+    /// Runs a statement that touches one record or none. Where it touched none, nothing was changed by its COMMIT, and a
+    /// look tells why.
+    async fn one<R: Resource, T: crate::db::FromRow>(
+        &self,
+        sql: &'static str,
+        id: Id<R>,
+        params: Params<'_>,
+    ) -> Result<T> {
+        if self.caller.deferral().is_some() {
+            // COMMIT waits for the answer: a look from another connection would hold two of them.
+            let mut tx = self.tenant();
+            return match tx.optional(sql, params).await? {
+                Some(touched) => tx.commit().await.map(|()| touched),
+                None => Err(missing(tx.optional::<()>(R::EXISTS, &[&id]).await?)),
+            };
+        }
+        match self.tenant().last().optional(sql, params).await? {
+            Some(touched) => Ok(touched),
+            None => Err(missing(self.tenant_read().last().optional(R::EXISTS, &[&id]).await?)),
+        }
+    }
+}
+
+/// Why a change touched nothing.
+fn missing(there: Option<()>) -> Error {
+    Error::new(if there.is_some() { &codes::STALE } else { &codes::NOT_FOUND })
+}
+
+fn with<'a>(
+    first: &[&'a (dyn ToSql + Sync)],
+    rest: &[&'a (dyn ToSql + Sync)],
+) -> Vec<&'a (dyn ToSql + Sync)> {
+    [first, rest].concat()
+}

@@ -1,0 +1,26 @@
+//! A resource, declared once: its record, its bodies, its list, and the statements' parts that follow from them.
+//!
+//! [`record!`](crate::record) declares what is stored and answered, [`input!`](crate::input) and [`patch!`](crate::patch)
+//! what is sent, [`list!`](crate::list) how it is listed. [`sql!`](crate::sql) joins their columns with the SQL that the
+//! author writes, at compile time. [`Call`] runs it, and answers with the types that make the contract.
+
+mod answers;
+mod call;
+mod list;
+mod page;
+mod record;
+mod sort;
+mod text;
+mod values;
+
+pub use answers::{Created, Listed, Tagged};
+pub use call::Call;
+pub use list::Listing;
+pub use page::{Page, Unfiltered};
+pub use record::Resource;
+pub use sort::{SortKey, SortValue, accepts_of, sql_type_of};
+pub use text::{assignments, camel_case, columns, concat, page_statement, places, text};
+pub use values::Values;
+
+/// The condition of a statement that changes one record: `$1` is its id, `$2` the versions that `If-Match` allows.
+pub const THIS: &str = "id = $1 and ($2::bigint[] is null or version = any ($2))";

@@ -1,0 +1,81 @@
+use schemars::JsonSchema;
+
+use crate::shared::{Id, IdKind, Version};
+use crate::stream::Record;
+
+/// A record that has an id and a version, and so a path, an ETag and a place in a list. [`record!`](crate::record) makes
+/// it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a resource",
+    note = "declare it with `record!(… in \"table\" as \"word\" {{ id: Id<Self>, …, version: Version }})`"
+)]
+pub trait Resource: Record + JsonSchema + IdKind {
+    /// Its table, without the schema.
+    const TABLE: &'static str;
+    /// The statement that finds a row by its id, `$1`, whatever its version.
+    const EXISTS: &'static str;
+
+    /// Its id.
+    fn id(&self) -> Id<Self>;
+
+    /// How often it has been changed, and one more.
+    fn version(&self) -> Version;
+}
+
+/// Declares a record, what is stored and answered: `record! { Item in "items" as "item" { id: Id<Item>, …, version: Version } }`.
+///
+/// Makes the struct with its JSON (camelCase) and its schema, reads it from rows, writes it as a line of NDJSON and CSV,
+/// and is its [`Resource`]: it must have `id: Id<…>` and `version: Version`. `Item::COLUMNS` is the list of its columns
+/// for [`sql!`](crate::sql). Attributes of serde and schemars may stand before fields. The word is that of its ids and of
+/// the audit log.
+#[macro_export]
+macro_rules! record {
+    (
+        $(#[$meta:meta])*
+        $vis:vis $name:ident in $table:literal as $word:literal {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),+ $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, ::serde::Serialize, ::schemars::JsonSchema)]
+        #[serde(rename_all = "camelCase")]
+        $vis struct $name {
+            $($(#[$field_meta])* $field_vis $field: $type),+
+        }
+
+        $crate::from_row!($name { $($field),+ });
+
+        impl $name {
+            /// Its columns, for `sql!`.
+            #[allow(dead_code)]
+            $vis const COLUMNS: &'static str =
+                $crate::const_text!($crate::resource::columns, &[$(stringify!($field)),+]);
+        }
+
+        impl $crate::stream::Record for $name {
+            const NAMES: &'static [&'static str] =
+                &[$($crate::const_text!($crate::resource::camel_case, stringify!($field))),+];
+
+            fn write(&self, line: &mut $crate::stream::Line<'_>) {
+                $($crate::stream::Cell::write(&self.$field, line);)+
+            }
+        }
+
+        impl $crate::shared::IdKind for $name {
+            const NAME: &'static str = $word;
+        }
+
+        impl $crate::resource::Resource for $name {
+            const TABLE: &'static str = $table;
+            const EXISTS: &'static str = concat!("select from ", $table, " where id = $1");
+
+            fn id(&self) -> $crate::shared::Id<Self> {
+                self.id
+            }
+
+            fn version(&self) -> $crate::shared::Version {
+                self.version
+            }
+        }
+    };
+}

@@ -1,0 +1,96 @@
+use crate::db::ToSql;
+
+/// What a body or a filter brings to a statement. [`input!`](crate::input) and [`patch!`](crate::patch) make it.
+pub trait Values {
+    /// How many parameters its values take.
+    const COUNT: usize;
+
+    /// Its values, in the order of its fields.
+    fn values(&self) -> Vec<&(dyn ToSql + Sync)>;
+}
+
+/// Declares what a request sends, a body or a filter: `input! { NewItem { sku: Identifier<1, 64>, … } }`.
+///
+/// Makes the struct, which is read from camelCase and refuses unknown fields, with its schema. An `Option` may be left
+/// out, and so may a field with `#[serde(default)]`. For [`sql!`](crate::sql) it has the lists of its columns:
+///
+/// - `NewItem::COLUMNS`: `sku, name`
+/// - `NewItem::VALUES`: `$2, $3`, for INSERT, where `$1` is the id
+/// - `NewItem::SET`: `sku = $3, name = $4`, for UPDATE, where `$1` and `$2` are those of [`THIS`](crate::resource::THIS)
+///
+/// and `new.values()` are the values of these parameters.
+#[macro_export]
+macro_rules! input {
+    (
+        $(#[$meta:meta])*
+        $vis:vis $name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(::serde::Deserialize, ::schemars::JsonSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        $vis struct $name {
+            $($(#[$field_meta])* $field_vis $field: $type),*
+        }
+
+        #[allow(dead_code)]
+        impl $name {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+            /// Its columns, for `sql!`.
+            $vis const COLUMNS: &'static str = $crate::const_text!($crate::resource::columns, $name::FIELDS);
+            /// The places of its values in INSERT.
+            $vis const VALUES: &'static str =
+                $crate::const_text!($crate::resource::places, $name::FIELDS.len(), 2);
+            /// Its assignments in UPDATE.
+            $vis const SET: &'static str =
+                $crate::const_text!($crate::resource::assignments, $name::FIELDS, 3, false);
+
+            /// The values of the statement's parameters, in the order of the fields.
+            $vis fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
+                vec![$(&self.$field),*]
+            }
+        }
+
+        impl $crate::resource::Values for $name {
+            const COUNT: usize = $name::FIELDS.len();
+
+            fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
+                $name::values(self)
+            }
+        }
+    };
+}
+
+/// Declares a merge patch (RFC 7396): `patch! { ItemPatch { sku: Identifier<1, 64>, description: Option<Text<0, 2000>> } }`.
+///
+/// As [`input!`](crate::input), but each field is a [`Patch`](crate::extract::Patch) of what is written here: absent keeps
+/// what is there, and `null` clears an `Option`. `ItemPatch::SET` assigns only what is given.
+#[macro_export]
+macro_rules! patch {
+    (
+        $(#[$meta:meta])*
+        $vis:vis $name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),+ $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(::serde::Deserialize, ::schemars::JsonSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        $vis struct $name {
+            $($(#[$field_meta])* #[serde(default)] $field_vis $field: $crate::extract::Patch<$type>),+
+        }
+
+        #[allow(dead_code)]
+        impl $name {
+            /// Its assignments in UPDATE.
+            $vis const SET: &'static str =
+                $crate::const_text!($crate::resource::assignments, &[$(stringify!($field)),+], 3, true);
+
+            /// The values of the statement's parameters, in the order of the fields: of each whether it is given, and what.
+            $vis fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
+                vec![$(&self.$field.given, &self.$field.value),+]
+            }
+        }
+    };
+}
