@@ -29,6 +29,7 @@ pub use answers::Answers;
 pub(crate) use answers::{AnswerRoom, Taker};
 pub use bodies::Bodies;
 pub(crate) use bodies::{Room, SMALL};
+pub(crate) use denials::DENIALS;
 pub use denials::{Denial, Denials};
 pub use probes::{Outcome, Probe, Probes};
 pub use streams::{Place, Streams};
@@ -142,7 +143,6 @@ impl App {
         if let Some(held) = (self.allocator)() {
             metrics.observe_allocator(held);
         }
-        metrics.observe_runtime();
         metrics.log_lines_dropped_total.with(&[]).catch_up(self.logging.dropped());
         metrics.log_write_errors_total.with(&[]).catch_up(self.logging.write_errors());
         for (task, panics) in self.lifecycle.panics() {
@@ -151,18 +151,7 @@ impl App {
         for (task, restarts) in self.lifecycle.restarts() {
             metrics.background_restarts_total.with(&[task]).catch_up(restarts);
         }
-        let (open, idle) = self.db.connections();
-        metrics.db_pool_connections.with(&["used"]).set(open.saturating_sub(idle) as f64);
-        metrics.db_pool_connections.with(&["idle"]).set(idle as f64);
-        metrics.db_pool_max_connections.with(&[]).set(f64::from(self.config.database.max_connections));
-        metrics.db_pool_waiting.with(&[]).set(self.db.waiting() as f64);
-        if let Some(proof) = self.proof() {
-            metrics.isolation_proof_passed.with(&[]).set(f64::from(u8::from(proof.report.passed())));
-            metrics
-                .isolation_proof_timestamp_seconds
-                .with(&[])
-                .set(proof.at.as_millisecond() as f64 / 1000.0);
-        }
+        self.lifecycle.observe();
         metrics.render(format)
     }
 

@@ -236,6 +236,7 @@ fn limited(app: &App) -> Vec<Check> {
             json!({ "failure": failure })
         }),
         check("databasePool", app.db.waiting() == 0, json!({ "waiting": app.db.waiting() })),
+        background(app),
         place("connections", (connections as usize, app.config.traffic.max_connections as usize)),
         place("requests", (requests, most)),
         place("bodiesKiB", app.bodies.use_of_members()),
@@ -250,6 +251,21 @@ fn limited(app: &App) -> Vec<Check> {
         checks.push(check("redis", redis.is_ok(), json!({ "limits": limits, "failure": redis.err() })));
     }
     checks
+}
+
+/// Whether all work of the table runs, and what had to be started again.
+fn background(app: &App) -> Check {
+    let tasks = app.lifecycle.tasks();
+    let down: Vec<_> = tasks.iter().filter(|task| !task.running).map(|task| task.facts.name).collect();
+    let restarted = app.lifecycle.restarts().into_iter().filter(|(_, restarts)| *restarts > 0);
+    let restarts: serde_json::Map<_, _> =
+        restarted.map(|(name, restarts)| (name.to_owned(), restarts.into())).collect();
+    Check {
+        name: "background",
+        required: false,
+        passed: down.is_empty(),
+        details: json!({ "running": tasks.len() - down.len(), "down": down, "restarts": restarts }),
+    }
 }
 
 fn required_checks(app: &App) -> [Check; 3] {

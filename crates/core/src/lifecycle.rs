@@ -1,6 +1,6 @@
 //! How the process starts, stops and with which code it exits.
 
-mod critical;
+mod background;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::shared::panic_message;
+
+pub use background::{Background, BackgroundFacts, BackgroundHealth, Stop, StopStage};
 
 /// The process's exit codes (contract, "Command line and process"). A forced stop by signal is 128 + n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +115,7 @@ pub enum Phase {
 
 /// The owner of every task: what starts is waited for, in the order in which things depend on each other.
 ///
-/// Soft stop: connections end after the request in hand, then background tasks are told to stop. The hard stop is
+/// Soft stop: connections end after the request in hand, then background work is told to stop, then what it relies on. The hard stop is
 /// the deadline: what still runs is dropped, and open transactions are rolled back by their guards.
 #[derive(Clone)]
 pub struct Lifecycle(Arc<Inner>);
@@ -123,13 +125,15 @@ struct Inner {
     stop_serving: CancellationToken,
     abandon: CancellationToken,
     stop_background: CancellationToken,
+    stop_foundation: CancellationToken,
     failed: CancellationToken,
     connections: TaskTracker,
     background: TaskTracker,
+    foundation: TaskTracker,
+    /// The tasks of the table, in the order in which they were started.
+    started: Mutex<Vec<Arc<background::Started>>>,
     /// How many tasks ended by a panic, by name.
     panics: Mutex<BTreeMap<&'static str, u64>>,
-    /// How often each critical task was made again, by name.
-    restarts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Default for Lifecycle {
@@ -146,11 +150,13 @@ impl Lifecycle {
             stop_serving: CancellationToken::new(),
             abandon: CancellationToken::new(),
             stop_background: CancellationToken::new(),
+            stop_foundation: CancellationToken::new(),
             failed: CancellationToken::new(),
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
+            foundation: TaskTracker::new(),
+            started: Mutex::default(),
             panics: Mutex::default(),
-            restarts: Mutex::default(),
         }))
     }
 
@@ -173,7 +179,7 @@ impl Lifecycle {
         &self.0.stop_serving
     }
 
-    /// Cancelled when background tasks should end.
+    /// Cancelled when background work should end, once the last request has.
     pub fn stop_background(&self) -> &CancellationToken {
         &self.0.stop_background
     }
@@ -233,6 +239,15 @@ impl Lifecycle {
         panics.iter().map(|(task, count)| (*task, *count)).collect()
     }
 
+    /// How often each task of the table was started again, by name, from 0: for metrics.
+    pub fn restarts(&self) -> Vec<(&'static str, u64)> {
+        let mut restarts = BTreeMap::new();
+        for task in self.tasks() {
+            *restarts.entry(task.facts.name).or_default() += task.restarts;
+        }
+        restarts.into_iter().collect()
+    }
+
     /// Notes a panic and lets it go on to whoever awaits the task.
     fn panicked(&self, task: &'static str, panic: Box<dyn Any + Send>) -> ! {
         self.count_panic(task);
@@ -244,7 +259,7 @@ impl Lifecycle {
         *self.0.panics.lock().unwrap_or_else(PoisonError::into_inner).entry(task).or_default() += 1;
     }
 
-    /// Ends connections, then background tasks; each within what is left of `limit`. Says whether all ended in time.
+    /// Ends connections, then background work, then what that relies on; each within what is left of `limit`. Says whether all ended in time.
     /// What did not is dropped, so that its transactions are rolled back. May be called again, to hurry.
     pub async fn stop(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
@@ -256,7 +271,12 @@ impl Lifecycle {
         ended(&self.0.connections, Instant::now() + DROPPING).await;
         self.0.stop_background.cancel();
         self.0.background.close();
-        ended(&self.0.background, deadline.max(Instant::now() + DROPPING)).await && served
+        let worked = ended(&self.0.background, deadline.max(Instant::now() + DROPPING)).await;
+        self.0.stop_foundation.cancel();
+        self.0.foundation.close();
+        let rested = ended(&self.0.foundation, deadline.max(Instant::now() + DROPPING)).await;
+        self.release();
+        served && worked && rested
     }
 }
 

@@ -22,7 +22,7 @@ use crate::db::Migration;
 use crate::db::proof::Sample;
 use crate::error::{Carried, Error, ErrorCode};
 use crate::extract::Inputs;
-use crate::lifecycle::StartError;
+use crate::lifecycle::{Background, StartError};
 use crate::limits::Policy;
 use crate::metrics::MetricTable;
 pub use csp::{Csp, InvalidCsp};
@@ -79,6 +79,8 @@ pub struct Module {
     pub metrics: &'static [MetricTable],
     /// Its routes.
     pub routes: fn() -> Routes,
+    /// Work of its own that runs beside requests, once everything is started. The names begin with the module's.
+    pub background: &'static [&'static Background<App>],
     /// What it depends on beside the database.
     pub probes: &'static [Probe],
     /// Files that its pages refer to.
@@ -95,6 +97,7 @@ impl Module {
         settings: &[],
         metrics: &[],
         routes: Routes::new,
+        background: &[],
         probes: &[],
         assets: &[],
     };

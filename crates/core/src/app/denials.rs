@@ -16,7 +16,18 @@ use super::App;
 use crate::auth::{Actor, Caller, Role, Trace};
 use crate::db::{AuditEntry, SystemReason};
 use crate::error::Result;
+use crate::lifecycle::{Background, Stop, StopStage};
 use crate::shared::TenantId;
+
+/// Writes refusals into the audit log.
+pub(crate) static DENIALS: Background<App> = Background {
+    name: "audit of refusals",
+    about: "Writes what was refused in the last minute into the tenants' audit logs, and at the stop what is left.",
+    critical: true,
+    stops: StopStage::Work,
+    run: |app, stop| Box::pin(app.keep_writing_denials(stop)),
+    observe: |_| {},
+};
 
 /// How long refusals are gathered before they are written.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -124,9 +135,8 @@ impl App {
     }
 
     /// Writes once a minute, and at the stop what is left.
-    pub(crate) async fn keep_writing_denials(self) {
-        let stop = self.lifecycle.stop_background().clone();
-        while stop.run_until_cancelled(tokio::time::sleep(MINUTE)).await.is_some() {
+    async fn keep_writing_denials(self, stop: Stop) {
+        while stop.sleep(MINUTE).await {
             self.write_denials().await;
         }
         self.write_denials().await;

@@ -1,5 +1,6 @@
 //! Five phases from settings to an open port; a phase that fails takes the earlier ones down in reverse.
 
+mod background;
 mod database;
 mod listeners;
 mod options;
@@ -19,6 +20,7 @@ use crate::middleware::Edge;
 use crate::module::Product;
 use crate::server::{Server, Tls};
 
+pub use background::{background, background_markdown};
 pub use database::{
     Databases, budget_warning, migrate_as_owner, owner_connection, reset, runtime_connection, seed,
 };

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::app::App;
 use crate::db::Migration;
 use crate::db::proof::{Report, Sample};
 use crate::error::{Error, Result, codes};
-use crate::lifecycle::{Exit, StartError};
+use crate::lifecycle::{Background, Exit, StartError, StopStage};
 use crate::module::Product;
 
 /// How often a running server proves its isolation again.
@@ -19,6 +21,16 @@ const PAUSE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(5);
 const MOST_ERRORS: u32 = 3;
 const OVERDUE: Duration = Duration::from_secs(600);
+
+/// Proves the isolation while the server runs.
+pub(super) static PROOF: Background<(App, Known)> = Background {
+    name: "isolation proof",
+    about: "Proves the isolation of tenants every five minutes, and when the database had to be connected to anew.",
+    critical: true,
+    stops: StopStage::Work,
+    run: |(app, known), stop| Box::pin(again(app, known, stop.token().clone())),
+    observe: |(app, _)| observe(app),
+};
 
 /// What this binary knows of the schema.
 #[derive(Clone, Copy)]
@@ -71,8 +83,7 @@ async fn prove(app: &App, known: Known) -> Result<Report> {
 
 /// Proves it again every five minutes, and when the database had to be connected to anew: it may be another one. A
 /// finding, or a proof that cannot be made, turns readiness to 503 until a later proof passes.
-pub(super) async fn again(app: App, known: Known) {
-    let stop = app.lifecycle.stop_background().clone();
+async fn again(app: App, known: Known, stop: CancellationToken) {
     let (mut pause, mut errors) = (INTERVAL, 0);
     loop {
         let due = tokio::time::timeout(pause, app.db.came_back());
@@ -91,6 +102,14 @@ pub(super) async fn again(app: App, known: Known) {
                 errors = cannot_be_made(&app, &error, errors);
             }
         }
+    }
+}
+
+fn observe(app: &App) {
+    if let Some(proof) = app.proof() {
+        let (passed, at) = (proof.report.passed(), proof.at.as_millisecond() as f64 / 1000.0);
+        app.metrics.isolation_proof_passed.with(&[]).set(f64::from(u8::from(passed)));
+        app.metrics.isolation_proof_timestamp_seconds.with(&[]).set(at);
     }
 }
 

@@ -5,22 +5,23 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use super::{BootstrapOptions, Databases, LogSetup, database, proof, resources, shutdown};
-use crate::app::{Answers, App, Bodies, Denials, Parts, Probes, Streams};
+use super::proof::PROOF;
+use super::{BootstrapOptions, Databases, LogSetup, background, database, proof, resources, shutdown};
+use crate::app::{Answers, App, Bodies, DENIALS, Denials, Parts, Probes, Streams};
 use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{Config, Layers};
-use crate::db::cluster::Cluster;
+use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
 use crate::db::{Db, Options};
 use crate::error::Constraints;
 use crate::factory;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::limits::{self, Limits, Shared, SlowDown, TenantLimits};
 use crate::logging::Logging;
-use crate::metrics::{self, Metrics, watch_lag};
+use crate::metrics::{self, LAG, Metrics};
 use crate::middleware::Edge;
 use crate::module::Product;
-use crate::server::Tls;
+use crate::server::{CERTIFICATE, Tls};
 use crate::shared::Secret;
 
 /// What the second phase makes.
@@ -59,6 +60,7 @@ impl Start {
         mut options: BootstrapOptions,
     ) -> Result<(Arc<Edge>, String), StartError> {
         let started = Instant::now();
+        background::refuse_same_names(product)?;
         let mut config = factory::settings(product).load(layers)?;
         crate::config::dev_secrets(&mut config, options.rng.as_ref())?;
         self.phase("configuration", started);
@@ -72,8 +74,7 @@ impl Start {
         let limits = metrics::Limits { tenants, ..Default::default() };
         let tables = factory::modules(product).flat_map(|module| module.metrics).copied();
         let metrics = Metrics::with_tables(config.metrics.enabled, limits, tables)?;
-        let stop = self.lifecycle.stop_background().clone();
-        self.lifecycle.spawn("event loop lag", watch_lag(metrics.clone(), stop));
+        self.lifecycle.start(&LAG, metrics.clone());
         self.tls = self.tls(&config, metrics.clone(), &options).await?;
         let passwords = passwords(&options);
         let databases = Box::pin(self.databases(product, &config, &options, &passwords)).await?;
@@ -95,10 +96,11 @@ impl Start {
             let probed = resources::probe_modules(&edge.app);
             options.interrupt.run_until_cancelled(probed).await.unwrap_or_else(|| Err(interrupted()))?;
         }
-        let app = edge.app.clone();
-        self.lifecycle.spawn_critical("audit of refusals", move || app.clone().keep_writing_denials());
-        let (app, known) = (edge.app.clone(), proof::Known::of(product));
-        self.lifecycle.spawn_critical("isolation proof", move || proof::again(app.clone(), known));
+        self.lifecycle.start(&DENIALS, edge.app.clone());
+        self.lifecycle.start(&PROOF, (edge.app.clone(), proof::Known::of(product)));
+        for row in factory::modules(product).flat_map(|module| module.background) {
+            self.lifecycle.start(row, edge.app.clone());
+        }
         self.phase("health checks", started);
         Ok((edge, databases.place))
     }
@@ -112,10 +114,7 @@ impl Start {
     ) -> Result<Option<Tls>, StartError> {
         let tls = Tls::load(config, metrics).await?;
         if let Some(tls) = tls.clone() {
-            let (clock, stop) = (Arc::clone(&options.clock), self.lifecycle.stop_background().clone());
-            self.lifecycle.spawn_critical("TLS certificate", move || {
-                tls.clone().watch(Arc::clone(&clock), stop.clone())
-            });
+            self.lifecycle.start(&CERTIFICATE, (tls, Arc::clone(&options.clock)));
         }
         Ok(tls)
     }
@@ -129,11 +128,7 @@ impl Start {
     ) -> Result<Databases, StartError> {
         let databases = database::resolve(config, &options.path, &mut self.cluster).await?;
         if let Some(cluster) = &self.cluster {
-            let (cluster, stop) = (Arc::clone(cluster), self.lifecycle.stop_background().clone());
-            self.lifecycle.spawn_critical("private PostgreSQL", move || {
-                let (cluster, stop) = (Arc::clone(&cluster), stop.clone());
-                async move { cluster.supervise(stop).await }
-            });
+            self.lifecycle.start(&PRIVATE_POSTGRESQL, Arc::clone(cluster));
         }
         // Only here: a cluster whose start was dropped midway would be left running.
         let prepared = database::prepare(&databases, product, config, options, passwords, &self.lifecycle);

@@ -29,6 +29,7 @@ pub use owner::{
     Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,
     prove_once, reach, refuse_privileged_role,
 };
+pub(crate) use pool::MONITOR;
 pub use pool::{Db, Options};
 /// What the owner's sessions answer.
 pub use tokio_postgres::Error as OwnerError;

@@ -22,6 +22,7 @@ pub use key::Whom;
 pub(crate) use policy::REFUSALS;
 pub use policy::{Counts, DEFAULT, Policy};
 pub use quota::Quota;
+pub(crate) use shared::STORE;
 pub use shared::Shared;
 pub use slow_down::SlowDown;
 pub use tenants::TenantLimits;

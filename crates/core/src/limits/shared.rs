@@ -19,7 +19,7 @@ use super::failures::{Answer, Count, Counter, Rule};
 use super::key::Key;
 use super::trouble::{Trouble, is_denied};
 use super::{Charge, Outcome};
-use crate::lifecycle::{Exit, Lifecycle, StartError};
+use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
 use crate::metrics::Metrics;
 use crate::shared::{Secret, Seldom};
 
@@ -74,6 +74,16 @@ struct Script {
     sha: Option<Arc<str>>,
 }
 
+/// Keeps the connection to Redis.
+pub(crate) static STORE: Background<Shared> = Background {
+    name: "rate limit store",
+    about: "Keeps the connection to Redis, and takes it into use again when it answers as fast as requests want it to.",
+    critical: true,
+    stops: StopStage::Foundation,
+    run: |shared, stop| Box::pin(shared.keep(stop.token().clone())),
+    observe: |_| {},
+};
+
 impl Shared {
     /// Connects, if Redis answers, and keeps at it in the background until the stop.
     ///
@@ -100,8 +110,7 @@ impl Shared {
         }));
         shared.0.metrics.rate_limit_fallback.with(&[]).set(1.0);
         shared.connect().await;
-        let (ours, stop) = (shared.clone(), lifecycle.stop_background().clone());
-        lifecycle.spawn_critical("rate limit store", move || ours.clone().keep(stop.clone()));
+        lifecycle.start(&STORE, shared.clone());
         Ok(shared)
     }
 

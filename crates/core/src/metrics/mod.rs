@@ -32,6 +32,7 @@ pub(crate) use process::open_files;
 pub use process::{Allocated, AskAllocator};
 pub use reference::render_markdown;
 pub use registry::AnyFamily;
+pub(crate) use runtime::LAG;
 pub use runtime::watch_lag;
 pub use series::Family;
 pub use table::{DURATION_MS, DURATION_SECONDS, Families, Kind, METRICS, Maker, Metric, MetricTable, Table};

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Metrics;
+use crate::lifecycle::{Background, StopStage};
 
 /// How often the event loop's lag is measured.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -24,6 +25,16 @@ impl Metrics {
         self.tokio_global_queue_depth.with(&[]).set(runtime.global_queue_depth() as f64);
     }
 }
+
+/// Measures how late timers fire.
+pub(crate) static LAG: Background<Metrics> = Background {
+    name: "event loop lag",
+    about: "Measures how late timers fire.",
+    critical: false,
+    stops: StopStage::Work,
+    run: |metrics, stop| Box::pin(watch_lag(metrics, stop.token().clone())),
+    observe: Metrics::observe_runtime,
+};
 
 /// Measures how late a timer fires, ten times a second, until `stop`.
 pub async fn watch_lag(metrics: Metrics, stop: CancellationToken) {

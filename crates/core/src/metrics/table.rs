@@ -275,10 +275,10 @@ metrics! {
     /// Whether each instance limits by itself, since Redis does not answer: 1, else 0.
     rate_limit_fallback: Gauge[] { unit: "boolean", alert: "1 for 1 minute" }
 
-    /// Background tasks that ended by a panic, by task; those that the process needs are started again.
+    /// Background tasks that ended by a panic, by task; those of the table of background work are started again.
     background_panics_total: Counter[task] { unit: "tasks", alert: "any increase" }
 
-    /// How often a background task that the process needs had died and was started again, by task.
+    /// How often a task of the table of background work had ended before its stop and was started again, by task.
     background_restarts_total: Counter[task] { unit: "tasks", alert: "any increase" }
 
     /// How much later than asked a timer fires, in seconds: the event loop's lag. Timers tick once a millisecond.

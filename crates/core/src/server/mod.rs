@@ -45,10 +45,12 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
-use crate::lifecycle::{Exit, Lifecycle, StartError};
+use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
 use crate::middleware::Peer;
 use crate::shared::authority;
 use admission::Admission;
@@ -56,6 +58,7 @@ use admission::Admission;
 pub use loopback::{Loopback, introduce};
 pub use proxy::Proxies;
 pub(crate) use redirect::https;
+pub(crate) use tls::CERTIFICATE;
 pub use tls::Tls;
 
 /// Listeners that are bound and do not answer yet.
@@ -99,6 +102,19 @@ struct Shared<A> {
     tls: Option<Tls>,
     proxies: Option<Proxies>,
 }
+
+/// Takes the connections of one listener.
+pub(crate) static ACCEPT: Background<Accept> = Background {
+    name: "accept",
+    about: "Takes connections; one for each address that is listened on.",
+    critical: true,
+    stops: StopStage::Intake,
+    run: |accept, _| accept(),
+    observe: |_| {},
+};
+
+/// Makes the loop of one listener.
+pub(crate) type Accept = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl Server {
     /// Binds `host`, a name or an address; `setting` is what chose the port. `localhost` binds 127.0.0.1 and, where there is IPv6, ::1. Port 0 takes a free one.
@@ -168,8 +184,8 @@ impl Server {
         let shared = Arc::new(Shared { answer, limits, admission, lifecycle: owner, tls, proxies });
         for listener in listeners {
             let (listener, shared) = (Arc::new(listener), Arc::clone(&shared));
-            let accept = move || accept::accept(Arc::clone(&listener), Arc::clone(&shared));
-            lifecycle.serve_critical("accept", accept);
+            let accept = move || accept::accept(Arc::clone(&listener), Arc::clone(&shared)).boxed();
+            lifecycle.start(&ACCEPT, Arc::new(accept) as Accept);
         }
     }
 }

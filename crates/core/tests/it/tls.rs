@@ -142,7 +142,7 @@ async fn ask(connection: Connection) -> Result<String, String> {
     let mut tx = db.system(SystemReason::SelectTenant, &Trace::new("tls"));
     let answer = tx.optional::<Answer>("select current_user::text as user", &[]).await;
     drop(tx);
-    lifecycle.stop_background().cancel();
+    lifecycle.stop(Duration::ZERO).await;
     db.close();
     match answer {
         Ok(answer) => Ok(answer.unwrap().user),

@@ -17,12 +17,13 @@ mod tests;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::lifecycle::StartError;
+use crate::lifecycle::{Background, StartError, StopStage};
 
 use binaries::Binaries;
 use place::Place;
@@ -43,6 +44,16 @@ pub struct ClusterOptions {
     /// The `PATH` to look for PostgreSQL's binaries in, before the places where packages put them.
     pub path: OsString,
 }
+
+/// Keeps the private PostgreSQL running.
+pub(crate) static PRIVATE_POSTGRESQL: Background<Arc<Cluster>> = Background {
+    name: "private PostgreSQL",
+    about: "Starts the private PostgreSQL of development again when it has died.",
+    critical: true,
+    stops: StopStage::Foundation,
+    run: |cluster, stop| Box::pin(async move { cluster.supervise(stop.token().clone()).await }),
+    observe: |_| {},
+};
 
 /// How long a stop waits for a PostgreSQL that is just being started again.
 const COMING_UP: Duration = Duration::from_secs(5);

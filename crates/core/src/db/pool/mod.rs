@@ -22,11 +22,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::db::{Connection, Writes};
 use crate::error::{Error, Result, codes};
-use crate::lifecycle::{Exit, Lifecycle, StartError};
+use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
 use crate::metrics::Metrics;
 use crate::shared::TenantId;
 use checkout::Checkout;
-use monitor::Availability;
+use monitor::{Availability, Watched};
 use parked::Deferrals;
 use shortage::Shortage;
 use tenant_share::TenantShares;
@@ -79,6 +79,16 @@ struct Inner {
     deferrals: Deferrals,
 }
 
+/// Watches the server. Requests that would wait in vain rely on it.
+pub(crate) static MONITOR: Background<(Watched, Db)> = Background {
+    name: "database monitor",
+    about: "Asks the database twice a second whether it answers and takes changes, and closes connections that nobody uses.",
+    critical: true,
+    stops: StopStage::Foundation,
+    run: |(watched, _), stop| Box::pin(monitor::watch(watched, stop.token().clone())),
+    observe: |(_, db)| db.show_use(),
+};
+
 impl Db {
     /// A pool that opens connections as they are needed, and a task of `lifecycle` that watches the server.
     ///
@@ -99,7 +109,7 @@ impl Db {
         let (report_writes, writes) = watch::channel(Writes::Taken);
         let distrust = Arc::new(AtomicBool::new(false));
         let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let watched = monitor::Watched {
+        let watched = Watched {
             connection,
             pool: pool.clone(),
             idle_timeout: options.idle_timeout,
@@ -109,9 +119,7 @@ impl Db {
             distrust: Arc::clone(&distrust),
             reconnected: Arc::clone(&reconnected),
         };
-        let stop = lifecycle.stop_background().clone();
-        lifecycle.spawn_critical("database monitor", move || monitor::watch(watched.clone(), stop.clone()));
-        Ok(Self(Arc::new(Inner {
+        let db = Self(Arc::new(Inner {
             pool,
             shares: TenantShares::new(options.tenant_max_connections),
             shortage: Arc::default(),
@@ -124,7 +132,18 @@ impl Db {
             distrust,
             reconnected,
             deferrals: Deferrals::default(),
-        })))
+        }));
+        lifecycle.start(&MONITOR, (watched, db.clone()));
+        Ok(db)
+    }
+
+    fn show_use(&self) {
+        let Inner { metrics, options, .. } = &*self.0;
+        let (open, idle) = self.connections();
+        metrics.db_pool_connections.with(&["used"]).set(open.saturating_sub(idle) as f64);
+        metrics.db_pool_connections.with(&["idle"]).set(idle as f64);
+        metrics.db_pool_max_connections.with(&[]).set(options.max_connections as f64);
+        metrics.db_pool_waiting.with(&[]).set(self.waiting() as f64);
     }
 
     pub(in crate::db) fn deferrals(&self) -> &Deferrals {

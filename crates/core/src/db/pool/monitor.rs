@@ -54,7 +54,7 @@ impl Drop for Probe {
 
 /// What is watched over, and who is told.
 #[derive(Clone)]
-pub(in crate::db) struct Watched {
+pub(crate) struct Watched {
     pub(in crate::db) connection: Connection,
     pub(in crate::db) pool: Pool<Opener>,
     /// How long a pooled connection may go unused.

@@ -32,7 +32,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::config::{ClientAuth, Config, Problem, Problems, TlsVersion};
+use crate::lifecycle::{Background, StopStage};
 use crate::metrics::Metrics;
+use crate::shared::Clock;
 use certificate::{Files, Pair, Stamp};
 
 /// The first byte of every TLS connection: a record that holds a part of the handshake (RFC 8446, 5.1).
@@ -54,6 +56,16 @@ struct Inner {
     handshake_timeout: Duration,
     metrics: Metrics,
 }
+
+/// Reads the certificate anew.
+pub(crate) static CERTIFICATE: Background<(Tls, Arc<dyn Clock>)> = Background {
+    name: "TLS certificate",
+    about: "Reads the certificate and its key anew when their files change or on SIGHUP, and warns before it expires.",
+    critical: true,
+    stops: StopStage::Foundation,
+    run: |(tls, clock), stop| Box::pin(tls.watch(clock, stop.token().clone())),
+    observe: |_| {},
+};
 
 /// The certificate that new connections are shown.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use erp_core::bootstrap::{background, background_markdown};
 use erp_core::config::{SETTINGS, Schema};
 use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
@@ -111,6 +112,15 @@ fn metrics_of_modules_are_named_after_them_and_documented() {
 fn the_reference_of_metrics_is_up_to_date() {
     let tables: Vec<_> = modules(&PRODUCT).map(|module| (module.name, module.metrics)).collect();
     is_fresh("metrics.md", &erp_core::metrics::render_markdown(&tables));
+}
+
+#[test]
+fn the_reference_of_background_work_is_up_to_date() {
+    is_fresh("background.md", &background_markdown(&PRODUCT));
+    for (owner, row) in background(&PRODUCT) {
+        assert!(row.about.len() > 20 && row.about.ends_with('.'), "{}", row.name);
+        assert!(owner == "the core" || row.name.starts_with(owner), "{}: begin it with {owner}", row.name);
+    }
 }
 
 #[test]
