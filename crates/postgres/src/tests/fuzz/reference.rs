@@ -92,9 +92,8 @@ pub(super) fn compare(row: Result<Row<'_>, Error>, body: &[u8], columns: usize) 
     match (read, cells(body, columns)) {
         (Ok(read), Some(cells)) => assert_eq!(read, cells),
         (Err(Error::Protocol(_)), None) => {}
-        (Ok(read), None) => {
-            assert!(columns == 0, "a row that breaks its frame was taken: {body:?} as {read:?}")
-        }
+        (Ok(_), None) if columns == 0 => {} // nothing of it is read
+        (Ok(read), None) => panic!("a row that breaks its frame was taken: {body:?} as {read:?}"),
         (Err(error), Some(_)) => panic!("a row was refused that is one: {body:?}: {error}"),
         (Err(error), None) => panic!("it is the server's fault: {error}"),
     }
