@@ -13,10 +13,11 @@ use postgres_types::{Kind, Type};
 use super::exchange::Reading;
 use super::{Column, Error, Wire};
 
-/// A type that is not one of PostgreSQL's own.
-const TYPE: &str = "select typname, typtype, typelem, typbasetype, typnamespace::regnamespace, \
-    array_to_string(array(select enumlabel from pg_enum where enumtypid = t.oid order by enumsortorder), e'\\n') \
-    from pg_type t where oid = $1::text::oid";
+/// A type that is not one of PostgreSQL's own. A label may hold anything, so that each has its length before it.
+const TYPE: &str = "select typname, typtype, typelem, typbasetype, nspname, \
+    (select string_agg(char_length(enumlabel) || ':' || enumlabel, '' order by enumsortorder) \
+    from pg_enum where enumtypid = t.oid) \
+    from pg_type t join pg_namespace n on n.oid = typnamespace where t.oid = $1::text::oid";
 
 /// How many domains may lie over each other: a server could name ever new ones.
 const DEEPEST: usize = 32;
@@ -179,12 +180,13 @@ impl Wire {
             return Err(Error::Protocol("an unknown type"));
         };
         let number = |text: &str| text.parse::<Oid>().ok().filter(|oid| *oid != 0);
-        if let Some(base) = number(base) {
-            Box::pin(self.learn(plans, base, depth)).await?; // a domain over a domain
+        // A domain over a domain, an array of an enum.
+        if let Some(inner) = number(base).or(number(element)) {
+            Box::pin(self.learn(plans, inner, depth)).await?;
         }
         let inner = |oid| plans.known_kind(oid).unwrap_or(Type::UNKNOWN);
         let kind = match (kind.as_str(), number(element), number(base)) {
-            ("e", ..) => Kind::Enum(labels.lines().map(str::to_owned).collect()),
+            ("e", ..) => Kind::Enum(counted(labels)),
             (_, _, Some(base)) => Kind::Domain(inner(base)),
             (_, Some(element), _) => Kind::Array(inner(element)),
             _ => Kind::Simple,
@@ -192,6 +194,19 @@ impl Wire {
         plans.add_kind(Type::new(name.clone(), oid, kind, schema.clone()));
         Ok(())
     }
+}
+
+/// The texts of `2:ab1:c`.
+fn counted(mut all: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    while let Some((count, rest)) = all.split_once(':') {
+        let count = count.parse().unwrap_or(0);
+        let end = rest.char_indices().nth(count).map_or(rest.len(), |(at, _)| at);
+        let (text, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        texts.push(text.to_owned());
+        all = after;
+    }
+    texts
 }
 
 /// What a domain is made of, however many lie over each other.

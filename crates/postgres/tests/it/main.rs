@@ -7,6 +7,7 @@
     reason = "tests fail by panicking, and their environment is the process's"
 )]
 
+mod compare;
 mod listen;
 
 use std::sync::Arc;
