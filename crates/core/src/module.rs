@@ -18,8 +18,7 @@ pub use crate::app::Probe;
 pub use crate::assets::Asset;
 use crate::auth::{Caller, Permission};
 use crate::config::Section;
-use crate::db::Migration;
-use crate::db::proof::Sample;
+use crate::db::{Migration, Namespace, Sample, Schema};
 use crate::error::{Carried, Error, ErrorCode};
 use crate::extract::Inputs;
 use crate::lifecycle::{Background, StartError};
@@ -39,12 +38,27 @@ pub struct Product {
     pub version: &'static str,
     /// Its modules.
     pub modules: &'static [&'static Module],
-    /// Its migrations, in order.
-    pub migrations: &'static [Migration],
-    /// A sample row for each tenant table, for the isolation proof.
-    pub samples: &'static [Sample],
     /// Makes the demo tenants of development.
     pub seed: fn(Seed<'_>) -> BoxFuture<'_, Result<(), StartError>>,
+}
+
+impl Product {
+    /// All migrations and samples of core and the modules, in order.
+    ///
+    /// # Errors
+    /// `Exit::Internal` for migrations that cannot be applied in order, with what to correct in their lists.
+    pub fn schema(&self) -> Result<Schema, StartError> {
+        Schema::new(self.namespaces())
+    }
+
+    /// What each module adds to the schema, in the order of the modules.
+    pub fn namespaces<'a>(&self) -> impl Iterator<Item = Namespace<'a>> + use<'a> {
+        self.modules.iter().map(|module| Namespace {
+            name: module.name,
+            migrations: module.migrations,
+            samples: module.samples,
+        })
+    }
 }
 
 /// What making the demo tenants needs.
@@ -85,6 +99,10 @@ pub struct Module {
     pub probes: &'static [Probe],
     /// Files that its pages refer to.
     pub assets: &'static [Asset],
+    /// Its migrations, from `migrations!`: their names in the database begin with the module's.
+    pub migrations: &'static [Migration],
+    /// A sample row for each of its tenant tables, from `samples!`, for the isolation proof.
+    pub samples: &'static [Sample],
 }
 
 impl Module {
@@ -100,6 +118,8 @@ impl Module {
         background: &[],
         probes: &[],
         assets: &[],
+        migrations: &[],
+        samples: &[],
     };
 }
 

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use erp_core::bootstrap::Running;
 use erp_core::lifecycle::StartError;
+use erp_core::module::Product;
 use erp_core::shared::authority;
 
 /// The reason for an end: one line, or one for each problem, with what lies behind it in brackets when that says more.
-pub(crate) fn complain(error: &StartError) {
+pub(crate) fn complain(product: &Product, error: &StartError) {
     let mut text = error.message.clone();
     let mut causes = Vec::new();
     let mut next = error.source();
@@ -22,17 +23,22 @@ pub(crate) fn complain(error: &StartError) {
     if !causes.is_empty() {
         let _ = write!(text, " ({})", causes.join(": "));
     }
-    say(&format!("{} {text}\n", paint("erp-backend:", "1;31")));
+    say(&format!("{} {}\n", paint(&format!("{}:", product.name), "1;31"), spoken(product, &text)));
+}
+
+/// A message with the product's name in the commands that it tells a person to type.
+pub(crate) fn spoken(product: &Product, message: &str) -> String {
+    message.replace("'erp-backend ", &format!("'{} ", product.name))
 }
 
 /// The banner of development: what runs where, how isolated it is, and how to sign in.
-pub(crate) fn greet(running: &Running) {
+pub(crate) fn greet(product: &Product, running: &Running) {
     let app = &running.context.edge.app;
     let mut text = String::from("\n");
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(text, "  {} {value}", paint(&format!("{name:<12}"), "2"));
     };
-    row("erp-backend", &format!("{} · {}", app.version, app.config.process.app_env));
+    row(product.name, &format!("{} · {}", app.version, app.config.process.app_env));
     let scheme = if app.config.transport.certificate().is_some() { "https" } else { "http" };
     let address = format!("{scheme}://{}", authority(&app.config.process.host, running.address.port()));
     row("address", &address);
@@ -44,10 +50,8 @@ pub(crate) fn greet(running: &Running) {
         running.context.phases.iter().map(|(name, took)| format!("{name} {} ms", took.as_millis())).collect();
     row("started in", &phases.join(" · "));
     let sign_in = sign_in(&app.config.process.data_dir, &address);
-    row(
-        "sign in",
-        sign_in.as_deref().unwrap_or("'erp-backend db seed' makes demo tenants or new passwords for them"),
-    );
+    let without = spoken(product, "'erp-backend db seed' makes demo tenants or new passwords for them");
+    row("sign in", &sign_in.unwrap_or(without));
     row("stop", "Ctrl-C");
     text.push('\n');
     say(&text);

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use erp_core::bootstrap::{budget_warning, runtime_connection};
 use erp_core::config::{Config, Layers};
-use erp_core::db::{self, ServerVersion};
+use erp_core::db::{self, Schema, ServerVersion};
 use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
-use erp_modules::PRODUCT;
+use erp_core::module::Product;
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
+use crate::banner::spoken;
 use crate::inspect::{internal, print};
 
 /// One step of the check.
@@ -58,23 +59,27 @@ impl Step {
 }
 
 /// Runs the check; exit 1 when a step failed. What rests on a step that failed is not tried.
-pub(crate) async fn check(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
-    let mut steps = Vec::new();
-    if let Some((config, runtime)) = url(layers, &mut steps)? {
-        connect(&config, &runtime, &mut steps).await;
+pub(crate) async fn check(product: &Product, layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
+    let (mut steps, schema) = (Vec::new(), product.schema()?);
+    if let Some((config, runtime)) = url(product, layers, &mut steps)? {
+        connect(&config, &runtime, &schema, &mut steps).await;
     }
     if json {
         print(&serde_json::to_string_pretty(&steps).map_err(internal)?);
     } else {
-        steps.iter().for_each(|step| print(&step.line()));
+        steps.iter().for_each(|step| print(&spoken(product, &step.line())));
     }
     let passed = steps.iter().all(|step| step.passed);
     Ok(ExitCode::from(if passed { Exit::Done } else { Exit::Finding } as u8))
 }
 
 /// The settings, if `DATABASE_URL` can be used. Problems of others are not this verb's.
-fn url(layers: &Layers, steps: &mut Vec<Step>) -> Result<Option<(Config, db::Connection)>, StartError> {
-    let config = match settings(&PRODUCT).load(layers) {
+fn url(
+    product: &Product,
+    layers: &Layers,
+    steps: &mut Vec<Step>,
+) -> Result<Option<(Config, db::Connection)>, StartError> {
+    let config = match settings(product).load(layers) {
         Ok(config) => config,
         Err(problems) => {
             let Some(problem) = problems.iter().find(|problem| problem.name == "DATABASE_URL") else {
@@ -98,7 +103,7 @@ fn url(layers: &Layers, steps: &mut Vec<Step>) -> Result<Option<(Config, db::Con
 }
 
 /// Everything behind the URL.
-async fn connect(config: &Config, runtime: &db::Connection, steps: &mut Vec<Step>) {
+async fn connect(config: &Config, runtime: &db::Connection, schema: &Schema, steps: &mut Vec<Step>) {
     let tasks = TaskTracker::new();
     if !reach(runtime, &tasks, steps).await {
         return;
@@ -128,8 +133,8 @@ async fn connect(config: &Config, runtime: &db::Connection, steps: &mut Vec<Step
             Err(error) => Step::because("connections", &error),
         });
     }
-    if migrations(runtime, &tasks, steps).await {
-        isolation(runtime, &tasks, steps).await;
+    if migrations(runtime, schema, &tasks, steps).await {
+        isolation(runtime, schema, &tasks, steps).await;
         search(runtime, &tasks, steps).await;
     }
 }
@@ -172,8 +177,13 @@ async fn reach(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<St
     true
 }
 
-async fn migrations(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) -> bool {
-    let status = db::migration_status(runtime, PRODUCT.migrations, tasks).await;
+async fn migrations(
+    runtime: &db::Connection,
+    schema: &Schema,
+    tasks: &TaskTracker,
+    steps: &mut Vec<Step>,
+) -> bool {
+    let status = db::migration_status(runtime, schema, tasks).await;
     let step = match status.and_then(|rows| db::refuse_changed(&rows).map(|()| rows)) {
         Ok(rows) => match db::pending(&rows).as_slice() {
             [] => Step::pass("migrations", format!("{} applied", rows.len())),
@@ -200,8 +210,8 @@ async fn search(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<S
     });
 }
 
-async fn isolation(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) {
-    steps.push(match db::prove_once(runtime, PRODUCT.samples, PRODUCT.migrations, tasks).await {
+async fn isolation(runtime: &db::Connection, schema: &Schema, tasks: &TaskTracker, steps: &mut Vec<Step>) {
+    steps.push(match db::prove_once(runtime, schema, tasks).await {
         Ok(report) if report.passed() => Step::pass("isolation", report.one_line()),
         Ok(report) => Step::fail(
             "isolation",

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches};
 use erp_core::config::{EnvFile, Layers, MapSource, ProcessEnvironment, Setting, Source as _};
 use erp_core::factory;
 use erp_core::lifecycle::Exit;
-use erp_modules::PRODUCT;
+use erp_core::module::Product;
 
 /// What the process was asked to do.
 pub(crate) enum Command {
@@ -19,7 +19,7 @@ pub(crate) enum Command {
     DoctorIsolation,
     Healthcheck,
     Openapi,
-    DbMigrate,
+    DbMigrate { dry_run: bool },
     DbStatus,
     DbCheck,
     DbSeed,
@@ -37,12 +37,12 @@ pub(crate) struct Invocation {
 }
 
 /// Reads the command line; `Err` is the code to end with, its reason already said.
-pub(crate) fn parse() -> Result<Invocation, ExitCode> {
-    let matches = command().try_get_matches().map_err(|error| {
+pub(crate) fn parse(product: &Product) -> Result<Invocation, ExitCode> {
+    let matches = command(product).try_get_matches().map_err(|error| {
         let _ = error.print();
         ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
     })?;
-    let layers = layers(&matches);
+    let layers = layers(product, &matches);
     let path = ProcessEnvironment::read().get("PATH").unwrap_or_default().into();
     Ok(Invocation { command: verb(&matches), layers, json: matches.get_flag("json"), path })
 }
@@ -60,7 +60,10 @@ fn verb(matches: &ArgMatches) -> Command {
         ("doctor", _) => Command::DoctorIsolation,
         ("healthcheck", _) => Command::Healthcheck,
         ("openapi", _) => Command::Openapi,
-        ("db", "migrate") => Command::DbMigrate,
+        ("db", "migrate") => {
+            let dry_run = inner.subcommand().is_some_and(|(_, migrate)| migrate.get_flag("dry-run"));
+            Command::DbMigrate { dry_run }
+        }
         ("db", "status") => Command::DbStatus,
         ("db", "seed") => Command::DbSeed,
         ("db", "reset") => {
@@ -73,8 +76,8 @@ fn verb(matches: &ArgMatches) -> Command {
 }
 
 /// Flag over environment over `.env` file over default.
-fn layers(matches: &ArgMatches) -> Layers {
-    let schema = factory::settings(&PRODUCT);
+fn layers(product: &Product, matches: &ArgMatches) -> Layers {
+    let schema = factory::settings(product);
     let flags = schema.rows().map(source_name).filter_map(|name| {
         let value = matches.get_one::<String>(&name)?.clone();
         Some((name, value))
@@ -86,10 +89,10 @@ fn layers(matches: &ArgMatches) -> Layers {
     })
 }
 
-fn command() -> clap::Command {
+fn command(product: &Product) -> clap::Command {
     let verb = |name: &'static str, about: &'static str| clap::Command::new(name).about(about);
-    clap::Command::new("erp-backend")
-        .version(env!("CARGO_PKG_VERSION"))
+    clap::Command::new(product.name)
+        .version(product.version)
         .about("Core infrastructure of a multitenant ERP: tenants that provably cannot see each other.")
         .after_help(
             "Without a verb: serve. Every setting has a flag: see --help; FEATURE_<NAME>=on, off or 25% have none. A secret comes from \
@@ -97,7 +100,7 @@ fn command() -> clap::Command {
              70 internal, 73 data folder, 77 isolation refused, 78 configuration, 128+n forced by signal n.",
         )
         .args(general())
-        .args(settings())
+        .args(settings(product))
         .subcommand(verb("serve", "Run the server (the default)").arg(
             Arg::new("rehearse").long("rehearse").action(ArgAction::SetTrue).help(
                 "Start on a free port, ask every probe, drain under light load, and report: 0 if all went well",
@@ -112,7 +115,11 @@ fn command() -> clap::Command {
         .subcommand(
             verb("db", "The database")
                 .arg_required_else_help(true)
-                .subcommand(verb("migrate", "Apply pending migrations as DATABASE_OWNER_URL"))
+                .subcommand(verb("migrate", "Apply pending migrations as DATABASE_OWNER_URL").arg(
+                    Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help(
+                        "Change nothing; print what would be applied, in order",
+                    ),
+                ))
                 .subcommand(verb("status", "Show which migrations are applied"))
                 .subcommand(verb("check", "Check URL, address, TLS, credentials, session, privileges, version and migrations"))
                 .subcommand(verb("seed", "Make the demo tenants, and new passwords for their people (never in production)"))
@@ -148,7 +155,7 @@ fn general() -> [Arg; 4] {
 
 /// A flag for every setting. A secret is given as the path of its file: its value would show in the list of
 /// processes (C-06).
-fn settings() -> Vec<Arg> {
+fn settings(product: &Product) -> Vec<Arg> {
     let flag = |setting: &'static Setting| {
         let name = source_name(setting);
         let about = if setting.secret {
@@ -165,7 +172,7 @@ fn settings() -> Vec<Arg> {
             .help(about)
             .help_heading(setting.group)
     };
-    factory::settings(&PRODUCT).rows().map(flag).collect()
+    factory::settings(product).rows().map(flag).collect()
 }
 
 fn source_name(setting: &Setting) -> String {

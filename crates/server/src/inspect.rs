@@ -10,17 +10,20 @@ use erp_core::db;
 use erp_core::factory::{contract, settings};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::metrics::Metrics;
-use erp_core::module::Routes;
+use erp_core::module::{Product, Routes};
 use erp_core::server::{Loopback, Tls, introduce};
 use erp_core::shared::authority;
-use erp_modules::PRODUCT;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 /// `config check`: every problem at once, and the TLS certificate with its key, without connecting to anything.
-pub(crate) async fn config_check(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
-    match checked(layers).await {
+pub(crate) async fn config_check(
+    product: &Product,
+    layers: &Layers,
+    json: bool,
+) -> Result<ExitCode, StartError> {
+    match checked(product, layers).await {
         Ok(config) if json => {
             print(&serde_json::json!({ "problems": [], "warnings": config.warnings() }).to_string());
         }
@@ -37,14 +40,14 @@ pub(crate) async fn config_check(layers: &Layers, json: bool) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-async fn checked(layers: &Layers) -> Result<Config, Problems> {
-    let config = settings(&PRODUCT).load(layers)?;
+async fn checked(product: &Product, layers: &Layers) -> Result<Config, Problems> {
+    let config = settings(product).load(layers)?;
     Tls::load(&config, Metrics::new(false)).await.map(|_| config)
 }
 
 /// `config explain`: each setting's value, source, default and meaning.
-pub(crate) fn config_explain(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
-    let rows = settings(&PRODUCT).explain(layers);
+pub(crate) fn config_explain(product: &Product, layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
+    let rows = settings(product).explain(layers);
     // Values of a file that cannot be read are missing here: that must not look as if they were unset.
     if let Some(problem) = layers.problems().next() {
         return Err(Problems::from(problem.clone()).into());
@@ -67,11 +70,15 @@ pub(crate) fn config_explain(layers: &Layers, json: bool) -> Result<ExitCode, St
 }
 
 /// `doctor isolation`: the proof's matrix and findings; exit 1 when there is one.
-pub(crate) async fn doctor_isolation(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
-    let config = settings(&PRODUCT).load(layers)?;
+pub(crate) async fn doctor_isolation(
+    product: &Product,
+    layers: &Layers,
+    json: bool,
+) -> Result<ExitCode, StartError> {
+    let config = settings(product).load(layers)?;
     let connection = runtime_connection(&config)?;
     let tasks = TaskTracker::new();
-    let report = db::prove_once(&connection, PRODUCT.samples, PRODUCT.migrations, &tasks).await?;
+    let report = db::prove_once(&connection, &product.schema()?, &tasks).await?;
     if json {
         print(&serde_json::to_string_pretty(&report).map_err(internal)?);
     } else {
@@ -81,8 +88,8 @@ pub(crate) async fn doctor_isolation(layers: &Layers, json: bool) -> Result<Exit
 }
 
 /// `openapi`: the contract of the API, as `/openapi.json` answers it. Needs no configuration and no database.
-pub(crate) fn openapi() -> Result<ExitCode, StartError> {
-    let document = contract(&PRODUCT, Routes::new()).document();
+pub(crate) fn openapi(product: &Product) -> Result<ExitCode, StartError> {
+    let document = contract(product, Routes::new()).document();
     print(&serde_json::to_string_pretty(&document).map_err(internal)?);
     Ok(ExitCode::SUCCESS)
 }
@@ -91,8 +98,12 @@ pub(crate) fn openapi() -> Result<ExitCode, StartError> {
 ///
 /// It asks as the listener wants to be asked, over TLS and behind the PROXY protocol too; it shows no certificate, so
 /// with `TLS_CLIENT_AUTH=required` it asks the port of operators.
-pub(crate) async fn healthcheck(layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
-    let outcome = ready(layers).await;
+pub(crate) async fn healthcheck(
+    product: &Product,
+    layers: &Layers,
+    json: bool,
+) -> Result<ExitCode, StartError> {
+    let outcome = ready(product, layers).await;
     if json {
         let error = outcome.as_ref().err().map(|error| error.message.as_str());
         print(&serde_json::json!({ "ready": outcome.is_ok(), "error": error }).to_string());
@@ -100,8 +111,8 @@ pub(crate) async fn healthcheck(layers: &Layers, json: bool) -> Result<ExitCode,
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn ready(layers: &Layers) -> Result<(), StartError> {
-    let config = settings(&PRODUCT).load(layers)?;
+async fn ready(product: &Product, layers: &Layers) -> Result<(), StartError> {
+    let config = settings(product).load(layers)?;
     let host = if config.process.host == "0.0.0.0" { "127.0.0.1" } else { config.process.host.as_str() };
     let closed = config.transport.tls_client_auth == ClientAuth::Required;
     let port = match config.process.metrics_port {

@@ -17,7 +17,7 @@ use erp_core::config::{ClientAuth, Layers, MapSource};
 use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::logging::{self, Logging, Options};
-use erp_modules::PRODUCT;
+use erp_core::module::Product;
 use http::StatusCode;
 
 use crate::inspect::{internal, print};
@@ -30,9 +30,14 @@ const WARM: Duration = Duration::from_secs(1);
 const DELAY: &str = "500ms";
 
 /// Runs the rehearsal; exit 0 when all of it went well.
-pub(crate) async fn rehearse(layers: Layers, path: OsString, json: bool) -> Result<ExitCode, StartError> {
-    let layers = ours(layers)?;
-    let config = settings(&PRODUCT).load(&layers)?;
+pub(crate) async fn rehearse(
+    product: &Product,
+    layers: Layers,
+    path: OsString,
+    json: bool,
+) -> Result<ExitCode, StartError> {
+    let layers = ours(product, layers)?;
+    let config = settings(product).load(&layers)?;
     if let Some(path) = &config.logging.file {
         logging::try_file(path)?;
     }
@@ -42,7 +47,7 @@ pub(crate) async fn rehearse(layers: Layers, path: OsString, json: bool) -> Resu
     let log = Options::new(config.logging.level, config.logging.format, boot_id, options.clock.clone());
     options.logging = LogSetup::Given(Logging::install(log.to(std::io::stderr()))?);
     let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
-    let running = match signals.or_started(bootstrap_and_start(&PRODUCT, &layers, options), interrupt).await {
+    let running = match signals.or_started(bootstrap_and_start(product, &layers, options), interrupt).await {
         Ok(running) => running,
         Err(NotStarted::Failed(error)) => return Err(error),
         Err(NotStarted::Interrupted(signal)) => return Ok(ExitCode::from(128 + signal)),
@@ -64,10 +69,10 @@ pub(crate) async fn rehearse(layers: Layers, path: OsString, json: bool) -> Resu
 }
 
 /// The given settings under the rehearsal's own.
-fn ours(layers: Layers) -> Result<Layers, StartError> {
+fn ours(product: &Product, layers: Layers) -> Result<Layers, StartError> {
     let mut own =
         vec![("PORT", "0"), ("HOST", "127.0.0.1"), ("LOG_LEVEL", "warn"), ("SHUTDOWN_DRAIN_DELAY", DELAY)];
-    let config = settings(&PRODUCT).load(&layers)?;
+    let config = settings(product).load(&layers)?;
     if config.process.metrics_port.is_some() {
         own.push(("METRICS_PORT", "0"));
     }

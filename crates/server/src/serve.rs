@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, NotStarted, Signals, Stopped, bootstrap_and_start};
 use erp_core::config::Layers;
 use erp_core::lifecycle::{Exit, StartError};
-use erp_modules::PRODUCT;
+use erp_core::module::Product;
 
 use crate::{allocator, banner};
 
 /// Runs the server until a signal.
 pub(crate) async fn serve(
+    product: &Product,
     layers: &Layers,
     path: OsString,
     skip_health: bool,
@@ -22,7 +23,7 @@ pub(crate) async fn serve(
     options.skip_health_checks = skip_health;
     options.allocator = allocator::ask;
     let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
-    let running = match signals.or_started(bootstrap_and_start(&PRODUCT, layers, options), interrupt).await {
+    let running = match signals.or_started(bootstrap_and_start(product, layers, options), interrupt).await {
         Ok(running) => running,
         Err(NotStarted::Failed(error)) => return Err(error),
         Err(NotStarted::Interrupted(signal)) => return Ok(ExitCode::from(128 + signal)),
@@ -37,7 +38,7 @@ pub(crate) async fn serve(
         "Server started"
     );
     if app.config.profile().banner {
-        banner::greet(&running);
+        banner::greet(product, &running);
     }
     Ok(match running.until_signal(signals).await {
         Stopped::Cleanly => ExitCode::SUCCESS,

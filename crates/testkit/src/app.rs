@@ -6,6 +6,7 @@ use erp_core::auth::{Caller, Role, Trace};
 use erp_core::bootstrap::Running;
 use erp_core::db::SystemReason;
 use erp_core::middleware::{Edge, Peer};
+use erp_core::module::Product;
 use erp_core::shared::{ManualClock, TenantId};
 use http::Request;
 use http_body_util::Full;
@@ -41,7 +42,13 @@ impl TestApp {
 
     /// To start with other settings, or with a module of the test's own.
     pub fn builder() -> Builder {
-        Builder::new()
+        Self::of(erp_modules::PRODUCT)
+    }
+
+    /// The same of a product of one's own, in a repository of one's own. Its seed makes the demo tenants, as
+    /// `erp_modules::demo` does.
+    pub fn of(product: Product) -> Builder {
+        Builder::new(product)
     }
 
     /// The owner of acme.

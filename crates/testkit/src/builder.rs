@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap, start_server};
 use erp_core::config::{Layers, MapSource};
-use erp_core::db::Migration;
-use erp_core::db::proof::Sample;
 use erp_core::factory::AppOptions;
 use erp_core::module::{Module, Product};
 use erp_core::shared::ManualClock;
@@ -32,8 +30,8 @@ const SETTINGS: [(&str, &str); 8] = [
 /// How a [`TestApp`] differs from the plain one.
 pub struct Builder {
     settings: Vec<(String, String)>,
+    product: Product,
     modules: Vec<&'static Module>,
-    tables: Vec<(Migration, Sample)>,
     options: AppOptions,
     pooled: bool,
     statements_logged: bool,
@@ -41,12 +39,12 @@ pub struct Builder {
 
 impl Builder {
     /// With `TEST_POOLER=1` every app is behind a pooler: script/check-deep runs the tests of isolation so.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(product: Product) -> Self {
         let pooled = std::env::var("TEST_POOLER").as_deref() == Ok("1");
         Self {
             settings: Vec::new(),
+            product,
             modules: Vec::new(),
-            tables: Vec::new(),
             options: AppOptions::new(),
             pooled,
             statements_logged: false,
@@ -64,13 +62,6 @@ impl Builder {
     #[must_use]
     pub fn module(mut self, module: &'static Module) -> Self {
         self.modules.push(module);
-        self
-    }
-
-    /// Adds a migration to the product's, with the sample row of the table that it makes.
-    #[must_use]
-    pub fn migration(mut self, migration: Migration, sample: Sample) -> Self {
-        self.tables.push((migration, sample));
         self
     }
 
@@ -102,13 +93,7 @@ impl Builder {
 
     /// The same, where `way` changes the runtime role's URL: to go through a proxy, say.
     pub async fn start_through(self, way: impl FnOnce(String) -> String) -> TestApp {
-        let (migrations, samples): (Vec<_>, Vec<_>) = self.tables.into_iter().unzip();
-        let product = Product {
-            modules: with(erp_modules::ALL, &self.modules),
-            migrations: with(erp_modules::PRODUCT.migrations, &migrations),
-            samples: with(erp_modules::PRODUCT.samples, &samples),
-            ..erp_modules::PRODUCT
-        };
+        let product = Product { modules: with(self.product.modules, &self.modules), ..self.product };
         let database = Database::create(&product).await;
         if self.statements_logged {
             let sql = format!("alter database {} set log_statement = 'all'", database.name);
@@ -147,7 +132,7 @@ impl Builder {
     }
 }
 
-/// A product's table with rows of the test's own: as long-lived as the product's.
+/// A product's list with rows of the test's own: as long-lived as the product's.
 fn with<T: Copy>(table: &[T], more: &[T]) -> &'static [T] {
     Box::leak([table, more].concat().into_boxed_slice())
 }

@@ -96,7 +96,8 @@ pub(crate) async fn connect(config: &Config) -> Client {
 /// Another schema or another seed is another template.
 fn template_name(product: &Product) -> String {
     let mut hasher = DefaultHasher::new();
-    product.migrations.iter().for_each(|migration| migration.sql.hash(&mut hasher));
+    let schema = product.schema().expect("the migrations are in order");
+    schema.migrations().iter().for_each(|entry| (&entry.name, entry.migration.sql).hash(&mut hasher));
     include_str!("../../modules/src/demo.rs").hash(&mut hasher);
     format!("template_{:016x}", hasher.finish())
 }
@@ -134,7 +135,8 @@ async fn fill_template(url: &str, template: &str, product: &Product) -> Vec<Pers
     let (owner, runtime) =
         (roles.owner_url.parse().expect("our URL"), roles.runtime_url.parse().expect("our URL"));
     let (tasks, rng) = (TaskTracker::new(), Arc::new(SystemRng::new()));
-    let (owner, _) = migrate_as_owner(&owner, &runtime, product, &tasks).await.expect("the migrations apply");
+    let schema = product.schema().expect("the migrations are in order");
+    let (owner, _) = migrate_as_owner(&owner, &runtime, &schema, &tasks).await.expect("the migrations apply");
     // Another run, on another cluster, may be making the same template.
     let data_dir = std::env::temp_dir().join(format!("{template}_{}", std::process::id()));
     std::fs::create_dir_all(&data_dir).expect("the temporary folder is writable");

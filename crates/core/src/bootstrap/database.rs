@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::auth::Passwords;
 use crate::config::Config;
 use crate::db::cluster::{Cluster, ClusterOptions};
-use crate::db::{self, Connection, Owner};
+use crate::db::{self, Connection, Migrated, Owner, Schema};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::module::{Product, Seed};
 use crate::shared::Secret;
@@ -62,7 +62,7 @@ pub(super) async fn resolve(
 /// Brings the schema to this binary's state, or says what to do about it.
 pub(super) async fn prepare(
     databases: &Databases,
-    product: &Product,
+    (product, schema): (&Product, &Schema),
     config: &Config,
     options: &BootstrapOptions,
     passwords: &Passwords,
@@ -78,11 +78,12 @@ pub(super) async fn prepare(
     if config.profile().migrates_at_start
         && let Some(owner) = &databases.owner
     {
-        let owner = migrate_as_owner(owner, &databases.runtime, product, tasks).await?.0;
+        let owner = migrate_as_owner(owner, &databases.runtime, schema, tasks).await?.0;
         return seed(&owner, product, config, options, passwords, false).await;
     }
-    let status = db::migration_status(&databases.runtime, product.migrations, tasks).await?;
+    let status = db::migration_status(&databases.runtime, schema, tasks).await?;
     db::refuse_changed(&status)?;
+    db::tell_unclaimed(&status);
     match db::pending(&status).as_slice() {
         [] => Ok(()),
         pending => Err(StartError::new(
@@ -95,16 +96,16 @@ pub(super) async fn prepare(
     }
 }
 
-/// Migrates as the owner; returns its session and the names of what was applied.
+/// Migrates as the owner; returns its session and what was done.
 ///
 /// # Errors
 /// `Exit::Internal` when a migration fails, `Exit::Unavailable` when the server cannot be reached.
 pub async fn migrate_as_owner(
     owner: &Connection,
     runtime: &Connection,
-    product: &Product,
+    schema: &Schema,
     tasks: &TaskTracker,
-) -> Result<(Owner, Vec<&'static str>), StartError> {
+) -> Result<(Owner, Migrated), StartError> {
     let role = runtime.user().ok_or_else(|| {
         StartError::new(
             Exit::Configuration,
@@ -112,8 +113,8 @@ pub async fn migrate_as_owner(
         )
     })?;
     let owner = Owner::connect(owner, tasks).await?;
-    let applied = owner.migrate(product.migrations, role).await?;
-    Ok((owner, applied))
+    let migrated = owner.migrate(schema, role).await?;
+    Ok((owner, migrated))
 }
 
 /// Removes the private database of development with all its data, and returns where these lay.

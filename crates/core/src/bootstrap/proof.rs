@@ -1,15 +1,15 @@
 //! The isolation proof at start, and again and again while serving.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::db::Migration;
-use crate::db::proof::{Report, Sample};
+use crate::db::Schema;
+use crate::db::proof::{Finding, Report};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Background, Exit, StartError, StopStage};
-use crate::module::Product;
 
 /// How often a running server proves its isolation again.
 const INTERVAL: Duration = Duration::from_secs(300);
@@ -23,31 +23,18 @@ const MOST_ERRORS: u32 = 3;
 const OVERDUE: Duration = Duration::from_secs(600);
 
 /// Proves the isolation while the server runs.
-pub(super) static PROOF: Background<(App, Known)> = Background {
+pub(super) static PROOF: Background<(App, Arc<Schema>)> = Background {
     name: "isolation proof",
     about: "Proves the isolation of tenants every five minutes, and when the database had to be connected to anew.",
     critical: true,
     stops: StopStage::Work,
-    run: |(app, known), stop| Box::pin(again(app, known, stop.token().clone())),
+    run: |(app, schema), stop| Box::pin(again(app, schema, stop.token().clone())),
     observe: |(app, _)| observe(app),
 };
 
-/// What this binary knows of the schema.
-#[derive(Clone, Copy)]
-pub(super) struct Known {
-    samples: &'static [Sample],
-    migrations: &'static [Migration],
-}
-
-impl Known {
-    pub(super) fn of(product: &Product) -> Self {
-        Self { samples: product.samples, migrations: product.migrations }
-    }
-}
-
 /// Proves the isolation, or refuses to go on: the port is not bound.
-pub(super) async fn at_start(app: &App, product: &Product) -> Result<(), StartError> {
-    let report = prove(app, Known::of(product)).await.map_err(|error| {
+pub(super) async fn at_start(app: &App, schema: &Schema) -> Result<(), StartError> {
+    let report = prove(app, schema).await.map_err(|error| {
         StartError::new(Exit::Unavailable, "The isolation proof could not be made").because(error)
     })?;
     if report.passed() {
@@ -68,8 +55,8 @@ pub(super) async fn at_start(app: &App, product: &Product) -> Result<(), StartEr
 }
 
 /// The proof; one that met a locked table has said nothing yet, and is made again.
-async fn prove(app: &App, known: Known) -> Result<Report> {
-    let once = async || Ok(app.db.prove(known.samples).await?.for_version(known.migrations));
+async fn prove(app: &App, schema: &Schema) -> Result<Report> {
+    let once = async || Ok(app.db.prove(schema.samples()).await?.for_version(schema));
     for _ in 1..TRIES {
         let report = once().await?;
         if !report.inconclusive() {
@@ -83,14 +70,14 @@ async fn prove(app: &App, known: Known) -> Result<Report> {
 
 /// Proves it again every five minutes, and when the database had to be connected to anew: it may be another one. A
 /// finding, or a proof that cannot be made, turns readiness to 503 until a later proof passes.
-async fn again(app: App, known: Known, stop: CancellationToken) {
+async fn again(app: App, schema: Arc<Schema>, stop: CancellationToken) {
     let (mut pause, mut errors) = (INTERVAL, 0);
     loop {
         let due = tokio::time::timeout(pause, app.db.came_back());
         if stop.run_until_cancelled(due).await.is_none() {
             return;
         }
-        match stop.run_until_cancelled(prove(&app, known)).await {
+        match stop.run_until_cancelled(prove(&app, &schema)).await {
             None => return,
             Some(Ok(report)) => {
                 (pause, errors) = (INTERVAL, 0);
@@ -114,6 +101,10 @@ fn observe(app: &App) {
 }
 
 fn note(app: &App, report: Report) {
+    let (report, unreachable) = report.while_serving();
+    for Finding { check, object, fix, .. } in &unreachable {
+        tracing::warn!(check, object, fix, "A table is registered nowhere; the next start will be refused");
+    }
     for finding in &report.findings {
         let (check, object, fix) = (finding.check, &finding.object, &finding.fix);
         tracing::error!(check, object, fix, "Isolation is broken");

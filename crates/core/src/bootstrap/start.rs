@@ -12,7 +12,7 @@ use crate::assets::Assets;
 use crate::auth::{Authenticator, Passwords};
 use crate::config::{Config, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
-use crate::db::{Db, Options};
+use crate::db::{Db, Options, Schema};
 use crate::error::Constraints;
 use crate::factory;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
@@ -61,6 +61,7 @@ impl Start {
     ) -> Result<(Arc<Edge>, String), StartError> {
         let started = Instant::now();
         background::refuse_same_names(product)?;
+        let schema = Arc::new(product.schema()?);
         let mut config = factory::settings(product).load(layers)?;
         crate::config::dev_secrets(&mut config, options.rng.as_ref())?;
         self.phase("configuration", started);
@@ -77,7 +78,7 @@ impl Start {
         self.lifecycle.start(&LAG, metrics.clone());
         self.tls = self.tls(&config, metrics.clone(), &options).await?;
         let passwords = passwords(&options);
-        let databases = Box::pin(self.databases(product, &config, &options, &passwords)).await?;
+        let databases = Box::pin(self.databases((product, &schema), &config, &options, &passwords)).await?;
         let db = self.open(&databases, &config, metrics.clone())?;
         let limits = self.limits(&config, &options, metrics.clone()).await?;
         self.phase("services", started);
@@ -89,7 +90,7 @@ impl Start {
         self.phase("application", started);
 
         let started = Instant::now();
-        proof::at_start(&edge.app, product).await?;
+        proof::at_start(&edge.app, &schema).await?;
         if !options.skip_health_checks {
             database::check_budget(&edge.app).await;
             resources::check_machine(&edge.app).await;
@@ -97,7 +98,7 @@ impl Start {
             options.interrupt.run_until_cancelled(probed).await.unwrap_or_else(|| Err(interrupted()))?;
         }
         self.lifecycle.start(&DENIALS, edge.app.clone());
-        self.lifecycle.start(&PROOF, (edge.app.clone(), proof::Known::of(product)));
+        self.lifecycle.start(&PROOF, (edge.app.clone(), schema));
         for row in factory::modules(product).flat_map(|module| module.background) {
             self.lifecycle.start(row, edge.app.clone());
         }
@@ -121,7 +122,7 @@ impl Start {
 
     async fn databases(
         &mut self,
-        product: &Product,
+        (product, schema): (&Product, &Schema),
         config: &Config,
         options: &BootstrapOptions,
         passwords: &Passwords,
@@ -131,8 +132,9 @@ impl Start {
             self.lifecycle.start(&PRIVATE_POSTGRESQL, Arc::clone(cluster));
         }
         // Only here: a cluster whose start was dropped midway would be left running.
-        let prepared = database::prepare(&databases, product, config, options, passwords, &self.lifecycle);
-        match options.interrupt.run_until_cancelled(prepared).await {
+        let prepared =
+            database::prepare(&databases, (product, schema), config, options, passwords, &self.lifecycle);
+        match Box::pin(options.interrupt.run_until_cancelled(prepared)).await {
             Some(prepared) => prepared.map(|()| databases),
             None => Err(interrupted()),
         }

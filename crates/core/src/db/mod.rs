@@ -11,6 +11,8 @@ mod connect;
 
 pub mod cluster;
 
+mod schema;
+
 pub mod proof;
 
 mod owner;
@@ -24,13 +26,14 @@ pub use connect::refusal::{Refusal, Step};
 pub use connect::session::{Deviation, Writes};
 pub use connect::version::ServerVersion;
 pub use erp_postgres::{Error as RowError, Params, Row, ToSql};
-pub use owner::migrate::{Migration, Status, pending, refuse_changed};
+pub use owner::migrate::{Migrated, State, Status, pending, refuse_changed, tell_unclaimed, to_carry_over};
 pub use owner::{
     Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,
     prove_once, reach, refuse_privileged_role,
 };
 pub(crate) use pool::MONITOR;
 pub use pool::{Db, Options};
+pub use schema::{CORE, Entry, Migration, Namespace, Sample, Schema};
 /// What the owner's sessions answer.
 pub use tokio_postgres::Error as OwnerError;
 /// For types of a module's own, which are read from a column or bound to a parameter.

@@ -242,7 +242,7 @@ text! {
 
 text! {
     /// As [`Text`], for what identifies something, such as an article number: without any invisible or private character,
-    /// and with single plain spaces only. Make its column unique with `app.identifier` (`migrations/0007_data_rules.sql`),
+    /// and with single plain spaces only. Make its column unique with `app.identifier` (migration `core/0004_data_rules`),
     /// which compares without regard to case and width.
     Identifier, Form::Identifier
 }

@@ -1,12 +1,14 @@
 //! A database of its own for one test: made from the migrations, with its own roles, dropped whatever happens.
 
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use erp_core::db::proof::{Report, Sample, prove};
+use erp_core::db::proof::{Report, prove};
+use erp_core::db::{Entry, Sample};
 use futures_util::FutureExt;
 use tokio_postgres::{Client, Config, NoTls};
+
+use crate::specimen;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -38,13 +40,14 @@ impl Database {
     async fn create(options: &str) -> Self {
         let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is not set: run script/test");
         let config: Config = url.parse().expect("TEST_DATABASE_URL is a PostgreSQL URL");
+        let schema = specimen::schema();
         let id = format!("{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let db = Self {
             config,
             name: format!("proof_{id}"),
             owner: format!("proof_owner_{id}"),
             runtime: format!("proof_app_{id}"),
-            samples: samples(),
+            samples: schema.samples().to_vec(),
         };
         let Self { name, owner, runtime, .. } = &db;
         db.cluster(&[
@@ -61,12 +64,11 @@ impl Database {
         ))
         .await
         .unwrap();
-        for file in files("migrations") {
-            let sql = std::fs::read_to_string(&file).unwrap();
+        for Entry { name, migration } in schema.migrations() {
             let begin = format!("begin; set local role {owner}; set local app.runtime_role = '{runtime}';");
-            root.batch_execute(&format!("{begin}\n{sql}\ncommit"))
+            root.batch_execute(&format!("{begin}\n{}\ncommit", migration.sql))
                 .await
-                .unwrap_or_else(|error| panic!("{file}: {error:?}"));
+                .unwrap_or_else(|error| panic!("{name}: {error:?}"));
         }
         db
     }
@@ -154,24 +156,4 @@ async fn connect(config: &Config) -> Client {
     let (client, connection) = config.connect(NoTls).await.unwrap();
     tokio::spawn(connection);
     client
-}
-
-/// The numbered SQL files of a folder of the repository, in order.
-fn files(folder: &str) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
-    let mut files: Vec<String> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path().to_string_lossy().into_owned())
-        .filter(|path| path.ends_with(".sql") && !path.ends_with("roles.sql"))
-        .collect();
-    files.sort();
-    files
-}
-
-fn samples() -> Vec<Sample> {
-    let sample = |path: &String| Sample {
-        table: Path::new(path).file_stem().unwrap().to_string_lossy().into_owned().leak(),
-        insert: std::fs::read_to_string(path).unwrap().leak(),
-    };
-    files("migrations/samples").iter().map(sample).collect()
 }

@@ -12,4 +12,5 @@ mod architecture;
 mod audit;
 mod database;
 mod proof;
+mod specimen;
 mod tls;

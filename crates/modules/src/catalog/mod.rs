@@ -19,6 +19,11 @@ pub static MODULE: Module = Module {
     permissions: PERMISSIONS,
     errors: ERRORS,
     routes,
+    migrations: erp_core::migrations![
+        "0001_items" was ["0004_catalog"],
+        "0002_item_rules" was ["0008_catalog_rules"],
+    ],
+    samples: erp_core::samples!["items"],
     ..Module::BARE
 };
 

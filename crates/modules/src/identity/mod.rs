@@ -7,7 +7,18 @@ use erp_core::limits::{Policy, Quota};
 use erp_core::module::{Access, Module, Operation, Routes};
 
 /// The identity module.
-pub static MODULE: Module = Module { name: "identity", about: ABOUT, errors: ERRORS, routes, ..Module::BARE };
+pub static MODULE: Module = Module {
+    name: "identity",
+    about: ABOUT,
+    errors: ERRORS,
+    routes,
+    migrations: erp_core::migrations![
+        "0001_people" was ["0003_identity"],
+        "0002_tenant_rate_limit" was ["0006_tenant_rate_limit"],
+    ],
+    samples: erp_core::samples!["tenant_profiles"],
+    ..Module::BARE
+};
 
 const ABOUT: &str = "Sign-in, and what a caller can find out about itself.";
 

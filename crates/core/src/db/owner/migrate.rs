@@ -1,20 +1,24 @@
-//! The embedded migrations: ordered, checksummed, one transaction each, under an advisory lock.
+//! Applies the migrations of a [`Schema`]: in its order, checksummed, one transaction each, under an advisory lock.
 //!
-//! A file that begins with [`OUTSIDE`] runs outside a transaction, for `create index concurrently` and its like: see
-//! `piecemeal.rs`.
+//! A file that says so runs outside a transaction, for `create index concurrently` and its like: see `piecemeal.rs`.
+//!
+//! The table `app.migrations` has a row for each name that a migration is or was known by, so that an older version
+//! finds its own in it, too. `carry_over` adds the rows that are missing; nothing is applied twice for being renamed.
 
 mod piecemeal;
+mod status;
+mod unregistered;
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use crate::db::schema::{Entry, Schema};
 use crate::lifecycle::{Exit, StartError};
-use crate::shared::hex;
+pub(in crate::db) use status::status;
+pub use status::{State, Status, pending, refuse_changed, tell_unclaimed, to_carry_over};
 
 /// Any number that no other program takes: "erp" in ASCII.
 const LOCK: i64 = 0x65_72_70;
@@ -22,63 +26,16 @@ const LOCK: i64 = 0x65_72_70;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The first line of a migration that runs outside a transaction, one statement after the other.
-pub(in crate::db) const OUTSIDE: &str = "-- outside a transaction";
-
-/// Migrations up to this one were released before row security was off in them.
-const ROW_SECURITY_ON: &str = "0006_tenant_rate_limit";
-
-/// One SQL file of `migrations/`, embedded.
-#[derive(Debug, Clone, Copy)]
-pub struct Migration {
-    /// The file's name without `.sql`, such as `0001_tenancy`; they are applied in this order.
-    pub name: &'static str,
-    /// Its text.
-    pub sql: &'static str,
+/// What `db migrate` has done.
+#[derive(Debug, Default)]
+pub struct Migrated {
+    /// The full names of what was applied, in order.
+    pub applied: Vec<String>,
+    /// The full names of what had been applied under a former name, and now has a row under its own.
+    pub carried_over: Vec<String>,
 }
 
-/// What has become of one migration in one database.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Status {
-    /// The migration's name.
-    pub name: String,
-    /// `applied`, `pending`, `changed` (the file differs from what was applied) or `ahead` (not in this binary).
-    pub state: &'static str,
-    /// When it was applied, UTC.
-    pub applied_at: Option<jiff::Timestamp>,
-}
-
-impl Migration {
-    /// SHA-256 of the text with its lines ended by LF, hex: a checkout with other line ends has the same one.
-    pub fn checksum(&self) -> String {
-        sha256(&self.text())
-    }
-
-    /// The text that is applied.
-    fn text(&self) -> Cow<'static, str> {
-        let text = self.sql.strip_prefix('\u{feff}').unwrap_or(self.sql);
-        if text.contains('\r') { Cow::Owned(text.replace("\r\n", "\n")) } else { Cow::Borrowed(text) }
-    }
-
-    /// Whether `checksum` is of this migration. A binary of before, built from a checkout with CRLF, has written the
-    /// checksum of that text.
-    fn is(&self, checksum: &str) -> bool {
-        checksum == self.checksum()
-            || checksum == sha256(self.sql)
-            || checksum == sha256(&self.text().replace('\n', "\r\n"))
-    }
-
-    fn is_outside_a_transaction(&self) -> bool {
-        self.text().starts_with(OUTSIDE)
-    }
-}
-
-fn sha256(text: &str) -> String {
-    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref())
-}
-
-/// Applies what is pending, as the owner role, and returns the names of what it applied.
+/// Applies what is pending, as the owner role.
 ///
 /// Any number of instances may call it at once: one works, the others wait and then find nothing to do.
 ///
@@ -86,10 +43,10 @@ fn sha256(text: &str) -> String {
 /// `Exit::Internal` when a migration fails (it is then rolled back whole) or when an applied file was changed.
 pub(in crate::db) async fn migrate(
     client: &Client,
-    migrations: &[Migration],
+    schema: &Schema,
     runtime_role: &str,
-) -> Result<Vec<&'static str>, StartError> {
-    exclusively(client, apply_pending(client, migrations, runtime_role)).await
+) -> Result<Migrated, StartError> {
+    exclusively(client, apply_pending(client, schema, runtime_role)).await
 }
 
 /// Does `work` on `client` while no other instance migrates or seeds: the others wait for up to a minute.
@@ -125,29 +82,47 @@ async fn lock(client: &Client) -> Result<(), StartError> {
     }
 }
 
-async fn apply_pending(
-    client: &Client,
-    migrations: &[Migration],
-    runtime_role: &str,
-) -> Result<Vec<&'static str>, StartError> {
+async fn apply_pending(client: &Client, schema: &Schema, runtime_role: &str) -> Result<Migrated, StartError> {
     refuse_encoding(client).await?;
-    let known = status(client, migrations)
+    let known = status(client, schema)
         .await
         .map_err(|error| failed("The table of migrations cannot be read", error))?;
     refuse_changed(&known)?;
-    let mut applied = Vec::new();
-    for migration in
-        migrations.iter().filter(|m| known.iter().any(|row| row.name == m.name && row.state == "pending"))
-    {
-        if migration.is_outside_a_transaction() {
-            piecemeal::apply(client, migration, runtime_role).await?;
+    status::refuse_unclaimed(&known)?;
+    tell_unclaimed(&known);
+    let mut migrated = Migrated { carried_over: carry_over(client, &known).await?, ..Migrated::default() };
+    let (pending, unregistered) = (pending(&known), unregistered::all(client).await?);
+    for entry in schema.migrations().iter().filter(|entry| pending.contains(&&*entry.name)) {
+        if entry.migration.is_outside_a_transaction() {
+            piecemeal::apply(client, entry, runtime_role, &unregistered).await?;
         } else {
-            apply(client, migration, runtime_role).await?;
+            apply(client, entry, runtime_role, &unregistered).await?;
         }
-        tracing::info!(migration = migration.name, "Migration applied");
-        applied.push(migration.name);
+        tracing::info!(migration = entry.name, "Migration applied");
+        migrated.applied.push(entry.name.clone());
     }
-    Ok(applied)
+    Ok(migrated)
+}
+
+/// Gives what was applied under a former name a row under its own, with the checksum and time that it has: `refuse_changed`
+/// has compared the text. The former row stays, for the version that knows it. All in one statement, or nothing.
+async fn carry_over(client: &Client, known: &[Status]) -> Result<Vec<String>, StartError> {
+    let renamed: Vec<(&str, &str)> =
+        known.iter().filter_map(|row| Some((row.name.as_str(), row.was.as_deref()?))).collect();
+    if renamed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (names, former): (Vec<&str>, Vec<&str>) = renamed.into_iter().unzip();
+    let sql = "insert into app.migrations (name, checksum, applied_at)
+        select renamed.name, was.checksum, was.applied_at
+        from unnest($1::text[], $2::text[]) as renamed (name, former) join app.migrations was on was.name = renamed.former
+        on conflict (name) do nothing";
+    let message = "The names of applied migrations could not be carried over";
+    client.execute(sql, &[&names, &former]).await.map_err(|error| failed(message, error))?;
+    for (name, was) in names.iter().zip(&former) {
+        tracing::info!(migration = name, was, "Migration carried over from its former name");
+    }
+    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 /// Refuses a database of another encoding than UTF8, before anything is made in it. Works as any role.
@@ -171,132 +146,91 @@ pub(in crate::db) async fn refuse_encoding(client: &Client) -> Result<(), StartE
     ))
 }
 
-async fn apply(client: &Client, migration: &Migration, runtime_role: &str) -> Result<(), StartError> {
-    let begin = format!("begin; {}", settings(migration, runtime_role, "set local"));
-    let record = format!("{}; commit", record(migration));
-    let steps = async {
-        client.batch_execute(&begin).await?;
-        client.batch_execute(&migration.text()).await?;
-        client.batch_execute(&record).await
+async fn apply(
+    client: &Client,
+    entry: &Entry,
+    runtime_role: &str,
+    unregistered: &[String],
+) -> Result<(), StartError> {
+    let begin = format!("begin; {}", settings(entry, runtime_role, "set local"));
+    let outcome = async {
+        let name = &entry.name;
+        let what = |error: &tokio_postgres::Error| {
+            format!("Migration {name} failed and was rolled back{}", position(entry, error))
+        };
+        let refused = |error| refused(what(&error), error);
+        client.batch_execute(&begin).await.map_err(refused)?;
+        client.batch_execute(&entry.migration.text()).await.map_err(refused)?;
+        unregistered::refuse(client, entry, unregistered).await?;
+        client.batch_execute(&format!("{}; commit", record(entry))).await.map_err(refused)
     };
-    if let Err(error) = steps.await {
+    let outcome = outcome.await;
+    if outcome.is_err() {
         let _ = client.batch_execute("rollback").await;
-        let message =
-            format!("Migration {} failed and was rolled back{}", migration.name, position(migration, &error));
-        return Err(refused(message, error));
     }
-    Ok(())
+    outcome
 }
 
 /// What a migration finds set. Without row security a statement that it would cut down to nothing, since it has no
 /// tenant, fails instead.
-fn settings(migration: &Migration, runtime_role: &str, set: &str) -> String {
-    let row_security = if migration.name > ROW_SECURITY_ON { "off" } else { "on" };
+fn settings(entry: &Entry, runtime_role: &str, set: &str) -> String {
+    let row_security = if entry.migration.has_row_security() { "on" } else { "off" };
     format!(
         "{set} app.runtime_role = '{}'; {set} app.actor = 'system:migration'; {set} row_security = {row_security}",
         runtime_role.replace('\'', "''")
     )
 }
 
-/// Notes that it was applied, and gives the bounds of times (0007) to columns that it has added.
-fn record(migration: &Migration) -> String {
-    let Migration { name, .. } = migration;
+/// Notes that it was applied, under each of its names, and gives the bounds of times (data rules) to columns that it
+/// has added.
+fn record(entry: &Entry) -> String {
     let bounds = "do $$ begin
         if to_regprocedure('app.bound_times(regclass)') is not null then
             perform app.bound_times(to_regclass(r.relation)) from app.relations r where to_regclass(r.relation) is not null;
         end if;
     end $$; ";
-    let bounds = if *name > ROW_SECURITY_ON { bounds } else { "" };
+    let bounds = if entry.migration.has_row_security() { "" } else { bounds };
+    let checksum = entry.migration.checksum();
+    let names = std::iter::once(entry.name.as_str()).chain(entry.migration.was.iter().copied());
+    let rows: Vec<String> = names.map(|name| format!("('{name}', '{checksum}')")).collect();
     format!(
-        "{bounds}insert into app.migrations (name, checksum) values ('{name}', '{}')",
-        migration.checksum()
+        "{bounds}insert into app.migrations (name, checksum) values {} on conflict (name) do nothing",
+        rows.join(", ")
     )
 }
 
-/// The error of a migration; a statement that forgot the tenant is told how to name it.
+/// The error of a migration, with what the house wants where it knows the mistake, or PostgreSQL's or a constructor's
+/// hint.
 fn refused(message: String, error: tokio_postgres::Error) -> StartError {
-    let forgot = error.as_db_error().is_some_and(|db| {
-        db.code() == &SqlState::INSUFFICIENT_PRIVILEGE && db.routine() == Some("check_enable_rls")
-    });
-    if !forgot {
+    let Some(db) = error.as_db_error() else { return failed(&message, error) };
+    let (code, about_tenant) = (db.code(), db.message().contains("\"tenant_id\""));
+    let fix = if *code == SqlState::INSUFFICIENT_PRIVILEGE && db.routine() == Some("check_enable_rls") {
+        "the rows belong to tenants; change them with select app.for_each_tenant('update …')"
+    } else if *code == SqlState::INVALID_FOREIGN_KEY {
+        "a foreign key to a tenant's table pairs the tenants: after app.tenant_table, alter table … add foreign key \
+         (tenant_id, item_id) references items (tenant_id, id)"
+    } else if *code == SqlState::UNDEFINED_COLUMN && about_tenant {
+        "app.tenant_table adds the column tenant_id: call it before what names that column"
+    } else if let Some(hint) = db.hint() {
+        hint
+    } else {
         return failed(&message, error);
-    }
-    let fix = "the rows belong to tenants; change them with select app.for_each_tenant('update …')";
-    StartError::with_fix(Exit::Internal, message, fix).because(error)
+    };
+    StartError::with_fix(Exit::Internal, message, fix.to_owned()).because(error)
 }
 
 /// `: <PostgreSQL's message> (line n)`.
-fn position(migration: &Migration, error: &tokio_postgres::Error) -> String {
+fn position(entry: &Entry, error: &tokio_postgres::Error) -> String {
     let Some(db) = error.as_db_error() else { return ": the connection was lost".to_owned() };
     let line = match db.position() {
         Some(tokio_postgres::error::ErrorPosition::Original(at)) => {
-            let text = migration.text();
+            let text = entry.migration.text();
             let before = text.chars().take(*at as usize);
             format!(" (line {})", before.filter(|c| *c == '\n').count() + 1)
         }
         _ => String::new(),
     };
     format!(": {}{line}", db.message())
-}
-
-/// The state of every migration of this binary and of the database, in order. Works as the runtime role too.
-///
-/// # Errors
-/// As the database answers; a database without the table has everything pending.
-pub(in crate::db) async fn status(
-    client: &Client,
-    migrations: &[Migration],
-) -> Result<Vec<Status>, tokio_postgres::Error> {
-    let exists = client.query_typed("select to_regclass('app.migrations') is not null", &[]).await?;
-    let exists = exists.first().map_or(Ok(false), |row| row.try_get(0))?;
-    let rows = if exists {
-        client
-            .query_typed(
-                "select name, checksum, applied_at from app.migrations order by name collate \"C\"",
-                &[],
-            )
-            .await?
-    } else {
-        Vec::new()
-    };
-    let mut applied = Vec::new();
-    for row in &rows {
-        applied.push((row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?, row.try_get(2)?));
-    }
-    let ours = migrations.iter().map(|migration| {
-        let found = applied.iter().find(|(name, ..)| name == migration.name);
-        let state = match found {
-            None => "pending",
-            Some((_, checksum, _)) if migration.is(checksum) => "applied",
-            Some(_) => "changed",
-        };
-        Status { name: migration.name.to_owned(), state, applied_at: found.map(|(.., at)| *at) }
-    });
-    let ahead = applied
-        .iter()
-        .filter(|(name, ..)| migrations.iter().all(|migration| migration.name != name))
-        .map(|(name, _, at)| Status { name: name.clone(), state: "ahead", applied_at: Some(*at) });
-    Ok(ours.chain(ahead).collect())
-}
-
-/// Refuses a database that another text of a migration was applied to: nobody knows what its schema is.
-///
-/// # Errors
-/// `Exit::Internal`, with the migration's name and the mend.
-pub fn refuse_changed(status: &[Status]) -> Result<(), StartError> {
-    match status.iter().find(|row| row.state == "changed") {
-        None => Ok(()),
-        Some(Status { name, .. }) => Err(StartError::with_fix(
-            Exit::Internal,
-            format!("Migration {name} was changed after it was applied"),
-            "restore the file and put the change into a new migration",
-        )),
-    }
-}
-
-/// Names of what is not applied yet. A schema ahead of the binary is fine: rolling deploys have one.
-pub fn pending(status: &[Status]) -> Vec<&str> {
-    status.iter().filter(|row| row.state == "pending").map(|row| row.name.as_str()).collect()
 }
 
 fn failed(message: &str, error: tokio_postgres::Error) -> StartError {

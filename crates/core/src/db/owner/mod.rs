@@ -8,11 +8,12 @@ use tokio_util::task::TaskTracker;
 use crate::db::connect::connection::Opened;
 use crate::db::connect::refusal::Refusal;
 use crate::db::connect::version::OLDEST;
-use crate::db::proof::{self, Report, Sample};
+use crate::db::proof::{self, Report};
+use crate::db::schema::Schema;
 use crate::db::{Connection, Params, ServerVersion, Writes};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
-use migrate::{Migration, Status};
+use migrate::{Migrated, Status};
 
 /// A session as the owner role: migrates and seeds, and serves no request.
 ///
@@ -33,24 +34,20 @@ impl Owner {
         Ok(Self(session))
     }
 
-    /// Applies what is pending and returns its names; grants go to `runtime_role`.
+    /// Applies what is pending; grants go to `runtime_role`.
     ///
     /// # Errors
     /// `Exit::Internal` when a migration fails (it is rolled back whole) or an applied file was changed.
-    pub async fn migrate(
-        &self,
-        migrations: &[Migration],
-        runtime_role: &str,
-    ) -> Result<Vec<&'static str>, StartError> {
-        migrate::migrate(&self.0, migrations, runtime_role).await
+    pub async fn migrate(&self, schema: &Schema, runtime_role: &str) -> Result<Migrated, StartError> {
+        migrate::migrate(&self.0, schema, runtime_role).await
     }
 
     /// The state of every migration of this binary and of the database.
     ///
     /// # Errors
     /// As the database answers.
-    pub async fn status(&self, migrations: &[Migration]) -> Result<Vec<Status>, tokio_postgres::Error> {
-        migrate::status(&self.0, migrations).await
+    pub async fn status(&self, schema: &Schema) -> Result<Vec<Status>, tokio_postgres::Error> {
+        migrate::status(&self.0, schema).await
     }
 
     /// The tenant with this slug, if there is one.
@@ -176,11 +173,11 @@ fn explain(connection: &Connection, error: tokio_postgres::Error) -> StartError 
 /// `Exit::Unavailable` when the database cannot be asked.
 pub async fn migration_status(
     connection: &Connection,
-    migrations: &[Migration],
+    schema: &Schema,
     tasks: &TaskTracker,
 ) -> Result<Vec<Status>, StartError> {
     let client = connect(connection, tasks).await?;
-    migrate::status(&client, migrations).await.map_err(|error| explain(connection, error))
+    migrate::status(&client, schema).await.map_err(|error| explain(connection, error))
 }
 
 /// A server that a session was opened on.
@@ -239,7 +236,7 @@ pub async fn accepted_encoding(connection: &Connection, tasks: &TaskTracker) -> 
 }
 
 /// Whether a search and the comparison of identifiers know upper and lower case beyond ASCII: the collation of
-/// migration 0007 is as good as what PostgreSQL was built with.
+/// `core/0004_data_rules` is as good as what PostgreSQL was built with.
 ///
 /// # Errors
 /// `Exit::Unavailable` when the database cannot be asked.
@@ -308,18 +305,17 @@ pub async fn connections_given(connection: &Connection, tasks: &TaskTracker) -> 
 }
 
 /// Makes the isolation proof as the role of `connection`, outside a server: for `doctor` and after a migration. For a
-/// binary that knows these migrations: see [`Report::for_version`].
+/// binary that knows this schema: see [`Report::for_version`].
 ///
 /// # Errors
 /// `Exit::Unavailable` when the database cannot be asked.
 pub async fn prove_once(
     connection: &Connection,
-    samples: &[Sample],
-    migrations: &[Migration],
+    schema: &Schema,
     tasks: &TaskTracker,
 ) -> Result<Report, StartError> {
     let client = connect(connection, tasks).await?;
-    let report = proof::prove(&client, samples).await.map(|report| report.for_version(migrations));
+    let report = proof::prove(&client, schema.samples()).await.map(|report| report.for_version(schema));
     report.map_err(|error| {
         StartError::with_fix(
             Exit::Unavailable,

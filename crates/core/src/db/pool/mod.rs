@@ -186,7 +186,7 @@ impl Db {
     ///
     /// # Errors
     /// `core.unavailable` when the database cannot be reached.
-    pub async fn prove(&self, samples: &[crate::db::proof::Sample]) -> Result<crate::db::proof::Report> {
+    pub async fn prove(&self, samples: &[crate::db::Sample]) -> Result<crate::db::proof::Report> {
         let proving = pin!(async {
             let client = self.session().await?;
             Ok(crate::db::proof::prove(&client, samples).await?)

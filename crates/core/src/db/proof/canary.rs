@@ -111,7 +111,7 @@ pub const STEPS: &[Step] = {
 
 pub(super) const NOTES: &str = "
 Besides: `C-03 live-untried` is whatever could not be tried (a lock, a missing privilege, an error of a trigger),
-`C-04 sample-missing` a tenant table without `migrations/samples/<table>.sql`, `R-00 registry` a database without the
+`C-04 sample-missing` a tenant table without a row in its module's `samples`, `R-00 registry` a database without the
 registry. Tables whose rows the runtime role may not insert need no sample; their row comes with the tenant.
 
 On a server that is read-only only the catalogue is asked, and the report's mode is `partial`.
@@ -157,15 +157,10 @@ pub(super) fn plan(samples: &[Sample]) -> String {
         let sql = step.sql.replace("{one}", ONE).replace("{two}", TWO);
         json!({"no": no, "kind": step.kind, "tenant": step.acting.tenant(), "sql": sql})
     });
-    let samples = samples.iter().map(|sample| (qualified(sample.table), sample.insert.into()));
+    let samples = samples.iter().map(|sample| (sample.qualified(), sample.insert.into()));
     json!({
         "steps": steps.collect::<Vec<_>>(),
         "samples": samples.collect::<serde_json::Map<_, _>>(),
     })
     .to_string()
-}
-
-/// The name under which the registry knows a table.
-pub(super) fn qualified(table: &str) -> String {
-    if table.contains('.') { table.to_owned() } else { format!("public.{table}") }
 }

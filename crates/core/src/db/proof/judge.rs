@@ -2,7 +2,7 @@
 //! so that an outcome nobody expected is never taken for a pass.
 
 use super::Sample;
-use super::canary::{Acting, Column, Must, STEPS, Step, UNTRIED, qualified};
+use super::canary::{Acting, Column, Must, STEPS, Step, UNTRIED};
 use super::report::{Finding, Mode, RelationVerdict, Report, Verdict};
 
 /// A tenant table that nothing could be tried in.
@@ -79,7 +79,7 @@ fn complete(relation: &Registered, outcomes: &[Outcome<'_>]) -> bool {
 }
 
 fn has_sample(samples: &[Sample], relation: &str) -> bool {
-    samples.iter().any(|sample| qualified(sample.table) == relation)
+    samples.iter().any(|sample| sample.qualified() == relation)
 }
 
 fn parse(triples: &[String]) -> Vec<Outcome<'_>> {
@@ -105,6 +105,9 @@ fn judge_relation(report: &mut Report, relation: &Registered, outcomes: &[Outcom
             let check = if is == Verdict::Leaks || failed_control { step.check } else { UNTRIED };
             add(report, check, &relation.relation, format!("{}: {detail}", told(step)));
         }
+    }
+    if relation.kind == "private" {
+        cells = [Some(Verdict::Denied); 5]; // that nobody holds a privilege is asked of the catalogue
     }
     if relation.kind == "shared-read" {
         cells[Column::Select as usize] = Some(Verdict::Shared);
@@ -169,7 +172,9 @@ fn add(report: &mut Report, check: &'static str, object: &str, detail: String) {
             "make the sample one row that the samples of earlier tables allow"
         }
         UNTRIED => "prove again when nothing holds {object}; if it stays, see why the statement fails",
-        SAMPLE_MISSING => "add the sample of {object} to migrations/samples",
+        SAMPLE_MISSING => {
+            "add the file samples/TABLE.sql to the module of {object}, and its name to the module's samples"
+        }
         "T-10 live-write" => "revoke insert, update, delete on {object} from public, {role}",
         "T-10 live-triggers-off" => "revoke set on parameter session_replication_role from public, {role}",
         _ => "drop the policies on {object}, then select app.isolate('{object}')",

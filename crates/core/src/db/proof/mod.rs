@@ -13,6 +13,7 @@ mod report;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
+use crate::db::schema::Sample;
 pub use canary::{Acting, Must, STEPS, Step};
 pub use checks::{Check, all as checks};
 pub use report::{Finding, Mode, RelationVerdict, Report, Verdict};
@@ -20,15 +21,6 @@ pub use report::{Finding, Mode, RelationVerdict, Report, Verdict};
 /// How long the live part waits for a table that a migration has locked. After that the table is a finding,
 /// `C-03 live-untried`, and [`Report::inconclusive`] tells the caller to prove again rather than to refuse.
 pub const LOCK_TIMEOUT: &str = "2s";
-
-/// One row for a tenant table, inserted as the canary tenant and rolled back: the text of `migrations/samples/*.sql`.
-#[derive(Debug, Clone, Copy)]
-pub struct Sample {
-    /// The table, with its schema unless that is `public`.
-    pub table: &'static str,
-    /// One INSERT of constants, without `tenant_id`.
-    pub insert: &'static str,
-}
 
 /// Proves the isolation of the database that `client` is connected to, as the role it is connected as.
 ///

@@ -6,8 +6,9 @@ use aws_lc_rs::digest;
 use serde::Serialize;
 
 use super::canary::UNTRIED;
+use super::checks::UNREGISTERED;
 use super::judge::SAMPLE_MISSING;
-use crate::db::Migration;
+use crate::db::schema::Schema;
 use crate::shared::hex;
 
 /// The outcome of one proof.
@@ -117,16 +118,27 @@ impl Verdict {
 }
 
 impl Report {
-    /// The same for a binary that knows `migrations` only. On a schema that is ahead of it, as a rolling deploy has one,
+    /// The same for a binary that knows `schema` only. On a schema that is ahead of it, as a rolling deploy has one,
     /// there are tables that it has no sample for and no code: the version that brought them has tried them, and here
     /// the catalogue's word has to do.
     #[must_use]
-    pub fn for_version(mut self, migrations: &[Migration]) -> Self {
-        let known = |name: &String| migrations.iter().any(|migration| migration.name == name);
-        if !self.migrations.iter().all(known) {
+    pub fn for_version(mut self, schema: &Schema) -> Self {
+        if !self.migrations.iter().all(|name| schema.knows(name)) {
             self.findings.retain(|finding| finding.check != SAMPLE_MISSING);
         }
+        for finding in self.findings.iter_mut().filter(|finding| finding.check == UNREGISTERED) {
+            if let Some(migration) = schema.maker_of(&finding.object) {
+                finding.detail = format!("{} (made by migration {migration})", finding.detail);
+            }
+        }
         self
+    }
+
+    /// The same while serving, and the tables that nobody registered: no one but the owner can reach them, so that they
+    /// stop a start and no server that runs.
+    pub fn while_serving(mut self) -> (Self, Vec<Finding>) {
+        let unreachable = self.findings.extract_if(.., |finding| finding.check == UNREGISTERED).collect();
+        (self, unreachable)
     }
 
     /// Nothing was found. [`Mode::Partial`] passes too: ask [`Report::mode`] where that is not enough.

@@ -3,29 +3,48 @@
 
 use std::thread;
 
-use erp_core::db::{Migration, Owner};
+use erp_core::db::{Migrated, Migration, Namespace, Owner, Schema, State, Status};
 use erp_core::lifecycle::StartError;
 use erp_modules::PRODUCT;
 use tokio_util::task::TaskTracker;
 
 use super::database::{Database, Session};
 use super::http::Client;
-use super::process::{Home, Process};
+use super::one_list;
+use super::process::{Home, Process, run};
 
-/// Applies the product's first `count` migrations and then `more`.
-fn migrate(database: &Database, count: usize, more: &[Migration]) -> Result<(), StartError> {
-    let mut migrations = PRODUCT.migrations[..count].to_vec();
-    migrations.extend(more);
+/// The product with one more module, which has these migrations.
+pub(super) fn and_later(migrations: &[Migration]) -> Schema {
+    let later = Namespace { name: "later", migrations, samples: &[] };
+    Schema::new(PRODUCT.namespaces().chain([later])).unwrap()
+}
+
+/// A file of that module.
+pub(super) fn file(name: &'static str, sql: &'static str) -> Migration {
+    Migration { name, sql, after: &[], was: &[] }
+}
+
+/// Applies what is pending.
+pub(super) fn migrate(database: &Database, schema: &Schema) -> Result<Migrated, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let owner = Owner::connect(&database.owner_url.parse().unwrap(), &TaskTracker::new()).await?;
-        owner.migrate(&migrations, &database.app()).await.map(drop)
+        owner.migrate(schema, &database.app()).await
+    })
+}
+
+/// The state of every migration.
+pub(super) fn status(database: &Database, schema: &Schema) -> Vec<Status> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let owner = Owner::connect(&database.owner_url.parse().unwrap(), &TaskTracker::new()).await.unwrap();
+        owner.status(schema).await.unwrap()
     })
 }
 
 /// What a later version of the product would add.
 pub(super) fn later(database: &Database, sql: &'static str) -> Result<(), StartError> {
-    migrate(database, PRODUCT.migrations.len(), &[Migration { name: "9999_later", sql }])
+    migrate(database, &and_later(&[file("0001_later", sql)])).map(drop)
 }
 
 #[test]
@@ -78,7 +97,7 @@ fn a_time_that_a_migration_adds_has_its_bounds() {
 #[test]
 fn rows_of_before_a_rule_are_carried_over() {
     let (home, database) = (Home::new(), Database::empty("carried"));
-    migrate(&database, 6, &[]).unwrap();
+    one_list::migrate(&database, 6);
     database.run(
         "insert into tenants (id, slug) values ('0190163d-8694-739b-aea5-966c26f8ad91', 'initech');
          select set_config('app.tenant_id', '0190163d-8694-739b-aea5-966c26f8ad91', false);
@@ -128,7 +147,7 @@ fn a_migration_outside_a_transaction_goes_on_after_a_failure_and_leaves_no_inval
          commit",
     );
     let error = later(&database, CONCURRENTLY).unwrap_err();
-    for part in ["9999_later", "can be run again", "create unique index concurrently"] {
+    for part in ["later/0001_later", "can be run again", "create unique index concurrently"] {
         assert!(error.message.contains(part), "no {part:?} in {error}");
     }
     let valid = "select coalesce(bool_and(indisvalid)::text, 'none') from pg_index
@@ -137,7 +156,7 @@ fn a_migration_outside_a_transaction_goes_on_after_a_failure_and_leaves_no_inval
     database.run("begin; set local app.tenant_id = '00000000-0000-7000-8000-00000000c001'; update items set name = sku; commit");
     later(&database, CONCURRENTLY).unwrap();
     assert_eq!(database.value(valid), "true");
-    assert_eq!(database.value("select count(*) from app.migrations where name = '9999_later'"), "1");
+    assert_eq!(database.value("select count(*) from app.migrations where name = 'later/0001_later'"), "1");
     later(&database, CONCURRENTLY).unwrap();
 }
 
@@ -150,34 +169,116 @@ fn s_10_instances_that_migrate_at_once_do_not_wait_for_each_other_in_a_circle() 
             run.join().unwrap().unwrap();
         }
     });
-    assert_eq!(database.value("select count(*) from app.migrations where name = '9999_later'"), "1");
+    assert_eq!(database.value("select count(*) from app.migrations where name = 'later/0001_later'"), "1");
 }
 
 #[test]
 fn a_checkout_with_other_line_ends_has_the_same_migrations() {
     let database = Database::migrated("line_ends");
     #[allow(clippy::disallowed_methods)] // a migration's text lives as long as the program
-    let other: Vec<Migration> = PRODUCT
-        .migrations
+    let with_crlf =
+        |migration: &Migration| Migration { sql: migration.sql.replace('\n', "\r\n").leak(), ..*migration };
+    let modules: Vec<(&str, Vec<Migration>)> = PRODUCT
+        .modules
         .iter()
-        .map(|migration| Migration { sql: migration.sql.replace('\n', "\r\n").leak(), ..*migration })
+        .map(|module| (module.name, module.migrations.iter().map(with_crlf).collect()))
         .collect();
+    let theirs = modules.iter().map(|(name, migrations)| Namespace { name, migrations, samples: &[] });
+    let (ours, other) = (PRODUCT.schema().unwrap(), Schema::new(theirs).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let applied = |migrations: &[Migration]| {
+    let applied = |schema: &Schema| {
         runtime.block_on(async {
             let owner =
                 Owner::connect(&database.owner_url.parse().unwrap(), &TaskTracker::new()).await.unwrap();
-            let status = owner.status(migrations).await.unwrap();
-            status.iter().filter(|row| row.state == "applied").count()
+            let status = owner.status(schema).await.unwrap();
+            status.iter().filter(|row| row.state == State::Applied).count()
         })
     };
-    assert_eq!(applied(&other), other.len());
+    let all = ours.migrations().len();
+    assert_eq!(applied(&other), all);
     // What a binary of before has written, that was built from such a checkout.
-    let theirs: String = other[0].sql.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let (name, text) = ("catalog/0001_items", modules.last().unwrap().1[0].sql);
+    let theirs: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
     let sql =
         format!("update app.migrations set checksum = encode(sha256(decode('{theirs}', 'hex')), 'hex')");
-    database.run(&format!("{sql} where name = '0001_tenancy'"));
-    assert_eq!(applied(PRODUCT.migrations), other.len());
-    database.run("update app.migrations set checksum = 'other' where name = '0001_tenancy'");
-    assert_eq!(applied(PRODUCT.migrations), other.len() - 1);
+    database.run(&format!("{sql} where name = '{name}'"));
+    assert_eq!(applied(&ours), all);
+    database.run(&format!("update app.migrations set checksum = 'other' where name = '{name}'"));
+    assert_eq!(applied(&ours), all - 1);
+}
+
+/// What must be in the message that refuses `sql`.
+fn refused(database: &Database, sql: &'static str, parts: &[&str]) {
+    let error = later(database, sql).unwrap_err();
+    for part in parts {
+        assert!(error.message.contains(part), "no {part:?} in {error}");
+    }
+    assert_eq!(database.value("select count(*) from app.migrations where name = 'later/0001_later'"), "0");
+}
+
+#[test]
+fn f59_a_table_that_nobody_registered_is_refused_with_the_line_to_write() {
+    let database = Database::migrated("forgotten");
+    let line = "select app.tenant_table('public.ships', audit_as => 'ship')";
+    let parts = ["later/0001_later", "public.ships", line, "app.private_table"];
+    refused(&database, "create table public.ships (id uuid not null);", &parts);
+    assert_eq!(database.value("to_regclass('public.ships') is null"), "true", "it was rolled back");
+    refused(
+        &database,
+        "-- outside a transaction\ncreate table if not exists public.ships (id uuid not null);\n",
+        &parts,
+    );
+    let registered = [
+        "select app.tenant_table('public.ships', audit_as => 'ship');",
+        "select app.shared_table('public.ships', 'x');",
+        "select app.private_table('public.ships', 'x');",
+    ];
+    for (number, register) in registered.into_iter().enumerate() {
+        let database = Database::migrated(&format!("remembered_{number}"));
+        #[allow(clippy::disallowed_methods)] // a migration's text lives as long as the program
+        let sql = format!("create table public.ships (id uuid not null);\n{register}").leak();
+        later(&database, sql).unwrap();
+    }
+}
+
+/// One that came another way, such as by a version that did not look.
+#[test]
+fn f59_a_table_that_nobody_registered_is_found_at_the_start_and_by_db_migrate() {
+    let database = Database::migrated("forgotten_before");
+    database.run(&format!("set role {}; create table public.ships (id uuid not null)", database.owner()));
+    let said = |arguments: &[&str]| {
+        let ended = run(&Home::new(), arguments, &database.both());
+        assert_eq!(ended.code, 77, "{ended:#?}");
+        [ended.out, ended.err].concat().join("\n")
+    };
+    for arguments in [&["db", "migrate"][..], &[]] {
+        let said = said(arguments);
+        for part in ["R-05", "public.ships", "select app.tenant_table('public.ships', audit_as => '…')"] {
+            assert!(said.contains(part), "no {part:?} in {said}");
+        }
+    }
+    database.run(&format!(
+        "set role {0}; set app.runtime_role = '{1}'; select app.private_table('public.ships', 'an operator''s own')",
+        database.owner(),
+        database.app()
+    ));
+    drop(Process::serve(&Home::new(), &database.both()));
+}
+
+#[test]
+fn f60_a_foreign_key_without_the_tenant_is_told_what_the_house_wants() {
+    let database = Database::migrated("foreign_key");
+    let pair = "foreign key (tenant_id, item_id) references items (tenant_id, id)";
+    for sql in [
+        "create table public.lines (id uuid not null, item_id uuid references public.items (id));",
+        "create table public.lines (id uuid not null, item_id uuid); select app.tenant_table('public.lines', audit_as => 'line');
+         alter table public.lines add foreign key (item_id) references public.items (id);",
+    ] {
+        refused(&database, sql, &[pair]);
+    }
+    let early = "create table public.lines (id uuid not null, item_id uuid,
+        foreign key (tenant_id, item_id) references public.items (tenant_id, id));";
+    refused(&database, early, &["app.tenant_table adds the column tenant_id"]);
+    let keyed = "create table public.lines (id uuid primary key); select app.tenant_table('public.lines', audit_as => 'line');";
+    refused(&database, keyed, &["already has a primary key", "tenant_table makes the key (tenant_id, id)"]);
 }

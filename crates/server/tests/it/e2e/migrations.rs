@@ -2,17 +2,18 @@
 
 use std::thread;
 
-use erp_core::db::{Migration, Owner};
+use erp_core::db::{Owner, State};
 use erp_core::lifecycle::{Exit, StartError};
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 use super::database::{Database, PASSWORD};
 use super::http::Client;
+use super::migration_rules::{and_later, file, migrate};
 use super::process::{Home, Process, eventually, run};
 
-const SECRET: &str = "kX9v-2mQ7r-Tz4w_L8pYs3-Nf6b-Hd1c-Jg5a";
-const KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
+pub(super) const SECRET: &str = "kX9v-2mQ7r-Tz4w_L8pYs3-Nf6b-Hd1c-Jg5a";
+pub(super) const KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
 
 /// The settings of a server in production, which never migrates.
 fn production(database: &Database) -> Vec<(&'static str, &str)> {
@@ -23,6 +24,12 @@ fn production(database: &Database) -> Vec<(&'static str, &str)> {
         ("DATABASE_URL", &database.runtime_url),
         ("SHUTDOWN_DRAIN_DELAY", "0s"),
     ]
+}
+
+/// The full names of the product's migrations, in order.
+fn all() -> Vec<String> {
+    let schema = erp_modules::PRODUCT.schema().unwrap();
+    schema.migrations().iter().map(|entry| entry.name.clone()).collect()
 }
 
 #[test]
@@ -88,10 +95,9 @@ fn s_10_four_instances_migrate_an_empty_database_once() {
         let done: Value = serde_json::from_str(&ended.out.join("\n")).unwrap();
         applied.extend(done["applied"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().into()));
     }
-    let all: Vec<String> = erp_modules::PRODUCT.migrations.iter().map(|m| m.name.to_owned()).collect();
-    applied.sort();
-    assert_eq!(applied, all, "each exactly once");
-    assert_eq!(database.value("select count(*) from app.migrations"), all.len().to_string());
+    assert_eq!(applied, all(), "each exactly once, by the one that came first");
+    let rows = "select count(*) from app.migrations where name like '%/%'";
+    assert_eq!(database.value(rows), all().len().to_string());
 }
 
 #[test]
@@ -117,7 +123,7 @@ fn s_10_four_servers_migrate_and_seed_an_empty_database_once() {
     assert_eq!(database.value(people), "6");
     let ended: Vec<_> = servers.into_iter().map(|server| server.stop("TERM")).collect();
     let applied = ended.iter().flat_map(|ended| &ended.out).filter(|line| line.contains("Migration applied"));
-    assert_eq!(applied.count(), erp_modules::PRODUCT.migrations.len(), "each exactly once");
+    assert_eq!(applied.count(), all().len(), "each exactly once");
     let told = ended.iter().filter(|ended| ended.err.iter().any(|line| line.contains("db seed")));
     assert_eq!(told.count(), 3, "who has no passwords says how to get some: {ended:#?}");
 }
@@ -151,35 +157,29 @@ fn passwords_stay_until_new_ones_are_asked_for() {
 #[test]
 fn a_changed_migration_is_refused_by_name() {
     let database = Database::migrated("changed");
-    database.run("update app.migrations set checksum = 'other' where name = '0002_audit'");
+    database.run("update app.migrations set checksum = 'other' where name = 'core/0002_audit'");
     for (arguments, code) in [(&["db", "migrate"][..], 70), (&[], 70)] {
         let ended = run(&Home::new(), arguments, &database.both());
         assert_eq!((ended.code, ended.err.len()), (code, 1), "{ended:#?}");
         assert!(
-            ended.err[0].contains("0002_audit") && ended.err[0].contains("restore the file"),
+            ended.err[0].contains("core/0002_audit") && ended.err[0].contains("restore the file"),
             "{ended:#?}"
         );
     }
     let production = run(&Home::new(), &[], &production(&database));
     assert_eq!((production.code, production.err.len()), (70, 1), "{production:#?}");
-    assert!(production.err[0].contains("0002_audit"), "{production:#?}");
+    assert!(production.err[0].contains("core/0002_audit"), "{production:#?}");
     let status = run(&Home::new(), &["db", "status"], &database.both());
     assert_eq!(status.code, 1, "{status:#?}");
     let check = run(&Home::new(), &["db", "check"], &database.both());
     assert_eq!(check.code, 1, "{check:#?}");
     let failed = check.out.iter().find(|line| line.starts_with("FAIL migrations"));
-    assert!(failed.is_some_and(|line| line.contains("0002_audit")), "{check:#?}");
+    assert!(failed.is_some_and(|line| line.contains("core/0002_audit")), "{check:#?}");
 }
 
 /// What a later version of the product would add to its migrations; says how applying them ended.
 fn migrate_as_later_version(database: &Database, sql: &'static str) -> Result<(), StartError> {
-    let mut migrations = erp_modules::PRODUCT.migrations.to_vec();
-    migrations.push(Migration { name: "9999_later", sql });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let owner = Owner::connect(&database.owner_url.parse().unwrap(), &TaskTracker::new()).await?;
-        owner.migrate(&migrations, &database.app()).await.map(drop)
-    })
+    migrate(database, &and_later(&[file("0001_later", sql)])).map(drop)
 }
 
 #[test]
@@ -246,16 +246,15 @@ async fn a_migration_that_fails_midway_leaves_nothing_behind() {
     let database = tokio::task::spawn_blocking(|| Database::migrated("midway")).await.unwrap();
     let sql =
         "create table public.half_done ();\ncreate table public.gone ();\ninsert into nowhere values (1);\n";
-    let mut migrations = erp_modules::PRODUCT.migrations.to_vec();
-    migrations.push(Migration { name: "9999_midway", sql });
+    let schema = and_later(&[file("0001_midway", sql)]);
     let owner = Owner::connect(&database.owner_url.parse().unwrap(), &TaskTracker::new()).await.unwrap();
-    let error = owner.migrate(&migrations, &database.app()).await.unwrap_err();
+    let error = owner.migrate(&schema, &database.app()).await.unwrap_err();
     assert_eq!(error.exit, Exit::Internal);
-    for part in ["9999_midway", "rolled back", "nowhere", "(line 3)"] {
+    for part in ["later/0001_midway", "rolled back", "nowhere", "(line 3)"] {
         assert!(error.message.contains(part), "no {part:?} in {error}");
     }
-    let states = owner.status(&migrations).await.unwrap();
-    assert_eq!(states.last().unwrap().state, "pending");
+    let states = owner.status(&schema).await.unwrap();
+    assert_eq!(states.last().unwrap().state, State::Pending);
     let left = tokio::task::spawn_blocking(move || {
         database
             .value("select to_regclass('public.half_done') is null and to_regclass('public.gone') is null")

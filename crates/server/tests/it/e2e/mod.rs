@@ -10,6 +10,7 @@
 #[cfg(feature = "jemalloc")]
 mod allocator;
 mod backup;
+mod carried_over;
 mod check;
 mod clients;
 mod commands;
@@ -29,6 +30,7 @@ mod management;
 mod memory;
 mod migration_rules;
 mod migrations;
+mod one_list;
 mod postgres;
 mod process;
 mod refusals;

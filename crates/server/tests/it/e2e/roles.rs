@@ -73,6 +73,7 @@ fn every_shown_psql_that_runs_a_file_stops_at_the_first_error() {
     let mut all = vec![("README.md".to_owned(), std::fs::read_to_string(root.join("README.md")).unwrap())];
     shown(&root.join("docs"), &mut all);
     shown(&root.join("migrations"), &mut all);
+    shown(&root.join("crates"), &mut all);
     let mut found = 0;
     for (name, text) in all {
         for line in text.lines().filter(|line| line.contains("psql")) {

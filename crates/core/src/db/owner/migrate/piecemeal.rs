@@ -6,7 +6,7 @@
 
 use tokio_postgres::Client;
 
-use super::{Migration, failed, record, refused, settings};
+use super::{Entry, failed, record, refused, settings, unregistered};
 use crate::lifecycle::{Exit, StartError};
 
 /// The indexes that were left invalid by a concurrent build that did not come to its end, or is still going on.
@@ -21,46 +21,53 @@ const INVALID: &str = "select format('%I.%I', n.nspname, c.relname), c.relname::
 /// `Exit::Internal` when a statement fails, or an index that the file names is not valid afterwards.
 pub(super) async fn apply(
     client: &Client,
-    migration: &Migration,
+    entry: &Entry,
     runtime_role: &str,
+    unregistered: &[String],
 ) -> Result<(), StartError> {
-    refuse_unrepeatable(migration)?;
-    let ended = run(client, migration, runtime_role).await;
+    refuse_unrepeatable(entry)?;
+    let ended = run(client, entry, runtime_role, unregistered).await;
     let _ = client.batch_execute("reset row_security; reset app.actor; set lock_timeout = '10s'").await;
     ended
 }
 
-async fn run(client: &Client, migration: &Migration, runtime_role: &str) -> Result<(), StartError> {
-    let name = migration.name;
+async fn run(
+    client: &Client,
+    entry: &Entry,
+    runtime_role: &str,
+    unregistered: &[String],
+) -> Result<(), StartError> {
+    let name = &entry.name;
     let said = |what: &str, error: &tokio_postgres::Error| {
         let why = error.as_db_error().map_or("the connection was lost", |db| db.message());
         format!("Migration {name} failed at '{what}' and can be run again: {why}")
     };
-    let settings = settings(migration, runtime_role, "set");
+    let settings = settings(entry, runtime_role, "set");
     // A concurrent build waits for transactions that are older than it, and blocks nobody meanwhile.
     let settings = format!("{settings}; set lock_timeout = 0");
     client.batch_execute(&settings).await.map_err(|error| failed(&said("set", &error), error))?;
-    drop_remains(client, migration).await?;
-    let text = migration.text();
+    drop_remains(client, entry).await?;
+    let text = entry.migration.text();
     for statement in statements(&text) {
         let first = statement.lines().find(|line| !line.starts_with("--")).unwrap_or_default();
         client.batch_execute(statement).await.map_err(|error| refused(said(first, &error), error))?;
     }
-    if let Some(index) = named(client, migration).await?.first() {
+    if let Some(index) = named(client, entry).await?.first() {
         return Err(StartError::with_fix(
             Exit::Internal,
             format!("Migration {name} left the index {index} invalid"),
             "see what holds it up or breaks it, such as rows that are not unique, and run 'erp-backend db migrate' again",
         ));
     }
-    let record = format!("begin; {}; commit", record(migration));
+    unregistered::refuse(client, entry, unregistered).await?;
+    let record = format!("begin; {}; commit", record(entry));
     client.batch_execute(&record).await.map_err(|error| failed(&said("insert", &error), error))
 }
 
 /// An index that an earlier attempt has left invalid would be taken for the finished one by `if not exists`.
-async fn drop_remains(client: &Client, migration: &Migration) -> Result<(), StartError> {
-    for index in named(client, migration).await? {
-        tracing::warn!(migration = migration.name, index, "Dropping an index that was left invalid");
+async fn drop_remains(client: &Client, entry: &Entry) -> Result<(), StartError> {
+    for index in named(client, entry).await? {
+        tracing::warn!(migration = entry.name, index, "Dropping an index that was left invalid");
         let drop = format!("drop index concurrently if exists {index}");
         let message = format!("The invalid index {index} cannot be dropped");
         client.batch_execute(&drop).await.map_err(|error| failed(&message, error))?;
@@ -69,10 +76,10 @@ async fn drop_remains(client: &Client, migration: &Migration) -> Result<(), Star
 }
 
 /// The invalid indexes that the file names.
-async fn named(client: &Client, migration: &Migration) -> Result<Vec<String>, StartError> {
+async fn named(client: &Client, entry: &Entry) -> Result<Vec<String>, StartError> {
     let rows = client.query_typed(INVALID, &[]).await;
     let rows = rows.map_err(|error| failed("The catalogue cannot be read", error))?;
-    let text = migration.text();
+    let text = entry.migration.text();
     let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
     let is_named = |index: &str| words.contains(&index);
     Ok(rows.iter().filter(|row| is_named(row.get(1))).map(|row| row.get(0)).collect())
@@ -86,8 +93,8 @@ fn statements(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// What is started again must not fail on what it has done already.
-fn refuse_unrepeatable(migration: &Migration) -> Result<(), StartError> {
-    let text = migration.text().to_ascii_lowercase();
+fn refuse_unrepeatable(entry: &Entry) -> Result<(), StartError> {
+    let text = entry.migration.text().to_ascii_lowercase();
     let words: Vec<&str> = text.split_ascii_whitespace().collect();
     let bare = words.windows(3).any(|three| three[..2] == ["index", "concurrently"] && three[2] != "if");
     if !bare {
@@ -95,7 +102,7 @@ fn refuse_unrepeatable(migration: &Migration) -> Result<(), StartError> {
     }
     Err(StartError::with_fix(
         Exit::Internal,
-        format!("Migration {} could not be run again after a failure", migration.name),
+        format!("Migration {} could not be run again after a failure", entry.name),
         "write 'create index concurrently if not exists …' or 'drop index concurrently if exists …'",
     ))
 }
@@ -103,6 +110,7 @@ fn refuse_unrepeatable(migration: &Migration) -> Result<(), StartError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::schema::Migration;
 
     #[test]
     fn a_file_is_cut_where_a_line_ends_with_a_semicolon() {
@@ -117,7 +125,10 @@ mod tests {
 
     #[test]
     fn an_index_that_cannot_be_started_again_is_refused() {
-        let migration = |sql| Migration { name: "9999_index", sql };
+        let migration = |sql| {
+            let migration = Migration { name: "0001_index", sql, after: &[], was: &[] };
+            Entry { name: "index/0001_index".to_owned(), migration }
+        };
         let refused =
             ["create index concurrently a on t (x);", "CREATE UNIQUE INDEX\nCONCURRENTLY a on t (x);"];
         for sql in refused {

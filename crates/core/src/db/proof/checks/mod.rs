@@ -9,6 +9,8 @@ mod policies;
 mod roles;
 mod tables;
 
+pub(super) use tables::UNREGISTERED;
+
 /// One question to the catalogue; every row that its query yields is a finding.
 #[derive(Debug)]
 pub struct Check {

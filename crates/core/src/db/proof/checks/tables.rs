@@ -2,6 +2,9 @@
 
 use super::Check;
 
+/// A table that nobody but the owner can reach, and that no registry knows of.
+pub(in crate::db::proof) const UNREGISTERED: &str = "R-05 unregistered-table";
+
 pub(super) const CHECKS: &[Check] = &[
     Check {
         id: "T-02 force-rls",
@@ -37,9 +40,22 @@ pub(super) const CHECKS: &[Check] = &[
         what: "Every table that the runtime role can reach, by table or by column, in any schema, is registered.",
         sql: "select r.name, 'the runtime role holds ' || string_agg(distinct h.privilege, ', ')
             from rel r join held h on h.oid = r.oid
-            where r.kind is null and r.relkind in ('r', 'p') and r.oid not in (select f.oid from family f where f.depth > 0)
+            where coalesce(r.kind, 'private') = 'private' and r.relkind in ('r', 'p') and r.oid not in (select f.oid from family f where f.depth > 0)
             group by r.name",
         fix: "make {object} with app.tenant_table, app.shared_table or app.member_table, or revoke all on {object} from public, {role}",
+    },
+    Check {
+        id: UNREGISTERED,
+        what: "Every table of the owner's is registered, also one that the runtime role cannot reach: a migration forgot it. \
+            While serving this is a warning, since nobody can reach such a table.",
+        sql: "select r.name, 'is registered nowhere, so that a module is denied it'
+            from rel r where r.kind is null and r.relkind in ('r', 'p') and not r.relispartition and r.tenant_column is null
+              and r.relowner = (select c.relowner from pg_class c where c.oid = 'app.relations'::regclass)
+              and r.oid not in (select h.oid from held h) and r.oid not in (select f.oid from family f)
+              and not exists (select from pg_depend d
+                where d.classid = 'pg_class'::regclass and d.objid = r.oid and d.deptype = 'e')",
+        fix: "write select app.tenant_table('{object}', audit_as => '…') in a migration, or app.shared_table for what all \
+            tenants read, or app.private_table for what only the owner touches",
     },
     Check {
         id: "R-02 registered-missing",
@@ -124,6 +140,6 @@ pub(super) const CHECKS: &[Check] = &[
                 ('00000000-0000-7000-8000-00000000c001'::uuid, 'canary-one'),
                 ('00000000-0000-7000-8000-00000000c002'::uuid, 'canary-two')) c (id, slug)
             left join public.tenants t on t.id = c.id where t.status is distinct from 'reserved'",
-        fix: "restore {object} of migration 0001 with status 'reserved'",
+        fix: "restore {object} of migration core/0001_tenancy with status 'reserved'",
     },
 ];

@@ -16,6 +16,8 @@ pub static MODULE: Module = Module {
     permissions: PERMISSIONS,
     errors: ERRORS,
     routes,
+    migrations: erp_core::migrations!["0001_suppliers"],
+    samples: erp_core::samples!["suppliers"],
     ..Module::BARE
 };
 

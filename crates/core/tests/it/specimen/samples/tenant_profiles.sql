@@ -1,0 +1,1 @@
+insert into public.tenant_profiles (name) values ('Canary');
