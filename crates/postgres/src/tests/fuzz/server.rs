@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::{Dice, message, ready};
-use super::answers::spoil;
+use super::answers::spoil_if;
 
 pub(super) const PASSWORD: &[u8] = b"secret";
 
@@ -44,6 +44,8 @@ pub(crate) struct Server {
     dice: Dice,
     /// SCRAM's messages so far: the client's first without its header, and the server's.
     scram: (String, String),
+    /// Whether what it said last proves that it knows the password, where it was to.
+    pub(super) proven: Option<bool>,
 }
 
 impl Server {
@@ -62,6 +64,7 @@ impl Server {
             piece,
             dice: Dice::of(dice.next()),
             scram,
+            proven: None,
         }
     }
 
@@ -88,9 +91,15 @@ impl Server {
         let (said, spoilt) = match stage {
             Stage::Say(bytes) => return bytes.clone(),
             Stage::Challenge(spoilt) => (self.challenge(), spoilt),
-            Stage::Proof(spoilt) => (self.proof(), spoilt),
+            Stage::Proof(spoilt) => {
+                let proof = self.proof();
+                let said = spoil_if(*spoilt, proof.clone(), &mut self.dice);
+                let length = 1 + u32::from_be_bytes(proof[1..5].try_into().unwrap()) as usize;
+                self.proven = Some(said.windows(length).any(|part| *part == proof[..length]));
+                return said;
+            }
         };
-        if *spoilt { spoil(said, &mut self.dice) } else { said }
+        spoil_if(*spoilt, said, &mut self.dice)
     }
 
     fn challenge(&mut self) -> Vec<u8> {

@@ -128,7 +128,15 @@ fn startup(dice: &mut Dice) -> Case {
     Case::new(stages, dice, |Given { server, bytes, mut dice, connector, .. }| {
         let binding = (dice.roll(2) == 0).then(|| vec![7; 32]);
         let opened = drive(Wire::start(Given::socket(server), &connector, nowhere(), binding), bytes);
-        verdict(opened.is_ok_and(|wire| wire.status() == Status::Idle && !wire.is_broken()))
+        let Ok(wire) = opened else { return Verdict::Refused };
+        if let Stream::Acted(server) = &wire.socket.0 {
+            assert_ne!(
+                server.proven,
+                Some(false),
+                "a server that does not know the password was taken for ours"
+            );
+        }
+        verdict(wire.status() == Status::Idle && !wire.is_broken())
     })
 }
 
