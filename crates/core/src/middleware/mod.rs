@@ -37,7 +37,7 @@ pub use origin::Peer;
 pub(crate) use origin::https::location;
 pub use routing::RouteTable;
 
-use admission::overload::{Capacity, Party};
+use admission::overload::Capacity;
 use admission::{Asked, access};
 use boundary::outside::Outside;
 use boundary::{custom, deadline, panic_guard};
@@ -54,6 +54,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::module::SecurityHeaders;
+use crate::shares::Party;
 
 /// What the chain needs: the app, and the table of routes.
 pub struct Edge {
@@ -204,7 +205,9 @@ impl Edge {
             Ok(response)
         };
         // Pinned where it is made, since each layer that takes a future by value moves it, and it is large.
-        let outcome = panic_guard::around(pin!(deadline::around(limit, pin!(steps)))).instrument(span).await;
+        // What the deadline cuts off is dropped inside the span: the lines of its statements carry the request's id.
+        let bounded = async { deadline::around(limit, pin!(steps)).await };
+        let outcome = panic_guard::around(pin!(bounded)).instrument(span).await;
         visit.leave(outcome)
     }
 
