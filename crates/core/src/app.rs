@@ -26,13 +26,12 @@ use crate::metrics::{AskAllocator, Format, Metrics};
 use crate::shared::{Clock, Rng};
 
 pub use answers::Answers;
-pub(crate) use answers::{AnswerRoom, Taker};
 pub use bodies::Bodies;
-pub(crate) use bodies::{Room, SMALL};
+pub(crate) use bodies::SMALL;
 pub(crate) use denials::DENIALS;
 pub use denials::{Denial, Denials};
 pub use probes::{Outcome, Probe, Probes};
-pub use streams::{Place, Streams};
+pub use streams::{StreamPlace, Streams};
 
 /// The running application; cheap to clone. Handlers take it as `State(app): State<App>`.
 #[derive(Clone)]

@@ -6,6 +6,8 @@ pub mod shared;
 
 pub mod error;
 
+pub mod shares;
+
 pub mod lifecycle;
 
 pub mod config;

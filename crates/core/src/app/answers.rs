@@ -1,11 +1,7 @@
 //! How much memory all answers together may take while their clients take them (D-02).
 
-use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use super::SMALL;
-use crate::shared::{Shares, TenantId, most_of, network};
+use crate::shares::{MEMBERS, OPEN, OwnedShare, Party, STRANGERS, Shares};
 
 const KIB: usize = 1024;
 /// In KiB.
@@ -18,36 +14,17 @@ const UNKNOWN: usize = 1024 * KIB;
 /// The memory for answers that are not small. One tenant's members have at most three quarters of the members', one
 /// address half of the strangers', and neither keeps anything from operators.
 pub struct Answers {
-    members: Places,
-    strangers: Places,
-    operators: Arc<Semaphore>,
-}
-
-struct Places {
-    all: Arc<Semaphore>,
-    of_party: Shares,
-}
-
-/// Whose answer it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Taker {
-    Member(TenantId),
-    Stranger(std::net::IpAddr),
-    Operator,
-}
-
-/// Memory that an answer takes; given back on drop.
-pub(crate) struct AnswerRoom {
-    _share: Option<OwnedSemaphorePermit>,
-    _of_all: OwnedSemaphorePermit,
+    members: Shares,
+    strangers: Shares,
+    operators: Shares,
 }
 
 impl Default for Answers {
     fn default() -> Self {
         Self {
-            members: Places::new(OF_MEMBERS, most_of(OF_MEMBERS)),
-            strangers: Places::new(OF_STRANGERS, OF_STRANGERS / 2),
-            operators: Arc::new(Semaphore::new(OF_OPERATORS)),
+            members: Shares::new(OF_MEMBERS, MEMBERS),
+            strangers: Shares::new(OF_STRANGERS, STRANGERS),
+            operators: Shares::new(OF_OPERATORS, OPEN),
         }
     }
 }
@@ -59,46 +36,31 @@ impl Answers {
     }
 
     /// Room for an answer; `None` when there is none. Nobody waits for room, since what waits holds its answer all the same.
-    pub(crate) fn take(&self, taker: Taker, bytes: Option<u64>) -> Option<AnswerRoom> {
+    pub(crate) fn take(&self, taker: Party, bytes: Option<u64>) -> Option<OwnedShare> {
         let bytes = bytes.map_or(Some(UNKNOWN), |bytes| usize::try_from(bytes).ok())?;
         let kib = u32::try_from(bytes.div_ceil(KIB)).ok()?;
-        let (places, share) = match taker {
-            Taker::Member(tenant) => (&self.members.all, Some(self.members.of_party.of(tenant)?)),
-            Taker::Stranger(address) => {
-                (&self.strangers.all, Some(self.strangers.of_party.of(network(address))?))
-            }
-            Taker::Operator => (&self.operators, None),
+        let shares = match taker {
+            Party::Tenant(_) => &self.members,
+            Party::Stranger(_) => &self.strangers,
+            Party::Operator => &self.operators,
         };
-        let share = match share {
-            Some(share) => Some(acquire(share, kib)?),
-            None => None,
-        };
-        Some(AnswerRoom { _share: share, _of_all: acquire(places, kib)? })
+        shares.take_owned(taker, kib)
     }
-}
-
-impl Places {
-    fn new(kib: usize, of_party: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(kib)), of_party: Shares::new(of_party) }
-    }
-}
-
-fn acquire(places: &Arc<Semaphore>, kib: u32) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(places).try_acquire_many_owned(kib).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::TenantId;
 
     const PAGE: Option<u64> = Some(150 * 1024);
 
-    fn tenant(number: u128) -> Taker {
-        Taker::Member(TenantId::from_uuid(uuid::Uuid::from_u128(number)))
+    fn tenant(number: u128) -> Party {
+        Party::Tenant(TenantId::from_uuid(uuid::Uuid::from_u128(number)))
     }
 
     /// As much room as there is, in KiB.
-    fn fill(answers: &Answers, taker: Taker) -> (usize, Vec<AnswerRoom>) {
+    fn fill(answers: &Answers, taker: Party) -> (usize, Vec<OwnedShare>) {
         let rooms: Vec<_> = std::iter::from_fn(|| answers.take(taker, PAGE)).collect();
         (rooms.len() * 150, rooms)
     }
@@ -111,18 +73,18 @@ mod tests {
             let (of_other, _held_too) = fill(&answers, tenant(2));
             assert!(of_one <= 18 * KIB && of_one > 17 * KIB, "{of_one}");
             assert!(of_other > 5 * KIB && of_one + of_other <= 24 * KIB, "{of_other}");
-            let strangers = (0..=255).map(|n| fill(&answers, Taker::Stranger([192, 0, 2, n].into())));
+            let strangers = (0..=255).map(|n| fill(&answers, Party::Stranger([192, 0, 2, n].into())));
             let strangers: Vec<_> = strangers.collect();
             assert!(strangers[0].0 <= 2 * KIB, "{}", strangers[0].0);
             assert!(strangers.iter().map(|held| held.0).sum::<usize>() <= 4 * KIB);
-            assert!(answers.take(Taker::Operator, PAGE).is_some());
+            assert!(answers.take(Party::Operator, PAGE).is_some());
         }
     }
 
     #[test]
     fn d_02_an_answer_of_unknown_length_takes_room_too() {
         let answers = Answers::default();
-        let held: Vec<_> = std::iter::from_fn(|| answers.take(Taker::Operator, None)).collect();
+        let held: Vec<_> = std::iter::from_fn(|| answers.take(Party::Operator, None)).collect();
         assert_eq!(held.len(), OF_OPERATORS * KIB / UNKNOWN);
         assert!(!Answers::is_small(None) && Answers::is_small(Some(4096)) && !Answers::is_small(Some(4097)));
     }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result, codes};
 use crate::shared::TenantId;
+use crate::shares::part_of;
 
 /// When to try again: streams end when their readers are done, which nobody knows.
 const LATER: Duration = Duration::from_secs(10);
@@ -34,7 +35,7 @@ struct UnderWay {
 }
 
 /// A place among the streams, given back when dropped.
-pub struct Place {
+pub struct StreamPlace {
     streams: Arc<Streams>,
     given_away: Arc<CancellationToken>,
 }
@@ -43,7 +44,7 @@ impl Streams {
     /// At most `most` at a time, but never more than half of the pool's `connections`; of one tenant half of that.
     pub fn new(most: u32, connections: u32) -> Arc<Self> {
         let most = most.min(connections / 2).max(1) as usize;
-        Arc::new(Self { most, most_of_a_tenant: most.div_ceil(2), under_way: Mutex::default() })
+        Arc::new(Self { most, most_of_a_tenant: part_of(most, (1, 2)), under_way: Mutex::default() })
     }
 
     /// How many are under way, and how many may be.
@@ -55,7 +56,7 @@ impl Streams {
     ///
     /// # Errors
     /// `core.overloaded` when there are as many as may be: waiting would take as long as somebody's download.
-    pub fn place(self: &Arc<Self>, tenant: TenantId) -> Result<Place> {
+    pub fn place(self: &Arc<Self>, tenant: TenantId) -> Result<StreamPlace> {
         let mut under_way = self.under_way();
         let own = under_way.iter().filter(|other| other.tenant == tenant).count();
         let left = self.most.saturating_sub(under_way.len());
@@ -66,7 +67,7 @@ impl Streams {
         let given_away = Arc::new(CancellationToken::new());
         let ours = Arc::clone(&given_away);
         under_way.push(UnderWay { tenant, since: Instant::now(), taken: 0, given_away: ours });
-        Ok(Place { streams: Arc::clone(self), given_away })
+        Ok(StreamPlace { streams: Arc::clone(self), given_away })
     }
 
     fn under_way(&self) -> MutexGuard<'_, Vec<UnderWay>> {
@@ -84,7 +85,7 @@ fn give_away(under_way: &mut Vec<UnderWay>) -> bool {
     true
 }
 
-impl Place {
+impl StreamPlace {
     /// Says that the reader has taken so much more.
     pub(crate) fn took(&self, bytes: u64) {
         let mut under_way = self.streams.under_way();
@@ -106,7 +107,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for StreamPlace {
     fn drop(&mut self) {
         self.streams.under_way().retain(|stream| !self.is_of(stream));
     }

@@ -9,9 +9,10 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use super::mapped::Mapped;
-use crate::app::{App, Room, SMALL};
+use crate::app::{App, SMALL};
 use crate::error::{Error, codes};
 use crate::shared::TenantId;
+use crate::shares::OwnedShare;
 
 /// The largest body that is read.
 pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A large body, which gives its room back when the last of its bytes goes.
 struct Large {
     bytes: Mapped,
-    _room: Room,
+    _room: OwnedShare,
 }
 
 impl AsRef<[u8]> for Large {
@@ -110,7 +111,12 @@ impl Reading {
     }
 
     /// A share of the memory, within [`PATIENCE`] and the time for the whole.
-    async fn room(&self, app: &App, sender: Option<TenantId>, declared: Option<u64>) -> Result<Room, Error> {
+    async fn room(
+        &self,
+        app: &App,
+        sender: Option<TenantId>,
+        declared: Option<u64>,
+    ) -> Result<OwnedShare, Error> {
         let waiting = app.bodies.take(sender, declared.is_some(), most(declared));
         timeout_at(self.deadline.min(Instant::now() + PATIENCE), waiting)
             .await

@@ -1,12 +1,10 @@
 //! Answers that come later and later, before they do not come at all.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::shared::{Shares, TenantId, most_of, network};
+use crate::shares::{Party, SLEEPERS, Shares};
 
 /// Slows clients down that have used more than half of what they may, so that they notice before they are refused.
 pub struct SlowDown {
@@ -14,13 +12,8 @@ pub struct SlowDown {
     step: Duration,
     /// The most: `SPEED_LIMIT_MAX_DELAY`.
     most: Duration,
-    /// How many requests may be waiting: `SPEED_LIMIT_SLEEPERS`.
-    places: Semaphore,
-    most_places: usize,
-    /// How many of them strangers may have together, so that some are left for those who are known.
-    strangers: Semaphore,
-    /// How many one tenant or one stranger's address may have.
-    shares: Shares,
+    /// Those that are waiting, at most `SPEED_LIMIT_SLEEPERS`.
+    sleepers: Shares,
 }
 
 /// There are too many waiting already.
@@ -30,14 +23,12 @@ pub(crate) struct Full;
 impl SlowDown {
     /// A step of 0 switches it off.
     pub fn new(step: Duration, most: Duration, sleepers: u32) -> Self {
-        let most_places = sleepers as usize;
-        let (places, strangers) = (Semaphore::new(most_places), Semaphore::new(most_of(most_places)));
-        Self { step, most, places, most_places, strangers, shares: Shares::new(most_places.div_ceil(8)) }
+        Self { step, most, sleepers: Shares::new(sleepers as usize, SLEEPERS) }
     }
 
     /// How many are waiting, and how many may.
     pub(crate) fn use_of_places(&self) -> (usize, usize) {
-        (self.most_places.saturating_sub(self.places.available_permits()), self.most_places)
+        self.sleepers.in_use()
     }
 
     /// Whether anybody is slowed down.
@@ -51,22 +42,14 @@ impl SlowDown {
         self.step.saturating_mul(above).min(self.most)
     }
 
-    /// Waits, but not beyond the stop. What waits here holds nothing but its place. Its tenant and its address
-    /// say out of whose share.
+    /// Waits, but not beyond the stop. What waits here holds nothing but its share of the places.
     pub(crate) async fn pause(
         &self,
         delay: Duration,
-        (tenant, address): (Option<TenantId>, IpAddr),
+        party: Party,
         stop: &CancellationToken,
     ) -> Result<(), Full> {
-        let share = match tenant {
-            Some(tenant) => self.shares.of(tenant),
-            None => self.shares.of(network(address)),
-        };
-        let _share = share.ok_or(Full)?.try_acquire().map_err(|_| Full)?;
-        let _of_strangers =
-            tenant.is_none().then(|| self.strangers.try_acquire()).transpose().map_err(|_| Full)?;
-        let _place = self.places.try_acquire().map_err(|_| Full)?;
+        let _place = self.sleepers.take(party).ok_or(Full)?;
         stop.run_until_cancelled(tokio::time::sleep(delay)).await;
         Ok(())
     }
@@ -75,6 +58,7 @@ impl SlowDown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::TenantId;
 
     fn slow_down(sleepers: u32) -> SlowDown {
         SlowDown::new(Duration::from_millis(50), Duration::from_secs(2), sleepers)
@@ -92,12 +76,12 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn stranger(number: u8) -> (Option<TenantId>, IpAddr) {
-        (None, [192, 0, 2, number].into())
+    fn stranger(number: u8) -> Party {
+        Party::Stranger([192, 0, 2, number].into())
     }
 
-    fn member(number: u128) -> (Option<TenantId>, IpAddr) {
-        (Some(TenantId::from_uuid(uuid::Uuid::from_u128(number))), [192, 0, 2, 1].into())
+    fn member(number: u128) -> Party {
+        Party::Tenant(TenantId::from_uuid(uuid::Uuid::from_u128(number)))
     }
 
     #[tokio::test(start_paused = true)]

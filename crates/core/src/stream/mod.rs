@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 pub use csv::{Cell, Line};
 
-use crate::app::{App, Place};
+use crate::app::{App, StreamPlace};
 use crate::auth::Caller;
 use crate::db::{FromRow, Params, RowStream};
 use crate::error::{Error, Result, codes};
@@ -98,11 +98,11 @@ fn chunks(from: Receiver<Message>) -> impl Stream<Item = Result<Bytes, Error>> {
 struct Progress<'a> {
     rows: u64,
     bytes: u64,
-    place: &'a Place,
+    place: &'a StreamPlace,
 }
 
 impl<'a> Progress<'a> {
-    fn new(place: &'a Place) -> Self {
+    fn new(place: &'a StreamPlace) -> Self {
         Self { rows: 0, bytes: 0, place }
     }
 }
@@ -113,7 +113,7 @@ async fn produce<R: Record>(
     format: Format,
     to: Sender<Message>,
     limit: Duration,
-    place: Place,
+    place: StreamPlace,
 ) {
     let (begun, mut progress) = (Instant::now(), Progress::new(&place));
     let outcome = tokio::select! {

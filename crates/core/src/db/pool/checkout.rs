@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::db::Db;
 use crate::db::pool::Opener;
-use crate::db::pool::tenant_share::Place;
+use crate::shares::TenantShare;
 
 /// How long a statement in flight may go on after its borrower has gone. Long enough for a point read, so that a
 /// burst of hang-ups does not empty the pool; short enough that nobody's report runs on.
@@ -25,19 +25,19 @@ const CANCEL: Duration = Duration::from_secs(1);
 pub(in crate::db) struct Checkout {
     object: Option<Object<Opener>>,
     /// The tenant's place in its share, held as long as the connection, clean-up included.
-    place: Option<Place>,
+    place: Option<TenantShare>,
     armed: bool,
     /// Owns the clean-up, so that a shutdown waits for it, and is told when the connection is given back.
     db: Db,
 }
 
 impl Checkout {
-    pub(in crate::db) fn new(db: Db, object: Object<Opener>, place: Option<Place>) -> Self {
+    pub(in crate::db) fn new(db: Db, object: Object<Opener>, place: Option<TenantShare>) -> Self {
         Self { object: Some(object), place, armed: false, db }
     }
 
     /// The connection belongs to a tenant's share from here on.
-    pub(in crate::db) fn holds(&mut self, place: Place) {
+    pub(in crate::db) fn holds(&mut self, place: TenantShare) {
         self.place = Some(place);
     }
 
@@ -95,7 +95,7 @@ impl Checkout {
 }
 
 /// Returns the connection to the pool if it can be rolled back soon, else cancels its statement and closes it.
-async fn reclaim(mut object: Object<Opener>, _place: Option<Place>) {
+async fn reclaim(mut object: Object<Opener>, _place: Option<TenantShare>) {
     if let Ok(Ok(())) = timeout(GRACE, object.recover()).await {
         return;
     }

@@ -5,7 +5,6 @@ pub(super) mod monitor;
 pub(super) mod observed;
 pub(super) mod parked;
 pub(super) mod shortage;
-pub(super) mod tenant_share;
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -25,11 +24,11 @@ use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
 use crate::metrics::Metrics;
 use crate::shared::TenantId;
+use crate::shares::TenantShares;
 use checkout::Checkout;
 use monitor::{Availability, Watched};
 use parked::Deferrals;
 use shortage::Shortage;
-use tenant_share::TenantShares;
 
 /// How the runtime role's connections are made and bounded.
 #[derive(Clone)]
@@ -243,7 +242,7 @@ impl Db {
         let begun = Instant::now();
         let place = match tenant {
             Some(tenant) => {
-                let waiting = inner.shares.place(tenant);
+                let waiting = inner.shares.wait(tenant);
                 tokio::time::timeout(inner.options.acquire_timeout, waiting).await.map_err(overloaded)?
             }
             None => None,

@@ -132,7 +132,7 @@ impl<'db> Tx<'db> {
     pub(in crate::db) async fn within(mut self, tenant: TenantId) -> Result<Self> {
         let shares = self.db.shares();
         if let Some(checkout) = &mut self.checkout {
-            match shares.place_at_once(tenant) {
+            match shares.take(tenant) {
                 Some(place) => checkout.holds(place),
                 None => return self.anew(tenant).await,
             }

@@ -23,6 +23,7 @@ use crate::limits::{Attempt, Charge, Counts, DEFAULT, Policy, Quota, REFUSALS, S
 use crate::middleware::headers;
 use crate::middleware::origin::is_managed;
 use crate::module::Route;
+use crate::shares::Party;
 
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -163,8 +164,9 @@ async fn slow_down(app: &App, tally: &mut Tally, counted: &Counted) -> Result<()
         return Ok(());
     }
     app.metrics.rate_limit_delayed_total.with(&[]).inc();
-    let whom = (counted.identity.map(|identity| identity.tenant), counted.address);
-    let slept = app.slow_down.pause(delay, whom, app.lifecycle.stop_serving());
+    let stranger = Party::Stranger(counted.address);
+    let party = counted.identity.map_or(stranger, |identity| Party::Tenant(identity.tenant));
+    let slept = app.slow_down.pause(delay, party, app.lifecycle.stop_serving());
     Box::pin(slept).await.map_err(|_| {
         let (policy, next) =
             tally.standing.map_or((&DEFAULT, delay), |standing| (standing.policy, standing.next));

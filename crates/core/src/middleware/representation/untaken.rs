@@ -18,19 +18,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::app::{AnswerRoom, Answers, App, Taker};
+use crate::app::{Answers, App};
 use crate::assets::Resident;
 use crate::error::Error;
-use crate::middleware::admission::overload::{Party, refusal};
+use crate::middleware::admission::overload::refusal;
 use crate::module::{Access, Route};
+use crate::shares::{OwnedShare, Party};
 
 /// Whose answer it is.
-pub(in crate::middleware) fn taker(route: &Route, party: Party) -> Taker {
-    match party {
-        _ if matches!(route.access, Access::Management) => Taker::Operator,
-        Party::Tenant(tenant) => Taker::Member(tenant),
-        Party::Stranger(address) => Taker::Stranger(address),
-    }
+pub(in crate::middleware) fn taker(route: &Route, party: Party) -> Party {
+    if matches!(route.access, Access::Management) { Party::Operator } else { party }
 }
 
 /// Gives an answer its room.
@@ -39,7 +36,7 @@ pub(in crate::middleware) fn taker(route: &Route, party: Party) -> Taker {
 /// `core.overloaded` when there is none for the answer to a request that may be repeated.
 pub(in crate::middleware) fn leave(
     app: &App,
-    taker: Taker,
+    taker: Party,
     repeatable: bool,
     response: &mut Response,
 ) -> Result<(), Error> {
@@ -63,13 +60,13 @@ pub(in crate::middleware) fn leave(
 /// A body whose room is given back with the last of its bytes: what is handed over may wait in a buffer still.
 struct Untaken {
     body: Body,
-    room: Arc<AnswerRoom>,
+    room: Arc<OwnedShare>,
 }
 
 /// Bytes of it.
 struct Part {
     bytes: Bytes,
-    _room: Arc<AnswerRoom>,
+    _room: Arc<OwnedShare>,
 }
 
 impl AsRef<[u8]> for Part {
@@ -108,14 +105,14 @@ mod tests {
 
     /// How many more answers of a MiB find room.
     fn left(answers: &Answers) -> usize {
-        std::iter::from_fn(|| answers.take(Taker::Operator, Some(1 << 20))).collect::<Vec<_>>().len()
+        std::iter::from_fn(|| answers.take(Party::Operator, Some(1 << 20))).collect::<Vec<_>>().len()
     }
 
     #[tokio::test]
     async fn d_02_room_is_given_back_with_the_last_of_the_bytes() {
         let answers = Answers::default();
         let all = left(&answers);
-        let room = Arc::new(answers.take(Taker::Operator, Some(1 << 20)).unwrap());
+        let room = Arc::new(answers.take(Party::Operator, Some(1 << 20)).unwrap());
         let mut body = Untaken { body: Body::from(vec![7; 1 << 20]), room };
         assert_eq!((left(&answers), body.size_hint().exact()), (all - 1, Some(1 << 20)));
         let mut bytes = body.frame().await.unwrap().unwrap().into_data().unwrap();
