@@ -63,6 +63,8 @@ impl Product {
 
 /// What making the demo tenants needs.
 pub struct Seed<'a> {
+    /// The product whose modules bring rows: see [`Module::demo`].
+    pub product: &'a Product,
     /// The database, as its owner.
     pub owner: &'a crate::db::Owner,
     /// Hashes the demo passwords.
@@ -103,6 +105,8 @@ pub struct Module {
     pub migrations: &'static [Migration],
     /// A sample row for each of its tenant tables, from `samples!`, for the isolation proof.
     pub samples: &'static [Sample],
+    /// Statements that make its rows in a demo tenant of development, executed once in each, in this order.
+    pub demo: &'static [&'static str],
 }
 
 impl Module {
@@ -120,6 +124,7 @@ impl Module {
         assets: &[],
         migrations: &[],
         samples: &[],
+        demo: &[],
     };
 }
 

@@ -1,4 +1,5 @@
-//! The demo tenants of development: `acme` and `globex`, each with an owner, a member and somebody who looks on.
+//! The demo tenants of development: `acme` and `globex`, each with an owner, a member and somebody who looks on, and with
+//! the rows that the product's modules bring. It wants the module `identity`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,7 +12,7 @@ use erp_core::auth::{PasswordHash, Role};
 use erp_core::db::OwnerError;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Seed;
-use erp_core::shared::{Id, IdKind, Secret, Tenant, TenantId, UserId};
+use erp_core::shared::{Id, IdKind, Secret, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 
 const TENANTS: [(&str, &str); 2] = [("acme", "Acme Corporation"), ("globex", "Globex Corporation")];
@@ -20,8 +21,6 @@ const PEOPLE: [(Role, &str, &str); 3] = [
     (Role::Member, "member", "Max Member"),
     (Role::ReadOnly, "reader", "Rita Reader"),
 ];
-const ITEMS: [(&str, &str, i64); 3] =
-    [("BOLT-M8", "Bolt M8", 1200), ("NUT-M8", "Nut M8", 1150), ("WASHER-8", "Washer 8 mm", 4000)];
 
 const ADD_TENANT: &str = "insert into tenants (id, slug) values ($1, $2)";
 const ADD_PROFILE: &str = "insert into tenant_profiles (name) values ($1)";
@@ -30,7 +29,6 @@ const ADD_USER: &str = "insert into users (id, email, name, password_hash) value
 const NEW_PASSWORD: &str = "update users set password_hash = $2 where email = $1";
 const ADD_MEMBERSHIP: &str = "insert into memberships (user_id, role) select id, $2 from users where email = $1 \
      on conflict do nothing";
-const ADD_ITEM: &str = "insert into items (id, sku, name, quantity) values ($1, $2, $3, $4)";
 
 /// One entry of `demo-credentials.json`.
 #[derive(Serialize, Deserialize)]
@@ -59,7 +57,10 @@ struct Person {
 
 /// Makes the demo tenants where they are missing. Those that are there keep their passwords, unless new ones are asked
 /// for: another process, with another `DATA_DIR`, has given them out.
-pub(crate) async fn seed(seed: Seed<'_>) -> Result<(), StartError> {
+///
+/// # Errors
+/// `Exit::DataFolder` when the credentials cannot be written, `Exit::Internal` when the database refuses.
+pub async fn seed(seed: Seed<'_>) -> Result<(), StartError> {
     let file = seed.data_dir.join("demo-credentials.json");
     let mut demos = Vec::with_capacity(TENANTS.len());
     for (slug, name) in TENANTS {
@@ -106,9 +107,8 @@ async fn settle(seed: &Seed<'_>, demo: &Demo, tenant: TenantId, people: &[Person
     if demo.id.is_none() {
         seed.owner.execute(ADD_TENANT, &[&tenant, &demo.slug]).await?;
         seed.owner.execute(ADD_PROFILE, &[&demo.name]).await?;
-        for (sku, name, quantity) in ITEMS {
-            let id = *id::<Tenant>(seed).as_uuid();
-            seed.owner.execute(ADD_ITEM, &[&id, &sku, &name, &quantity]).await?;
+        for rows in seed.product.modules.iter().flat_map(|module| module.demo) {
+            seed.owner.execute(rows, &[]).await?;
         }
     }
     for Person { email, name, role, hash, .. } in people.iter().filter(|person| person.tenant == demo.slug) {

@@ -1,9 +1,8 @@
 //! The feature modules, one folder each, and everything that is built into the binary.
 
 pub mod catalog;
+pub mod demo;
 pub mod identity;
-
-mod demo;
 
 use erp_core::module::{Module, Product};
 

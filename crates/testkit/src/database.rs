@@ -47,6 +47,14 @@ impl Database {
         Self { name, roles, people, admin }
     }
 
+    /// A database without anything in it but the rights of the two roles: for tests of migrations.
+    pub async fn empty() -> Self {
+        let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is not set: run script/test");
+        let name = format!("test_{}", random());
+        let roles = provision(&url, &name).await.expect("the database takes the roles");
+        Self { name, roles, people: Vec::new(), admin: url.parse().expect("a PostgreSQL URL") }
+    }
+
     /// A connection as the superuser, whom row level security does not bind.
     pub async fn superuser(&self) -> Client {
         connect(self.admin.clone().dbname(&self.name)).await
@@ -98,6 +106,7 @@ fn template_name(product: &Product) -> String {
     let mut hasher = DefaultHasher::new();
     let schema = product.schema().expect("the migrations are in order");
     schema.migrations().iter().for_each(|entry| (&entry.name, entry.migration.sql).hash(&mut hasher));
+    product.modules.iter().for_each(|module| module.demo.hash(&mut hasher));
     include_str!("../../modules/src/demo.rs").hash(&mut hasher);
     format!("template_{:016x}", hasher.finish())
 }
@@ -143,7 +152,15 @@ async fn fill_template(url: &str, template: &str, product: &Product) -> Vec<Pers
     let passwords = Passwords::new(2, Arc::<SystemRng>::clone(&rng));
     let (clock, rng) = (&SystemClock, rng.as_ref());
     let new_passwords = false;
-    let seed = Seed { owner: &owner, passwords: &passwords, data_dir: &data_dir, new_passwords, clock, rng };
+    let seed = Seed {
+        product,
+        owner: &owner,
+        passwords: &passwords,
+        data_dir: &data_dir,
+        new_passwords,
+        clock,
+        rng,
+    };
     (product.seed)(seed).await.expect("the demo tenants can be made");
     drop(owner);
     tasks.close();

@@ -31,6 +31,7 @@ mod people;
 mod pooler;
 mod probe;
 mod redis;
+mod with_postgres;
 
 pub use actor::{Actor, Answer};
 pub use app::TestApp;
@@ -42,3 +43,4 @@ pub use people::Person;
 pub use pooler::Pooler;
 pub use probe::PROBE;
 pub use redis::Redis;
+pub use with_postgres::with_postgres;

@@ -150,7 +150,8 @@ pub async fn seed(
         return Err(StartError::new(Exit::Usage, "Demo tenants are refused in production"));
     }
     let (clock, rng) = (options.clock.as_ref(), options.rng.as_ref());
-    let seed = Seed { owner, passwords, data_dir: &config.process.data_dir, new_passwords, clock, rng };
+    let data_dir = &config.process.data_dir;
+    let seed = Seed { product, owner, passwords, data_dir, new_passwords, clock, rng };
     owner.exclusively((product.seed)(seed)).await
 }
 

@@ -24,6 +24,10 @@ pub static MODULE: Module = Module {
         "0002_item_rules" was ["0008_catalog_rules"],
     ],
     samples: erp_core::samples!["items"],
+    demo: &[
+        "insert into items (id, sku, name, quantity) values (gen_random_uuid(), 'BOLT-M8', 'Bolt M8', 1200), \
+         (gen_random_uuid(), 'NUT-M8', 'Nut M8', 1150), (gen_random_uuid(), 'WASHER-8', 'Washer 8 mm', 4000)",
+    ],
     ..Module::BARE
 };
 

@@ -184,7 +184,18 @@ impl Schema {
     /// # Errors
     /// `Exit::Internal` for a list that cannot be applied in order: with what to correct in it.
     pub fn new<'a>(modules: impl IntoIterator<Item = Namespace<'a>>) -> Result<Self, StartError> {
-        let namespaces: Vec<Namespace<'a>> = std::iter::once(CORE).chain(modules).collect();
+        Self::on(CORE, modules)
+    }
+
+    /// The same on another version of core, as a test of an upgrade wants it.
+    ///
+    /// # Errors
+    /// As [`Schema::new`].
+    pub fn on<'a>(
+        core: Namespace<'a>,
+        modules: impl IntoIterator<Item = Namespace<'a>>,
+    ) -> Result<Self, StartError> {
+        let namespaces: Vec<Namespace<'a>> = std::iter::once(core).chain(modules).collect();
         let entries = order::order(&namespaces)?;
         let mut samples: Vec<Sample> = Vec::new();
         for sample in namespaces.iter().flat_map(|namespace| namespace.samples) {

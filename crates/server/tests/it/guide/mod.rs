@@ -32,10 +32,6 @@ fn is_followed() -> bool {
     PRODUCT.modules.iter().any(|module| module.name == "suppliers")
 }
 
-fn and_suppliers(listed: impl Iterator<Item = String>, ours: &str) -> Vec<String> {
-    listed.filter(|name| name != ours).chain([ours.to_owned()]).collect()
-}
-
 #[test]
 fn the_guide_shows_the_files_that_are_compiled_here() {
     let guide = file("docs/guides/add-a-module.md");
@@ -59,17 +55,28 @@ fn the_guide_shows_the_files_that_are_compiled_here() {
     }
 }
 
+/// The guide shows the lists of the product that it was written for. This one may have more modules by now (F52).
 #[test]
-fn the_guide_goes_on_from_the_lists_of_the_code() {
-    let guide = file("docs/guides/add-a-module.md");
-    let modules = PRODUCT.modules.iter().map(|module| format!("&{}::MODULE", module.name));
-    assert_eq!(list(&guide, "ALL: &[&Module] = &[", ']'), and_suppliers(modules, "&suppliers::MODULE"));
-
-    let source = file("crates/modules/src/lib.rs");
-    let public = source.lines().filter(|line| line.starts_with("pub mod ")).map(str::to_owned);
-    let mut public = and_suppliers(public, "pub mod suppliers;");
-    public.sort();
-    assert!(guide.contains(&public.join("\n")), "the guide's list of modules: {public:#?}");
+fn f52_the_guide_goes_on_from_a_part_of_the_product() {
+    let (guide, source) = (file("docs/guides/add-a-module.md"), file("crates/modules/src/lib.rs"));
+    let listed = list(&source, "ALL: &[&Module] = &[", ']');
+    let shown = list(&guide, "ALL: &[&Module] = &[", ']');
+    let (ours, before) = shown.split_last().unwrap();
+    assert_eq!(*ours, "&suppliers::MODULE", "the guide adds its module at the end");
+    let mut rest = listed.iter();
+    for module in before {
+        assert!(
+            rest.any(|other| other == module),
+            "crates/modules/src/lib.rs does not have {module} there: correct the list that the guide shows"
+        );
+    }
+    let block = blocks(&guide).into_iter().find(|block| block.starts_with("pub mod ")).unwrap();
+    for line in block.lines().filter(|line| *line != "pub mod suppliers;") {
+        assert!(
+            source.contains(line),
+            "crates/modules/src/lib.rs has no '{line}': correct what the guide shows"
+        );
+    }
 }
 
 /// What a resource costs its author: issue 10 bounds it, and counts with `script/lines`.

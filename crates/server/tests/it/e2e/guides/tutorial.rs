@@ -53,12 +53,29 @@ fn join(text: &str, block: &str) -> String {
             Some((at, name)) => {
                 let rest = &text[at..];
                 let (_, after) = rest.split_once(";\n").unwrap();
-                let new = &item[item.find(name).unwrap()..];
-                format!("{}{}\n{after}", &text[..at], new.trim_end())
+                let (old, new) = (&rest[..rest.len() - after.len()], &item[item.find(name).unwrap()..]);
+                format!("{}{}\n{after}", &text[..at], with_elements(old.trim_end(), new.trim_end()))
             }
             None => format!("{text}\n{}\n", item.trim_end()),
         }
     })
+}
+
+/// The list that the page shows; where the product has more by now, its list with what the page adds (F52).
+fn with_elements(old: &str, new: &str) -> String {
+    fn elements(list: &str) -> Vec<&str> {
+        let (_, inner) = list.rsplit_once("&[").unwrap();
+        let (inner, _) = inner.split_once(']').unwrap();
+        inner.split(',').map(str::trim).filter(|element| !element.is_empty()).collect()
+    }
+    let (before, shown) = (elements(old), elements(new));
+    if before.iter().all(|element| shown.contains(element)) {
+        return new.to_owned();
+    }
+    let added = shown.iter().filter(|element| !before.contains(element));
+    let all: Vec<&str> = before.iter().chain(added).copied().collect();
+    let (head, _) = old.rsplit_once("&[").unwrap();
+    format!("{head}&[{}];", all.join(", "))
 }
 
 /// In the order of the alphabet, as rustfmt has them.
@@ -109,6 +126,12 @@ fn the_tutorials_other_migrations_are_applied() {
         let database = Database::migrated(&format!("tutorial_{number}"));
         later(&database, block.text.leak()).unwrap();
     }
+}
+
+#[test]
+fn f52_a_list_keeps_what_the_page_does_not_show() {
+    let larger = "const ALL: &[&u8] = &[&1, &3];\n";
+    assert_eq!(join(larger, "const ALL: &[&u8] = &[&1, &2];\n"), "const ALL: &[&u8] = &[&1, &3, &2];\n");
 }
 
 #[test]
