@@ -177,6 +177,8 @@ pub struct Route {
     pub operation: Option<Arc<Operation>>,
     pub(crate) inputs: fn(&mut Inputs),
     pub(crate) outputs: fn(&mut Outputs),
+    /// Every code that the contract says it refuses with; `None` for a route that is not part of the contract.
+    pub(crate) refuses: Option<Arc<[&'static ErrorCode]>>,
     /// Its own security headers, in place of the application's.
     pub(crate) security_headers: Option<SecurityHeaders>,
     /// Who may keep its answers.
@@ -297,6 +299,7 @@ impl Routes {
             operation: None,
             inputs: H::inputs,
             outputs: H::outputs,
+            refuses: None,
             security_headers: None,
             cache: Cache::NoStore,
             compress,

@@ -14,12 +14,18 @@ pub fn describe(sql: &'static str) -> (&'static str, &'static str) {
     (operation, table(sql).unwrap_or("none"))
 }
 
+/// The first name after FROM, INTO or UPDATE; a query in parentheses is looked into.
 fn table(sql: &'static str) -> Option<&'static str> {
     let mut words = sql.split_ascii_whitespace();
-    words.find(|word| ["from", "into", "update"].iter().any(|key| word.eq_ignore_ascii_case(key)))?;
-    let word = words.next()?;
-    let end = word.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '.').unwrap_or(word.len());
-    word.get(..end).filter(|name| !name.is_empty())
+    loop {
+        words.find(|word| ["from", "into", "update"].iter().any(|key| word.eq_ignore_ascii_case(key)))?;
+        let word = words.next()?;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+        let end = word.find(|c| !is_name(c)).unwrap_or(word.len());
+        if let Some(name) = word.get(..end).filter(|name| !name.is_empty()) {
+            return Some(name);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -33,5 +39,6 @@ mod tests {
         assert_eq!(describe("update items set sku = $1"), ("update", "items"));
         assert_eq!(describe("delete from items where id = $1"), ("delete", "items"));
         assert_eq!(describe("select 1"), ("select", "none"));
+        assert_eq!(describe("select id from (select o.* from orders o) o"), ("select", "orders"));
     }
 }

@@ -34,6 +34,7 @@ pub use owner::{
 pub(crate) use pool::MONITOR;
 pub use pool::{Db, Options};
 pub use schema::{CORE, Entry, Migration, Namespace, Sample, Schema};
+pub use statement::Sql;
 /// What the owner's sessions answer.
 pub use tokio_postgres::Error as OwnerError;
 /// For types of a module's own, which are read from a column or bound to a parameter.

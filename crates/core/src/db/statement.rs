@@ -8,6 +8,28 @@ const VERBS: [&str; 7] = ["select", "insert", "update", "delete", "with", "merge
 /// What no statement calls: it would change the tenant, or keep a lock beyond the transaction.
 const CALLS: [&str; 2] = ["set_config", "advisory_lock"];
 
+/// The text of a statement: one that stands in the program, never one that is put together while it runs.
+///
+/// Values are the statement's parameters; parts that several statements share are joined by [`sql!`](crate::sql) when the
+/// program is compiled.
+#[diagnostic::on_unimplemented(
+    message = "a statement is a constant, and `{Self}` is made at run time",
+    label = "not a `&'static str`",
+    note = "write the statement as a literal with `$1`, `$2`, … and give the values as its parameters",
+    note = "parts that several statements share are joined at compile time: `sql![\"select \", Item::COLUMNS, \" from items\"]`",
+    note = "docs/guides/add-a-module.md, \"Errors of the compiler\""
+)]
+pub trait Sql {
+    /// The text.
+    fn text(self) -> &'static str;
+}
+
+impl Sql for &'static str {
+    fn text(self) -> &'static str {
+        self
+    }
+}
+
 /// Refuses a statement that would reach beyond its transaction (T-04).
 ///
 /// The texts are the modules' own: this is for slips, and for text that got into a statement in spite of all.

@@ -26,7 +26,7 @@ pub struct Constraint {
     pub table: &'static str,
     /// Its name, unique among all that are declared.
     pub name: &'static str,
-    /// The JSON pointer of the value in the body that breaks it, if it is one value.
+    /// The JSON pointer of the value in the body that breaks it, if there is one; with `*` for the index in a list.
     pub pointer: Option<&'static str>,
 }
 
@@ -41,7 +41,7 @@ pub trait Refused: 'static {
 /// A code that tells of the breach of constraints names them after its title, with their table: `, on items
 /// [items_sku_key]`. Whatever statement breaks one is then answered with this code, and the contract says so of each
 /// operation that changes a record of that table. `[orders_supplier_fkey at "/supplierId"]` also names the value in the
-/// body that is wrong.
+/// body that is wrong, and `at "/lines/*/itemId"` one of a list (`Call::locate`).
 ///
 /// Makes a module with one static per code, a type of the same name ([`Refused`]), and a slice of them all for the
 /// reference and the tests.
@@ -92,8 +92,9 @@ pub fn render_markdown(tables: &[&[&'static ErrorCode]]) -> String {
     let mut out = String::from(
         "# Errors\n\n<!-- Generated from the tables of error codes: BLESS=1 script/test integration the_reference_of_errors writes it. -->\n\n\
          Every error is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance`, \
-         `code` and `correlationId`. Validation errors add `errors: [{pointer, code, detail}]`, limits \
-         `violated-policies`, and in development what has a cause `debug`.\n\n\
+         `code` and `correlationId`. Validation errors add `errors: [{pointer, code, detail, params}]`, limits \
+         `violated-policies`, and in development what has a cause `debug`. `params` holds the numbers and words of \
+         the detail, for a client that says it in another language: `min`, `max`, `actual`, `allowed`, `expected`.\n\n\
          What is no HTTP request gets one too, and the connection is closed. Two answers are bare: plain HTTP on the \
          port of TLS, and an HTTP/2 head of more than 32 KiB. An HTTP/2 connection that breaks the protocol is closed \
          with GOAWAY.\n\n\

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use code::{Constraint, ErrorCode, Refused, codes, render_markdown};
 pub(crate) use problem::{Carried, type_of};
-pub use problem::{Problem, Violation};
+pub use problem::{Params, Problem, Violation};
 
 use crate::error_codes;
 
@@ -116,6 +116,13 @@ impl Error {
         self
     }
 
+    /// The same cause under another code.
+    fn of_code(self, code: &'static ErrorCode) -> Self {
+        let mut named = Self::new(code);
+        named.0.source = self.0.source;
+        named
+    }
+
     /// The row of the table that this error is of.
     pub fn code(&self) -> &'static ErrorCode {
         self.0.code
@@ -143,18 +150,22 @@ impl Constraints {
         Self(named.collect())
     }
 
+    /// The code of the constraint that `error` tells of, if it is declared, and the pointer to the value that breaks it.
+    pub(crate) fn of(&self, error: &Error) -> Option<(&'static ErrorCode, &'static str)> {
+        let (code, constraint) = self.0.get(error.0.constraint.as_deref()?)?;
+        Some((code, constraint.pointer.unwrap_or_default()))
+    }
+
     /// The breach of a constraint that is declared becomes its code; other errors pass unchanged.
     pub(crate) fn name(&self, error: Error) -> Error {
-        let found = error.0.constraint.as_deref().and_then(|name| self.0.get(name));
-        let Some((code, constraint)) = found else { return error };
-        let named = Error::new(code);
-        match constraint.pointer {
-            Some(pointer) => named.violation(Violation {
-                pointer: pointer.to_owned(),
-                code: "unknown",
-                detail: code.what.to_owned(),
-            }),
-            None => named,
+        match self.of(&error) {
+            None => error,
+            Some((code, "")) => error.of_code(code),
+            // Of one of several values, only the handler can say which: see `Call::locate`.
+            Some((code, pointer)) => {
+                let pointer = pointer.split("/*").next().unwrap_or_default();
+                error.of_code(code).violation(Violation::new(pointer, "unknown", code.what))
+            }
         }
     }
 }

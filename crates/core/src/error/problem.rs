@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Number, Value};
 
 use super::{Error, ErrorCode, codes};
 
@@ -21,6 +22,50 @@ pub struct Violation {
     pub code: &'static str,
     /// The same for people.
     pub detail: String,
+    /// What the detail holds, for a client that says it in another language.
+    #[serde(skip_serializing_if = "Params::is_empty")]
+    pub params: Params,
+}
+
+impl Violation {
+    /// A violation without params.
+    pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), code, detail: detail.into(), params: Params::default() }
+    }
+}
+
+/// The numbers and words of a violation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Params {
+    /// The least that is allowed: of characters or elements (`length`), or of the value (`range`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Number")]
+    pub min: Option<Number>,
+    /// The most that is allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Number")]
+    pub max: Option<Number>,
+    /// How many characters or elements there are (`length`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Number")]
+    pub actual: Option<Number>,
+    /// The values or names that are allowed (`unknown`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<Value>,
+    /// The types that are expected (`type`), or the format (`invalid`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expected: Vec<String>,
+}
+
+impl Params {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Bounds, and what was there.
+    pub(crate) fn span(min: Option<Number>, max: Option<Number>, actual: Option<usize>) -> Self {
+        Self { min, max, actual: actual.map(Number::from), ..Self::default() }
+    }
 }
 
 /// The body of an error (RFC 9457).

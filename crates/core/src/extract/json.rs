@@ -136,7 +136,7 @@ fn only(Refusal { pointer, error }: Refusal) -> Violation {
         _ if detail.starts_with("invalid type") => "type",
         _ => "invalid",
     };
-    Violation { pointer, code, detail: violations::cut(detail) }
+    Violation::new(pointer, code, violations::cut(detail))
 }
 
 /// A path such as `lines[0].sku` as a JSON pointer (RFC 6901): `/lines/0/sku`.

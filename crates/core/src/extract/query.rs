@@ -36,7 +36,7 @@ pub(crate) fn check_characters(query: &str) -> Result<(), Error> {
     let name = form_urlencoded::parse(bad.as_bytes()).next().map(|(name, _)| name).unwrap_or_default();
     let pointer = format!("?{}", name.chars().take(LONGEST_NAME).collect::<String>());
     let detail = "is not UTF-8".to_owned();
-    Err(Error::new(&codes::INVALID).violation(Violation { pointer, code: "character", detail }))
+    Err(Error::new(&codes::INVALID).violation(Violation::new(pointer, "character", detail)))
 }
 
 /// The first fault of a query.
@@ -57,7 +57,7 @@ pub(crate) fn refusal<T: JsonSchema>(query: &str, fault: Option<Fault>) -> Error
         let detail =
             fault.map_or_else(|| "cannot be read".to_owned(), |fault| fault.into_inner().to_string());
         let pointer = format!("?{}", name.trim_start_matches('.'));
-        return Error::new(&codes::INVALID).violation(Violation { pointer, code: "invalid", detail });
+        return Error::new(&codes::INVALID).violation(Violation::new(pointer, "invalid", detail));
     }
     found.into_iter().fold(Error::new(&codes::INVALID), Error::violation)
 }

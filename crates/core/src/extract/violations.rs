@@ -9,9 +9,10 @@ mod tests;
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
-use crate::error::Violation;
+use crate::error::{Params, Violation};
+use scalar::Fault;
 
 /// How many violations one answer holds.
 const MOST: usize = 100;
@@ -44,7 +45,7 @@ pub(super) fn of_query<'q, T: JsonSchema>(
         let property = root.as_value().pointer("/properties").and_then(|known| known.get(&*name));
         let value = scalar::from_text(property.map(|schema| walk.resolve(schema)), text.into_owned());
         if query.insert(name.clone().into_owned(), value).is_some() {
-            walk.report(&child("", &name), "duplicate", "is given more than once");
+            walk.report(&child("", &name), "duplicate", "is given more than once", Params::default());
         }
     }
     walk.value(root.as_value(), &Value::Object(query), "", 0);
@@ -76,9 +77,9 @@ struct Walk<'root> {
 }
 
 impl Walk<'_> {
-    fn report(&mut self, pointer: &str, code: &'static str, detail: impl Into<String>) {
+    fn report(&mut self, pointer: &str, code: &'static str, detail: impl Into<String>, params: Params) {
         if self.found.len() < MOST {
-            self.found.push(Violation { pointer: pointer.to_owned(), code, detail: detail.into() });
+            self.found.push(Violation { params, ..Violation::new(pointer, code, detail) });
         }
     }
 
@@ -102,8 +103,8 @@ impl Walk<'_> {
                 self.choice(branches, value, pointer, depth);
             }
         }
-        if let Some((code, detail)) = scalar::fault(&schema, value) {
-            return self.report(pointer, code, detail);
+        if let Some(Fault { code, detail, params }) = scalar::fault(&schema, value) {
+            return self.report(pointer, code, detail, params);
         }
         match value {
             Value::Object(fields) => self.object(&schema, fields, pointer, depth),
@@ -120,7 +121,14 @@ impl Walk<'_> {
                 (Some(property), _) => self.value(property, value, &child(pointer, name), depth + 1),
                 (None, Some(Value::Bool(false))) => {
                     let names: Vec<&str> = known.keys().map(String::as_str).collect();
-                    self.report(&child(pointer, name), "unknown", format!("known are: {}", names.join(", ")));
+                    let detail = format!("known are: {}", names.join(", "));
+                    let allowed = names.into_iter().map(Value::from).collect();
+                    self.report(
+                        &child(pointer, name),
+                        "unknown",
+                        detail,
+                        Params { allowed, ..Params::default() },
+                    );
                 }
                 (None, Some(others)) => self.value(others, value, &child(pointer, name), depth + 1),
                 (None, None) => {}
@@ -128,7 +136,7 @@ impl Walk<'_> {
         }
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
         for name in required.filter_map(Value::as_str).filter(|name| !fields.contains_key(*name)) {
-            self.report(&child(pointer, name), "missing", "is required");
+            self.report(&child(pointer, name), "missing", "is required", Params::default());
         }
     }
 
@@ -136,8 +144,10 @@ impl Walk<'_> {
         let bound = |name| schema.get(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
         let (least, most) = (bound("minItems").unwrap_or(0), bound("maxItems").unwrap_or(usize::MAX));
         if !(least..=most).contains(&items.len()) {
-            let allowed = scalar::span(bound("minItems"), bound("maxItems"));
-            self.report(pointer, "length", format!("has {} elements; {allowed} allowed", items.len()));
+            let (min, max) = (bound("minItems"), bound("maxItems"));
+            let detail = format!("has {} elements; {} allowed", items.len(), scalar::span(min, max));
+            let params = Params::span(min.map(Number::from), max.map(Number::from), Some(items.len()));
+            self.report(pointer, "length", detail, params);
         }
         let Some(of) = schema.get("items") else { return };
         for (index, item) in items.iter().enumerate() {
@@ -151,7 +161,9 @@ impl Walk<'_> {
             branches.iter().filter_map(|one| Some(one.get("const")?.to_string())).collect();
         if words.len() == branches.len() {
             if !words.contains(&value.to_string()) {
-                self.report(pointer, "unknown", format!("one of {} is expected", words.join(", ")));
+                let allowed = branches.iter().filter_map(|one| one.get("const").cloned()).collect();
+                let detail = format!("one of {} is expected", words.join(", "));
+                self.report(pointer, "unknown", detail, Params { allowed, ..Params::default() });
             }
             return;
         }

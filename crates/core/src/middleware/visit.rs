@@ -102,6 +102,9 @@ impl<'edge> Visit<'edge> {
         let app = &self.edge.app;
         let mut response = outcome.unwrap_or_else(|error| {
             self.log.failed(&error);
+            if app.config.profile().error_detail {
+                self.check_contract(&error);
+            }
             error.render(self.log.path(), &self.trace.correlation_id, app.config.profile().error_detail)
         });
         if let Some(headers) = self.security_headers() {
@@ -115,6 +118,22 @@ impl<'edge> Visit<'edge> {
         head::leave(&self.method, &mut response);
         self.log.leave(&response);
         response
+    }
+
+    /// In development, and so in tests: a refusal that the contract does not know of is a fault of the route's.
+    fn check_contract(&self, error: &Error) {
+        let declared = self.log.route().and_then(|route| route.refuses.as_ref().map(|codes| (route, codes)));
+        if let Some((route, codes)) = declared
+            && !codes.contains(&error.code())
+        {
+            tracing::error!(
+                code = error.code().code,
+                method = %route.method,
+                route = route.path,
+                "The contract does not say that the route refuses with this code: the handler returns \
+                 Result<…, Refusing<codes::…>>"
+            );
+        }
     }
 
     /// The route's own headers, or else the application's.

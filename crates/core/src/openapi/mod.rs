@@ -82,9 +82,15 @@ impl Contract {
         page::add(routes).of(OPENAPI.name)
     }
 
-    /// These, and all that it is the contract of.
+    /// These, and all that it is the contract of. Each of them knows what it may refuse with.
     pub(crate) fn all_routes(self: &Arc<Self>) -> Vec<Route> {
-        self.routes.iter().cloned().chain(self.own_routes()).collect()
+        let declared = |route: &Route| {
+            route.operation.is_some().then(|| operation::refusals_of(route, &self.codes).into())
+        };
+        let routes = self.routes.iter().cloned().chain(self.own_routes());
+        let mut routes: Vec<Route> = routes.collect();
+        routes.iter_mut().for_each(|route| route.refuses = declared(route));
+        routes
     }
 
     /// The document.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::Schemas;
 use super::headers;
-use super::refusals::{PROBLEM, Refusals};
+use super::refusals::{self, PROBLEM, Refusals};
 use crate::answer::{Content, Link, Outputs, Success};
 use crate::error::ErrorCode;
 use crate::extract::{HeaderField, Inputs};
@@ -25,11 +25,8 @@ pub(super) fn describe(
     refusals: &mut Refusals,
 ) -> Option<Documented> {
     let operation = route.operation.as_deref()?;
-    let (mut inputs, mut outputs) = (Inputs::default(), Outputs::default());
-    (route.inputs)(&mut inputs);
-    (route.outputs)(&mut outputs);
-    headers::add_inputs(route, &outputs, &mut inputs);
-    let codes = refusals.of(route, &inputs, &outputs);
+    let (inputs, outputs) = parts(route);
+    let codes = refusals::of(route, &inputs, &outputs, refusals.known());
     let mut value = json!({
         "operationId": operation.id,
         "summary": operation.summary,
@@ -55,6 +52,21 @@ pub(super) fn describe(
     }
     let headers = outputs.answers.iter().flat_map(|answer| answer.headers.iter().copied()).collect();
     Some(Documented { value, headers })
+}
+
+/// What the handler and the chain take, and what the handler answers.
+fn parts(route: &Route) -> (Inputs, Outputs) {
+    let (mut inputs, mut outputs) = (Inputs::default(), Outputs::default());
+    (route.inputs)(&mut inputs);
+    (route.outputs)(&mut outputs);
+    headers::add_inputs(route, &outputs, &mut inputs);
+    (inputs, outputs)
+}
+
+/// Every code that `route` may refuse with, of those of all modules.
+pub(super) fn refusals_of(route: &Route, known: &[&'static ErrorCode]) -> Vec<&'static ErrorCode> {
+    let (inputs, outputs) = parts(route);
+    refusals::of(route, &inputs, &outputs, known)
 }
 
 fn about(route: &Route, operation: &Operation, outputs: &Outputs) -> Option<String> {

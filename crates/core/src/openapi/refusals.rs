@@ -23,6 +23,39 @@ const ALWAYS: &[&ErrorCode] = &[
     &codes::TIMEOUT,
 ];
 
+/// The codes that the access rule, the method, the arguments the record's table and the handler can refuse with, by status.
+pub(super) fn of(
+    route: &Route,
+    inputs: &Inputs,
+    outputs: &Outputs,
+    known: &[&'static ErrorCode],
+) -> Vec<&'static ErrorCode> {
+    let by_access: &[&'static ErrorCode] = match route.access {
+        Access::Public => &[],
+        Access::Management => &[&codes::NOT_FOUND],
+        Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH],
+        Access::Permission(_) => &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH],
+    };
+    let by_method: &[&'static ErrorCode] =
+        if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN, &codes::READ_ONLY] };
+    let by_kind: &[&'static ErrorCode] =
+        if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
+    let by_limit: &[&'static ErrorCode] = if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };
+    let by_table = if route.method.is_safe() { Vec::new() } else { of_table(outputs.table, known) };
+    let by_handler = [&inputs.refusals[..], &outputs.refusals, &by_table];
+    let lists = [ALWAYS, by_limit, by_access, by_method, by_kind].into_iter().chain(by_handler);
+    let mut all: Vec<&'static ErrorCode> = lists.flatten().copied().collect();
+    all.sort_by_key(|code| (code.status, code.code));
+    all.dedup();
+    all
+}
+
+/// The codes of a table's constraints.
+fn of_table(table: Option<&str>, known: &[&'static ErrorCode]) -> Vec<&'static ErrorCode> {
+    let breaks = |code: &&ErrorCode| code.constraints.iter().any(|one| Some(one.table) == table);
+    known.iter().copied().filter(breaks).collect()
+}
+
 /// The refusals that operations share: one response for each set of codes, one example for each code.
 pub(super) struct Refusals {
     problem: Value,
@@ -37,33 +70,9 @@ impl Refusals {
         Self { problem, known, responses: Map::new(), examples: Map::new() }
     }
 
-    /// The codes that the access rule, the method, the arguments the record's table and the handler can refuse with, by status.
-    pub(super) fn of(&self, route: &Route, inputs: &Inputs, outputs: &Outputs) -> Vec<&'static ErrorCode> {
-        let by_access: &[&'static ErrorCode] = match route.access {
-            Access::Public => &[],
-            Access::Management => &[&codes::NOT_FOUND],
-            Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH],
-            Access::Permission(_) => &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH],
-        };
-        let by_method: &[&'static ErrorCode] =
-            if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN, &codes::READ_ONLY] };
-        let by_kind: &[&'static ErrorCode] =
-            if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
-        let by_limit: &[&'static ErrorCode] =
-            if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };
-        let by_table = if route.method.is_safe() { Vec::new() } else { self.of_table(outputs.table) };
-        let by_handler = [&inputs.refusals[..], &outputs.refusals, &by_table];
-        let lists = [ALWAYS, by_limit, by_access, by_method, by_kind].into_iter().chain(by_handler);
-        let mut all: Vec<&'static ErrorCode> = lists.flatten().copied().collect();
-        all.sort_by_key(|code| (code.status, code.code));
-        all.dedup();
-        all
-    }
-
-    /// The codes of a table's constraints.
-    fn of_table(&self, table: Option<&str>) -> Vec<&'static ErrorCode> {
-        let breaks = |code: &&ErrorCode| code.constraints.iter().any(|one| Some(one.table) == table);
-        self.known.iter().copied().filter(breaks).collect()
+    /// The codes of all modules.
+    pub(super) fn known(&self) -> &[&'static ErrorCode] {
+        &self.known
     }
 
     /// A reference to the response with one of `codes`, all of one status.
@@ -111,7 +120,12 @@ fn example(code: &ErrorCode) -> Value {
         problem["violated-policies"] = json!(["default"]);
     }
     if code == &codes::INVALID {
-        problem["errors"] = json!([{ "pointer": "/sku", "code": "missing", "detail": "is required" }]);
+        problem["errors"] = json!([{
+            "pointer": "/sku",
+            "code": "length",
+            "detail": "has 65 characters; 1 to 64 are allowed",
+            "params": { "min": 1, "max": 64, "actual": 65 },
+        }]);
     }
     json!({ "summary": code.fix, "value": problem })
 }

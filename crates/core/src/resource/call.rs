@@ -8,8 +8,8 @@ use super::{Created, Resource, Tagged};
 use crate::answer::NoContent;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::db::{Params, TenantTx, ToSql};
-use crate::error::{Error, Result, codes};
+use crate::db::{FromRow, Params, Row, RowError, Sql, TenantTx, ToSql};
+use crate::error::{Error, Result, Violation, codes};
 use crate::extract::{IfMatch, Input};
 use crate::shared::{Id, IdKind};
 
@@ -59,7 +59,7 @@ impl Call {
     ///
     /// # Errors
     /// `core.not_found`, or as the database answers.
-    pub async fn read<R: Resource>(&self, sql: &'static str, id: Id<R>) -> Result<Tagged<R>> {
+    pub async fn read<R: Resource>(&self, sql: impl Sql, id: Id<R>) -> Result<Tagged<R>> {
         let found = self.tenant_read().last().optional(sql, &[&id]).await?;
         found.map(Tagged).ok_or_else(|| Error::new(&codes::NOT_FOUND))
     }
@@ -69,7 +69,7 @@ impl Call {
     ///
     /// # Errors
     /// As the database answers.
-    pub async fn create<R: Resource>(&self, sql: &'static str, values: Params<'_>) -> Result<Created<R>> {
+    pub async fn create<R: Resource>(&self, sql: impl Sql, values: Params<'_>) -> Result<Created<R>> {
         let id: Id<R> = self.new_id();
         let params = with(&[&id], values);
         let record: R = self.tenant().last().row(sql, &params).await?;
@@ -95,7 +95,7 @@ impl Call {
     /// database answers. Nothing was changed then.
     pub async fn change<R: Resource>(
         &self,
-        sql: &'static str,
+        sql: impl Sql,
         id: Id<R>,
         when: IfMatch,
         values: Params<'_>,
@@ -110,24 +110,33 @@ impl Call {
     ///
     /// # Errors
     /// As [`Call::change`].
-    pub async fn remove<R: Resource>(
-        &self,
-        sql: &'static str,
-        id: Id<R>,
-        when: IfMatch,
-    ) -> Result<NoContent> {
+    pub async fn remove<R: Resource>(&self, sql: impl Sql, id: Id<R>, when: IfMatch) -> Result<NoContent> {
         self.one::<R, ()>(sql, id, &[&id, &when.versions()]).await?;
         Ok(NoContent)
     }
 
+    /// Names in the refusal of a foreign key which of several values has no row: `/lines/1/itemId`. The constraint is
+    /// declared with a pointer that has a `*`, `[order_lines_item_fkey at "/lines/*/itemId"]`; `present` returns as `id`
+    /// which of the ids in `$1` there are, and `ids` are those of the lines, in their order. Other errors pass unchanged.
+    /// Drop the transaction that has failed before.
+    pub async fn locate<K: IdKind>(&self, error: Error, present: impl Sql, ids: &[Id<K>]) -> Error {
+        let Some((code, pointer)) =
+            self.app.constraints.of(&error).filter(|(_, pointer)| pointer.contains('*'))
+        else {
+            return error;
+        };
+        let found: Result<Vec<Present<K>>> = self.tenant_read().last().rows(present, &[&ids]).await;
+        let Ok(found) = found else { return error };
+        let missing = ids.iter().enumerate().filter(|(_, id)| found.iter().all(|row| row.id != **id));
+        let named = missing.map(|(index, _)| {
+            Violation::new(pointer.replacen('*', &index.to_string(), 1), "unknown", code.what)
+        });
+        named.fold(Error::new(code), Error::violation)
+    }
+
     /// Runs a statement that touches one record or none. Where it touched none, nothing was changed by its COMMIT, and a
     /// look tells why.
-    async fn one<R: Resource, T: crate::db::FromRow>(
-        &self,
-        sql: &'static str,
-        id: Id<R>,
-        params: Params<'_>,
-    ) -> Result<T> {
+    async fn one<R: Resource, T: FromRow>(&self, sql: impl Sql, id: Id<R>, params: Params<'_>) -> Result<T> {
         if self.caller.deferral().is_some() {
             // COMMIT waits for the answer: a look from another connection would hold two of them.
             let mut tx = self.tenant();
@@ -140,6 +149,17 @@ impl Call {
             Some(touched) => Ok(touched),
             None => Err(missing(self.tenant_read().last().optional(R::EXISTS, &[&id]).await?)),
         }
+    }
+}
+
+/// A row that a foreign key can lead to.
+struct Present<K> {
+    id: Id<K>,
+}
+
+impl<K> FromRow for Present<K> {
+    fn from_row(row: &Row<'_>) -> Result<Self, RowError> {
+        Ok(Self { id: row.try_get("id")? })
     }
 }
 

@@ -261,7 +261,7 @@ impl Call {
         for (pointer, given) in [("?limit", page.limit.is_some()), ("?cursor", page.cursor.is_some())] {
             if given {
                 let detail = format!("{} has no pages", page.media_type.0);
-                let violation = Violation { pointer: pointer.to_owned(), code: "unknown", detail };
+                let violation = Violation::new(pointer, "unknown", detail);
                 return Err(Error::new(&codes::INVALID).violation(violation));
             }
         }

@@ -30,6 +30,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0004_data_rules" was ["0007_data_rules"],
         "0005_record_rules" was ["0009_record_rules"],
         "0006_private_tables",
+        "0007_references",
     ],
     samples: crate::samples!["audit_log", "idempotency_keys"],
 };

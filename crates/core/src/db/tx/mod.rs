@@ -14,7 +14,7 @@ pub(super) mod stream;
 use std::time::{Duration, Instant};
 
 use crate::auth::{Actor, Caller, Trace};
-use crate::db::{Db, FromRow, Params, RowStream};
+use crate::db::{Db, FromRow, Params, RowStream, Sql};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;
 use context::Context;
@@ -136,8 +136,8 @@ impl<'db> TenantTx<'db> {
     ///
     /// # Errors
     /// As the database answers; the transaction is then rolled back.
-    pub async fn rows<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<R>> {
-        self.0.run(sql, params, false).await?;
+    pub async fn rows<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<Vec<R>> {
+        self.0.run(sql.text(), params, false).await?;
         self.0.rows()
     }
 
@@ -145,8 +145,8 @@ impl<'db> TenantTx<'db> {
     ///
     /// # Errors
     /// As [`TenantTx::rows`].
-    pub async fn optional<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
-        self.0.run(sql, params, false).await?;
+    pub async fn optional<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<Option<R>> {
+        self.0.run(sql.text(), params, false).await?;
         self.0.row()
     }
 
@@ -168,9 +168,9 @@ impl<'db> TenantTx<'db> {
     ///
     /// # Errors
     /// As the database answers, up to the first row; later ones come out of the stream.
-    pub async fn stream<R: FromRow>(self, sql: &'static str, params: Params<'_>) -> Result<RowStream<R>> {
+    pub async fn stream<R: FromRow>(self, sql: impl Sql, params: Params<'_>) -> Result<RowStream<R>> {
         let (db, tenant, begun) = (self.0.db, self.0.tenant, Instant::now());
-        let streaming = self.0.stream(sql, params).await?;
+        let streaming = self.0.stream(sql.text(), params).await?;
         Ok(RowStream::new(db.clone(), tenant, begun, streaming))
     }
 
@@ -178,7 +178,7 @@ impl<'db> TenantTx<'db> {
     ///
     /// # Errors
     /// As [`TenantTx::rows`].
-    pub async fn row<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<R> {
+    pub async fn row<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<R> {
         self.optional(sql, params).await?.ok_or_else(|| Error::internal("the statement returned no row"))
     }
 
@@ -202,8 +202,8 @@ impl Last<'_> {
     ///
     /// # Errors
     /// As the database answers; nothing is then committed.
-    pub async fn rows<R: FromRow>(mut self, sql: &'static str, params: Params<'_>) -> Result<Vec<R>> {
-        self.0.run(sql, params, true).await?;
+    pub async fn rows<R: FromRow>(mut self, sql: impl Sql, params: Params<'_>) -> Result<Vec<R>> {
+        self.0.run(sql.text(), params, true).await?;
         let rows = self.0.rows()?;
         self.0.park().map(|()| rows)
     }
@@ -212,8 +212,8 @@ impl Last<'_> {
     ///
     /// # Errors
     /// As [`Last::rows`].
-    pub async fn optional<R: FromRow>(mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
-        self.0.run(sql, params, true).await?;
+    pub async fn optional<R: FromRow>(mut self, sql: impl Sql, params: Params<'_>) -> Result<Option<R>> {
+        self.0.run(sql.text(), params, true).await?;
         let row = self.0.row()?;
         self.0.park().map(|()| row)
     }
@@ -222,7 +222,7 @@ impl Last<'_> {
     ///
     /// # Errors
     /// As [`Last::rows`].
-    pub async fn row<R: FromRow>(self, sql: &'static str, params: Params<'_>) -> Result<R> {
+    pub async fn row<R: FromRow>(self, sql: impl Sql, params: Params<'_>) -> Result<R> {
         self.optional(sql, params).await?.ok_or_else(|| Error::internal("the statement returned no row"))
     }
 }
@@ -237,8 +237,8 @@ impl<'db> SystemTx<'db> {
     ///
     /// # Errors
     /// As [`TenantTx::rows`].
-    pub async fn optional<R: FromRow>(&mut self, sql: &'static str, params: Params<'_>) -> Result<Option<R>> {
-        self.tx.run(sql, params, false).await?;
+    pub async fn optional<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<Option<R>> {
+        self.tx.run(sql.text(), params, false).await?;
         self.tx.row()
     }
 

@@ -3,15 +3,34 @@
 use regex_lite::Regex;
 use serde_json::{Number, Value};
 
+use crate::error::Params;
 use crate::shared::{Form, normalise};
 
 /// The largest whole number up to which a float is exact.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// The first fault of `value`, as a code and a sentence without a subject.
-pub(super) fn fault(schema: &Value, value: &Value) -> Option<(&'static str, String)> {
+/// What is wrong with a value: a code, a sentence without a subject, and what the sentence holds.
+pub(super) struct Fault {
+    pub(super) code: &'static str,
+    pub(super) detail: String,
+    pub(super) params: Params,
+}
+
+impl Fault {
+    fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), params: Params::default() }
+    }
+
+    fn with(mut self, params: Params) -> Self {
+        self.params = params;
+        self
+    }
+}
+
+/// The first fault of `value`.
+pub(super) fn fault(schema: &Value, value: &Value) -> Option<Fault> {
     if *schema == Value::Bool(false) {
-        return Some(("unknown", "is not allowed".to_owned()));
+        return Some(Fault::new("unknown", "is not allowed"));
     }
     if let Some(wrong) = wrong_type(schema, value) {
         return Some(wrong);
@@ -20,7 +39,8 @@ pub(super) fn fault(schema: &Value, value: &Value) -> Option<(&'static str, Stri
     let allowed = allowed.or_else(|| schema.get("const").map(|only| vec![only.clone()]));
     if let Some(allowed) = allowed.filter(|allowed| !allowed.contains(value)) {
         let words: Vec<String> = allowed.iter().map(ToString::to_string).collect();
-        return Some(("unknown", format!("one of {} is expected", words.join(", "))));
+        let fault = Fault::new("unknown", format!("one of {} is expected", words.join(", ")));
+        return Some(fault.with(Params { allowed, ..Params::default() }));
     }
     match value {
         Value::String(text) => of_text(schema, text),
@@ -29,7 +49,7 @@ pub(super) fn fault(schema: &Value, value: &Value) -> Option<(&'static str, Stri
     }
 }
 
-fn wrong_type(schema: &Value, value: &Value) -> Option<(&'static str, String)> {
+fn wrong_type(schema: &Value, value: &Value) -> Option<Fault> {
     let names: Vec<&str> = match schema.get("type")? {
         Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
         name => name.as_str().into_iter().collect(),
@@ -40,9 +60,20 @@ fn wrong_type(schema: &Value, value: &Value) -> Option<(&'static str, String)> {
     // A whole number that no integer of ours holds comes as a float.
     let large = value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() >= EXACT);
     if large && names.contains(&"integer") {
-        return Some(("range", format!("is out of range; {} allowed", bounds(schema))));
+        return Some(out_of_range(schema));
     }
-    Some(("type", format!("{} is expected", names.join(" or "))))
+    let expected = names.iter().copied().map(str::to_owned).collect();
+    let fault = Fault::new("type", format!("{} is expected", names.join(" or ")));
+    Some(fault.with(Params { expected, ..Params::default() }))
+}
+
+fn out_of_range(schema: &Value) -> Fault {
+    let bound = |name| schema.get(name).and_then(Value::as_number).cloned();
+    Fault::new("range", format!("is out of range; {} allowed", bounds(schema))).with(Params::span(
+        bound("minimum"),
+        bound("maximum"),
+        None,
+    ))
 }
 
 fn is(name: &str, value: &Value) -> bool {
@@ -59,23 +90,27 @@ fn is(name: &str, value: &Value) -> bool {
     }
 }
 
-fn of_text(schema: &Value, text: &str) -> Option<(&'static str, String)> {
+fn of_text(schema: &Value, text: &str) -> Option<Fault> {
     let bound = |name| schema.get(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
     let (least, most) = (bound("minLength"), bound("maxLength"));
     let (_, [sent, kept]) = normalise(text);
     let outside = |length| length > most.unwrap_or(usize::MAX) || kept < least.unwrap_or(0);
     if let Some(length) = [sent, kept].into_iter().find(|&length| outside(length)) {
-        return Some(("length", format!("has {length} characters; {} allowed", span(least, most))));
+        let fault = Fault::new("length", format!("has {length} characters; {} allowed", span(least, most)));
+        let [least, most] = [least, most].map(|bound| bound.map(Number::from));
+        return Some(fault.with(Params::span(least, most, Some(length))));
     }
     let format = schema.get("format").and_then(Value::as_str);
     if let Some(refusal) = format.and_then(Form::named).and_then(|form| form.refuses(text)) {
-        return Some(("character", refusal));
+        return Some(Fault::new("character", refusal));
     }
     let pattern = schema.get("pattern").and_then(Value::as_str);
     if pattern.and_then(|pattern| Regex::new(pattern).ok()).is_some_and(|pattern| !pattern.is_match(text)) {
         return Some(match text.chars().find(|c| c.is_control()) {
-            Some(bad) => ("character", format!("contains the control character U+{:04X}", u32::from(bad))),
-            None => ("invalid", "does not have the expected form".to_owned()),
+            Some(bad) => {
+                Fault::new("character", format!("contains the control character U+{:04X}", u32::from(bad)))
+            }
+            None => Fault::new("invalid", "does not have the expected form"),
         });
     }
     let well_formed = match format {
@@ -83,15 +118,18 @@ fn of_text(schema: &Value, text: &str) -> Option<(&'static str, String)> {
         Some("date-time") => text.parse::<jiff::Timestamp>().is_ok(),
         _ => true,
     };
-    (!well_formed)
-        .then(|| ("invalid", format!("a {} is expected", schema["format"].as_str().unwrap_or_default())))
+    (!well_formed).then(|| {
+        let format = format.unwrap_or_default().to_owned();
+        let fault = Fault::new("invalid", format!("a {format} is expected"));
+        fault.with(Params { expected: vec![format], ..Params::default() })
+    })
 }
 
-fn of_number(schema: &Value, number: &Number) -> Option<(&'static str, String)> {
+fn of_number(schema: &Value, number: &Number) -> Option<Fault> {
     let bound = |name| schema.get(name).and_then(Value::as_number);
     let below = bound("minimum").is_some_and(|least| less(number, least));
     let above = bound("maximum").is_some_and(|most| less(most, number));
-    (below || above).then(|| ("range", format!("is out of range; {} allowed", bounds(schema))))
+    (below || above).then(|| out_of_range(schema))
 }
 
 /// Integers are compared as such: a float would make neighbours of large ones equal.

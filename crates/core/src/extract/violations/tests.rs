@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
-use crate::shared::{Id, Tenant, Text};
+use crate::shared::{Id, Int, List, Tenant, Text};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -200,4 +200,40 @@ proptest! {
         let violations = of_query::<Search>(form_urlencoded::parse(query.as_bytes()));
         prop_assert_eq!(accepted.is_ok(), violations.is_empty(), "{:?} {:?} {}", accepted, violations, query);
     }
+}
+
+/// What a client needs to say it in another language.
+#[test]
+fn i_01_violations_carry_the_numbers_and_words_of_their_details() {
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Body {
+        name: Text<1, 5>,
+        quantity: Int<0, 9>,
+        kind: Kind,
+        at: jiff::Timestamp,
+        lines: List<Line, 1, 2>,
+    }
+    let line = json!({ "quantity": 1, "code": "ab" });
+    let body = json!({
+        "name": "too long", "quantity": 10, "kind": "lost", "at": "now", "lines": [line, line, { "quantity": "1" }], "x": 1,
+    });
+    let found = of_body::<Body>(&body);
+    let told = |pointer: &str| {
+        let one = found.iter().find(|one| one.pointer == pointer).unwrap_or_else(|| panic!("{found:?}"));
+        (one.code, serde_json::to_value(&one.params).unwrap())
+    };
+    assert_eq!(told("/name"), ("length", json!({ "min": 1, "max": 5, "actual": 8 })));
+    assert_eq!(told("/quantity"), ("range", json!({ "min": 0, "max": 9 })));
+    assert_eq!(told("/kind"), ("unknown", json!({ "allowed": ["delivered", "fetched"] })));
+    assert_eq!(told("/at"), ("invalid", json!({ "expected": ["date-time"] })));
+    assert_eq!(told("/lines"), ("length", json!({ "min": 1, "max": 2, "actual": 3 })));
+    assert_eq!(told("/lines/2/quantity"), ("type", json!({ "expected": ["integer"] })));
+    assert_eq!(told("/lines/2/code"), ("missing", json!({})));
+    assert_eq!(told("/x"), ("unknown", json!({ "allowed": ["at", "kind", "lines", "name", "quantity"] })));
+    assert!(
+        serde_json::from_value::<List<u8, 1, 2>>(json!([])).is_err(),
+        "serde refuses what the schema does"
+    );
 }

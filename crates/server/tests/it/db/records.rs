@@ -1,10 +1,12 @@
 //! What the house keeps of a record, so that no module can forget it: version and time, the audit row, COMMIT.
 
-use erp_core::answer::NoContent;
+use erp_core::answer::{NoContent, Refusing};
+use erp_core::db::{Migration, Sample};
 use erp_core::error::Result;
-use erp_core::extract::Path;
+use erp_core::extract::{Json, Path};
 use erp_core::factory::modules;
-use erp_core::module::{Access, Module, Routes};
+use erp_core::input;
+use erp_core::module::{Access, Module, Operation, Routes};
 use erp_core::resource::Call;
 use erp_core::shared::{Id, Tenant};
 use erp_modules::PRODUCT;
@@ -12,7 +14,65 @@ use erp_testkit::TestApp;
 use http::Request;
 use serde_json::json;
 
-static FORGETFUL: Module = Module { name: "forgetful", routes, ..Module::BARE };
+static FORGETFUL: Module = Module {
+    name: "forgetful",
+    errors: ERRORS,
+    routes,
+    migrations: &[Migration {
+        name: "0001_part_lists",
+        sql: PART_LISTS,
+        after: &["catalog/0001_items"],
+        was: &[],
+    }],
+    samples: &[Sample { table: "part_lists", insert: PART_LIST }],
+    ..Module::BARE
+};
+
+erp_core::error_codes! {
+    /// The codes of the test's module.
+    pub(super) ERRORS in codes {
+        NO_ITEM = "forgetful.no_item", 422, "No such item", on part_lists [part_lists_item_fkey at "/lines/*/itemId"];
+            "There is no such item.";
+            "Name one that there is.";
+        NO_PARENT = "forgetful.no_parent", 422, "No such parent", on part_lists [part_lists_parent_fkey at "/parentId"];
+            "There is no such parent.";
+            "Name one that there is.";
+    }
+}
+
+/// A table with two foreign keys.
+const PART_LISTS: &str = "create table public.part_lists (id uuid not null, parent uuid, item uuid);
+    select app.tenant_table('public.part_lists', unaudited => 'for a test');
+    select app.tenant_reference('public.part_lists', 'item', 'public.items');
+    select app.tenant_reference('public.part_lists', 'parent', 'public.part_lists', on_delete => 'cascade');";
+const PART_LIST: &str = "insert into public.part_lists (id) values ('00000000-0000-7000-8000-00000000ca77');";
+
+input! {
+    /// A list of parts.
+    Parts {
+        parent_id: Option<Id<Tenant>>,
+        #[serde(default)]
+        lines: Vec<Id<Tenant>>,
+    }
+}
+
+/// All lines in one statement; a refusal of a foreign key names the line.
+async fn parts(call: Call, Json(parts): Json<Parts>) -> Result<NoContent> {
+    let sql = "insert into part_lists (id, parent, item) select gen_random_uuid(), $1, item from unnest($2::uuid[]) item";
+    let inserted = call.tenant().last().rows::<()>(sql, &[&parts.parent_id, &parts.lines]).await;
+    match inserted {
+        Ok(_) => Ok(NoContent),
+        Err(error) => Err(call.locate(error, "select id from items where id = any ($1)", &parts.lines).await),
+    }
+}
+
+async fn secretive() -> Result<NoContent> {
+    Err(erp_core::error::Error::new(&codes::NO_ITEM))
+}
+
+async fn open() -> Result<NoContent, Refusing<codes::NO_ITEM>> {
+    Err(erp_core::error::Error::new(&codes::NO_ITEM))?
+}
 const RENAME: &str = "update items set name = name || '!' where sku like 'R-%' returning id";
 
 fn routes() -> Routes {
@@ -22,6 +82,11 @@ fn routes() -> Routes {
         .post("/test/try-out", Access::SignedIn, try_out)
         .post("/test/approve", Access::SignedIn, approve)
         .post("/test/fail", Access::SignedIn, fail)
+        .post("/test/parts", Access::SignedIn, parts)
+        .post("/test/secretive", Access::SignedIn, secretive)
+        .doc(Operation::new("secretive", "Refuse without saying so"))
+        .post("/test/open", Access::SignedIn, open)
+        .doc(Operation::new("open", "Refuse as the contract says"))
         .get("/test/pairs/{tenant}/parts/{part}", Access::SignedIn, pair)
 }
 
@@ -139,6 +204,66 @@ async fn f56_the_reference_of_audited_tables_is_up_to_date() {
     }
     let committed = std::fs::read_to_string(file).unwrap_or_default();
     assert!(committed == page, "run BLESS=1 script/test integration the_reference_of_audited_tables");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn f61_a_refused_foreign_key_names_the_field() {
+    let app = app().await;
+    let alice = app.alice();
+    let item = alice.get("/api/v1/items?q=R-1").await.json()["items"][0]["id"].clone();
+    let unknown = "0190163d-8694-739b-aea5-966c26f8ad91";
+    let theirs = app.bob().get("/api/v1/items?limit=1").await.json()["items"][0]["id"].clone();
+    alice.post("/test/parts", json!({ "lines": [item, item] })).await.assert(204);
+    let pointers = |problem: &serde_json::Value| {
+        let errors = problem["errors"].as_array().unwrap().iter();
+        errors.map(|one| one["pointer"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let lines = json!({ "lines": [item, unknown, theirs, item] });
+    let problem = alice.post("/test/parts", lines).await.assert(422).problem("forgetful.no_item");
+    assert_eq!(pointers(&problem), ["/lines/1/itemId", "/lines/2/itemId"], "another tenant's item is none");
+    let parent = json!({ "parentId": unknown, "lines": [item] });
+    let problem = alice.post("/test/parts", parent).await.assert(422).problem("forgetful.no_parent");
+    assert_eq!(pointers(&problem), ["/parentId"]);
+    app.finish().await;
+}
+
+/// A refusal comes out of the handler's type, or the test that meets it fails.
+#[tokio::test]
+async fn a_refusal_that_the_contract_does_not_know_of_is_an_error_in_development() {
+    let app = app().await;
+    app.alice().post("/test/open", json!({})).await.assert(422).problem("forgetful.no_item");
+    assert!(!app.log().text().contains("The contract does not say"));
+    app.expect_errors();
+    app.alice().post("/test/secretive", json!({})).await.assert(422).problem("forgetful.no_item");
+    let lines: Vec<_> = app.log().lines();
+    let told =
+        lines.iter().find(|line| line["message"].as_str().unwrap().contains("The contract does not say"));
+    assert_eq!(told.unwrap()["route"], "/test/secretive");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn f60_a_reference_between_tenants_tables_is_made_in_one_way() {
+    let app = app().await;
+    for (call, says) in [
+        ("'public.items', 'id', 'public.tenants'", "public.tenants is not a tenant's table"),
+        ("'public.part_lists', 'item', 'public.items', 'set null'", "on_delete is 'set null'"),
+    ] {
+        let sql = format!("begin; select app.tenant_reference({call})");
+        let refused = app.sql().batch_execute(&sql).await.unwrap_err();
+        let refused = refused.as_db_error().unwrap();
+        assert!(refused.message().ends_with(says) && refused.hint().is_some(), "{refused:?}");
+        app.sql().batch_execute("rollback").await.unwrap();
+    }
+    let orphan =
+        "begin; alter table part_lists drop constraint part_lists_item_fkey; drop index part_lists_item_idx;";
+    let insert = "insert into part_lists (id, item) values (gen_random_uuid(), gen_random_uuid());";
+    let again = "set local app.tenant_id = ''; select app.tenant_reference('part_lists', 'item', 'items')";
+    let tenant = format!("set local app.tenant_id = '{}';", app.tenant_id("acme"));
+    let refused = app.sql().batch_execute(&format!("{orphan}{tenant}{insert}{again}")).await.unwrap_err();
+    assert!(refused.as_db_error().unwrap().message().ends_with("1 rows refer to nothing"), "{refused:?}");
+    app.sql().batch_execute("rollback").await.unwrap();
     app.finish().await;
 }
 
