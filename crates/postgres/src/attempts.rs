@@ -8,7 +8,7 @@ use std::vec;
 
 use tokio::time::timeout;
 
-use super::Error;
+use super::WireError;
 use super::connect::{Connector, Target};
 
 /// What an address is given where there are many.
@@ -20,7 +20,7 @@ pub struct Fault {
     /// The address, for messages.
     pub place: String,
     /// What went wrong there.
-    pub error: Error,
+    pub error: WireError,
 }
 
 /// What is left to be tried, and what has failed.
@@ -65,9 +65,9 @@ impl<'a> Attempts<'a> {
     pub async fn make<T>(
         &mut self,
         target: &Target,
-        work: impl Future<Output = Result<T, Error>>,
+        work: impl Future<Output = Result<T, WireError>>,
     ) -> Option<T> {
-        let outcome = timeout(self.share, work).await.unwrap_or(Err(Error::Silent(self.share)));
+        let outcome = timeout(self.share, work).await.unwrap_or(Err(WireError::Silent(self.share)));
         match outcome {
             Ok(made) => {
                 if !self.balanced {
@@ -83,7 +83,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Why there is no session.
-    pub fn failed(self) -> Error {
-        Error::Opening(self.faults)
+    pub fn failed(self) -> WireError {
+        WireError::Opening(self.faults)
     }
 }

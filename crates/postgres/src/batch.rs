@@ -10,7 +10,7 @@ use postgres_protocol::message::frontend::{self, BindError};
 use postgres_types::IsNull;
 
 use super::prepare::Text;
-use super::{Column, Error, Params, Plan, Wire};
+use super::{Column, Params, Plan, Wire, WireError};
 
 /// How values travel: our own texts as they are, all others as PostgreSQL holds them.
 const TEXT: i16 = 0;
@@ -37,9 +37,9 @@ impl Wire {
     ///
     /// # Errors
     /// When the last one was given up half-way: its answer would be taken for the one to this.
-    pub fn begin(&mut self) -> Result<(), Error> {
+    pub fn begin(&mut self) -> Result<(), WireError> {
         if self.broken || self.awaited > 0 || !self.out.is_empty() {
-            return Err(Error::Closed);
+            return Err(WireError::Closed);
         }
         self.inbox.clear();
         self.batch = Batch::default();
@@ -50,7 +50,7 @@ impl Wire {
     ///
     /// # Errors
     /// When a value is longer than any message.
-    pub fn own(&mut self, sql: &'static str, values: &[&str]) -> Result<(), Error> {
+    pub fn own(&mut self, sql: &'static str, values: &[&str]) -> Result<(), WireError> {
         let outcome = self
             .prepare(sql, &[])
             .and_then(|prepared| bind_texts(&prepared.name, values, BINARY, &mut self.out));
@@ -61,12 +61,12 @@ impl Wire {
     ///
     /// # Errors
     /// None that are known of.
-    pub fn bound(&mut self, limit: Option<Duration>) -> Result<(), Error> {
+    pub fn bound(&mut self, limit: Option<Duration>) -> Result<(), WireError> {
         limit.map_or(Ok(()), |limit| self.own(TIMEOUT, &[&limit.as_millis().to_string()]))
     }
 
     /// Adds a statement of our own whose one row is wanted, as texts.
-    pub(super) fn own_row(&mut self, sql: &'static str, values: &[&str]) -> Result<(), Error> {
+    pub(super) fn own_row(&mut self, sql: &'static str, values: &[&str]) -> Result<(), WireError> {
         self.batch.wanted = Some(self.batch.steps);
         let outcome = self
             .prepare(sql, &[])
@@ -78,7 +78,7 @@ impl Wire {
     ///
     /// # Errors
     /// When a value does not fit its parameter: nothing of the exchange is then sent.
-    pub fn statement(&mut self, plan: &Plan, params: Params<'_>) -> Result<(), Error> {
+    pub fn statement(&mut self, plan: &Plan, params: Params<'_>) -> Result<(), WireError> {
         self.portal("", ALL, plan, params)
     }
 
@@ -89,7 +89,7 @@ impl Wire {
         most: i32,
         plan: &Plan,
         params: Params<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), WireError> {
         let outcome = self.prepare(plan.sql, &plan.types).and_then(|prepared| {
             bind(name, &prepared.name, plan, params, &mut self.out)?;
             if prepared.columns.is_none() {
@@ -104,7 +104,12 @@ impl Wire {
     }
 
     /// Executes what was bound; or, when it could not be, gives up the exchange before anything is sent.
-    pub(super) fn execute(&mut self, portal: &str, most: i32, bound: Result<(), Error>) -> Result<(), Error> {
+    pub(super) fn execute(
+        &mut self,
+        portal: &str,
+        most: i32,
+        bound: Result<(), WireError>,
+    ) -> Result<(), WireError> {
         let outcome = bound.and_then(|()| Ok(frontend::execute(portal, most, &mut self.out)?));
         match outcome {
             Ok(()) => self.batch.steps += 1,
@@ -114,10 +119,19 @@ impl Wire {
     }
 }
 
-fn bind(portal: &str, name: &str, plan: &Plan, params: Params<'_>, out: &mut BytesMut) -> Result<(), Error> {
+fn bind(
+    portal: &str,
+    name: &str,
+    plan: &Plan,
+    params: Params<'_>,
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
     let expected = plan.types.len();
     if params.len() != expected {
-        return Err(Error::Parameter(params.len(), format!("the statement takes {expected} values").into()));
+        return Err(WireError::Parameter(
+            params.len(),
+            format!("the statement takes {expected} values").into(),
+        ));
     }
     let number = Cell::new(0);
     let values = || params.iter().zip(&plan.types);
@@ -130,18 +144,18 @@ fn bind(portal: &str, name: &str, plan: &Plan, params: Params<'_>, out: &mut Byt
         })
     };
     frontend::bind(portal, name, formats, values(), write, [BINARY], out).map_err(|error| match error {
-        BindError::Conversion(cause) => Error::Parameter(number.get(), cause),
-        BindError::Serialization(cause) => Error::Parameter(number.get(), cause.into()),
+        BindError::Conversion(cause) => WireError::Parameter(number.get(), cause),
+        BindError::Serialization(cause) => WireError::Parameter(number.get(), cause.into()),
     })
 }
 
-fn bind_texts(name: &str, values: &[&str], results: i16, out: &mut BytesMut) -> Result<(), Error> {
+fn bind_texts(name: &str, values: &[&str], results: i16, out: &mut BytesMut) -> Result<(), WireError> {
     let write = |value: &&str, out: &mut BytesMut| {
         out.extend_from_slice(value.as_bytes());
         Ok(postgres_protocol::IsNull::No)
     };
     frontend::bind("", name, [TEXT], values, write, [results], out).map_err(|error| match error {
-        BindError::Conversion(cause) => Error::Parameter(0, cause),
-        BindError::Serialization(cause) => Error::Parameter(0, cause.into()),
+        BindError::Conversion(cause) => WireError::Parameter(0, cause),
+        BindError::Serialization(cause) => WireError::Parameter(0, cause.into()),
     })
 }

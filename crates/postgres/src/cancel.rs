@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::Error;
+use super::WireError;
 use super::connect::{Connector, Target};
 use super::socket::Socket;
 
@@ -26,11 +26,11 @@ impl Cancel {
     ///
     /// # Errors
     /// When the server cannot be reached.
-    pub async fn send(&self, connector: &Connector) -> Result<(), Error> {
+    pub async fn send(&self, connector: &Connector) -> Result<(), WireError> {
         self.send_on(connector.socket(&self.target).await?.0).await
     }
 
-    pub(super) async fn send_on(&self, mut socket: Socket) -> Result<(), Error> {
+    pub(super) async fn send_on(&self, mut socket: Socket) -> Result<(), WireError> {
         let mut request = BytesMut::new();
         frontend::cancel_request(self.process_id, self.secret_key, &mut request);
         socket.write_all(&request).await?;

@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use super::attempts::{Attempts, Fault};
 use super::socket::{Socket, Stream};
 use super::startup::channel_binding;
-use super::{Error, Idleness, Inspection, Limits, Plans, Wire};
+use super::{Idleness, Inspection, MemoryLimits, Plans, Wire, WireError};
 
 /// How long opening a session may take, unless something else is said.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ pub struct Connector {
     pub(super) plans: Arc<Plans>,
     /// What each session must be.
     pub(super) inspection: Option<Arc<dyn Inspection>>,
-    pub(super) limits: Limits,
+    pub(super) limits: MemoryLimits,
     /// How long an address is given, and else all of them together.
     pub(super) limit: (Option<Duration>, Duration),
     /// Counts up when a migration has made the statements of all sessions stale.
@@ -72,7 +72,7 @@ impl Connector {
             naming: true,
             plans: Arc::default(),
             inspection: None,
-            limits: Limits::default(),
+            limits: MemoryLimits::default(),
             limit,
             generation: AtomicU64::new(0),
             first: Arc::default(),
@@ -97,7 +97,7 @@ impl Connector {
 
     /// How much each connection holds of what the server sends.
     #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn limits(mut self, limits: MemoryLimits) -> Self {
         self.limits = limits;
         self
     }
@@ -141,8 +141,8 @@ impl Connector {
     /// Opens a connection to the first host that takes it.
     ///
     /// # Errors
-    /// [`Error::Opening`], with what went wrong at each address.
-    pub async fn connect(&self) -> Result<Wire, Error> {
+    /// [`WireError::Opening`], with what went wrong at each address.
+    pub async fn connect(&self) -> Result<Wire, WireError> {
         let mut attempts = self.attempts().await;
         while let Some(target) = attempts.next_target() {
             if let Some(wire) = attempts.make(&target, Wire::open(self, target.clone())).await {
@@ -182,19 +182,20 @@ impl Connector {
 
     /// The addresses of a host. `localhost` is this machine, whatever a name service says: a URL that names it may go
     /// without TLS.
-    async fn look_up(&self, name: &str, port: u16) -> Result<Vec<IpAddr>, Error> {
+    async fn look_up(&self, name: &str, port: u16) -> Result<Vec<IpAddr>, WireError> {
         let found = timeout(self.limit.0.unwrap_or(self.limit.1), lookup_host((name, port))).await;
-        let found = found.map_err(|_| Error::Name(io::ErrorKind::TimedOut.into()))?.map_err(Error::Name)?;
+        let found =
+            found.map_err(|_| WireError::Name(io::ErrorKind::TimedOut.into()))?.map_err(WireError::Name)?;
         let here = |ip: &IpAddr| name != "localhost" || ip.is_loopback();
         let found: Vec<IpAddr> = found.map(|address| address.ip()).filter(here).collect();
-        if found.is_empty() { Err(Error::Name(io::Error::other("it has no address"))) } else { Ok(found) }
+        if found.is_empty() { Err(WireError::Name(io::Error::other("it has no address"))) } else { Ok(found) }
     }
 
     /// A protected stream to an address, and what binds a session to its certificate.
-    pub async fn socket(&self, target: &Target) -> Result<(Socket, Option<Vec<u8>>), Error> {
+    pub async fn socket(&self, target: &Target) -> Result<(Socket, Option<Vec<u8>>), WireError> {
         let mode = self.config.get_ssl_mode();
         match &target.address {
-            Address::Unix(_) if mode == SslMode::Require => Err(Error::Tls(
+            Address::Unix(_) if mode == SslMode::Require => Err(WireError::Tls(
                 "PostgreSQL has none on a unix socket: name a host, or sslmode=disable".into(),
             )),
             Address::Unix(path) => Ok((Socket(Stream::Unix(UnixStream::connect(path).await?)), None)),
@@ -211,7 +212,7 @@ impl Connector {
         mut stream: TcpStream,
         mode: SslMode,
         host: Option<&str>,
-    ) -> Result<(Socket, Option<Vec<u8>>), Error> {
+    ) -> Result<(Socket, Option<Vec<u8>>), WireError> {
         if mode == SslMode::Disable {
             return Ok((Socket(Stream::Tcp(stream)), None));
         }
@@ -219,12 +220,12 @@ impl Connector {
         {
             return match mode {
                 SslMode::Prefer => Ok((Socket(Stream::Tcp(stream)), None)),
-                _ => Err(Error::NoTls),
+                _ => Err(WireError::NoTls),
             };
         }
-        let host = host.ok_or_else(|| Error::Tls("it needs the name of the host".into()))?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| Error::Tls(error.into()))?;
-        let stream = self.tls.connect(name, stream).await.map_err(|error| Error::Tls(error.into()))?;
+        let host = host.ok_or_else(|| WireError::Tls("it needs the name of the host".into()))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| WireError::Tls(error.into()))?;
+        let stream = self.tls.connect(name, stream).await.map_err(|error| WireError::Tls(error.into()))?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let binding = certificate.and_then(|certificate| channel_binding(certificate));
         Ok((Socket(Stream::Tls(Box::new(stream))), binding))
@@ -273,13 +274,15 @@ impl Target {
 }
 
 /// SSLRequest. The answer is one byte; whatever came after it in the clear would be read as part of the handshake.
-pub(super) async fn asks_for_tls(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> Result<bool, Error> {
+pub(super) async fn asks_for_tls(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> Result<bool, WireError> {
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
     stream.write_all(&request).await?;
     match stream.read_u8().await? {
         b'S' => Ok(true),
         b'N' => Ok(false),
-        _ => Err(Error::Protocol("neither yes nor no to TLS")),
+        _ => Err(WireError::Protocol("neither yes nor no to TLS")),
     }
 }

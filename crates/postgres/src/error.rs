@@ -18,7 +18,7 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 
 /// Why a statement failed, or a connection.
 #[derive(Debug)]
-pub enum Error {
+pub enum WireError {
     /// The server refused something.
     Server(Box<ServerError>),
     /// The connection broke.
@@ -71,7 +71,7 @@ pub struct ServerError {
     pub(super) fatal: bool,
 }
 
-impl Error {
+impl WireError {
     /// What the server said, if it did.
     pub fn server(&self) -> Option<&ServerError> {
         match self {
@@ -147,14 +147,14 @@ impl ServerError {
     ///
     /// # Errors
     /// When it is none.
-    pub fn parse(message: &[u8]) -> Result<Self, Error> {
+    pub fn parse(message: &[u8]) -> Result<Self, WireError> {
         match backend::Message::parse(&mut BytesMut::from(message)) {
             Ok(Some(backend::Message::ErrorResponse(body))) => Self::from_fields(body.fields()),
-            _ => Err(Error::Protocol("what is no error")),
+            _ => Err(WireError::Protocol("what is no error")),
         }
     }
 
-    pub(super) fn from_fields(mut fields: ErrorFields<'_>) -> Result<Self, Error> {
+    pub(super) fn from_fields(mut fields: ErrorFields<'_>) -> Result<Self, WireError> {
         let mut error = Self {
             state: SqlState::INTERNAL_ERROR,
             constraint: None,
@@ -166,7 +166,7 @@ impl ServerError {
             fatal: false,
         };
         let mut severity = None; // in English; poolers leave it out
-        while let Some(field) = fields.next().map_err(|_| Error::Protocol("an error without an end"))? {
+        while let Some(field) = fields.next().map_err(|_| WireError::Protocol("an error without an end"))? {
             let value = String::from_utf8_lossy(field.value_bytes()).into_owned();
             match field.type_() {
                 b'S' => error.severity = value,
@@ -200,7 +200,7 @@ impl fmt::Display for ServerError {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(error) => error.fmt(f),
@@ -231,7 +231,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl StdError for Error {
+impl StdError for WireError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Io(error) | Self::Name(error) => Some(error),
@@ -245,13 +245,13 @@ impl StdError for Error {
     }
 }
 
-impl From<io::Error> for Error {
+impl From<io::Error> for WireError {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::UnexpectedEof { Self::Closed } else { Self::Io(error) }
     }
 }
 
-impl From<tokio_postgres::Error> for Error {
+impl From<tokio_postgres::Error> for WireError {
     /// The same of the driver's.
     fn from(error: tokio_postgres::Error) -> Self {
         if let Some(db) = error.as_db_error() {

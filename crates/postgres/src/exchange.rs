@@ -8,7 +8,7 @@ use postgres_protocol::message::backend;
 use super::error::ServerError;
 use super::inbox::Message;
 use super::prepare::fields;
-use super::{Column, Error, Rows, Status, Wire};
+use super::{Column, Rows, TransactionStatus, Wire, WireError};
 
 /// What came back of an exchange that succeeded. The rows lie in the connection until its next exchange begins.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Reply {
 #[derive(Default)]
 pub(super) struct Reading {
     pub(super) step: usize,
-    pub(super) refusal: Option<Error>,
+    pub(super) refusal: Option<WireError>,
     first_row: Option<usize>,
     rows: Range<usize>,
     committed: bool,
@@ -42,7 +42,7 @@ impl Wire {
     ///
     /// # Errors
     /// What the server refused, or how the connection broke.
-    pub async fn exchange(&mut self, sent: &mut bool) -> Result<Reply, Error> {
+    pub async fn exchange(&mut self, sent: &mut bool) -> Result<Reply, WireError> {
         self.sync();
         *sent = true;
         if let Err(error) = self.flush().await {
@@ -58,7 +58,7 @@ impl Wire {
         }
         if reading.step != self.batch.steps {
             self.broken = true;
-            return Err(Error::Protocol("fewer answers than it was asked for"));
+            return Err(WireError::Protocol("fewer answers than it was asked for"));
         }
         let columns = self.batch.columns.take();
         Ok(Reply { rows: reading.rows, columns, committed: reading.committed })
@@ -74,7 +74,7 @@ impl Wire {
     ///
     /// # Errors
     /// When the connection is of no more use; then with what the server had said before, if it had.
-    pub(super) async fn read_one(&mut self, reading: &mut Reading) -> Result<Message, Error> {
+    pub(super) async fn read_one(&mut self, reading: &mut Reading) -> Result<Message, WireError> {
         let outcome = match self.message().await {
             Ok(message) => self.take_in(&message, reading).map(|()| message),
             Err(error) => Err(error),
@@ -85,7 +85,7 @@ impl Wire {
         })
     }
 
-    fn take_in(&mut self, message: &Message, reading: &mut Reading) -> Result<(), Error> {
+    fn take_in(&mut self, message: &Message, reading: &mut Reading) -> Result<(), WireError> {
         let wanted = self.is_wanted(reading);
         match message.tag {
             backend::DATA_ROW_TAG if wanted => drop(reading.first_row.get_or_insert(message.start)),
@@ -116,7 +116,7 @@ impl Wire {
     }
 
     /// Keeps what the statement returns, for its next use in this session too.
-    fn describe_rows(&mut self, message: &Message) -> Result<(), Error> {
+    fn describe_rows(&mut self, message: &Message) -> Result<(), WireError> {
         let fields = fields(&self.inbox.parse(message)?)?;
         let column = |(name, oid): (String, _)| Column { name: name.into(), kind: self.plans.kind(oid) };
         let columns: Arc<[Column]> = fields.into_iter().map(column).collect();
@@ -131,29 +131,29 @@ impl Wire {
     pub(super) fn end_or_refusal(
         &mut self,
         message: &Message,
-        refusal: &mut Option<Error>,
-    ) -> Result<(), Error> {
+        refusal: &mut Option<WireError>,
+    ) -> Result<(), WireError> {
         match self.inbox.parse(message)? {
             backend::Message::ReadyForQuery(ready) => {
                 self.status = match ready.status() {
-                    b'I' => Status::Idle,
-                    b'T' => Status::Open,
-                    b'E' => Status::Failed,
-                    _ => return Err(Error::Protocol("a state that does not exist")),
+                    b'I' => TransactionStatus::Idle,
+                    b'T' => TransactionStatus::Open,
+                    b'E' => TransactionStatus::Failed,
+                    _ => return Err(WireError::Protocol("a state that does not exist")),
                 };
                 // Whoever listens reads without having asked.
-                self.awaited = self.awaited.checked_sub(1).ok_or(Error::Protocol("an end of nothing"))?;
+                self.awaited = self.awaited.checked_sub(1).ok_or(WireError::Protocol("an end of nothing"))?;
                 Ok(())
             }
             backend::Message::ErrorResponse(body) => {
                 let error = ServerError::from_fields(body.fields())?;
                 let fatal = error.fatal;
-                let error = Error::Server(Box::new(error));
+                let error = WireError::Server(Box::new(error));
                 self.broken |= error.is_foreign() || error.is_lost(); // read to its end, and not used again
                 refusal.get_or_insert(error);
-                if fatal { Err(Error::Closed) } else { Ok(()) } // it hangs up after a fatal one
+                if fatal { Err(WireError::Closed) } else { Ok(()) } // it hangs up after a fatal one
             }
-            _ => Err(Error::Protocol("a message out of turn")),
+            _ => Err(WireError::Protocol("a message out of turn")),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connect::Connector;
-use super::{Error, Wire};
+use super::{Wire, WireError};
 
 /// A connection that was silent for longer is asked before it is used.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ impl Wire {
             self.flush().await?;
             self.drain().await
         };
-        let answer: Result<Result<(), Error>, _> = timeout(PATIENCE, asking).await;
+        let answer: Result<Result<(), WireError>, _> = timeout(PATIENCE, asking).await;
         let answered = matches!(answer, Ok(Ok(())));
         if !answered {
             self.broken = true;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use bytes::{Buf as _, BytesMut};
 use postgres_protocol::message::backend;
 
-use super::Error;
-use super::limits::{DESCRIPTION, Excess, KEPT, Limits, READ_AHEAD, SHORT};
+use super::WireError;
+use super::limits::{DESCRIPTION, Excess, KEPT, MemoryLimits, READ_AHEAD, SHORT};
 
 /// Type and length.
 pub(super) const HEADER: usize = 5;
@@ -15,7 +15,7 @@ pub(super) const HEADER: usize = 5;
 pub(super) struct Inbox {
     pub(super) bytes: BytesMut,
     at: usize,
-    pub(super) limits: Limits,
+    pub(super) limits: MemoryLimits,
 }
 
 /// A whole message in the inbox.
@@ -45,17 +45,17 @@ impl Message {
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        Self { bytes: BytesMut::with_capacity(READ_AHEAD), at: 0, limits: Limits::BEFORE }
+        Self { bytes: BytesMut::with_capacity(READ_AHEAD), at: 0, limits: MemoryLimits::BEFORE }
     }
 
     /// The next message, if all of it has arrived.
     ///
     /// # Errors
     /// What cannot be a message of PostgreSQL's.
-    pub(super) fn next(&mut self) -> Result<Option<Message>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<Message>, WireError> {
         let Some(header) = self.bytes.get(self.at..self.at + HEADER) else { return Ok(None) };
         let header =
-            backend::Header::parse(header).map_err(|_| Error::Protocol("a message without a length"))?;
+            backend::Header::parse(header).map_err(|_| WireError::Protocol("a message without a length"))?;
         let Some(header) = header else { return Ok(None) };
         let length = usize::try_from(header.len()).unwrap_or(usize::MAX).saturating_add(1);
         match header.tag() {
@@ -63,7 +63,7 @@ impl Inbox {
             backend::ROW_DESCRIPTION_TAG | backend::ERROR_RESPONSE_TAG | backend::NOTICE_RESPONSE_TAG => {
                 self.admit(length, DESCRIPTION, Excess::Description)?;
             }
-            _ if length > SHORT => return Err(Error::Protocol("a message of impossible length")),
+            _ if length > SHORT => return Err(WireError::Protocol("a message of impossible length")),
             _ => {}
         }
         let end = self.at + length;
@@ -76,7 +76,7 @@ impl Inbox {
     }
 
     /// Refuses a message that is too long before it is read.
-    fn admit(&self, length: usize, most: usize, what: Excess) -> Result<(), Error> {
+    fn admit(&self, length: usize, most: usize, what: Excess) -> Result<(), WireError> {
         if length <= most { Ok(()) } else { Err(self.limits.exceeded(what)) }
     }
 
@@ -86,11 +86,11 @@ impl Inbox {
     }
 
     /// The message as the crate reads it: for the rare kinds.
-    pub(super) fn parse(&self, message: &Message) -> Result<backend::Message, Error> {
+    pub(super) fn parse(&self, message: &Message) -> Result<backend::Message, WireError> {
         let mut bytes = BytesMut::from(self.bytes.get(message.start..message.end).unwrap_or_default());
         match backend::Message::parse(&mut bytes) {
             Ok(Some(parsed)) => Ok(parsed),
-            _ => Err(Error::Protocol("a message that cannot be read")),
+            _ => Err(WireError::Protocol("a message that cannot be read")),
         }
     }
 
@@ -118,7 +118,7 @@ impl Inbox {
     ///
     /// # Errors
     /// When more has arrived than anybody should hold in memory.
-    pub(super) fn make_room(&mut self) -> Result<(), Error> {
+    pub(super) fn make_room(&mut self) -> Result<(), WireError> {
         let length = self.bytes.len();
         if length >= self.limits.answer {
             return Err(self.limits.exceeded(Excess::Answer));

@@ -4,7 +4,7 @@ use super::Cause;
 
 /// A look at each session before its first use: a pooler may have dropped a setting that the session asked for, and a
 /// role may bring one of its own. A session that fails it is closed, and opening it fails with
-/// [`Error::Unfit`](crate::Error::Unfit).
+/// [`WireError::Unfit`](crate::WireError::Unfit).
 pub trait Inspection: Send + Sync {
     /// A statement that returns one row, and its parameters, all of them texts.
     fn question(&self) -> (&'static str, Vec<String>);

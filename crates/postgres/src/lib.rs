@@ -23,16 +23,47 @@
 //!
 //! # How much memory a connection takes
 //!
-//! At most [`Limits::answer`], 64 MiB unless something else is said, and [`READ_AHEAD`]; a portal's rows take as much as
-//! the longest of them, which is at most [`Limits::row`]. A buffer that has grown beyond [`KEPT`] is given back before
-//! the next exchange. A server that sends more is left ([`Error::TooLarge`]).
+//! At most [`MemoryLimits::answer`], 64 MiB unless something else is said, and [`READ_AHEAD`]; a portal's rows take as
+//! much as the longest of them, which is at most [`MemoryLimits::row`]. A buffer that has grown beyond [`KEPT`] is given
+//! back before the next exchange. A server that sends more is left ([`WireError::TooLarge`]).
+//!
+//! # Example
+//!
+//! A read that can change nothing, in one round trip once the statement is known:
+//!
+//! ```no_run
+//! # async fn read() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
+//! use erp_postgres::tls::{Verify, client_config};
+//! use erp_postgres::{Config, Connector};
+//!
+//! const ITEM: &str = "select name from items where id = $1";
+//!
+//! let config: Config = "postgresql://app:secret@db.example/shop?sslmode=require".parse()?;
+//! let connector = Connector::new(config, Arc::new(client_config(Verify::Host, None)?));
+//! let mut wire = connector.connect().await?;
+//! let plan = match connector.plans().find(ITEM) {
+//!     Some(plan) => plan,
+//!     None => wire.plan(ITEM, None).await?,
+//! };
+//! wire.begin()?;
+//! wire.own("select set_config('transaction_read_only', $1, true)", &["on"])?;
+//! wire.statement(&plan, &[&7])?;
+//! let reply = wire.exchange(&mut false).await?;
+//! for row in wire.rows(&reply) {
+//!     let name: &str = row?.try_get("name")?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! # What it deliberately does not do
 //!
-//! No pool, no tasks of its own (whoever listens runs [`Listening::run`]), no transactions as a type, no statements built at run time, no COPY, no large objects,
-//! no replication, no client certificates, no GSSAPI, no protocol version 2. A server that answers with one of them is
-//! told so with an error, and the connection is closed. Who needs more takes `tokio-postgres`, which this crate shares
-//! its configuration, its SQLSTATEs and its value types with.
+//! No pool, no tasks of its own (whoever listens runs [`Listening::run`]), no transactions as a type, no statements
+//! built at run time, no COPY, no large objects, no replication, no client certificates, no GSSAPI, no protocol version 2.
+//! A server that answers with one of them gets an error, and the connection is closed. For more there is `tokio-postgres`,
+//! with which this crate shares configuration, SQLSTATEs and value types.
 
 mod attempts;
 mod batch;
@@ -68,13 +99,13 @@ use tokio::io::AsyncWriteExt as _;
 pub use attempts::{Attempts, Fault};
 pub use cancel::Cancel;
 pub use connect::{CONNECT_TIMEOUT, Connector, Target};
-pub use error::{Cause, Error, ServerError};
+pub use error::{Cause, ServerError, WireError};
 pub use exchange::Reply;
 use idleness::Idleness;
 use inbox::Inbox;
 pub use inbox::Message;
 pub use inspection::Inspection;
-pub use limits::{DESCRIPTION, Excess, KEPT, Limits, OPENING, READ_AHEAD, SHORT};
+pub use limits::{DESCRIPTION, Excess, KEPT, MemoryLimits, OPENING, READ_AHEAD, SHORT};
 pub use listen::{Channel, Listening};
 pub use notifications::{Event, Notification, Notifications};
 pub use portal::Portal;
@@ -92,7 +123,7 @@ pub type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 /// Where a connection stands, as the server last said in ReadyForQuery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum TransactionStatus {
     /// Outside any transaction.
     Idle,
     /// Inside one.
@@ -109,7 +140,7 @@ pub struct Wire {
     inbox: Inbox,
     /// How many ReadyForQuery are still to come: one for each Sync and simple query in `out` or sent.
     awaited: u32,
-    status: Status,
+    status: TransactionStatus,
     /// The protocol was left, or the socket failed: good for nothing any more.
     broken: bool,
     /// Statements that the server knows by name in this session.
@@ -129,7 +160,7 @@ pub struct Wire {
 
 impl Wire {
     /// Where the connection stood after the last exchange.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> TransactionStatus {
         self.status
     }
 
@@ -150,7 +181,7 @@ impl Wire {
     }
 
     fn is_quiet(&mut self) -> bool {
-        if self.broken || self.awaited > 0 || !self.out.is_empty() || self.status != Status::Idle {
+        if self.broken || self.awaited > 0 || !self.out.is_empty() || self.status != TransactionStatus::Idle {
             return false;
         }
         self.inbox.clear();
@@ -177,21 +208,21 @@ impl Wire {
     ///
     /// # Errors
     /// When it cannot be saved: close it.
-    pub async fn recover(&mut self) -> Result<(), Error> {
+    pub async fn recover(&mut self) -> Result<(), WireError> {
         if self.broken || !self.out.is_empty() {
-            return Err(Error::Closed);
+            return Err(WireError::Closed);
         }
         self.drain().await?;
-        if self.status != Status::Idle {
+        if self.status != TransactionStatus::Idle {
             frontend::query("rollback", &mut self.out)?;
             self.awaited += 1;
             self.flush().await?;
             self.drain().await?;
         }
-        if self.status == Status::Idle {
+        if self.status == TransactionStatus::Idle {
             Ok(())
         } else {
-            Err(Error::Protocol("a rollback that ends nothing"))
+            Err(WireError::Protocol("a rollback that ends nothing"))
         }
     }
 }

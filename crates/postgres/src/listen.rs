@@ -10,7 +10,7 @@ use postgres_protocol::message::{backend, frontend};
 use tokio::time::timeout;
 
 use super::notifications::{Notification, Notifications, Queue};
-use super::{Connector, Error, Wire};
+use super::{Connector, Wire, WireError};
 
 /// A connection that has been silent for so long is asked for a sign of life.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -70,19 +70,19 @@ impl Connector {
         &self,
         channels: &[Channel],
         capacity: usize,
-    ) -> Result<(Notifications, Listening), Error> {
+    ) -> Result<(Notifications, Listening), WireError> {
         let wire = self.connect().await?;
         let (queue, notifications) = Notifications::new(capacity);
         let mut listening =
             Listening { wire, channels: channels.into(), queue, limits: (HEARTBEAT, PATIENCE) };
         let begun = timeout(PATIENCE, listening.begin()).await;
-        begun.unwrap_or(Err(Error::Silent(PATIENCE)))?;
+        begun.unwrap_or(Err(WireError::Silent(PATIENCE)))?;
         Ok((notifications, listening))
     }
 }
 
 impl Listening {
-    pub(super) async fn begin(&mut self) -> Result<(), Error> {
+    pub(super) async fn begin(&mut self) -> Result<(), WireError> {
         self.wire.begin()?;
         let all: Vec<String> = self.channels.iter().map(|channel| format!("listen {}", channel.0)).collect();
         frontend::query(&all.join(";"), &mut self.wire.out)?;
@@ -105,39 +105,39 @@ impl Listening {
             () = queue.abandoned() => return,
             outcome = self.read() => outcome,
         };
-        queue.end(outcome.err().unwrap_or(Error::Closed));
+        queue.end(outcome.err().unwrap_or(WireError::Closed));
     }
 
-    async fn read(&mut self) -> Result<(), Error> {
+    async fn read(&mut self) -> Result<(), WireError> {
         loop {
             self.take()?;
             let asked = self.wire.awaited > 0;
             let (silence, patience) = self.limits;
             match timeout(if asked { patience } else { silence }, self.wire.fill()).await {
                 Ok(read) => read?,
-                Err(_) if asked => return Err(Error::Silent(patience)),
+                Err(_) if asked => return Err(WireError::Silent(patience)),
                 Err(_) => {
                     self.wire.sync();
-                    timeout(patience, self.wire.flush()).await.unwrap_or(Err(Error::Silent(patience)))?;
+                    timeout(patience, self.wire.flush()).await.unwrap_or(Err(WireError::Silent(patience)))?;
                 }
             }
         }
     }
 
     /// Takes in the messages that have arrived, and forgets them.
-    fn take(&mut self) -> Result<(), Error> {
+    fn take(&mut self) -> Result<(), WireError> {
         let mut refusal = None;
         let outcome = self.take_in(&mut refusal);
         refusal.map_or(outcome, Err) // it says why the server is about to hang up
     }
 
-    fn take_in(&mut self, refusal: &mut Option<Error>) -> Result<(), Error> {
+    fn take_in(&mut self, refusal: &mut Option<WireError>) -> Result<(), WireError> {
         while let Some(message) = self.wire.inbox.next()? {
             match message.tag {
                 backend::NOTIFICATION_RESPONSE_TAG => {
                     let backend::Message::NotificationResponse(body) = self.wire.inbox.parse(&message)?
                     else {
-                        return Err(Error::Protocol("a notification that cannot be read"));
+                        return Err(WireError::Protocol("a notification that cannot be read"));
                     };
                     self.deliver(&body)?;
                 }
@@ -150,8 +150,8 @@ impl Listening {
         Ok(())
     }
 
-    fn deliver(&self, body: &backend::NotificationResponseBody) -> Result<(), Error> {
-        const NO_TEXT: Error = Error::Protocol("a notification that is no text");
+    fn deliver(&self, body: &backend::NotificationResponseBody) -> Result<(), WireError> {
+        const NO_TEXT: WireError = WireError::Protocol("a notification that is no text");
         let name = body.channel().map_err(|_| NO_TEXT)?;
         // The session may listen to more: a pooler in session mode hands on what its last user left.
         if let Some(channel) = self.channels.iter().find(|channel| channel.0 == name) {
@@ -165,6 +165,6 @@ impl Listening {
 /// Whoever waits for notifications must not wait for ever.
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.queue.end(Error::Closed);
+        self.queue.end(WireError::Closed);
     }
 }

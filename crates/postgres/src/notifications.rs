@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{Channel, Error};
+use super::{Channel, WireError};
 
 /// What another session has said with NOTIFY.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +53,7 @@ struct State {
     waiting: usize,
     ended: bool,
     /// Why, until it was told.
-    why: Option<Error>,
+    why: Option<WireError>,
 }
 
 impl Notifications {
@@ -66,9 +66,9 @@ impl Notifications {
     /// Waits for what comes next. May be given up, and called again.
     ///
     /// # Errors
-    /// Why the connection has ended, after everything that it had brought; and [`Error::Closed`] from then on. What is
-    /// said meanwhile is lost: whoever listens anew looks at the tables again.
-    pub async fn next(&mut self) -> Result<Event, Error> {
+    /// Why the connection has ended, after everything that it had brought; and [`WireError::Closed`] from then on.
+    /// What is said meanwhile is lost: whoever listens anew looks at the tables again.
+    pub async fn next(&mut self) -> Result<Event, WireError> {
         loop {
             if let Some(next) = self.0.pop() {
                 return next;
@@ -103,17 +103,17 @@ impl Queue {
         self.0.arrived.notify_one();
     }
 
-    fn pop(&self) -> Option<Result<Event, Error>> {
+    fn pop(&self) -> Option<Result<Event, WireError>> {
         let mut state = self.state();
         if let Some(event) = state.events.pop_front() {
             state.waiting -= usize::from(matches!(event, Event::Notification(_)));
             return Some(Ok(event));
         }
-        state.ended.then(|| Err(state.why.take().unwrap_or(Error::Closed)))
+        state.ended.then(|| Err(state.why.take().unwrap_or(WireError::Closed)))
     }
 
     /// The connection has ended; the first reason counts.
-    pub(super) fn end(&self, why: Error) {
+    pub(super) fn end(&self, why: WireError) {
         let mut state = self.state();
         if !std::mem::replace(&mut state.ended, true) {
             state.why = Some(why);
@@ -149,14 +149,14 @@ mod tests {
         queue.push(said(6)); // there is room for one again, behind those that were lost
         queue.push(said(7));
         queue.push(said(8));
-        queue.end(Error::NoTls);
-        queue.end(Error::Closed);
+        queue.end(WireError::NoTls);
+        queue.end(WireError::Closed);
         assert_eq!(next().await.unwrap(), Event::Notification(said(2)));
         assert_eq!(next().await.unwrap(), Event::Lost(3));
         assert_eq!(next().await.unwrap(), Event::Notification(said(6)));
         assert_eq!(next().await.unwrap(), Event::Lost(2));
-        assert!(matches!(next().await, Err(Error::NoTls)), "after all that had come, and once");
-        assert!(matches!(next().await, Err(Error::Closed)));
+        assert!(matches!(next().await, Err(WireError::NoTls)), "after all that had come, and once");
+        assert!(matches!(next().await, Err(WireError::Closed)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use postgres_protocol::message::{backend, frontend};
 
 use super::exchange::Reading;
 use super::inbox::Message;
-use super::{Error, Params, Plan, Row, Wire};
+use super::{Params, Plan, Row, Wire, WireError};
 
 /// The portal's name: one that outlives a Sync, within its transaction.
 const NAME: &str = "rows";
@@ -41,7 +41,7 @@ impl Wire {
     ///
     /// # Errors
     /// When a value does not fit its parameter: nothing of the exchange is then sent.
-    pub fn streamed(&mut self, plan: &Plan, params: Params<'_>) -> Result<Portal, Error> {
+    pub fn streamed(&mut self, plan: &Plan, params: Params<'_>) -> Result<Portal, WireError> {
         self.portal(NAME, FIRST, plan, params)?;
         self.sync();
         Ok(Portal::default())
@@ -51,7 +51,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the server says, or as the connection breaks.
-    pub async fn next_row(&mut self, portal: &mut Portal) -> Result<Option<Message>, Error> {
+    pub async fn next_row(&mut self, portal: &mut Portal) -> Result<Option<Message>, WireError> {
         loop {
             if self.awaited == 0 {
                 if let Some(refusal) = portal.reading.refusal.take() {
@@ -83,7 +83,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the connection breaks.
-    pub async fn keep_alive(&mut self) -> Result<(), Error> {
+    pub async fn keep_alive(&mut self) -> Result<(), WireError> {
         self.sync();
         self.flush().await
     }
@@ -92,7 +92,7 @@ impl Wire {
     ///
     /// # Errors
     /// When it is no row of this statement.
-    pub fn row(&self, message: &Message) -> Result<Row<'_>, Error> {
+    pub fn row(&self, message: &Message) -> Result<Row<'_>, WireError> {
         Row::new(self.columns(), self.inbox.body(message))
     }
 }

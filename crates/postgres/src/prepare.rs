@@ -11,7 +11,7 @@ use postgres_protocol::message::{backend, frontend};
 use postgres_types::{Kind, Type};
 
 use super::exchange::Reading;
-use super::{Column, Error, Wire};
+use super::{Column, Wire, WireError};
 
 /// A type that is not one of PostgreSQL's own. A label may hold anything, so that each has its length before it.
 const TYPE: &str = "select typname, typtype, typelem, typbasetype, nspname, \
@@ -97,7 +97,7 @@ pub(super) struct Prepared {
 impl Wire {
     /// What the session knows of a statement; where that is nothing, the next exchange prepares it: under a name, or
     /// without one for this exchange only.
-    pub(super) fn prepare(&mut self, sql: &'static str, types: &[Type]) -> Result<Prepared, Error> {
+    pub(super) fn prepare(&mut self, sql: &'static str, types: &[Type]) -> Result<Prepared, WireError> {
         let text = Text::from(sql);
         if let Some(prepared) = self.prepared.get(&text) {
             return Ok(prepared.clone());
@@ -130,7 +130,7 @@ impl Wire {
     ///
     /// # Errors
     /// As the server says; a transaction has then failed.
-    pub async fn plan(&mut self, sql: &'static str, limit: Option<Duration>) -> Result<Arc<Plan>, Error> {
+    pub async fn plan(&mut self, sql: &'static str, limit: Option<Duration>) -> Result<Arc<Plan>, WireError> {
         let plans = Arc::clone(&self.plans);
         let (types, columns) = self.describe(sql, limit).await?;
         for oid in types.iter().chain(columns.iter().map(|(_, oid)| oid)) {
@@ -147,7 +147,7 @@ impl Wire {
         &mut self,
         sql: &'static str,
         limit: Option<Duration>,
-    ) -> Result<(Vec<Oid>, Vec<(String, Oid)>), Error> {
+    ) -> Result<(Vec<Oid>, Vec<(String, Oid)>), WireError> {
         self.begin()?;
         self.bound(limit)?;
         frontend::parse("", sql, [], &mut self.out)?;
@@ -167,17 +167,17 @@ impl Wire {
     }
 
     /// Asks about a type that is not one of PostgreSQL's own.
-    async fn learn(&mut self, plans: &Plans, oid: Oid, depth: usize) -> Result<(), Error> {
+    async fn learn(&mut self, plans: &Plans, oid: Oid, depth: usize) -> Result<(), WireError> {
         if plans.known_kind(oid).is_some() {
             return Ok(());
         }
-        let depth = depth.checked_sub(1).ok_or(Error::Protocol("a domain without an end"))?;
+        let depth = depth.checked_sub(1).ok_or(WireError::Protocol("a domain without an end"))?;
         self.begin()?;
         self.own_row(TYPE, &[&oid.to_string()])?;
         let reply = self.exchange(&mut false).await?;
         let text = self.rows(&reply).first_texts();
         let [name, kind, element, base, schema, labels] = text.as_slice() else {
-            return Err(Error::Protocol("an unknown type"));
+            return Err(WireError::Protocol("an unknown type"));
         };
         let number = |text: &str| text.parse::<Oid>().ok().filter(|oid| *oid != 0);
         // A domain over a domain, an array of an enum.
@@ -228,13 +228,13 @@ fn name(sql: &str, types: &[Type]) -> String {
     format!("s{:016x}", u64::from_be_bytes(start))
 }
 
-fn parameters(message: &backend::Message) -> Result<Vec<Oid>, Error> {
+fn parameters(message: &backend::Message) -> Result<Vec<Oid>, WireError> {
     let backend::Message::ParameterDescription(body) = message else { return Err(UNREADABLE) };
     each(body.parameters(), Ok)
 }
 
 /// Names and types of the columns that a RowDescription tells.
-pub(super) fn fields(message: &backend::Message) -> Result<Vec<(String, Oid)>, Error> {
+pub(super) fn fields(message: &backend::Message) -> Result<Vec<(String, Oid)>, WireError> {
     let backend::Message::RowDescription(body) = message else { return Err(UNREADABLE) };
     each(body.fields(), |field| Ok((field.name().to_owned(), field.type_oid())))
 }
@@ -242,8 +242,8 @@ pub(super) fn fields(message: &backend::Message) -> Result<Vec<(String, Oid)>, E
 /// All that a description lists. The count that it begins with is the server's word, and nothing is allocated for it.
 fn each<I: FallibleIterator, T>(
     mut listed: I,
-    read: impl Fn(I::Item) -> Result<T, Error>,
-) -> Result<Vec<T>, Error> {
+    read: impl Fn(I::Item) -> Result<T, WireError>,
+) -> Result<Vec<T>, WireError> {
     let mut all = Vec::new();
     while let Some(item) = listed.next().map_err(|_| UNREADABLE)? {
         all.push(read(item)?);
@@ -251,4 +251,4 @@ fn each<I: FallibleIterator, T>(
     Ok(all)
 }
 
-const UNREADABLE: Error = Error::Protocol("a description that cannot be read");
+const UNREADABLE: WireError = WireError::Protocol("a description that cannot be read");

@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use postgres_protocol::message::backend::DATA_ROW_TAG;
 use postgres_types::{FromSql, Type, WrongType};
 
-use super::Error;
+use super::WireError;
 use super::inbox::HEADER;
 
 /// A column of a statement's result.
@@ -40,13 +40,13 @@ pub struct Row<'a> {
 
 impl<'a> Row<'a> {
     /// Reads the body of a DataRow.
-    pub(super) fn new(columns: &'a [Column], body: &'a [u8]) -> Result<Self, Error> {
+    pub(super) fn new(columns: &'a [Column], body: &'a [u8]) -> Result<Self, WireError> {
         let Some((count, values)) = body.split_first_chunk() else {
-            return Err(Error::Protocol("a row cut short"));
+            return Err(WireError::Protocol("a row cut short"));
         };
         // The count comes from the server, and so does the description: they must not disagree.
         if usize::from(u16::from_be_bytes(*count)) != columns.len() {
-            return Err(Error::Protocol("a row of other columns than it said"));
+            return Err(WireError::Protocol("a row of other columns than it said"));
         }
         Ok(Self { columns, values, next: Cell::new((0, 0)) })
     }
@@ -55,8 +55,8 @@ impl<'a> Row<'a> {
     ///
     /// # Errors
     /// When there is no such column, or its value cannot be read as `T`.
-    pub fn try_get<T: FromSql<'a>>(&self, name: &str) -> Result<T, Error> {
-        let failed = |cause: Box<dyn StdError + Send + Sync>| Error::Column(name.to_owned(), cause);
+    pub fn try_get<T: FromSql<'a>>(&self, name: &str) -> Result<T, WireError> {
+        let failed = |cause: Box<dyn StdError + Send + Sync>| WireError::Column(name.to_owned(), cause);
         let Some(index) = self.find(name) else { return Err(failed("there is no such column".into())) };
         let value = self.value(index)?;
         let Some(column) = self.columns.get(index) else {
@@ -85,18 +85,18 @@ impl<'a> Row<'a> {
     ///
     /// # Errors
     /// When there is none.
-    pub fn value(&self, index: usize) -> Result<Option<&'a [u8]>, Error> {
+    pub fn value(&self, index: usize) -> Result<Option<&'a [u8]>, WireError> {
         let (mut at, mut offset) = self.next.get();
         if at > index {
             (at, offset) = (0, 0);
         }
         loop {
             let rest = self.values.get(offset..).unwrap_or_default();
-            let (value, length) = cut(rest).ok_or(Error::Protocol("a row cut short"))?;
+            let (value, length) = cut(rest).ok_or(WireError::Protocol("a row cut short"))?;
             (at, offset) = (at + 1, offset + length);
             if at > index {
                 if at == self.columns.len() && offset < self.values.len() {
-                    return Err(Error::Protocol("a row that is longer than its values"));
+                    return Err(WireError::Protocol("a row that is longer than its values"));
                 }
                 self.next.set((at, offset));
                 return Ok(value);
@@ -125,7 +125,7 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Iterator for Rows<'a> {
-    type Item = Result<Row<'a>, Error>;
+    type Item = Result<Row<'a>, WireError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

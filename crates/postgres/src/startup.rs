@@ -23,14 +23,14 @@ use super::connect::{Connector, Target};
 use super::error::ServerError;
 use super::inbox::Inbox;
 use super::socket::Socket;
-use super::{Cancel, Error, Inspection, Status, Wire};
+use super::{Cancel, Inspection, TransactionStatus, Wire, WireError};
 
 impl Wire {
     /// Opens a session at an address, and looks at it.
     ///
     /// # Errors
     /// What the server refuses us for, that it is no PostgreSQL, or that the session is not what it must be.
-    pub(super) async fn open(connector: &Connector, target: Target) -> Result<Self, Error> {
+    pub(super) async fn open(connector: &Connector, target: Target) -> Result<Self, WireError> {
         let (socket, binding) = connector.socket(&target).await?;
         let mut wire = Self::start(socket, connector, target, binding).await?;
         if let Some(inspection) = &connector.inspection {
@@ -48,14 +48,14 @@ impl Wire {
         connector: &Connector,
         target: Target,
         binding: Option<Vec<u8>>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, WireError> {
         let cancel = Cancel { target, process_id: 0, secret_key: 0 };
         let mut wire = Self {
             socket,
             out: BytesMut::with_capacity(1024),
             inbox: Inbox::new(),
             awaited: 1,
-            status: Status::Idle,
+            status: TransactionStatus::Idle,
             broken: false,
             prepared: HashMap::new(),
             naming: connector.naming,
@@ -67,7 +67,7 @@ impl Wire {
         };
         let user = match connector.config.get_user() {
             Some(user) => user.to_owned(),
-            None => whoami::username().map_err(|error| Error::Session(error.into()))?,
+            None => whoami::username().map_err(|error| WireError::Session(error.into()))?,
         };
         wire.introduce(&connector.config, &user)?;
         wire.authenticate(&connector.config, &user, binding).await?;
@@ -76,7 +76,7 @@ impl Wire {
         Ok(wire)
     }
 
-    fn introduce(&mut self, config: &Config, user: &str) -> Result<(), Error> {
+    fn introduce(&mut self, config: &Config, user: &str) -> Result<(), WireError> {
         let optional = [
             ("database", config.get_dbname()),
             ("options", config.get_options()),
@@ -88,14 +88,14 @@ impl Wire {
     }
 
     /// Sends what stands in `out`, and reads one message.
-    async fn ask(&mut self) -> Result<Message, Error> {
+    async fn ask(&mut self) -> Result<Message, WireError> {
         self.flush().await?;
         self.inbox.consume();
         let message = self.message().await?;
         match self.inbox.parse(&message)? {
             Message::ErrorResponse(body) => {
                 self.broken = true;
-                Err(Error::Server(Box::new(ServerError::from_fields(body.fields())?)))
+                Err(WireError::Server(Box::new(ServerError::from_fields(body.fields())?)))
             }
             message => Ok(message),
         }
@@ -106,7 +106,7 @@ impl Wire {
         config: &Config,
         user: &str,
         binding: Option<Vec<u8>>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), WireError> {
         let password =
             || config.get_password().ok_or_else(|| refused("the server wants a password, and there is none"));
         let bound = matches!(config.get_channel_binding(), Wanted::Require);
@@ -127,7 +127,7 @@ impl Wire {
         }
         match self.ask().await? {
             Message::AuthenticationOk => Ok(()),
-            _ => Err(Error::Protocol("no end to the signing in")),
+            _ => Err(WireError::Protocol("no end to the signing in")),
         }
     }
 
@@ -138,9 +138,11 @@ impl Wire {
         password: &[u8],
         offered: &AuthenticationSaslBody,
         binding: Option<Vec<u8>>,
-    ) -> Result<(), Error> {
-        let offered: Vec<&str> =
-            offered.mechanisms().collect().map_err(|_| Error::Protocol("mechanisms that cannot be read"))?;
+    ) -> Result<(), WireError> {
+        let offered: Vec<&str> = offered
+            .mechanisms()
+            .collect()
+            .map_err(|_| WireError::Protocol("mechanisms that cannot be read"))?;
         let binding = binding.filter(|_| config.get_channel_binding() != Wanted::Disable);
         let (mechanism, binding) = match binding {
             Some(hash) if offered.contains(&SCRAM_SHA_256_PLUS) => {
@@ -158,15 +160,15 @@ impl Wire {
         let mut scram = ScramSha256::new(password, binding);
         frontend::sasl_initial_response(mechanism, scram.message(), &mut self.out)?;
         let Message::AuthenticationSaslContinue(body) = self.ask().await? else { return Err(OUT_OF_TURN) };
-        scram.update(body.data()).map_err(|error| Error::Session(error.into()))?;
+        scram.update(body.data()).map_err(|error| WireError::Session(error.into()))?;
         frontend::sasl_response(scram.message(), &mut self.out)?;
         let Message::AuthenticationSaslFinal(body) = self.ask().await? else { return Err(OUT_OF_TURN) };
         // The server has proven that it knows the password, too.
-        scram.finish(body.data()).map_err(|error| Error::Session(error.into()))
+        scram.finish(body.data()).map_err(|error| WireError::Session(error.into()))
     }
 
     /// Reads up to the first ReadyForQuery.
-    async fn read_keys(&mut self) -> Result<(), Error> {
+    async fn read_keys(&mut self) -> Result<(), WireError> {
         while self.awaited > 0 {
             match self.ask().await? {
                 Message::BackendKeyData(body) => {
@@ -181,7 +183,7 @@ impl Wire {
     }
 
     /// Asks whether the session is what it was asked to be.
-    async fn inspect(&mut self, inspection: &dyn Inspection) -> Result<(), Error> {
+    async fn inspect(&mut self, inspection: &dyn Inspection) -> Result<(), WireError> {
         let naming = std::mem::take(&mut self.naming); // once is enough
         let (sql, values) = inspection.question();
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
@@ -190,14 +192,14 @@ impl Wire {
         let reply = self.exchange(&mut false).await?;
         let answer = self.rows(&reply).first_texts();
         self.naming = naming;
-        inspection.judge(&answer).map_err(Error::Unfit)
+        inspection.judge(&answer).map_err(WireError::Unfit)
     }
 }
 
-const OUT_OF_TURN: Error = Error::Protocol("a message out of turn");
+const OUT_OF_TURN: WireError = WireError::Protocol("a message out of turn");
 
-fn refused(why: &'static str) -> Error {
-    Error::Session(why.into())
+fn refused(why: &'static str) -> WireError {
+    WireError::Session(why.into())
 }
 
 /// tls-server-end-point: the hash of the certificate with the algorithm of its signature, SHA-256 at least (RFC 5929,

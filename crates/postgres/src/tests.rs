@@ -9,7 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::{Cause, Channel, Config, Connector, Error, Event, Inspection, Plan, Status, Wire, tls};
+use super::{
+    Cause, Channel, Config, Connector, Event, Inspection, Plan, TransactionStatus, Wire, WireError, tls,
+};
 
 pub(crate) mod fuzz;
 mod limits;
@@ -125,14 +127,14 @@ fn plan() -> Plan {
 }
 
 /// Opens a connection to a server that answers so, and asks it once.
-async fn ask(answers: Vec<Vec<u8>>, piece: usize) -> (Wire, Result<Vec<i32>, Error>) {
+async fn ask(answers: Vec<Vec<u8>>, piece: usize) -> (Wire, Result<Vec<i32>, WireError>) {
     let (connector, _server) = server([vec![greeting()], answers].concat(), piece).await;
     let mut wire = connector.connect().await.unwrap();
     let outcome = exchange(&mut wire).await;
     (wire, outcome)
 }
 
-async fn exchange(wire: &mut Wire) -> Result<Vec<i32>, Error> {
+async fn exchange(wire: &mut Wire) -> Result<Vec<i32>, WireError> {
     let work = async {
         wire.begin()?;
         wire.statement(&plan(), &[])?;
@@ -149,7 +151,7 @@ async fn an_answer_may_arrive_byte_by_byte() {
     for piece in [1, 3, 7, answer.len()] {
         let (wire, rows) = ask(vec![answer.clone()], piece).await;
         assert_eq!(rows.unwrap(), [1, -2, i32::MAX], "in pieces of {piece}");
-        assert_eq!((wire.status(), wire.is_broken()), (Status::Idle, false));
+        assert_eq!((wire.status(), wire.is_broken()), (TransactionStatus::Idle, false));
     }
 }
 
@@ -205,7 +207,10 @@ async fn a_server_that_leaves_says_why_or_not() {
     for cut in [0, 1, 4, 5, 9, begun().len(), begun().len() + 3] {
         let whole = [begun(), row(1), done(), ready(b'I')].concat();
         let (mut wire, outcome) = ask(vec![whole[..cut].to_vec()], 1000).await;
-        assert!(matches!(outcome, Err(Error::Closed | Error::Io(_))), "after {cut} bytes: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(WireError::Closed | WireError::Io(_))),
+            "after {cut} bytes: {outcome:?}"
+        );
         assert!(wire.is_broken() && wire.begin().is_err() && wire.recover().await.is_err());
     }
 }
@@ -226,7 +231,7 @@ async fn what_postgresql_would_not_say_is_refused() {
         ("a description cut short", message(b'T', b"\0\x01n")),
     ] {
         let (wire, outcome) = ask(vec![answer], 1000).await;
-        assert!(matches!(outcome, Err(Error::Protocol(_))), "{what}: {outcome:?}");
+        assert!(matches!(outcome, Err(WireError::Protocol(_))), "{what}: {outcome:?}");
         assert!(wire.is_broken(), "{what}");
     }
     // A row that contradicts its description, and values that end beyond it.
@@ -236,7 +241,7 @@ async fn what_postgresql_would_not_say_is_refused() {
     {
         let answer = [begun(), message(b'D', bad), done(), ready(b'I')].concat();
         let (_, outcome) = ask(vec![answer], 1000).await;
-        assert!(matches!(outcome, Err(Error::Protocol(_))), "{bad:?}: {outcome:?}");
+        assert!(matches!(outcome, Err(WireError::Protocol(_))), "{bad:?}: {outcome:?}");
     }
 }
 
@@ -248,8 +253,8 @@ async fn a_value_that_does_not_fit_sends_nothing() {
     let wants = Plan { types: vec![Type::INT4], ..plan() };
     wire.begin().unwrap();
     wire.own("begin", &[]).unwrap();
-    assert!(matches!(wire.statement(&wants, &[&"text"]), Err(Error::Parameter(1, _))));
-    assert!(matches!(wire.statement(&wants, &[]), Err(Error::Parameter(0, _))));
+    assert!(matches!(wire.statement(&wants, &[&"text"]), Err(WireError::Parameter(1, _))));
+    assert!(matches!(wire.statement(&wants, &[]), Err(WireError::Parameter(0, _))));
     assert_eq!(exchange(&mut wire).await.unwrap(), [1], "the server has heard nothing of it");
 }
 
@@ -266,7 +271,7 @@ async fn a_connection_that_was_left_is_read_to_its_end_or_closed() {
     assert!(wire.begin().is_err(), "its answer is still to come");
     assert!(!wire.is_quiet());
     wire.recover().await.unwrap();
-    assert!(wire.status() == Status::Idle && wire.is_quiet());
+    assert!(wire.status() == TransactionStatus::Idle && wire.is_quiet());
     // A rollback that ends nothing is no recovery.
     let (connector, _server) = server(vec![greeting(), slow, ready(b'E')], 1000).await;
     let mut wire = connector.connect().await.unwrap();
@@ -470,7 +475,7 @@ async fn who_listens_learns_that_a_silent_server_is_gone() {
         assert!(matches!(next, Event::Notification(heard) if heard.payload == "late"));
     }
     let why = tokio::time::timeout(PATIENCE, notifications.next()).await.unwrap().unwrap_err();
-    assert!(matches!(why, Error::Silent(_)), "{why}");
+    assert!(matches!(why, WireError::Silent(_)), "{why}");
     running.await.unwrap();
     drop(stream);
 }
@@ -482,7 +487,7 @@ async fn who_listens_is_told_the_end_of_nothing() {
     let begun = [message(b'C', b"LISTEN\0"), ready(b'I'), ready(b'I')].concat();
     let (connector, _server) = server(vec![greeting(), begun], 1000).await;
     let outcome = connector.listen(&[CHANNEL], 8).await;
-    assert!(matches!(outcome.err(), Some(Error::Protocol("an end of nothing"))));
+    assert!(matches!(outcome.err(), Some(WireError::Protocol("an end of nothing"))));
 }
 
 /// Found by fuzzing: a length of -2 was NULL, and nothing was said about bytes behind the last value
@@ -498,7 +503,7 @@ async fn a_description_that_lies_about_its_length_is_refused() {
         let (connector, _server) = server(vec![greeting(), answer], 1000).await;
         let mut wire = connector.connect().await.unwrap();
         let outcome = wire.plan(SQL, None).await;
-        assert!(matches!(outcome, Err(Error::Protocol(_))), "{outcome:?}");
+        assert!(matches!(outcome, Err(WireError::Protocol(_))), "{outcome:?}");
         // That it takes none is held by the fuzzer's bound.
     }
 }
@@ -521,5 +526,5 @@ async fn a_domain_without_an_end_is_not_followed_for_ever() {
     let (connector, _server) = server(answers, 1000).await;
     let mut wire = connector.connect().await.unwrap();
     let outcome = wire.plan(SQL, None).await;
-    assert!(matches!(outcome, Err(Error::Protocol("a domain without an end"))), "{outcome:?}");
+    assert!(matches!(outcome, Err(WireError::Protocol("a domain without an end"))), "{outcome:?}");
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio_util::io::poll_read_buf;
 
 use super::inbox::Message;
-use super::{Error, Wire};
+use super::{Wire, WireError};
 
 impl Wire {
     /// Ends what is to be sent: the server answers up to here, and commits what stands outside BEGIN and COMMIT.
@@ -20,7 +20,7 @@ impl Wire {
     }
 
     /// Reads what is still to come and throws it away.
-    pub(super) async fn drain(&mut self) -> Result<(), Error> {
+    pub(super) async fn drain(&mut self) -> Result<(), WireError> {
         while self.awaited > 0 {
             let message = self.message().await?;
             match message.tag {
@@ -34,7 +34,7 @@ impl Wire {
     }
 
     /// The next message that matters.
-    pub(super) async fn message(&mut self) -> Result<Message, Error> {
+    pub(super) async fn message(&mut self) -> Result<Message, WireError> {
         loop {
             match self.inbox.next() {
                 Ok(Some(message)) if message.is_news() => {
@@ -53,45 +53,45 @@ impl Wire {
     }
 
     /// Reads whatever has arrived; waits when that is nothing.
-    pub(super) async fn fill(&mut self) -> Result<(), Error> {
+    pub(super) async fn fill(&mut self) -> Result<(), WireError> {
         self.inbox.make_room().inspect_err(|_| self.broken = true)?;
-        let read = self.socket.read_buf(&mut self.inbox.bytes).await.map_err(Error::from);
+        let read = self.socket.read_buf(&mut self.inbox.bytes).await.map_err(WireError::from);
         match read {
             Ok(1..) => Ok(()),
-            Ok(0) => self.broke(Error::Closed),
+            Ok(0) => self.broke(WireError::Closed),
             Err(error) => self.broke(error),
         }
     }
 
     /// Sends all of `out`.
-    pub(super) async fn flush(&mut self) -> Result<(), Error> {
+    pub(super) async fn flush(&mut self) -> Result<(), WireError> {
         if self.out.is_empty() {
             return Ok(());
         }
         poll_fn(|cx| self.poll_send(cx)).await.or_else(|error| self.broke(error))
     }
 
-    fn broke(&mut self, error: Error) -> Result<(), Error> {
+    fn broke(&mut self, error: WireError) -> Result<(), WireError> {
         self.broken = true;
         Err(error)
     }
 
     /// Reads while it cannot write: a server that waits for us to take its rows reads nothing more from us.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WireError>> {
         while !self.out.is_empty() {
             match Pin::new(&mut self.socket).poll_write(cx, &self.out) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Error::Closed)),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(WireError::Closed)),
                 Poll::Ready(Ok(sent)) => self.out.advance(sent),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
                     self.inbox.make_room()?;
                     let read = poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.inbox.bytes);
                     if ready!(read)? == 0 {
-                        return Poll::Ready(Err(Error::Closed));
+                        return Poll::Ready(Err(WireError::Closed));
                     }
                 }
             }
         }
-        Pin::new(&mut self.socket).poll_flush(cx).map_err(Error::from)
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(WireError::from)
     }
 }

@@ -1,6 +1,6 @@
 //! What a failure of the wire means for whoever asked.
 
-use erp_postgres::Error as Failure;
+use erp_postgres::WireError as Failure;
 
 use crate::error::Error;
 

@@ -25,7 +25,7 @@ pub use connect::connection::Connection;
 pub use connect::refusal::{Refusal, Step};
 pub use connect::session::{Deviation, Writes};
 pub use connect::version::ServerVersion;
-pub use erp_postgres::{Error as RowError, Params, Row, ToSql};
+pub use erp_postgres::{Params, Row, ToSql, WireError as RowError};
 pub use owner::migrate::{Migrated, State, Status, pending, refuse_changed, tell_unclaimed, to_carry_over};
 pub use owner::{
     Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,

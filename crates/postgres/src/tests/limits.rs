@@ -3,7 +3,7 @@
 use allocation_counter::measure;
 
 use super::*;
-use crate::{DESCRIPTION, Excess, KEPT, Limits, READ_AHEAD};
+use crate::{DESCRIPTION, Excess, KEPT, MemoryLimits, READ_AHEAD};
 
 /// A server that answers what it hears with `answers`, and then goes on saying `endless` until nobody listens. Tells how
 /// many bytes of it were taken.
@@ -25,7 +25,7 @@ async fn flood(answers: Vec<Vec<u8>>, endless: Vec<u8>) -> (Connector, JoinHandl
     (connector, task)
 }
 
-const SMALL: Limits = Limits { row: 1024 * 1024, answer: 4 * 1024 * 1024 };
+const SMALL: MemoryLimits = MemoryLimits { row: 1024 * 1024, answer: 4 * 1024 * 1024 };
 
 fn long_row(length: usize) -> Vec<u8> {
     let mut body = vec![0, 1];
@@ -45,14 +45,14 @@ async fn left(wire: Wire, server: JoinHandle<usize>, limit: usize) {
 #[tokio::test]
 async fn an_endless_answer_is_left_at_the_limit() {
     for (limits, endless) in
-        [(SMALL, long_row(1000)), (SMALL, row(1)), (Limits::default(), long_row(1_000_000))]
+        [(SMALL, long_row(1000)), (SMALL, row(1)), (MemoryLimits::default(), long_row(1_000_000))]
     {
         let first = [begun(), row(1)].concat();
         let (connector, server) = flood(vec![greeting(), looked_at(), first], endless).await;
         let mut wire = connector.limits(limits).connect().await.unwrap();
         let error = exchange(&mut wire).await.unwrap_err();
         assert!(
-            matches!(error, Error::TooLarge { what: Excess::Answer, limit } if limit == limits.answer),
+            matches!(error, WireError::TooLarge { what: Excess::Answer, limit } if limit == limits.answer),
             "{error:?}"
         );
         assert!(error.is_lost() && !error.is_broken(), "what became of the transaction is not known");
@@ -73,7 +73,7 @@ async fn a_message_that_is_too_long_is_left_before_it_is_read() {
         let (connector, server) = flood(vec![greeting(), looked_at(), begun()], said).await;
         let mut wire = connector.limits(SMALL).connect().await.unwrap();
         let error = exchange(&mut wire).await.unwrap_err();
-        assert!(matches!(error, Error::TooLarge { what, .. } if what == expected), "{error:?}");
+        assert!(matches!(error, WireError::TooLarge { what, .. } if what == expected), "{error:?}");
         left(wire, server, KEPT).await;
     }
 }
@@ -123,7 +123,7 @@ fn a_server_that_has_not_let_us_in_gets_little_memory() {
         });
         let mut outcome = None;
         let taken = measure(|| outcome = Some(runtime.block_on(connector.connect()).err().unwrap()));
-        assert!(matches!(outcome, Some(Error::Opening(_))), "{outcome:?}");
+        assert!(matches!(outcome, Some(WireError::Opening(_))), "{outcome:?}");
         assert!(taken.bytes_max < 512 * 1024, "{} bytes for {outcome:?}", taken.bytes_max);
         server.join().unwrap();
     }

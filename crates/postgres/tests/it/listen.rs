@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use erp_postgres::{Channel, Error, Event, Notifications, Status, Wire};
+use erp_postgres::{Channel, Event, Notifications, TransactionStatus, Wire, WireError};
 use tokio::time::timeout;
 
 use super::{PATIENCE, ask, connector};
@@ -96,12 +96,12 @@ async fn the_end_of_the_connection_is_told_with_its_reason() {
     ask(&mut speaker, KILL, &[], |_| Ok(())).await.unwrap();
     let why = within(notifications.next()).await.unwrap_err();
     assert_eq!(why.server().unwrap().state.code(), "57P01", "{why}");
-    assert!(matches!(within(notifications.next()).await, Err(Error::Closed)));
+    assert!(matches!(within(notifications.next()).await, Err(WireError::Closed)));
     within(running).await.unwrap();
     // A task that was aborted leaves nobody waiting either.
     let (mut notifications, listening) = connector.listen(&[ENDED], 10).await.unwrap();
     drop(listening);
-    assert!(matches!(within(notifications.next()).await, Err(Error::Closed)));
+    assert!(matches!(within(notifications.next()).await, Err(WireError::Closed)));
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn notices_notifications_and_changed_settings_disturb_no_exchange() {
         notify(&mut speaker, Channel::new("it_middle").unwrap(), &"x".repeat(5000)).await;
         let rows = ask(&mut wire, ROWS, &[], |row| row.try_get::<i32>("n")).await.unwrap();
         assert_eq!(rows, all, "round {round}");
-        assert_eq!((wire.status(), wire.is_broken()), (Status::Idle, false));
+        assert_eq!((wire.status(), wire.is_broken()), (TransactionStatus::Idle, false));
         let refusal = ask(&mut wire, FAILS, &[], |row| row.try_get::<i32>("n")).await.unwrap_err();
         assert_eq!(refusal.server().unwrap().state.code(), "22012");
         assert!(wire.is_fit(&connector).await);
@@ -142,6 +142,6 @@ async fn notices_notifications_and_changed_settings_disturb_no_exchange() {
             notify(&mut speaker, Channel::new("it_middle").unwrap(), "").await;
         }
     }
-    assert_eq!((rows, wire.status()), (all, Status::Open));
+    assert_eq!((rows, wire.status()), (all, TransactionStatus::Open));
     wire.recover().await.unwrap();
 }

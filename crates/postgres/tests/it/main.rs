@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use erp_postgres::tls::{Verify, client_config};
-use erp_postgres::{Config, Connector, Error, Params, Row, Wire};
+use erp_postgres::{Config, Connector, Params, Row, Wire, WireError};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,8 +33,8 @@ async fn ask<T>(
     wire: &mut Wire,
     sql: &'static str,
     params: Params<'_>,
-    read: impl Fn(&Row<'_>) -> Result<T, Error>,
-) -> Result<Vec<T>, Error> {
+    read: impl Fn(&Row<'_>) -> Result<T, WireError>,
+) -> Result<Vec<T>, WireError> {
     let plan = wire.plan(sql, None).await?;
     wire.begin()?;
     wire.statement(&plan, params)?;

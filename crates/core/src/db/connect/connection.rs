@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use erp_postgres::tls::{Verify, client_config};
-use erp_postgres::{Connector, Error, Socket, Target, ToSql, Type};
+use erp_postgres::{Connector, Socket, Target, ToSql, Type, WireError};
 use rustls::ClientConfig;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{Client, Config};
@@ -46,8 +46,8 @@ impl Connection {
     /// Opens a connection. Whoever drives the session owns it.
     ///
     /// # Errors
-    /// [`Error::Opening`]
-    pub(in crate::db) async fn open(&self) -> Result<Opened, Error> {
+    /// [`WireError::Opening`]
+    pub(in crate::db) async fn open(&self) -> Result<Opened, WireError> {
         let connector = self.connector(PATIENCE, true);
         let mut attempts = connector.attempts().await;
         while let Some(target) = attempts.next_target() {
@@ -58,7 +58,7 @@ impl Connection {
         Err(attempts.failed())
     }
 
-    async fn start(&self, connector: &Connector, target: &Target) -> Result<Opened, Error> {
+    async fn start(&self, connector: &Connector, target: &Target) -> Result<Opened, WireError> {
         let (socket, binding) = connector.socket(target).await?;
         let (mut driver, encrypted) = (self.driver.clone(), socket.is_encrypted());
         // The stream is protected by now: the driver has nothing left to ask for.
@@ -69,11 +69,11 @@ impl Connection {
         let names: [(&(dyn ToSql + Sync), Type); 1] = [(&names, Type::TEXT)];
         let asked = tokio::select! {
             biased;
-            _ = &mut session => return Err(Error::Closed),
+            _ = &mut session => return Err(WireError::Closed),
             asked = client.query_typed(QUESTION, &names) => asked?,
         };
         let answer: &str = asked.first().map_or(Ok(""), |row| row.try_get(0))?;
-        let writes = self.expected.judge(answer).map_err(|deviation| Error::Unfit(deviation.into()))?;
+        let writes = self.expected.judge(answer).map_err(|deviation| WireError::Unfit(deviation.into()))?;
         Ok(Opened { client, session, place: target.place().to_owned(), encrypted, writes })
     }
 

@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use erp_postgres::tls::Unreadable;
-use erp_postgres::{Error, Fault, ServerError, SqlState};
+use erp_postgres::{Fault, ServerError, SqlState, WireError};
 use rustls::CertificateError;
 use tokio_postgres::config::SslMode;
 
@@ -46,8 +46,8 @@ type Told = (String, String);
 
 impl Refusal {
     /// Reads `error`, which came of opening a session over `connection` or of asking on it. Shows no password.
-    pub(in crate::db) fn new(connection: &Connection, error: Error) -> Self {
-        let Error::Opening(mut faults) = error else {
+    pub(in crate::db) fn new(connection: &Connection, error: WireError) -> Self {
+        let WireError::Opening(mut faults) = error else {
             return Self::one(connection, &connection.place(), error);
         };
         // The address where it got farthest tells most; the others are named after it.
@@ -57,7 +57,7 @@ impl Refusal {
             return Self::one(
                 connection,
                 &connection.place(),
-                Error::Session("the URL names no host".into()),
+                WireError::Session("the URL names no host".into()),
             );
         };
         let best = faults.swap_remove(best);
@@ -77,11 +77,11 @@ impl Refusal {
 
     /// Of a server at `place` whose transactions are read-only by default.
     pub(in crate::db) fn read_only(connection: &Connection, place: String) -> Self {
-        let fault = Fault { place, error: Error::Unfit(Deviation::ReadOnly.into()) };
-        Self::new(connection, Error::Opening(vec![fault]))
+        let fault = Fault { place, error: WireError::Unfit(Deviation::ReadOnly.into()) };
+        Self::new(connection, WireError::Opening(vec![fault]))
     }
 
-    fn one(connection: &Connection, place: &str, error: Error) -> Self {
+    fn one(connection: &Connection, place: &str, error: WireError) -> Self {
         let (what, fix) = tell(connection, &error);
         let (step, may_pass) = (step(&error), may_pass(&error));
         let serves_reads = deviation(&error) == Some(&Deviation::ReadOnly);
@@ -91,12 +91,12 @@ impl Refusal {
     }
 }
 
-fn step(error: &Error) -> Step {
+fn step(error: &WireError) -> Step {
     match error {
-        Error::Tls(_) | Error::NoTls => Step::Tls,
-        Error::Session(_) => Step::Credentials,
-        Error::Unfit(_) => Step::Session,
-        Error::Server(server) => match server.state.code() {
+        WireError::Tls(_) | WireError::NoTls => Step::Tls,
+        WireError::Session(_) => Step::Credentials,
+        WireError::Unfit(_) => Step::Session,
+        WireError::Server(server) => match server.state.code() {
             "3D000" => Step::Database,
             "42501" => Step::Privileges,
             "08P01" => Step::Session,
@@ -108,7 +108,7 @@ fn step(error: &Error) -> Step {
 }
 
 /// What answers once may answer otherwise the next time: while it starts, while it is full, while a standby takes over.
-fn may_pass(error: &Error) -> bool {
+fn may_pass(error: &WireError) -> bool {
     let passing = [
         SqlState::CANNOT_CONNECT_NOW,
         SqlState::TOO_MANY_CONNECTIONS,
@@ -116,16 +116,16 @@ fn may_pass(error: &Error) -> bool {
         SqlState::CRASH_SHUTDOWN,
     ];
     match error {
-        Error::Server(server) => passing.contains(&server.state),
-        Error::Unfit(_) => matches!(deviation(error), Some(Deviation::Target { .. })),
-        Error::Tls(_) | Error::NoTls | Error::Session(_) => false,
+        WireError::Server(server) => passing.contains(&server.state),
+        WireError::Unfit(_) => matches!(deviation(error), Some(Deviation::Target { .. })),
+        WireError::Tls(_) | WireError::NoTls | WireError::Session(_) => false,
         _ => true,
     }
 }
 
 /// How a session differed from what it must be.
-fn deviation(error: &Error) -> Option<&Deviation> {
-    let Error::Unfit(cause) = error else { return None };
+fn deviation(error: &WireError) -> Option<&Deviation> {
+    let WireError::Unfit(cause) = error else { return None };
     cause.downcast_ref()
 }
 
@@ -139,36 +139,36 @@ fn parties(connection: &Connection) -> (&str, &str) {
     (whom, connection.driver.get_dbname().unwrap_or(whom))
 }
 
-fn tell(connection: &Connection, error: &Error) -> Told {
+fn tell(connection: &Connection, error: &WireError) -> Told {
     let (whom, database) = parties(connection);
     match error {
-        Error::Name(cause) => (
+        WireError::Name(cause) => (
             format!("cannot be found: its name leads nowhere ({cause})"),
             "check the host in the URL, and this machine's name service".to_owned(),
         ),
-        Error::Silent(limit) => (
+        WireError::Silent(limit) => (
             format!("does not answer within {} s", limit.as_secs_f64()),
             "check that it is PostgreSQL, and not hung or overloaded, and that no firewall swallows what is sent".to_owned(),
         ),
-        Error::Tls(cause) => certificate(connection, cause.as_ref()),
-        Error::NoTls => told(
+        WireError::Tls(cause) => certificate(connection, cause.as_ref()),
+        WireError::NoTls => told(
             "has no TLS, and sslmode asks for it",
             "turn on ssl in its postgresql.conf; or, on a network that you trust, say sslmode=disable",
         ),
-        Error::Unfit(cause) => {
+        WireError::Unfit(cause) => {
             let fix = deviation(error).map(|deviation| deviation.fix(whom, database));
             (cause.to_string(), fix.unwrap_or_default())
         }
-        Error::Session(cause) => (
+        WireError::Session(cause) => (
             format!("does not let user '{whom}' in ({cause})"),
             "check the user and password in the URL, and its channel_binding".to_owned(),
         ),
-        Error::Server(server) => refused(connection, server),
-        Error::Closed => told(
+        WireError::Server(server) => refused(connection, server),
+        WireError::Closed => told(
             "hangs up",
             "check that it is PostgreSQL, and that it takes connections from this machine",
         ),
-        Error::Protocol(what) => (
+        WireError::Protocol(what) => (
             format!("does not speak PostgreSQL's language: it sent {what}"),
             "check that the URL's host and port are PostgreSQL's".to_owned(),
         ),

@@ -282,7 +282,7 @@ impl Db {
     }
 
     /// Whether it is for want of connections that there is none, while there are some of ours to wait for.
-    fn is_short(&self, error: &PoolError<erp_postgres::Error>) -> bool {
+    fn is_short(&self, error: &PoolError<erp_postgres::WireError>) -> bool {
         let PoolError::Backend(error) = error else { return false };
         let full = error.server().is_some_and(|server| server.state == SqlState::TOO_MANY_CONNECTIONS);
         full && self.0.pool.status().size > 0
@@ -373,14 +373,14 @@ pub(in crate::db) struct Opener(pub(in crate::db) Connector);
 
 impl Manager for Opener {
     type Type = Wire;
-    type Error = erp_postgres::Error;
+    type Error = erp_postgres::WireError;
 
-    async fn create(&self) -> std::result::Result<Wire, erp_postgres::Error> {
+    async fn create(&self) -> std::result::Result<Wire, erp_postgres::WireError> {
         // Seldom, and large: requests do not carry it along.
         Box::pin(self.0.connect()).await
     }
 
-    async fn recycle(&self, wire: &mut Wire, _: &Usage) -> RecycleResult<erp_postgres::Error> {
+    async fn recycle(&self, wire: &mut Wire, _: &Usage) -> RecycleResult<erp_postgres::WireError> {
         if wire.is_fit(&self.0).await {
             Ok(())
         } else {
@@ -394,7 +394,7 @@ fn wait_for(wait: Duration) -> Timeouts {
     Timeouts { wait: Some(wait), ..Timeouts::new() }
 }
 
-fn no_connection(error: PoolError<erp_postgres::Error>) -> Error {
+fn no_connection(error: PoolError<erp_postgres::WireError>) -> Error {
     match error {
         PoolError::Backend(error) => Error::from(error),
         PoolError::Timeout(TimeoutType::Wait) => overloaded(error),

@@ -180,7 +180,7 @@ async fn ask(connection: &Connection, probe: &mut Option<Probe>, up: bool) -> Re
 }
 
 #[allow(clippy::disallowed_methods)] // the task is owned, and ended, by the Probe
-async fn connect(connection: &Connection) -> Result<(Probe, Writes), erp_postgres::Error> {
+async fn connect(connection: &Connection) -> Result<(Probe, Writes), erp_postgres::WireError> {
     let Opened { client, session, writes, .. } = connection.open().await?;
     let session = tokio::spawn(async move {
         let _ = session.await; // the client's next call fails, and says why

@@ -67,7 +67,7 @@ impl Context {
     }
 
     /// Adds it to an exchange. `read_only` says that the transaction is to be READ ONLY.
-    pub(in crate::db) fn add(&self, wire: &mut Wire, read_only: bool) -> Result<(), erp_postgres::Error> {
+    pub(in crate::db) fn add(&self, wire: &mut Wire, read_only: bool) -> Result<(), erp_postgres::WireError> {
         let mut buffer = uuid::Uuid::encode_buffer();
         let tenant =
             self.tenant.as_ref().map(|tenant| &*tenant.as_uuid().hyphenated().encode_lower(&mut buffer));

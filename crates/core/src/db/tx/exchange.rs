@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use erp_postgres::{Plan, Reply, Status, Wire};
+use erp_postgres::{Plan, Reply, TransactionStatus, Wire};
 
 use super::context::Context;
 use super::stream::Streaming;
@@ -277,7 +277,7 @@ impl<'db> Tx<'db> {
         let mut no_matter = false;
         let outcome = wire.exchange(if ends { &mut self.commit_sent } else { &mut no_matter }).await;
         let (status, broken) = (wire.status(), wire.is_broken());
-        self.open = broken || status != Status::Idle;
+        self.open = broken || status != TransactionStatus::Idle;
         if !self.open {
             checkout.disarm();
         }
@@ -286,7 +286,7 @@ impl<'db> Tx<'db> {
             false => outcome?,
         };
         // PostgreSQL answers COMMIT of a transaction that had failed as if nothing were wrong: with ROLLBACK.
-        let expected = if ends { Status::Idle } else { Status::Open };
+        let expected = if ends { TransactionStatus::Idle } else { TransactionStatus::Open };
         if status != expected || reply.committed != commits {
             return Err(Error::internal("the transaction is not where it should be"));
         }

@@ -24,13 +24,13 @@ pub(in crate::db) fn pause(error: &Error, harmless: bool, attempt: usize) -> Opt
             [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(&server.state)
         });
     // What returned too much would do so again.
-    let lost = cause.is_lost() && !matches!(cause, erp_postgres::Error::TooLarge { .. });
+    let lost = cause.is_lost() && !matches!(cause, erp_postgres::WireError::TooLarge { .. });
     (rolled_back || (harmless && lost)).then_some(pause)
 }
 
 /// A migration changed what a prepared statement returns: "cached plan must not change result type".
 pub(in crate::db) fn plan_is_stale(error: &Error) -> bool {
-    let server = cause(error).and_then(erp_postgres::Error::server);
+    let server = cause(error).and_then(erp_postgres::WireError::server);
     server.is_some_and(|server| {
         server.state == SqlState::FEATURE_NOT_SUPPORTED && server.routine == "RevalidateCachedQuery"
     })
@@ -38,12 +38,12 @@ pub(in crate::db) fn plan_is_stale(error: &Error) -> bool {
 
 /// The session has ended, or nobody waited for the answer any longer: what had been sent may have been carried out.
 pub(in crate::db) fn is_broken_off(error: &Error) -> bool {
-    cause(error).map_or(error.code() == &codes::UNAVAILABLE, erp_postgres::Error::is_lost)
+    cause(error).map_or(error.code() == &codes::UNAVAILABLE, erp_postgres::WireError::is_lost)
 }
 
 /// What `error` means in a transaction of `tenant_read`: there a refused change is the developer's mistake, whatever the
 /// server takes.
-pub(in crate::db) fn in_read(error: erp_postgres::Error) -> Error {
+pub(in crate::db) fn in_read(error: erp_postgres::WireError) -> Error {
     let changes = |server: &erp_postgres::ServerError| server.state == SqlState::READ_ONLY_SQL_TRANSACTION;
     if !error.server().is_some_and(changes) {
         return Error::from(error);
@@ -51,13 +51,13 @@ pub(in crate::db) fn in_read(error: erp_postgres::Error) -> Error {
     Error::internal(format!("a statement in `tenant_read` changes data: use `tenant` for it ({error})"))
 }
 
-fn cause(error: &Error) -> Option<&erp_postgres::Error> {
+fn cause(error: &Error) -> Option<&erp_postgres::WireError> {
     error.cause()?.downcast_ref()
 }
 
 #[cfg(test)]
 mod tests {
-    use erp_postgres::{Error as Failure, ServerError};
+    use erp_postgres::{ServerError, WireError as Failure};
 
     use super::*;
 
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_returned_too_much_is_not_asked_again_and_may_have_been_committed() {
-        let limits = erp_postgres::Limits::default();
+        let limits = erp_postgres::MemoryLimits::default();
         let error =
             || Error::from(Failure::TooLarge { what: erp_postgres::Excess::Answer, limit: limits.answer });
         assert_eq!(pause(&error(), true, 0), None);

@@ -1,4 +1,4 @@
-use erp_postgres::{Error, Row};
+use erp_postgres::{Row, WireError};
 
 /// A type that is read from a row by column name. Implement it with [`from_row!`](crate::from_row).
 pub trait FromRow: Sized {
@@ -6,12 +6,12 @@ pub trait FromRow: Sized {
     ///
     /// # Errors
     /// When a column is missing or has another type: a fault of the statement, found by its test.
-    fn from_row(row: &Row<'_>) -> Result<Self, Error>;
+    fn from_row(row: &Row<'_>) -> Result<Self, WireError>;
 }
 
 /// Statements that return nothing worth reading.
 impl FromRow for () {
-    fn from_row(_: &Row<'_>) -> Result<Self, Error> {
+    fn from_row(_: &Row<'_>) -> Result<Self, WireError> {
         Ok(())
     }
 }

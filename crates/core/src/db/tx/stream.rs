@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use erp_postgres::{Message, Plan, Portal, Status};
+use erp_postgres::{Message, Plan, Portal, TransactionStatus};
 use futures_util::Stream;
 use tokio::time::{Instant, interval_at};
 
@@ -115,7 +115,7 @@ impl Streaming {
         wire.begin()?;
         wire.own(COMMIT, &[])?;
         wire.exchange(&mut false).await?;
-        if wire.status() == Status::Idle {
+        if wire.status() == TransactionStatus::Idle {
             self.checkout.disarm();
         }
         Ok(None)

@@ -1,6 +1,6 @@
 //! The same streams read another way: plainly, whole, and strictly.
 
-use crate::{Error, Row};
+use crate::{Row, WireError};
 
 /// A message: its kind, what is in it, and where it ends.
 type Read<'a> = (u8, &'a [u8], usize);
@@ -87,11 +87,11 @@ fn cells(body: &[u8], columns: usize) -> Option<Vec<Option<&[u8]>>> {
 }
 
 /// A row that is read is the one that was sent; one that breaks its own frame is refused.
-pub(super) fn compare(row: Result<Row<'_>, Error>, body: &[u8], columns: usize) {
+pub(super) fn compare(row: Result<Row<'_>, WireError>, body: &[u8], columns: usize) {
     let read = row.and_then(|row| (0..columns).map(|index| row.value(index)).collect::<Result<Vec<_>, _>>());
     match (read, cells(body, columns)) {
         (Ok(read), Some(cells)) => assert_eq!(read, cells),
-        (Err(Error::Protocol(_)), None) => {}
+        (Err(WireError::Protocol(_)), None) => {}
         (Ok(_), None) if columns == 0 => {} // nothing of it is read
         (Ok(read), None) => panic!("a row that breaks its frame was taken: {body:?} as {read:?}"),
         (Err(error), Some(_)) => panic!("a row was refused that is one: {body:?}: {error}"),

@@ -12,7 +12,9 @@ use super::{drive, reference};
 use crate::connect::asks_for_tls;
 use crate::listen::Listening;
 use crate::socket::{Socket, Stream};
-use crate::{Cancel, Channel, Config, Connector, Error, Notifications, Status, Target, Wire, tls};
+use crate::{
+    Cancel, Channel, Config, Connector, Notifications, Target, TransactionStatus, Wire, WireError, tls,
+};
 
 /// What became of an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +138,7 @@ fn startup(dice: &mut Dice) -> Case {
                 "a server that does not know the password was taken for ours"
             );
         }
-        verdict(wire.status() == Status::Idle && !wire.is_broken())
+        verdict(wire.status() == TransactionStatus::Idle && !wire.is_broken())
     })
 }
 
@@ -155,7 +157,7 @@ fn two_queries(dice: &mut Dice) -> Case {
         let (mut wire, given) = given.session();
         let accepted = exchange(&mut wire, &given.stages[1], given.bytes).is_ok();
         let clean = reference::exchange(&given.stages[1], 1).is_some_and(|read| read.rest == 0);
-        if clean && !wire.is_broken() && wire.status() == Status::Idle {
+        if clean && !wire.is_broken() && wire.status() == TransactionStatus::Idle {
             assert!(wire.is_quiet(), "nothing is left of the first");
             exchange(&mut wire, &given.stages[2], given.bytes).expect("it is in step");
         }
@@ -163,7 +165,7 @@ fn two_queries(dice: &mut Dice) -> Case {
     })
 }
 
-fn exchange(wire: &mut Wire, said: &[u8], bytes: usize) -> Result<(), Error> {
+fn exchange(wire: &mut Wire, said: &[u8], bytes: usize) -> Result<(), WireError> {
     wire.begin()?;
     wire.own("begin", &[])?;
     wire.statement(&plan(), &[])?;
@@ -193,7 +195,7 @@ fn copy(dice: &mut Dice) -> Case {
     Case::new(vec![welcome(), maybe(said.concat(), dice)], dice, |given| {
         let (mut wire, given) = given.session();
         let outcome = exchange(&mut wire, &given.stages[1], given.bytes);
-        verdict(matches!(outcome, Err(Error::Protocol("a message out of turn"))))
+        verdict(matches!(outcome, Err(WireError::Protocol("a message out of turn"))))
     })
 }
 
@@ -265,7 +267,7 @@ fn recovery(dice: &mut Dice) -> Case {
             }
         }
         let recovered = drive(wire.recover(), given.bytes).is_ok();
-        assert!(!recovered || (wire.status() == Status::Idle && wire.awaited == 0));
+        assert!(!recovered || (wire.status() == TransactionStatus::Idle && wire.awaited == 0));
         verdict(recovered)
     })
 }

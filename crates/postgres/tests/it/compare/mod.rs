@@ -6,7 +6,7 @@ mod generate;
 use std::collections::HashMap;
 use std::error::Error as _;
 
-use erp_postgres::{Connector, Error, Row, Type, Wire};
+use erp_postgres::{Connector, Row, Type, Wire, WireError};
 use postgres_types::{FromSql, Kind};
 use tokio_postgres::{Client, NoTls};
 
@@ -96,7 +96,7 @@ impl Both {
         outcome.unwrap_or_else(|error| refusal(&error))
     }
 
-    async fn ours_in_transaction(&mut self, statement: &Statement) -> Result<Outcome, Error> {
+    async fn ours_in_transaction(&mut self, statement: &Statement) -> Result<Outcome, WireError> {
         let Self { ours: wire, connector, .. } = self;
         let params = statement.params();
         let plan = match connector.plans().find(statement.sql) {
@@ -130,7 +130,7 @@ impl Both {
         outcome.unwrap_or_else(|error| {
             // A conversion of theirs is one of ours.
             match error.as_db_error() {
-                Some(_) => refusal(&Error::from(error)),
+                Some(_) => refusal(&WireError::from(error)),
                 None if error.is_closed() => panic!("{}: {error}", statement.sql),
                 None => Outcome::Local,
             }
@@ -179,18 +179,18 @@ fn base(kind: &Type) -> Type {
     if let Kind::Domain(inner) = kind.kind() { base(inner) } else { kind.clone() }
 }
 
-fn values(row: &Row<'_>) -> Result<Vec<Option<Vec<u8>>>, Error> {
+fn values(row: &Row<'_>) -> Result<Vec<Option<Vec<u8>>>, WireError> {
     let value = |index| Ok(row.value(index)?.map(<[u8]>::to_vec));
     (0..row.columns().len()).map(value).collect()
 }
 
 /// An error by all that both clients tell of it.
-fn refusal(error: &Error) -> Outcome {
+fn refusal(error: &WireError) -> Outcome {
     match error {
-        Error::Server(server) => {
+        WireError::Server(server) => {
             Outcome::Refused(format!("{server} {:?} {}", server.constraint, server.routine))
         }
-        Error::Parameter(..) => Outcome::Local,
+        WireError::Parameter(..) => Outcome::Local,
         _ => panic!("{error}: {:?}", error.source()),
     }
 }
