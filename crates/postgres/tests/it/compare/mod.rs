@@ -231,7 +231,7 @@ async fn generated_statements_give_what_tokio_postgres_gives() {
     admin.batch_execute(&format!("drop schema {}, \"Odd Schema\" cascade", generate::SCHEMA)).await.unwrap();
     let [rows, refused, local] = counts;
     println!(
-        "deep: {compared} statements, seed {seed}, no difference: {rows} with rows, {refused} refused, {local} unsent"
+        "deep: {compared} statements, seed {seed}, no difference, {rows} with rows, {refused} refused, {local} unsent"
     );
     assert!(counts.iter().all(|count| *count > most / 100), "{counts:?}");
 }
