@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use erp_core::limits::{Charge, DEFAULT, Limits, Options, Quota, Whom};
 use erp_core::metrics::Metrics;
-use erp_core::shared::{Secret, SystemClock, SystemRng, TenantId, UserId};
+use erp_core::shared::{PrincipalId, Secret, SystemClock, SystemRng, TenantId};
 use futures_util::FutureExt as _;
 
 const TIMES: u32 = 20_000;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     let limits = limits();
     let quota = Quota::new(1_000_000, Duration::from_secs(900));
     let tenant = TenantId::new(&SystemClock, &SystemRng::new());
-    let user = UserId::new(&SystemClock, &SystemRng::new());
+    let user = PrincipalId::new(&SystemClock, &SystemRng::new());
     let stranger = |number: u32| [limits.counter(&DEFAULT, quota, Whom::Stranger(address(number)))];
     let member = |number: u32| {
         [Whom::Office(tenant, address(number)), Whom::Member(tenant, user)]

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
-use crate::auth::{Authenticator, Passwords, Permission, Role};
+use crate::auth::{Authenticator, KnownPermissions, Passwords, PermissionTable};
 use crate::config::{Config, Settings};
 use crate::db::Db;
 use crate::db::proof::Report;
@@ -66,7 +66,9 @@ pub struct Parts {
     /// Refusals that are to be audited.
     pub denials: Denials,
     /// Every permission of every module.
-    pub permissions: Vec<&'static Permission>,
+    pub permissions: Arc<PermissionTable>,
+    /// What principals may do, as it was read a moment ago.
+    pub known_permissions: KnownPermissions,
     /// The error codes of every module, by the constraints whose breach they tell.
     pub constraints: Constraints,
     /// Every probe of every module.
@@ -152,12 +154,6 @@ impl App {
         }
         self.lifecycle.observe();
         metrics.render(format)
-    }
-
-    /// Names of the permissions that a role has, in the order of the table.
-    pub fn permissions_of(&self, role: Role) -> Vec<&'static str> {
-        let held = self.permissions.iter().filter(|permission| permission.roles.contains(&role));
-        held.map(|permission| permission.name).collect()
     }
 }
 

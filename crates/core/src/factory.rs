@@ -8,11 +8,12 @@ use axum::response::Response;
 use tower::{Layer, Service};
 
 use crate::app::App;
+use crate::auth::PermissionTable;
 use crate::config::Schema;
 use crate::health::HEALTH;
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
-use crate::module::{Module, Product, Routes, SecurityHeaders};
+use crate::module::{Authentication, Module, Product, Routes, SecurityHeaders};
 use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
 
@@ -163,5 +164,36 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
     }
     let contract = contract(product, options.routes);
     let routes = RouteTable::new(contract.all_routes())?;
-    Ok(Edge::new(app, routes, options.switches, options.layers))
+    let authentication = authentication(product, &routes)?;
+    Ok(Edge::new(app, routes, authentication, options.switches, options.layers))
+}
+
+/// Every permission of every module.
+pub fn permissions(product: &Product) -> PermissionTable {
+    PermissionTable::new(modules(product).flat_map(|module| module.permissions).copied())
+}
+
+/// How the product tells who asks.
+fn authentication(
+    product: &Product,
+    routes: &RouteTable,
+) -> Result<Option<&'static Authentication>, StartError> {
+    let refused = |why: String| Err(StartError::new(Exit::Internal, why));
+    let mut offered =
+        modules(product).filter_map(|module| module.authentication.map(|offered| (module.name, offered)));
+    let Some((first, authentication)) = offered.next() else {
+        return match routes.iter().find(|route| route.is_members()) {
+            Some(route) => refused(format!(
+                "{} is for members of a tenant, and no module tells who they are: add one with `authentication`",
+                route.path
+            )),
+            None => Ok(None),
+        };
+    };
+    match offered.next() {
+        Some((second, _)) => refused(format!(
+            "The modules '{first}' and '{second}' both tell who asks: only one of them can have `authentication`"
+        )),
+        None => Ok(Some(authentication)),
+    }
 }

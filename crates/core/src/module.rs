@@ -1,5 +1,6 @@
 //! What a feature module is: static tables, and routes that do not compile without an access rule.
 
+mod authentication;
 mod csp;
 mod operation;
 mod reference;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
-use futures_util::future::BoxFuture;
+/// What a module's asynchronous functions return where they stand in a table.
+pub use futures_util::future::BoxFuture;
 use http::Method;
 
 use crate::answer::{Endpoint, Outputs};
@@ -24,6 +26,7 @@ use crate::extract::Inputs;
 use crate::lifecycle::{Background, StartError};
 use crate::limits::Policy;
 use crate::metrics::MetricTable;
+pub use authentication::{Authentication, Lookup, NamedTenant};
 pub use csp::{Csp, InvalidCsp};
 pub use operation::Operation;
 pub use reference::{permissions_markdown, routes_markdown};
@@ -80,6 +83,7 @@ pub struct Seed<'a> {
 }
 
 /// A feature: what it adds to each of the house's tables.
+#[derive(Clone, Copy)]
 pub struct Module {
     /// One lower-case word; the first part of its permissions' and errors' names, and `module` in its log lines.
     pub name: &'static str,
@@ -97,6 +101,8 @@ pub struct Module {
     pub routes: fn() -> Routes,
     /// Work of its own that runs beside requests, once everything is started. The names begin with the module's.
     pub background: &'static [&'static Background<App>],
+    /// How it tells who asks, if it is the one module that does.
+    pub authentication: Option<&'static Authentication>,
     /// What it depends on beside the database.
     pub probes: &'static [Probe],
     /// Files that its pages refer to.
@@ -120,6 +126,7 @@ impl Module {
         metrics: &[],
         routes: Routes::new,
         background: &[],
+        authentication: None,
         probes: &[],
         assets: &[],
         migrations: &[],

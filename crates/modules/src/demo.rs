@@ -27,7 +27,9 @@ const ADD_PROFILE: &str = "insert into tenant_profiles (name) values ($1)";
 const ADD_USER: &str = "insert into users (id, email, name, password_hash) values ($1, $2, $3, $4) \
      on conflict (email) do nothing";
 const NEW_PASSWORD: &str = "update users set password_hash = $2 where email = $1";
-const ADD_MEMBERSHIP: &str = "insert into memberships (user_id, role) select id, $2 from users where email = $1 \
+const ADD_MEMBERSHIP: &str =
+    "insert into memberships (user_id) select id from users where email = $1 on conflict do nothing";
+const ADD_GRANT: &str = "insert into grants (id, principal_id, built_in) select gen_random_uuid(), id, $2 from users where email = $1 \
      on conflict do nothing";
 
 /// One entry of `demo-credentials.json`.
@@ -117,7 +119,8 @@ async fn settle(seed: &Seed<'_>, demo: &Demo, tenant: TenantId, people: &[Person
         if seed.new_passwords {
             seed.owner.execute(NEW_PASSWORD, &[email, &hash.expose()]).await?;
         }
-        seed.owner.execute(ADD_MEMBERSHIP, &[email, &role.as_str()]).await?;
+        seed.owner.execute(ADD_MEMBERSHIP, &[email]).await?;
+        seed.owner.execute(ADD_GRANT, &[email, &role.as_str()]).await?;
     }
     Ok(())
 }

@@ -12,13 +12,12 @@ use allocation_counter::measure;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use erp_core::auth::{Identity, Role};
 use erp_core::bootstrap::{BootstrapOptions, Context, LogSetup, bootstrap};
 use erp_core::config::{Layers, MapSource};
 use erp_core::factory::AppOptions;
 use erp_core::middleware::{Edge, Peer};
 use erp_core::module::Access;
-use erp_core::shared::{SystemClock, SystemRng, TenantId, UserId};
+use erp_core::shared::ManualClock;
 use erp_modules::PRODUCT;
 use erp_testkit::Database;
 use futures_util::FutureExt as _;
@@ -77,7 +76,7 @@ async fn main() -> io::Result<()> {
             None => LogSetup::Install { terminal: false },
             Some(first) => LogSetup::Given(first.context.edge.app.logging.clone()),
         };
-        chains.push(chain(&database.roles.runtime_url, without, logging).await?);
+        chains.push(chain(&database, without, logging).await?);
     }
     for _ in 0..ROUNDS {
         for index in 0..chains.len() {
@@ -126,10 +125,10 @@ fn allocated(run: impl Fn()) -> u64 {
     measure(run).count_total
 }
 
-async fn chain(url: &str, without: Without, logging: LogSetup) -> io::Result<Measured> {
+async fn chain(database: &Database, without: Without, logging: LogSetup) -> io::Result<Measured> {
     let settings = [
         ("APP_ENV", "production"),
-        ("DATABASE_URL", url),
+        ("DATABASE_URL", database.roles.runtime_url.as_str()),
         ("JWT_SECRET", "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa"),
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
         ("LOG_FILE", "/dev/null"),
@@ -144,14 +143,15 @@ async fn chain(url: &str, without: Without, logging: LogSetup) -> io::Result<Mea
         settings.into_iter().filter(|(name, _)| without.setting.is_none_or(|(other, _)| other != *name));
     let layers = Layers::from(MapSource::environment(settings.chain(without.setting)));
     let mut options = BootstrapOptions::new(logging, std::ffi::OsString::new());
+    // It stands, so that nothing is read anew in the middle.
+    options.clock = Arc::new(ManualClock::new(jiff::Timestamp::now()));
     options.app = (without.switch)(AppOptions::new())
         .custom_routes(|routes| routes.get("/small", Access::SignedIn, small));
     let context = bootstrap(&PRODUCT, &layers, options).await.map_err(io::Error::other)?;
-    let (clock, rng) = (SystemClock, SystemRng::new());
-    let identity =
-        Identity { tenant: TenantId::new(&clock, &rng), user: UserId::new(&clock, &rng), role: Role::Member };
-    let token = context.edge.app.authenticator.issue(identity).map_err(io::Error::other)?.access_token;
-    // The first reads the tenant's own limit, and verifies the token.
+    let person = database.people.first().ok_or_else(|| io::Error::other("the seed made nobody"))?;
+    let issued = context.edge.app.authenticator.issue(person.tenant_id, person.user_id);
+    let token = issued.map_err(io::Error::other)?.access_token;
+    // The first reads the tenant's own limit and the permissions, and verifies the token.
     Arc::clone(&context.edge).handle(PEER, request(&token)).await;
     Ok(Measured {
         layer: without.layer,

@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use erp_core::auth::Identity;
+use erp_core::shared::{TenantId, UserId};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
@@ -30,8 +30,9 @@ impl<'app> Actor<'app> {
         Self { app, token: None }
     }
 
-    pub(crate) fn signed_in(app: &'app TestApp, identity: Identity) -> Self {
-        let issued = app.edge().app.authenticator.issue(identity).expect("tokens can be signed");
+    pub(crate) fn signed_in(app: &'app TestApp, tenant: TenantId, person: UserId) -> Self {
+        let issued = app.edge().app.authenticator.issue(tenant, person);
+        let issued = issued.expect("tokens can be signed");
         Self { app, token: Some(issued.access_token) }
     }
 

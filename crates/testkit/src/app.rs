@@ -1,13 +1,14 @@
 use std::cell::Cell;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use erp_core::auth::{Caller, Role, Trace};
+use erp_core::auth::{Caller, Permission, Role, Trace};
 use erp_core::bootstrap::Running;
 use erp_core::db::SystemReason;
 use erp_core::middleware::{Edge, Peer};
 use erp_core::module::Product;
-use erp_core::shared::{ManualClock, TenantId};
+use erp_core::shared::{Id, IdKind, ManualClock, TenantId, User, UserId};
 use http::Request;
 use http_body_util::Full;
 use hyper_util::client::legacy::Client as Http;
@@ -83,7 +84,8 @@ impl TestApp {
 
     /// Whoever has `role` in `tenant`, signed in.
     pub fn actor(&self, tenant: &str, role: Role) -> Actor<'_> {
-        Actor::signed_in(self, self.person(tenant, role).identity())
+        let person = self.person(tenant, role);
+        Actor::signed_in(self, person.tenant_id, person.user_id)
     }
 
     /// Whoever has `role` in `tenant`: ids and password.
@@ -139,6 +141,43 @@ impl TestApp {
         let id = self.tenant_id(tenant);
         let whole = format!("begin; set local app.tenant_id = '{id}'; {sql}; commit");
         self.root.batch_execute(&whole).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// Somebody new in acme or globex who holds exactly these permissions, by a role of the tenant's own.
+    pub async fn someone(&self, tenant: &str, permissions: &[&Permission]) -> Actor<'_> {
+        let (id, role) = (self.new_id::<User>(), self.new_id::<User>());
+        let person = format!(
+            "insert into users (id, email, name) values ('{id}', '{id}@{tenant}.example', 'Someone')"
+        );
+        self.root.batch_execute(&person).await.expect("a new person");
+        let named: String = permissions.iter().fold(String::new(), |mut rows, permission| {
+            let _ = write!(
+                rows,
+                "insert into role_permissions (role_id, permission) values ('{role}', '{}'); ",
+                permission.name
+            );
+            rows
+        });
+        let join = format!(
+            "insert into memberships (user_id) values ('{id}'); insert into roles (id, name) values ('{role}', '{role}'); \
+             {named} insert into grants (id, principal_id, role_id) values (gen_random_uuid(), '{id}', '{role}')"
+        );
+        self.execute_in(tenant, &join).await;
+        Actor::signed_in(self, self.tenant_id(tenant), id)
+    }
+
+    /// Makes a person a member of acme or globex, with one of the roles that every tenant has.
+    pub async fn join(&self, tenant: &str, person: UserId, role: Role) {
+        let join = format!(
+            "insert into memberships (user_id) values ('{person}'); \
+             insert into grants (id, principal_id, built_in) values (gen_random_uuid(), '{person}', '{role}')"
+        );
+        self.execute_in(tenant, &join).await;
+    }
+
+    fn new_id<K: IdKind>(&self) -> Id<K> {
+        let app = &self.edge().app;
+        Id::new(app.clock.as_ref(), app.rng.as_ref())
     }
 
     /// The id of acme or globex.

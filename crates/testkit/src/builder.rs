@@ -5,7 +5,7 @@ use std::sync::Arc;
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap, start_server};
 use erp_core::config::{Layers, MapSource};
 use erp_core::factory::AppOptions;
-use erp_core::module::{Module, Product};
+use erp_core::module::{Authentication, Module, Product};
 use erp_core::shared::ManualClock;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
@@ -32,6 +32,7 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     product: Product,
     modules: Vec<&'static Module>,
+    authentication: Option<&'static Authentication>,
     options: AppOptions,
     pooled: bool,
     statements_logged: bool,
@@ -45,6 +46,7 @@ impl Builder {
             settings: Vec::new(),
             product,
             modules: Vec::new(),
+            authentication: None,
             options: AppOptions::new(),
             pooled,
             statements_logged: false,
@@ -62,6 +64,13 @@ impl Builder {
     #[must_use]
     pub fn module(mut self, module: &'static Module) -> Self {
         self.modules.push(module);
+        self
+    }
+
+    /// Tells who asks, in place of the product's own module for that.
+    #[must_use]
+    pub fn authentication(mut self, authentication: &'static Authentication) -> Self {
+        self.authentication = Some(authentication);
         self
     }
 
@@ -93,7 +102,14 @@ impl Builder {
 
     /// The same, where `way` changes the runtime role's URL: to go through a proxy, say.
     pub async fn start_through(self, way: impl FnOnce(String) -> String) -> TestApp {
-        let product = Product { modules: with(self.product.modules, &self.modules), ..self.product };
+        let replaced = |module: &&'static Module| match (module.authentication, self.authentication) {
+            (Some(_), Some(authentication)) => {
+                &*Box::leak(Box::new(Module { authentication: Some(authentication), ..**module }))
+            }
+            _ => *module,
+        };
+        let modules: Vec<_> = self.product.modules.iter().map(replaced).collect();
+        let product = Product { modules: with(&modules, &self.modules), ..self.product };
         let database = Database::create(&product).await;
         if self.statements_logged {
             let sql = format!("alter database {} set log_statement = 'all'", database.name);

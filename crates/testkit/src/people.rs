@@ -1,4 +1,4 @@
-use erp_core::auth::{Identity, Role};
+use erp_core::auth::Role;
 use erp_core::shared::{TenantId, UserId};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
@@ -29,11 +29,6 @@ pub struct Credential {
 }
 
 impl Person {
-    /// What a token for this person says.
-    pub fn identity(&self) -> Identity {
-        Identity { tenant: self.tenant_id, user: self.user_id, role: self.credential.role }
-    }
-
     /// Looks up the ids of those in `demo-credentials.json`, as the superuser.
     pub(crate) async fn identify(root: &Client, credentials: &[u8]) -> Vec<Self> {
         let credentials: Vec<Credential> = serde_json::from_slice(credentials).expect("credentials are JSON");

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::App;
-use crate::auth::{Actor, Caller, Role, Trace};
+use crate::auth::{Actor, Caller, Trace};
 use crate::db::{AuditEntry, SystemReason};
 use crate::error::Result;
 use crate::lifecycle::{Background, Stop, StopStage};
@@ -122,13 +122,11 @@ impl App {
             }),
         };
         let mut tx = match denial.actor {
-            // The role does not matter to an entry that the server itself writes.
-            Actor::User(user) => {
-                self.db.tenant(&Caller::member(denial.tenant, user, Role::ReadOnly, tally.trace.clone()))
-            }
             Actor::System(_) => {
                 self.db.system(SystemReason::SignIn, &tally.trace).within(denial.tenant).await?
             }
+            // What it may do does not matter to an entry that the server itself writes.
+            actor => self.db.tenant(&Caller::unknown(denial.tenant, actor, tally.trace.clone())),
         };
         tx.audit(&entry)?;
         tx.commit().await

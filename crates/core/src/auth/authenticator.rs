@@ -7,8 +7,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Role;
 use super::verified::Verified;
+use super::{Actor, Identity};
 use crate::error::{Error, codes};
 use crate::shared::{Clock, Rng, Secret, TenantId, UserId};
 
@@ -40,17 +40,6 @@ struct Key {
     verify: DecodingKey,
 }
 
-/// Who a verified token was issued to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// The tenant that was signed in to.
-    pub tenant: TenantId,
-    /// The person.
-    pub user: UserId,
-    /// The role at the time of the sign-in.
-    pub role: Role,
-}
-
 /// The answer to a sign-in.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -67,14 +56,14 @@ pub struct AccessToken {
     pub expires_in: u64,
 }
 
-/// Claims that are not known are ignored (RFC 7519, 4): the next version may add one.
+/// Claims that are not known are ignored (RFC 7519, 4): the next version may add one. Of roles there is none: what a
+/// person may do is read where it stands now, and not where it stood when the token was signed.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
     aud: String,
     sub: UserId,
     tid: TenantId,
-    role: Role,
     iat: i64,
     exp: i64,
     /// Ours have none; one that is there counts.
@@ -100,16 +89,15 @@ impl Authenticator {
     ///
     /// # Errors
     /// `core.internal` when signing fails.
-    pub fn issue(&self, identity: Identity) -> Result<AccessToken, Error> {
+    pub fn issue(&self, tenant: TenantId, user: UserId) -> Result<AccessToken, Error> {
         let mut jti = [0; 16];
         self.rng.fill(&mut jti);
         let iat = self.clock.now().as_second();
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
-            sub: identity.user,
-            tid: identity.tenant,
-            role: identity.role,
+            sub: user,
+            tid: tenant,
             iat,
             exp: iat.saturating_add_unsigned(self.lifetime.as_secs()),
             nbf: None,
@@ -149,7 +137,7 @@ impl Authenticator {
             .ok_or_else(|| refused("signed with a key that is not on the ring"))?;
         let claims = decode::<Claims>(token, &key.verify, &validation()).map_err(refused)?.claims;
         self.check_times(&claims, now)?;
-        let identity = Identity { tenant: claims.tid, user: claims.sub, role: claims.role };
+        let identity = Identity { tenant: claims.tid, actor: Actor::Person(claims.sub) };
         let begin = claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat));
         self.verified.remember(token, identity, begin - LEEWAY_SECONDS..claims.exp, now);
         Ok(identity)

@@ -3,14 +3,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Permission, Role};
+use super::{Permission, Permissions};
 use crate::error::{Error, codes};
-use crate::shared::{TenantId, TraceContext, UserId};
+use crate::shared::{PrincipalId, TenantId, TraceContext, UserId};
 
-/// Who is calling, in which tenant, with which role: the value that opens a tenant's data.
+/// Who is calling, in which tenant, with which permissions: the value that opens a tenant's data.
 ///
-/// There is no public constructor. The core makes one from a verified credential (`Authenticator`), for a
-/// listed system reason, or from the job runner; never from a header alone (T-17). A handler gets it as an
+/// There is no public constructor. The core makes one from a verified credential and the grants that the database has
+/// for it; never from a header alone (T-17), and never from what a token says of roles. A handler gets it as an
 /// argument, and only behind a route that demands one.
 #[derive(Clone, Debug)]
 pub struct Caller(Arc<Inner>);
@@ -19,7 +19,7 @@ pub struct Caller(Arc<Inner>);
 struct Inner {
     tenant: TenantId,
     actor: Actor,
-    role: Role,
+    permissions: Permissions,
     trace: Trace,
     /// The number of the deferral that the caller's change waits for.
     deferral: Option<u64>,
@@ -27,19 +27,60 @@ struct Inner {
     uncommitted: AtomicBool,
 }
 
-/// Who acts: written into every audit row.
+/// Who acts: written into every audit row. There may be more kinds in a later version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Actor {
     /// A person.
-    User(UserId),
-    /// The system itself, for a listed reason.
+    Person(UserId),
+    /// A machine, as the service account that a tenant's administrator has made for it.
+    ServiceAccount(PrincipalId),
+    /// A machine, by an API key.
+    Key(PrincipalId),
+    /// A job, on behalf of whoever enqueued it.
+    Job {
+        /// Whose permissions it has.
+        of: PrincipalId,
+    },
+    /// An operator of the platform, who acts in a person's place.
+    Operator {
+        /// The operator.
+        operator: PrincipalId,
+        /// In whose place, with whose permissions.
+        person: UserId,
+    },
+    /// The system itself, for a declared reason.
     System(&'static str),
 }
 
+impl Actor {
+    /// Whose roles count for what the actor may do; nobody's for the system.
+    pub fn principal(self) -> Option<PrincipalId> {
+        match self {
+            Self::Person(person) | Self::Operator { person, .. } => Some(person.into()),
+            Self::ServiceAccount(id) | Self::Key(id) | Self::Job { of: id } => Some(id),
+            Self::System(_) => None,
+        }
+    }
+
+    /// The person, if it is one.
+    pub fn person(self) -> Option<UserId> {
+        match self {
+            Self::Person(person) | Self::Operator { person, .. } => Some(person),
+            _ => None,
+        }
+    }
+}
+
+/// As audit rows have it: `0190163d-…`, `key:0190163d-…`, `operator:0190163d-… as 0190163e-…`, `system:sign-in`.
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::User(id) => id.fmt(f),
+            Self::Person(id) => id.fmt(f),
+            Self::ServiceAccount(id) => write!(f, "service-account:{id}"),
+            Self::Key(id) => write!(f, "key:{id}"),
+            Self::Job { of } => write!(f, "job:{of}"),
+            Self::Operator { operator, person } => write!(f, "operator:{operator} as {person}"),
             Self::System(reason) => write!(f, "system:{reason}"),
         }
     }
@@ -66,23 +107,23 @@ impl Trace {
 }
 
 impl Caller {
-    /// A person whose membership of `tenant` has been verified.
-    pub(crate) fn member(tenant: TenantId, user: UserId, role: Role, trace: Trace) -> Self {
-        Self(Arc::new(Inner {
-            tenant,
-            actor: Actor::User(user),
-            role,
-            trace,
-            deferral: None,
-            uncommitted: AtomicBool::new(false),
-        }))
+    /// An actor whose right to be in `tenant` has been verified, with what it may do there.
+    pub(crate) fn new(tenant: TenantId, actor: Actor, permissions: Permissions, trace: Trace) -> Self {
+        let uncommitted = AtomicBool::new(false);
+        Self(Arc::new(Inner { tenant, actor, permissions, trace, deferral: None, uncommitted }))
+    }
+
+    /// An actor of whom nothing is known yet but a verified credential. It may do nothing: with it, its grants are read.
+    pub(crate) fn unknown(tenant: TenantId, actor: Actor, trace: Trace) -> Self {
+        Self::new(tenant, actor, Permissions::none(), trace)
     }
 
     /// The same caller, whose change is committed by a deferral: see `Db::defer`.
     pub(crate) fn deferred(&self, deferral: u64) -> Self {
-        let Inner { tenant, actor, role, ref trace, .. } = *self.0;
-        let (trace, deferral, uncommitted) = (trace.clone(), Some(deferral), AtomicBool::new(false));
-        Self(Arc::new(Inner { tenant, actor, role, trace, deferral, uncommitted }))
+        let Inner { tenant, actor, ref permissions, ref trace, .. } = *self.0;
+        let (permissions, trace) = (permissions.clone(), trace.clone());
+        let (deferral, uncommitted) = (Some(deferral), AtomicBool::new(false));
+        Self(Arc::new(Inner { tenant, actor, permissions, trace, deferral, uncommitted }))
     }
 
     /// Notes that a change was dropped without COMMIT.
@@ -112,17 +153,15 @@ impl Caller {
     /// The person behind the call.
     ///
     /// # Errors
-    /// `core.forbidden` when the system itself is calling.
+    /// `core.forbidden` when it is not a person.
     pub fn user(&self) -> Result<UserId, Error> {
-        match self.0.actor {
-            Actor::User(id) => Ok(id),
-            Actor::System(_) => Err(Error::new(&codes::FORBIDDEN).detail("Only a person can do this.")),
-        }
+        let person = self.0.actor.person();
+        person.ok_or_else(|| Error::new(&codes::FORBIDDEN).detail("Only a person can do this."))
     }
 
-    /// The caller's role in the tenant.
-    pub fn role(&self) -> Role {
-        self.0.role
+    /// What the caller may do in the tenant, and by which roles.
+    pub fn permissions(&self) -> &Permissions {
+        &self.0.permissions
     }
 
     /// Which request or job this belongs to.
@@ -131,8 +170,8 @@ impl Caller {
     }
 
     /// Whether the caller has `permission`.
-    pub fn may(&self, permission: &Permission) -> bool {
-        matches!(self.0.actor, Actor::User(_)) && permission.roles.contains(&self.0.role)
+    pub fn may(&self, permission: &'static Permission) -> bool {
+        self.0.permissions.contains(permission)
     }
 
     /// Refuses a caller without `permission`. A handler that passes the error on is seen like a refusal of the access
@@ -140,7 +179,7 @@ impl Caller {
     ///
     /// # Errors
     /// `core.forbidden`, naming the permission.
-    pub fn require(&self, permission: &Permission) -> Result<(), Error> {
+    pub fn require(&self, permission: &'static Permission) -> Result<(), Error> {
         if self.may(permission) {
             return Ok(());
         }

@@ -1,12 +1,18 @@
-//! Who is calling: credentials are verified here, and here alone.
+//! Who is calling, and what they may do: credentials are verified here, and here alone.
 
 mod authenticator;
 mod caller;
+mod credential;
+mod known;
 mod password;
 mod permission;
+mod permissions;
 mod verified;
 
-pub use authenticator::{AccessToken, Authenticator, Identity};
+pub use authenticator::{AccessToken, Authenticator};
 pub use caller::{Actor, Caller, Trace};
+pub use credential::{Credential, Identity, bearer};
+pub use known::KnownPermissions;
 pub use password::{PasswordHash, Passwords};
 pub use permission::{Permission, Role, UnknownRole};
+pub use permissions::{Grants, OwnRole, PermissionTable, Permissions};

@@ -1,7 +1,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What a member of a tenant is there. The access module will let tenants define more.
+/// A role that every tenant has. What it allows is said where permissions are declared, so that a new module's come to
+/// it by themselves; a tenant's own roles are rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {

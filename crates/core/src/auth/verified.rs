@@ -58,12 +58,12 @@ fn end(token: &str) -> Option<&End> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Role;
+    use crate::auth::Actor;
     use crate::shared::{SystemClock, SystemRng, TenantId, UserId};
 
     fn identity() -> Identity {
         let (clock, rng) = (SystemClock, SystemRng::new());
-        Identity { tenant: TenantId::new(&clock, &rng), user: UserId::new(&clock, &rng), role: Role::Member }
+        Identity { tenant: TenantId::new(&clock, &rng), actor: Actor::Person(UserId::new(&clock, &rng)) }
     }
 
     #[test]

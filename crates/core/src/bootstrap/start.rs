@@ -9,7 +9,7 @@ use super::proof::PROOF;
 use super::{BootstrapOptions, Databases, LogSetup, background, database, proof, resources, shutdown};
 use crate::app::{Answers, App, Bodies, DENIALS, Denials, Parts, Probes, Streams};
 use crate::assets::Assets;
-use crate::auth::{Authenticator, Passwords};
+use crate::auth::{Authenticator, KnownPermissions, Passwords};
 use crate::config::{Config, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
 use crate::db::{Db, Options, Schema};
@@ -210,7 +210,8 @@ impl Start {
             rng: Arc::clone(&options.rng),
             lifecycle: self.lifecycle.clone(),
             denials: Denials::default(),
-            permissions: factory::modules(product).flat_map(|module| module.permissions).copied().collect(),
+            permissions: Arc::new(factory::permissions(product)),
+            known_permissions: KnownPermissions::default(),
             constraints: Constraints::new(
                 factory::modules(product).flat_map(|module| module.errors).copied(),
             ),

@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use siphasher::sip128::SipHasher24;
 use smallvec::SmallVec;
 
-use crate::shared::{Secret, TenantId, UserId, network};
+use crate::shared::{PrincipalId, Secret, TenantId, network};
 
 /// Whom a policy counts. Everything behind a credential is counted within its tenant (T-18).
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +17,7 @@ pub enum Whom<'a> {
     /// An address, as one tenant's people use it.
     Office(TenantId, IpAddr),
     /// A person in a tenant.
-    Member(TenantId, UserId),
+    Member(TenantId, PrincipalId),
     /// All of a site's networks together: its address is that of a /48 of IPv6.
     Site(IpAddr),
     /// An account that somebody without a credential tries to get at: the tenant as it was named, and the account's name.
@@ -140,7 +140,7 @@ mod tests {
         let names = names("one");
         let (clock, rng) = (SystemClock, SystemRng::new());
         let (tenant, other) = (TenantId::new(&clock, &rng), TenantId::new(&clock, &rng));
-        let user = UserId::new(&clock, &rng);
+        let user = PrincipalId::new(&clock, &rng);
         let (here, there): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let keys = [
             Whom::Stranger(here),

@@ -53,7 +53,7 @@ use visit::Visit;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Error;
-use crate::module::SecurityHeaders;
+use crate::module::{Authentication, SecurityHeaders};
 use crate::shares::Party;
 
 /// What the chain needs: the app, and the table of routes.
@@ -62,6 +62,7 @@ pub struct Edge {
     pub app: App,
     /// Every route of every module.
     pub routes: RouteTable,
+    authentication: Option<&'static Authentication>,
     switches: Switches,
     proxies: Proxies,
     cors: Option<Cors>,
@@ -97,7 +98,13 @@ impl Default for Switches {
 }
 
 impl Edge {
-    pub(crate) fn new(app: App, routes: RouteTable, switches: Switches, layers: Vec<Wrap>) -> Arc<Self> {
+    pub(crate) fn new(
+        app: App,
+        routes: RouteTable,
+        authentication: Option<&'static Authentication>,
+        switches: Switches,
+        layers: Vec<Wrap>,
+    ) -> Arc<Self> {
         let proxies = Proxies::new(&app.config.http.trusted_proxies);
         let cors = switches.cors.then(|| Cors::new(&app.config));
         let https = Https::new(&app.config);
@@ -105,7 +112,7 @@ impl Edge {
         Arc::new_cyclic(|edge: &Weak<Self>| {
             let custom = custom::surround(innermost(edge.clone()), Arc::clone(&app.rng), layers);
             let encoders = Encoders::default();
-            Self { app, routes, switches, proxies, cors, https, capacity, encoders, custom }
+            Self { app, routes, authentication, switches, proxies, cors, https, capacity, encoders, custom }
         })
     }
 
@@ -179,10 +186,11 @@ impl Edge {
             let asked = visit.look(&mut request);
             let counted = visit.counted(&asked, &request);
             visit.count(counted).await?;
-            let (route, identity) = match asked? {
-                Asked::Route(route, identity) => (route, identity),
+            let (route, credential) = match asked? {
+                Asked::Route(route, credential) => (route, credential),
                 Asked::Options(response) | Asked::Redirected(response) => return Ok(response),
             };
+            let identity = visit.identify(route, credential, counted).await?;
             let party = identity.map_or(Party::Stranger(client.address), |who| Party::Tenant(who.tenant));
             let _place = self.capacity.enter(&self.app, route, party)?; // not while it is held back
             visit.offer_attempt(route, &mut request);

@@ -13,9 +13,10 @@ use super::origin::client::Client;
 use super::origin::{cors, request_id};
 use super::representation::{head, security_headers};
 use super::routing::Found;
-use crate::auth::{Caller, Identity, Trace};
-use crate::error::Error;
+use crate::auth::{Caller, Credential, Identity, Trace};
+use crate::error::{Error, codes};
 use crate::module::{Route, SecurityHeaders};
+use crate::shares::Party;
 
 /// A request between its first and its last step.
 pub(super) struct Visit<'edge> {
@@ -60,11 +61,11 @@ impl<'edge> Visit<'edge> {
         };
         access::check_listener(route, request)?;
         self.log.routed(route);
-        let identity = authenticate::enter(&self.edge.app, route, request)?;
-        if let Some(identity) = identity {
+        let credential = authenticate::enter(self.edge.authentication, &self.edge.app, route, request)?;
+        if let Credential::Verified(identity) = credential {
             self.log.signed_in(identity);
         }
-        Ok(Asked::Route(route, identity))
+        Ok(Asked::Route(route, credential))
     }
 
     /// Whom the request counts for.
@@ -75,7 +76,35 @@ impl<'edge> Visit<'edge> {
     /// Counts the request for its limits, and refuses it beyond them.
     pub(super) async fn count(&mut self, counted: Option<Counted>) -> Result<(), Error> {
         let Some(counted) = counted else { return Ok(()) };
-        rate_limit::enter(&self.edge.app, &mut self.tally, &self.trace, counted).await
+        let Edge { authentication, app, .. } = self.edge;
+        rate_limit::enter(*authentication, app, &mut self.tally, &self.trace, counted).await
+    }
+
+    /// Whose credential it is. One of which only the database can tell has a stranger's place while it is asked; from then
+    /// on the request counts for its principal, and no longer for its address.
+    pub(super) async fn identify(
+        &mut self,
+        route: &Route,
+        credential: Credential,
+        counted: Option<Counted>,
+    ) -> Result<Option<Identity>, Error> {
+        let verdict = match credential {
+            Credential::Missing => return Ok(None),
+            Credential::Verified(identity) => return Ok(Some(identity)),
+            Credential::Unverified(verdict) => verdict,
+        };
+        let Edge { authentication, app, capacity, .. } = self.edge;
+        let _place = capacity.enter(app, route, Party::Stranger(self.client.address))?;
+        let identity = verdict.await?;
+        self.log.signed_in(identity);
+        if let Some(counted) = counted {
+            let known = (counted, identity);
+            // Boxed, since few requests come this way and all would carry its size.
+            let counting =
+                rate_limit::enter_verified(*authentication, app, &mut self.tally, &self.trace, known);
+            Box::pin(counting).await?;
+        }
+        Ok(Some(identity))
     }
 
     /// Gives the handler of a route whose limit counts failures the right to try.
@@ -91,7 +120,8 @@ impl<'edge> Visit<'edge> {
         headers: &HeaderMap,
     ) -> Result<Caller, Error> {
         let app = &self.edge.app;
-        let caller = tenant::enter(app, identity, self.trace.clone(), headers).await?;
+        let authentication = self.edge.authentication.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+        let caller = tenant::enter(authentication, app, identity, self.trace.clone(), headers).await?;
         self.log.called_by(&caller);
         access::check(route, &caller).inspect_err(|error| access::refused(app, route, &caller, error))?;
         Ok(caller)

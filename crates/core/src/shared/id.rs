@@ -30,6 +30,14 @@ pub enum Tenant {}
 #[derive(Debug)]
 pub enum User {}
 
+/// See [`PrincipalId`].
+#[derive(Debug)]
+pub enum Principal {}
+
+impl IdKind for Principal {
+    const NAME: &'static str = "principal";
+}
+
 impl IdKind for Tenant {
     const NAME: &'static str = "tenant";
 }
@@ -43,6 +51,15 @@ pub type TenantId = Id<Tenant>;
 
 /// The id of a person. People are global; what ties one to a tenant is a membership.
 pub type UserId = Id<User>;
+
+/// The id of whoever can hold a role in a tenant: a person, by its [`UserId`], a service account or a key.
+pub type PrincipalId = Id<Principal>;
+
+impl From<UserId> for PrincipalId {
+    fn from(person: UserId) -> Self {
+        Self::from_uuid(*person.as_uuid())
+    }
+}
 
 impl<K: IdKind> Id<K> {
     /// A new id: the clock's milliseconds, then 74 random bits.

@@ -16,7 +16,7 @@ mod weights;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub(crate) use hex::{hex, put_hex};
-pub use id::{Id, IdKind, InvalidId, Tenant, TenantId, User, UserId};
+pub use id::{Id, IdKind, InvalidId, Principal, PrincipalId, Tenant, TenantId, User, UserId};
 pub use int::{Int, LARGEST_EXACT, Version};
 pub use list::List;
 pub use network::{authority, network, site};

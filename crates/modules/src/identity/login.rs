@@ -1,7 +1,7 @@
 use axum::extract::State;
 use erp_core::answer::Refusing;
 use erp_core::app::{App, Denial};
-use erp_core::auth::{AccessToken, Actor, Identity, PasswordHash, Trace};
+use erp_core::auth::{AccessToken, Actor, PasswordHash, Trace};
 use erp_core::db::{AuditEntry, SystemReason};
 use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
@@ -19,7 +19,7 @@ use super::codes;
 const SIGN_IN: &str = "identity.sign_in";
 
 const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
-const FIND_USER: &str = "select u.id, u.password_hash, m.role from users u join memberships m on m.user_id = u.id \
+const FIND_USER: &str = "select u.id, u.password_hash from users u join memberships m on m.user_id = u.id \
      where u.email = $1 and u.disabled_at is null and m.ended_at is null";
 
 /// The body of `POST /api/v1/auth/login`.
@@ -43,9 +43,8 @@ from_row!(Found { id });
 struct Account {
     id: UserId,
     password_hash: Option<String>,
-    role: String,
 }
-from_row!(Account { id, password_hash, role });
+from_row!(Account { id, password_hash });
 
 /// `POST /api/v1/auth/login`: an access token for the right password; for anything else one answer, as slow (A-08).
 pub(super) async fn login(
@@ -93,8 +92,7 @@ async fn sign_in(app: &App, trace: &Trace, Try { login, name, last }: Try) -> Re
     match (tenant, account) {
         (Some(tenant), Some(account)) if verified => {
             record(app, trace, tenant, account.id).await?;
-            let role = account.role.parse().map_err(Error::internal)?;
-            app.authenticator.issue(Identity { tenant, user: account.id, role })
+            app.authenticator.issue(tenant, account.id)
         }
         (tenant, account) => {
             let user = account.map(|account| account.id.to_string());

@@ -1,6 +1,6 @@
 use axum::extract::State;
 use erp_core::app::App;
-use erp_core::auth::{Caller, Role};
+use erp_core::auth::Caller;
 use erp_core::error::{Error, Result, codes};
 use erp_core::extract::Json;
 use erp_core::from_row;
@@ -8,7 +8,7 @@ use erp_core::shared::{TenantId, UserId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-const READ: &str = "select u.id, u.email, u.name, p.tenant_id, t.slug, p.name as tenant_name, m.role \
+const READ: &str = "select u.id, u.email, u.name, p.tenant_id, t.slug, p.name as tenant_name \
      from memberships m join users u on u.id = m.user_id \
      join tenant_profiles p on p.tenant_id = m.tenant_id join tenants t on t.id = p.tenant_id \
      where m.user_id = $1 and m.ended_at is null and u.disabled_at is null and t.status = 'active'";
@@ -20,9 +20,8 @@ struct Row {
     tenant_id: TenantId,
     slug: String,
     tenant_name: String,
-    role: String,
 }
-from_row!(Row { id, email, name, tenant_id, slug, tenant_name, role });
+from_row!(Row { id, email, name, tenant_id, slug, tenant_name });
 
 /// The answer of `GET /api/v1/me`.
 #[derive(Serialize, JsonSchema)]
@@ -30,7 +29,7 @@ pub(super) struct Me {
     user: Person,
     tenant: Tenant,
     #[schemars(example = ["owner"])]
-    roles: [&'static str; 1],
+    roles: Vec<String>,
     /// What the roles allow.
     #[schemars(example = ["catalog.item.read"])]
     permissions: Vec<&'static str>,
@@ -59,11 +58,10 @@ pub(super) async fn me(State(app): State<App>, caller: Caller) -> Result<Json<Me
     let row: Option<Row> = app.db.tenant_read(&caller).last().optional(READ, &[&caller.user()?]).await?;
     // The token outlived the membership, the person's account or the tenant.
     let row = row.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
-    let role: Role = row.role.parse().map_err(Error::internal)?;
     Ok(Json(Me {
         user: Person { id: row.id, email: row.email, name: row.name },
         tenant: Tenant { id: row.tenant_id, slug: row.slug, name: row.tenant_name },
-        roles: [role.as_str()],
-        permissions: app.permissions_of(role),
+        roles: caller.permissions().roles().to_vec(),
+        permissions: caller.permissions().names(),
     }))
 }

@@ -1,5 +1,6 @@
 //! Who people are: sign-in, and what a caller can find out about itself.
 
+mod authentication;
 mod login;
 mod me;
 
@@ -15,8 +16,10 @@ pub static MODULE: Module = Module {
     migrations: erp_core::migrations![
         "0001_people" was ["0003_identity"],
         "0002_tenant_rate_limit" was ["0006_tenant_rate_limit"],
+        "0003_access",
     ],
     samples: erp_core::samples!["tenant_profiles"],
+    authentication: Some(&authentication::AUTHENTICATION),
     ..Module::BARE
 };
 

@@ -6,9 +6,8 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::Request;
 
-use super::authenticate::bearer;
 use crate::app::{App, Denial};
-use crate::auth::Caller;
+use crate::auth::{Caller, bearer};
 use crate::error::{Error, codes};
 use crate::middleware::origin::is_managed;
 use crate::module::{Access, Route};
@@ -40,7 +39,7 @@ pub(in crate::middleware) fn refused(app: &App, route: &Route, caller: &Caller, 
         "Access denied",
         action = action,
         ip = caller.trace().client_ip.map(|ip| ip.to_string()),
-        role = caller.role().as_str(),
+        role = caller.permissions().roles().join(" ").as_str(),
         target = target.as_str(),
     );
     let denial = Denial {
@@ -89,11 +88,13 @@ pub(in crate::middleware) fn check_stranger(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::body::Body;
     use uuid::Uuid;
 
     use super::*;
-    use crate::auth::{Permission, Role, Trace};
+    use crate::auth::{Actor, Grants, Permission, PermissionTable, Role, Trace};
     use crate::middleware::origin::Managed;
     use crate::module::Routes;
     use crate::shared::{TenantId, UserId};
@@ -130,7 +131,9 @@ mod tests {
         for (role, may) in [(Role::Owner, true), (Role::Member, true), (Role::ReadOnly, false)] {
             let (tenant, user) =
                 (TenantId::from_uuid(Uuid::from_u128(1)), UserId::from_uuid(Uuid::from_u128(2)));
-            let caller = Caller::member(tenant, user, role, Trace::new("test"));
+            let table = Arc::new(PermissionTable::new([&PERMISSION]));
+            let permissions = table.resolve(&Grants { built_in: vec![role], own: vec![] });
+            let caller = Caller::new(tenant, Actor::Person(user), permissions, Trace::new("test"));
             let outcome = check(&route(Access::Permission(&PERMISSION), "test"), &caller);
             let refused = outcome.map_err(|error| error.code().code);
             assert_eq!(refused, if may { Ok(()) } else { Err("core.forbidden") }, "{role}");

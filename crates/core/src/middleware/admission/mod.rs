@@ -10,13 +10,13 @@ pub(super) mod unread;
 
 use axum::response::Response;
 
-use crate::auth::Identity;
+use crate::auth::Credential;
 use crate::module::Route;
 
 /// What a request is about, before anything is read for it.
 pub(super) enum Asked<'edge> {
-    /// A route, and who asks, if it wants to know.
-    Route(&'edge Route, Option<Identity>),
+    /// A route, and what the request brings to say who asks, if the route wants to know.
+    Route(&'edge Route, Credential),
     /// Which methods there are: it is answered already.
     Options(Response),
     /// Plain HTTP: it is answered already.

@@ -1,8 +1,10 @@
 //! Limits how much one client may ask, and slows it down before that (L-01 to L-06).
 //!
 //! One decision a request, over all of its counters at once: with Redis that is one round trip
-//! (docs/decisions/0011-one-limit-decision-per-request.md). It comes after the credential, which is verified without any
-//! input or output, and before everything that costs more. Assumes that the client's address is the client's:
+//! (docs/decisions/0011-one-limit-decision-per-request.md). It comes after a credential that is verified without any
+//! input or output, and before everything that costs more. A credential of which only the database can tell is counted
+//! twice: first for its address, so that nobody can have the database asked without a limit; and once it is known whose
+//! it is, for the principal and its tenant in place of the address. Assumes that the client's address is the client's:
 //! `TRUSTED_PROXIES` (see `client.rs`).
 
 use std::net::IpAddr;
@@ -15,14 +17,13 @@ use smallvec::SmallVec;
 
 use super::Asked;
 use crate::app::App;
-use crate::auth::{Caller, Identity, Trace};
+use crate::auth::{Caller, Credential, Identity, Trace};
 use crate::error::{Error, codes};
 use crate::extract::HeaderField;
-use crate::from_row;
-use crate::limits::{Attempt, Charge, Counts, DEFAULT, Policy, Quota, REFUSALS, Standing, Whom};
+use crate::limits::{Attempt, Charge, Counts, DEFAULT, Place, Policy, Quota, REFUSALS, Standing, Whom};
 use crate::middleware::headers;
 use crate::middleware::origin::is_managed;
-use crate::module::Route;
+use crate::module::{Authentication, Route};
 use crate::shares::Party;
 
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -45,14 +46,8 @@ pub(crate) static POLICY_FIELD: HeaderField = HeaderField {
     always: false,
 };
 
-const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
 /// How long a request waits to hear of its tenant's own limit.
 const PATIENCE: Duration = Duration::from_millis(250);
-
-struct Own {
-    rate_limit_max: Option<i32>,
-}
-from_row!(Own { rate_limit_max });
 
 /// What was counted on a request's way in, and is told on its way out.
 #[derive(Default)]
@@ -62,14 +57,19 @@ pub(in crate::middleware) struct Tally {
     attempt: Option<Attempt>,
     /// Where the address's refusals are noted.
     refusals: Option<Charge>,
+    /// What the address was charged until it is known whose the credential is.
+    provisional: Option<(SmallVec<[Charge; 3]>, Place)>,
 }
 
 /// Whom a request counts for.
+#[derive(Clone, Copy)]
 pub(in crate::middleware) struct Counted {
     address: IpAddr,
     identity: Option<Identity>,
     /// The limit of the route's own.
     own: Option<&'static Policy>,
+    /// The credential is still to be verified.
+    provisional: bool,
 }
 
 /// Whom a request counts for. What is refused before there is a route or an identity counts for its address all the
@@ -79,25 +79,31 @@ pub(in crate::middleware) fn counted(
     asked: &Result<Asked<'_>, Error>,
     request: &Request,
 ) -> Option<Counted> {
-    let (route, identity) = match asked {
-        Ok(Asked::Route(route, identity)) => (Some(*route), *identity),
+    let (route, credential) = match asked {
+        Ok(Asked::Route(route, credential)) => (Some(*route), Some(credential)),
         // Browsers ask before each new path, for everybody in an office, and it costs nothing.
         Ok(Asked::Options(_)) => return None,
         Ok(Asked::Redirected(_)) | Err(_) => (None, None),
     };
     let exempt = is_managed(request) || route.is_some_and(Route::is_operators);
+    let provisional = matches!(credential, Some(Credential::Unverified(_)));
+    let identity = match credential {
+        Some(Credential::Verified(identity)) => Some(*identity),
+        _ => None,
+    };
     let own = route.and_then(|route| route.limit).filter(|policy| policy.counts == Counts::Requests);
-    (!exempt).then_some(Counted { address: trace.client_ip?, identity, own })
+    (!exempt).then_some(Counted { address: trace.client_ip?, identity, own, provisional })
 }
 
 /// Counts the request, refuses it beyond the limit, and holds it back above half of it.
 pub(in crate::middleware) async fn enter(
+    authentication: Option<&Authentication>,
     app: &App,
     tally: &mut Tally,
     trace: &Trace,
     counted: Counted,
 ) -> Result<(), Error> {
-    let charges = charges(app, trace, &counted).await;
+    let charges = charges(authentication, app, trace, &counted).await;
     let (decision, place) = app.limits.decide(&charges).await;
     tally.standing = decision.standing;
     decision.check()?;
@@ -106,20 +112,44 @@ pub(in crate::middleware) async fn enter(
         // Nobody pays for finding no place to wait at.
         Box::pin(app.limits.refund(&charges, place)).await;
         tally.standing = tally.standing.map(Standing::with_one_more);
+    } else if counted.provisional {
+        tally.provisional = Some((charges, place));
     }
     refused
 }
 
+/// The second step of a request whose credential only the database could verify: it counts for its principal and its
+/// tenant, and no longer for its address.
+pub(in crate::middleware) async fn enter_verified(
+    authentication: Option<&Authentication>,
+    app: &App,
+    tally: &mut Tally,
+    trace: &Trace,
+    (counted, identity): (Counted, Identity),
+) -> Result<(), Error> {
+    if let Some((charges, place)) = tally.provisional.take() {
+        app.limits.refund(&charges, place).await;
+    }
+    let counted = Counted { identity: Some(identity), provisional: false, ..counted };
+    enter(authentication, app, tally, trace, counted).await
+}
+
 /// The counters of a request: of its address, or behind a credential of its person and its office in the tenant.
-async fn charges(app: &App, trace: &Trace, counted: &Counted) -> SmallVec<[Charge; 3]> {
-    let Counted { address, identity, own } = *counted;
+async fn charges(
+    authentication: Option<&Authentication>,
+    app: &App,
+    trace: &Trace,
+    counted: &Counted,
+) -> SmallVec<[Charge; 3]> {
+    let Counted { address, identity, own, provisional } = *counted;
     let counter =
         |policy: &'static Policy, whom| app.limits.counter(policy, (policy.quota)(&app.config), whom);
     let mut charges = SmallVec::new();
-    let client = if let Some(identity) = identity {
-        let quota = tenant_quota(app, identity, trace).await;
+    let member = identity.and_then(|identity| Some((identity, identity.actor.principal()?)));
+    let client = if let Some((identity, principal)) = member {
+        let quota = tenant_quota(authentication, app, identity, trace).await;
         let (office, member) =
-            (Whom::Office(identity.tenant, address), Whom::Member(identity.tenant, identity.user));
+            (Whom::Office(identity.tenant, address), Whom::Member(identity.tenant, principal));
         charges.extend([office, member].map(|whom| app.limits.counter(&DEFAULT, quota, whom)));
         member
     } else {
@@ -127,26 +157,31 @@ async fn charges(app: &App, trace: &Trace, counted: &Counted) -> SmallVec<[Charg
         charges.push(counter(&DEFAULT, stranger));
         stranger
     };
-    charges.extend(own.map(|policy| counter(policy, client)));
+    charges.extend(own.filter(|_| !provisional).map(|policy| counter(policy, client)));
     charges
 }
 
 /// The general limit, as it is for the caller's tenant.
-async fn tenant_quota(app: &App, identity: Identity, trace: &Trace) -> Quota {
+async fn tenant_quota(
+    authentication: Option<&Authentication>,
+    app: &App,
+    identity: Identity,
+    trace: &Trace,
+) -> Quota {
     let general = (DEFAULT.quota)(&app.config);
+    let Some(authentication) = authentication else { return general };
     // Boxed, since it is read once a minute and every request would carry its size.
-    let read = || Box::pin(own_limit(app, identity, trace));
+    let read = || {
+        Box::pin(async {
+            let caller = Caller::unknown(identity.tenant, identity.actor, trace.clone());
+            let read = (authentication.own_limit)(app, &caller);
+            tokio::time::timeout(PATIENCE, read).await.map_err(Error::internal)?
+        })
+    };
     match app.tenant_limits.get(identity.tenant, app.limits.now(), read).await {
         Some(limit) => general.with_limit(limit),
         None => general,
     }
-}
-
-async fn own_limit(app: &App, identity: Identity, trace: &Trace) -> Result<Option<u32>, Error> {
-    let caller = Caller::member(identity.tenant, identity.user, identity.role, trace.clone());
-    let read = app.db.tenant_read(&caller).last().optional(OWN_LIMIT, &[]);
-    let row: Option<Own> = tokio::time::timeout(PATIENCE, read).await.map_err(Error::internal)??;
-    Ok(row.and_then(|row| row.rate_limit_max).and_then(|limit| u32::try_from(limit).ok()))
 }
 
 /// Holds the request back when its client has used more than half of its limit, or its address was refused often.
@@ -223,7 +258,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::auth::Role;
+    use crate::auth::Actor;
     use crate::error::codes;
     use crate::module::{Access, Routes};
     use crate::shared::{TenantId, UserId};
@@ -259,7 +294,11 @@ mod tests {
             (Access::Management, "openapi", false),
         ] {
             let route = route(access, module, &REQUESTS);
-            assert_eq!(asked(Ok(Asked::Route(&route, None))).is_some(), counts, "{access:?} of {module}");
+            assert_eq!(
+                asked(Ok(Asked::Route(&route, Credential::Missing))).is_some(),
+                counts,
+                "{access:?} of {module}"
+            );
         }
     }
 
@@ -275,10 +314,10 @@ mod tests {
     #[test]
     fn l_03_a_member_counts_as_one_and_for_the_routes_limit_only_if_it_counts_requests() {
         let (tenant, user) = (TenantId::from_uuid(Uuid::from_u128(1)), UserId::from_uuid(Uuid::from_u128(2)));
-        let identity = Identity { tenant, user, role: Role::Owner };
+        let identity = Identity { tenant, actor: Actor::Person(user) };
         for (limit, own) in [(&REQUESTS, true), (&FAILURES, false)] {
             let route = route(Access::SignedIn, "auth", limit);
-            let asked = Ok(Asked::Route(&route, Some(identity)));
+            let asked = Ok(Asked::Route(&route, Credential::Verified(identity)));
             let counted = counted(&trace(), &asked, &plain()).unwrap();
             assert_eq!((counted.identity, counted.own.is_some()), (Some(identity), own), "{limit:?}");
         }

@@ -6,63 +6,73 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName};
-use uuid::Uuid;
 
 use crate::app::{App, Denial};
-use crate::auth::{Caller, Identity, Role, Trace};
-use crate::db::SystemReason;
+use crate::auth::{Caller, Identity, Permissions, Trace};
 use crate::error::{Error, codes};
-use crate::from_row;
+use crate::module::{Authentication, NamedTenant};
 use crate::shared::TenantId;
 
 static TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 
-const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
-const FIND_MEMBERSHIP: &str = "select m.role from memberships m join users u on u.id = m.user_id \
-     where m.user_id = $1 and m.ended_at is null and u.disabled_at is null";
-
-struct Found {
-    id: TenantId,
-}
-from_row!(Found { id });
-
-struct Membership {
-    role: String,
-}
-from_row!(Membership { role });
-
-/// What the header names: an id, or else a slug. A slug that reads like an id is another tenant's attempt to be taken
-/// for it.
-struct Named<'a> {
-    id: Option<Uuid>,
-    slug: Option<Cow<'a, str>>,
-}
-
-/// The caller, in the tenant that the credential or the header names.
+/// The caller, in the tenant that the credential or the header names, with what it may do there now.
+///
+/// # Errors
+/// `core.unauthenticated` when the credential has outlived the membership, the account or the tenant;
+/// `core.tenant_mismatch` for a tenant that is none of the caller's.
 pub(in crate::middleware) async fn enter(
+    authentication: &Authentication,
     app: &App,
     identity: Identity,
     trace: Trace,
     headers: &HeaderMap,
 ) -> Result<Caller, Error> {
-    let home = Caller::member(identity.tenant, identity.user, identity.role, trace);
-    let Some(named) = named(headers)? else { return Ok(home) };
-    if named.id == Some(*identity.tenant.as_uuid()) {
-        return Ok(home);
-    }
+    let home = Caller::unknown(identity.tenant, identity.actor, trace);
+    let named = named(headers)?.filter(|named| named.id != Some(*identity.tenant.as_uuid()));
+    let Some(named) = named else {
+        let permissions = permissions(authentication, app, &home).await?;
+        return Ok(Caller::new(identity.tenant, identity.actor, permissions, home.trace().clone()));
+    };
     // Boxed, since few requests come this way and all would carry its size.
-    Box::pin(select(app, home, identity, named)).await
+    Box::pin(select(authentication, app, &home, named)).await
 }
 
-async fn select(app: &App, home: Caller, identity: Identity, named: Named<'_>) -> Result<Caller, Error> {
-    match membership(app, &home, identity, &named).await? {
-        // Also in the tenant of the token: what was read now counts, and not what was so when it was signed.
-        Some((tenant, role)) => Ok(Caller::member(tenant, identity.user, role, home.trace().clone())),
-        None => Err(refuse(app, &home, &named)),
+/// What the caller may do in its tenant: as it was read at most five seconds ago, or else as it is now.
+async fn permissions(
+    authentication: &Authentication,
+    app: &App,
+    caller: &Caller,
+) -> Result<Permissions, Error> {
+    let principal = caller.actor().principal().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+    // Boxed, since it is read once in five seconds and every request would carry its size.
+    let read = || {
+        Box::pin(async {
+            let grants = (authentication.grants)(app, caller).await?;
+            let grants = grants.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+            Ok(app.permissions.resolve(&grants))
+        })
+    };
+    app.known_permissions.get(caller.tenant(), principal, app.clock.instant(), read).await
+}
+
+async fn select(
+    authentication: &Authentication,
+    app: &App,
+    home: &Caller,
+    named: NamedTenant<'_>,
+) -> Result<Caller, Error> {
+    let tenant = (authentication.tenant)(app, &named, home.trace()).await?;
+    let Some(tenant) = tenant else { return Err(refuse(app, home, &named)) };
+    let there = Caller::unknown(tenant, home.actor(), home.trace().clone());
+    match permissions(authentication, app, &there).await {
+        Ok(permissions) => Ok(Caller::new(tenant, home.actor(), permissions, home.trace().clone())),
+        // Somebody who is no member is told so alike, whether there is such a tenant or not.
+        Err(error) if error.code() == &codes::UNAUTHENTICATED => Err(refuse(app, home, &named)),
+        Err(error) => Err(error),
     }
 }
 
-fn named(headers: &HeaderMap) -> Result<Option<Named<'_>>, Error> {
+fn named(headers: &HeaderMap) -> Result<Option<NamedTenant<'_>>, Error> {
     let mut values = headers.get_all(&TENANT_ID).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let malformed =
@@ -75,7 +85,7 @@ fn named(headers: &HeaderMap) -> Result<Option<Named<'_>>, Error> {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let id = text.parse::<TenantId>().ok().map(|id| *id.as_uuid());
     let slug = (slug && id.is_none()).then(|| fold(text));
-    if slug.is_some() || id.is_some() { Ok(Some(Named { id, slug })) } else { Err(malformed()) }
+    if slug.is_some() || id.is_some() { Ok(Some(NamedTenant { id, slug })) } else { Err(malformed()) }
 }
 
 /// A slug is written in lower case, whatever case it comes in.
@@ -84,24 +94,8 @@ fn fold(slug: &str) -> Cow<'_, str> {
     if lower { Cow::Borrowed(slug) } else { Cow::Owned(slug.to_ascii_lowercase()) }
 }
 
-/// The tenant that was named, if the caller is a member of it; two round trips.
-async fn membership(
-    app: &App,
-    home: &Caller,
-    identity: Identity,
-    named: &Named<'_>,
-) -> Result<Option<(TenantId, Role)>, Error> {
-    let mut tx = app.db.system(SystemReason::SelectTenant, home.trace());
-    let Some(Found { id }) = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await? else {
-        return Ok(None);
-    };
-    let membership = tx.within(id).await?.last().optional(FIND_MEMBERSHIP, &[&identity.user]).await?;
-    let Some(Membership { role }) = membership else { return Ok(None) };
-    Ok(Some((id, role.parse().map_err(Error::internal)?)))
-}
-
 /// An unknown tenant and one of others are refused alike, and the attempt goes into the caller's own audit log.
-fn refuse(app: &App, home: &Caller, named: &Named<'_>) -> Error {
+fn refuse(app: &App, home: &Caller, named: &NamedTenant<'_>) -> Error {
     const ACTION: &str = "core.tenant_mismatch";
     let slug = named.slug.as_deref().map(str::to_owned);
     let named = named.id.map(|id| id.to_string()).or(slug);
@@ -143,7 +137,7 @@ mod tests {
         for line in lines {
             headers.append(&TENANT_ID, HeaderValue::from_bytes(line).unwrap());
         }
-        let parts = |Named { id, slug }| (id.map(|id| id.to_string()), slug.map(Cow::into_owned));
+        let parts = |NamedTenant { id, slug }| (id.map(|id| id.to_string()), slug.map(Cow::into_owned));
         named(&headers).map(|named| named.map(parts)).map_err(|error| error.code().code)
     }
 

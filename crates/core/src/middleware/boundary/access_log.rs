@@ -14,7 +14,7 @@ use http_body::Body as _;
 use tracing::Span;
 
 use crate::app::App;
-use crate::auth::{Actor, Caller, Identity, Trace};
+use crate::auth::{Caller, Identity, Trace};
 use crate::error::{Error, ErrorCode};
 use crate::logging::redacted;
 use crate::middleware::origin::request_id;
@@ -109,17 +109,19 @@ impl<'edge> Entry<'edge> {
     pub(in crate::middleware) fn called_by(&mut self, caller: &Caller) {
         self.tenant = Some(caller.tenant());
         self.span.record("tenant_id", tracing::field::display(caller.tenant()));
-        if let Actor::User(user) = caller.actor() {
-            self.span.record("user_id", tracing::field::display(user));
+        if let Some(principal) = caller.actor().principal() {
+            self.span.record("user_id", tracing::field::display(principal));
         }
     }
 
     /// Logs the cause of an error that the client is not told: once, here.
     pub(in crate::middleware) fn failed(&mut self, error: &Error) {
-        if let (None, Some(Identity { tenant, user, .. })) = (self.tenant, self.identity) {
+        if let (None, Some(Identity { tenant, actor })) = (self.tenant, self.identity) {
             self.tenant = Some(tenant);
             self.span.record("tenant_id", tracing::field::display(tenant));
-            self.span.record("user_id", tracing::field::display(user));
+            if let Some(principal) = actor.principal() {
+                self.span.record("user_id", tracing::field::display(principal));
+            }
         }
         let ErrorCode { code, status, .. } = error.code();
         let _entered = self.span.enter();

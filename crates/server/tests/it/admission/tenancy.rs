@@ -6,24 +6,23 @@ use erp_core::extract::Path;
 use erp_core::module::{Access, Module, Routes};
 use erp_testkit::{Actor, Answer, TestApp};
 use http::Request;
+use jiff::SignedDuration;
+
+/// How long what a person may do is remembered.
+const FRESH: SignedDuration = SignedDuration::from_secs(5);
 
 async fn me_in(actor: &Actor<'_>, tenant: &str) -> Answer {
     actor.request(Request::get("/api/v1/me").header("x-tenant-id", tenant).body("").unwrap()).await
 }
 
-async fn join_globex(app: &TestApp, role: &str) {
-    let alice = app.person("acme", Role::Owner).user_id;
-    app.execute_in(
-        "globex",
-        &format!("insert into memberships (user_id, role) values ('{alice}', '{role}')"),
-    )
-    .await;
+async fn join_globex(app: &TestApp, role: Role) {
+    app.join("globex", app.person("acme", Role::Owner).user_id, role).await;
 }
 
 #[tokio::test]
 async fn t_17_the_header_selects_among_the_callers_memberships() {
     let app = TestApp::start().await;
-    join_globex(&app, "read-only").await;
+    join_globex(&app, Role::ReadOnly).await;
     let (alice, globex) = (app.alice(), app.tenant_id("globex").to_string());
     for name in ["globex", &globex, &globex.to_uppercase()] {
         let me = me_in(&alice, name).await.assert(200).json();
@@ -49,7 +48,7 @@ async fn t_17_the_header_selects_among_the_callers_memberships() {
 #[tokio::test]
 async fn t_17_what_is_done_in_the_selected_tenant_stays_there() {
     let app = TestApp::start().await;
-    join_globex(&app, "owner").await;
+    join_globex(&app, Role::Owner).await;
     let request = Request::post("/api/v1/items")
         .header("x-tenant-id", "globex")
         .header("content-type", "application/json");
@@ -115,7 +114,7 @@ async fn t_17_without_a_credential_the_header_grants_nothing() {
 #[tokio::test]
 async fn t_17_an_ended_membership_and_a_suspended_tenant_cannot_be_selected() {
     let app = TestApp::start().await;
-    join_globex(&app, "owner").await;
+    join_globex(&app, Role::Owner).await;
     me_in(&app.alice(), "globex").await.assert(200);
     app.sql().batch_execute("update tenants set status = 'suspended' where slug = 'globex'").await.unwrap();
     me_in(&app.alice(), "globex").await.assert(403);
@@ -126,6 +125,7 @@ async fn t_17_an_ended_membership_and_a_suspended_tenant_cannot_be_selected() {
         app.tenant_id("globex")
     );
     app.execute_in("globex", &ended).await;
+    app.clock().advance(FRESH);
     me_in(&app.alice(), "globex").await.assert(403);
     app.finish().await;
 }
@@ -193,8 +193,8 @@ async fn t_02_in_one_tenant_no_statement_reaches_another() {
 async fn t_17_the_callers_own_tenant_by_its_slug_is_entered_with_the_role_of_now() {
     let app = TestApp::start().await;
     let (alice, id) = (app.alice(), app.person("acme", Role::Owner).user_id);
-    app.execute_in("acme", &format!("update memberships set role = 'read-only' where user_id = '{id}'"))
-        .await;
+    let demote = format!("update grants set built_in = 'read-only' where principal_id = '{id}'");
+    app.execute_in("acme", &demote).await;
     let request = Request::post("/api/v1/items")
         .header("x-tenant-id", "acme")
         .header("content-type", "application/json");
@@ -222,7 +222,11 @@ async fn t_21_who_is_disabled_and_who_is_of_a_suspended_tenant_is_nobody() {
     for actor in [&alice, &bob] {
         actor.get("/api/v1/me").await.assert(401).problem("core.unauthenticated");
     }
+    app.clock().advance(FRESH);
     me_in(&alice, "acme").await.assert(403).problem("core.tenant_mismatch");
+    for actor in [&alice, &bob] {
+        actor.get("/api/v1/items").await.assert(401).problem("core.unauthenticated");
+    }
     app.finish().await;
 }
 

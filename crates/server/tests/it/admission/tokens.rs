@@ -123,13 +123,12 @@ async fn j_03_a_token_for_somebody_else_or_without_its_claims_is_401() {
         ("exp", json!(600.5 + f64::from(u32::try_from(now).unwrap()))),
         ("iat", json!(now + 61)),
         ("iat", json!(i64::MIN)),
-        ("role", json!("root")),
         ("sub", json!("x")),
         ("tid", json!("acme")),
         ("nbf", json!(now + 61)),
         ("nbf", json!("now")),
     ];
-    let missing = ["iss", "aud", "exp", "iat", "sub", "tid", "role", "jti"].map(|field| (field, Value::Null));
+    let missing = ["iss", "aud", "exp", "iat", "sub", "tid", "jti"].map(|field| (field, Value::Null));
     for (field, value) in bent.into_iter().chain(missing) {
         let token = sign(&header, &with(&claims, field, value.clone()), JWT_SECRET);
         let answer = app.anonymous().with_token(token).get("/api/v1/me").await;
@@ -149,5 +148,18 @@ async fn j_04_a_token_of_the_previous_key_stays_good() {
     app.finish().await;
     let app = TestApp::start().await;
     app.anonymous().with_token(token).get("/api/v1/items").await.assert(401);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn j_03_what_a_token_says_of_roles_counts_for_nothing() {
+    let app = TestApp::start().await;
+    let Parts { header, claims, .. } = parts(app.reader_of("acme").token());
+    assert!(claims.get("role").is_none() && claims.get("roles").is_none(), "{claims}");
+    for (claim, value) in [("role", json!("owner")), ("roles", json!(["owner"])), ("role", json!(7))] {
+        let reader = app.anonymous().with_token(sign(&header, &with(&claims, claim, value), JWT_SECRET));
+        assert_eq!(reader.get("/api/v1/me").await.assert(200).json()["roles"], json!(["read-only"]));
+        reader.post("/api/v1/items", json!({"sku": "X", "name": "X"})).await.assert(403);
+    }
     app.finish().await;
 }

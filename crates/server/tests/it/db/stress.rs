@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use erp_core::app::App;
-use erp_core::auth::{Caller, Identity, Role};
+use erp_core::auth::Caller;
 use erp_core::error::Result;
 use erp_core::extract::Json;
 use erp_core::from_row;
@@ -76,13 +76,15 @@ pub(super) async fn make_tenants(app: &TestApp) -> Vec<Tenant> {
         let slug = format!("stress-{number}");
         let add = "insert into tenants (id, slug) values (gen_random_uuid(), $1) returning id";
         let tenant: TenantId = app.sql().query_one(add, &[&slug]).await.unwrap().get(0);
+        let user: UserId = Id::new(app.edge().app.clock.as_ref(), app.edge().app.rng.as_ref());
         let items = format!(
-            "begin; set local app.tenant_id = '{tenant}'; insert into items (id, sku, name) \
-             select gen_random_uuid(), '{slug}/' || n, '{slug}' from generate_series(1, 5) n; commit"
+            "begin; insert into users (id, email) values ('{user}', '{user}@{slug}.example'); \
+             set local app.tenant_id = '{tenant}'; insert into memberships (user_id) values ('{user}'); \
+             insert into grants (id, principal_id, built_in) values (gen_random_uuid(), '{user}', 'member'); \
+             insert into items (id, sku, name) select gen_random_uuid(), '{slug}/' || n, '{slug}' from generate_series(1, 5) n; commit"
         );
         app.sql().batch_execute(&items).await.unwrap();
-        let user: UserId = Id::new(app.edge().app.clock.as_ref(), app.edge().app.rng.as_ref());
-        let issued = app.edge().app.authenticator.issue(Identity { tenant, user, role: Role::Member });
+        let issued = app.edge().app.authenticator.issue(tenant, user);
         tenants.push(Tenant { slug, token: issued.unwrap().access_token });
     }
     tenants

@@ -147,8 +147,7 @@ async fn s_10_a_stale_plan_in_the_middle_of_a_transaction_fails_once() {
 async fn t_17_a_slug_that_reads_like_anothers_id_is_not_taken_for_it() {
     let app = TestApp::start().await;
     let (alice, globex) = (app.person("acme", erp_core::auth::Role::Owner).user_id, app.tenant_id("globex"));
-    let member = format!("insert into memberships (user_id, role) values ('{alice}', 'member')");
-    app.execute_in("globex", &member).await;
+    app.join("globex", alice, erp_core::auth::Role::Member).await;
     let squat = format!("insert into tenants (id, slug) values (gen_random_uuid(), '{globex}')");
     // Whichever of the two comes first in the table.
     for change in

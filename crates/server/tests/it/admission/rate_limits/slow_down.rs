@@ -123,7 +123,7 @@ async fn l_06_strangers_of_many_networks_leave_a_member_a_place_to_wait_at() {
 fn charges(app: &TestApp) -> [erp_core::limits::Charge; 1] {
     let owner = app.person("acme", erp_core::auth::Role::Owner);
     let quota = erp_core::limits::Quota::new(100, Duration::from_secs(24 * 3600));
-    let whom = erp_core::limits::Whom::Member(owner.tenant_id, owner.user_id);
+    let whom = erp_core::limits::Whom::Member(owner.tenant_id, owner.user_id.into());
     [app.edge().app.limits.counter(&erp_core::limits::DEFAULT, quota, whom)]
 }
 

@@ -1,0 +1,101 @@
+//! What a request brings to say who sends it.
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use super::Actor;
+use crate::error::{Error, codes};
+use crate::shared::TenantId;
+
+/// Whom a verified credential belongs to. It says nothing of what they may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The tenant that the credential is for.
+    pub tenant: TenantId,
+    /// Who acts with it.
+    pub actor: Actor,
+}
+
+/// What was found of a credential without waiting for anything.
+pub enum Credential {
+    /// There is none.
+    Missing,
+    /// It was verified by itself: a signed token, for example.
+    Verified(Identity),
+    /// Only the database can tell. It is asked when the client's address is within its limit.
+    Unverified(BoxFuture<'static, Result<Identity, Error>>),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("Missing"),
+            Self::Verified(identity) => f.debug_tuple("Verified").field(identity).finish(),
+            Self::Unverified(_) => f.write_str("Unverified"),
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750); two such headers are refused, since proxies differ on which counts.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::new(&codes::MALFORMED_HEADER).detail("Authorization was sent more than once."));
+    }
+    let text = value.to_str().map_err(|_| Error::new(&codes::UNAUTHENTICATED))?;
+    let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
+        return Err(Error::new(&codes::UNAUTHENTICATED));
+    }
+    Ok(Some(token.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn outcome(lines: &[&[u8]]) -> Result<Option<String>, &'static str> {
+        let lines = lines.iter().map(|line| (AUTHORIZATION, HeaderValue::from_bytes(line).unwrap()));
+        let mut headers = HeaderMap::new();
+        lines.for_each(|(name, value)| _ = headers.append(name, value));
+        bearer(&headers).map(|token| token.map(str::to_owned)).map_err(|error| error.code().code)
+    }
+
+    #[test]
+    fn j_01_a_token_is_taken_from_one_header_of_the_scheme_and_from_no_other() {
+        assert_eq!(outcome(&[]), Ok(None));
+        for line in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c "] {
+            assert_eq!(outcome(&[line.as_bytes()]), Ok(Some("a.b.c".to_owned())), "{line}");
+        }
+        for line in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer    ",
+            "Basic YTpi",
+            "a.b.c",
+            "Bearera.b.c",
+            "Bearer\ta.b.c",
+            " Bearer a",
+        ] {
+            assert_eq!(outcome(&[line.as_bytes()]), Err("core.unauthenticated"), "{line:?}");
+        }
+        assert_eq!(outcome(&[b"Bearer \xff"]), Err("core.unauthenticated"));
+        // What is joined is one token, which no key has signed.
+        assert_eq!(outcome(&[b"Bearer a, Bearer b"]), Ok(Some("a, Bearer b".to_owned())));
+    }
+
+    #[test]
+    fn h_05_two_headers_are_refused_even_if_they_are_alike() {
+        for second in ["Bearer a.b.c", "Bearer x", "Basic YTpi", ""] {
+            let refused = outcome(&[b"Bearer a.b.c", second.as_bytes()]);
+            assert_eq!(refused, Err("core.malformed_header"), "{second}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What a caller may do: a set of the permissions that the binary declares, resolved from the roles that it holds.
+//!
+//! Permissions are stored by name, and numbered anew in each process. A name that no module declares allows nothing: its
+//! module was removed, or is newer than this process.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Permission, Role};
+
+/// Every permission of every module, numbered.
+#[derive(Debug, Default)]
+pub struct PermissionTable {
+    all: Vec<&'static Permission>,
+    by_name: HashMap<&'static str, usize>,
+    /// Where each stands in memory, in order, and its number: a search among numbers is a tenth of one among names.
+    by_address: Vec<(usize, usize)>,
+}
+
+/// The roles that a principal holds in a tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Those of the roles that every tenant has.
+    pub built_in: Vec<Role>,
+    /// The tenant's own.
+    pub own: Vec<OwnRole>,
+}
+
+/// A role of a tenant's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnRole {
+    /// Its name, as the tenant calls it.
+    pub name: String,
+    /// The names of the permissions that it gives.
+    pub permissions: Vec<String>,
+}
+
+/// A set of permissions, and the roles that it comes from. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Permissions(Arc<Resolved>);
+
+#[derive(Debug)]
+struct Resolved {
+    table: Arc<PermissionTable>,
+    bits: Box<[u64]>,
+    roles: Vec<String>,
+}
+
+impl PermissionTable {
+    /// Numbers the permissions in their order.
+    pub fn new(permissions: impl IntoIterator<Item = &'static Permission>) -> Self {
+        let all: Vec<_> = permissions.into_iter().collect();
+        let by_name = all.iter().enumerate().map(|(number, permission)| (permission.name, number)).collect();
+        let address = |(number, permission): (usize, &&'static Permission)| (address(permission), number);
+        let mut by_address: Vec<_> = all.iter().enumerate().map(address).collect();
+        by_address.sort_unstable();
+        Self { all, by_name, by_address }
+    }
+
+    /// All of them, in the order of the modules.
+    pub fn iter(&self) -> impl Iterator<Item = &'static Permission> {
+        self.all.iter().copied()
+    }
+
+    fn number(&self, permission: &'static Permission) -> Option<usize> {
+        let known = self.by_address.binary_search_by_key(&address(permission), |(address, _)| *address);
+        let number = known.ok().and_then(|at| self.by_address.get(at)).map(|(_, number)| *number);
+        number.or_else(|| self.by_name.get(permission.name).copied())
+    }
+
+    /// What these roles allow.
+    pub fn resolve(self: &Arc<Self>, grants: &Grants) -> Permissions {
+        let mut bits = vec![0_u64; self.all.len().div_ceil(64)].into_boxed_slice();
+        let own: Vec<usize> = grants
+            .own
+            .iter()
+            .flat_map(|role| &role.permissions)
+            .filter_map(|name| self.by_name.get(name.as_str()).copied())
+            .collect();
+        for (number, permission) in self.all.iter().enumerate() {
+            let built_in = permission.roles.iter().any(|role| grants.built_in.contains(role));
+            if (built_in || own.contains(&number))
+                && let Some(word) = bits.get_mut(number / 64)
+            {
+                *word |= 1 << (number % 64);
+            }
+        }
+        let built_in = grants.built_in.iter().map(|role| role.as_str().to_owned());
+        let roles = built_in.chain(grants.own.iter().map(|role| role.name.clone())).collect();
+        Permissions(Arc::new(Resolved { table: Arc::clone(self), bits, roles }))
+    }
+}
+
+fn address(permission: &'static Permission) -> usize {
+    std::ptr::from_ref(permission).addr()
+}
+
+impl Permissions {
+    /// Of nobody.
+    pub fn none() -> Self {
+        Self(Arc::new(Resolved { table: Arc::default(), bits: Box::default(), roles: Vec::new() }))
+    }
+
+    /// Whether `permission` is among them.
+    pub fn contains(&self, permission: &'static Permission) -> bool {
+        self.0.table.number(permission).is_some_and(|number| self.has(number))
+    }
+
+    fn has(&self, number: usize) -> bool {
+        self.0.bits.get(number / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+
+    /// Their names, in the order of the modules.
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = self.0.table.all.iter().enumerate();
+        all.filter(|(number, _)| self.has(*number)).map(|(_, permission)| permission.name).collect()
+    }
+
+    /// The names of the roles that they come from, those that every tenant has first.
+    pub fn roles(&self) -> &[String] {
+        &self.0.roles
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static READ: Permission =
+        Permission { name: "a.thing.read", what: "", roles: &[Role::Owner, Role::ReadOnly] };
+    static CHANGE: Permission = Permission { name: "a.thing.change", what: "", roles: &[Role::Owner] };
+    static ELSEWHERE: Permission = Permission { name: "b.thing.read", what: "", roles: &[Role::Owner] };
+
+    fn table() -> Arc<PermissionTable> {
+        Arc::new(PermissionTable::new([&READ, &CHANGE]))
+    }
+
+    fn own(name: &str, permissions: &[&str]) -> OwnRole {
+        OwnRole {
+            name: name.to_owned(),
+            permissions: permissions.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_roles_allow_is_what_the_binary_and_the_tenant_say() {
+        let grants = Grants { built_in: vec![Role::ReadOnly], own: vec![] };
+        let reader = table().resolve(&grants);
+        assert!(reader.contains(&READ) && !reader.contains(&CHANGE));
+        assert_eq!((reader.names(), reader.roles()), (vec!["a.thing.read"], &["read-only".to_owned()][..]));
+        let grants =
+            Grants { own: vec![own("Storekeeper", &["a.thing.change", "gone.thing.read"])], ..grants };
+        let keeper = table().resolve(&grants);
+        assert!(keeper.contains(&READ) && keeper.contains(&CHANGE));
+        assert_eq!(keeper.roles(), ["read-only", "Storekeeper"]);
+    }
+
+    #[test]
+    fn what_nobody_has_granted_or_no_module_declares_is_not_allowed() {
+        let owner = table().resolve(&Grants { built_in: vec![Role::Owner], own: vec![] });
+        assert!(!owner.contains(&ELSEWHERE), "of a module that is not built in");
+        let nobody = table().resolve(&Grants::default());
+        assert!(!nobody.contains(&READ) && !Permissions::none().contains(&READ));
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a table of permissions is static, and this one is made by the test"
+    )]
+    fn a_set_is_as_wide_as_the_table() {
+        let named = |n| Permission { name: String::leak(format!("m.p{n:04}.read")), what: "", roles: &[] };
+        let many: &'static [Permission] = Vec::leak((0..3000).map(named).collect());
+        let table = Arc::new(PermissionTable::new(many));
+        let granted: Vec<String> = (0..3000).step_by(7).map(|n| format!("m.p{n:04}.read")).collect();
+        let own = vec![OwnRole { name: "x".to_owned(), permissions: granted.clone() }];
+        let set = table.resolve(&Grants { built_in: vec![], own });
+        assert_eq!(set.names(), granted);
+        assert!(many.iter().enumerate().all(|(n, permission)| set.contains(permission) == (n % 7 == 0)));
+    }
+}

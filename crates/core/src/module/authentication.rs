@@ -1,0 +1,42 @@
+use std::borrow::Cow;
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::auth::{Caller, Credential, Grants, Trace};
+use crate::error::Result;
+use crate::shared::TenantId;
+
+/// How a module tells who asks and what they may do. One module of a product has it.
+///
+/// The request chain calls it in this order, which is a property of security: `credential` before any limit, without
+/// waiting; then the limit of the address; then what an [unverified](Credential::Unverified) credential waits for; then
+/// the limits of the principal and its tenant; then `tenant` and `grants`.
+pub struct Authentication {
+    /// What the request's headers say of who sends it.
+    ///
+    /// # Errors
+    /// `core.unauthenticated` for a credential that is none, the same for every reason.
+    pub credential: fn(&App, &HeaderMap) -> Result<Credential>,
+    /// The tenant that `X-Tenant-ID` names, if there is an active one. What it means to be named is checked afterwards.
+    pub tenant: for<'a> fn(&'a App, &'a NamedTenant<'a>, &'a Trace) -> Lookup<'a, TenantId>,
+    /// The roles that the caller's actor holds in the caller's tenant; `None` when it has no business there (any more).
+    /// The caller that is given may read the tenant's data, and has no permission yet.
+    pub grants: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, Grants>,
+    /// The limit of requests that the caller's tenant has of its own, instead of `RATE_LIMIT_MAX`.
+    pub own_limit: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, u32>,
+}
+
+/// What is looked up, if it is there.
+pub type Lookup<'a, T> = BoxFuture<'a, Result<Option<T>>>;
+
+/// What `X-Tenant-ID` names: an id, or else a slug. A slug that reads like an id is another tenant's attempt to be taken
+/// for it.
+pub struct NamedTenant<'a> {
+    /// The id.
+    pub id: Option<Uuid>,
+    /// The slug, in lower case.
+    pub slug: Option<Cow<'a, str>>,
+}

@@ -1,0 +1,80 @@
+//! Who asks, and what they may do: by an access token, and by the grants that the database has for its owner.
+
+use erp_core::app::App;
+use erp_core::auth::{Caller, Credential, Grants, OwnRole, Role, Trace, bearer};
+use erp_core::db::SystemReason;
+use erp_core::error::{Error, Result};
+use erp_core::from_row;
+use erp_core::module::{Authentication, Lookup, NamedTenant};
+use erp_core::shared::TenantId;
+use http::HeaderMap;
+
+const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
+/// A row for each role of a principal, and one without a role for a member that has none; none for nobody.
+const READ_GRANTS: &str = "select g.built_in, r.name, \
+     array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
+     from memberships m join users u on u.id = m.user_id join tenants t on t.id = m.tenant_id \
+     left join grants g on g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
+     left join roles r on r.id = g.role_id \
+     where m.user_id = $1 and m.ended_at is null and u.disabled_at is null and t.status = 'active' \
+     order by array_position(array['owner', 'member', 'read-only'], g.built_in), r.name";
+const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
+
+/// By `Authorization: Bearer` with an access token of ours.
+pub(super) static AUTHENTICATION: Authentication = Authentication { credential, tenant, grants, own_limit };
+
+struct Found {
+    id: TenantId,
+}
+from_row!(Found { id });
+
+struct Granted {
+    built_in: Option<String>,
+    name: Option<String>,
+    permissions: Vec<String>,
+}
+from_row!(Granted { built_in, name, permissions });
+
+struct Own {
+    rate_limit_max: Option<i32>,
+}
+from_row!(Own { rate_limit_max });
+
+fn credential(app: &App, headers: &HeaderMap) -> Result<Credential> {
+    let Some(token) = bearer(headers)? else { return Ok(Credential::Missing) };
+    app.authenticator.verify(token).map(Credential::Verified)
+}
+
+fn tenant<'a>(app: &'a App, named: &'a NamedTenant<'a>, trace: &'a Trace) -> Lookup<'a, TenantId> {
+    Box::pin(async move {
+        let mut tx = app.db.system(SystemReason::SelectTenant, trace);
+        let found: Option<Found> = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await?;
+        Ok(found.map(|found| found.id))
+    })
+}
+
+fn grants<'a>(app: &'a App, caller: &'a Caller) -> Lookup<'a, Grants> {
+    Box::pin(async move {
+        let Some(principal) = caller.actor().principal() else { return Ok(None) };
+        let rows: Vec<Granted> = app.db.tenant_read(caller).last().rows(READ_GRANTS, &[&principal]).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut grants = Grants::default();
+        for Granted { built_in, name, permissions } in rows {
+            if let Some(role) = built_in {
+                grants.built_in.push(role.parse::<Role>().map_err(Error::internal)?);
+            } else if let Some(name) = name {
+                grants.own.push(OwnRole { name, permissions });
+            }
+        }
+        Ok(Some(grants))
+    })
+}
+
+fn own_limit<'a>(app: &'a App, caller: &'a Caller) -> Lookup<'a, u32> {
+    Box::pin(async move {
+        let row: Option<Own> = app.db.tenant_read(caller).last().optional(OWN_LIMIT, &[]).await?;
+        Ok(row.and_then(|row| row.rate_limit_max).and_then(|limit| u32::try_from(limit).ok()))
+    })
+}
