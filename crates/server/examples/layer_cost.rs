@@ -17,7 +17,7 @@ use erp_core::config::{Layers, MapSource};
 use erp_core::factory::AppOptions;
 use erp_core::middleware::{Edge, Peer};
 use erp_core::module::Access;
-use erp_core::shared::ManualClock;
+use erp_core::shared::{ManualClock, SystemClock};
 use erp_modules::PRODUCT;
 use erp_testkit::Database;
 use futures_util::FutureExt as _;
@@ -144,7 +144,7 @@ async fn chain(database: &Database, without: Without, logging: LogSetup) -> io::
     let layers = Layers::from(MapSource::environment(settings.chain(without.setting)));
     let mut options = BootstrapOptions::new(logging, std::ffi::OsString::new());
     // It stands, so that nothing is read anew in the middle.
-    options.clock = Arc::new(ManualClock::new(jiff::Timestamp::now()));
+    options.clock = Arc::new(ManualClock::new(erp_core::shared::Clock::now(&SystemClock)));
     options.app = (without.switch)(AppOptions::new())
         .custom_routes(|routes| routes.get("/small", Access::SignedIn, small));
     let context = bootstrap(&PRODUCT, &layers, options).await.map_err(io::Error::other)?;

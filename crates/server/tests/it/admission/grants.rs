@@ -158,8 +158,8 @@ async fn only_one_module_tells_who_asks_and_routes_for_members_want_one() {
         app.finish().await;
         message
     };
-    let two = refused(&[&identity::MODULE, &catalog::MODULE, &SECOND]).await;
+    let two = Box::pin(refused(&[&identity::MODULE, &catalog::MODULE, &SECOND])).await;
     assert!(two.contains("'identity' and 'second'"), "{two}");
-    let none = refused(&[&catalog::MODULE]).await;
+    let none = Box::pin(refused(&[&catalog::MODULE])).await;
     assert!(none.contains("no module tells who they are"), "{none}");
 }
