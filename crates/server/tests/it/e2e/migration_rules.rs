@@ -268,17 +268,22 @@ fn f59_a_table_that_nobody_registered_is_found_at_the_start_and_by_db_migrate() 
 #[test]
 fn f60_a_foreign_key_without_the_tenant_is_told_what_the_house_wants() {
     let database = Database::migrated("foreign_key");
-    let pair = "foreign key (tenant_id, item_id) references items (tenant_id, id)";
+    let pair = "select app.tenant_reference('public.order_lines', 'item_id', 'public.items')";
     for sql in [
         "create table public.lines (id uuid not null, item_id uuid references public.items (id));",
-        "create table public.lines (id uuid not null, item_id uuid); select app.tenant_table('public.lines', audit_as => 'line');
+        "create table public.lines (id uuid not null, item_id uuid);
+         select app.tenant_table('public.lines', audit_as => 'line');
          alter table public.lines add foreign key (item_id) references public.items (id);",
+        "create table public.lines (id uuid not null, item_id uuid);
+         select app.tenant_table('public.lines', audit_as => 'line');
+         alter table public.lines add foreign key (tenant_id, item_id) references public.items (tenant_id, id);",
     ] {
         refused(&database, sql, &[pair]);
     }
     let early = "create table public.lines (id uuid not null, item_id uuid,
         foreign key (tenant_id, item_id) references public.items (tenant_id, id));";
     refused(&database, early, &["app.tenant_table adds the column tenant_id"]);
-    let keyed = "create table public.lines (id uuid primary key); select app.tenant_table('public.lines', audit_as => 'line');";
+    let keyed = "create table public.lines (id uuid primary key);
+        select app.tenant_table('public.lines', audit_as => 'line');";
     refused(&database, keyed, &["already has a primary key", "tenant_table makes the key (tenant_id, id)"]);
 }

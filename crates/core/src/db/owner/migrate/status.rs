@@ -173,23 +173,23 @@ const RESTORE: &str = "restore the file and put the change into a new migration"
 /// # Errors
 /// `Exit::Internal`, with the name and what to write.
 pub(super) fn refuse_unclaimed(status: &[Status]) -> Result<(), StartError> {
-    let is_of_before = |row: &&Status| row.state == State::Unclaimed && !row.name.contains('/');
-    match status.iter().find(is_of_before) {
-        Some(Status { name, .. }) if !pending(status).is_empty() => Err(StartError::with_fix(
-            Exit::Internal,
-            format!(
-                "Migration {name} was applied when all migrations stood in one list, and no module says what it is called now"
-            ),
-            format!(
-                "write was [\"{name}\"] behind its name in the module's list; if its module is gone for good, delete its row from app.migrations"
-            ),
-        )),
-        _ => Ok(()),
+    let is_of_the_list = |row: &&Status| row.state == State::Unclaimed && !row.name.contains('/');
+    let Some(Status { name, .. }) = status.iter().find(is_of_the_list) else { return Ok(()) };
+    if pending(status).is_empty() {
+        return Ok(());
     }
+    let what = format!(
+        "Migration {name} was applied when all migrations stood in one list, and no module says what it is called now"
+    );
+    let fix = format!(
+        "write was [\"{name}\"] behind its name in the module's list; if its module is gone for good, delete its row \
+         from app.migrations"
+    );
+    Err(StartError::with_fix(Exit::Internal, what, fix))
 }
 
-/// Warns of what no module of this binary claims: it is a newer version's, or its module was removed. Its tables stay, and
-/// the isolation proof asks the catalogue about them.
+/// Warns of what no module of this binary claims: it is a newer version's, or its module was removed. Its tables stay,
+/// and the isolation proof asks the catalogue about them.
 pub fn tell_unclaimed(status: &[Status]) {
     for Status { name, .. } in status.iter().filter(|row| row.state == State::Unclaimed) {
         tracing::warn!(migration = name, "A migration was applied that no module of this binary claims");
