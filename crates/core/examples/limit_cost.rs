@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use erp_core::limits::{Charge, DEFAULT, Limits, Options, Quota, Whom};
+use erp_core::limits::{Charge, DEFAULT, LimitOptions, Limits, Quota, Whom};
 use erp_core::metrics::Metrics;
 use erp_core::shared::{PrincipalId, Secret, SystemClock, SystemRng, TenantId};
 use futures_util::FutureExt as _;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn limits() -> Limits {
-    Limits::new(Options {
+    Limits::new(LimitOptions {
         secret: Secret::new("example".to_owned()),
         instances: 1,
         shared: None,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use erp_core::logging::{Level, LogFormat, Logging, Options};
+use erp_core::logging::{Level, LogFormat, LogOptions, Logging};
 use erp_core::shared::SystemClock;
 
 const LINES: u32 = 2_000;
@@ -18,7 +18,7 @@ const BOUND: Duration = Duration::from_micros(3);
 fn main() -> ExitCode {
     let mut kept = true;
     for format in [LogFormat::Json, LogFormat::Console] {
-        let options = Options::new(Level::Info, format, "boot_00000000", Arc::new(SystemClock));
+        let options = LogOptions::new(Level::Info, format, "boot_00000000", Arc::new(SystemClock));
         let (logging, subscriber) = Logging::new(options.to(io::sink()));
         let best = tracing::subscriber::with_default(subscriber, || measure(&logging));
         let (cost, dropped) = (best / LINES, logging.dropped());

@@ -49,11 +49,11 @@ pub struct Asset {
 pub struct Assets {
     /// What stands before [`FOLDER`] in a page: nothing, or the CDN.
     base: String,
-    files: Vec<File>,
+    files: Vec<AssetFile>,
 }
 
 /// A file with what follows from its content.
-pub(crate) struct File {
+pub(crate) struct AssetFile {
     pub(crate) asset: Asset,
     pub(crate) etag: HeaderValue,
     /// With the base and the folder; the last part is the file's name on the wire.
@@ -67,13 +67,13 @@ impl Assets {
     /// `Exit::Internal` when two files have one name.
     pub fn new(base: Option<&str>, assets: impl Iterator<Item = &'static Asset>) -> Result<Self, StartError> {
         let base = base.unwrap_or_default().trim_end_matches('/').to_owned();
-        let mut files: Vec<File> = Vec::new();
+        let mut files: Vec<AssetFile> = Vec::new();
         for asset in assets {
             if files.iter().any(|file| file.asset.name == asset.name) {
                 let message = format!("Two assets have the name {}", asset.name);
                 return Err(StartError::new(Exit::Internal, message));
             }
-            files.push(File::new(&base, *asset));
+            files.push(AssetFile::new(&base, *asset));
         }
         Ok(Self { base, files })
     }
@@ -88,13 +88,13 @@ impl Assets {
     }
 
     /// The file that has this name on the wire, hash and all.
-    pub(crate) fn find(&self, hashed: &str) -> Option<&File> {
-        let name = |file: &&File| file.url.get(self.base.len() + FOLDER.len()..) == Some(hashed);
+    pub(crate) fn find(&self, hashed: &str) -> Option<&AssetFile> {
+        let name = |file: &&AssetFile| file.url.get(self.base.len() + FOLDER.len()..) == Some(hashed);
         self.files.iter().find(name)
     }
 }
 
-impl File {
+impl AssetFile {
     fn new(base: &str, asset: Asset) -> Self {
         let digest = digest(&SHA256, asset.bytes);
         let hash = hex(&digest.as_ref()[..HASH_BYTES]);

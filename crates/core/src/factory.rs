@@ -9,7 +9,7 @@ use tower::{Layer, Service};
 
 use crate::app::App;
 use crate::auth::PermissionTable;
-use crate::config::Schema;
+use crate::config::SettingsSchema;
 use crate::health::HEALTH;
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
@@ -142,8 +142,8 @@ pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
 }
 
 /// Every setting of the product: the core's, and those of its modules.
-pub fn settings(product: &Product) -> Schema {
-    modules(product).fold(Schema::core(), |schema, module| schema.with(module.name, module.settings))
+pub fn settings(product: &Product) -> SettingsSchema {
+    modules(product).fold(SettingsSchema::core(), |schema, module| schema.with(module.name, module.settings))
 }
 
 /// What the routes of all modules and the custom ones promise.

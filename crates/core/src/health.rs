@@ -108,12 +108,12 @@ struct Health {
     uptime: u64,
     /// What health depends on: with the details only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    checks: Option<Vec<Check>>,
+    checks: Option<Vec<HealthCheck>>,
 }
 
 /// One thing that health depends on.
 #[derive(Serialize, JsonSchema)]
-struct Check {
+struct HealthCheck {
     name: &'static str,
     /// Whether readiness depends on it.
     required: bool,
@@ -122,43 +122,43 @@ struct Check {
     details: Value,
 }
 
-impl Check {
+impl HealthCheck {
     fn refuses(&self) -> bool {
         self.required && !self.passed
     }
 }
 
 /// `GET /readyz`: 503 while starting, draining, or when the database, the isolation proof or a required probe fails.
-async fn readyz(State(app): State<App>) -> Status<Readiness> {
+async fn readyz(State(app): State<App>) -> HealthAnswer<Readiness> {
     let failed: Vec<&'static str> =
         checks(&app).await.iter().filter(|check| check.refuses()).map(|check| check.name).collect();
     let (code, status) =
         if failed.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
-    Status(code, Readiness { status, failed })
+    HealthAnswer(code, Readiness { status, failed })
 }
 
 /// `GET /health`: as the specification's basic status; 503 while draining.
-async fn health(State(app): State<App>) -> Status<Health> {
+async fn health(State(app): State<App>) -> HealthAnswer<Health> {
     let draining = app.lifecycle.phase() == Phase::Draining;
     let code = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    Status(code, basics(&app, if draining { "draining" } else { "ok" }))
+    HealthAnswer(code, basics(&app, if draining { "draining" } else { "ok" }))
 }
 
 /// `GET /health/detailed`: every check with its numbers. What is behind them is asked at most once a second.
-async fn detailed(State(app): State<App>) -> Status<Health> {
+async fn detailed(State(app): State<App>) -> HealthAnswer<Health> {
     let mut checks = checks(&app).await;
     checks.extend(limited(&app));
     let well = checks.iter().all(|check| check.passed);
-    let unready = checks.iter().any(Check::refuses);
+    let unready = checks.iter().any(HealthCheck::refuses);
     let body = Health { checks: Some(checks), ..basics(&app, if well { "ok" } else { "degraded" }) };
     let code = if unready { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    Status(code, body)
+    HealthAnswer(code, body)
 }
 
 /// 200 or 503, with the same kind of body.
-struct Status<T>(StatusCode, T);
+struct HealthAnswer<T>(StatusCode, T);
 
-impl<T: Serialize> IntoResponse for Status<T> {
+impl<T: Serialize> IntoResponse for HealthAnswer<T> {
     /// Whoever hears 503 may ask again in a second: the database is looked at twice in that (H-06).
     fn into_response(self) -> Response {
         let mut response = (self.0, Json(self.1)).into_response();
@@ -169,7 +169,7 @@ impl<T: Serialize> IntoResponse for Status<T> {
     }
 }
 
-impl<T: Serialize + JsonSchema> Answer for Status<T> {
+impl<T: Serialize + JsonSchema> Answer for HealthAnswer<T> {
     fn describe(outputs: &mut Outputs) {
         outputs.json::<T>(200).json::<T>(503);
     }
@@ -204,9 +204,9 @@ fn basics(app: &App, status: &'static str) -> Health {
     Health { status, version: app.version, uptime, checks: None }
 }
 
-async fn checks(app: &App) -> Vec<Check> {
+async fn checks(app: &App) -> Vec<HealthCheck> {
     let probes = app.probe().await;
-    let probes = probes.iter().map(|outcome| Check {
+    let probes = probes.iter().map(|outcome| HealthCheck {
         name: outcome.name,
         required: outcome.required,
         passed: outcome.failure.is_none(),
@@ -216,8 +216,8 @@ async fn checks(app: &App) -> Vec<Check> {
 }
 
 /// What the server can do without for a while: it answers then, and worse.
-fn limited(app: &App) -> Vec<Check> {
-    let check = |name, passed, details| Check { name, required: false, passed, details };
+fn limited(app: &App) -> Vec<HealthCheck> {
+    let check = |name, passed, details| HealthCheck { name, required: false, passed, details };
     let place =
         |name, (used, most): (usize, usize)| check(name, used < most, json!({ "used": used, "max": most }));
     let most = app.config.traffic.max_concurrent_requests as usize;
@@ -254,13 +254,13 @@ fn limited(app: &App) -> Vec<Check> {
 }
 
 /// Whether all work of the table runs, and what had to be started again.
-fn background(app: &App) -> Check {
+fn background(app: &App) -> HealthCheck {
     let tasks = app.lifecycle.tasks();
     let down: Vec<_> = tasks.iter().filter(|task| !task.running).map(|task| task.facts.name).collect();
     let restarted = app.lifecycle.restarts().into_iter().filter(|(_, restarts)| *restarts > 0);
     let restarts: serde_json::Map<_, _> =
         restarted.map(|(name, restarts)| (name.to_owned(), restarts.into())).collect();
-    Check {
+    HealthCheck {
         name: "background",
         required: false,
         passed: down.is_empty(),
@@ -268,11 +268,11 @@ fn background(app: &App) -> Check {
     }
 }
 
-fn required_checks(app: &App) -> [Check; 3] {
+fn required_checks(app: &App) -> [HealthCheck; 3] {
     let phase = app.lifecycle.phase();
     let (open, idle) = app.db.connections();
     let proof = app.proof();
-    let check = |name, passed, details| Check { name, required: true, passed, details };
+    let check = |name, passed, details| HealthCheck { name, required: true, passed, details };
     let proven = proof.as_ref().is_some_and(|proof| proof.report.passed());
     [
         check("lifecycle", phase == Phase::Ready, json!({ "phase": format!("{phase:?}").to_lowercase() })),

@@ -34,7 +34,7 @@ const ADD_GRANT: &str = "insert into grants (id, principal_id, built_in) select 
 
 /// One entry of `demo-credentials.json`.
 #[derive(Serialize, Deserialize)]
-struct Credential {
+struct DemoCredential {
     tenant: String,
     email: String,
     password: String,
@@ -69,10 +69,10 @@ pub async fn seed(seed: Seed<'_>) -> Result<(), StartError> {
         demos.push(Demo { slug, name, id: seed.owner.tenant(slug).await.map_err(failed)? });
     }
     let kept = if seed.new_passwords { Vec::new() } else { read(&file) };
-    let is_kept = |credential: &Credential| {
+    let is_kept = |credential: &DemoCredential| {
         demos.iter().any(|demo| demo.id.is_some() && demo.slug == credential.tenant)
     };
-    let mut credentials: Vec<Credential> = kept.into_iter().filter(is_kept).collect();
+    let mut credentials: Vec<DemoCredential> = kept.into_iter().filter(is_kept).collect();
     if !seed.new_passwords && demos.iter().all(|demo| demo.id.is_some()) {
         if credentials.is_empty() {
             tracing::warn!(
@@ -131,7 +131,7 @@ async fn person(
     role: Role,
     mailbox: &str,
     name: &'static str,
-) -> Result<(Person, Credential), StartError> {
+) -> Result<(Person, DemoCredential), StartError> {
     let email = format!("{mailbox}@{tenant}.example");
     let mut random = [0; 18];
     seed.rng.fill(&mut random);
@@ -140,7 +140,7 @@ async fn person(
     let hash = hash.map_err(|error| {
         StartError::new(Exit::Internal, "A demo password could not be hashed").because(error)
     })?;
-    let credential = Credential { tenant: tenant.to_owned(), email: email.clone(), password, role };
+    let credential = DemoCredential { tenant: tenant.to_owned(), email: email.clone(), password, role };
     Ok((Person { tenant, email, name, role, hash }, credential))
 }
 
@@ -149,12 +149,12 @@ fn id<K: IdKind>(seed: &Seed<'_>) -> Id<K> {
 }
 
 /// What an earlier start has written; nothing when that is not to be read.
-fn read(file: &Path) -> Vec<Credential> {
+fn read(file: &Path) -> Vec<DemoCredential> {
     fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// Mode 600, and whole or not at all.
-fn write(file: &Path, credentials: &[Credential]) -> io::Result<()> {
+fn write(file: &Path, credentials: &[DemoCredential]) -> io::Result<()> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder)?;
     }

@@ -16,7 +16,7 @@ use crate::inspect::{internal, print};
 
 /// One step of the check.
 #[derive(Serialize)]
-struct Step {
+struct CheckStep {
     name: &'static str,
     passed: bool,
     /// It passed, and still wants an operator's attention.
@@ -27,7 +27,7 @@ struct Step {
     fix: Option<String>,
 }
 
-impl Step {
+impl CheckStep {
     fn pass(name: &'static str, detail: impl Into<String>) -> Self {
         Self { name, passed: true, warning: false, detail: detail.into(), fix: None }
     }
@@ -77,7 +77,7 @@ pub(crate) async fn check(product: &Product, layers: &Layers, json: bool) -> Res
 fn url(
     product: &Product,
     layers: &Layers,
-    steps: &mut Vec<Step>,
+    steps: &mut Vec<CheckStep>,
 ) -> Result<Option<(Config, db::Connection)>, StartError> {
     let config = match settings(product).load(layers) {
         Ok(config) => config,
@@ -85,52 +85,52 @@ fn url(
             let Some(problem) = problems.iter().find(|problem| problem.name == "DATABASE_URL") else {
                 return Err(problems.into());
             };
-            steps.push(Step::fail("url", format!("DATABASE_URL {}", problem.message), &*problem.fix));
+            steps.push(CheckStep::fail("url", format!("DATABASE_URL {}", problem.message), &*problem.fix));
             return Ok(None);
         }
     };
     match runtime_connection(&config) {
         Ok(runtime) => {
             let whom = runtime.user().unwrap_or("?");
-            steps.push(Step::pass("url", format!("{} as {whom}", runtime.place())));
+            steps.push(CheckStep::pass("url", format!("{} as {whom}", runtime.place())));
             Ok(Some((config, runtime)))
         }
         Err(error) => {
-            steps.push(Step::because("url", &error));
+            steps.push(CheckStep::because("url", &error));
             Ok(None)
         }
     }
 }
 
 /// Everything behind the URL.
-async fn connect(config: &Config, runtime: &db::Connection, schema: &Schema, steps: &mut Vec<Step>) {
+async fn connect(config: &Config, runtime: &db::Connection, schema: &Schema, steps: &mut Vec<CheckStep>) {
     let tasks = TaskTracker::new();
     if !reach(runtime, &tasks, steps).await {
         return;
     }
     match db::refuse_privileged_role(runtime, &tasks).await {
-        Ok(()) => steps.push(Step::pass("privileges", "bound by row level security")),
-        Err(error) => steps.push(Step::because("privileges", &error)),
+        Ok(()) => steps.push(CheckStep::pass("privileges", "bound by row level security")),
+        Err(error) => steps.push(CheckStep::because("privileges", &error)),
     }
     match db::accepted_version(runtime, &tasks).await {
         Ok(version) => {
             let shown = version.map_or("unknown".to_owned(), |version| format!("PostgreSQL {version}"));
-            steps.push(Step::pass_or_warn("version", shown, version.and_then(ServerVersion::warning)));
+            steps.push(CheckStep::pass_or_warn("version", shown, version.and_then(ServerVersion::warning)));
         }
-        Err(error) => steps.push(Step::because("version", &error)),
+        Err(error) => steps.push(CheckStep::because("version", &error)),
     }
     match db::accepted_encoding(runtime, &tasks).await {
-        Ok(()) => steps.push(Step::pass("encoding", "UTF8")),
-        Err(error) => steps.push(Step::because("encoding", &error)),
+        Ok(()) => steps.push(CheckStep::pass("encoding", "UTF8")),
+        Err(error) => steps.push(CheckStep::because("encoding", &error)),
     }
     // Behind a pooler the server's limit is the pooler's business.
     if config.database.prepared_statements {
         steps.push(match db::connections_given(runtime, &tasks).await {
             Ok(given) => {
                 let enough = format!("PostgreSQL gives {given}");
-                Step::pass_or_warn("connections", enough, budget_warning(config, given))
+                CheckStep::pass_or_warn("connections", enough, budget_warning(config, given))
             }
-            Err(error) => Step::because("connections", &error),
+            Err(error) => CheckStep::because("connections", &error),
         });
     }
     if migrations(runtime, schema, &tasks, steps).await {
@@ -150,28 +150,28 @@ const TO_A_SESSION: [(db::Step, &str, &str); 6] = [
 ];
 
 /// Opens a session, and tells each step up to the one that failed.
-async fn reach(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) -> bool {
+async fn reach(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<CheckStep>) -> bool {
     let reached = db::reach(runtime, tasks).await;
     for (step, name, passed) in TO_A_SESSION {
         match &reached {
             Err(refusal) if refusal.step == step => {
-                steps.push(Step::because(name, &refusal.error));
+                steps.push(CheckStep::because(name, &refusal.error));
                 return false;
             }
             _ if step == db::Step::Privileges => {}
             Ok(reached) if step == db::Step::Tls => {
                 let way = if reached.encrypted { "encrypted" } else { "in the clear, as sslmode lets it" };
-                steps.push(Step::pass(name, way));
+                steps.push(CheckStep::pass(name, way));
             }
             Ok(reached) if step == db::Step::Session => {
                 let warning = "a standby: it takes no writes".to_owned();
-                steps.push(Step::pass_or_warn(
+                steps.push(CheckStep::pass_or_warn(
                     name,
                     passed,
                     (reached.writes == db::Writes::Standby).then_some(warning),
                 ));
             }
-            _ => steps.push(Step::pass(name, passed)),
+            _ => steps.push(CheckStep::pass(name, passed)),
         }
     }
     true
@@ -181,43 +181,48 @@ async fn migrations(
     runtime: &db::Connection,
     schema: &Schema,
     tasks: &TaskTracker,
-    steps: &mut Vec<Step>,
+    steps: &mut Vec<CheckStep>,
 ) -> bool {
     let status = db::migration_status(runtime, schema, tasks).await;
     let step = match status.and_then(|rows| db::refuse_changed(&rows).map(|()| rows)) {
         Ok(rows) => match db::pending(&rows).as_slice() {
-            [] => Step::pass("migrations", format!("{} applied", rows.len())),
-            pending => Step::fail(
+            [] => CheckStep::pass("migrations", format!("{} applied", rows.len())),
+            pending => CheckStep::fail(
                 "migrations",
                 format!("pending: {}", pending.join(", ")),
                 "run 'erp-backend db migrate' with DATABASE_OWNER_URL",
             ),
         },
-        Err(error) => Step::because("migrations", &error),
+        Err(error) => CheckStep::because("migrations", &error),
     };
     steps.push(step);
     steps.last().is_some_and(|step| step.passed)
 }
 
-async fn search(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<Step>) {
+async fn search(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<CheckStep>) {
     steps.push(match db::knows_case(runtime, tasks).await {
         Ok(knows) => {
             let warning = "upper and lower case are known of ASCII only: PostgreSQL was built without ICU and has no \
                            locale C.UTF-8";
-            Step::pass_or_warn("search", "in any case", (!knows).then(|| warning.to_owned()))
+            CheckStep::pass_or_warn("search", "in any case", (!knows).then(|| warning.to_owned()))
         }
-        Err(error) => Step::because("search", &error),
+        Err(error) => CheckStep::because("search", &error),
     });
 }
 
-async fn isolation(runtime: &db::Connection, schema: &Schema, tasks: &TaskTracker, steps: &mut Vec<Step>) {
+async fn isolation(
+    runtime: &db::Connection,
+    schema: &Schema,
+    tasks: &TaskTracker,
+    steps: &mut Vec<CheckStep>,
+) {
     steps.push(match db::prove_once(runtime, schema, tasks).await {
-        Ok(report) if report.passed() => Step::pass("isolation", report.one_line()),
-        Ok(report) => Step::fail(
+        Ok(report) if report.passed() => CheckStep::pass("isolation", report.one_line()),
+        Ok(report) => CheckStep::fail(
             "isolation",
             report.one_line(),
             "run 'erp-backend doctor isolation': it lists each finding with its fix",
         ),
-        Err(error) => Step::because("isolation", &error),
+        Err(error) => CheckStep::because("isolation", &error),
     });
 }

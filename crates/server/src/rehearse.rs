@@ -16,14 +16,14 @@ use erp_core::bootstrap::{BootstrapOptions, LogSetup, NotStarted, Running, Signa
 use erp_core::config::{ClientAuth, Layers, MapSource};
 use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
-use erp_core::logging::{self, Logging, Options};
+use erp_core::logging::{self, LogOptions, Logging};
 use erp_core::module::Product;
 use http::StatusCode;
 
 use crate::inspect::{internal, print};
-use client::{Ask, Client, Place};
+use client::{Ask, LoopbackClient, ServerAddress};
 use load::Load;
-use report::{Drain, Probed, Report};
+use report::{Drain, Probed, RehearsalReport};
 
 /// How long the load runs before the stop, and how long the drain delay is.
 const WARM: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub(crate) async fn rehearse(
     // The report is on standard output.
     let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, path);
     let boot_id = logging::boot_id(options.rng.as_ref());
-    let log = Options::new(config.logging.level, config.logging.format, boot_id, options.clock.clone());
+    let log = LogOptions::new(config.logging.level, config.logging.format, boot_id, options.clock.clone());
     options.logging = LogSetup::Given(Logging::install(log.to(std::io::stderr()))?);
     let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
     let running = match signals.or_started(bootstrap_and_start(product, &layers, options), interrupt).await {
@@ -88,7 +88,7 @@ fn ours(product: &Product, layers: Layers) -> Result<Layers, StartError> {
     Ok(layers.under(MapSource::flags(own)))
 }
 
-async fn perform(running: Running) -> Report {
+async fn perform(running: Running) -> RehearsalReport {
     let phases = running.context.phases.clone();
     let probes = probe(&running).await;
     let place = api(&running);
@@ -98,14 +98,14 @@ async fn perform(running: Running) -> Report {
     let (clean, unready) =
         tokio::join!(running.context.shut_down(true), load::until_unready(&place, stopping));
     let drain = Drain { clean, unready_after: unready, duration: stopping.elapsed() };
-    Report::new(&phases, &probes, &load.finish().await, &drain)
+    RehearsalReport::new(&phases, &probes, &load.finish().await, &drain)
 }
 
 /// Asks each path once, with the credential that an operator would use.
 async fn probe(running: &Running) -> Vec<Probed> {
     let app = &running.context.edge.app;
     let api = api(running);
-    let operators = running.management.map_or(api.clone(), |address| Place { address, config: None });
+    let operators = running.management.map_or(api.clone(), |address| ServerAddress { address, config: None });
     let token = app.config.metrics.token.as_ref().map(|token| token.expose().clone());
     let open = running.management.is_some() || token.is_some() || app.config.profile().open_management;
     let seen = |path: &str| {
@@ -123,13 +123,13 @@ async fn probe(running: &Running) -> Vec<Probed> {
     probed
 }
 
-fn api(running: &Running) -> Place {
-    Place { address: running.address, config: Some(running.context.edge.app.config.clone()) }
+fn api(running: &Running) -> ServerAddress {
+    ServerAddress { address: running.address, config: Some(running.context.edge.app.config.clone()) }
 }
 
-async fn one(place: &Place, path: &'static str, token: Option<&str>, expected: StatusCode) -> Probed {
+async fn one(place: &ServerAddress, path: &'static str, token: Option<&str>, expected: StatusCode) -> Probed {
     let started = Instant::now();
-    let status = match Client::connect(place).await {
+    let status = match LoopbackClient::connect(place).await {
         Ok(mut client) => match client.get(path, token).await {
             Ask::Answered { status, .. } => Some(status),
             Ask::Unanswered | Ask::Cut => None,

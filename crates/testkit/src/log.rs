@@ -1,5 +1,5 @@
 use erp_core::config::{Level, LogFormat};
-use erp_core::logging::{CapturingSink, Logging, Options};
+use erp_core::logging::{CapturingSink, LogOptions, Logging};
 use erp_core::shared::Clock;
 use serde_json::Value;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Log {
 impl Log {
     pub(crate) fn capture(clock: Arc<dyn Clock>) -> Self {
         let sink = CapturingSink::new();
-        let options = Options::new(Level::Debug, LogFormat::Json, "boot_test", clock).to(sink.clone());
+        let options = LogOptions::new(Level::Debug, LogFormat::Json, "boot_test", clock).to(sink.clone());
         let (logging, subscriber) = Logging::new(options.capacity(1_000_000));
         let thread = match Handle::current().runtime_flavor() {
             RuntimeFlavor::CurrentThread => Some(tracing::subscriber::set_default(subscriber)),

@@ -54,7 +54,7 @@ pub struct Denial {
 }
 
 /// How often, when, and the first one's request.
-struct Tally {
+struct DenialTally {
     count: u64,
     first: Timestamp,
     last: Timestamp,
@@ -63,10 +63,10 @@ struct Tally {
 
 /// The refusals of this minute.
 #[derive(Default)]
-pub struct Denials(Mutex<HashMap<Denial, Tally>>);
+pub struct Denials(Mutex<HashMap<Denial, DenialTally>>);
 
 impl Denials {
-    fn add(&self, mut denial: Denial, tally: Tally) {
+    fn add(&self, mut denial: Denial, tally: DenialTally) {
         let mut held = self.lock();
         if held.len() >= MOST && !held.contains_key(&denial) {
             denial = Denial { actor: Actor::System("sign-in"), resource_id: None, ..denial };
@@ -85,7 +85,7 @@ impl Denials {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Denial, Tally>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Denial, DenialTally>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,7 +94,7 @@ impl App {
     /// Notes a refusal for the audit log. It costs no statement, and the same whoever is refused.
     pub fn deny(&self, denial: Denial, trace: &Trace) {
         let now = self.clock.now();
-        self.denials.add(denial, Tally { count: 1, first: now, last: now, trace: trace.clone() });
+        self.denials.add(denial, DenialTally { count: 1, first: now, last: now, trace: trace.clone() });
     }
 
     /// Writes what has been noted into the audit logs. What cannot be written now is written the next time.
@@ -108,7 +108,7 @@ impl App {
         }
     }
 
-    async fn write_denial(&self, denial: &Denial, tally: &Tally) -> Result<()> {
+    async fn write_denial(&self, denial: &Denial, tally: &DenialTally) -> Result<()> {
         let entry = AuditEntry {
             action: denial.action,
             resource: denial.resource,
@@ -156,7 +156,7 @@ mod tests {
             code: "identity.sign_in_failed",
         };
         let at = Timestamp::from_second(second).unwrap();
-        denials.add(denial, Tally { count: 1, first: at, last: at, trace: Trace::new("test") });
+        denials.add(denial, DenialTally { count: 1, first: at, last: at, trace: Trace::new("test") });
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
         let held = std::mem::take(&mut *denials.lock());
         add(&denials, 1, None, 70); // while the database is asked
         for (denial, tally) in held {
-            denials.add(denial, Tally { trace: Trace::new("the first"), ..tally });
+            denials.add(denial, DenialTally { trace: Trace::new("the first"), ..tally });
         }
         let held = denials.lock();
         let told: Vec<_> = held

@@ -26,7 +26,7 @@ const LEEWAY_SECONDS: i64 = 60;
 /// The key is picked by `kid` from the ring, never from anything in the token; the algorithm is fixed (RFC 8725, 3.1).
 pub struct Authenticator {
     /// The first signs; all verify.
-    ring: Vec<Key>,
+    ring: Vec<SigningKey>,
     /// Verifying a signature costs more than all else that a read does on its way in.
     verified: Verified,
     lifetime: Duration,
@@ -34,7 +34,7 @@ pub struct Authenticator {
     rng: Arc<dyn Rng>,
 }
 
-struct Key {
+struct SigningKey {
     id: String,
     sign: EncodingKey,
     verify: DecodingKey,
@@ -81,7 +81,7 @@ impl Authenticator {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Self {
-        let ring = std::iter::once(current).chain(previous).map(Key::new).collect();
+        let ring = std::iter::once(current).chain(previous).map(SigningKey::new).collect();
         Self { ring, verified: Verified::default(), lifetime, clock, rng }
     }
 
@@ -172,7 +172,7 @@ fn refused(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error
     Error::new(&codes::UNAUTHENTICATED).because(reason)
 }
 
-impl Key {
+impl SigningKey {
     fn new(secret: &Secret<String>) -> Self {
         let bytes = secret.expose().as_bytes();
         // A name for the key that says nothing about it: the start of its digest.

@@ -12,13 +12,13 @@ const MOST: usize = 4096;
 /// It answers what verifying would answer: the ring of keys and the rules do not change while a process runs, and the
 /// expiry is compared at each look-up. What revokes a token sooner is asked after it, not instead of it.
 #[derive(Default)]
-pub(super) struct Verified(RwLock<HashMap<End, Entry>>);
+pub(super) struct Verified(RwLock<HashMap<End, KnownToken>>);
 
 /// The end of a token, which is of its signature: nobody can make two good ones alike, and it is a tenth of what there
 /// would be to hash.
 type End = [u8; 32];
 
-struct Entry {
+struct KnownToken {
     token: Box<str>,
     identity: Identity,
     /// In seconds since 1970; a clock that is set back does not make a token valid before its time.
@@ -46,7 +46,7 @@ impl Verified {
         if known.len() >= MOST {
             known.clear(); // all alive: rare, and the price is verifying each once more
         }
-        let entry = Entry { token: token.into(), identity, from: valid.start, expires: valid.end };
+        let entry = KnownToken { token: token.into(), identity, from: valid.start, expires: valid.end };
         known.insert(*end, entry);
     }
 }

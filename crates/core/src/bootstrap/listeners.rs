@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Context;
 use crate::lifecycle::StartError;
 use crate::middleware::{self, Edge};
-use crate::server::{self, Limits, Proxies, Server, Tls};
+use crate::server::{self, ConnectionLimits, Proxies, Server, Tls};
 
 /// What is bound, and does not answer yet.
 pub(super) struct Listeners {
@@ -42,7 +42,7 @@ impl Listeners {
     pub(super) fn answer(self, edge: &Arc<Edge>) {
         let Self { api, management, redirect } = self;
         let config = &edge.app.config;
-        let (lifecycle, limits) = (&edge.app.lifecycle, Limits::from(config));
+        let (lifecycle, limits) = (&edge.app.lifecycle, ConnectionLimits::from(config));
         if let Some((server, tls)) = redirect {
             let port = api.address().port();
             let edge = Arc::clone(edge);

@@ -12,7 +12,7 @@ use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownPermissions, Passwords};
 use crate::config::{Config, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
-use crate::db::{Db, Options, Schema};
+use crate::db::{Db, PoolOptions, Schema};
 use crate::error::Constraints;
 use crate::factory;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
@@ -72,7 +72,7 @@ impl Start {
             tracing::warn!("{warning}");
         }
         let tenants = config.metrics.tenant_limit as usize;
-        let limits = metrics::Limits { tenants, ..Default::default() };
+        let limits = metrics::SeriesLimits { tenants, ..Default::default() };
         let tables = factory::modules(product).flat_map(|module| module.metrics).copied();
         let metrics = Metrics::with_tables(config.metrics.enabled, limits, tables)?;
         self.lifecycle.start(&LAG, metrics.clone());
@@ -141,7 +141,7 @@ impl Start {
     }
 
     fn open(&self, databases: &Databases, config: &Config, metrics: Metrics) -> Result<Db, StartError> {
-        let options = Options {
+        let options = PoolOptions {
             connection: databases.runtime.clone(),
             max_connections: config.database.max_connections as usize,
             acquire_timeout: config.database.acquire_timeout,
@@ -168,7 +168,7 @@ impl Start {
             }
             None => None,
         };
-        Ok(Limits::new(limits::Options {
+        Ok(Limits::new(limits::LimitOptions {
             secret: secret(config)?.clone(),
             instances: config.process.instances,
             shared,
@@ -264,7 +264,7 @@ fn logging(config: &Config, options: &BootstrapOptions) -> Result<Logging, Start
         LogSetup::Given(logging) => Ok(logging.clone()),
         LogSetup::Install { terminal } => {
             let boot_id = crate::logging::boot_id(options.rng.as_ref());
-            let log = crate::logging::Options::new(
+            let log = crate::logging::LogOptions::new(
                 config.logging.level,
                 config.logging.format,
                 boot_id,

@@ -4,18 +4,18 @@
 use std::net::IpAddr;
 
 use super::reader::Reader;
-use super::{Cidr, ClientAuth, Config, PostgresUrl, Problem, SslMode};
+use super::{Cidr, ClientAuth, Config, PostgresUrl, SettingProblem, SslMode};
 
 /// A database of another machine that is reached without TLS where `REQUIRE_TLS` wants it. A URL that cannot be read is a
 /// problem of its own.
-pub(super) fn in_the_clear(reader: &Reader<'_>) -> Vec<Problem> {
+pub(super) fn in_the_clear(reader: &Reader<'_>) -> Vec<SettingProblem> {
     let exposed =
         |url: String| PostgresUrl::parse(&url).is_ok_and(|url| url.ssl < SslMode::Require && !url.is_local());
     let wanted = reader.glance("REQUIRE_TLS") == Some(true);
     let urls = ["DATABASE_URL", "DATABASE_OWNER_URL"].into_iter();
     let exposed = urls.filter(|name| wanted && reader.glance(name).is_some_and(exposed));
     exposed
-        .map(|name| Problem {
+        .map(|name| SettingProblem {
             name: name.into(),
             message: "reaches another machine over a connection that may not be encrypted".into(),
             fix: "Add ?sslmode=verify-full (or require), or set REQUIRE_TLS=false".into(),
@@ -24,7 +24,7 @@ pub(super) fn in_the_clear(reader: &Reader<'_>) -> Vec<Problem> {
 }
 
 /// Settings of the listener's TLS that make no sense without each other.
-pub(super) fn half_tls(reader: &Reader<'_>) -> Vec<Problem> {
+pub(super) fn half_tls(reader: &Reader<'_>) -> Vec<SettingProblem> {
     let asked = reader.glance("TLS_CLIENT_AUTH").is_some_and(|auth: ClientAuth| auth != ClientAuth::Off);
     let [certificate, authorities, redirect] =
         ["TLS_CERT_PATH", "TLS_CLIENT_CA_PATH", "HTTP_REDIRECT_PORT"].map(|name| reader.is_set(name));
@@ -55,7 +55,7 @@ pub(super) fn half_tls(reader: &Reader<'_>) -> Vec<Problem> {
         ),
     ];
     let broken = rules.into_iter().filter(|(broken, ..)| *broken);
-    let problem = |(_, name, message, fix): (bool, &str, &str, &str)| Problem {
+    let problem = |(_, name, message, fix): (bool, &str, &str, &str)| SettingProblem {
         name: name.into(),
         message: message.into(),
         fix: fix.into(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::file;
 use super::source::{MapSource, Origin, Source};
-use super::{Problem, Problems};
+use super::{Problems, SettingProblem};
 
 /// The values of a `.env` file, and what is wrong with it: [`Config::load`](super::Config::load) reports that along with
 /// everything else.
@@ -81,7 +81,7 @@ impl Source for EnvFile {
         self.values.names()
     }
 
-    fn problems(&self) -> &[Problem] {
+    fn problems(&self) -> &[SettingProblem] {
         self.problems.as_slice()
     }
 

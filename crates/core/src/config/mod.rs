@@ -46,12 +46,12 @@ pub use groups::{Audit, PASSWORDS, PasswordPolicy, Rbac, Security};
 pub use lists::Cidr;
 pub use origins::{Origins, PublicUrl};
 pub use postgres_url::{PostgresUrl, SslMode, UrlFault};
-pub use problems::{Problem, Problems};
+pub use problems::{Problems, SettingProblem};
 pub use profile::Profile;
 pub use reader::Reader;
 pub use render::Explained;
 pub use secrets::dev_secrets;
-pub use section::{Rules, Schema, Section, Settings};
+pub use section::{Rules, Section, Settings, SettingsSchema};
 pub use settings::{
     Config, DatabaseSettings, EncryptionSettings, HttpSettings, JwtSettings, LifecycleSettings,
     LoggingSettings, MailSettings, MetricsSettings, ProcessSettings, RateLimitSettings, RedisSettings,
@@ -62,12 +62,12 @@ pub use table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Setting, Unit};
 pub use value::Value;
 
 impl Config {
-    /// The settings of the core alone, from `layers`; those of a product are read by [`Schema::load`].
+    /// The settings of the core alone, from `layers`; those of a product are read by [`SettingsSchema::load`].
     ///
     /// # Errors
-    /// As [`Schema::load`].
+    /// As [`SettingsSchema::load`].
     pub fn load(layers: &Layers) -> Result<Self, Problems> {
-        Schema::core().load(layers)
+        SettingsSchema::core().load(layers)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::lifecycle::{Exit, StartError};
 
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct SettingProblem {
     /// The setting's name, or the place in a file.
     pub name: String,
     /// What is wrong. Never holds a secret's value.
@@ -18,18 +18,18 @@ pub struct Problem {
 /// Everything that is wrong with the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems {
-    problems: Vec<Problem>,
+    problems: Vec<SettingProblem>,
     /// What is said along with them: it may be the reason for one.
     pub(super) warnings: Vec<String>,
 }
 
 impl Problems {
     /// Each problem, in the order of the table.
-    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+    pub fn iter(&self) -> impl Iterator<Item = &SettingProblem> {
         self.problems.iter()
     }
 
-    pub(super) fn as_slice(&self) -> &[Problem] {
+    pub(super) fn as_slice(&self) -> &[SettingProblem] {
         &self.problems
     }
 
@@ -54,16 +54,16 @@ impl Problems {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.push(Problem { name: name.into(), message: message.into(), fix: fix.into() });
+        self.push(SettingProblem { name: name.into(), message: message.into(), fix: fix.into() });
     }
 
-    pub(super) fn push(&mut self, problem: Problem) {
+    pub(super) fn push(&mut self, problem: SettingProblem) {
         self.problems.push(problem);
     }
 }
 
-impl From<Problem> for Problems {
-    fn from(problem: Problem) -> Self {
+impl From<SettingProblem> for Problems {
+    fn from(problem: SettingProblem) -> Self {
         Self { problems: vec![problem], warnings: Vec::new() }
     }
 }
@@ -71,7 +71,7 @@ impl From<Problem> for Problems {
 impl fmt::Display for Problems {
     /// One line for each problem, and then for each warning.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Problem { name, message, fix }) in self.problems.iter().enumerate() {
+        for (index, SettingProblem { name, message, fix }) in self.problems.iter().enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
             let stop = if fix.ends_with('?') { "" } else { "." };
             write!(f, "{newline}{name}: {message}. {fix}{stop}")?;

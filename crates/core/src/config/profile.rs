@@ -1,6 +1,6 @@
 //! What differs between development, staging and production beyond defaults: one table, read by the code.
 
-use super::{Config, Environment, Schema};
+use super::{Config, Environment, SettingsSchema};
 
 /// The behaviour that belongs to an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Config {
 }
 
 /// The table of the reference: the profile's rows, then the settings whose default or need differs.
-pub(super) fn render(schema: &Schema) -> String {
+pub(super) fn render(schema: &SettingsSchema) -> String {
     let mut table = String::from("| | development | staging | production |\n| --- | --- | --- | --- |\n");
     let words = |yes: bool| if yes { "yes" } else { "no" };
     let columns =

@@ -4,15 +4,15 @@ use super::features::FEATURE;
 use super::mail::{is_email, is_host};
 use super::postgres_url::{PostgresUrl, UrlFault, refuse_cuts};
 use super::secrets::{encryption_key_fault, password_weakness, redis_password, weakness};
-use super::section::{Schema, Section};
+use super::section::{Section, SettingsSchema};
 use super::service_links;
 use super::source::{Layers, Origin, Source};
 use super::trim::{fault, trimmed};
 use super::value::Value;
-use super::{Check, Config, Environment, Features, Problem, Problems, Profile, SETTINGS, Setting};
+use super::{Check, Config, Environment, Features, Problems, Profile, SETTINGS, Setting, SettingProblem};
 
 /// A row's text and where it came from.
-pub(super) struct Found {
+pub(super) struct FoundText {
     pub(super) text: String,
     pub(super) origin: Origin,
     /// The name it was found under, such as `NODE_ENV` or `JWT_SECRET_FILE`.
@@ -22,13 +22,13 @@ pub(super) struct Found {
 /// Reads the rows of one schema from the layers: what [`settings!`](crate::settings) calls.
 pub struct Reader<'a> {
     layers: &'a Layers,
-    schema: &'a Schema,
+    schema: &'a SettingsSchema,
     environment: Environment,
     problems: Problems,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(layers: &'a Layers, schema: &'a Schema) -> Self {
+    pub(super) fn new(layers: &'a Layers, schema: &'a SettingsSchema) -> Self {
         Self { layers, schema, environment: environment(layers), problems: Problems::default() }
     }
 
@@ -180,11 +180,11 @@ impl<'a> Reader<'a> {
     }
 
     /// What is not set although `row` is, which makes no sense without it.
-    fn missing_halves(&self, row: &Setting) -> Vec<Problem> {
+    fn missing_halves(&self, row: &Setting) -> Vec<SettingProblem> {
         let missing = row.along_with.iter().filter(|name| self.is_set(row.name) && !self.is_set(name));
         let problem = |name: &&str| {
             let message = format!("is not set, and {} is", row.name);
-            Problem { name: (*name).to_owned(), message, fix: "Set both or neither".to_owned() }
+            SettingProblem { name: (*name).to_owned(), message, fix: "Set both or neither".to_owned() }
         };
         missing.map(problem).collect()
     }
@@ -224,12 +224,12 @@ pub(super) fn environment(layers: &Layers) -> Environment {
     found.and_then(|found| found.text.parse().ok()).unwrap_or(Environment::Development)
 }
 
-type Refusal = (String, String);
+type WhyAndFix = (String, String);
 
 /// The strongest layer's text for `setting`, under its name, its alias or, for a secret, `NAME_FILE`.
 ///
 /// An empty text counts as unset, and what stands around it does not count at all: see [`trimmed`].
-pub(super) fn find(layers: &Layers, setting: &Setting) -> Result<Option<Found>, Refusal> {
+pub(super) fn find(layers: &Layers, setting: &Setting) -> Result<Option<FoundText>, WhyAndFix> {
     for source in layers.iter() {
         let get = |name: &str| {
             let text = source.get(name).map(|text| trimmed(&text).to_owned());
@@ -255,16 +255,16 @@ pub(super) fn find(layers: &Layers, setting: &Setting) -> Result<Option<Found>, 
             }
             (None, Some(other)) => other,
         };
-        return Ok(Some(Found { text: unfaulty(text)?, origin: source.origin(), name }));
+        return Ok(Some(FoundText { text: unfaulty(text)?, origin: source.origin(), name }));
     }
     Ok(None)
 }
 
-fn unfaulty(text: String) -> Result<String, Refusal> {
+fn unfaulty(text: String) -> Result<String, WhyAndFix> {
     fault(&text).map_or(Ok(text), |(why, fix)| Err((why.to_owned(), fix.to_owned())))
 }
 
-fn secret_file_refusal(name: &str, path: &str, error: &str) -> Refusal {
+fn secret_file_refusal(name: &str, path: &str, error: &str) -> WhyAndFix {
     // Somebody may have put the secret itself where its path belongs: a path that is none is not shown.
     let place = if std::path::Path::new(path).exists() { format!(" {path}") } else { String::new() };
     (
@@ -273,7 +273,7 @@ fn secret_file_refusal(name: &str, path: &str, error: &str) -> Refusal {
     )
 }
 
-fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), Refusal> {
+fn check(setting: &Setting, environment: Environment, text: &str) -> Result<(), WhyAndFix> {
     let strict = !Profile::of(environment).weak_secrets;
     let refused = |fault: UrlFault| (fault.what.into_owned(), fault.fix.into_owned());
     let refusal = match setting.check {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::features::{DOC, FEATURE};
 use super::reader::{environment, find};
 use super::trim::trimmed;
-use super::{Layers, Origin, Schema, Setting};
+use super::{Layers, Origin, Setting, SettingsSchema};
 
 /// A setting as it stands in one process, for `config explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,8 +22,8 @@ pub struct Explained {
     pub doc: String,
 }
 
-impl Schema {
-    /// Every setting with the value that holds and where it came from. Values are not checked: [`Schema::load`] is for that.
+impl SettingsSchema {
+    /// Every setting with the value that holds and where it came from. Values are not checked: [`SettingsSchema::load`] is for that.
     pub fn explain(&self, layers: &Layers) -> Vec<Explained> {
         let environment = environment(layers);
         let one = |setting: &Setting| {
@@ -56,7 +56,7 @@ fn switches(layers: &Layers) -> Vec<Explained> {
     found
 }
 
-impl Schema {
+impl SettingsSchema {
     /// `docs/reference/configuration.md`.
     pub fn render_markdown(&self) -> String {
         let mut page = String::from(

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::reader::Reader;
 use super::settings::SECTIONS;
-use super::{Config, Layers, Problem, Problems, SETTINGS, Setting};
+use super::{Config, Layers, Problems, SETTINGS, Setting, SettingProblem};
 
 /// The values of one section, as [`settings!`](crate::settings) declares it.
 pub trait Settings: Debug + RefUnwindSafe + Send + Sync + Sized + 'static {
@@ -23,14 +23,14 @@ pub trait Settings: Debug + RefUnwindSafe + Send + Sync + Sized + 'static {
 
 /// Says what is wrong with settings taken together. They are judged on what can be read ([`Reader::glance`]), whatever else
 /// is wrong: all problems come in one message.
-pub type Rules = fn(&Reader<'_>) -> Vec<Problem>;
+pub type Rules = fn(&Reader<'_>) -> Vec<SettingProblem>;
 
 /// A section's values when its type is not known.
-pub(super) type AnySettings = Arc<dyn Held>;
+pub(super) type AnySettings = Arc<dyn AnySection>;
 
-pub(super) trait Held: Any + Debug + RefUnwindSafe + Send + Sync {}
+pub(super) trait AnySection: Any + Debug + RefUnwindSafe + Send + Sync {}
 
-impl<S: Settings> Held for S {}
+impl<S: Settings> AnySection for S {}
 
 /// A section, for the table of a module.
 #[derive(Clone, Copy)]
@@ -53,11 +53,11 @@ impl Section {
 
 /// Every setting that one process knows: the core's, then those of its modules.
 #[derive(Clone, Default)]
-pub struct Schema {
+pub struct SettingsSchema {
     modules: Vec<(&'static str, Section)>,
 }
 
-impl Schema {
+impl SettingsSchema {
     /// The core's settings alone.
     pub fn core() -> Self {
         Self::default()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Problem;
+use super::SettingProblem;
 use super::secret_files::SecretFiles;
 
 /// A place that holds values of settings.
@@ -18,7 +18,7 @@ pub trait Source {
     fn names(&self) -> Vec<String>;
 
     /// What is wrong with the place itself, such as a line of a file that is not understood. Default: nothing.
-    fn problems(&self) -> &[Problem] {
+    fn problems(&self) -> &[SettingProblem] {
         &[]
     }
 
@@ -158,7 +158,7 @@ impl Layers {
     }
 
     /// What is wrong with the sources themselves, whatever the settings are.
-    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+    pub fn problems(&self) -> impl Iterator<Item = &SettingProblem> {
         self.iter().flat_map(Source::problems)
     }
 

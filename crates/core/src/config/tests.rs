@@ -257,7 +257,7 @@ fn flags_beat_the_environment_which_beats_the_file() {
             ]))
             .with(EnvFile::parse(".env", "PORT=3\nHOST=file\nLOG_LEVEL=debug\nAPP_ENV=production"))
     };
-    let explained = Schema::core().explain(&layers());
+    let explained = SettingsSchema::core().explain(&layers());
     let row = |name: &str| {
         let row = explained.iter().find(|row| row.name == name).unwrap();
         (row.value.clone().unwrap_or_default(), row.source.clone())
@@ -334,7 +334,7 @@ fn a_secret_is_in_no_rendering() {
         MapSource::environment([("JWT_SECRET", STRONG), ("DATABASE_URL", URL), ("METRICS_TOKEN", "hunter2")])
             .into();
     let config = Config::load(&layers).unwrap();
-    let shown = format!("{config:?}{:?}", Schema::core().explain(&layers));
+    let shown = format!("{config:?}{:?}", SettingsSchema::core().explain(&layers));
     assert!(!shown.contains(STRONG) && !shown.contains("hunter2"), "{shown}");
     assert_eq!(config.jwt.secret.unwrap().expose(), STRONG);
 }
@@ -372,7 +372,7 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
         let name = setting.file_name().unwrap();
         let layers = Layers::from(MapSource::environment([(name.as_str(), file.to_str().unwrap())]));
         let config = Config::load(&layers).unwrap();
-        let rows = Schema::core().explain(&layers);
+        let rows = SettingsSchema::core().explain(&layers);
         let row = rows.iter().find(|row| row.name == setting.name).unwrap();
         assert_eq!(row.source, format!("environment ({name})"));
         assert_eq!(row.value.as_deref(), Some("[secret]"));
@@ -439,7 +439,7 @@ fn feature_switches_are_read_and_checked() {
 /// Every cell of the rendered table: a default holds where nothing is set, `required` is missed and `optional` is not.
 #[test]
 fn every_cell_of_the_table_of_differences_holds() {
-    let page = Schema::core().render_markdown();
+    let page = SettingsSchema::core().render_markdown();
     let table =
         page.split("## What differs between environments").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows: Vec<Vec<&str>> = table
@@ -461,8 +461,12 @@ fn every_cell_of_the_table_of_differences_holds() {
             let layers: Layers =
                 MapSource::environment(rest.chain([("APP_ENV", environment.as_str())])).into();
             let loaded = Config::load(&layers).map(drop);
-            let held =
-                Schema::core().explain(&layers).into_iter().find(|row| row.name == name).unwrap().value;
+            let held = SettingsSchema::core()
+                .explain(&layers)
+                .into_iter()
+                .find(|row| row.name == name)
+                .unwrap()
+                .value;
             match *cell {
                 "required" => {
                     let said = loaded.unwrap_err().to_string();
@@ -519,7 +523,7 @@ fn groups_show_the_same_values() {
 
 #[test]
 fn the_example_file_sets_nothing_and_names_everything() {
-    let example = Schema::core().render_env_example();
+    let example = SettingsSchema::core().render_env_example();
     assert!(EnvFile::parse(".env.example", &example).names().is_empty());
     let uncommented = example
         .lines()
@@ -528,7 +532,7 @@ fn the_example_file_sets_nothing_and_names_everything() {
     assert_eq!(all.names().len(), SETTINGS.len());
     assert!(
         example.contains("FEATURE_<NAME>")
-            && Schema::core().render_markdown().contains("| `FEATURE_<NAME>` |")
+            && SettingsSchema::core().render_markdown().contains("| `FEATURE_<NAME>` |")
     );
     Config::load(&all.into()).unwrap();
 }
@@ -566,10 +570,10 @@ mod of_a_module {
         JWT_SECRET_FILE secret_file: Option<PathBuf> {};
     }
 
-    fn no_late_reminder(reader: &Reader<'_>) -> Vec<Problem> {
+    fn no_late_reminder(reader: &Reader<'_>) -> Vec<SettingProblem> {
         let [term, reminder] =
             ["BILLING_TERM_DAYS", "BILLING_REMINDER_DAYS"].map(|name| reader.glance::<u32>(name));
-        let late = Problem {
+        let late = SettingProblem {
             name: "BILLING_REMINDER_DAYS".into(),
             message: "is not less than BILLING_TERM_DAYS".into(),
             fix: "Lower it".into(),
@@ -578,8 +582,8 @@ mod of_a_module {
     }
 }
 
-fn with_billing() -> Schema {
-    Schema::core().with("billing", &[Section::of::<of_a_module::BillingSettings>()])
+fn with_billing() -> SettingsSchema {
+    SettingsSchema::core().with("billing", &[Section::of::<of_a_module::BillingSettings>()])
 }
 
 #[test]
@@ -752,7 +756,13 @@ fn a_secret_from_a_pipe_is_read_once_and_counts_each_time() {
         assert_eq!(Config::load(&layers).unwrap().jwt.secret.unwrap().expose(), STRONG);
     }
     assert_eq!(
-        Schema::core().explain(&layers).iter().find(|row| row.name == "JWT_SECRET").unwrap().value.as_deref(),
+        SettingsSchema::core()
+            .explain(&layers)
+            .iter()
+            .find(|row| row.name == "JWT_SECRET")
+            .unwrap()
+            .value
+            .as_deref(),
         Some("[secret]")
     );
     writer.join().unwrap();

@@ -32,7 +32,7 @@ pub use owner::{
     prove_once, reach, refuse_privileged_role,
 };
 pub(crate) use pool::MONITOR;
-pub use pool::{Db, Options};
+pub use pool::{Db, PoolOptions};
 pub use schema::{CORE, Entry, Migration, Namespace, Sample, Schema};
 pub use statement::Sql;
 /// What the owner's sessions answer.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use code::{Constraint, ErrorCode, Refused, codes, render_markdown};
 pub(crate) use problem::{Carried, type_of};
-pub use problem::{Params, Problem, Violation};
+pub use problem::{Problem, Violation, ViolationParams};
 
 use crate::error_codes;
 

@@ -23,20 +23,20 @@ pub struct Violation {
     /// The same for people.
     pub detail: String,
     /// What the detail holds, for a client that says it in another language.
-    #[serde(skip_serializing_if = "Params::is_empty")]
-    pub params: Params,
+    #[serde(skip_serializing_if = "ViolationParams::is_empty")]
+    pub params: ViolationParams,
 }
 
 impl Violation {
     /// A violation without params.
     pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), code, detail: detail.into(), params: Params::default() }
+        Self { pointer: pointer.into(), code, detail: detail.into(), params: ViolationParams::default() }
     }
 }
 
 /// The numbers and words of a violation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
-pub struct Params {
+pub struct ViolationParams {
     /// The least that is allowed: of characters or elements (`length`), or of the value (`range`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Number")]
@@ -57,7 +57,7 @@ pub struct Params {
     pub expected: Vec<String>,
 }
 
-impl Params {
+impl ViolationParams {
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -40,7 +40,7 @@ impl AsRef<[u8]> for Large {
 /// # Errors
 /// 413 beyond the limit, 408 when it comes too slowly, 503 when there is no memory for it in time, 400 when it breaks off.
 pub(crate) async fn read(mut body: Body, sender: Option<TenantId>, app: &App) -> Result<Bytes, Error> {
-    let mut reading = Reading::new(app.config.traffic.body_timeout);
+    let mut reading = BodyReading::new(app.config.traffic.body_timeout);
     let declared = body.size_hint().exact();
     // What came along with the head is there without a wait, and mostly all there is.
     let first = reading.next(&mut body).await?.unwrap_or_default();
@@ -74,13 +74,13 @@ fn most(declared: Option<u64>) -> usize {
 }
 
 /// The clocks of a body: one for the whole, and one for each stretch of it.
-struct Reading {
+struct BodyReading {
     deadline: Instant,
     window_ends: Instant,
     in_window: usize,
 }
 
-impl Reading {
+impl BodyReading {
     fn new(limit: Duration) -> Self {
         let now = Instant::now();
         Self { deadline: now + limit, window_ends: now + WINDOW, in_window: 0 }
@@ -146,7 +146,7 @@ mod tests {
 
     /// After how long it is refused.
     async fn refused(mut body: Body) -> Duration {
-        let (begun, mut reading) = (Instant::now(), Reading::new(Duration::from_secs(25)));
+        let (begun, mut reading) = (Instant::now(), BodyReading::new(Duration::from_secs(25)));
         loop {
             if let Err(error) = reading.next(&mut body).await {
                 assert_eq!(error.code().code, "core.request_timeout");

@@ -78,7 +78,7 @@ fn require_plain(headers: &HeaderMap) -> Result<(), Error> {
 fn parse<T: DeserializeOwned + JsonSchema>(body: &[u8]) -> Result<T, Error> {
     // serde would read an array as a struct's fields in order, past the names and `deny_unknown_fields`.
     let refusal = if body.trim_ascii_start().starts_with(b"[") {
-        Refusal { pointer: String::new(), error: serde::de::Error::custom("an object is expected") }
+        BodyRefusal { pointer: String::new(), error: serde::de::Error::custom("an object is expected") }
     } else {
         match read_as(body) {
             Ok(value) => return Ok(value),
@@ -89,21 +89,21 @@ fn parse<T: DeserializeOwned + JsonSchema>(body: &[u8]) -> Result<T, Error> {
 }
 
 /// Why serde refused a body, and where.
-struct Refusal {
+struct BodyRefusal {
     pointer: String,
     error: serde_json::Error,
 }
 
-fn read_as<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+fn read_as<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyRefusal> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| Refusal { pointer: pointer(error.path()), error: error.into_inner() })?;
-    deserializer.end().map_err(|error| Refusal { pointer: String::new(), error })?;
+        .map_err(|error| BodyRefusal { pointer: pointer(error.path()), error: error.into_inner() })?;
+    deserializer.end().map_err(|error| BodyRefusal { pointer: String::new(), error })?;
     Ok(value)
 }
 
 /// Malformed JSON is 400; well-formed JSON that does not fit is 422, with a pointer to everything that does not.
-fn explain<T: JsonSchema>(body: &[u8], refusal: Refusal) -> Error {
+fn explain<T: JsonSchema>(body: &[u8], refusal: BodyRefusal) -> Error {
     if refusal.error.classify() != Category::Data {
         return malformed(refusal.error);
     }
@@ -125,7 +125,7 @@ fn malformed(error: serde_json::Error) -> Error {
 }
 
 /// serde's own words: for what a schema cannot say, such as that a key comes twice.
-fn only(Refusal { pointer, error }: Refusal) -> Violation {
+fn only(BodyRefusal { pointer, error }: BodyRefusal) -> Violation {
     let text = error.to_string();
     // The parser's " at line 1 column 9" says less than the pointer.
     let detail = text.split(" at line ").next().unwrap_or_default();

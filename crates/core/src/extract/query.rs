@@ -40,17 +40,17 @@ pub(crate) fn check_characters(query: &str) -> Result<(), Error> {
 }
 
 /// The first fault of a query.
-pub(crate) type Fault = serde_path_to_error::Error<serde_urlencoded::de::Error>;
+pub(crate) type QueryFault = serde_path_to_error::Error<serde_urlencoded::de::Error>;
 
 /// # Errors
 /// The first fault.
-pub(crate) fn read<T: DeserializeOwned>(query: &str) -> Result<T, Fault> {
+pub(crate) fn read<T: DeserializeOwned>(query: &str) -> Result<T, QueryFault> {
     let pairs = form_urlencoded::parse(query.as_bytes());
     serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs))
 }
 
 /// Everything that is wrong with a query, by the schema of `T`; the `fault` where the schema finds none.
-pub(crate) fn refusal<T: JsonSchema>(query: &str, fault: Option<Fault>) -> Error {
+pub(crate) fn refusal<T: JsonSchema>(query: &str, fault: Option<QueryFault>) -> Error {
     let found = violations::of_query::<T>(form_urlencoded::parse(query.as_bytes()));
     if found.is_empty() {
         let name = fault.as_ref().map(|fault| fault.path().to_string()).unwrap_or_default();

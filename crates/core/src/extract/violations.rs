@@ -11,8 +11,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Number, Value};
 
-use crate::error::{Params, Violation};
-use scalar::Fault;
+use crate::error::{Violation, ViolationParams};
+use scalar::ScalarFault;
 
 /// How many violations one answer holds.
 const MOST: usize = 100;
@@ -45,7 +45,12 @@ pub(super) fn of_query<'q, T: JsonSchema>(
         let property = root.as_value().pointer("/properties").and_then(|known| known.get(&*name));
         let value = scalar::from_text(property.map(|schema| walk.resolve(schema)), text.into_owned());
         if query.insert(name.clone().into_owned(), value).is_some() {
-            walk.report(&child("", &name), "duplicate", "is given more than once", Params::default());
+            walk.report(
+                &child("", &name),
+                "duplicate",
+                "is given more than once",
+                ViolationParams::default(),
+            );
         }
     }
     walk.value(root.as_value(), &Value::Object(query), "", 0);
@@ -77,7 +82,13 @@ struct Walk<'root> {
 }
 
 impl Walk<'_> {
-    fn report(&mut self, pointer: &str, code: &'static str, detail: impl Into<String>, params: Params) {
+    fn report(
+        &mut self,
+        pointer: &str,
+        code: &'static str,
+        detail: impl Into<String>,
+        params: ViolationParams,
+    ) {
         if self.found.len() < MOST {
             self.found.push(Violation { params, ..Violation::new(pointer, code, detail) });
         }
@@ -103,7 +114,7 @@ impl Walk<'_> {
                 self.choice(branches, value, pointer, depth);
             }
         }
-        if let Some(Fault { code, detail, params }) = scalar::fault(&schema, value) {
+        if let Some(ScalarFault { code, detail, params }) = scalar::fault(&schema, value) {
             return self.report(pointer, code, detail, params);
         }
         match value {
@@ -127,7 +138,7 @@ impl Walk<'_> {
                         &child(pointer, name),
                         "unknown",
                         detail,
-                        Params { allowed, ..Params::default() },
+                        ViolationParams { allowed, ..ViolationParams::default() },
                     );
                 }
                 (None, Some(others)) => self.value(others, value, &child(pointer, name), depth + 1),
@@ -136,7 +147,7 @@ impl Walk<'_> {
         }
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
         for name in required.filter_map(Value::as_str).filter(|name| !fields.contains_key(*name)) {
-            self.report(&child(pointer, name), "missing", "is required", Params::default());
+            self.report(&child(pointer, name), "missing", "is required", ViolationParams::default());
         }
     }
 
@@ -146,7 +157,8 @@ impl Walk<'_> {
         if !(least..=most).contains(&items.len()) {
             let (min, max) = (bound("minItems"), bound("maxItems"));
             let detail = format!("has {} elements; {} allowed", items.len(), scalar::span(min, max));
-            let params = Params::span(min.map(Number::from), max.map(Number::from), Some(items.len()));
+            let params =
+                ViolationParams::span(min.map(Number::from), max.map(Number::from), Some(items.len()));
             self.report(pointer, "length", detail, params);
         }
         let Some(of) = schema.get("items") else { return };
@@ -163,7 +175,12 @@ impl Walk<'_> {
             if !words.contains(&value.to_string()) {
                 let allowed = branches.iter().filter_map(|one| one.get("const").cloned()).collect();
                 let detail = format!("one of {} is expected", words.join(", "));
-                self.report(pointer, "unknown", detail, Params { allowed, ..Params::default() });
+                self.report(
+                    pointer,
+                    "unknown",
+                    detail,
+                    ViolationParams { allowed, ..ViolationParams::default() },
+                );
             }
             return;
         }

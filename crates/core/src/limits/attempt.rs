@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::failures::{Answer, Count, Counter, Rule};
+use super::failures::{Count, FailureCount, Judgement, Rule};
 use super::key::{Key, Scope};
-use super::{Decision, Limits, MOST_KEYS, Place, Policy, Quota, Standing, Whom};
+use super::{CountedIn, Decision, Limits, MOST_KEYS, Policy, Quota, Standing, Whom};
 use crate::error::Error;
 use crate::shared::site;
 
@@ -33,10 +33,10 @@ pub struct Charged {
     counters: Counters,
     moment: u64,
     last: bool,
-    place: Place,
+    place: CountedIn,
 }
 
-type Counters = SmallVec<[Counter; MOST_KEYS]>;
+type Counters = SmallVec<[FailureCount; MOST_KEYS]>;
 
 /// An account that somebody tries to get at, as logs may name it: the same name for the same account, from which nobody
 /// finds out whose it is.
@@ -78,7 +78,7 @@ impl Attempt {
 
     fn counters(&self, tenant: &str, account: &str) -> Counters {
         let Inner { quota, from, .. } = *self.0;
-        let counter = |whom, rule| Counter { key: self.key(whom), rule };
+        let counter = |whom, rule| FailureCount { key: self.key(whom), rule };
         let site = site(from).map(|site| counter(Whom::Site(site), Rule::site(quota)));
         let own = [
             counter(Whom::Stranger(from), Rule::window(quota)),
@@ -94,13 +94,13 @@ impl Attempt {
     }
 
     /// What a client is told. How often others have failed at an account it is not, unless that refuses it.
-    fn decision(&self, counters: &[Counter], answer: &Answer) -> Decision {
+    fn decision(&self, counters: &[FailureCount], answer: &Judgement) -> Decision {
         let Inner { policy, quota, .. } = *self.0;
         let told = counters
             .iter()
             .zip(answer.counts)
-            .filter(|(Counter { rule, .. }, count)| rule.pause == 0 || count.wait > 0);
-        let standings = told.map(|(Counter { rule, .. }, Count { failures, wait, next })| {
+            .filter(|(FailureCount { rule, .. }, count)| rule.pause == 0 || count.wait > 0);
+        let standings = told.map(|(FailureCount { rule, .. }, Count { failures, wait, next })| {
             let remaining = if wait > 0 { 0 } else { rule.most.saturating_sub(failures).min(quota.limit()) };
             let next = Duration::from_micros(if wait > 0 { wait } else { next });
             Standing { policy, quota, remaining, next }

@@ -36,7 +36,7 @@ pub(super) struct Rule {
 
 /// One counter of failures.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counter {
+pub(super) struct FailureCount {
     pub(super) key: Key,
     pub(super) rule: Rule,
 }
@@ -53,7 +53,7 @@ pub(super) struct Count {
 
 /// What a store says to an attempt.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Answer {
+pub(super) struct Judgement {
     pub(super) allowed: bool,
     /// The attempt's own moment, by which it is given back.
     pub(super) moment: u64,
@@ -101,17 +101,17 @@ pub(super) struct Failures(Mutex<HashMap<u128, Vec<u64>>>);
 
 impl Failures {
     /// Charges all counters one attempt, or none.
-    pub(super) fn charge(&self, now: u64, counters: &[Counter]) -> Answer {
+    pub(super) fn charge(&self, now: u64, counters: &[FailureCount]) -> Judgement {
         let mut known = self.lock();
-        let mut answer = Answer { allowed: true, moment: now, ..Answer::default() };
-        for (Counter { key, rule }, count) in counters.iter().zip(&mut answer.counts) {
+        let mut answer = Judgement { allowed: true, moment: now, ..Judgement::default() };
+        for (FailureCount { key, rule }, count) in counters.iter().zip(&mut answer.counts) {
             let failures = known.get(&key.id).map_or(&[][..], |failures| live(failures, *rule, now));
             *count = rule.count(failures, now);
             answer.allowed &= count.wait == 0;
         }
         if answer.allowed {
             make_room(&mut known, counters.len(), now);
-            for (Counter { key, rule }, count) in counters.iter().zip(&mut answer.counts) {
+            for (FailureCount { key, rule }, count) in counters.iter().zip(&mut answer.counts) {
                 let failures = known.entry(key.id).or_default();
                 let forgotten = failures.len() - live(failures, *rule, now).len();
                 failures
@@ -124,9 +124,9 @@ impl Failures {
     }
 
     /// Takes an attempt back that did not fail. After a success nothing is left of a run of failures.
-    pub(super) fn forget(&self, moment: u64, counters: &[Counter], success: bool) {
+    pub(super) fn forget(&self, moment: u64, counters: &[FailureCount], success: bool) {
         let mut known = self.lock();
-        for Counter { key, rule } in counters {
+        for FailureCount { key, rule } in counters {
             if success && rule.pause > 0 {
                 known.remove(&key.id);
             } else if let Some(failures) = known.get_mut(&key.id)
@@ -173,8 +173,8 @@ mod tests {
         Quota::new(5, Duration::from_secs(900))
     }
 
-    fn counter(id: u128, rule: Rule) -> [Counter; 1] {
-        [Counter { key: Key { scope: Scope::Failures, policy: "p", id }, rule }]
+    fn counter(id: u128, rule: Rule) -> [FailureCount; 1] {
+        [FailureCount { key: Key { scope: Scope::Failures, policy: "p", id }, rule }]
     }
 
     #[test]

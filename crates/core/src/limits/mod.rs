@@ -27,7 +27,7 @@ pub use shared::Shared;
 pub use slow_down::SlowDown;
 pub use tenants::TenantLimits;
 
-use failures::{Answer, Counter, Failures};
+use failures::{FailureCount, Failures, Judgement};
 use key::{Key, Names};
 use quota::micros;
 use table::Table;
@@ -58,7 +58,7 @@ impl Charge {
 
 /// What a store says to a decision.
 #[derive(Debug, Clone, Copy, Default)]
-struct Outcome {
+struct Charging {
     allowed: bool,
     spent: Spent,
 }
@@ -86,7 +86,7 @@ pub struct Decision {
 }
 
 /// How limits are counted.
-pub struct Options {
+pub struct LimitOptions {
     /// Names the counters: `JWT_SECRET`, which all instances share.
     pub secret: Secret<String>,
     /// How many instances share the limits when they cannot ask each other: `INSTANCES`.
@@ -116,15 +116,15 @@ struct Inner {
 
 /// Which store a unit was taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum CountedIn {
     Here,
     Shared,
 }
 
 impl Limits {
     /// Counters that all stand at nothing.
-    pub fn new(options: Options) -> Self {
-        let Options { secret, instances, shared, clock, metrics } = options;
+    pub fn new(options: LimitOptions) -> Self {
+        let LimitOptions { secret, instances, shared, clock, metrics } = options;
         Self(Arc::new(Inner {
             names: Names::new(&secret),
             table: Table::new(),
@@ -153,14 +153,14 @@ impl Limits {
     }
 
     /// As [`charge`](Self::charge), and where the units were taken from.
-    pub(crate) async fn decide(&self, charges: &[Charge]) -> (Decision, Place) {
+    pub(crate) async fn decide(&self, charges: &[Charge]) -> (Decision, CountedIn) {
         if let Some(shared) = &self.0.shared {
             // Boxed, since most requests of most deployments do not come this way and would carry its size.
             if let Some(outcome) = Box::pin(shared.charge(charges)).await {
-                return (self.decision(charges, outcome), Place::Shared);
+                return (self.decision(charges, outcome), CountedIn::Shared);
             }
         }
-        (self.decide_here(charges), Place::Here)
+        (self.decide_here(charges), CountedIn::Here)
     }
 
     /// By the counters of this process: while Redis is away, with this instance's share of the limits.
@@ -177,28 +177,28 @@ impl Limits {
     }
 
     /// Gives back what was taken from `place`.
-    pub(crate) async fn refund(&self, charges: &[Charge], place: Place) {
+    pub(crate) async fn refund(&self, charges: &[Charge], place: CountedIn) {
         match (place, &self.0.shared) {
-            (Place::Shared, Some(shared)) => shared.refund(charges).await,
+            (CountedIn::Shared, Some(shared)) => shared.refund(charges).await,
             _ => self.0.table.refund(self.now(), charges),
         }
     }
 
     /// Charges all counters one attempt, or none. While Redis is away, by this process's counters with the whole limit: few
     /// guesses are few guesses, and a share of five may be none.
-    async fn attempt(&self, counters: &[Counter]) -> (Answer, Place) {
+    async fn attempt(&self, counters: &[FailureCount]) -> (Judgement, CountedIn) {
         if let Some(shared) = &self.0.shared
             && let Some(answer) = Box::pin(shared.attempt(counters)).await
         {
-            return (answer, Place::Shared);
+            return (answer, CountedIn::Shared);
         }
-        (self.0.failures.charge(self.now(), counters), Place::Here)
+        (self.0.failures.charge(self.now(), counters), CountedIn::Here)
     }
 
     /// Takes an attempt back that did not fail.
-    async fn forget(&self, counters: &[Counter], moment: u64, success: bool, place: Place) {
+    async fn forget(&self, counters: &[FailureCount], moment: u64, success: bool, place: CountedIn) {
         match (place, &self.0.shared) {
-            (Place::Shared, Some(shared)) => shared.forget(counters, moment, success).await,
+            (CountedIn::Shared, Some(shared)) => shared.forget(counters, moment, success).await,
             _ => self.0.failures.forget(moment, counters, success),
         }
     }
@@ -213,8 +213,8 @@ impl Limits {
         charge.quota.used(self.0.table.spent(self.now(), charge))
     }
 
-    fn decision(&self, charges: &[Charge], outcome: Outcome) -> Decision {
-        let Outcome { allowed, spent } = outcome;
+    fn decision(&self, charges: &[Charge], outcome: Charging) -> Decision {
+        let Charging { allowed, spent } = outcome;
         let mut violated: Vec<&'static str> = Vec::new();
         let mut standing: Option<Standing> = None;
         for (charge, spent) in charges.iter().zip(spent) {

@@ -15,10 +15,10 @@ use redis::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::failures::{Answer, Count, Counter, Rule};
+use super::failures::{Count, FailureCount, Judgement, Rule};
 use super::key::Key;
 use super::trouble::{Trouble, is_denied};
-use super::{Charge, Outcome};
+use super::{Charge, Charging};
 use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
 use crate::metrics::Metrics;
 use crate::shared::{Secret, Seldom};
@@ -48,7 +48,7 @@ struct Inner {
     /// How long an answer may take.
     patience: Duration,
     /// `None` while Redis does not answer: then nobody waits for it.
-    link: watch::Sender<Option<Link>>,
+    link: watch::Sender<Option<RedisLink>>,
     /// Wakes the task that connects.
     broken: Notify,
     /// Why there is no link; what it was last, while there is one.
@@ -59,16 +59,16 @@ struct Inner {
 
 /// A connection over which all requests speak at once, and the scripts' names there.
 #[derive(Clone)]
-struct Link {
+struct RedisLink {
     connection: MultiplexedConnection,
-    charge: Script,
-    refund: Script,
-    attempt: Script,
-    forget: Script,
+    charge: RedisScript,
+    refund: RedisScript,
+    attempt: RedisScript,
+    forget: RedisScript,
 }
 
 #[derive(Clone)]
-struct Script {
+struct RedisScript {
     text: &'static str,
     /// `None` where the user may not run it by name.
     sha: Option<Arc<str>>,
@@ -115,10 +115,10 @@ impl Shared {
     }
 
     /// Charges all keys one unit, or none; `None` when Redis does not say.
-    pub(super) async fn charge(&self, charges: &[Charge]) -> Option<Outcome> {
+    pub(super) async fn charge(&self, charges: &[Charge]) -> Option<Charging> {
         let link = self.link()?;
         let answer: Vec<u64> = self.run(&link, &link.charge, |command| units(command, charges)).await?;
-        let mut outcome = Outcome { allowed: answer.first() == Some(&1), ..Outcome::default() };
+        let mut outcome = Charging { allowed: answer.first() == Some(&1), ..Charging::default() };
         outcome.spent.iter_mut().zip(answer.iter().skip(1)).for_each(|(spent, told)| *spent = *told);
         Some(outcome)
     }
@@ -131,17 +131,17 @@ impl Shared {
     }
 
     /// Charges all counters one attempt, or none; `None` when Redis does not say.
-    pub(super) async fn attempt(&self, counters: &[Counter]) -> Option<Answer> {
+    pub(super) async fn attempt(&self, counters: &[FailureCount]) -> Option<Judgement> {
         let link = self.link()?;
         let arguments = |command: &mut Cmd| {
             keys(command, counters.iter().map(|counter| counter.key));
-            for Counter { rule: Rule { most, window, pause, longest }, .. } in counters {
+            for FailureCount { rule: Rule { most, window, pause, longest }, .. } in counters {
                 command.arg(most).arg(window).arg(pause).arg(longest);
             }
         };
         let told: Vec<u64> = self.run(&link, &link.attempt, arguments).await?;
         let [allowed, moment, told @ ..] = &told[..] else { return None };
-        let mut answer = Answer { allowed: *allowed == 1, moment: *moment, ..Answer::default() };
+        let mut answer = Judgement { allowed: *allowed == 1, moment: *moment, ..Judgement::default() };
         for (count, told) in answer.counts.iter_mut().zip(told.chunks_exact(3)) {
             let [failures, wait, next] = *told else { continue };
             *count = Count { failures: u32::try_from(failures).unwrap_or(u32::MAX), wait, next };
@@ -150,11 +150,11 @@ impl Shared {
     }
 
     /// Takes an attempt back. When Redis does not answer, it counts.
-    pub(super) async fn forget(&self, counters: &[Counter], moment: u64, success: bool) {
+    pub(super) async fn forget(&self, counters: &[FailureCount], moment: u64, success: bool) {
         let arguments = |command: &mut Cmd| {
             keys(command, counters.iter().map(|counter| counter.key));
             command.arg(moment);
-            for Counter { rule, .. } in counters {
+            for FailureCount { rule, .. } in counters {
                 command.arg(u8::from(success && rule.pause > 0));
             }
         };
@@ -172,14 +172,14 @@ impl Shared {
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn link(&self) -> Option<Link> {
+    fn link(&self) -> Option<RedisLink> {
         self.0.link.borrow().clone()
     }
 
     async fn run<T: FromRedisValue>(
         &self,
-        link: &Link,
-        script: &Script,
+        link: &RedisLink,
+        script: &RedisScript,
         arguments: impl Fn(&mut Cmd),
     ) -> Option<T> {
         match tokio::time::timeout(self.0.patience, script.run(link.connection.clone(), arguments)).await {
@@ -232,15 +232,15 @@ impl Shared {
         }
     }
 
-    async fn try_connect(&self) -> RedisResult<Link> {
+    async fn try_connect(&self) -> RedisResult<RedisLink> {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
         let connection = self.0.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let charge = Script::load(connection.clone(), CHARGE).await?;
-        let refund = Script::load(connection.clone(), REFUND).await?;
-        let attempt = Script::load(connection.clone(), ATTEMPT).await?;
-        let forget = Script::load(connection.clone(), FORGET).await?;
-        let mut link = Link { connection, charge, refund, attempt, forget };
+        let charge = RedisScript::load(connection.clone(), CHARGE).await?;
+        let refund = RedisScript::load(connection.clone(), REFUND).await?;
+        let attempt = RedisScript::load(connection.clone(), ATTEMPT).await?;
+        let forget = RedisScript::load(connection.clone(), FORGET).await?;
+        let mut link = RedisLink { connection, charge, refund, attempt, forget };
         let mut probed = self.probe(&link).await;
         if probed.as_ref().is_err_and(is_denied) && link.charge.sha.is_some() {
             // It may know the scripts' names, and not run them by name.
@@ -253,7 +253,7 @@ impl Shared {
     }
 
     /// A replica and a full Redis take a connection, and no writes; and a node of a cluster takes some keys.
-    async fn probe(&self, link: &Link) -> RedisResult<()> {
+    async fn probe(&self, link: &RedisLink) -> RedisResult<()> {
         let charge = |number: u32| {
             link.charge.run::<Vec<u64>>(link.connection.clone(), move |command: &mut Cmd| {
                 command.arg(1).arg(format!("erp:rl:{{probe-{number}}}")).arg(1).arg(1_000_000);
@@ -266,7 +266,7 @@ impl Shared {
     }
 }
 
-impl Script {
+impl RedisScript {
     async fn load(mut connection: MultiplexedConnection, text: &'static str) -> RedisResult<Self> {
         let loaded = redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async::<String>(&mut connection).await;
         match loaded {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Charge, Outcome, Spent};
+use super::{Charge, Charging, Spent};
 
 /// Decisions about different tenants or addresses seldom wait for each other.
 const SHARDS: usize = 16;
@@ -26,8 +26,8 @@ impl Table {
     }
 
     /// Charges all keys one unit, or none. They are of one scope.
-    pub(super) fn charge(&self, now: u64, charges: &[Charge]) -> Outcome {
-        let Some(mut shard) = self.shard(charges) else { return Outcome::default() };
+    pub(super) fn charge(&self, now: u64, charges: &[Charge]) -> Charging {
+        let Some(mut shard) = self.shard(charges) else { return Charging::default() };
         let mut spent = Spent::default();
         let mut allowed = true;
         for (charge, spent) in charges.iter().zip(&mut spent) {
@@ -39,7 +39,7 @@ impl Table {
                 shard.put(charge.slot(), now + spent + charge.quota.interval(), now);
             }
         }
-        Outcome { allowed, spent }
+        Charging { allowed, spent }
     }
 
     /// Gives each key its unit back.

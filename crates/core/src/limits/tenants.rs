@@ -18,9 +18,9 @@ const MOST: usize = 10_000;
 
 /// What is known of tenants' own limits. Read once a minute for each that asks, by one request while others wait.
 #[derive(Default)]
-pub struct TenantLimits(Mutex<HashMap<TenantId, Entry>>);
+pub struct TenantLimits(Mutex<HashMap<TenantId, KnownLimit>>);
 
-struct Entry {
+struct KnownLimit {
     limit: Arc<OnceCell<Option<u32>>>,
     /// What it was before.
     last: Option<u32>,
@@ -55,21 +55,21 @@ impl TenantLimits {
         last
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, KnownLimit>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The tenant's entry, made anew when it is old.
-fn fresh(known: &mut HashMap<TenantId, Entry>, tenant: TenantId, now: u64) -> &mut Entry {
-    let lives = |entry: &Entry| now < entry.until;
+fn fresh(known: &mut HashMap<TenantId, KnownLimit>, tenant: TenantId, now: u64) -> &mut KnownLimit {
+    let lives = |entry: &KnownLimit| now < entry.until;
     if known.len() >= MOST && !known.contains_key(&tenant) {
         known.retain(|_, entry| lives(entry));
         if known.len() >= MOST {
             known.clear(); // all asked within a minute: the price is reading each once more
         }
     }
-    let made = |last| Entry { limit: Arc::default(), last, until: now + micros(FRESH) };
+    let made = |last| KnownLimit { limit: Arc::default(), last, until: now + micros(FRESH) };
     let entry = known.entry(tenant).or_insert_with(|| made(None));
     if !lives(entry) {
         *entry = made(entry.limit.get().copied().unwrap_or(entry.last));

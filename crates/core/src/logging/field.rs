@@ -17,7 +17,7 @@ const USUAL_BYTES: usize = 160;
 
 /// A field's value, ready to be written.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value<'a> {
+pub(super) enum FieldValue<'a> {
     Text(&'a str),
     Bool(bool),
     Signed(i64),
@@ -60,18 +60,18 @@ impl Fields {
     }
 
     /// Names and values, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, Value<'_>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, FieldValue<'_>)> {
         self.held.iter().map(|(key, held)| (*key, self.value(held)))
     }
 
-    fn value<'a>(&'a self, held: &'a Held) -> Value<'a> {
+    fn value<'a>(&'a self, held: &'a Held) -> FieldValue<'a> {
         match held {
-            Held::Text(stretch) => Value::Text(&self.texts[stretch.clone()]),
-            Held::Bool(value) => Value::Bool(*value),
-            Held::Signed(value) => Value::Signed(*value),
-            Held::Unsigned(value) => Value::Unsigned(*value),
-            Held::Float(value) => Value::Float(*value),
-            Held::Error(chain) => Value::Error(chain),
+            Held::Text(stretch) => FieldValue::Text(&self.texts[stretch.clone()]),
+            Held::Bool(value) => FieldValue::Bool(*value),
+            Held::Signed(value) => FieldValue::Signed(*value),
+            Held::Unsigned(value) => FieldValue::Unsigned(*value),
+            Held::Float(value) => FieldValue::Float(*value),
+            Held::Error(chain) => FieldValue::Error(chain),
         }
     }
 

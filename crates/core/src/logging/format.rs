@@ -6,28 +6,28 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use smallvec::SmallVec;
 
-use super::field::{Chain, Value};
+use super::field::{Chain, FieldValue};
 use crate::config::{Level, LogFormat};
 
 /// The known context of a line, in the order of both formats.
 const CONTEXT: [&str; 5] = ["correlation_id", "tenant_id", "user_id", "module", "action"];
 
 /// One event with the context that applies to it.
-pub(super) struct Line<'a> {
+pub(super) struct LogLine<'a> {
     timestamp: Timestamp,
     level: Level,
-    message: Option<Value<'a>>,
-    context: [Option<Value<'a>>; CONTEXT.len()],
-    rest: SmallVec<[(&'static str, Value<'a>); 12]>,
+    message: Option<FieldValue<'a>>,
+    context: [Option<FieldValue<'a>>; CONTEXT.len()],
+    rest: SmallVec<[(&'static str, FieldValue<'a>); 12]>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> LogLine<'a> {
     pub(super) fn new(timestamp: Timestamp, level: Level) -> Self {
         Self { timestamp, level, message: None, context: [None; CONTEXT.len()], rest: SmallVec::new() }
     }
 
     /// Adds a field. The first of a name holds: the event's, then that of the innermost span.
-    pub(super) fn add(&mut self, key: &'static str, value: Value<'a>) {
+    pub(super) fn add(&mut self, key: &'static str, value: FieldValue<'a>) {
         if key == "message" {
             self.message.get_or_insert(value);
         } else if let Some(known) = CONTEXT.iter().position(|name| *name == key) {
@@ -50,7 +50,7 @@ impl Formatter {
         Self { format, colour, boot_id }
     }
 
-    pub(super) fn format(&self, line: &Line<'_>) -> String {
+    pub(super) fn format(&self, line: &LogLine<'_>) -> String {
         let mut out = String::with_capacity(512);
         match self.format {
             LogFormat::Json => self.json(&mut out, line),
@@ -60,11 +60,11 @@ impl Formatter {
         out
     }
 
-    fn json(&self, out: &mut String, line: &Line<'_>) {
+    fn json(&self, out: &mut String, line: &LogLine<'_>) {
         write(out, format_args!(r#"{{"timestamp":"{:.3}","level":""#, line.timestamp));
         out.push_str(line.level.as_str());
         out.push_str(r#"","message":"#);
-        json_value(out, line.message.unwrap_or(Value::Text("")));
+        json_value(out, line.message.unwrap_or(FieldValue::Text("")));
         for (key, value) in CONTEXT.iter().zip(self.context(line)) {
             if let Some(value) = value {
                 json_field(out, key, value);
@@ -76,7 +76,7 @@ impl Formatter {
         out.push('}');
     }
 
-    fn console(&self, out: &mut String, line: &Line<'_>) {
+    fn console(&self, out: &mut String, line: &LogLine<'_>) {
         let time = format!("{:.3}", line.timestamp);
         out.push_str(time.get(11..23).unwrap_or(&time));
         let level = line.level.as_str().to_ascii_uppercase();
@@ -89,36 +89,36 @@ impl Formatter {
             if let Some(value) = part {
                 out.push_str(" [");
                 out.push_str(label);
-                escape(out, &plain_text(value), Place::Bracket);
+                escape(out, &plain_text(value), Quoting::Bracket);
                 out.push(']');
             }
         }
         out.push_str(": ");
-        escape(out, &line.message.map(plain_text).unwrap_or_default(), Place::Message);
+        escape(out, &line.message.map(plain_text).unwrap_or_default(), Quoting::Message);
         for (key, value) in &line.rest {
             console_field(out, key, *value);
         }
     }
 
-    fn context<'a>(&'a self, line: &'a Line<'_>) -> [Option<Value<'a>>; CONTEXT.len()] {
-        let mut context: [Option<Value<'a>>; CONTEXT.len()] = line.context;
-        context[0].get_or_insert(Value::Text(&self.boot_id));
+    fn context<'a>(&'a self, line: &'a LogLine<'_>) -> [Option<FieldValue<'a>>; CONTEXT.len()] {
+        let mut context: [Option<FieldValue<'a>>; CONTEXT.len()] = line.context;
+        context[0].get_or_insert(FieldValue::Text(&self.boot_id));
         context
     }
 }
 
-fn json_field(out: &mut String, key: &str, value: Value<'_>) {
+fn json_field(out: &mut String, key: &str, value: FieldValue<'_>) {
     out.push_str(",\"");
-    escape(out, &camel_case(key), Place::Json);
+    escape(out, &camel_case(key), Quoting::Json);
     out.push_str("\":");
     json_value(out, value);
 }
 
-fn json_value(out: &mut String, value: Value<'_>) {
+fn json_value(out: &mut String, value: FieldValue<'_>) {
     match value {
-        Value::Text(text) => json_text(out, text),
-        Value::Float(number) if !number.is_finite() => json_text(out, &number.to_string()), // JSON has no NaN
-        Value::Error(Chain { text, causes }) => {
+        FieldValue::Text(text) => json_text(out, text),
+        FieldValue::Float(number) if !number.is_finite() => json_text(out, &number.to_string()), // JSON has no NaN
+        FieldValue::Error(Chain { text, causes }) => {
             json_text(out, text);
             if !causes.is_empty() {
                 out.push_str(",\"causes\":[");
@@ -129,46 +129,46 @@ fn json_value(out: &mut String, value: Value<'_>) {
                 out.push(']');
             }
         }
-        Value::Bool(value) => write(out, format_args!("{value}")),
-        Value::Signed(value) => out.push_str(itoa::Buffer::new().format(value)),
-        Value::Unsigned(value) => out.push_str(itoa::Buffer::new().format(value)),
-        Value::Float(value) => write(out, format_args!("{value}")),
+        FieldValue::Bool(value) => write(out, format_args!("{value}")),
+        FieldValue::Signed(value) => out.push_str(itoa::Buffer::new().format(value)),
+        FieldValue::Unsigned(value) => out.push_str(itoa::Buffer::new().format(value)),
+        FieldValue::Float(value) => write(out, format_args!("{value}")),
     }
 }
 
 fn json_text(out: &mut String, text: &str) {
     out.push('"');
-    escape(out, text, Place::Json);
+    escape(out, text, Quoting::Json);
     out.push('"');
 }
 
-fn console_field(out: &mut String, key: &str, value: Value<'_>) {
+fn console_field(out: &mut String, key: &str, value: FieldValue<'_>) {
     let mut pair = |key: &str, text: &str| {
         out.push(' ');
-        escape(out, key, Place::Message);
+        escape(out, key, Quoting::Message);
         out.push('=');
         if text.is_empty() || text.contains([' ', '=', '"']) {
             json_text(out, text);
         } else {
-            escape(out, text, Place::Message);
+            escape(out, text, Quoting::Message);
         }
     };
     pair(&camel_case(key), &plain_text(value));
-    if let Value::Error(Chain { causes, .. }) = value {
+    if let FieldValue::Error(Chain { causes, .. }) = value {
         for cause in causes {
             pair("cause", cause);
         }
     }
 }
 
-fn plain_text(value: Value<'_>) -> Cow<'_, str> {
+fn plain_text(value: FieldValue<'_>) -> Cow<'_, str> {
     match value {
-        Value::Text(text) => text.into(),
-        Value::Error(chain) => chain.text.as_str().into(),
-        Value::Bool(value) => value.to_string().into(),
-        Value::Signed(value) => value.to_string().into(),
-        Value::Unsigned(value) => value.to_string().into(),
-        Value::Float(value) => value.to_string().into(),
+        FieldValue::Text(text) => text.into(),
+        FieldValue::Error(chain) => chain.text.as_str().into(),
+        FieldValue::Bool(value) => value.to_string().into(),
+        FieldValue::Signed(value) => value.to_string().into(),
+        FieldValue::Unsigned(value) => value.to_string().into(),
+        FieldValue::Float(value) => value.to_string().into(),
     }
 }
 
@@ -204,7 +204,7 @@ fn joined(key: &str) -> String {
 
 /// Where a text goes, which decides what ends it there.
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
+enum Quoting {
     Json,
     Message,
     Bracket,
@@ -221,14 +221,14 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-fn escape(out: &mut String, text: &str, place: Place) {
+fn escape(out: &mut String, text: &str, place: Quoting) {
     let special = text.bytes().position(|byte| !PLAIN[usize::from(byte)]);
     let (plain, rest) = text.split_at(special.unwrap_or(text.len()));
     out.push_str(plain); // most texts are plain to their end
     for character in rest.chars() {
         match character {
-            '"' | '\\' if place == Place::Json => out.extend(['\\', character]),
-            '[' | ']' if place == Place::Bracket => out.extend(['\\', character]),
+            '"' | '\\' if place == Quoting::Json => out.extend(['\\', character]),
+            '[' | ']' if place == Quoting::Bracket => out.extend(['\\', character]),
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
@@ -240,7 +240,7 @@ fn escape(out: &mut String, text: &str, place: Place) {
     }
 }
 
-/// Line and paragraph separators, which some viewers break at, and marks that reverse or hide the text around them.
+/// LogLine and paragraph separators, which some viewers break at, and marks that reverse or hide the text around them.
 fn is_invisible(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -12,7 +12,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::field::Fields;
-use super::format::{Formatter, Line};
+use super::format::{Formatter, LogLine};
 use super::output::Output;
 use crate::config::Level;
 use crate::shared::Clock;
@@ -78,7 +78,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LogLayer {
         event.record(&mut fields);
         let spans: Few<_> = context.event_scope(event).into_iter().flatten().collect(); // innermost first
         let extensions: Few<_> = spans.iter().map(|span| span.extensions()).collect();
-        let mut line = Line::new(self.clock.now(), rank(event.metadata()));
+        let mut line = LogLine::new(self.clock.now(), rank(event.metadata()));
         for fields in
             std::iter::once(&fields).chain(extensions.iter().filter_map(|held| held.get::<Fields>()))
         {

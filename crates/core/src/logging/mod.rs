@@ -18,11 +18,11 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use erp_core::logging::{CapturingSink, Level, LogFormat, Logging, Options};
+//! use erp_core::logging::{CapturingSink, Level, LogFormat, Logging, LogOptions};
 //! use erp_core::shared::SystemClock;
 //!
 //! let sink = CapturingSink::new();
-//! let options = Options::new(Level::Info, LogFormat::Json, "boot_00000000", Arc::new(SystemClock)).to(sink.clone());
+//! let options = LogOptions::new(Level::Info, LogFormat::Json, "boot_00000000", Arc::new(SystemClock)).to(sink.clone());
 //! let (logging, subscriber) = Logging::new(options);
 //! tracing::subscriber::with_default(subscriber, || tracing::info!(module = "auth", "Signed in"));
 //! assert!(logging.flush());
@@ -66,7 +66,7 @@ use layer::LogLayer;
 use output::Output;
 
 /// How logs are written.
-pub struct Options {
+pub struct LogOptions {
     level: Level,
     format: LogFormat,
     boot_id: String,
@@ -76,7 +76,7 @@ pub struct Options {
     capacity: usize,
 }
 
-impl Options {
+impl LogOptions {
     /// Lines at `level` and above in `format` to standard output, without colour. `boot_id` is the correlation id of
     /// what happens outside requests and jobs: see [`boot_id`].
     pub fn new(level: Level, format: LogFormat, boot_id: impl Into<String>, clock: Arc<dyn Clock>) -> Self {
@@ -117,7 +117,7 @@ impl Options {
 /// Whether a process could log to the file at `path`; what is not there is not made.
 ///
 /// # Errors
-/// As [`Options::to_file`].
+/// As [`LogOptions::to_file`].
 pub fn try_file(path: &Path) -> Result<(), StartError> {
     LogFile::try_open(path).map_err(|error| unwritable(path, error))
 }
@@ -146,8 +146,8 @@ pub struct Logging {
 
 impl Logging {
     /// The handle, and the subscriber that events must reach: for a test, with `tracing::subscriber::with_default`.
-    pub fn new(options: Options) -> (Self, impl Subscriber + Send + Sync + 'static) {
-        let Options { level, format, boot_id, clock, sink, colour, capacity } = options;
+    pub fn new(options: LogOptions) -> (Self, impl Subscriber + Send + Sync + 'static) {
+        let LogOptions { level, format, boot_id, clock, sink, colour, capacity } = options;
         let level = Arc::new(AtomicU8::new(level as u8));
         let output = Arc::new(Output::start(sink, capacity));
         let formatter = Formatter::new(format, colour, boot_id);
@@ -159,7 +159,7 @@ impl Logging {
     ///
     /// # Errors
     /// [`Exit::Internal`] when the process has a subscriber already.
-    pub fn install(options: Options) -> Result<Self, StartError> {
+    pub fn install(options: LogOptions) -> Result<Self, StartError> {
         let format = options.format;
         let (logging, subscriber) = Self::new(options);
         tracing::subscriber::set_global_default(subscriber)

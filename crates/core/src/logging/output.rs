@@ -12,10 +12,10 @@ const GATHER: Duration = Duration::from_millis(5);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The way to a sink. Dropping it lets the thread write the rest and end.
-pub(super) struct Output(Arc<Queue>);
+pub(super) struct Output(Arc<LineQueue>);
 
-struct Queue {
-    state: Mutex<State>,
+struct LineQueue {
+    state: Mutex<SinkState>,
     arrived: Condvar,
     drained: Condvar,
     capacity: usize,
@@ -26,7 +26,7 @@ struct Queue {
 }
 
 #[derive(Default)]
-struct State {
+struct SinkState {
     /// Whole lines, one after the other: a batch goes out in one write.
     waiting: Vec<u8>,
     lines: usize,
@@ -42,7 +42,7 @@ impl Output {
     /// Starts the thread that writes to `sink`.
     #[allow(clippy::expect_used)] // a machine that cannot start a thread cannot serve
     pub(super) fn start(sink: Box<dyn Write + Send>, capacity: usize) -> Self {
-        let queue = Arc::new(Queue {
+        let queue = Arc::new(LineQueue {
             state: Mutex::default(),
             arrived: Condvar::new(),
             drained: Condvar::new(),
@@ -76,7 +76,7 @@ impl Output {
     }
 
     pub(super) fn flush(&self) -> bool {
-        let busy = |state: &mut State| state.writing || !state.waiting.is_empty();
+        let busy = |state: &mut SinkState| state.writing || !state.waiting.is_empty();
         let mut state = self.0.lock();
         state.hurry = true;
         self.0.arrived.notify_one();
@@ -104,8 +104,8 @@ impl Drop for Output {
     }
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl LineQueue {
+    fn lock(&self) -> MutexGuard<'_, SinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -128,7 +128,7 @@ impl Queue {
             let mut state = self.lock();
             state.writing = false;
             self.drained.notify_all();
-            let unhurried = |state: &mut State| !state.hurry && !state.closed;
+            let unhurried = |state: &mut SinkState| !state.hurry && !state.closed;
             drop(self.arrived.wait_timeout_while(state, GATHER, unhurried));
         }
     }
@@ -137,7 +137,7 @@ impl Queue {
     fn next(&self, batch: &mut Vec<u8>) -> Option<usize> {
         batch.clear();
         batch.shrink_to(1024 * 1024); // one burst must not hold its memory for ever
-        let idle = |state: &mut State| {
+        let idle = |state: &mut SinkState| {
             state.asleep = state.waiting.is_empty() && !state.closed;
             state.asleep
         };

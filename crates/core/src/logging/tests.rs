@@ -10,9 +10,9 @@ use crate::lifecycle::Lifecycle;
 use crate::shared::{ManualClock, SystemRng};
 use crate::{audit_event, business_event, security_event};
 
-fn options(format: LogFormat) -> Options {
+fn options(format: LogFormat) -> LogOptions {
     let clock = ManualClock::new("2025-10-21T14:30:15.123Z".parse().unwrap());
-    Options::new(Level::Info, format, "boot_0badcafe", Arc::new(clock))
+    LogOptions::new(Level::Info, format, "boot_0badcafe", Arc::new(clock))
 }
 
 /// The lines that `work` logs at `level`.

@@ -19,7 +19,7 @@ pub trait Instrument: Clone + Send + Sync + 'static {
     fn disabled() -> Self;
 
     /// What was recorded so far.
-    fn sample(&self) -> Sample;
+    fn sample(&self) -> Recorded;
 
     /// Forgets of which kind the family is.
     fn wrap(family: Arc<Store<Self>>) -> AnyFamily;
@@ -45,7 +45,7 @@ macro_rules! kind {
 
 /// What an instrument has recorded.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Sample {
+pub enum Recorded {
     /// A counter's total.
     Count(u64),
     /// A gauge's value.
@@ -95,8 +95,8 @@ impl Instrument for Counter {
         Self(None)
     }
 
-    fn sample(&self) -> Sample {
-        Sample::Count(self.get())
+    fn sample(&self) -> Recorded {
+        Recorded::Count(self.get())
     }
 }
 
@@ -136,8 +136,8 @@ impl Instrument for FloatCounter {
         Self(None)
     }
 
-    fn sample(&self) -> Sample {
-        Sample::Value(self.get())
+    fn sample(&self) -> Recorded {
+        Recorded::Value(self.get())
     }
 }
 
@@ -177,8 +177,8 @@ impl Instrument for Gauge {
         Self(None)
     }
 
-    fn sample(&self) -> Sample {
-        Sample::Value(self.get())
+    fn sample(&self) -> Recorded {
+        Recorded::Value(self.get())
     }
 }
 
@@ -216,10 +216,10 @@ impl Instrument for Histogram {
         Self(None)
     }
 
-    fn sample(&self) -> Sample {
-        let Some(buckets) = &self.0 else { return Sample::Buckets(Vec::new(), 0.0) };
+    fn sample(&self) -> Recorded {
+        let Some(buckets) = &self.0 else { return Recorded::Buckets(Vec::new(), 0.0) };
         let counts = buckets.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        Sample::Buckets(counts, f64::from_bits(buckets.sum.load(Ordering::Relaxed)))
+        Recorded::Buckets(counts, f64::from_bits(buckets.sum.load(Ordering::Relaxed)))
     }
 }
 

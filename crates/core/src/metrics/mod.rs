@@ -35,7 +35,9 @@ pub use registry::AnyFamily;
 pub(crate) use runtime::LAG;
 pub use runtime::watch_lag;
 pub use series::Family;
-pub use table::{DURATION_MS, DURATION_SECONDS, Families, Kind, METRICS, Maker, Metric, MetricTable, Table};
+pub use table::{
+    DURATION_MS, DURATION_SECONDS, DeclaredMetrics, Families, Kind, METRICS, Maker, Metric, MetricTable,
+};
 pub use tenants::TenantLabel;
 pub use text::Format;
 pub use timer::{TimerId, Timing};
@@ -60,7 +62,7 @@ const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPT
 
 /// Bounds on what is kept.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct SeriesLimits {
     /// Most series of one metric that belong to no single tenant; further ones are counted together under labels that
     /// all say `other`. All metrics that registered by name share one such bound. Default: 1000.
     pub series: usize,
@@ -71,7 +73,7 @@ pub struct Limits {
     pub tenants: usize,
 }
 
-impl Default for Limits {
+impl Default for SeriesLimits {
     fn default() -> Self {
         Self { series: 1000, tenant_series: 4000, tenants: 50 }
     }
@@ -101,11 +103,11 @@ impl Deref for Metrics {
 impl Metrics {
     /// A fresh registry. When not `enabled` every recording is a no-op and nothing is kept.
     pub fn new(enabled: bool) -> Self {
-        Self::with_limits(enabled, Limits::default())
+        Self::with_limits(enabled, SeriesLimits::default())
     }
 
     /// The same with other bounds.
-    pub fn with_limits(enabled: bool, limits: Limits) -> Self {
+    pub fn with_limits(enabled: bool, limits: SeriesLimits) -> Self {
         Self::made(enabled, limits, &[])
     }
 
@@ -115,7 +117,7 @@ impl Metrics {
     /// `Exit::Internal` when two tables claim one name, or Prometheus would not take a name, a label or buckets.
     pub fn with_tables(
         enabled: bool,
-        limits: Limits,
+        limits: SeriesLimits,
         tables: impl IntoIterator<Item = MetricTable>,
     ) -> Result<Self, StartError> {
         let tables: Vec<_> = tables.into_iter().collect();
@@ -126,7 +128,7 @@ impl Metrics {
         Ok(Self::made(enabled, limits, &tables))
     }
 
-    fn made(enabled: bool, limits: Limits, tables: &[MetricTable]) -> Self {
+    fn made(enabled: bool, limits: SeriesLimits, tables: &[MetricTable]) -> Self {
         let (families, maker) = Families::first(enabled, limits);
         let of_modules: Vec<_> = tables.iter().map(|table| (table.make)(&maker)).collect();
         let rooms = Rooms::new(limits.series, limits.tenant_series);
@@ -142,7 +144,7 @@ impl Metrics {
     ///
     /// # Errors
     /// `core.internal` when no module of the product names the table in its own.
-    pub fn of<T: Table>(&self) -> Result<&T> {
+    pub fn of<T: DeclaredMetrics>(&self) -> Result<&T> {
         let undeclared = || {
             let table = std::any::type_name::<T>();
             Error::internal(format!("no module names {table} in its table: add it to `Module::metrics`"))
@@ -169,7 +171,7 @@ impl Metrics {
         }
         // A client chooses its method: what is not a method of HTTP must not become a series.
         let method = METHODS.iter().find(|known| **known == method).copied().unwrap_or("other");
-        let (status, tenant) = (Status::new(status), self.tenant_label(tenant));
+        let (status, tenant) = (StatusDigits::new(status), self.tenant_label(tenant));
         let (code, tenant) = (status.text(), tenant.as_str());
         self.http_requests_total.with(&[method, path, code, tenant]).inc();
         self.http_request_duration_ms.with(&[method, path, tenant]).observe(milliseconds(duration));
@@ -227,9 +229,9 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// The three digits of an HTTP status, without an allocation.
-struct Status(Option<[u8; 3]>);
+struct StatusDigits(Option<[u8; 3]>);
 
-impl Status {
+impl StatusDigits {
     fn new(status: u16) -> Self {
         let digit = |place: u16| b'0' + u8::try_from(status / place % 10).unwrap_or_default();
         Self((100..600).contains(&status).then(|| [digit(100), digit(10), digit(1)]))

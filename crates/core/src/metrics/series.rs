@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
-use super::instrument::{Counter, Instrument, Sample};
+use super::instrument::{Counter, Instrument, Recorded};
 use super::registry::AnyFamily;
 use super::{Kind, Metric};
 
@@ -77,10 +77,10 @@ pub struct Store<I> {
     /// Counts the recordings that were folded into `other`.
     dropped: Counter,
     hasher: SipHasher13,
-    series: RwLock<Table<I>>,
+    series: RwLock<SeriesTable<I>>,
 }
 
-struct Table<I> {
+struct SeriesTable<I> {
     /// By hash of the labels, so that a look-up needs no owned key.
     series: HashMap<u64, Vec<Labelled<I>>, BuildHasherDefault<AsItIs>>,
     /// The series whose labels all say `other`: there once it was needed. Also the only one of a metric without labels.
@@ -115,7 +115,7 @@ impl<I: Instrument> Store<I> {
         let tenant = shape.labels.iter().position(|label| label == "tenant");
         let keys = RandomState::new();
         let hasher = SipHasher13::new_with_keys(keys.hash_one(0), keys.hash_one(1));
-        let series = RwLock::new(Table { series: HashMap::default(), other: None });
+        let series = RwLock::new(SeriesTable { series: HashMap::default(), other: None });
         Self { shape, tenant, enabled, rooms, dropped, hasher, series }
     }
 
@@ -194,7 +194,7 @@ impl<I: Instrument> Store<I> {
     }
 }
 
-impl<I: Instrument> Table<I> {
+impl<I: Instrument> SeriesTable<I> {
     fn find(&self, hash: u64, labels: &[&str]) -> Option<I> {
         if is_other(labels) {
             return self.other.clone();
@@ -248,7 +248,7 @@ pub(super) trait Series: Send + Sync {
     fn shape(&self) -> &Shape;
 
     /// Label values and sample of each series, sorted, `other` last.
-    fn samples(&self) -> Vec<(Vec<String>, Sample)>;
+    fn samples(&self) -> Vec<(Vec<String>, Recorded)>;
 
     /// Drops the series of this tenant.
     fn forget_tenant(&self, tenant: &str);
@@ -259,7 +259,7 @@ impl<I: Instrument> Series for Store<I> {
         &self.shape
     }
 
-    fn samples(&self) -> Vec<(Vec<String>, Sample)> {
+    fn samples(&self) -> Vec<(Vec<String>, Recorded)> {
         let table = self.series.read().unwrap_or_else(PoisonError::into_inner);
         let one = |held: &Labelled<I>| {
             (held.labels.iter().map(ToString::to_string).collect::<Vec<_>>(), held.instrument.sample())

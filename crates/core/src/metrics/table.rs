@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use super::Limits;
+use super::SeriesLimits;
 use super::instrument::{Counter, Instrument};
 use super::registry::AnyFamily;
 use super::series::{Family, Rooms};
@@ -72,7 +72,7 @@ pub const DURATION_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The metrics of one table, as [`metrics!`](crate::metrics) declares it: a family for each row.
-pub trait Table: Send + Sync + Sized + 'static {
+pub trait DeclaredMetrics: Send + Sync + Sized + 'static {
     /// Its rows, in the order of the reference.
     const ROWS: &'static [&'static Metric];
 
@@ -86,7 +86,7 @@ pub trait Table: Send + Sync + Sized + 'static {
 /// Makes the families of tables, all with the same bounds.
 pub struct Maker {
     enabled: bool,
-    limits: Limits,
+    limits: SeriesLimits,
     /// Counts what families leave out.
     dropped: Counter,
 }
@@ -114,7 +114,7 @@ pub(super) struct HeldTable {
 
 impl MetricTable {
     /// The table that `T` is.
-    pub const fn of<T: Table>() -> Self {
+    pub const fn of<T: DeclaredMetrics>() -> Self {
         let make = |maker: &Maker| {
             let table = T::new(maker);
             HeldTable { families: table.families(), table: Box::new(table) }
@@ -183,7 +183,7 @@ macro_rules! metrics {
                 ..$crate::metrics::Metric::named(stringify!($name))
             };)+
 
-            impl $crate::metrics::Table for $table {
+            impl $crate::metrics::DeclaredMetrics for $table {
                 const ROWS: &'static [&'static $crate::metrics::Metric] = &[$(&$name),+];
 
                 fn new(maker: &$crate::metrics::Maker) -> Self {
@@ -204,7 +204,7 @@ pub static METRICS: &[&Metric] = Families::ROWS;
 impl Families {
     /// The core's families, and what makes those of modules. What any of them leaves out is counted in
     /// `metrics_series_dropped_total`, which therefore comes first.
-    pub(super) fn first(enabled: bool, limits: Limits) -> (Self, Maker) {
+    pub(super) fn first(enabled: bool, limits: SeriesLimits) -> (Self, Maker) {
         let uncounted = Maker { enabled, limits, dropped: Counter::disabled() };
         let dropped = Self::new(&uncounted).metrics_series_dropped_total;
         let maker = Maker { dropped: dropped.with(&[]), ..uncounted };

@@ -55,7 +55,7 @@ pub(super) struct Tenants {
 }
 
 struct Others {
-    waiting: HashMap<TenantId, Waiting>,
+    waiting: HashMap<TenantId, Contender>,
     /// Their counts and they, so that the smallest is found without looking at all.
     by_count: BTreeSet<(u64, TenantId)>,
     /// Lost their place last time, and still have series.
@@ -66,12 +66,12 @@ struct Others {
 
 /// A count of the space-saving algorithm: `count` may be too high, by at most `error`.
 #[derive(Clone, Copy, Default)]
-struct Waiting {
+struct Contender {
     count: u64,
     error: u64,
 }
 
-impl Waiting {
+impl Contender {
     fn certain(self) -> u64 {
         self.count - self.error
     }
@@ -161,7 +161,7 @@ impl Others {
         let mut one = match self.waiting.get(&tenant) {
             Some(known) => *known,
             None if self.waiting.len() >= most => self.take_smallest(),
-            None => Waiting::default(),
+            None => Contender::default(),
         };
         self.by_count.remove(&(one.count, tenant));
         one.count += 1;
@@ -169,15 +169,15 @@ impl Others {
         self.waiting.insert(tenant, one);
     }
 
-    fn take_smallest(&mut self) -> Waiting {
-        let Some((count, smallest)) = self.by_count.pop_first() else { return Waiting::default() };
+    fn take_smallest(&mut self) -> Contender {
+        let Some((count, smallest)) = self.by_count.pop_first() else { return Contender::default() };
         self.waiting.remove(&smallest);
-        Waiting { count, error: count }
+        Contender { count, error: count }
     }
 
     fn halve(&mut self) {
         self.waiting.retain(|_, one| {
-            *one = Waiting { count: one.count / 2, error: one.error / 2 };
+            *one = Contender { count: one.count / 2, error: one.error / 2 };
             one.count > 0
         });
         self.by_count = self.waiting.iter().map(|(tenant, one)| (one.count, *tenant)).collect();

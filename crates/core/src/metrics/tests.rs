@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::instrument::{Instrument, Sample};
+use super::instrument::{Instrument, Recorded};
 use super::series::Series;
 use super::*;
 use crate::shared::{SystemClock, SystemRng};
@@ -107,7 +107,7 @@ fn o_05_random_labels_stay_bounded() {
         metrics.record_database(&label, &label, MS, true, None);
     }
     for family in metrics.0.registry.all() {
-        assert!(family.samples().len() <= Limits::default().series + 1, "{}", family.shape().name);
+        assert!(family.samples().len() <= SeriesLimits::default().series + 1, "{}", family.shape().name);
     }
     let text = metrics.render(Format::Text004);
     assert!(text.contains(
@@ -125,7 +125,7 @@ fn o_05_random_labels_stay_bounded() {
 
 #[test]
 fn labels_that_say_other_are_the_series_of_the_rest() {
-    let metrics = Metrics::with_limits(true, Limits { series: 2, ..Limits::default() });
+    let metrics = Metrics::with_limits(true, SeriesLimits { series: 2, ..SeriesLimits::default() });
     for task in ["other", "a", "b", "c", "other", "a"] {
         metrics.background_panics_total.with(&[task]).inc();
     }
@@ -137,7 +137,7 @@ fn labels_that_say_other_are_the_series_of_the_rest() {
 
 #[test]
 fn without_room_a_series_loses_its_tenant_first() {
-    let metrics = Metrics::with_limits(true, Limits { tenant_series: 2, ..Limits::default() });
+    let metrics = Metrics::with_limits(true, SeriesLimits { tenant_series: 2, ..SeriesLimits::default() });
     for _ in 0..5 {
         metrics.record_request("GET", "/a", 200, MS, Some(tenant()));
     }
@@ -176,14 +176,14 @@ fn the_tenant_is_a_label_of_http_database_and_business() {
         text.contains("http_requests_total{method=\"GET\",path=\"/a\",status_code=\"200\"} 1\n"),
         "{text}"
     );
-    let without = Metrics::with_limits(true, Limits { tenants: 0, ..Limits::default() });
+    let without = Metrics::with_limits(true, SeriesLimits { tenants: 0, ..SeriesLimits::default() });
     without.record_request("GET", "/a", 200, MS, Some(acme));
     assert!(!without.render(Format::Text004).contains("tenant="));
 }
 
 #[test]
 fn a_tenant_that_becomes_busy_takes_the_place_of_the_least_busy() {
-    let metrics = Metrics::with_limits(true, Limits { tenants: 2, ..Limits::default() });
+    let metrics = Metrics::with_limits(true, SeriesLimits { tenants: 2, ..SeriesLimits::default() });
     let [first, second, rush] = [tenant(), tenant(), tenant()];
     let record =
         |tenant, times| (0..times).for_each(|_| metrics.record_request("GET", "/a", 200, MS, Some(tenant)));
@@ -212,7 +212,7 @@ fn a_tenant_that_becomes_busy_takes_the_place_of_the_least_busy() {
 
 #[test]
 fn o_05_ten_thousand_tenants_stay_bounded() {
-    let metrics = Metrics::with_limits(true, Limits { tenants: 5, ..Limits::default() });
+    let metrics = Metrics::with_limits(true, SeriesLimits { tenants: 5, ..SeriesLimits::default() });
     let regular = tenant();
     for round in 0..10 {
         for _ in 0..1000 {
@@ -512,7 +512,7 @@ fn concurrent_recording_loses_nothing() {
         }
     });
     assert_eq!(metrics.http_requests_total.with(&["GET", "/a", "200", ""]).get(), 80_000);
-    let [(_, Sample::Buckets(counts, sum))] = &metrics.db_operation_duration_ms.0.samples()[..] else {
+    let [(_, Recorded::Buckets(counts, sum))] = &metrics.db_operation_duration_ms.0.samples()[..] else {
         panic!()
     };
     assert_eq!((counts[0], *sum), (80_000, 40_000.0));
@@ -542,11 +542,11 @@ fn instruments_do_what_they_say() {
     seconds.add(f64::NAN);
     seconds.catch_up(2.5);
     seconds.catch_up(2.0);
-    assert_eq!(seconds.sample(), Sample::Value(2.5));
+    assert_eq!(seconds.sample(), Recorded::Value(2.5));
     let gauge = Gauge::new(&[].into());
     gauge.set(2.0);
     gauge.add(-0.5);
-    assert_eq!((gauge.sample(), Gauge::disabled().get()), (Sample::Value(1.5), 0.0));
+    assert_eq!((gauge.sample(), Gauge::disabled().get()), (Recorded::Value(1.5), 0.0));
 }
 
 #[test]
@@ -609,7 +609,8 @@ use of_a_module::{BillingMetrics, GreedyMetrics, WrongMetrics};
 #[test]
 fn o_05_a_modules_metrics_are_bounded_like_the_cores() {
     let tables = [MetricTable::of::<BillingMetrics>()];
-    let metrics = Metrics::with_tables(true, Limits { series: 3, ..Limits::default() }, tables).unwrap();
+    let metrics =
+        Metrics::with_tables(true, SeriesLimits { series: 3, ..SeriesLimits::default() }, tables).unwrap();
     let billing = metrics.of::<BillingMetrics>().unwrap();
     for way in ["mail", "post", "fax", "drone", "pigeon"] {
         billing.billing_invoices_sent_total.with(&[way, ""]).inc();
@@ -633,7 +634,7 @@ fn o_05_a_modules_metrics_are_bounded_like_the_cores() {
 #[test]
 fn a_table_that_claims_a_name_or_that_prometheus_would_not_take_is_refused() {
     let refused = |table| {
-        let error = Metrics::with_tables(true, Limits::default(), [table]).err().unwrap();
+        let error = Metrics::with_tables(true, SeriesLimits::default(), [table]).err().unwrap();
         (error.exit, error.message)
     };
     let (exit, message) = refused(MetricTable::of::<GreedyMetrics>());

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::ACCEPT;
 
 use super::Kind;
-use super::instrument::Sample;
+use super::instrument::Recorded;
 use super::series::{Series, Shape};
 use crate::shared::choices;
 
@@ -43,7 +43,7 @@ impl Format {
 }
 
 pub(super) fn render(families: &[Arc<dyn Series>], format: Format) -> String {
-    let mut page = Page { out: String::with_capacity(4096), format };
+    let mut page = TextPage { out: String::with_capacity(4096), format };
     for family in families {
         page.family(family.as_ref());
     }
@@ -53,12 +53,12 @@ pub(super) fn render(families: &[Arc<dyn Series>], format: Format) -> String {
     page.out
 }
 
-struct Page {
+struct TextPage {
     out: String,
     format: Format,
 }
 
-impl Page {
+impl TextPage {
     fn family(&mut self, family: &dyn Series) {
         let shape = family.shape();
         let name = &*shape.name;
@@ -75,15 +75,15 @@ impl Page {
         }
     }
 
-    fn series(&mut self, shape: &Shape, labels: &[String], sample: &Sample) {
+    fn series(&mut self, shape: &Shape, labels: &[String], sample: &Recorded) {
         let said = shape.labels.iter().zip(labels).filter(|(_, value)| !value.is_empty());
         let labels: Vec<_> =
             said.map(|(name, value)| format!("{name}=\"{}\"", escape(value, true))).collect();
         let labels = labels.join(",");
         match sample {
-            Sample::Count(total) => self.sample(&shape.name, "", &labels, total),
-            Sample::Value(value) => self.sample(&shape.name, "", &labels, &number(*value)),
-            Sample::Buckets(counts, sum) => self.histogram(shape, &labels, counts, *sum),
+            Recorded::Count(total) => self.sample(&shape.name, "", &labels, total),
+            Recorded::Value(value) => self.sample(&shape.name, "", &labels, &number(*value)),
+            Recorded::Buckets(counts, sum) => self.histogram(shape, &labels, counts, *sum),
         }
     }
 

@@ -41,7 +41,7 @@ use admission::overload::Capacity;
 use admission::{Asked, access};
 use boundary::outside::Outside;
 use boundary::{custom, deadline, panic_guard};
-use origin::client::{Client, Proxies};
+use origin::client::{Client, TrustedProxies};
 use origin::cors::Cors;
 use origin::https::Https;
 use origin::{Managed, redirect};
@@ -64,7 +64,7 @@ pub struct Edge {
     pub routes: RouteTable,
     authentication: Option<&'static Authentication>,
     switches: Switches,
-    proxies: Proxies,
+    proxies: TrustedProxies,
     cors: Option<Cors>,
     https: Option<Https>,
     capacity: Capacity,
@@ -105,7 +105,7 @@ impl Edge {
         switches: Switches,
         layers: Vec<Wrap>,
     ) -> Arc<Self> {
-        let proxies = Proxies::new(&app.config.http.trusted_proxies);
+        let proxies = TrustedProxies::new(&app.config.http.trusted_proxies);
         let cors = switches.cors.then(|| Cors::new(&app.config));
         let https = Https::new(&app.config);
         let capacity = Capacity::new(Arc::clone(&app.requests));

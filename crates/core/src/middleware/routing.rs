@@ -21,14 +21,14 @@ pub struct RouteTable {
 }
 
 /// What a request's path and method lead to.
-pub(super) enum Found<'table> {
+pub(super) enum RouteMatch<'table> {
     /// A route.
     Route(&'table Route),
     /// OPTIONS: answered here.
     Options(Response),
 }
 
-impl<'table> Found<'table> {
+impl<'table> RouteMatch<'table> {
     /// The route, if the request is for one.
     pub(super) fn route(&self) -> Option<&'table Route> {
         match self {
@@ -83,7 +83,7 @@ impl RouteTable {
     }
 
     /// The route of `request`, whose path parameters are put into it.
-    pub(super) fn find(&self, request: &mut Request) -> Result<Found<'_>, Error> {
+    pub(super) fn find(&self, request: &mut Request) -> Result<RouteMatch<'_>, Error> {
         if *request.method() == Method::CONNECT || request.uri().path() == "*" {
             return of_the_server(request.method());
         }
@@ -97,21 +97,21 @@ impl RouteTable {
         if !params.is_empty() {
             request.extensions_mut().insert(PathParams(params));
         }
-        Ok(Found::Route(route))
+        Ok(RouteMatch::Route(route))
     }
 }
 
 /// What is asked of the server, not of a path: it is no proxy (RFC 9110, 9.3.6), and `OPTIONS *` lists all methods.
-fn of_the_server<'table>(method: &Method) -> Result<Found<'table>, Error> {
+fn of_the_server<'table>(method: &Method) -> Result<RouteMatch<'table>, Error> {
     let known = ["GET", "POST", "PUT", "PATCH", "DELETE"];
     answer_options(method, known.to_vec())
 }
 
-fn options_or_refusal<'table>(method: &Method, routes: &[Route]) -> Result<Found<'table>, Error> {
+fn options_or_refusal<'table>(method: &Method, routes: &[Route]) -> Result<RouteMatch<'table>, Error> {
     answer_options(method, routes.iter().map(|route| route.method.as_str()).collect())
 }
 
-fn answer_options<'table>(method: &Method, mut known: Vec<&str>) -> Result<Found<'table>, Error> {
+fn answer_options<'table>(method: &Method, mut known: Vec<&str>) -> Result<RouteMatch<'table>, Error> {
     if known.contains(&"GET") {
         known.push("HEAD");
     }
@@ -124,7 +124,7 @@ fn answer_options<'table>(method: &Method, mut known: Vec<&str>) -> Result<Found
     if let Ok(value) = HeaderValue::try_from(allow) {
         response.headers_mut().insert(header::ALLOW, value);
     }
-    Ok(Found::Options(response))
+    Ok(RouteMatch::Options(response))
 }
 
 #[cfg(test)]
@@ -147,11 +147,13 @@ mod tests {
     fn found(method: &str, target: &str) -> String {
         let mut request = Request::builder().method(method).uri(target).body(Body::empty()).unwrap();
         match table().find(&mut request) {
-            Ok(Found::Route(route)) => {
+            Ok(RouteMatch::Route(route)) => {
                 let params = request.extensions().get::<PathParams>().map(|params| params.0.join(","));
                 format!("{} {} {}", route.method, route.path, params.unwrap_or_default())
             }
-            Ok(Found::Options(response)) => response.headers()[header::ALLOW].to_str().unwrap().to_owned(),
+            Ok(RouteMatch::Options(response)) => {
+                response.headers()[header::ALLOW].to_str().unwrap().to_owned()
+            }
             Err(error) => {
                 let response = error.render("/", "test", false);
                 let allow = response.headers().get(header::ALLOW).map(|allow| allow.to_str().unwrap());

@@ -12,7 +12,7 @@ use super::boundary::access_log;
 use super::origin::client::Client;
 use super::origin::{cors, request_id};
 use super::representation::{head, security_headers};
-use super::routing::Found;
+use super::routing::RouteMatch;
 use crate::auth::{Caller, Credential, Identity, Trace};
 use crate::error::{Error, codes};
 use crate::module::{Route, SecurityHeaders};
@@ -25,7 +25,7 @@ pub(super) struct Visit<'edge> {
     method: Method,
     trace: Trace,
     asking: Option<cors::Asking>,
-    log: access_log::Entry<'edge>,
+    log: access_log::AccessLogEntry<'edge>,
     tally: rate_limit::Tally,
 }
 
@@ -50,14 +50,14 @@ impl<'edge> Visit<'edge> {
         size::check(request)?;
         let found = self.edge.routes.find(request);
         if let Some(https) = &self.edge.https {
-            let route = found.as_ref().ok().and_then(Found::route);
+            let route = found.as_ref().ok().and_then(RouteMatch::route);
             if let Some(redirection) = https.check(self.client, request, route)? {
                 return Ok(Asked::Redirected(redirection));
             }
         }
         let route = match found? {
-            Found::Route(route) => route,
-            Found::Options(response) => return Ok(Asked::Options(response)),
+            RouteMatch::Route(route) => route,
+            RouteMatch::Options(response) => return Ok(Asked::Options(response)),
         };
         access::check_listener(route, request)?;
         self.log.routed(route);

@@ -5,7 +5,7 @@ use schemars::transform::RecursiveTransform;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::refusals::Refusals;
+use super::refusals::DocumentedRefusals;
 use super::{Contract, example, headers, operation};
 use crate::error::Problem;
 use crate::extract::HeaderField;
@@ -50,7 +50,7 @@ fn without_null_default(schema: &mut Schema) {
 pub(super) fn build(contract: &Contract, routes: &[&Route]) -> Value {
     let mut schemas = Schemas::new();
     let problem = schemas.answered.subschema_for::<Problem<'_>>().to_value();
-    let mut refusals = Refusals::new(problem, contract.codes.clone());
+    let mut refusals = DocumentedRefusals::new(problem, contract.codes.clone());
     let mut fields: Vec<&'static HeaderField> = headers::SHARED.to_vec();
     let mut paths = Map::new();
     for route in routes {

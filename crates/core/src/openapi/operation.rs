@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::document::Schemas;
 use super::headers;
-use super::refusals::{self, PROBLEM, Refusals};
+use super::refusals::{self, DocumentedRefusals, PROBLEM};
 use crate::answer::{Content, Link, Outputs, Success};
 use crate::error::ErrorCode;
 use crate::extract::{HeaderField, Inputs};
@@ -22,7 +22,7 @@ pub(super) fn describe(
     route: &Route,
     routes: &[&Route],
     schemas: &mut Schemas,
-    refusals: &mut Refusals,
+    refusals: &mut DocumentedRefusals,
 ) -> Option<Documented> {
     let operation = route.operation.as_deref()?;
     let (inputs, outputs) = parts(route);
@@ -157,7 +157,7 @@ fn responses(
     outputs: &Outputs,
     codes: &[&'static ErrorCode],
     schemas: &mut Schemas,
-    refusals: &mut Refusals,
+    refusals: &mut DocumentedRefusals,
 ) -> Value {
     let mut all: Map<String, Value> = Map::new();
     for answer in &outputs.answers {

@@ -82,22 +82,22 @@ fn missing() -> Error {
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-struct Script;
+struct PageScript;
 
-impl IntoResponse for Script {
+impl IntoResponse for PageScript {
     fn into_response(self) -> Response {
         ([(CONTENT_TYPE, JAVASCRIPT)], START).into_response()
     }
 }
 
-impl Answer for Script {
+impl Answer for PageScript {
     fn describe(outputs: &mut Outputs) {
         outputs.text(200, JAVASCRIPT).produces(&[]);
     }
 }
 
-async fn start() -> Script {
-    Script
+async fn start() -> PageScript {
+    PageScript
 }
 
 /// A file as it is once somebody has asked for it: megabytes that are not made anew for each who asks (D-02).

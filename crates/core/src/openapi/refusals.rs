@@ -57,14 +57,14 @@ fn of_table(table: Option<&str>, known: &[&'static ErrorCode]) -> Vec<&'static E
 }
 
 /// The refusals that operations share: one response for each set of codes, one example for each code.
-pub(super) struct Refusals {
+pub(super) struct DocumentedRefusals {
     problem: Value,
     known: Vec<&'static ErrorCode>,
     pub(super) responses: Map<String, Value>,
     pub(super) examples: Map<String, Value>,
 }
 
-impl Refusals {
+impl DocumentedRefusals {
     /// `problem` is the schema of all of them; `known` are the codes of all modules.
     pub(super) fn new(problem: Value, known: Vec<&'static ErrorCode>) -> Self {
         Self { problem, known, responses: Map::new(), examples: Map::new() }

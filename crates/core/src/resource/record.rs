@@ -56,7 +56,7 @@ macro_rules! record {
             const NAMES: &'static [&'static str] =
                 &[$($crate::const_text!($crate::resource::camel_case, stringify!($field))),+];
 
-            fn write(&self, line: &mut $crate::stream::Line<'_>) {
+            fn write(&self, line: &mut $crate::stream::CsvLine<'_>) {
                 $($crate::stream::Cell::write(&self.$field, line);)+
             }
         }

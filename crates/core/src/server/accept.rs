@@ -11,7 +11,7 @@ use axum::response::Response;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-use super::{Shared, arrival, conversation};
+use super::{Serving, arrival, conversation};
 use crate::middleware::Peer;
 
 /// How long accepting pauses when there is no file descriptor or memory left for another connection (D-06).
@@ -28,7 +28,7 @@ const KERNEL_PATIENCE: Duration = Duration::from_secs(120);
 /// As many as the system connects before we take them: tokio's. More than those came after the stop.
 const BACKLOG: usize = 1024;
 
-pub(super) async fn accept<A, F>(listener: Arc<TcpListener>, shared: Arc<Shared<A>>)
+pub(super) async fn accept<A, F>(listener: Arc<TcpListener>, shared: Arc<Serving<A>>)
 where
     A: Fn(Peer, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -68,7 +68,7 @@ where
     }
 }
 
-fn admit<A, F>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<A>>)
+fn admit<A, F>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Serving<A>>)
 where
     A: Fn(Peer, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Limits;
+use super::ConnectionLimits;
 use crate::shared::{Seldom, network};
 
 /// How often refusals are logged: those who are refused come back at once.
@@ -18,13 +18,13 @@ pub(super) struct Admission {
     most_of_one: u32,
     /// How many there are; the health checks look at it.
     total: Arc<AtomicU32>,
-    present: Mutex<Present>,
+    present: Mutex<Admitted>,
     warning: Seldom,
 }
 
 /// Bounded by the number of connections: an address without one is not in the map.
 #[derive(Default)]
-struct Present {
+struct Admitted {
     of_one: HashMap<IpAddr, u32>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Permit {
 }
 
 impl Admission {
-    pub(super) fn new(limits: Limits, total: Arc<AtomicU32>) -> Arc<Self> {
+    pub(super) fn new(limits: ConnectionLimits, total: Arc<AtomicU32>) -> Arc<Self> {
         Arc::new(Self {
             most: limits.max_connections,
             most_of_one: limits.max_connections_per_address,
@@ -64,7 +64,7 @@ impl Admission {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Present> {
+    fn lock(&self) -> MutexGuard<'_, Admitted> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn admission(most: u32, most_of_one: u32) -> Arc<Admission> {
-        let limits = Limits {
+        let limits = ConnectionLimits {
             header_timeout: Duration::from_secs(1),
             keep_alive_timeout: Duration::from_secs(1),
             max_connections: most,

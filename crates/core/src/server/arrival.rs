@@ -9,7 +9,7 @@ use axum::response::Response;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Shared;
+use super::Serving;
 use super::admission::Permit;
 use super::conversation::hold;
 use super::patience::FAREWELL;
@@ -19,7 +19,7 @@ use crate::middleware::Peer;
 const WITHOUT_REQUEST: Duration = Duration::from_secs(15);
 
 /// A connection that is not plain HTTP from its first byte on.
-pub(super) async fn receive<A, F>(stream: TcpStream, address: IpAddr, shared: Arc<Shared<A>>, permit: Permit)
+pub(super) async fn receive<A, F>(stream: TcpStream, address: IpAddr, shared: Arc<Serving<A>>, permit: Permit)
 where
     A: Fn(Peer, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -46,7 +46,7 @@ fn first_head(accepted: Instant, now: Instant, header_timeout: Duration) -> Inst
 async fn whose<A>(
     mut stream: TcpStream,
     peer: IpAddr,
-    shared: &Shared<A>,
+    shared: &Serving<A>,
     mut permit: Permit,
 ) -> Option<(TcpStream, IpAddr, Permit)> {
     let Some(proxies) = &shared.proxies else { return Some((stream, peer, permit)) };
@@ -56,7 +56,7 @@ async fn whose<A>(
 }
 
 /// `None` when the process stops: whoever has not begun to ask is not waited for.
-async fn until_stopped<A, T>(shared: &Shared<A>, work: impl Future<Output = T>) -> Option<T> {
+async fn until_stopped<A, T>(shared: &Serving<A>, work: impl Future<Output = T>) -> Option<T> {
     let stop = shared.lifecycle.stop_serving().child_token();
     let stopped = async {
         stop.cancelled().await;

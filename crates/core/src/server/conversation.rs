@@ -17,11 +17,11 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::Shared;
+use super::Serving;
 use super::activity::{Activity, Heard, InFlight, Tracked};
 use super::admission::Permit;
 use super::host::is_addressed;
-use super::patience::{Patience, Verdict};
+use super::patience::{Patience, PatienceVerdict};
 use super::taking::watched;
 use super::unread::Answered;
 use crate::lifecycle::{Lifecycle, Phase};
@@ -47,7 +47,7 @@ const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::fro
 pub(super) async fn hold<S, A, F>(
     stream: S,
     peer: Peer,
-    shared: Arc<Shared<A>>,
+    shared: Arc<Serving<A>>,
     _permit: Permit,
     begun: Instant,
 ) where
@@ -84,8 +84,8 @@ pub(super) async fn hold<S, A, F>(
                 return Poll::Ready(());
             }
             match patience.poll(cx) {
-                Poll::Ready(Verdict::Leave) => connection.as_mut().graceful_shutdown(),
-                Poll::Ready(Verdict::Cut) => return Poll::Ready(()),
+                Poll::Ready(PatienceVerdict::Leave) => connection.as_mut().graceful_shutdown(),
+                Poll::Ready(PatienceVerdict::Cut) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
         }

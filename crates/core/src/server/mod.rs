@@ -71,7 +71,7 @@ pub struct Server {
 
 /// What a listener allows its clients.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ConnectionLimits {
     /// How long a connection may take until its first request's head is complete, and each later head from its first byte.
     pub header_timeout: Duration,
     /// How long a connection may be silent between two requests.
@@ -82,7 +82,7 @@ pub struct Limits {
     pub max_connections_per_address: u32,
 }
 
-impl From<&Config> for Limits {
+impl From<&Config> for ConnectionLimits {
     fn from(config: &Config) -> Self {
         Self {
             header_timeout: config.traffic.header_timeout,
@@ -94,9 +94,9 @@ impl From<&Config> for Limits {
 }
 
 /// What all connections of a server share.
-struct Shared<A> {
+struct Serving<A> {
     answer: A,
-    limits: Limits,
+    limits: ConnectionLimits,
     admission: Arc<Admission>,
     lifecycle: Lifecycle,
     tls: Option<Tls>,
@@ -173,7 +173,7 @@ impl Server {
     }
 
     /// Starts to answer with what `answer` makes of a request and its peer, in tasks that the lifecycle owns.
-    pub fn start<A, F>(self, lifecycle: &Lifecycle, limits: Limits, answer: A)
+    pub fn start<A, F>(self, lifecycle: &Lifecycle, limits: ConnectionLimits, answer: A)
     where
         A: Fn(Peer, Request) -> F + Send + Sync + 'static,
         F: Future<Output = Response> + Send + 'static,
@@ -181,7 +181,7 @@ impl Server {
         let Self { listeners, tls, proxies, connections } = self;
         let admission = Admission::new(limits, connections);
         let owner = lifecycle.clone();
-        let shared = Arc::new(Shared { answer, limits, admission, lifecycle: owner, tls, proxies });
+        let shared = Arc::new(Serving { answer, limits, admission, lifecycle: owner, tls, proxies });
         for listener in listeners {
             let (listener, shared) = (Arc::new(listener), Arc::clone(&shared));
             let accept = move || accept::accept(Arc::clone(&listener), Arc::clone(&shared)).boxed();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::Limits;
+use super::ConnectionLimits;
 use super::activity::{Activity, Doing};
 
 /// How long a client that has been told to leave may take to do so, or to complete a request that it has begun.
@@ -22,7 +22,7 @@ pub(super) const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// What is to become of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PatienceVerdict {
     /// It ends after the requests in hand: `Connection: close`, or GOAWAY.
     Leave,
     /// It is closed as it is.
@@ -31,7 +31,7 @@ pub(super) enum Verdict {
 
 pub(super) struct Patience {
     activity: Arc<Activity>,
-    limits: Limits,
+    limits: ConnectionLimits,
     doing: Doing,
     /// When it began to do so.
     since: Instant,
@@ -47,7 +47,7 @@ impl Patience {
     /// `since` is from when the first head's time counts.
     pub(super) fn new(
         activity: Arc<Activity>,
-        limits: Limits,
+        limits: ConnectionLimits,
         stop: &CancellationToken,
         since: Instant,
     ) -> Self {
@@ -66,7 +66,7 @@ impl Patience {
     }
 
     /// To be asked each time the connection has made progress; wakes the task when time is up.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PatienceVerdict> {
         if !self.stopping && self.stop.as_mut().poll(cx).is_ready() {
             self.stopping = true;
             self.since = Instant::now();
@@ -96,7 +96,7 @@ impl Patience {
                     self.alarm.as_mut().reset(again);
                 }
                 Doing::Idle(_) if !self.told_to_leave => return self.leave(),
-                _ => return Poll::Ready(Verdict::Cut),
+                _ => return Poll::Ready(PatienceVerdict::Cut),
             }
         }
     }
@@ -113,10 +113,10 @@ impl Patience {
         }
     }
 
-    fn leave(&mut self) -> Poll<Verdict> {
+    fn leave(&mut self) -> Poll<PatienceVerdict> {
         self.told_to_leave = true;
         self.since = Instant::now();
-        Poll::Ready(Verdict::Leave)
+        Poll::Ready(PatienceVerdict::Leave)
     }
 
     /// How long it may go on doing what it does. An answer has its own deadline (`REQUEST_TIMEOUT`); here it is only

@@ -45,7 +45,7 @@ impl Proxies {
     }
 
     /// Reads the header and says whose connection it is.
-    pub(super) async fn client<S>(&self, stream: &mut S, peer: IpAddr) -> Result<IpAddr, Refusal>
+    pub(super) async fn client<S>(&self, stream: &mut S, peer: IpAddr) -> Result<IpAddr, HeaderRefusal>
     where
         S: AsyncRead + Unpin,
     {
@@ -64,7 +64,7 @@ impl Proxies {
 
 /// Why a connection has no client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum HeaderRefusal {
     /// It ended before the header did.
     Cut,
     /// It begins with something else.
@@ -75,7 +75,7 @@ pub(super) enum Refusal {
     Malformed,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for HeaderRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cut => "it ends within the header",
@@ -89,54 +89,54 @@ impl fmt::Display for Refusal {
 
 /// Reads a header, and not a byte more; `None` when the connection is the load balancer's own, or the client has no IP
 /// address.
-async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<IpAddr>, Refusal> {
+async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<IpAddr>, HeaderRefusal> {
     let mut head = [0; HEAD];
     let mut filled = 0;
     while filled < HEAD {
         match stream.read(&mut head[filled..]).await {
-            Ok(0) | Err(_) => return Err(Refusal::Cut),
+            Ok(0) | Err(_) => return Err(HeaderRefusal::Cut),
             Ok(more) => filled += more,
         }
         begins_well(&head[..filled])?;
     }
     let length = usize::from(u16::from_be_bytes([head[14], head[15]]));
     if length > LARGEST {
-        return Err(Refusal::TooLarge);
+        return Err(HeaderRefusal::TooLarge);
     }
     let mut rest = vec![0; length];
-    stream.read_exact(&mut rest).await.map_err(|_| Refusal::Cut)?;
+    stream.read_exact(&mut rest).await.map_err(|_| HeaderRefusal::Cut)?;
     client(head[12], head[13], &rest)
 }
 
 /// Refuses at the first wrong byte: who speaks something else need not wait for the deadline.
-fn begins_well(bytes: &[u8]) -> Result<(), Refusal> {
+fn begins_well(bytes: &[u8]) -> Result<(), HeaderRefusal> {
     let compared = bytes.len().min(SIGNATURE.len());
     if bytes[..compared] == SIGNATURE[..compared] {
         return Ok(());
     }
-    Err(if bytes.starts_with(b"PROXY ") { Refusal::Version1 } else { Refusal::None })
+    Err(if bytes.starts_with(b"PROXY ") { HeaderRefusal::Version1 } else { HeaderRefusal::None })
 }
 
 /// The client of a whole header: version and command, family and protocol, addresses and extensions.
-fn client(command: u8, family: u8, rest: &[u8]) -> Result<Option<IpAddr>, Refusal> {
+fn client(command: u8, family: u8, rest: &[u8]) -> Result<Option<IpAddr>, HeaderRefusal> {
     let (address, addresses) = match (command, family) {
         (0x20, _) => return Ok(None), // LOCAL, such as a health check: the addresses mean nothing
         (0x21, 0x00) => return Ok(None),
         (0x21, 0x11) => (rest.first_chunk::<4>().map(|bytes| Ipv4Addr::from(*bytes).into()), 12),
         (0x21, 0x21) => (rest.first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes).to_canonical()), 36),
         (0x21, 0x31) => (None, 216), // a UNIX socket
-        _ => return Err(Refusal::Malformed),
+        _ => return Err(HeaderRefusal::Malformed),
     };
-    let extensions = rest.get(addresses..).ok_or(Refusal::Malformed)?;
+    let extensions = rest.get(addresses..).ok_or(HeaderRefusal::Malformed)?;
     skip(extensions).map(|()| address)
 }
 
 /// Extensions are a type, a length of two bytes, and as many bytes.
-fn skip(mut extensions: &[u8]) -> Result<(), Refusal> {
+fn skip(mut extensions: &[u8]) -> Result<(), HeaderRefusal> {
     while !extensions.is_empty() {
-        let [_, high, low] = extensions.first_chunk::<3>().copied().ok_or(Refusal::Malformed)?;
+        let [_, high, low] = extensions.first_chunk::<3>().copied().ok_or(HeaderRefusal::Malformed)?;
         let end = 3 + usize::from(u16::from_be_bytes([high, low]));
-        extensions = extensions.get(end..).ok_or(Refusal::Malformed)?;
+        extensions = extensions.get(end..).ok_or(HeaderRefusal::Malformed)?;
     }
     Ok(())
 }

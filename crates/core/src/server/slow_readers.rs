@@ -56,7 +56,7 @@ where
         Box::pin(answer(peer, request))
     };
     let owner = lifecycle.clone();
-    let shared = Shared { answer, limits, admission, lifecycle: owner, tls: None, proxies: None };
+    let shared = Serving { answer, limits, admission, lifecycle: owner, tls: None, proxies: None };
     let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), tls: false };
     let held = lifecycle.serve(hold(stream, peer, Arc::new(shared), permit, Instant::now()));
     (lifecycle, held)

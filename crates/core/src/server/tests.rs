@@ -37,16 +37,21 @@ pub(super) struct Fixture {
     pub(super) waiting: Arc<Semaphore>,
 }
 
-pub(super) fn limits(header_timeout: Duration, keep_alive_timeout: Duration) -> Limits {
-    Limits { header_timeout, keep_alive_timeout, max_connections: 100, max_connections_per_address: 100 }
+pub(super) fn limits(header_timeout: Duration, keep_alive_timeout: Duration) -> ConnectionLimits {
+    ConnectionLimits {
+        header_timeout,
+        keep_alive_timeout,
+        max_connections: 100,
+        max_connections_per_address: 100,
+    }
 }
 
-pub(super) async fn serve(limits: Limits) -> Fixture {
+pub(super) async fn serve(limits: ConnectionLimits) -> Fixture {
     serve_as(limits, |server| server).await
 }
 
 /// The same, where `dress` says what is spoken before HTTP.
-pub(super) async fn serve_as(limits: Limits, dress: impl FnOnce(Server) -> Server) -> Fixture {
+pub(super) async fn serve_as(limits: ConnectionLimits, dress: impl FnOnce(Server) -> Server) -> Fixture {
     let server = dress(Server::bind("PORT", "127.0.0.1", 0).await.unwrap());
     let (address, lifecycle) = (server.address(), Lifecycle::new());
     let (gate, waiting) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
@@ -247,7 +252,7 @@ async fn s_02_the_deadline_drops_what_still_runs() {
 
 #[tokio::test]
 async fn d_06_too_many_connections_of_one_address_are_refused_and_room_is_made_again() {
-    let fixture = serve(Limits { max_connections_per_address: 2, ..limits(LONG, LONG) }).await;
+    let fixture = serve(ConnectionLimits { max_connections_per_address: 2, ..limits(LONG, LONG) }).await;
     let (mut first, mut second) = (fixture.connect().await, fixture.connect().await);
     for stream in [&mut first, &mut second] {
         stream.write_all(GET).await.unwrap();

@@ -28,10 +28,10 @@ pub(super) struct Answered<S, A> {
     stream: S,
     answer: A,
     activity: Arc<Activity>,
-    stage: Stage,
+    stage: UnreadStage,
 }
 
-enum Stage {
+enum UnreadStage {
     /// What is written goes out as it is.
     Passing,
     /// A refusal was written, and its replacement is being made.
@@ -47,25 +47,25 @@ where
     F: Future<Output = Response> + Send + 'static,
 {
     pub(super) fn new(stream: S, answer: A, activity: Arc<Activity>) -> Self {
-        Self { stream, answer, activity, stage: Stage::Passing }
+        Self { stream, answer, activity, stage: UnreadStage::Passing }
     }
 
     /// Whether `bytes` are not to go out as they are.
     fn replaces(&mut self, bytes: &[u8]) -> bool {
-        if let (Stage::Passing, Some((status, theirs))) = (&self.stage, refusal(bytes))
+        if let (UnreadStage::Passing, Some((status, theirs))) = (&self.stage, refusal(bytes))
             && !self.activity.is_sending()
         {
             self.activity.leave_unread(); // what was not understood may go on
-            self.stage = Stage::Asking(written((self.answer)(status), theirs).boxed());
+            self.stage = UnreadStage::Asking(written((self.answer)(status), theirs).boxed());
         }
-        !matches!(self.stage, Stage::Passing)
+        !matches!(self.stage, UnreadStage::Passing)
     }
 
     fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Stage::Asking(replacement) = &mut self.stage {
-            self.stage = Stage::Sending(ready!(replacement.poll_unpin(cx)));
+        if let UnreadStage::Asking(replacement) = &mut self.stage {
+            self.stage = UnreadStage::Sending(ready!(replacement.poll_unpin(cx)));
         }
-        while let Stage::Sending(rest) = &mut self.stage
+        while let UnreadStage::Sending(rest) = &mut self.stage
             && !rest.is_empty()
         {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
@@ -73,7 +73,7 @@ where
                 sent => rest.advance(sent),
             }
         }
-        self.stage = Stage::Passing;
+        self.stage = UnreadStage::Passing;
         Poll::Ready(Ok(()))
     }
 }

@@ -38,7 +38,7 @@ type Fraction = (usize, usize);
 
 /// How much of the whole each may hold; `None` bounds nobody.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rules {
+pub(crate) struct ShareRules {
     /// One tenant.
     tenant: Option<Fraction>,
     /// One stranger's address, or its network.
@@ -48,17 +48,17 @@ pub(crate) struct Rules {
 }
 
 /// No share has a bound of its own.
-pub(crate) const OPEN: Rules = Rules { tenant: None, address: None, strangers: None };
+pub(crate) const OPEN: ShareRules = ShareRules { tenant: None, address: None, strangers: None };
 /// Requests under way. A client may draw a body out, so neither a tenant nor all strangers have all of them.
-pub(crate) const REQUESTS: Rules =
-    Rules { tenant: Some((3, 4)), address: Some((1, 8)), strangers: Some((3, 4)) };
+pub(crate) const REQUESTS: ShareRules =
+    ShareRules { tenant: Some((3, 4)), address: Some((1, 8)), strangers: Some((3, 4)) };
 /// Requests that are held back.
-pub(crate) const SLEEPERS: Rules =
-    Rules { tenant: Some((1, 8)), address: Some((1, 8)), strangers: Some((3, 4)) };
+pub(crate) const SLEEPERS: ShareRules =
+    ShareRules { tenant: Some((1, 8)), address: Some((1, 8)), strangers: Some((3, 4)) };
 /// Memory that members of tenants have for themselves.
-pub(crate) const MEMBERS: Rules = Rules { tenant: Some((3, 4)), ..OPEN };
+pub(crate) const MEMBERS: ShareRules = ShareRules { tenant: Some((3, 4)), ..OPEN };
 /// Memory that strangers have for themselves.
-pub(crate) const STRANGERS: Rules = Rules { address: Some((1, 2)), ..OPEN };
+pub(crate) const STRANGERS: ShareRules = ShareRules { address: Some((1, 2)), ..OPEN };
 
 /// A number of units, such as places or KiB, of which each party has a share.
 pub(crate) struct Shares {
@@ -85,12 +85,12 @@ pub(crate) struct OwnedShare {
 
 impl Shares {
     /// So many units, by `rules`.
-    pub(crate) fn new(whole: usize, rules: Rules) -> Self {
+    pub(crate) fn new(whole: usize, rules: ShareRules) -> Self {
         Self::over(Arc::new(Semaphore::new(whole)), rules)
     }
 
     /// As many units as `all` has, which others may look at.
-    pub(crate) fn over(all: Arc<Semaphore>, rules: Rules) -> Self {
+    pub(crate) fn over(all: Arc<Semaphore>, rules: ShareRules) -> Self {
         let whole = all.available_permits();
         let portions = |fraction| Portions::new(part_of(whole, fraction));
         Self {

@@ -13,12 +13,12 @@ const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－'
 const QUOTED: [char; 5] = ['"', ',', ';', '\n', '\r'];
 
 /// A line of CSV that is being written (RFC 4180).
-pub struct Line<'a> {
+pub struct CsvLine<'a> {
     out: &'a mut BytesMut,
     begun: bool,
 }
 
-impl<'a> Line<'a> {
+impl<'a> CsvLine<'a> {
     pub(super) fn new(out: &'a mut BytesMut) -> Self {
         Self { out, begun: false }
     }
@@ -68,17 +68,17 @@ impl<'a> Line<'a> {
 )]
 pub trait Cell {
     /// Writes it.
-    fn write(&self, line: &mut Line<'_>);
+    fn write(&self, line: &mut CsvLine<'_>);
 }
 
 impl Cell for String {
-    fn write(&self, line: &mut Line<'_>) {
+    fn write(&self, line: &mut CsvLine<'_>) {
         line.text(self);
     }
 }
 
 impl<T: Cell> Cell for Option<T> {
-    fn write(&self, line: &mut Line<'_>) {
+    fn write(&self, line: &mut CsvLine<'_>) {
         match self {
             Some(value) => value.write(line),
             None => _ = line.text(""),
@@ -89,7 +89,7 @@ impl<T: Cell> Cell for Option<T> {
 macro_rules! values {
     ($($type:ty),+) => {
         $(impl Cell for $type {
-            fn write(&self, line: &mut Line<'_>) {
+            fn write(&self, line: &mut CsvLine<'_>) {
                 line.value(self);
             }
         })+
@@ -98,13 +98,13 @@ macro_rules! values {
 values!(bool, i16, i32, i64, Version, Timestamp, Date, Uuid);
 
 impl<const MIN: i64, const MAX: i64> Cell for Int<MIN, MAX> {
-    fn write(&self, line: &mut Line<'_>) {
+    fn write(&self, line: &mut CsvLine<'_>) {
         line.value(self);
     }
 }
 
 impl<K> Cell for Id<K> {
-    fn write(&self, line: &mut Line<'_>) {
+    fn write(&self, line: &mut CsvLine<'_>) {
         line.value(self);
     }
 }
@@ -133,7 +133,7 @@ mod tests {
             ("5-6=x", "5-6=x"),
         ] {
             let mut out = BytesMut::new();
-            let mut line = Line::new(&mut out);
+            let mut line = CsvLine::new(&mut out);
             line.text(text).value(-7);
             line.end();
             assert_eq!(out, format!("{written},-7\r\n"), "{text}");

@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
-pub use csv::{Cell, Line};
+pub use csv::{Cell, CsvLine};
 
 use crate::app::{App, StreamPlace};
 use crate::auth::Caller;
@@ -46,7 +46,7 @@ pub trait Record: FromRow + Serialize + Send + 'static {
     const NAMES: &'static [&'static str];
 
     /// Writes its values, in the order of [`Record::NAMES`].
-    fn write(&self, line: &mut Line<'_>);
+    fn write(&self, line: &mut CsvLine<'_>);
 }
 
 /// Answers with all rows of a READ ONLY statement in the caller's tenant, as [`NDJSON`] or [`CSV`].
@@ -65,8 +65,8 @@ pub async fn answer<R: Record>(
     let rows = app.db.tenant_read(caller).stream::<R>(sql, params).await?;
     let (to, from) = channel(WAITING);
     let (format, content_type) = match media_type {
-        CSV => (Format::Csv, "text/csv; charset=utf-8; header=present"),
-        _ => (Format::Ndjson, NDJSON),
+        CSV => (StreamFormat::Csv, "text/csv; charset=utf-8; header=present"),
+        _ => (StreamFormat::Ndjson, NDJSON),
     };
     let produced = produce(rows, format, to, app.config.traffic.stream_timeout, place);
     drop(app.lifecycle.spawn("stream", produced));
@@ -74,16 +74,16 @@ pub async fn answer<R: Record>(
 }
 
 #[derive(Clone, Copy)]
-enum Format {
+enum StreamFormat {
     Ndjson,
     Csv,
 }
 
 /// A chunk; `None` says that the list is complete.
-type Message = Option<Bytes>;
+type StreamMessage = Option<Bytes>;
 
 /// What the body sends. A channel that closes without the word that the list is complete is an error.
-fn chunks(from: Receiver<Message>) -> impl Stream<Item = Result<Bytes, Error>> {
+fn chunks(from: Receiver<StreamMessage>) -> impl Stream<Item = Result<Bytes, Error>> {
     stream::unfold(Some(from), |from| async {
         let mut from = from?;
         match from.recv().await {
@@ -110,8 +110,8 @@ impl<'a> Progress<'a> {
 /// Reads to the end, the deadline, the first error, or until the client has left; says in the log which it was.
 async fn produce<R: Record>(
     rows: RowStream<R>,
-    format: Format,
-    to: Sender<Message>,
+    format: StreamFormat,
+    to: Sender<StreamMessage>,
     limit: Duration,
     place: StreamPlace,
 ) {
@@ -141,8 +141,8 @@ async fn produce<R: Record>(
 /// Whether all was read and taken; `false` when the client has left.
 async fn read<R: Record>(
     mut rows: RowStream<R>,
-    format: Format,
-    to: &Sender<Message>,
+    format: StreamFormat,
+    to: &Sender<StreamMessage>,
     progress: &mut Progress<'_>,
 ) -> Result<bool> {
     let mut chunk = BytesMut::new();
@@ -177,7 +177,7 @@ async fn read<R: Record>(
 /// When the rest is lost while a slow client is waited for.
 async fn send<R: Record>(
     rows: &mut RowStream<R>,
-    to: &Sender<Message>,
+    to: &Sender<StreamMessage>,
     chunk: &mut BytesMut,
     progress: &mut Progress<'_>,
 ) -> Result<bool> {
@@ -198,10 +198,10 @@ async fn send<R: Record>(
     Ok(sent.is_ok())
 }
 
-impl Format {
+impl StreamFormat {
     fn begin<R: Record>(self, out: &mut BytesMut) {
         if let Self::Csv = self {
-            let mut line = Line::new(out);
+            let mut line = CsvLine::new(out);
             for column in R::NAMES {
                 line.value(column);
             }
@@ -216,7 +216,7 @@ impl Format {
                 out.put_u8(b'\n');
             }
             Self::Csv => {
-                let mut line = Line::new(out);
+                let mut line = CsvLine::new(out);
                 row.write(&mut line);
                 line.end();
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use erp_core::auth::Trace;
-use erp_core::db::{Connection, Db, Options, SystemReason, reach};
+use erp_core::db::{Connection, Db, PoolOptions, SystemReason, reach};
 use erp_core::from_row;
 use erp_core::lifecycle::Lifecycle;
 use erp_core::metrics::Metrics;
@@ -126,7 +126,7 @@ from_row!(Answer { user });
 async fn ask(connection: Connection) -> Result<String, String> {
     let lifecycle = Lifecycle::new();
     let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
-    let options = Options {
+    let options = PoolOptions {
         connection,
         max_connections: 1,
         acquire_timeout: 5 * second,

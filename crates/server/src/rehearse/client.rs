@@ -31,24 +31,24 @@ pub(super) enum Ask {
 
 /// A listener, and how to speak to it: as these settings say, or in plain HTTP.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct ServerAddress {
     pub(super) address: SocketAddr,
     pub(super) config: Option<Config>,
 }
 
-pub(super) struct Client {
+pub(super) struct LoopbackClient {
     sender: SendRequest<Empty<Bytes>>,
     connection: JoinHandle<()>,
     host: String,
 }
 
-impl Client {
-    pub(super) async fn connect(place: &Place) -> std::io::Result<Self> {
+impl LoopbackClient {
+    pub(super) async fn connect(place: &ServerAddress) -> std::io::Result<Self> {
         timeout(PATIENCE, Self::open(place)).await?
     }
 
     #[allow(clippy::disallowed_methods)] // the client owns the task, and ends it
-    async fn open(Place { address, config }: &Place) -> std::io::Result<Self> {
+    async fn open(ServerAddress { address, config }: &ServerAddress) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         let stream: Box<dyn Loopback> = match config {
             Some(config) => introduce(stream, config).await?,
@@ -89,7 +89,7 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Drop for LoopbackClient {
     fn drop(&mut self) {
         self.connection.abort();
     }
@@ -104,8 +104,8 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_takes_a_request_and_says_nothing_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let place = Place { address: listener.local_addr().unwrap(), config: None };
-        let mut client = Client::connect(&place).await.unwrap();
+        let place = ServerAddress { address: listener.local_addr().unwrap(), config: None };
+        let mut client = LoopbackClient::connect(&place).await.unwrap();
         let asked = client.get_within(Duration::from_millis(50), "/ping", None).await;
         assert!(matches!(asked, Ask::Unanswered), "it was not answered");
     }

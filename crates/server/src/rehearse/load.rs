@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use tokio::task::JoinSet;
 
-use super::client::{Ask, Client, Place};
+use super::client::{Ask, LoopbackClient, ServerAddress};
 
 /// How many ask at a time: light, since the server shares the machine with them.
 const CLIENTS: usize = 8;
@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// What the clients saw.
 #[derive(Default)]
-pub(super) struct Counts {
+pub(super) struct LoadCounts {
     /// Requests answered to the last byte.
     pub(super) answered: u64,
     /// Answers of 500 and above, but for readiness.
@@ -25,10 +25,10 @@ pub(super) struct Counts {
     pub(super) durations: Vec<Duration>,
 }
 
-pub(super) struct Load(JoinSet<Counts>);
+pub(super) struct Load(JoinSet<LoadCounts>);
 
 impl Load {
-    pub(super) fn start(place: &Place) -> Self {
+    pub(super) fn start(place: &ServerAddress) -> Self {
         let mut clients = JoinSet::new();
         for index in 0..CLIENTS {
             let path = if index % 2 == 0 { "/ping" } else { "/readyz" };
@@ -38,8 +38,8 @@ impl Load {
     }
 
     /// Waits for the clients, which end when nobody accepts them any more.
-    pub(super) async fn finish(self) -> Counts {
-        let mut total = Counts::default();
+    pub(super) async fn finish(self) -> LoadCounts {
+        let mut total = LoadCounts::default();
         for counts in self.0.join_all().await {
             total.answered += counts.answered;
             total.failed += counts.failed;
@@ -51,9 +51,9 @@ impl Load {
     }
 }
 
-async fn ask_until_refused(place: Place, path: &str) -> Counts {
-    let mut counts = Counts::default();
-    while let Ok(mut client) = Client::connect(&place).await {
+async fn ask_until_refused(place: ServerAddress, path: &str) -> LoadCounts {
+    let mut counts = LoadCounts::default();
+    while let Ok(mut client) = LoopbackClient::connect(&place).await {
         loop {
             let started = Instant::now();
             match client.get(path, None).await {
@@ -76,9 +76,9 @@ async fn ask_until_refused(place: Place, path: &str) -> Counts {
 }
 
 /// How long after `since` readiness says 503 to a new connection; `None` when it does not within a second.
-pub(super) async fn until_unready(place: &Place, since: Instant) -> Option<Duration> {
+pub(super) async fn until_unready(place: &ServerAddress, since: Instant) -> Option<Duration> {
     while since.elapsed() < SOON {
-        let mut client = Client::connect(place).await.ok()?;
+        let mut client = LoopbackClient::connect(place).await.ok()?;
         if let Ask::Answered { status: StatusCode::SERVICE_UNAVAILABLE, .. } =
             client.get("/readyz", None).await
         {

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
-use super::load::Counts;
+use super::load::LoadCounts;
 
 /// One path that was asked.
 pub(super) struct Probed {
@@ -27,7 +27,7 @@ pub(super) struct Drain {
 }
 
 #[derive(Serialize)]
-pub(super) struct Report {
+pub(super) struct RehearsalReport {
     pub(super) passed: bool,
     /// What was not as it should be.
     findings: Vec<String>,
@@ -39,11 +39,11 @@ pub(super) struct Report {
     text: String,
 }
 
-impl Report {
+impl RehearsalReport {
     pub(super) fn new(
         phases: &[(&'static str, Duration)],
         probes: &[Probed],
-        load: &Counts,
+        load: &LoadCounts,
         drain: &Drain,
     ) -> Self {
         let findings = findings(probes, load, drain);
@@ -78,7 +78,7 @@ impl Report {
     }
 }
 
-fn findings(probes: &[Probed], load: &Counts, drain: &Drain) -> Vec<String> {
+fn findings(probes: &[Probed], load: &LoadCounts, drain: &Drain) -> Vec<String> {
     let mut findings = Vec::new();
     for Probed { path, expected, status, .. } in probes {
         if *status != Some(*expected) {
@@ -106,7 +106,7 @@ fn counted(number: u64, one: &str, many: &str) -> String {
 fn text(
     phases: &[(&'static str, Duration)],
     probes: &[Probed],
-    load: &Counts,
+    load: &LoadCounts,
     drain: &Drain,
     (p50, p99): (Duration, Duration),
 ) -> String {
@@ -131,7 +131,7 @@ fn text(
     )
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for RehearsalReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
         for finding in &self.findings {
@@ -158,7 +158,8 @@ mod tests {
     fn everything_that_can_go_wrong_is_a_finding_of_its_own() {
         let probe =
             |status| Probed { path: "/readyz", expected: StatusCode::OK, status, duration: Duration::ZERO };
-        let well = || (vec![probe(Some(StatusCode::OK))], Counts { answered: 9, ..Counts::default() });
+        let well =
+            || (vec![probe(Some(StatusCode::OK))], LoadCounts { answered: 9, ..LoadCounts::default() });
         let drain = || Drain { clean: true, unready_after: Some(Duration::ZERO), duration: Duration::ZERO };
         let (probes, load) = well();
         assert!(findings(&probes, &load, &drain()).is_empty());
@@ -171,7 +172,7 @@ mod tests {
                 "/readyz gave no answer instead of 200 OK"
             ]
         );
-        let load = Counts { failed: 2, cut: 3, ..Counts::default() };
+        let load = LoadCounts { failed: 2, cut: 3, ..LoadCounts::default() };
         let late = Drain { clean: false, unready_after: None, ..drain() };
         assert_eq!(
             findings(&probes, &load, &late),
@@ -183,7 +184,7 @@ mod tests {
                 "not everything ended within SHUTDOWN_TIMEOUT",
             ]
         );
-        let report = Report::new(&[], &probes, &load, &late);
+        let report = RehearsalReport::new(&[], &probes, &load, &late);
         let text = report.to_string();
         assert!(!report.passed && text.ends_with("The rehearsal failed."), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with("FAIL    ")).count(), 5, "{text}");

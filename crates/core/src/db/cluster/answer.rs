@@ -5,13 +5,13 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
-use super::place::{Place, SUPERUSER};
+use super::place::{ClusterPlace, SUPERUSER};
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What came back from the socket.
-pub(super) enum Answer {
+pub(super) enum Answerer {
     /// The cluster on our data.
     Ours,
     /// A cluster on other data.
@@ -22,19 +22,19 @@ pub(super) enum Answer {
     Nobody,
 }
 
-/// Asks who listens on our socket. Nothing is written to a cluster before it has answered [`Answer::Ours`].
+/// Asks who listens on our socket. Nothing is written to a cluster before it has answered [`Answerer::Ours`].
 #[allow(clippy::disallowed_methods)] // a part of db, and no data are read
-pub(super) async fn ask(place: &Place) -> Answer {
+pub(super) async fn ask(place: &ClusterPlace) -> Answerer {
     let asked = async {
         let (client, connection) = tokio_postgres::connect(&place.url(SUPERUSER, "postgres"), NoTls).await?;
         let row = drive(connection, client.query_one("SHOW data_directory", &[])).await?;
         row.try_get::<_, String>(0)
     };
     match timeout(PATIENCE, asked).await {
-        Ok(Ok(data)) if place.data.as_os_str() == data.as_str() => Answer::Ours,
-        Ok(Ok(data)) => Answer::Stranger(data),
-        Ok(Err(_)) if !listens(place).await => Answer::Nobody,
-        Ok(Err(_)) | Err(_) => Answer::NotNow,
+        Ok(Ok(data)) if place.data.as_os_str() == data.as_str() => Answerer::Ours,
+        Ok(Ok(data)) => Answerer::Stranger(data),
+        Ok(Err(_)) if !listens(place).await => Answerer::Nobody,
+        Ok(Err(_)) | Err(_) => Answerer::NotNow,
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn drive<T>(
 }
 
 /// Whether anybody listens on our socket.
-pub(super) async fn listens(place: &Place) -> bool {
+pub(super) async fn listens(place: &ClusterPlace) -> bool {
     use io::ErrorKind::{ConnectionRefused, NotFound};
     match UnixStream::connect(place.socket_file()).await {
         Ok(_) => true,

@@ -5,14 +5,14 @@ use std::path::Path;
 use crate::lifecycle::{Exit, StartError};
 
 use super::binaries::Binaries;
-use super::place::{Place, SUPERUSER, unusable};
+use super::place::{ClusterPlace, SUPERUSER, unusable};
 
 /// The folder initdb works in, followed by our process id, until it is done.
 const UNFINISHED: &str = "data.new-";
 
 /// Makes the cluster where there is none: in a folder aside that is renamed when it is complete, so that one killed
 /// midway is never taken for a cluster.
-pub(super) async fn unless_done(place: &Place, binaries: &Binaries) -> Result<(), StartError> {
+pub(super) async fn unless_done(place: &ClusterPlace, binaries: &Binaries) -> Result<(), StartError> {
     let failed = |error: io::Error| unusable(&place.home, error);
     remove_unfinished(&place.home).map_err(failed)?; // holding the lock, any we find is of a dead process
     if place.made_by().is_some() {
@@ -48,7 +48,7 @@ fn mend(complaint: &str) -> Option<&'static str> {
 
 /// Runs initdb; returns what it complained of, if it failed.
 async fn initdb(
-    place: &Place,
+    place: &ClusterPlace,
     binaries: &Binaries,
     folder: &Path,
     locale: &str,

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::lifecycle::{Background, StartError, StopStage};
 
 use binaries::Binaries;
-use place::Place;
+use place::ClusterPlace;
 use postmaster::Postmaster;
 
 pub use roles::{Roles, provision};
@@ -66,7 +66,7 @@ const COMING_UP: Duration = Duration::from_secs(5);
 pub struct Cluster {
     options: ClusterOptions,
     binaries: Binaries,
-    place: Place,
+    place: ClusterPlace,
     postmaster: Mutex<Postmaster>,
 }
 
@@ -79,7 +79,7 @@ impl Cluster {
     /// `Unavailable` when PostgreSQL 14 or later is not installed or does not come up; `DataFolder` when the folder
     /// cannot be written, or another process uses it.
     pub async fn start(options: ClusterOptions) -> Result<Self, StartError> {
-        let place = Place::claim(&options.folder).await?;
+        let place = ClusterPlace::claim(&options.folder).await?;
         let binaries = Binaries::find(&options.path, place.made_by()).await?;
         let postmaster = match Postmaster::adopt(&place).await? {
             Some(running) => running,
@@ -98,7 +98,7 @@ impl Cluster {
     /// `DataFolder` when a server is using it, or it cannot be removed; `Unavailable` when a PostgreSQL runs on it and
     /// its programs are not there to stop it.
     pub async fn reset(folder: &Path, path: &OsStr) -> Result<PathBuf, StartError> {
-        let place = Place::claim(folder).await?;
+        let place = ClusterPlace::claim(folder).await?;
         if let Some(running) = Postmaster::adopt(&place).await? {
             running.stop(&place, &Binaries::find(path, place.made_by()).await?).await?;
         }

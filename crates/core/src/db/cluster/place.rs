@@ -30,7 +30,7 @@ const SOCKET: &str = ".s.PGSQL.5432";
 /// The folder itself, the lock and the log belong to us; the data and the socket to the account PostgreSQL runs as,
 /// so that it can write nowhere else.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct ClusterPlace {
     pub(super) account: Account,
     pub(super) home: PathBuf,
     pub(super) data: PathBuf,
@@ -39,7 +39,7 @@ pub(super) struct Place {
     _lock: File,
 }
 
-impl Place {
+impl ClusterPlace {
     /// Makes the folders and takes the lock.
     pub(super) async fn claim(folder: &Path) -> Result<Self, StartError> {
         let unusable = |error: io::Error| unusable(folder, error);
@@ -126,7 +126,7 @@ impl Place {
     }
 }
 
-/// As [`Place::url`], for the cluster that another process runs in `folder`; takes no lock and makes nothing.
+/// As [`ClusterPlace::url`], for the cluster that another process runs in `folder`; takes no lock and makes nothing.
 pub(super) fn running_url(folder: &Path, user: &str, database: &str) -> Option<String> {
     let folder = folder.canonicalize().ok()?;
     let ours = fs::metadata(&folder).ok()?.uid();

@@ -10,9 +10,9 @@ use tokio::time::{sleep, timeout};
 use crate::lifecycle::{Exit, StartError};
 
 use super::ClusterOptions;
-use super::answer::{Answer, ask, listens};
+use super::answer::{Answerer, ask, listens};
 use super::binaries::Binaries;
-use super::place::{Place, unusable};
+use super::place::{ClusterPlace, unusable};
 
 /// How long PostgreSQL may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,25 +34,25 @@ pub(super) enum Postmaster {
 
 impl Postmaster {
     /// The one that runs on our data already, if any.
-    pub(super) async fn adopt(place: &Place) -> Result<Option<Self>, StartError> {
+    pub(super) async fn adopt(place: &ClusterPlace) -> Result<Option<Self>, StartError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match ask(place).await {
-                Answer::Ours => {
+                Answerer::Ours => {
                     tracing::info!(folder = %place.data.display(), "adopted the PostgreSQL of an earlier start");
                     return Ok(Some(Self::Adopted));
                 }
-                Answer::Nobody => return Ok(None),
-                Answer::Stranger(data) => return Err(stranger(place, &data)),
-                Answer::NotNow if Instant::now() > deadline => return Err(silent(place)),
-                Answer::NotNow => sleep(SOON).await,
+                Answerer::Nobody => return Ok(None),
+                Answerer::Stranger(data) => return Err(stranger(place, &data)),
+                Answerer::NotNow if Instant::now() > deadline => return Err(silent(place)),
+                Answerer::NotNow => sleep(SOON).await,
             }
         }
     }
 
     /// Starts it and waits until it answers.
     pub(super) async fn launch(
-        place: &Place,
+        place: &ClusterPlace,
         binaries: &Binaries,
         options: &ClusterOptions,
     ) -> Result<Self, StartError> {
@@ -75,7 +75,7 @@ impl Postmaster {
     }
 
     /// Returns when it runs no longer.
-    pub(super) async fn gone(&mut self, place: &Place) {
+    pub(super) async fn gone(&mut self, place: &ClusterPlace) {
         match self {
             Self::Child(child) => {
                 let _ = child.wait().await;
@@ -89,7 +89,7 @@ impl Postmaster {
     }
 
     /// Stops it, first gently.
-    pub(super) async fn stop(mut self, place: &Place, binaries: &Binaries) -> Result<(), StartError> {
+    pub(super) async fn stop(mut self, place: &ClusterPlace, binaries: &Binaries) -> Result<(), StartError> {
         for (mode, patience) in [("smart", 500), ("fast", 10_000), ("immediate", 5_000)] {
             // It fails where nothing runs any more, which the wait below finds out.
             let _ = place
@@ -111,7 +111,7 @@ impl Postmaster {
 }
 
 fn spawn(
-    place: &Place,
+    place: &ClusterPlace,
     binaries: &Binaries,
     options: &ClusterOptions,
     log: File,
@@ -127,7 +127,7 @@ fn spawn(
     command.spawn().map_err(failed)
 }
 
-fn settings(command: &mut Command, place: &Place, options: &ClusterOptions) {
+fn settings(command: &mut Command, place: &ClusterPlace, options: &ClusterOptions) {
     let mut sockets = OsString::from("unix_socket_directories=\"");
     sockets.push(&place.socket);
     sockets.push("\"");
@@ -154,23 +154,23 @@ fn settings(command: &mut Command, place: &Place, options: &ClusterOptions) {
 }
 
 /// Whether it came to answer; `false` when it ended before.
-async fn ready(place: &Place, child: &mut Child, deadline: Instant) -> Result<bool, StartError> {
+async fn ready(place: &ClusterPlace, child: &mut Child, deadline: Instant) -> Result<bool, StartError> {
     while child.try_wait().ok().flatten().is_none() {
         match ask(place).await {
-            Answer::Ours => return Ok(true),
-            Answer::Stranger(data) => return Err(stranger(place, &data)),
-            Answer::NotNow | Answer::Nobody if Instant::now() > deadline => {
+            Answerer::Ours => return Ok(true),
+            Answerer::Stranger(data) => return Err(stranger(place, &data)),
+            Answerer::NotNow | Answerer::Nobody if Instant::now() > deadline => {
                 let _ = child.start_kill();
                 return Err(silent(place));
             }
-            Answer::NotNow | Answer::Nobody => sleep(SOON).await,
+            Answerer::NotNow | Answerer::Nobody => sleep(SOON).await,
         }
     }
     Ok(false)
 }
 
 /// The log, and where this start's lines begin in it.
-fn open_log(place: &Place) -> io::Result<(File, usize)> {
+fn open_log(place: &ClusterPlace) -> io::Result<(File, usize)> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&place.log)?;
     let mut size = log.metadata()?.len();
     if size > LOG_SIZE {
@@ -181,14 +181,14 @@ fn open_log(place: &Place) -> io::Result<(File, usize)> {
 }
 
 /// The last lines that a start wrote, in one.
-fn log_since(place: &Place, begin: usize) -> String {
+fn log_since(place: &ClusterPlace, begin: usize) -> String {
     let log = fs::read(&place.log).unwrap_or_default();
     let text = String::from_utf8_lossy(log.get(begin..).unwrap_or_default());
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     format!("{} ({})", lines[lines.len().saturating_sub(5)..].join(" | "), place.log.display())
 }
 
-fn stranger(place: &Place, data: &str) -> StartError {
+fn stranger(place: &ClusterPlace, data: &str) -> StartError {
     StartError::new(
         Exit::DataFolder,
         format!(
@@ -198,7 +198,7 @@ fn stranger(place: &Place, data: &str) -> StartError {
     )
 }
 
-fn silent(place: &Place) -> StartError {
+fn silent(place: &ClusterPlace) -> StartError {
     let waited = PATIENCE.as_secs();
     StartError::new(
         Exit::Unavailable,

@@ -32,7 +32,7 @@ use shortage::Shortage;
 
 /// How the runtime role's connections are made and bounded.
 #[derive(Clone)]
-pub struct Options {
+pub struct PoolOptions {
     /// Where, as whom: `DATABASE_URL`.
     pub connection: Connection,
     /// `DATABASE_MAX_CONNECTIONS`.
@@ -61,7 +61,7 @@ pub struct Db(Arc<Inner>);
 
 struct Inner {
     pool: Pool<Opener>,
-    options: Options,
+    options: PoolOptions,
     metrics: Metrics,
     /// Owns the clean-up of connections whose borrower has gone, and short sessions beside the pool.
     tasks: TaskTracker,
@@ -93,7 +93,7 @@ impl Db {
     ///
     /// # Errors
     /// `Exit::Internal` when the pool cannot be built.
-    pub fn open(options: Options, metrics: Metrics, lifecycle: &Lifecycle) -> Result<Self, StartError> {
+    pub fn open(options: PoolOptions, metrics: Metrics, lifecycle: &Lifecycle) -> Result<Self, StartError> {
         let connection = options.connection.clone();
         let connector = connection.connector(options.connect_timeout, options.prepared_statements);
         let pool = Pool::builder(Opener(connector))
@@ -221,7 +221,7 @@ impl Db {
         &self.0.shares
     }
 
-    pub(in crate::db) fn options(&self) -> &Options {
+    pub(in crate::db) fn options(&self) -> &PoolOptions {
         &self.0.options
     }
 

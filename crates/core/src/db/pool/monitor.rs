@@ -35,18 +35,18 @@ pub(in crate::db) enum Availability {
 
 /// What an answer came over.
 #[derive(Debug, PartialEq, Eq)]
-enum Session {
+enum AskedOver {
     Known,
     New(Writes),
 }
 
 /// A connection and the task that drives it; dropping it closes both.
-struct Probe {
+struct WatchSession {
     client: Client,
     session: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Probe {
+impl Drop for WatchSession {
     fn drop(&mut self) {
         self.session.abort();
     }
@@ -90,7 +90,7 @@ pub(in crate::db) async fn watch(watched: Watched, stop: CancellationToken) {
             () = stop.cancelled() => return,
             answer = ask(connection, &mut probe, up) => answer,
         };
-        if let Ok(Session::New(writes)) = answer {
+        if let Ok(AskedOver::New(writes)) = answer {
             watched.note(writes);
             if std::mem::replace(&mut connected, true) {
                 watched.reconnected.notify_one();
@@ -155,19 +155,23 @@ fn announce(trouble: Option<&str>, pool: &Pool<Opener>) {
 
 /// Asks once; `Err` says why there is no answer. While the server is believed to answer, requests wait for this: it takes
 /// PATIENCE at most. Later each address has the time that the URL gives it.
-async fn ask(connection: &Connection, probe: &mut Option<Probe>, up: bool) -> Result<Session, String> {
+async fn ask(
+    connection: &Connection,
+    probe: &mut Option<WatchSession>,
+    up: bool,
+) -> Result<AskedOver, String> {
     let asking = async {
         if let Some(known) = &*probe
             && known.client.batch_execute("").await.is_ok()
         {
-            return Ok(Session::Known);
+            return Ok(AskedOver::Known);
         }
         // One connection may end for reasons of its own: the server is down when it takes no other.
         let opened = connect(connection)
             .await
             .map_err(|error| Refusal::new(connection, error).error.what().to_owned())?;
         *probe = Some(opened.0);
-        Ok(Session::New(opened.1))
+        Ok(AskedOver::New(opened.1))
     };
     let answer = match up {
         true => timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err("it takes too long".to_owned())),
@@ -179,11 +183,11 @@ async fn ask(connection: &Connection, probe: &mut Option<Probe>, up: bool) -> Re
     answer
 }
 
-#[allow(clippy::disallowed_methods)] // the task is owned, and ended, by the Probe
-async fn connect(connection: &Connection) -> Result<(Probe, Writes), erp_postgres::WireError> {
+#[allow(clippy::disallowed_methods)] // the task is owned, and ended, by the WatchSession
+async fn connect(connection: &Connection) -> Result<(WatchSession, Writes), erp_postgres::WireError> {
     let Opened { client, session, writes, .. } = connection.open().await?;
     let session = tokio::spawn(async move {
         let _ = session.await; // the client's next call fails, and says why
     });
-    Ok((Probe { client, session }, writes))
+    Ok((WatchSession { client, session }, writes))
 }

@@ -15,7 +15,7 @@ pub(super) const UNTRIED: &str = "C-03 live-untried";
 
 /// One attack, or one control that shows the attacks to mean something.
 #[derive(Debug)]
-pub struct Step {
+pub struct CanaryStep {
     /// The check that a failure is reported as.
     pub check: &'static str,
     /// The kind of relation it is tried on.
@@ -27,10 +27,10 @@ pub struct Step {
     /// What has to come of it.
     pub must: Must,
     /// The column of the matrix.
-    pub(super) column: Column,
+    pub(super) column: MatrixColumn,
 }
 
-/// Who acts in a [`Step`].
+/// Who acts in a [`CanaryStep`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acting {
     /// Nobody, on a connection that never had a tenant.
@@ -43,7 +43,7 @@ pub enum Acting {
     Two,
 }
 
-/// What has to come of a [`Step`].
+/// What has to come of a [`CanaryStep`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Must {
     /// Touch no row; or be denied, where the privilege is not registered.
@@ -56,7 +56,7 @@ pub enum Must {
 
 /// The command that a step tells something about; `Unset` is any, without a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Column {
+pub(super) enum MatrixColumn {
     Select,
     Insert,
     Update,
@@ -70,16 +70,16 @@ const fn step(
     acting: Acting,
     sql: &'static str,
     must: Must,
-    column: Column,
-) -> Step {
-    Step { check, kind, acting, sql, must, column }
+    column: MatrixColumn,
+) -> CanaryStep {
+    CanaryStep { check, kind, acting, sql, must, column }
 }
 
 /// Every step, in the order in which a relation goes through them.
 #[rustfmt::skip]
-pub const STEPS: &[Step] = {
+pub const STEPS: &[CanaryStep] = {
     use Acting::{Fresh, Nobody, One, Two};
-    use Column::{Delete, Insert, Select, Unset, Update};
+    use MatrixColumn::{Delete, Insert, Select, Unset, Update};
     use Must::{BeRefused, TouchNothing, TouchOne};
     const FOREIGN: &str = "insert into {table} (tenant_id) values ('{one}')";
     const ANY: &str = "select from {table} limit 1";

@@ -2,7 +2,7 @@
 //! so that an outcome nobody expected is never taken for a pass.
 
 use super::Sample;
-use super::canary::{Acting, Column, Must, STEPS, Step, UNTRIED};
+use super::canary::{Acting, CanaryStep, MatrixColumn, Must, STEPS, UNTRIED};
 use super::report::{Finding, Mode, RelationVerdict, Report, Verdict};
 
 /// A tenant table that nothing could be tried in.
@@ -27,7 +27,7 @@ impl Registered {
 }
 
 /// What came of a step, by its place in [`STEPS`]: a number of rows, or an SQLSTATE.
-struct Outcome<'a> {
+struct Tried<'a> {
     relation: &'a str,
     no: usize,
     said: &'a str,
@@ -71,9 +71,10 @@ pub(super) fn judge(
 }
 
 /// Whether every step that is due on every connection took place.
-fn complete(relation: &Registered, outcomes: &[Outcome<'_>]) -> bool {
-    let due =
-        |step: &Step| step.kind == relation.kind && step.acting != Acting::Fresh && step.sql != "{sample}";
+fn complete(relation: &Registered, outcomes: &[Tried<'_>]) -> bool {
+    let due = |step: &CanaryStep| {
+        step.kind == relation.kind && step.acting != Acting::Fresh && step.sql != "{sample}"
+    };
     let tried = |no| outcomes.iter().any(|outcome| outcome.relation == relation.relation && outcome.no == no);
     STEPS.iter().enumerate().all(|(no, step)| !due(step) || tried(no))
 }
@@ -82,17 +83,17 @@ fn has_sample(samples: &[Sample], relation: &str) -> bool {
     samples.iter().any(|sample| sample.qualified() == relation)
 }
 
-fn parse(triples: &[String]) -> Vec<Outcome<'_>> {
-    fn outcome(triple: &[String]) -> Option<Outcome<'_>> {
+fn parse(triples: &[String]) -> Vec<Tried<'_>> {
+    fn outcome(triple: &[String]) -> Option<Tried<'_>> {
         let [relation, no, said] = triple else { return None };
-        Some(Outcome { relation, no: no.parse().ok()?, said })
+        Some(Tried { relation, no: no.parse().ok()?, said })
     }
     triples.chunks_exact(3).filter_map(outcome).collect()
 }
 
-fn judge_relation(report: &mut Report, relation: &Registered, outcomes: &[Outcome<'_>]) -> RelationVerdict {
+fn judge_relation(report: &mut Report, relation: &Registered, outcomes: &[Tried<'_>]) -> RelationVerdict {
     let mut cells = [None; 5];
-    for Outcome { no, said, .. } in outcomes.iter().filter(|outcome| outcome.relation == relation.relation) {
+    for Tried { no, said, .. } in outcomes.iter().filter(|outcome| outcome.relation == relation.relation) {
         let Some(step) = STEPS.get(*no) else { continue };
         let (is, detail) = weigh(step, relation, said);
         // A control that worked is no verdict: it only lends weight to the others.
@@ -110,8 +111,8 @@ fn judge_relation(report: &mut Report, relation: &Registered, outcomes: &[Outcom
         cells = [Some(Verdict::Denied); 5]; // that nobody holds a privilege is asked of the catalogue
     }
     if relation.kind == "shared-read" {
-        cells[Column::Select as usize] = Some(Verdict::Shared);
-        cells[Column::Unset as usize] = Some(Verdict::Shared);
+        cells[MatrixColumn::Select as usize] = Some(Verdict::Shared);
+        cells[MatrixColumn::Unset as usize] = Some(Verdict::Shared);
     }
     RelationVerdict::new(&relation.relation, &relation.kind, cells)
 }
@@ -120,7 +121,7 @@ const REFUSED: &str = "42501";
 const LOCKED: &str = "55P03";
 
 /// The verdict on one outcome, with a detail when it is a finding.
-fn weigh(step: &Step, relation: &Registered, outcome: &str) -> (Verdict, Option<String>) {
+fn weigh(step: &CanaryStep, relation: &Registered, outcome: &str) -> (Verdict, Option<String>) {
     let leaks = |what: String| (Verdict::Leaks, Some(what));
     let untried = |what: &str| (Verdict::Untried, Some(what.to_owned()));
     let touched: Option<u64> = Some(outcome).filter(|text| text.len() < 5).and_then(|text| text.parse().ok());
@@ -155,7 +156,7 @@ fn weigh(step: &Step, relation: &Registered, outcome: &str) -> (Verdict, Option<
 }
 
 /// The step in words: `canary-two: delete from {table} where …`.
-fn told(step: &Step) -> String {
+fn told(step: &CanaryStep) -> String {
     let who = if step.acting == Acting::Fresh { "nobody" } else { step.acting.name() };
     format!("{who}: {}", step.sql.split(" where ").next().unwrap_or_default().replace(" {table}", ""))
 }

@@ -1,7 +1,7 @@
 //! The isolation proof: asked of the catalogue and acted out live, as the runtime role, on its own connection.
 //!
 //! After BEGIN one message goes to the server and one answer comes back: a transaction that reads the catalogue with every
-//! [`Check`], lets two reserved tenants attack each other in every registered table, and rolls back. It is safe on a
+//! [`Question`], lets two reserved tenants attack each other in every registered table, and rolls back. It is safe on a
 //! database in use: it touches rows of the reserved tenants only, waits at most [`LOCK_TIMEOUT`] for a lock, and keeps
 //! nothing. What it could not try is a finding, never a pass.
 
@@ -14,8 +14,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::db::schema::Sample;
-pub use canary::{Acting, Must, STEPS, Step};
-pub use checks::{Check, all as checks};
+pub use canary::{Acting, CanaryStep, Must, STEPS};
+pub use checks::{Question, all as checks};
 pub use report::{Finding, Mode, RelationVerdict, Report, Verdict};
 
 /// How long the live part waits for a table that a migration has locked. After that the table is a finding,

@@ -22,7 +22,7 @@ const TENANT: &str = "select set_config('app.tenant_id', $1, true)";
 
 /// The context of one transaction.
 #[derive(Clone, Default)]
-pub(in crate::db) struct Context {
+pub(in crate::db) struct TxContext {
     tenant: Option<TenantId>,
     acting: Option<Acting>,
     /// Where it is not the session's own.
@@ -40,7 +40,7 @@ struct Acting {
 
 impl Db {
     /// The context, with what a session behind a pooler cannot be relied on to have.
-    pub(in crate::db) fn context(&self, mut context: Context) -> Context {
+    pub(in crate::db) fn context(&self, mut context: TxContext) -> TxContext {
         if !self.options().prepared_statements {
             context.statement_timeout = Some(self.options().statement_timeout);
         }
@@ -48,7 +48,7 @@ impl Db {
     }
 }
 
-impl Context {
+impl TxContext {
     /// Of a read: its transaction is READ ONLY.
     pub(in crate::db) fn read(tenant: TenantId) -> Self {
         Self { tenant: Some(tenant), ..Self::default() }

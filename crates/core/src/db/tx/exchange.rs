@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use erp_postgres::{Plan, Reply, TransactionStatus, Wire};
 
-use super::context::Context;
+use super::context::TxContext;
 use super::stream::Streaming;
 use crate::auth::Caller;
 use crate::db::pool::checkout::Checkout;
@@ -32,7 +32,7 @@ pub(in crate::db) struct Tx<'db> {
     pub(in crate::db) tenant: Option<TenantId>,
     pub(in crate::db) read_only: bool,
     /// What is to be sent before the next statement, unless it has been.
-    pub(in crate::db) context: Context,
+    pub(in crate::db) context: TxContext,
     pub(in crate::db) context_sent: bool,
     pub(in crate::db) audit: Vec<serde_json::Value>,
     checkout: Option<Checkout>,
@@ -93,7 +93,7 @@ impl<'db> Tx<'db> {
         db: &'db Db,
         tenant: Option<TenantId>,
         read_only: bool,
-        context: Context,
+        context: TxContext,
     ) -> Self {
         let (audit, checkout, plan, reply) = (Vec::new(), None, None, Reply::default());
         let (context_sent, open, failed, commit_sent, deferral) = (false, false, false, false, None);
@@ -123,7 +123,7 @@ impl<'db> Tx<'db> {
 
     /// Goes on with a transaction that has waited.
     pub(in crate::db) fn resume(db: &'db Db, Parked { checkout, tenant }: Parked) -> Self {
-        let new = Self::new(db, tenant, false, Context::default());
+        let new = Self::new(db, tenant, false, TxContext::default());
         Self { checkout: Some(checkout), context_sent: true, open: true, ..new }
     }
 
@@ -350,7 +350,7 @@ impl<'db> Tx<'db> {
 }
 
 /// What is known of a statement; asks the server when this process sees it for the first time.
-async fn plan(db: &Db, wire: &mut Wire, sql: &'static str, context: &Context) -> Result<Arc<Plan>> {
+async fn plan(db: &Db, wire: &mut Wire, sql: &'static str, context: &TxContext) -> Result<Arc<Plan>> {
     if let Some(plan) = db.plans().find(sql) {
         return Ok(plan);
     }

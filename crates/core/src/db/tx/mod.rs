@@ -17,7 +17,7 @@ use crate::auth::{Actor, Caller, Trace};
 use crate::db::{Db, FromRow, Params, RowStream, Sql};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;
-use context::Context;
+use context::TxContext;
 use exchange::{Tx, Unfinished};
 use serde::Serialize;
 
@@ -95,12 +95,12 @@ impl Db {
 
 impl<'db> TenantTx<'db> {
     pub(in crate::db) fn read(db: &'db Db, caller: &Caller) -> Self {
-        let context = db.context(Context::read(caller.tenant()));
+        let context = db.context(TxContext::read(caller.tenant()));
         Self(Tx::new(db, Some(caller.tenant()), true, context))
     }
 
     pub(in crate::db) fn write(db: &'db Db, caller: &Caller) -> Self {
-        let context = db.context(Context::change(Some(caller.tenant()), caller.actor(), caller.trace()));
+        let context = db.context(TxContext::change(Some(caller.tenant()), caller.actor(), caller.trace()));
         let mut tx = Tx::new(db, Some(caller.tenant()), false, context).deferred(caller.deferral());
         tx.unfinished = Unfinished::of(caller);
         Self(tx)
@@ -229,7 +229,7 @@ impl Last<'_> {
 
 impl<'db> SystemTx<'db> {
     pub(in crate::db) fn new(db: &'db Db, reason: SystemReason, trace: &Trace) -> Self {
-        let context = db.context(Context::change(None, Actor::System(reason.as_str()), trace));
+        let context = db.context(TxContext::change(None, Actor::System(reason.as_str()), trace));
         Self { tx: Tx::new(db, None, false, context) }
     }
 

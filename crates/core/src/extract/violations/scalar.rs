@@ -3,34 +3,34 @@
 use regex_lite::Regex;
 use serde_json::{Number, Value};
 
-use crate::error::Params;
+use crate::error::ViolationParams;
 use crate::shared::{Form, normalise};
 
 /// The largest whole number up to which a float is exact.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// What is wrong with a value: a code, a sentence without a subject, and what the sentence holds.
-pub(super) struct Fault {
+pub(super) struct ScalarFault {
     pub(super) code: &'static str,
     pub(super) detail: String,
-    pub(super) params: Params,
+    pub(super) params: ViolationParams,
 }
 
-impl Fault {
+impl ScalarFault {
     fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), params: Params::default() }
+        Self { code, detail: detail.into(), params: ViolationParams::default() }
     }
 
-    fn with(mut self, params: Params) -> Self {
+    fn with(mut self, params: ViolationParams) -> Self {
         self.params = params;
         self
     }
 }
 
 /// The first fault of `value`.
-pub(super) fn fault(schema: &Value, value: &Value) -> Option<Fault> {
+pub(super) fn fault(schema: &Value, value: &Value) -> Option<ScalarFault> {
     if *schema == Value::Bool(false) {
-        return Some(Fault::new("unknown", "is not allowed"));
+        return Some(ScalarFault::new("unknown", "is not allowed"));
     }
     if let Some(wrong) = wrong_type(schema, value) {
         return Some(wrong);
@@ -39,8 +39,8 @@ pub(super) fn fault(schema: &Value, value: &Value) -> Option<Fault> {
     let allowed = allowed.or_else(|| schema.get("const").map(|only| vec![only.clone()]));
     if let Some(allowed) = allowed.filter(|allowed| !allowed.contains(value)) {
         let words: Vec<String> = allowed.iter().map(ToString::to_string).collect();
-        let fault = Fault::new("unknown", format!("one of {} is expected", words.join(", ")));
-        return Some(fault.with(Params { allowed, ..Params::default() }));
+        let fault = ScalarFault::new("unknown", format!("one of {} is expected", words.join(", ")));
+        return Some(fault.with(ViolationParams { allowed, ..ViolationParams::default() }));
     }
     match value {
         Value::String(text) => of_text(schema, text),
@@ -49,7 +49,7 @@ pub(super) fn fault(schema: &Value, value: &Value) -> Option<Fault> {
     }
 }
 
-fn wrong_type(schema: &Value, value: &Value) -> Option<Fault> {
+fn wrong_type(schema: &Value, value: &Value) -> Option<ScalarFault> {
     let names: Vec<&str> = match schema.get("type")? {
         Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
         name => name.as_str().into_iter().collect(),
@@ -63,17 +63,14 @@ fn wrong_type(schema: &Value, value: &Value) -> Option<Fault> {
         return Some(out_of_range(schema));
     }
     let expected = names.iter().copied().map(str::to_owned).collect();
-    let fault = Fault::new("type", format!("{} is expected", names.join(" or ")));
-    Some(fault.with(Params { expected, ..Params::default() }))
+    let fault = ScalarFault::new("type", format!("{} is expected", names.join(" or ")));
+    Some(fault.with(ViolationParams { expected, ..ViolationParams::default() }))
 }
 
-fn out_of_range(schema: &Value) -> Fault {
+fn out_of_range(schema: &Value) -> ScalarFault {
     let bound = |name| schema.get(name).and_then(Value::as_number).cloned();
-    Fault::new("range", format!("is out of range; {} allowed", bounds(schema))).with(Params::span(
-        bound("minimum"),
-        bound("maximum"),
-        None,
-    ))
+    ScalarFault::new("range", format!("is out of range; {} allowed", bounds(schema)))
+        .with(ViolationParams::span(bound("minimum"), bound("maximum"), None))
 }
 
 fn is(name: &str, value: &Value) -> bool {
@@ -90,27 +87,29 @@ fn is(name: &str, value: &Value) -> bool {
     }
 }
 
-fn of_text(schema: &Value, text: &str) -> Option<Fault> {
+fn of_text(schema: &Value, text: &str) -> Option<ScalarFault> {
     let bound = |name| schema.get(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
     let (least, most) = (bound("minLength"), bound("maxLength"));
     let (_, [sent, kept]) = normalise(text);
     let outside = |length| length > most.unwrap_or(usize::MAX) || kept < least.unwrap_or(0);
     if let Some(length) = [sent, kept].into_iter().find(|&length| outside(length)) {
-        let fault = Fault::new("length", format!("has {length} characters; {} allowed", span(least, most)));
+        let fault =
+            ScalarFault::new("length", format!("has {length} characters; {} allowed", span(least, most)));
         let [least, most] = [least, most].map(|bound| bound.map(Number::from));
-        return Some(fault.with(Params::span(least, most, Some(length))));
+        return Some(fault.with(ViolationParams::span(least, most, Some(length))));
     }
     let format = schema.get("format").and_then(Value::as_str);
     if let Some(refusal) = format.and_then(Form::named).and_then(|form| form.refuses(text)) {
-        return Some(Fault::new("character", refusal));
+        return Some(ScalarFault::new("character", refusal));
     }
     let pattern = schema.get("pattern").and_then(Value::as_str);
     if pattern.and_then(|pattern| Regex::new(pattern).ok()).is_some_and(|pattern| !pattern.is_match(text)) {
         return Some(match text.chars().find(|c| c.is_control()) {
-            Some(bad) => {
-                Fault::new("character", format!("contains the control character U+{:04X}", u32::from(bad)))
-            }
-            None => Fault::new("invalid", "does not have the expected form"),
+            Some(bad) => ScalarFault::new(
+                "character",
+                format!("contains the control character U+{:04X}", u32::from(bad)),
+            ),
+            None => ScalarFault::new("invalid", "does not have the expected form"),
         });
     }
     let well_formed = match format {
@@ -120,12 +119,12 @@ fn of_text(schema: &Value, text: &str) -> Option<Fault> {
     };
     (!well_formed).then(|| {
         let format = format.unwrap_or_default().to_owned();
-        let fault = Fault::new("invalid", format!("a {format} is expected"));
-        fault.with(Params { expected: vec![format], ..Params::default() })
+        let fault = ScalarFault::new("invalid", format!("a {format} is expected"));
+        fault.with(ViolationParams { expected: vec![format], ..ViolationParams::default() })
     })
 }
 
-fn of_number(schema: &Value, number: &Number) -> Option<Fault> {
+fn of_number(schema: &Value, number: &Number) -> Option<ScalarFault> {
     let bound = |name| schema.get(name).and_then(Value::as_number);
     let below = bound("minimum").is_some_and(|least| less(number, least));
     let above = bound("maximum").is_some_and(|most| less(most, number));

@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::auth::{Caller, Credential, Identity, Trace};
 use crate::error::{Error, codes};
 use crate::extract::HeaderField;
-use crate::limits::{Attempt, Charge, Counts, DEFAULT, Place, Policy, Quota, REFUSALS, Standing, Whom};
+use crate::limits::{Attempt, Charge, CountedIn, Counts, DEFAULT, Policy, Quota, REFUSALS, Standing, Whom};
 use crate::middleware::headers;
 use crate::middleware::origin::is_managed;
 use crate::module::{Authentication, Route};
@@ -58,7 +58,7 @@ pub(in crate::middleware) struct Tally {
     /// Where the address's refusals are noted.
     refusals: Option<Charge>,
     /// What the address was charged until it is known whose the credential is.
-    provisional: Option<(SmallVec<[Charge; 3]>, Place)>,
+    provisional: Option<(SmallVec<[Charge; 3]>, CountedIn)>,
 }
 
 /// Whom a request counts for.

@@ -27,7 +27,7 @@ const CLIENT_LEFT: u16 = 499;
 const NO_ROUTE: &str = "unmatched";
 
 /// A request between its first and its last byte.
-pub(in crate::middleware) struct Entry<'edge> {
+pub(in crate::middleware) struct AccessLogEntry<'edge> {
     app: App,
     span: Span,
     method: Method,
@@ -49,7 +49,7 @@ pub(in crate::middleware) fn enter<'edge>(
     trace: &Trace,
     request: &Request,
     logged: bool,
-) -> Entry<'edge> {
+) -> AccessLogEntry<'edge> {
     let span = tracing::info_span!(
         "request",
         correlation_id = &*trace.correlation_id,
@@ -66,7 +66,7 @@ pub(in crate::middleware) fn enter<'edge>(
     if app.config.profile().request_details {
         span.in_scope(|| tracing::debug!(headers = redacted(request.headers()), "Request headers"));
     }
-    Entry {
+    AccessLogEntry {
         app: app.clone(),
         span,
         method: request.method().clone(),
@@ -82,7 +82,7 @@ pub(in crate::middleware) fn enter<'edge>(
     }
 }
 
-impl<'edge> Entry<'edge> {
+impl<'edge> AccessLogEntry<'edge> {
     pub(in crate::middleware) fn span(&self) -> &Span {
         &self.span
     }
@@ -184,7 +184,7 @@ fn text(address: IpAddr) -> String {
     text
 }
 
-impl Drop for Entry<'_> {
+impl Drop for AccessLogEntry<'_> {
     fn drop(&mut self) {
         if !self.answered {
             self.finish(CLIENT_LEFT, Some(0));

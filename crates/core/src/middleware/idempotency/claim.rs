@@ -45,7 +45,7 @@ struct Row {
 from_row!(Row { taken, fingerprint, status, headers, body });
 
 /// What became of an attempt to take a key.
-pub(super) enum Verdict {
+pub(super) enum ClaimVerdict {
     /// It is ours.
     Ours,
     /// The request was answered before.
@@ -96,7 +96,7 @@ impl<'a> Claim<'a> {
     }
 
     /// One round trip.
-    pub(super) async fn take(&self, fingerprint: &[u8]) -> Result<Verdict> {
+    pub(super) async fn take(&self, fingerprint: &[u8]) -> Result<ClaimVerdict> {
         let config = &self.app.config;
         let lease = config.traffic.request_timeout.as_secs_f64() + MARGIN;
         let kept = config.http.idempotency_keep.as_secs_f64();
@@ -104,14 +104,14 @@ impl<'a> Claim<'a> {
             [&self.principal, &self.route, &self.key, &fingerprint, &self.number, &lease, &kept];
         let row: Row = self.app.db.tenant(self.caller).last().row(TAKE, &params).await?;
         Ok(match row {
-            Row { taken: true, .. } => Verdict::Ours,
-            Row { fingerprint: Some(other), .. } if other != fingerprint => Verdict::AnotherRequest,
-            Row { status: Some(status), headers, body, .. } => Verdict::Answered(Stored {
+            Row { taken: true, .. } => ClaimVerdict::Ours,
+            Row { fingerprint: Some(other), .. } if other != fingerprint => ClaimVerdict::AnotherRequest,
+            Row { status: Some(status), headers, body, .. } => ClaimVerdict::Answered(Stored {
                 status,
                 headers: serde_json::from_value(headers.unwrap_or_default()).map_err(Error::internal)?,
                 body: body.unwrap_or_default(),
             }),
-            _ => Verdict::InFlight,
+            _ => ClaimVerdict::InFlight,
         })
     }
 

@@ -20,7 +20,7 @@ use crate::db::Deferral;
 use crate::error::{Error, codes};
 use crate::extract::{HeaderField, Inputs, MAX_BODY_BYTES, read_body};
 use crate::module::Route;
-use claim::{Claim, Stored, Verdict};
+use claim::{Claim, ClaimVerdict, Stored};
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -119,13 +119,13 @@ async fn once(
     let (request, fingerprint) = fingerprint(app, caller, request).await?;
     let claim = Claim::new(app, route, key, caller);
     match claim.take(&fingerprint).await? {
-        Verdict::Answered(stored) => return replay(stored),
-        Verdict::InFlight => {
+        ClaimVerdict::Answered(stored) => return replay(stored),
+        ClaimVerdict::InFlight => {
             let wait = std::time::Duration::from_secs(1);
             return Err(Error::new(&codes::IDEMPOTENCY_IN_FLIGHT).retry_after(wait));
         }
-        Verdict::AnotherRequest => return Err(Error::new(&codes::IDEMPOTENCY_KEY_REUSED)),
-        Verdict::Ours => {}
+        ClaimVerdict::AnotherRequest => return Err(Error::new(&codes::IDEMPOTENCY_KEY_REUSED)),
+        ClaimVerdict::Ours => {}
     }
     let deferral = app.db.defer();
     let outcome = answer(app, route, &claim, deferral, request).await;

@@ -31,13 +31,13 @@ pub(in crate::middleware) struct Client {
 }
 
 /// The proxies whose headers are believed.
-pub(in crate::middleware) struct Proxies {
+pub(in crate::middleware) struct TrustedProxies {
     trusted: Vec<Cidr>,
     stranger: Seldom,
     disagreement: Seldom,
 }
 
-impl Proxies {
+impl TrustedProxies {
     pub(in crate::middleware) fn new(trusted: &[Cidr]) -> Self {
         let seldom = || Seldom::new(LOG_INTERVAL);
         Self { trusted: trusted.to_vec(), stranger: seldom(), disagreement: seldom() }
@@ -124,7 +124,7 @@ mod tests {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let peer = Peer { address: peer.parse().unwrap(), tls: false };
-        let client = Proxies::new(&trusted).client(peer, &map);
+        let client = TrustedProxies::new(&trusted).client(peer, &map);
         (client.address.to_string(), client.https)
     }
 
@@ -220,10 +220,10 @@ mod tests {
         }
         let (trusted, tls) = (["10.0.0.0/8".parse().unwrap()], true);
         let (peer, mut headers) = (Peer { address: PROXY.parse().unwrap(), tls }, HeaderMap::new());
-        assert!(Proxies::new(&trusted).client(peer, &headers).https);
+        assert!(TrustedProxies::new(&trusted).client(peer, &headers).https);
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("http"));
         assert!(
-            !Proxies::new(&trusted).client(peer, &headers).https,
+            !TrustedProxies::new(&trusted).client(peer, &headers).https,
             "the proxy knows better than the connection"
         );
     }

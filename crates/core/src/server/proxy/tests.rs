@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::config::{Layers, MapSource};
-use crate::server::Limits;
+use crate::server::ConnectionLimits;
 use crate::server::tests::{Fixture, GET, LONG, SHORT, answer, closed, limits, serve_as};
 
 const GET_PEER: &[u8] = b"GET /peer HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -31,7 +31,7 @@ fn of(source: &str, extensions: &[u8]) -> Vec<u8> {
     header(0x21, family, &[&addresses, extensions].concat())
 }
 
-async fn outcome(mut bytes: &[u8]) -> Result<Option<IpAddr>, Refusal> {
+async fn outcome(mut bytes: &[u8]) -> Result<Option<IpAddr>, HeaderRefusal> {
     read(&mut bytes).await
 }
 
@@ -68,18 +68,18 @@ async fn what_is_no_header_is_refused_with_its_reason() {
     let (_, v4) = addresses("192.0.2.7");
     let huge = [SIGNATURE, &[0x21, 0x11, 0xff, 0xff]].concat();
     let short_extension = of("192.0.2.7", &[4, 0, 9, 1]);
-    let cases: [(&[u8], Refusal); 11] = [
-        (b"", Refusal::Cut),
-        (b"\r\n\r\n\0", Refusal::Cut),
-        (b"G", Refusal::None),
-        (GET, Refusal::None),
-        (&[22, 3, 1, 2, 0, 1, 0], Refusal::None),
-        (b"PROXY TCP4 192.0.2.7 10.0.0.1 1234 443\r\n", Refusal::Version1),
-        (&huge, Refusal::TooLarge),
-        (&header(0x11, 0x11, &v4), Refusal::Malformed),
-        (&header(0x21, 0x12, &v4), Refusal::Malformed),
-        (&header(0x21, 0x11, &v4[..11]), Refusal::Malformed),
-        (&short_extension, Refusal::Malformed),
+    let cases: [(&[u8], HeaderRefusal); 11] = [
+        (b"", HeaderRefusal::Cut),
+        (b"\r\n\r\n\0", HeaderRefusal::Cut),
+        (b"G", HeaderRefusal::None),
+        (GET, HeaderRefusal::None),
+        (&[22, 3, 1, 2, 0, 1, 0], HeaderRefusal::None),
+        (b"PROXY TCP4 192.0.2.7 10.0.0.1 1234 443\r\n", HeaderRefusal::Version1),
+        (&huge, HeaderRefusal::TooLarge),
+        (&header(0x11, 0x11, &v4), HeaderRefusal::Malformed),
+        (&header(0x21, 0x12, &v4), HeaderRefusal::Malformed),
+        (&header(0x21, 0x11, &v4[..11]), HeaderRefusal::Malformed),
+        (&short_extension, HeaderRefusal::Malformed),
     ];
     for (bytes, refusal) in cases {
         assert_eq!(outcome(bytes).await, Err(refusal), "{bytes:?}");
@@ -120,7 +120,7 @@ fn proxies(trusted: &str) -> Option<Proxies> {
     Proxies::new(&Config::load(&Layers::from(MapSource::environment(settings))).unwrap())
 }
 
-async fn behind(limits: Limits, trusted: &str) -> Fixture {
+async fn behind(limits: ConnectionLimits, trusted: &str) -> Fixture {
     serve_as(limits, |server| server.behind(proxies(trusted))).await
 }
 
@@ -178,7 +178,7 @@ async fn garbage_and_oversize_are_closed_at_once() {
 
 #[tokio::test]
 async fn d_06_connections_are_counted_by_client_and_not_by_proxy() {
-    let fixture = behind(Limits { max_connections_per_address: 1, ..limits(LONG, LONG) }, "").await;
+    let fixture = behind(ConnectionLimits { max_connections_per_address: 1, ..limits(LONG, LONG) }, "").await;
     let mut held = Vec::new();
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
         let mut stream = fixture.connect().await;
@@ -195,7 +195,8 @@ async fn d_06_connections_are_counted_by_client_and_not_by_proxy() {
 
 #[tokio::test]
 async fn d_06_who_is_not_believed_is_counted_once_and_given_back() {
-    let fixture = behind(Limits { max_connections_per_address: 2, ..limits(LONG, LONG) }, "10.0.0.0/8").await;
+    let fixture =
+        behind(ConnectionLimits { max_connections_per_address: 2, ..limits(LONG, LONG) }, "10.0.0.0/8").await;
     for _ in 0..10 {
         assert_eq!(seen(&fixture, &of("192.0.2.7", &[])).await, "127.0.0.1 tls=false pong");
     }

@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use x509_cert::der::Decode as _;
 
-use crate::config::Problem;
+use crate::config::SettingProblem;
 
 /// A chain with its key has a few kilobytes; what is larger is another file.
 const LARGEST_FILE: u64 = 1024 * 1024;
@@ -43,7 +43,7 @@ pub(super) struct Pair {
 
 impl Files {
     /// Reads both, and refuses what no client could use.
-    pub(super) async fn read(&self, provider: &CryptoProvider) -> Result<Pair, Problem> {
+    pub(super) async fn read(&self, provider: &CryptoProvider) -> Result<Pair, SettingProblem> {
         let stamp = self.stamp().await;
         let chain = certificates(CERTIFICATE, &self.certificate).await?;
         let (bytes, exposed) = read(KEY, &self.key).await?;
@@ -58,7 +58,7 @@ impl Files {
         [stamp(&self.certificate).await, stamp(&self.key).await]
     }
 
-    fn mismatch(&self, error: &TlsError) -> Problem {
+    fn mismatch(&self, error: &TlsError) -> SettingProblem {
         match error {
             TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
                 let message = format!(
@@ -89,7 +89,7 @@ impl Files {
 pub(super) async fn certificates(
     setting: &'static str,
     path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, Problem> {
+) -> Result<Vec<CertificateDer<'static>>, SettingProblem> {
     let (bytes, _) = read(setting, path).await?;
     let certificates = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
     let why = match certificates {
@@ -100,7 +100,7 @@ pub(super) async fn certificates(
     Err(problem(setting, format!("{} {why}", shown(path)), "Name a PEM file: -----BEGIN CERTIFICATE-----"))
 }
 
-fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, SettingProblem> {
     let encrypted = bytes.windows(9).any(|window| window == b"ENCRYPTED");
     let (why, fix) = match PrivateKeyDer::from_pem_slice(bytes) {
         Ok(key) if !encrypted => return Ok(key),
@@ -116,7 +116,7 @@ fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Prob
     Err(problem(KEY, format!("{} {why}", shown(path)), fix))
 }
 
-async fn read(setting: &'static str, path: &Path) -> Result<(Vec<u8>, bool), Problem> {
+async fn read(setting: &'static str, path: &Path) -> Result<(Vec<u8>, bool), SettingProblem> {
     let (bytes, mode) = contents(path).await.map_err(|error| {
         let why = match error.kind() {
             ErrorKind::NotFound => "does not exist".to_owned(),
@@ -167,6 +167,6 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn problem(name: &str, message: String, fix: &str) -> Problem {
-    Problem { name: name.to_owned(), message, fix: fix.to_owned() }
+fn problem(name: &str, message: String, fix: &str) -> SettingProblem {
+    SettingProblem { name: name.to_owned(), message, fix: fix.to_owned() }
 }

@@ -31,7 +31,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::config::{ClientAuth, Config, Problem, Problems, TlsVersion};
+use crate::config::{ClientAuth, Config, Problems, SettingProblem, TlsVersion};
 use crate::lifecycle::{Background, StopStage};
 use crate::metrics::Metrics;
 use crate::shared::Clock;
@@ -171,12 +171,12 @@ async fn server_config(
     config: &Config,
     provider: &Arc<CryptoProvider>,
     shown: Arc<Shown>,
-) -> Result<ServerConfig, Problem> {
+) -> Result<ServerConfig, SettingProblem> {
     let versions: &[&SupportedProtocolVersion] = match config.transport.tls_min_version {
         TlsVersion::Tls12 => &[&version::TLS13, &version::TLS12],
         TlsVersion::Tls13 => &[&version::TLS13],
     };
-    let unusable = |error: rustls::Error| Problem {
+    let unusable = |error: rustls::Error| SettingProblem {
         name: "TLS_CERT_PATH".to_owned(),
         message: format!("TLS cannot be spoken on this machine: {error}"),
         fix: "Leave it out, and let a proxy end TLS".to_owned(),
@@ -201,7 +201,7 @@ async fn server_config(
 async fn client_verifier(
     config: &Config,
     provider: &Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn ClientCertVerifier>>, Problem> {
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, SettingProblem> {
     let Some(path) = config
         .transport
         .tls_client_ca_path
@@ -212,7 +212,7 @@ async fn client_verifier(
     };
     let setting = "TLS_CLIENT_CA_PATH";
     let mut roots = RootCertStore::empty();
-    let refused = |why: String| Problem {
+    let refused = |why: String| SettingProblem {
         name: setting.to_owned(),
         message: format!("{} holds an authority that cannot be used: {why}", path.display()),
         fix: "Name a PEM file with certificates of authorities".to_owned(),

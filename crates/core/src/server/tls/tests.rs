@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream as ClientStream;
 use super::*;
 use crate::config::{Layers, MapSource};
 use crate::metrics::Format;
-use crate::server::Limits;
+use crate::server::ConnectionLimits;
 use crate::server::tests::{Fixture, GET, LONG, PATIENCE, SHORT, answer, closed, limits, serve_as};
 
 /// An authority, and a folder of the test's own with what it has signed.
@@ -85,7 +85,7 @@ impl Scene {
         tls.map(Option::unwrap).map_err(|problems| problems.to_string())
     }
 
-    async fn serve(&self, limits: Limits, more: &[(&str, &str)]) -> (Fixture, Tls) {
+    async fn serve(&self, limits: ConnectionLimits, more: &[(&str, &str)]) -> (Fixture, Tls) {
         let tls = self.load(more).await.unwrap();
         let theirs = tls.clone();
         (serve_as(limits, |server| server.secured(Some(theirs))).await, tls)
@@ -252,7 +252,7 @@ async fn d_01_after_the_handshake_a_request_has_its_deadline_too() {
 #[tokio::test]
 async fn d_06_silent_handshakes_take_their_addresss_share() {
     let scene = Scene::new();
-    let most = Limits { max_connections_per_address: 2, ..limits(LONG, LONG) };
+    let most = ConnectionLimits { max_connections_per_address: 2, ..limits(LONG, LONG) };
     let (fixture, _) = scene.serve(most, &[]).await;
     let silent = (fixture.connect().await, fixture.connect().await);
     let mut third = fixture.connect().await;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Tls;
 use super::certificate::Pair;
-use crate::config::Problem;
+use crate::config::SettingProblem;
 use crate::shared::Clock;
 
 /// How often the files are looked at.
@@ -60,7 +60,7 @@ impl Tls {
                     "The TLS certificate was loaded anew"
                 );
             }
-            Err(Problem { name, message, fix }) => {
+            Err(SettingProblem { name, message, fix }) => {
                 reloads("refused");
                 let reason = format!("{name}: {message}. {fix}.");
                 tracing::error!(reason, "The new TLS certificate was refused; the old one is kept");
@@ -68,8 +68,8 @@ impl Tls {
         }
     }
 
-    fn over(&self) -> Problem {
-        Problem {
+    fn over(&self) -> SettingProblem {
+        SettingProblem {
             name: "TLS_CERT_PATH".to_owned(),
             message: format!("the certificate in {} has expired", self.0.files.certificate.display()),
             fix: "Renew it".to_owned(),

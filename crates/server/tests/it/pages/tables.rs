@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use erp_core::bootstrap::{background, background_markdown};
-use erp_core::config::{SETTINGS, Schema};
+use erp_core::config::{SETTINGS, SettingsSchema};
 use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
 use erp_core::metrics::{Kind, MetricTable};
@@ -83,7 +83,7 @@ fn is_fresh_at(path: &str, rendered: &str) {
 fn settings_of_modules_are_named_after_them() {
     for module in modules(&PRODUCT) {
         let prefix = format!("{}_", module.name.to_uppercase());
-        for setting in Schema::core().with(module.name, module.settings).rows().skip(SETTINGS.len()) {
+        for setting in SettingsSchema::core().with(module.name, module.settings).rows().skip(SETTINGS.len()) {
             assert!(setting.name.starts_with(&prefix), "{}: begin it with {prefix}", setting.name);
             assert!(setting.doc().len() > 20 && setting.doc().ends_with('.'), "{}", setting.name);
         }

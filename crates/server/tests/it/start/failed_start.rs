@@ -6,7 +6,7 @@ use std::time::Duration;
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap};
 use erp_core::config::{Layers, Level, LogFormat, MapSource};
 use erp_core::lifecycle::Exit;
-use erp_core::logging::{CapturingSink, Logging, Options};
+use erp_core::logging::{CapturingSink, LogOptions, Logging};
 use erp_modules::PRODUCT;
 
 /// A disk that takes its time.
@@ -34,7 +34,7 @@ async fn the_log_of_a_start_that_failed_is_complete() {
     ]);
     let sink = CapturingSink::new();
     let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, "".into());
-    let log = Options::new(Level::Debug, LogFormat::Json, "boot_test", options.clock.clone());
+    let log = LogOptions::new(Level::Debug, LogFormat::Json, "boot_test", options.clock.clone());
     let (logging, subscriber) = Logging::new(log.to(Slow(sink.clone())));
     let _guard = tracing::subscriber::set_default(subscriber);
     options.logging = LogSetup::Given(logging);

@@ -10,7 +10,7 @@ use erp_core::bootstrap::{BootstrapOptions, Context, LogSetup, Running, bootstra
 use erp_core::config::{Layers, Level, LogFormat, MapSource};
 use erp_core::error::{Error, codes};
 use erp_core::lifecycle::{Exit, StartError};
-use erp_core::logging::{CapturingSink, Logging, Options};
+use erp_core::logging::{CapturingSink, LogOptions, Logging};
 use erp_core::module::{Access, Module, Probe, Product, Routes};
 use erp_core::shared::SystemClock;
 use erp_modules::PRODUCT;
@@ -56,7 +56,7 @@ impl Scene {
         let modules = Box::leak([erp_modules::ALL, &[module]].concat().into_boxed_slice());
         let product = Product { modules, ..PRODUCT };
         let sink = CapturingSink::new();
-        let log = Options::new(Level::Debug, LogFormat::Json, "boot_test", Arc::new(SystemClock));
+        let log = LogOptions::new(Level::Debug, LogFormat::Json, "boot_test", Arc::new(SystemClock));
         let (logging, subscriber) = Logging::new(log.to(sink.clone()));
         let guard = tracing::subscriber::set_default(subscriber);
         let database = Database::create(&product).await;

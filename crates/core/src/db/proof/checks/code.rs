@@ -1,9 +1,9 @@
 //! Code that runs with rights or a context of its own: views, rules, functions, extensions.
 
-use super::Check;
+use super::Question;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[Question] = &[
+    Question {
         id: "T-11 view-invoker",
         what: "Every view that the runtime role can reach is security_invoker: others read with their owner's rights.",
         sql: "select r.name, 'is not security_invoker' from rel r where r.relkind = 'v'
@@ -11,21 +11,21 @@ pub(super) const CHECKS: &[Check] = &[
               and not exists (select from unnest(r.reloptions) o where o collate \"C\" ~* '^security_invoker=(true|on|yes|1)$')",
         fix: "alter view {object} set (security_invoker = true)",
     },
-    Check {
+    Question {
         id: "T-11 materialized-view",
         what: "No materialised view is granted to the runtime role: it holds all tenants' rows and knows no row level security.",
         sql: "select r.name, string_agg(distinct h.privilege, ', ') from rel r join held h on h.oid = r.oid
             where r.relkind = 'm' group by r.name",
         fix: "revoke all on {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-12 foreign-table",
         what: "No foreign table is granted to the runtime role, and none is a partition of a tenant table.",
         sql: "select r.name, coalesce((select string_agg(distinct h.privilege, ', ') from held h where h.oid = r.oid), 'holds a tenant''s rows')
             from rel r where r.relkind = 'f' and (r.oid in (select h.oid from held h) or r.oid in (select f.oid from family f))",
         fix: "revoke all on {object} from public, {role}, and detach it",
     },
-    Check {
+    Question {
         id: "T-11 rule",
         what: "No rewrite rule stands on a reachable table or view: its actions run with the owner's rights.",
         sql: "select r.name, 'rule ' || w.rulename from rel r join pg_rewrite w on w.ev_class = r.oid
@@ -33,13 +33,13 @@ pub(super) const CHECKS: &[Check] = &[
               or r.oid in (select h.oid from held h))",
         fix: "drop the rule on {object}; use a trigger whose function is SECURITY INVOKER",
     },
-    Check {
+    Question {
         id: "T-12 definer-function",
         what: "No SECURITY DEFINER function is executable by the runtime role, in any schema.",
         sql: "select f.name, 'is SECURITY DEFINER and executable' from func f where f.prosecdef and f.executable",
         fix: "alter function {object} security invoker, or revoke execute on function {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-12 definer-trigger",
         what: "No trigger on a reachable relation runs a SECURITY DEFINER function: triggers need no EXECUTE to fire.",
         sql: "select r.name, format('trigger %s runs %s', t.tgname, f.name)
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
               and (r.oid in (select h.oid from held h) or r.oid in (select x.oid from family x))",
         fix: "make the trigger function of {object} SECURITY INVOKER",
     },
-    Check {
+    Question {
         id: "T-12 function-context",
         what: "No function or trigger that the runtime role can set off changes the tenant, row security or the role.",
         sql: "select f.name, coalesce(nullif(array_to_string(f.proconfig, ', '), ''), 'its body sets context') from func f
@@ -58,33 +58,33 @@ pub(super) const CHECKS: &[Check] = &[
                 or concat(f.prosrc, pg_get_function_sqlbody(f.oid)) collate \"C\" ~* 'set_config|\\mset\\s+(local\\s+|session\\s+)?(app[.]|row_security|role\\M|session)')",
         fix: "take the setting out of {object}, or revoke execute on function {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-12 leakproof",
         what: "No user-defined function is LEAKPROOF: it would see rows before the policy does.",
         sql: "select f.name, 'is LEAKPROOF' from func f where f.proleakproof",
         fix: "alter function {object} not leakproof",
     },
-    Check {
+    Question {
         id: "T-12 untrusted-language",
         what: "No function in an untrusted language is executable by the runtime role, but for those of known extensions.",
         sql: "select f.name, 'written in ' || l.lanname from func f join pg_language l on l.oid = f.prolang
             where not l.lanpltrusted and f.executable and not f.of_extension",
         fix: "revoke execute on function {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-12 extension-public",
         what: "No extension lives in the schema public, among the tables.",
         sql: "select e.extname, 'is in schema public' from pg_extension e where e.extnamespace = 'public'::regnamespace",
         fix: "alter extension {object} set schema extensions",
     },
-    Check {
+    Question {
         id: "T-12 extension-outward",
         what: "No extension that opens connections, files or a shell is installed.",
         sql: "select e.extname, 'opens connections, files or a shell' from pg_extension e
             where e.extname collate \"C\" ~ '^(dblink|postgres_fdw|file_fdw|.*_fdw|adminpack|lo|pg_cron|http|pg_net|plsh|plpython.*u|plperlu|pltclu)$'",
         fix: "drop extension {object}",
     },
-    Check {
+    Question {
         id: "T-12 catalogue-shadow",
         what: "Nothing user-made lives in pg_catalog, and no user-made cast or equality stands between built-in types: policies would read the same and mean something else.",
         sql: "select f.name, 'is in pg_catalog' from func f where f.pronamespace = 'pg_catalog'::regnamespace and not f.of_extension
@@ -97,7 +97,7 @@ pub(super) const CHECKS: &[Check] = &[
               where o.oid >= 16384 and o.oprname in ('=', '<>') and o.oprleft < 16384 and o.oprright < 16384",
         fix: "drop {object}, or move it into a schema of its own",
     },
-    Check {
+    Question {
         id: "T-12 event-trigger",
         what: "No event trigger is enabled: it would run during migrations with the owner's rights.",
         sql: "select e.evtname, 'runs ' || e.evtfoid::regprocedure from pg_event_trigger e where e.evtenabled <> 'D'",

@@ -1,9 +1,9 @@
 //! What the runtime role holds: on each relation what the registry says, nowhere anything else.
 
-use super::Check;
+use super::Question;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[Question] = &[
+    Question {
         id: "T-10 table-grants",
         what: "On a tenant table the runtime role holds exactly the registered ones of SELECT, INSERT, UPDATE and DELETE.",
         sql: "select r.name, format('holds %s; registered: %s', coalesce(h.now, 'nothing'), array_to_string(r.privileges, ', '))
@@ -13,7 +13,7 @@ pub(super) const CHECKS: &[Check] = &[
             where r.kind = 'tenant' and not (h.list @> r.privileges and h.list <@ r.privileges) is true",
         fix: "revoke all on {object} from public, {role}; grant what app.relations says",
     },
-    Check {
+    Question {
         id: "T-10 shared-writable",
         what: "On shared-read and member-scoped relations the runtime role holds SELECT only, and the registry says so.",
         sql: "select r.name, 'the runtime role may ' || array_to_string(array(select distinct lower(h.privilege collate \"C\") from held h
@@ -22,7 +22,7 @@ pub(super) const CHECKS: &[Check] = &[
               or exists (select from held h where h.oid = r.oid and h.privilege in ('INSERT', 'UPDATE', 'DELETE')))",
         fix: "revoke insert, update, delete on {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-10 forbidden-grants",
         what: "No TRUNCATE, REFERENCES, TRIGGER, MAINTAIN or any later kind, and no grant option, on any relation.",
         sql: "select r.name, string_agg(distinct h.privilege || case when h.is_grantable then ' with grant option' else '' end, ', ')
@@ -30,49 +30,49 @@ pub(super) const CHECKS: &[Check] = &[
               and (h.is_grantable or h.privilege not in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')) group by r.name",
         fix: "revoke truncate, references, trigger on {object} from public, {role}; revoke grant option for all on {object} from {role}",
     },
-    Check {
+    Question {
         id: "T-10 public-grants",
         what: "Nothing on a registered relation is granted to PUBLIC: every later role would have it.",
         sql: "select r.name, string_agg(distinct h.privilege, ', ') || ' to PUBLIC' from rel r join held h on h.oid = r.oid
             where r.kind is not null and h.grantee = 0 group by r.name",
         fix: "revoke all on {object} from public",
     },
-    Check {
+    Question {
         id: "T-10 column-grants",
         what: "Privileges are held on whole relations, not on columns, where they are easily overlooked.",
         sql: "select r.name, string_agg(distinct format('%s (%s)', h.privilege, h.on_column), ', ')
             from rel r join held h on h.oid = r.oid where h.on_column is not null group by r.name",
         fix: "revoke the column privileges on {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-02 partition-grants",
         what: "The runtime role holds nothing on a partition: it goes through the parent.",
         sql: "select r.name, string_agg(distinct h.privilege, ', ') from rel r join held h on h.oid = r.oid
             where r.oid in (select f.oid from family f where f.depth > 0) group by r.name",
         fix: "revoke all on {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-10 sequence-grants",
         what: "The runtime role holds nothing on any sequence: sequences know no tenant.",
         sql: "select r.name, string_agg(distinct h.privilege, ', ') from rel r join held h on h.oid = r.oid
             where r.relkind = 'S' group by r.name",
         fix: "revoke all on sequence {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-10 schema-create",
         what: "The runtime role can create objects in no schema.",
         sql: "select n.nspname, 'CREATE' from pg_namespace n, rt
             where n.nspname !~ '^pg_(toast|temp)' collate \"C\" and has_schema_privilege(rt.oid, n.oid, 'CREATE')",
         fix: "revoke create on schema {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-10 database-create",
         what: "The runtime role can make neither schemas nor temporary tables, which would be found before the real ones.",
         sql: "select d.datname, word from pg_database d, rt, unnest('{CREATE,TEMPORARY}'::text[]) word
             where d.datname = current_database() and has_database_privilege(rt.oid, d.oid, word)",
         fix: "revoke create, temporary on database {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-10 default-privileges",
         what: "No default privileges hand future relations, functions or schemas to the runtime role or PUBLIC.",
         sql: "select 'objects of ' || pg_get_userbyid(a.defaclrole), format('%s on %s', string_agg(distinct x.privilege_type, ', '),
@@ -81,7 +81,7 @@ pub(super) const CHECKS: &[Check] = &[
             where x.grantee in (0, rt.oid) and a.defaclobjtype <> 'T' group by a.defaclrole, a.defaclobjtype",
         fix: "alter default privileges for role … revoke all on … from public, {role} ({object})",
     },
-    Check {
+    Question {
         id: "T-10 parameter-grants",
         what: "The runtime role may set no parameter that PostgreSQL reserves for superusers.",
         // pg_parameter_acl is there from version 15 on; its entries can be seen from here on every version.
@@ -89,7 +89,7 @@ pub(super) const CHECKS: &[Check] = &[
             where d.refclassid = 'pg_authid'::regclass and d.refobjid = rt.oid and d.deptype = 'a' and d.classid = 6243",
         fix: "revoke set, alter system on {object} from {role}",
     },
-    Check {
+    Question {
         id: "T-15 catalogue-access",
         what: "The runtime role reads no restricted catalogue (passwords, statistics of values, large objects) nor a column of one, and writes none.",
         // initdb itself grants columns: those of pg_subscription that hold no password.
@@ -103,7 +103,7 @@ pub(super) const CHECKS: &[Check] = &[
                 and y.grantee in (0, x.grantee) and y.privilege_type = x.privilege_type) group by c.oid",
         fix: "revoke all on {object} from {role}; leave PUBLIC what initdb gave it",
     },
-    Check {
+    Question {
         id: "T-15 restricted-functions",
         what: "The runtime role executes no built-in function that PostgreSQL reserves: files, settings, replication, statistics.",
         sql: "select p.oid::regprocedure, 'EXECUTE' from pg_proc p join pg_init_privs i on i.objoid = p.oid
@@ -113,7 +113,7 @@ pub(super) const CHECKS: &[Check] = &[
               and not (select l.rolsuper from logins l where l.rolname = current_user)",
         fix: "revoke execute on function {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-12 foreign-access",
         what: "The runtime role may use no foreign server or foreign data wrapper.",
         sql: "select 'server ' || s.srvname, 'USAGE' from pg_foreign_server s, rt where has_server_privilege(rt.oid, s.oid, 'USAGE')
@@ -121,7 +121,7 @@ pub(super) const CHECKS: &[Check] = &[
               where has_foreign_data_wrapper_privilege(rt.oid, w.oid, 'USAGE')",
         fix: "revoke usage on foreign {object} from public, {role}",
     },
-    Check {
+    Question {
         id: "T-12 large-objects",
         what: "There is no large object that the runtime role may read or write: they know no tenant.",
         sql: "select 'large object ' || o.oid, string_agg(distinct x.privilege_type, ', ')

@@ -13,7 +13,7 @@ pub(super) use tables::UNREGISTERED;
 
 /// One question to the catalogue; every row that its query yields is a finding.
 #[derive(Debug)]
-pub struct Check {
+pub struct Question {
     /// The statement of the security design it serves, and its own word: `T-02 force-rls`.
     pub id: &'static str,
     /// What has to hold, in one sentence.
@@ -25,7 +25,7 @@ pub struct Check {
 }
 
 /// Every catalogue check, in the order of the reference.
-pub fn all() -> impl Iterator<Item = &'static Check> {
+pub fn all() -> impl Iterator<Item = &'static Question> {
     [roles::CHECKS, tables::CHECKS, policies::CHECKS, grants::CHECKS, code::CHECKS].into_iter().flatten()
 }
 
@@ -43,6 +43,6 @@ pub(super) fn query() -> String {
 }
 
 /// The check of that id.
-pub(super) fn find(id: &str) -> Option<&'static Check> {
+pub(super) fn find(id: &str) -> Option<&'static Question> {
     all().find(|check| check.id == id)
 }

@@ -1,9 +1,9 @@
 //! The policies: on a tenant's table the canonical one and no other, since permissive policies are OR-ed together.
 
-use super::Check;
+use super::Question;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[Question] = &[
+    Question {
         id: "T-06 policy-canonical",
         what: "The policies of a tenant table are the canonical tenant policy and nothing else, for USING and WITH CHECK alike.",
         sql: "select p.name, format('policy %s: %s', p.polname, case
@@ -21,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
             where (p.polpermissive and p.polcmd = '*' and p.applies and u.words = c.canonical and w.words = c.canonical) is not true",
         fix: "drop the policy on {object}, then select app.isolate('{object}')",
     },
-    Check {
+    Question {
         id: "T-06 policy-missing",
         what: "Each of the four commands on a tenant table is covered by a policy for the runtime role.",
         sql: "select t.name, 'no policy covers ' || string_agg(c.word, ', ' order by c.word collate \"C\")
@@ -31,7 +31,7 @@ pub(super) const CHECKS: &[Check] = &[
             group by t.name",
         fix: "select app.isolate('{object}')",
     },
-    Check {
+    Question {
         id: "T-06 policy-members",
         what: "A table of people has one policy for the runtime role, SELECT through a membership of the tenant, and one for its owner alone.",
         sql: "select r.name, case when p.oid is null then 'no policy' else format('policy %s: %s', p.polname,

@@ -1,9 +1,9 @@
 //! Who the runtime role is: nothing it is, owns or inherits may lift it above row level security.
 
-use super::Check;
+use super::Question;
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[Question] = &[
+    Question {
         id: "T-01 role-attributes",
         what: "The runtime role has no attribute that goes past row level security or makes new roles.",
         sql: "select l.rolname, concat_ws(', ', case when l.rolsuper then 'SUPERUSER' end,
@@ -13,13 +13,13 @@ pub(super) const CHECKS: &[Check] = &[
             where l.rolsuper or l.rolbypassrls or l.rolcreaterole or l.rolcreatedb or l.rolreplication",
         fix: "alter role {object} nosuperuser nobypassrls nocreaterole nocreatedb noreplication",
     },
-    Check {
+    Question {
         id: "T-01 role-identity",
         what: "The connection logged in as the runtime role and did not change into it: RESET ROLE would change it back.",
         sql: "select session_user, 'acts as ' || current_user where session_user <> current_user",
         fix: "let DATABASE_URL log in as the runtime role itself, without SET ROLE",
     },
-    Check {
+    Question {
         id: "T-01 role-membership",
         what: "The runtime role is a member of no role, directly or through others, predefined roles included.",
         sql: "select distinct reached.rolname, 'is open to the runtime role'
@@ -30,7 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
             join pg_roles reached on reached.oid = u.oid",
         fix: "revoke {object} from {role}",
     },
-    Check {
+    Question {
         id: "T-01 role-owns",
         what: "The runtime role owns nothing: no relation, schema, function, type, large object or database.",
         sql: "select pg_describe_object(d.classid, d.objid, d.objsubid), 'owned by ' || l.rolname
@@ -39,14 +39,14 @@ pub(super) const CHECKS: &[Check] = &[
               and d.dbid in (0, (select oid from pg_database where datname = current_database()))",
         fix: "give {object} to the owner role, and drop what {role} should not have been able to make",
     },
-    Check {
+    Question {
         id: "T-01 owner-attributes",
         what: "No tenant or member table belongs to a superuser or a BYPASSRLS role: FORCE would mean nothing to it.",
         sql: "select r.name, 'owned by ' || o.rolname from rel r join pg_roles o on o.oid = r.relowner
             where (r.oid in (select t.oid from tenant t) or r.kind = 'member-scoped') and (o.rolsuper or o.rolbypassrls)",
         fix: "alter table {object} owner to the owner role, which is neither SUPERUSER nor BYPASSRLS",
     },
-    Check {
+    Question {
         id: "T-01 role-settings",
         what: "No setting stored for the runtime role or the database touches the tenant, row security, roles, triggers or the search path.",
         sql: "select coalesce(l.rolname, 'database ' || current_database()), setting
@@ -56,7 +56,7 @@ pub(super) const CHECKS: &[Check] = &[
               and setting collate \"C\" ~* '^(app[.]|row_security|search_path|role|session_authorization|session_replication_role|lo_compat_privileges|[a-z_]*preload_libraries)'",
         fix: "alter role {role} reset the setting, or alter database … reset it",
     },
-    Check {
+    Question {
         id: "T-04 preset-context",
         what: "A connection outside a transaction carries no tenant, actor or other context, and row security is on.",
         sql: "select name, 'is ' || value from (values

@@ -1,12 +1,12 @@
 //! The shape of a tenant's table: registered, forced, keyed, and referenced by tenant.
 
-use super::Check;
+use super::Question;
 
 /// A table that nobody but the owner can reach, and that no registry knows of.
 pub(in crate::db::proof) const UNREGISTERED: &str = "R-05 unregistered-table";
 
-pub(super) const CHECKS: &[Check] = &[
-    Check {
+pub(super) const CHECKS: &[Question] = &[
+    Question {
         id: "T-02 force-rls",
         what: "Every tenant table, every partition of one, every table with a tenant_id and every member table has ENABLE and FORCE row level security.",
         sql: "select r.name, concat_ws(' and ', case when not r.relrowsecurity then 'row level security is not enabled' end,
@@ -15,14 +15,14 @@ pub(super) const CHECKS: &[Check] = &[
               and not (r.relrowsecurity and r.relforcerowsecurity)",
         fix: "alter table {object} enable row level security, force row level security",
     },
-    Check {
+    Question {
         id: "T-02 inheritance",
         what: "No table inherits from a tenant table, other than as its partition.",
         sql: "select r.name, 'inherits from a tenant table' from rel r
             where r.oid in (select f.oid from family f where f.depth > 0) and not r.relispartition",
         fix: "alter table {object} no inherit its parent; make it with app.tenant_table",
     },
-    Check {
+    Question {
         id: "T-02 tenant-column",
         what: "tenant_id is a uuid, not null, and defaults to the tenant of the transaction.",
         sql: "select t.name, 'tenant_id is ' || coalesce(format_type(a.atttypid, a.atttypmod)
@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Check] = &[
                 '(NULLIF(current_setting(''app.tenant_id''::text, true), ''''::text))::uuid')",
         fix: "make {object} with app.tenant_table, or give tenant_id its type, NOT NULL and default back",
     },
-    Check {
+    Question {
         id: "R-01 unregistered",
         what: "Every table that the runtime role can reach, by table or by column, in any schema, is registered.",
         sql: "select r.name, 'the runtime role holds ' || string_agg(distinct h.privilege, ', ')
@@ -44,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
             group by r.name",
         fix: "make {object} with app.tenant_table, app.shared_table or app.member_table, or revoke all on {object} from public, {role}",
     },
-    Check {
+    Question {
         id: UNREGISTERED,
         what: "Every table of the owner's is registered, also one that the runtime role cannot reach: a migration forgot it. \
             While serving this is a warning, since nobody can reach such a table.",
@@ -57,21 +57,21 @@ pub(super) const CHECKS: &[Check] = &[
         fix: "write select app.tenant_table('{object}', audit_as => '…') in a migration, or app.shared_table for what all \
             tenants read, or app.private_table for what only the owner touches",
     },
-    Check {
+    Question {
         id: "R-02 registered-missing",
         what: "Every registered relation exists.",
         sql: "select g.relation, 'registered as ' || g.kind || ', but not there' from app.relations g
             where g.relation not in (select r.name from rel r where r.relkind in ('r', 'p'))",
         fix: "delete from app.relations where relation = '{object}', in the migration that dropped or renamed it",
     },
-    Check {
+    Question {
         id: "R-03 registered-kind",
         what: "A relation with a tenant_id is registered as a tenant's or not reachable; shared-read and member-scoped relations have none.",
         sql: "select r.name, 'has a tenant_id, but is registered as ' || r.kind from rel r
             where r.tenant_column is not null and r.kind <> 'tenant'",
         fix: "register {object} with app.tenant_table",
     },
-    Check {
+    Question {
         id: "R-04 disguised-tenant",
         what: "No shared-read table points at a tenant: its rows would be that tenant's, under another column's name.",
         sql: "select r.name, format('%s references public.tenants', c.conname) from rel r
@@ -79,7 +79,7 @@ pub(super) const CHECKS: &[Check] = &[
             where r.kind = 'shared-read' and r.tenant_column is null",
         fix: "call the column tenant_id and make {object} with app.tenant_table",
     },
-    Check {
+    Question {
         id: "T-08 fk-composite",
         what: "A foreign key to a tenant table pairs tenant_id with tenant_id: referential checks go past row level security.",
         sql: "select s.name, format('%s references %s without tenant_id', c.conname, t.name)
@@ -89,7 +89,7 @@ pub(super) const CHECKS: &[Check] = &[
               where k.mine = s.tenant_column and k.theirs = t.tenant_column)",
         fix: "replace it on {object} by foreign key (tenant_id, …_id) references … (tenant_id, id)",
     },
-    Check {
+    Question {
         id: "T-08 fk-people",
         what: "Tenant tables reference memberships (tenant_id, user_id), never a table of people.",
         sql: "select t.name, format('%s references %s', c.conname, p.name)
@@ -97,7 +97,7 @@ pub(super) const CHECKS: &[Check] = &[
             where c.contype = 'f' and p.kind = 'member-scoped' and t.name <> 'public.memberships'",
         fix: "replace it on {object} by foreign key (tenant_id, user_id) references public.memberships",
     },
-    Check {
+    Question {
         id: "T-09 unique-spans-tenants",
         what: "Every unique index and exclusion constraint of a tenant table has tenant_id among its keys, compared for equality.",
         sql: "select t.name, i.indexrelid::regclass || ' spans tenants' from tenant t join pg_index i on i.indrelid = t.oid
@@ -108,7 +108,7 @@ pub(super) const CHECKS: &[Check] = &[
                 and (x.oid is null or x.conexclop[n] = 'pg_catalog.=(uuid,uuid)'::regoperator))",
         fix: "make it lead with tenant_id: alter table {object} add unique (tenant_id, …)",
     },
-    Check {
+    Question {
         id: "T-09 shared-sequence",
         what: "No column of a tenant table draws from a sequence: its gaps tell one tenant how busy the others are.",
         sql: "select t.name, format('%s draws from a sequence', a.attname) from tenant t
@@ -117,7 +117,7 @@ pub(super) const CHECKS: &[Check] = &[
             where a.attidentity <> '' or pg_get_expr(d.adbin, d.adrelid) collate \"C\" ~ 'nextval'",
         fix: "use a uuid made by the application, or a counter row per tenant, on {object}",
     },
-    Check {
+    Question {
         id: "T-07 leading-index",
         what: "Every tenant table has a valid, complete index that leads with tenant_id.",
         sql: "select t.name, 'no index leads with tenant_id' from tenant t where t.relkind in ('r', 'p') and not exists (
@@ -125,7 +125,7 @@ pub(super) const CHECKS: &[Check] = &[
                 and i.indkey[0] = t.tenant_column)",
         fix: "alter table {object} add primary key (tenant_id, id)",
     },
-    Check {
+    Question {
         id: "U-05 trigger-disabled",
         what: "No trigger of a registered table is switched off: foreign keys and the audit log are triggers.",
         sql: "select r.name, format('trigger %s is disabled', string_agg(t.tgname, ', ' order by t.tgname collate \"C\"))
@@ -133,7 +133,7 @@ pub(super) const CHECKS: &[Check] = &[
             where t.tgenabled not in ('O', 'A') and (r.kind is not null or r.oid in (select f.oid from family f)) group by r.name",
         fix: "alter table {object} enable trigger all",
     },
-    Check {
+    Question {
         id: "C-01 canary-reserved",
         what: "The two canary tenants exist and are reserved: nobody signs in to them.",
         sql: "select c.slug, coalesce('status is ' || t.status, 'is missing') from (values
