@@ -53,6 +53,7 @@ fn text(schema: &Value) -> Value {
     match schema.get("format").and_then(Value::as_str) {
         Some("uuid") => json!("0190163d-8694-739b-aea5-966c26f8ad91"),
         Some("date-time") => json!("2026-02-03T04:05:06Z"),
+        Some("date") => json!("2026-02-03"),
         _ => json!("text"),
     }
 }

@@ -6,6 +6,7 @@
 
 mod answers;
 mod call;
+mod choice;
 mod list;
 mod page;
 mod record;

@@ -115,6 +115,7 @@ fn of_text(schema: &Value, text: &str) -> Option<ScalarFault> {
     let well_formed = match format {
         Some("uuid") => text.len() == 36 && uuid::Uuid::try_parse(text).is_ok(),
         Some("date-time") => text.parse::<jiff::Timestamp>().is_ok(),
+        Some("date") => text.parse::<jiff::civil::Date>().is_ok(),
         _ => true,
     };
     (!well_formed).then(|| {

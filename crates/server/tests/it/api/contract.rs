@@ -219,10 +219,10 @@ async fn i_03_answers_have_the_declared_fields_and_no_others() {
         let Some(sample) = samples::of(route) else { continue };
         let mut path = route.path.to_owned();
         if let Some((collection, body)) = sample.made_by {
-            let made = app.alice().post(collection, body(&app, 9000 + checked)).await.assert(201).json();
+            let made = app.alice().post(collection, body.make(&app, 9000 + checked)).await.assert(201).json();
             path = path.replace("{id}", made["id"].as_str().unwrap());
         }
-        let body = sample.body.map(|body| body(&app, 9100 + checked));
+        let body = sample.body.map(|body| body.make(&app, 9100 + checked));
         let answer = app.alice().send(route.method.clone(), &path, body).await.assert(sample.success);
         let method = route.method.as_str().to_ascii_lowercase();
         let declared = &document["paths"][route.path][&method]["responses"][sample.success.to_string()];

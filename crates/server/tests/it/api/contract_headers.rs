@@ -106,10 +106,10 @@ fn h_09_the_pattern_of_a_key_is_that_of_its_parser() {
 async fn prepare(app: &TestApp, route: &Route, sample: &Sample, number: u32) -> (String, String) {
     let mut path = route.path.to_owned();
     if let Some((collection, body)) = sample.made_by {
-        let made = app.alice().post(collection, body(app, 2 * number)).await.assert(201).json();
+        let made = app.alice().post(collection, body.make(app, 2 * number)).await.assert(201).json();
         path = path.replace("{id}", made["id"].as_str().unwrap());
     }
-    (path, sample.body.map(|body| body(app, 2 * number + 1).to_string()).unwrap_or_default())
+    (path, sample.body.map(|body| body.make(app, 2 * number + 1).to_string()).unwrap_or_default())
 }
 
 async fn send(app: &TestApp, method: &Method, path: &str, header: (&str, &str), body: &str) -> Answer {

@@ -43,11 +43,11 @@ async fn targets(app: &TestApp) -> Vec<Target<'_>> {
         let number = 1000 + u32::try_from(targets.len()).unwrap();
         let mut path = route.path.to_owned();
         if let Some((collection, thing)) = sample.made_by {
-            let made = app.alice().post(collection, thing(app, number + 1000)).await.assert(201).json();
+            let made = app.alice().post(collection, thing.make(app, number + 1000)).await.assert(201).json();
             path = path.replace("{id}", made["id"].as_str().unwrap());
         }
         let actor = if matches!(route.access, Access::Public) { app.anonymous() } else { app.alice() };
-        targets.push(Target { route, path, body: body(app, number), actor });
+        targets.push(Target { route, path, body: body.make(app, number), actor });
     }
     assert!(targets.len() >= 4, "login, create, replace and patch read a body");
     targets

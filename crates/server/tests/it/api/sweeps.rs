@@ -37,12 +37,12 @@ impl<'app> Sweep<'app> {
     /// The path of a thing that `owner` has just made, or the plain path of a route without an id.
     async fn path(&self, route: &Route, sample: &Sample, owner: &Actor<'_>) -> String {
         let Some((collection, body)) = sample.made_by else { return route.path.to_owned() };
-        let made = owner.post(collection, body(self.app, self.number())).await.assert(201).json();
+        let made = owner.post(collection, body.make(self.app, self.number())).await.assert(201).json();
         route.path.replace("{id}", made["id"].as_str().unwrap())
     }
 
     async fn send(&self, actor: &Actor<'_>, route: &Route, sample: &Sample, path: &str) -> Answer {
-        let body = sample.body.map(|body| body(self.app, self.number()));
+        let body = sample.body.map(|body| body.make(self.app, self.number()));
         actor.send(route.method.clone(), path, body).await
     }
 }
@@ -62,8 +62,9 @@ async fn every_route_has_a_sample() {
     for route in &without {
         assert!(
             exceptions.iter().any(|line| line.starts_with(&format!("{route} — "))),
-            "{route} has no sample: add a row to SAMPLES in tests/it/api/samples.rs with its body and its status of \
-             success, so that the sweeps call it as nobody, without permission and as another tenant"
+            "{route} has no sample, and none follows from the contract: add a row to SAMPLES in tests/it/api/samples.rs \
+             with its body and its status of success, so that the sweeps call it as nobody, without permission and as \
+             another tenant"
         );
     }
     for line in &exceptions {
@@ -165,7 +166,7 @@ async fn attack(
     if let Some(tag) = if_match {
         request = request.header("if-match", tag);
     }
-    let body = sample.body.map(|body| body(sweep.app, 0)).map(|body: Value| body.to_string());
+    let body = sample.body.map(|body| body.make(sweep.app, 0)).map(|body: Value| body.to_string());
     if body.is_some() {
         request = request.header("content-type", "application/json");
     }

@@ -188,8 +188,9 @@ fn every_error_code_and_permission_is_used_outside_its_table() {
         for name in rows(text, "error_codes! {") {
             codes += 1;
             // A code with a constraint is used by the chain, when the constraint is broken.
-            let row = text.lines().find(|line| line.trim_start().starts_with(&format!("{name} = ")));
-            let is_constraint = row.is_some_and(|row| row.contains(", on "));
+            let row =
+                text.split(&format!("\n        {name} = ")).nth(1).and_then(|row| row.split(';').next());
+            let is_constraint = row.is_some_and(|row| row.lines().any(|line| line.contains(" on ")));
             if !is_constraint && !users.iter().any(|text| uses(text, "codes::", name)) {
                 unused.push(format!("{}: codes::{name}", file.display()));
             }
