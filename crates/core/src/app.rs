@@ -47,7 +47,7 @@ pub struct Parts {
     pub authenticator: Authenticator,
     /// The counters of rate limits.
     pub limits: Limits,
-    /// Who has used half of a limit waits here.
+    /// Holds back clients that have used half of their limit.
     pub slow_down: SlowDown,
     /// Limits that tenants have of their own.
     pub tenant_limits: TenantLimits,

@@ -1,6 +1,6 @@
 //! Files that are built into the binary, under names that change with their content.
 //!
-//! A name such as `/assets/docs.0123456789abcdef.css` means the same bytes for ever, so whoever has fetched it never
+//! A name such as `/assets/docs.0123456789abcdef.css` means the same bytes for ever, so a client that has fetched it never
 //! asks again, and a new release never meets an old file. Pages refer to a file by [`Assets::url`].
 
 use std::sync::Arc;

@@ -159,7 +159,7 @@ async fn detailed(State(app): State<App>) -> HealthAnswer<Health> {
 struct HealthAnswer<T>(StatusCode, T);
 
 impl<T: Serialize> IntoResponse for HealthAnswer<T> {
-    /// Whoever hears 503 may ask again in a second: the database is looked at twice in that (H-06).
+    /// A client that is told 503 may ask again in a second: the database is looked at twice in that (H-06).
     fn into_response(self) -> Response {
         let mut response = (self.0, Json(self.1)).into_response();
         if self.0 == StatusCode::SERVICE_UNAVAILABLE {

@@ -248,7 +248,7 @@ impl Lifecycle {
         restarts.into_iter().collect()
     }
 
-    /// Notes a panic and lets it go on to whoever awaits the task.
+    /// Notes a panic and lets it go on to the task's awaiter.
     fn panicked(&self, task: &'static str, panic: Box<dyn Any + Send>) -> ! {
         self.count_panic(task);
         tracing::error!(reason = panic_message(panic.as_ref()), "A background task ended by a panic");

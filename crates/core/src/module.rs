@@ -143,7 +143,7 @@ const FOR_OPERATORS: [&str; 2] = ["health", "static_files"];
 pub enum Access {
     /// Anybody: probes and sign-in.
     Public,
-    /// Operators only: everybody in development, else whoever holds `METRICS_TOKEN`; to others it is not there.
+    /// Operators only: everybody in development, else those who hold `METRICS_TOKEN`; for others it does not exist.
     Management,
     /// Any member of a tenant.
     SignedIn,
@@ -261,7 +261,7 @@ impl Routes {
         self.add(Method::GET, path, access, handler)
     }
 
-    /// A route that creates or acts. It runs to its end or its deadline, whoever hangs up.
+    /// A route that creates or acts. It runs to its end or its deadline, even when its client hangs up.
     #[must_use]
     pub fn post<T: 'static>(self, path: &'static str, access: Access, handler: impl Endpoint<T>) -> Self {
         self.add(Method::POST, path, access, handler)

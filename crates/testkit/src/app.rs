@@ -82,13 +82,13 @@ impl TestApp {
         Actor::anonymous(self)
     }
 
-    /// Whoever has `role` in `tenant`, signed in.
+    /// The person with `role` in `tenant`, signed in.
     pub fn actor(&self, tenant: &str, role: Role) -> Actor<'_> {
         let person = self.person(tenant, role);
         Actor::signed_in(self, person.tenant_id, person.user_id)
     }
 
-    /// Whoever has `role` in `tenant`: ids and password.
+    /// The person with `role` in `tenant`: ids and password.
     pub fn person(&self, tenant: &str, role: Role) -> &Person {
         let mut people = self.database.people.iter();
         let found =

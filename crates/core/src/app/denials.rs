@@ -1,7 +1,8 @@
 //! Refusals that an auditor must hear of, such as failed sign-ins and denied permissions.
 //!
-//! Whoever causes them must not fill a tenant's audit log, nor hold its head while its people work. So they are counted
-//! here, and one row is written for each principal, action and minute. The security log has a line for each of them at once.
+//! The clients that cause them must not fill a tenant's audit log, nor hold its head while its people work. So they are
+//! counted here, and one row is written for each principal, action and minute. The security log has a line for each of
+//! them at once.
 //! What the last minute held is lost when the process is killed, and written when it is stopped.
 
 use std::collections::HashMap;
@@ -91,7 +92,7 @@ impl Denials {
 }
 
 impl App {
-    /// Notes a refusal for the audit log. It costs no statement, and the same whoever is refused.
+    /// Notes a refusal for the audit log. It costs no statement, and takes the same time for everybody.
     pub fn deny(&self, denial: Denial, trace: &Trace) {
         let now = self.clock.now();
         self.denials.add(denial, DenialTally { count: 1, first: now, last: now, trace: trace.clone() });

@@ -52,7 +52,7 @@ impl Probes {
 }
 
 impl App {
-    /// The outcome of every module's probe, at most a second old. Whoever comes meanwhile waits for the same answers.
+    /// The outcome of every module's probe, at most a second old. Callers that come meanwhile wait for the same answers.
     pub async fn probe(&self) -> Arc<[Outcome]> {
         if self.probes.probes.is_empty() {
             return Arc::new([]);

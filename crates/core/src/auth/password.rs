@@ -73,7 +73,7 @@ impl Passwords {
     /// Hashes a new password with a fresh salt.
     ///
     /// # Errors
-    /// `core.invalid` over 1024 bytes, `core.overloaded` when no turn comes free.
+    /// `core.invalid` over 1024 bytes, `core.overloaded` when too many other passwords are being hashed to begin in time.
     pub async fn hash(&self, password: Secret<String>) -> Result<PasswordHash> {
         let rng = Arc::clone(&self.rng);
         self.in_turn(password, move |password, memory| hash(password, rng.as_ref(), memory)).await?
@@ -82,7 +82,7 @@ impl Passwords {
     /// Whether `password` is the one that `stored` was made from. Takes as long without a stored hash.
     ///
     /// # Errors
-    /// `core.overloaded` when no turn comes free.
+    /// `core.overloaded` when too many other passwords are being hashed to begin in time.
     pub async fn verify(&self, password: Secret<String>, stored: Option<PasswordHash>) -> Result<bool> {
         let known = stored.is_some();
         let against = stored.unwrap_or_else(|| PasswordHash::from_stored(DECOY.to_owned()));

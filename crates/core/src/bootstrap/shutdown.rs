@@ -17,7 +17,7 @@ const SIGNALS: [(i32, &str); 3] = [(15, "SIGTERM"), (2, "SIGINT"), (3, "SIGQUIT"
 /// Asks for a stop when it comes from a terminal that closes.
 const SIGHUP: (i32, &str) = (1, "SIGHUP");
 
-/// What the kernel sends to who writes beyond `ulimit -f` (signal(7)); it ends a process that does not listen for it.
+/// The signal for a write beyond `ulimit -f` (signal(7)); it ends a process that does not listen for it.
 const SIGXFSZ: i32 = 25;
 
 /// How long a forced stop still asks the private cluster to end; it goes on by itself.
@@ -40,7 +40,7 @@ impl Running {
         let lifecycle = self.context.edge.app.lifecycle.clone();
         let number = tokio::select! {
             (number, name) = signals.next() => {
-                lifecycle.enter(Phase::Draining); // before the line: whoever reads it finds readiness at 503
+                lifecycle.enter(Phase::Draining); // before the line: a reader of the log finds readiness at 503
                 tracing::info!(signal = name, "Stopping");
                 Some(number)
             }

@@ -92,9 +92,9 @@ impl Config {
 const FORCED_BLINDLY: &str = "FORCE_HTTPS is on, but without TRUSTED_PROXIES or TLS_CERT_PATH the server cannot tell \
     encrypted requests from plain ones and refuses none: set TRUSTED_PROXIES to the networks of the proxy that ends TLS, \
     or FORCE_HTTPS=false";
-const GULLIBLE: &str = "PROXY_PROTOCOL is on, and without TRUSTED_PROXIES whoever reaches the port can claim any address: \
-    set TRUSTED_PROXIES to the networks of the load balancer";
-const EVERYBODY_TRUSTED: &str = "TRUSTED_PROXIES names so large a network that whoever is in it can claim any address, and \
+const GULLIBLE: &str = "PROXY_PROTOCOL is on, and without TRUSTED_PROXIES every client that reaches the port can claim \
+    any address: set TRUSTED_PROXIES to the networks of the load balancer";
+const EVERYBODY_TRUSTED: &str = "TRUSTED_PROXIES names so large a network that everybody in it can claim any address, and \
     so escape every limit by address: set it to the networks of your own proxies";
 const OPEN_DEVELOPMENT: &str = "APP_ENV is development and HOST can be reached from other machines: they find demo users, \
     causes of errors, /metrics and /log-level without a token. Set HOST=localhost, or APP_ENV=staging";

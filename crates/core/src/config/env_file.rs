@@ -43,7 +43,7 @@ impl EnvFile {
         };
         if file::is_open_to_all(path) {
             read.problems.warnings.push(format!(
-                "{name} may be written by everybody on this machine, who so choose its settings and secrets: chmod 600 {name}"
+                "{name} may be written by everybody on this machine, and with it the settings and secrets in it: chmod 600 {name}"
             ));
         }
         read

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 /// Settings and secrets are short: what is longer is another file, or a device that never ends.
 const LARGEST: u64 = 1024 * 1024;
-/// How long whoever writes into a pipe may take, such as the command of a `<(…)`.
+/// How long the writer of a pipe may take, such as the command of a `<(…)`.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The text of the file at `path`, which may be a pipe or standard input.

@@ -16,7 +16,7 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Whether `ip` is in the network. An IPv4 address in IPv6 clothes (`::ffff:10.0.0.1`) counts as IPv4.
+    /// Whether `ip` is in the network. An IPv4 address that is written as IPv6 (`::ffff:10.0.0.1`) counts as IPv4.
     pub fn contains(&self, ip: IpAddr) -> bool {
         bits(self.address, self.prefix) == bits(ip.to_canonical(), self.prefix)
             && self.address.is_ipv4() == ip.to_canonical().is_ipv4()
@@ -42,7 +42,7 @@ impl FromStr for Cidr {
         let most = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.map_or(Ok(most), str::parse).map_err(drop)?;
         let network = Self { address, prefix };
-        // A network with bits beyond its prefix is a slip of the pen.
+        // A network with bits beyond its prefix is a typing mistake.
         let shift = 128 - u32::from(prefix.min(most));
         let whole = bits(address, most) << (128 - u32::from(most));
         let fits = prefix <= most && bits(address, prefix).checked_shl(shift).unwrap_or(0) == whole;

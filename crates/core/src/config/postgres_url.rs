@@ -99,7 +99,7 @@ impl PostgresUrl {
             seen.push(name.into_owned());
         }
         if ssl == SslMode::Require && root_certificates.is_some() {
-            ssl = SslMode::VerifyCa; // as libpq: whoever names authorities wants them asked
+            ssl = SslMode::VerifyCa; // as libpq: to name authorities is to want them asked
         }
         let mut driver = driver(base, &kept)?;
         driver.ssl_mode(match ssl {

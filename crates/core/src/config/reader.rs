@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         features
     }
 
-    /// Notes what the sources themselves have to say, such as a line that is none.
+    /// Notes what the sources themselves have to say, such as a line of a file that cannot be understood.
     pub(super) fn collect(&mut self) {
         for problem in self.layers.problems() {
             self.problems.add(&*problem.name, &*problem.message, &*problem.fix);
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes keys that are none of ours: any in a `.env` file or among the flags is a problem. The environment is shared
+    /// Notes names that no setting has: any in a `.env` file or among the flags is a problem. The environment is shared
     /// with other programs: near misses there are warned of.
     pub(super) fn refuse_unknown(&mut self) {
         let known = self.known_names();
@@ -147,11 +147,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Warns of files of secrets that everybody may write to.
+    /// Warns of files that hold a secret and that every account of this machine may write to.
     pub(super) fn notice_open_files(&mut self) {
         for path in self.layers.secret_files.open_to_all() {
             self.problems.warnings.push(format!(
-                "{path} holds a secret and may be written by everybody on this machine, who so choose it: chmod 600 {path}"
+                "{path} holds a secret, and everybody on this machine may write to it: chmod 600 {path}"
             ));
         }
     }
@@ -265,7 +265,7 @@ fn unfaulty(text: String) -> Result<String, WhyAndFix> {
 }
 
 fn secret_file_refusal(name: &str, path: &str, error: &str) -> WhyAndFix {
-    // Somebody may have put the secret itself where its path belongs: a path that is none is not shown.
+    // Somebody may have put the secret itself where its path belongs: a path that does not exist is not shown.
     let place = if std::path::Path::new(path).exists() { format!(" {path}") } else { String::new() };
     (
         format!("the file{place} that {name} names cannot be read: {error}"),

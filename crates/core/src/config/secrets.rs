@@ -59,7 +59,7 @@ fn read_or_make(path: &Path, rng: &dyn Rng) -> io::Result<Secret<String>> {
     ours(&fs::symlink_metadata(path)?).and_then(|()| generated(path))
 }
 
-/// Refuses a file that somebody else may have put there or may change: whoever knows the key signs tokens.
+/// Refuses a file that somebody else may have put there or may change: a person who knows the key can sign tokens.
 fn ours(file: &fs::Metadata) -> io::Result<()> {
     let us = rustix::process::geteuid().as_raw();
     let why = match file {

@@ -3,7 +3,7 @@
 
 use super::Origin;
 
-/// Whether a variable with the name of a setting of ours is such a link, and none of our business.
+/// Whether a variable with the name of a setting of ours is such a link, which says nothing about our settings.
 pub(super) fn is_link(origin: Origin, name: &str, value: &str) -> bool {
     let scheme = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     origin == Origin::Environment && scheme && name.ends_with("_PORT")

@@ -1,4 +1,4 @@
-//! What a failure of the wire means for whoever asked.
+//! What a failure of the connection means for the request that has asked.
 
 use erp_postgres::WireError as Failure;
 

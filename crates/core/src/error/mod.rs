@@ -269,7 +269,7 @@ error_codes! {
             "Make a new key for each new request; keep it only to repeat the very same one.";
         HEADERS_TOO_LARGE = "core.headers_too_large", 431, "Header fields too large";
             "The request's header fields are too many or too large.";
-            "Send at most 100 fields of together at most 16 KiB.";
+            "Send at most 100 fields, and at most 16 KiB together.";
         RATE_LIMITED = "core.rate_limited", 429, "Too many requests";
             "The client has used up the limit named in 'violated-policies', or too many are being slowed down already.";
             "Wait for the seconds in Retry-After; the header RateLimit says how much is left.";

@@ -49,7 +49,7 @@ pub(crate) fn read<T: DeserializeOwned>(query: &str) -> Result<T, QueryFault> {
     serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs))
 }
 
-/// Everything that is wrong with a query, by the schema of `T`; the `fault` where the schema finds none.
+/// Everything that is wrong with a query by the schema of `T`; where the schema finds nothing, the `fault` of the parser.
 pub(crate) fn refusal<T: JsonSchema>(query: &str, fault: Option<QueryFault>) -> Error {
     let found = violations::of_query::<T>(form_urlencoded::parse(query.as_bytes()));
     if found.is_empty() {

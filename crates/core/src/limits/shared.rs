@@ -188,7 +188,7 @@ impl Shared {
             Err(late) => self.complain(Trouble::Silent, &late),
         }
         self.0.metrics.rate_limit_store_errors_total.with(&[]).inc();
-        // Whoever comes next does not wait for it, until it has answered again.
+        // The next requests do not wait for it, until it has answered again.
         self.0.link.send_replace(None);
         self.0.metrics.rate_limit_fallback.with(&[]).set(1.0);
         self.0.broken.notify_one();

@@ -150,7 +150,7 @@ impl Edge {
         self.handle(peer, request).await
     }
 
-    /// Unsafe methods run to their end whoever hangs up; reads are dropped with the client.
+    /// Unsafe methods run to their end, even when the client hangs up; reads are dropped with the client.
     ///
     /// # Errors
     /// 503 when a hard stop cuts it off.

@@ -18,7 +18,7 @@ pub struct Authentication {
     /// What the request's headers say of who sends it.
     ///
     /// # Errors
-    /// `core.unauthenticated` for a credential that is none, the same for every reason.
+    /// `core.unauthenticated` for a credential that is not valid, the same for every reason.
     pub credential: fn(&App, &HeaderMap) -> Result<Credential>,
     /// The tenant that `X-Tenant-ID` names, if there is an active one. What it means to be named is checked afterwards.
     pub tenant: for<'a> fn(&'a App, &'a NamedTenant<'a>, &'a Trace) -> Lookup<'a, TenantId>,

@@ -55,7 +55,7 @@ where
             }
         }
     }
-    // Whoever the system has connected already may have sent a request: a closed listener would reset it.
+    // A client that the system has connected already may have sent a request: a closed listener would reset it.
     let Ok(listener) = listener.as_fd().try_clone_to_owned() else { return };
     let listener = std::net::TcpListener::from(listener);
     for _ in 0..BACKLOG {

@@ -55,7 +55,7 @@ async fn whose<A>(
     permit.count(client).then_some((stream, client, permit))
 }
 
-/// `None` when the process stops: whoever has not begun to ask is not waited for.
+/// `None` when the process stops: a client that has not begun to ask is not waited for.
 async fn until_stopped<A, T>(shared: &Serving<A>, work: impl Future<Output = T>) -> Option<T> {
     let stop = shared.lifecycle.stop_serving().child_token();
     let stopped = async {

@@ -17,7 +17,7 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const HEAD: usize = 16;
 /// Room for addresses and extensions: the largest of those is a client certificate.
 const LARGEST: usize = 4096;
-/// How often a refusal is logged: whoever is refused comes back at once.
+/// How often a refusal is logged: a refused client comes back at once.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Whose headers are believed; cheap to clone.

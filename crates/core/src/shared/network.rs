@@ -39,7 +39,7 @@ mod tests {
         assert_eq!(of("2001:db8:1:2:ffff::9"), "2001:db8:1:2::");
         assert_ne!(of("2001:db8:1:3::9"), of("2001:db8:1:2::9"));
         assert_eq!(of("192.0.2.7"), "192.0.2.7");
-        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7", "IPv4 in IPv6 clothes");
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7", "IPv4 written as IPv6");
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Says yes at most once in an interval, whoever asks how often: for log lines that a stranger can cause.
+/// Says yes at most once in an interval, however often it is asked: for log lines that a stranger can cause.
 pub struct Seldom {
     every: Duration,
     begun: Instant,

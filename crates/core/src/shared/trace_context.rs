@@ -18,7 +18,7 @@ pub struct TraceContext {
     pub trace_id: u128,
     /// This request's part of it; not zero.
     pub span_id: u64,
-    /// Whether whoever began the trace records it.
+    /// Whether the system that began the trace records it.
     pub sampled: bool,
 }
 

@@ -25,7 +25,7 @@ pub(crate) use tenants::{TenantShare, TenantShares};
 /// Who holds something.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Party {
-    /// A member of this tenant, whoever it is.
+    /// Any member of this tenant.
     Tenant(TenantId),
     /// Somebody who has not signed in, at this address.
     Stranger(IpAddr),

@@ -171,7 +171,7 @@ async fn read<R: Record>(
     Ok(send(&mut rows, to, &mut chunk, progress).await? && to.send(None).await.is_ok())
 }
 
-/// Hands on what there is; says whether somebody still takes it.
+/// Sends on the bytes that are ready; `false` when the client has gone.
 ///
 /// # Errors
 /// When the rest is lost while a slow client is waited for.

@@ -38,7 +38,7 @@ impl Account {
 
     /// A command that runs as this account, in `folder`.
     ///
-    /// It gets no environment: a stray PGPORT would mislead it, and our secrets are none of its business.
+    /// It gets no environment: a stray PGPORT would mislead it, and it must not see our secrets.
     pub(super) fn command(self, program: &Path, folder: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().current_dir(folder).stdin(Stdio::null());

@@ -60,7 +60,7 @@ async fn initdb(
         .arg("--pgdata")
         .arg(folder)
         .args(["--username", SUPERUSER, "--encoding", "UTF8", "--locale", locale])
-        // Without a password: whoever gets to the socket, in a folder of mode 700, could as well read the data.
+        // Without a password: an account that gets to the socket, in a folder of mode 700, could as well read the data.
         .args(["--auth", "trust", "--no-sync", "--no-instructions"])
         .output()
         .await

@@ -43,7 +43,7 @@ pub async fn provision(admin_url: &str, database: &str) -> Result<Roles, StartEr
     })
 }
 
-/// CREATE DATABASE knows no IF NOT EXISTS and no transaction: whoever comes second is told that it is there.
+/// CREATE DATABASE knows no IF NOT EXISTS and no transaction: the second of two callers is told that it is there.
 async fn create(admin_url: &str, database: &str) -> Result<(), Error> {
     use tokio_postgres::error::SqlState;
     match run(admin_url, None, &format!("CREATE DATABASE \"{database}\"")).await {

@@ -1,5 +1,5 @@
 //! The server gives no further connection while others of ours are in use: the pool is larger than what the role may
-//! have, or other programs take more than their share. Whoever comes then waits for one that is given back, in turn.
+//! have, or other programs take more than their share. Requests that come then wait for one that is given back, in turn.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

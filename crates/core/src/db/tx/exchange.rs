@@ -127,7 +127,7 @@ impl<'db> Tx<'db> {
         Self { checkout: Some(checkout), context_sent: true, open: true, ..new }
     }
 
-    /// Goes on in one tenant, out of its share. Who has to wait for a place there holds no connection meanwhile: what was
+    /// Goes on in one tenant, out of its share. While it waits for a place there it holds no connection: what was
     /// done so far is committed, and the rest is a transaction of its own.
     pub(in crate::db) async fn within(mut self, tenant: TenantId) -> Result<Self> {
         let shares = self.db.shares();

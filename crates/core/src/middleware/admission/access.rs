@@ -12,7 +12,7 @@ use crate::error::{Error, codes};
 use crate::middleware::origin::is_managed;
 use crate::module::{Access, Route};
 
-/// The management listener has operators' routes and probes, and nothing that tenants use.
+/// Refuses a route of tenants on the management listener, which answers operators' routes and probes only.
 pub(in crate::middleware) fn check_listener(route: &Route, request: &Request) -> Result<(), Error> {
     if route.is_operators() || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
 }

@@ -14,7 +14,7 @@ use crate::module::{Authentication, Route};
 /// What the request brings to say who sends it; nothing is looked at on routes that want no member.
 ///
 /// # Errors
-/// `core.unauthenticated` where a member is wanted and there is no credential, or one that is none.
+/// `core.unauthenticated` where a member is wanted and there is no credential, or one that cannot be read.
 pub(in crate::middleware) fn enter(
     authentication: Option<&Authentication>,
     app: &App,

@@ -19,7 +19,7 @@ static TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 ///
 /// # Errors
 /// `core.unauthenticated` when the credential has outlived the membership, the account or the tenant;
-/// `core.tenant_mismatch` for a tenant that is none of the caller's.
+/// `core.tenant_mismatch` for a tenant that the caller does not belong to.
 pub(in crate::middleware) async fn enter(
     authentication: &Authentication,
     app: &App,

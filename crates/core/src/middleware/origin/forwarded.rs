@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, header};
 pub(in crate::middleware) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(in crate::middleware) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// What one proxy says of whoever sent it the request.
+/// What one proxy says of the client that sent it the request.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::middleware) struct Hop {
     /// Its address; `None` when that is hidden, unknown or malformed.

@@ -1,7 +1,7 @@
 //! The listener that leads to HTTPS (`HTTP_REDIRECT_PORT`, H-03): it answers nothing else.
 //!
 //! A request with a body has been sent in the clear already, and clients must not repeat it unasked: it is refused, so
-//! that whoever has configured `http://` notices. Assumes that the listener has worked out where the request belongs.
+//! that a person who has configured `http://` notices. Assumes that the listener has worked out where the request belongs.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::error::{Error, codes};
 
-/// Marks a request that came to the listener, with where it belongs; `None` when its host is none of ours.
+/// Marks a request that came to the listener, with where it belongs; `None` when its host is not one of this server.
 #[derive(Clone)]
 pub(in crate::middleware) struct Elsewhere(pub(in crate::middleware) Option<HeaderValue>);
 

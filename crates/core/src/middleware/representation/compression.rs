@@ -150,8 +150,8 @@ fn is_packed(response: &Response) -> bool {
         && !headers.contains_key(CONTENT_RANGE)
 }
 
-/// Makes the plain answer of one that the handler has packed: a few milliseconds for a megabyte, for few clients, and once
-/// where the handler keeps it.
+/// Unpacks an answer that the handler has packed, for the few clients that take no gzip: a few milliseconds for a
+/// megabyte.
 async fn unpack(response: &mut Response) -> Result<(), Error> {
     let packed = std::mem::take(response.body_mut());
     let plain = async {

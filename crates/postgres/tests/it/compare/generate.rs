@@ -85,7 +85,7 @@ pub(super) fn schema() -> String {
     )
 }
 
-/// Types with texts of theirs, the last of which is none.
+/// Types with texts of theirs; the last text of each is not valid.
 const TYPES: [(&str, &[&str]); 34] = [
     ("bool", &["t", "f", "yes", "maybe"]),
     ("int2", &["0", "-32768", "32767", "32768"]),
