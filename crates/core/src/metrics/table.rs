@@ -51,7 +51,7 @@ impl Kind {
 }
 
 impl Metric {
-    /// A row with nothing but its name: what [`metrics!`](crate::metrics) fills up.
+    /// A row with nothing but its name: what [`metrics!`](macro@crate::metrics) fills up.
     pub const fn named(name: &'static str) -> Self {
         let kind = Kind::Counter;
         Self { name, kind, labels: &[], buckets: &[], unit: "", alert: "", from_start: true, help_lines: &[] }
@@ -71,7 +71,7 @@ pub const DURATION_MS: &[f64] =
 pub const DURATION_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// The metrics of one table, as [`metrics!`](crate::metrics) declares it: a family for each row.
+/// The metrics of one table, as [`metrics!`](macro@crate::metrics) declares it: a family for each row.
 pub trait DeclaredMetrics: Send + Sync + Sized + 'static {
     /// Its rows, in the order of the reference.
     const ROWS: &'static [&'static Metric];
