@@ -162,6 +162,7 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
     if let Some(invalid) = options.switches.security_headers.as_ref().and_then(SecurityHeaders::invalid) {
         return Err(StartError::new(Exit::Internal, invalid.to_string()));
     }
+    used_modules_come_first(product)?;
     let contract = contract(product, options.routes);
     let routes = RouteTable::new(contract.all_routes())?;
     let authentication = authentication(product, &routes)?;
@@ -171,6 +172,22 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
 /// Every permission of every module.
 pub fn permissions(product: &Product) -> PermissionTable {
     PermissionTable::new(modules(product).flat_map(|module| module.permissions).copied())
+}
+
+/// A module that another one uses is built in, and stands before it.
+fn used_modules_come_first(product: &Product) -> Result<(), StartError> {
+    let mut before: Vec<&str> = Vec::new();
+    for module in product.modules {
+        if let Some(missing) = module.uses.iter().find(|used| !before.contains(used)) {
+            let why = format!(
+                "The module '{}' uses '{missing}', which does not stand before it in the product's list of modules",
+                module.name
+            );
+            return Err(StartError::new(Exit::Internal, why));
+        }
+        before.push(module.name);
+    }
+    Ok(())
 }
 
 /// How the product tells who asks.

@@ -20,7 +20,7 @@ use crate::error::{Error, Result, codes};
 use crate::extract::Json;
 use crate::lifecycle::Phase;
 use crate::metrics::{Format, open_files};
-use crate::module::{Access, Module, Operation, Routes};
+use crate::module::{Access, Module, Operation, Routes, Surface};
 use crate::shared::LARGEST_EXACT;
 
 /// The core's own routes, as a module like any other.
@@ -39,24 +39,29 @@ fn routes() -> Routes {
     use Access::{Management, Public};
     Routes::new()
         .get("/ping", Public, ping)
+        .surface(Surface::Probe)
         .produces(ANYTHING)
         .doc(Operation::new("ping", "Answer pong"))
         .get("/livez", Public, livez)
+        .surface(Surface::Probe)
         .produces(ANYTHING)
         .doc(Operation::new("livez", "Tell that the process answers"))
         .get("/readyz", Public, readyz)
+        .surface(Surface::Probe)
         .produces(ANYTHING)
         .doc(
             Operation::new("readyz", "Tell whether requests can be served")
                 .about("503 while starting or draining, and when the database, the isolation proof or a required probe fails."),
         )
         .get("/health", Public, health)
+        .surface(Surface::Probe)
         .produces(ANYTHING)
         .doc(Operation::new("health", "Show status, version and uptime"))
         .get("/health/detailed", Management, detailed)
         .produces(ANYTHING)
         .doc(Operation::new("healthDetailed", "Show every check with its numbers"))
         .get("/metrics", Management, metrics)
+        .surface(Surface::Probe)
         .produces(ANYTHING)
         .doc(
             Operation::new("metrics", "Export the metrics")

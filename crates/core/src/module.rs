@@ -89,6 +89,9 @@ pub struct Module {
     pub name: &'static str,
     /// A sentence on it, for those who read the API's documentation.
     pub about: &'static str,
+    /// The modules whose facade it uses, by name. They stand before it in the product's list, so that none uses another in a
+    /// circle.
+    pub uses: &'static [&'static str],
     /// Its permissions, from `permissions!`.
     pub permissions: &'static [&'static Permission],
     /// Its error codes, from `error_codes!`.
@@ -120,6 +123,7 @@ impl Module {
     pub const BARE: Self = Self {
         name: "",
         about: "",
+        uses: &[],
         permissions: &[],
         errors: &[],
         settings: &[],
@@ -135,9 +139,6 @@ impl Module {
     };
 }
 
-/// The modules of the probes, and of what operators' pages refer to.
-const FOR_OPERATORS: [&str; 2] = ["health", "static_files"];
-
 /// Who may call a route.
 #[derive(Debug, Clone, Copy)]
 pub enum Access {
@@ -149,6 +150,41 @@ pub enum Access {
     SignedIn,
     /// Members with this permission.
     Permission(&'static Permission),
+}
+
+/// Whom a route is for. It decides which listener has it, and what of the chain applies: the limits and the bound on
+/// requests, HTTPS, and how its callers say who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Surface {
+    /// Anybody, on the public listener: within the limits of an address.
+    Public,
+    /// Members of a tenant, on the public listener: with a credential, within the limits of its principal.
+    Tenant,
+    /// Operators, also on the management listener, and never limited: overload is when they look.
+    Management,
+    /// Orchestrators and monitors: as for operators, and over plain HTTP too.
+    Probe,
+}
+
+impl Surface {
+    /// That of a route which does not say.
+    const fn of(access: Access) -> Self {
+        match access {
+            Access::Public => Self::Public,
+            Access::Management => Self::Management,
+            Access::SignedIn | Access::Permission(_) => Self::Tenant,
+        }
+    }
+
+    /// Whether a route with this rule of access can be for them.
+    pub(crate) const fn admits(self, access: Access) -> bool {
+        match self {
+            Self::Public => matches!(access, Access::Public),
+            Self::Tenant => matches!(access, Access::SignedIn | Access::Permission(_)),
+            Self::Management | Self::Probe => matches!(access, Access::Public | Access::Management),
+        }
+    }
 }
 
 /// Who may keep a route's answers, and for how long (RFC 9111).
@@ -176,6 +212,8 @@ pub struct Route {
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
+    /// Whom it is for.
+    pub surface: Surface,
     /// A limit of its own, beside the general one.
     pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
@@ -228,9 +266,9 @@ impl Route {
         inputs.path.len()
     }
 
-    /// Whether it is a probe, an asset of operators' pages, or belongs to the management surface: what is never limited.
+    /// Whether it is for operators or probes: on the management listener too, and never limited.
     pub(crate) fn is_operators(&self) -> bool {
-        matches!(self.access, Access::Management) || FOR_OPERATORS.contains(&self.module)
+        matches!(self.surface, Surface::Management | Surface::Probe)
     }
 
     /// Whether its requests may carry an `Idempotency-Key`: it changes something, and for somebody whose key it is.
@@ -240,12 +278,12 @@ impl Route {
 
     /// Whether only a member of a tenant may ask it.
     pub(crate) fn is_members(&self) -> bool {
-        matches!(self.access, Access::SignedIn | Access::Permission(_))
+        self.surface == Surface::Tenant
     }
 
     /// Whether orchestrators and monitors ask it, all the time and over plain HTTP: it is exempt from HTTPS.
     pub(crate) fn is_probe(&self) -> bool {
-        self.module == "health" && (matches!(self.access, Access::Public) || self.path == "/metrics")
+        self.surface == Surface::Probe
     }
 }
 
@@ -301,6 +339,7 @@ impl Routes {
             method,
             path,
             access,
+            surface: Surface::of(access),
             limit: None,
             module: "",
             operation: None,
@@ -314,6 +353,12 @@ impl Routes {
             handler,
         });
         self
+    }
+
+    /// Whom the route just added is for, where its access rule does not say it all: a public page of operators, a probe.
+    #[must_use]
+    pub fn surface(self, surface: Surface) -> Self {
+        self.with(|route| route.surface = surface)
     }
 
     /// A limit of the route just added, beside the general one.

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::assets::Resident;
 use crate::error::{Error, Result, codes};
 use crate::extract::Path;
-use crate::module::{Access, Cache, Module, Operation, Routes, SecurityHeaders};
+use crate::module::{Access, Cache, Module, Operation, Routes, SecurityHeaders, Surface};
 
 /// Serves the files that all modules bring.
 pub static STATIC_FILES: Module =
@@ -24,6 +24,7 @@ fn routes() -> Routes {
         SecurityHeaders::json().set(HeaderName::from_static("cross-origin-resource-policy"), shared);
     Routes::new()
         .get("/assets/{file}", Access::Public, file)
+        .surface(Surface::Management)
         .cache(Cache::Immutable)
         .headers(headers)
         .doc(Operation::new("asset", "Fetch a file under its name of this release"))

@@ -6,6 +6,8 @@ pub mod catalog;
 pub mod demo;
 pub mod identity;
 
+#[cfg(test)]
+mod facades;
 mod product;
 
 use erp_core::module::Module;

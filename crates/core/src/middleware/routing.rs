@@ -58,6 +58,12 @@ impl RouteTable {
             let name = format!("{} {}", route.method, route.path);
             return Err(clash(format!("{name} has {has} parameters, and its handler's Path takes {taken}")));
         }
+        if !route.surface.admits(route.access) {
+            return Err(clash(format!(
+                "{} {} is for {:?} and its access rule is {:?}: one of them is wrong",
+                route.method, route.path, route.surface, route.access
+            )));
+        }
         if let Some(invalid) = route.security_headers.as_ref().and_then(SecurityHeaders::invalid) {
             return Err(clash(format!("{}: {invalid}", route.path)));
         }
@@ -133,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::extract::Path;
-    use crate::module::{Access, Csp, Routes};
+    use crate::module::{Access, Csp, Routes, Surface};
 
     fn table() -> RouteTable {
         let routes = Routes::new()
@@ -215,6 +221,20 @@ mod tests {
         }
         let pair = once().get("/items/{id}/parts/{part}", Access::Public, async |_: Path<(i64, String)>| "");
         assert!(RouteTable::new(pair.of("test")).is_ok());
+    }
+
+    #[test]
+    fn a_route_for_operators_cannot_be_one_for_members_and_a_members_none_for_strangers() {
+        let route = |access| Routes::new().get("/x", access, async || "");
+        for routes in [
+            route(Access::SignedIn).surface(Surface::Management),
+            route(Access::SignedIn).surface(Surface::Public),
+            route(Access::Public).surface(Surface::Tenant),
+            route(Access::Management).surface(Surface::Public),
+        ] {
+            assert!(RouteTable::new(routes.of("test")).is_err());
+        }
+        assert!(RouteTable::new(route(Access::Public).surface(Surface::Probe).of("test")).is_ok());
     }
 
     #[test]

@@ -11,8 +11,10 @@ use deadpool::managed::Object;
 use erp_postgres::Wire;
 use tokio::time::timeout;
 
+use super::parked::Parked;
 use crate::db::Db;
 use crate::db::pool::Opener;
+use crate::shared::TenantId;
 use crate::shares::TenantShare;
 
 /// How long a statement in flight may go on after its borrower has gone. Long enough for a point read, so that a
@@ -27,13 +29,15 @@ pub(in crate::db) struct Checkout {
     /// The tenant's place in its share, held as long as the connection, clean-up included.
     place: Option<TenantShare>,
     armed: bool,
+    /// Where it waits again when it is dropped: see `Deferrals`.
+    pub(in crate::db) returns_to: Option<(u64, Option<TenantId>)>,
     /// Owns the clean-up, so that a shutdown waits for it, and is told when the connection is given back.
     db: Db,
 }
 
 impl Checkout {
     pub(in crate::db) fn new(db: Db, object: Object<Opener>, place: Option<TenantShare>) -> Self {
-        Self { object: Some(object), place, armed: false, db }
+        Self { object: Some(object), place, armed: false, returns_to: None, db }
     }
 
     /// The connection belongs to a tenant's share from here on.
@@ -64,7 +68,9 @@ impl Checkout {
 
 impl Drop for Checkout {
     fn drop(&mut self) {
-        if self.armed || self.wire().is_some_and(Wire::is_broken) {
+        if let Some((number, tenant)) = self.returns_to.take() {
+            self.wait_again(number, tenant);
+        } else if self.armed || self.wire().is_some_and(Wire::is_broken) {
             self.give_up();
         } else {
             self.object = None; // the pool takes it back; where it lies, since moving it costs a copy
@@ -74,6 +80,15 @@ impl Drop for Checkout {
 }
 
 impl Checkout {
+    /// Lets the transaction wait again that a read has looked into.
+    #[cold]
+    fn wait_again(&mut self, number: u64, tenant: Option<TenantId>) {
+        let (object, place) = (self.object.take(), self.place.take());
+        let checkout = Self { object, place, armed: true, returns_to: None, db: self.db.clone() };
+        // Where the request is over, it is rolled back with what is returned.
+        let _ = self.db.deferrals().park(number, Parked { checkout, tenant });
+    }
+
     #[cold]
     fn give_up(&mut self) {
         let Some(object) = self.object.take() else { return };

@@ -66,6 +66,12 @@ impl TxContext {
         *self = Self { tenant: Some(tenant), ..rest };
     }
 
+    /// Adds it to an exchange of a transaction that had another change's context before.
+    pub(in crate::db) fn replace(&self, wire: &mut Wire) -> Result<(), erp_postgres::WireError> {
+        wire.own(ACTION, &[""])?;
+        self.add(wire, false)
+    }
+
     /// Adds it to an exchange. `read_only` says that the transaction is to be READ ONLY.
     pub(in crate::db) fn add(&self, wire: &mut Wire, read_only: bool) -> Result<(), erp_postgres::WireError> {
         let mut buffer = uuid::Uuid::encode_buffer();

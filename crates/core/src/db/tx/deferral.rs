@@ -3,6 +3,9 @@
 //! An answer that is to be replayed must be stored with the change that it answers, or neither. But the answer is made
 //! after the handler has committed. So for such a request `commit` and `last()` send everything but COMMIT, and leave the
 //! transaction here; [`Deferral::commit`] adds one statement and sends the rest.
+//!
+//! A later change of the same request goes on in the transaction that waits, and so does a later read, which then sees
+//! what was changed. A later change that is dropped takes the earlier ones with it: the request is then a fault.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -24,7 +27,7 @@ impl Db {
     pub fn defer(&self) -> Deferral {
         let deferrals = self.deferrals();
         let number = deferrals.last_number.fetch_add(1, Ordering::Relaxed) + 1;
-        deferrals.lock().insert(number, None);
+        deferrals.begin(number);
         Deferral { db: self.clone(), number }
     }
 }
@@ -40,9 +43,7 @@ impl Deferral {
     /// # Errors
     /// As the database answers; `core.outcome_unknown` when the connection was lost with COMMIT under way.
     pub async fn commit(self, sql: &'static str, params: Params<'_>) -> Result<bool> {
-        let Some(parked) = self.db.deferrals().lock().insert(self.number, None).flatten() else {
-            return Ok(false);
-        };
+        let Some(parked) = self.db.deferrals().take(self.number)? else { return Ok(false) };
         let mut tx = Tx::resume(&self.db, parked);
         pin!(tx.run(sql, params, true)).await?;
         Ok(true)
@@ -51,7 +52,7 @@ impl Deferral {
 
 impl Drop for Deferral {
     fn drop(&mut self) {
-        let over = self.db.deferrals().lock().remove(&self.number);
+        let over = self.db.deferrals().end(self.number);
         drop(over); // outside the lock: its guard rolls back
     }
 }

@@ -25,6 +25,10 @@ const COMMIT: &str = "commit";
 const WRITE_AUDIT: &str = "select app.audit(e ->> 'action', e ->> 'resource', e ->> 'resourceId', e -> 'before', e -> 'after', \
      coalesce(e ->> 'outcome', 'success'), e -> 'details') from jsonb_array_elements($1) as e";
 
+/// Writes the audit rows of what was changed so far, and lets those of later changes wait for COMMIT again.
+const AUDIT_NOW: &str = "set constraints all immediate";
+const AUDIT_LATER: &str = "set constraints all deferred";
+
 /// A transaction that has not been sent yet, is open, or has failed.
 pub(in crate::db) struct Tx<'db> {
     pub(in crate::db) db: &'db Db,
@@ -48,6 +52,8 @@ pub(in crate::db) struct Tx<'db> {
     commit_sent: bool,
     /// COMMIT is left to the deferral of this number.
     deferral: Option<u64>,
+    /// It goes on with what an earlier part of the request has changed.
+    joined: bool,
     pub(in crate::db) unfinished: Unfinished,
 }
 
@@ -111,6 +117,7 @@ impl<'db> Tx<'db> {
             failed,
             commit_sent,
             deferral,
+            joined: false,
             unfinished: Unfinished::default(),
         }
     }
@@ -119,6 +126,22 @@ impl<'db> Tx<'db> {
     pub(in crate::db) fn deferred(mut self, deferral: Option<u64>) -> Self {
         self.deferral = deferral;
         self
+    }
+
+    /// A read after a change of the same request reads in its transaction, and sees what was changed.
+    pub(in crate::db) fn after(mut self, deferral: Option<u64>) -> Self {
+        self.deferral = deferral.filter(|number| self.db.deferrals().is_waiting(*number));
+        self
+    }
+
+    /// Goes on with what an earlier part of the request has changed, if it has.
+    fn join(&mut self) -> Result<()> {
+        let (Some(number), None) = (self.deferral, &self.checkout) else { return Ok(()) };
+        if let Some(Parked { checkout, .. }) = self.db.deferrals().join(number)? {
+            (self.checkout, self.open, self.joined) = (Some(checkout), true, true);
+            self.context_sent = self.read_only; // a read has no context of its own but the tenant, which is the same
+        }
+        Ok(())
     }
 
     /// Goes on with a transaction that has waited.
@@ -151,7 +174,8 @@ impl<'db> Tx<'db> {
 
     /// Hands a finished transaction to its deferral, if it has one.
     pub(in crate::db) fn park(&mut self) -> Result<()> {
-        let (Some(number), Some(checkout)) = (self.deferral, self.checkout.take()) else { return Ok(()) };
+        let (Some(number), Some(mut checkout)) = (self.deferral, self.checkout.take()) else { return Ok(()) };
+        checkout.returns_to = None; // it does now
         self.db.deferrals().park(number, Parked { checkout, tenant: self.tenant })
     }
 
@@ -169,7 +193,7 @@ impl<'db> Tx<'db> {
             let outcome = self.run_once(sql, params, last).await;
             let Err(error) = &outcome else { return outcome };
             match self.pause(error, attempt) {
-                Some(pause) if first => {
+                Some(pause) if first && !self.joined => {
                     attempt += 1;
                     tokio::time::sleep(pause).await;
                     self.rewind();
@@ -241,13 +265,12 @@ impl<'db> Tx<'db> {
         self.failed = true; // until it is answered: it may be given up at each await
         self.unfinished.changed = false;
         (self.plan, self.reply) = (None, Reply::default());
-        if let (Some(number), None) = (self.deferral, &self.checkout) {
-            self.db.deferrals().admit(number)?;
-        }
+        self.join()?;
         let checkout = match &mut self.checkout {
             Some(checkout) => checkout,
             none => none.insert(self.db.checkout(self.tenant).await?),
         };
+        checkout.returns_to = None; // not while the outcome is open
         // Armed before the first byte, the one of a question about the statement included.
         checkout.arm();
         let Some(wire) = checkout.wire_mut() else { return Err(Error::unavailable()) };
@@ -259,7 +282,13 @@ impl<'db> Tx<'db> {
         if !ends && !self.open {
             wire.own(BEGIN, &[])?;
         }
-        if !self.context_sent {
+        if self.joined && !self.context_sent {
+            // What was changed before is told to the audit log under the action that it had.
+            for statement in [AUDIT_NOW, AUDIT_LATER] {
+                wire.own(statement, &[])?;
+            }
+            self.context.replace(wire)?;
+        } else if !self.context_sent {
             self.context.add(wire, self.read_only)?;
         }
         if let (Some(plan), Some((_, params))) = (&self.plan, statement) {
@@ -291,6 +320,9 @@ impl<'db> Tx<'db> {
             return Err(Error::internal("the transaction is not where it should be"));
         }
         (self.reply, self.failed) = (reply, false);
+        if self.joined && self.read_only {
+            checkout.returns_to = self.deferral.map(|number| (number, self.tenant)); // a read is dropped without a word
+        }
         self.unfinished.changed = then == Then::More;
         Ok(())
     }

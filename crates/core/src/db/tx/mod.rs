@@ -96,7 +96,7 @@ impl Db {
 impl<'db> TenantTx<'db> {
     pub(in crate::db) fn read(db: &'db Db, caller: &Caller) -> Self {
         let context = db.context(TxContext::read(caller.tenant()));
-        Self(Tx::new(db, Some(caller.tenant()), true, context))
+        Self(Tx::new(db, Some(caller.tenant()), true, context).after(caller.deferral()))
     }
 
     pub(in crate::db) fn write(db: &'db Db, caller: &Caller) -> Self {

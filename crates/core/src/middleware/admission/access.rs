@@ -96,14 +96,18 @@ mod tests {
     use super::*;
     use crate::auth::{Actor, Grants, Permission, PermissionTable, Role, Trace};
     use crate::middleware::origin::Managed;
-    use crate::module::Routes;
+    use crate::module::{Routes, Surface};
     use crate::shared::{TenantId, UserId};
 
     static PERMISSION: Permission =
         Permission { name: "test.thing.change", what: "", roles: &[Role::Owner, Role::Member] };
 
-    fn route(access: Access, module: &'static str) -> Route {
-        Routes::new().get("/x", access, async || "").of(module).next().unwrap()
+    fn route(access: Access) -> Routes {
+        Routes::new().get("/x", access, async || "")
+    }
+
+    fn one(access: Access) -> Route {
+        route(access).of("test").next().unwrap()
     }
 
     #[test]
@@ -111,18 +115,19 @@ mod tests {
         let plain = Request::new(Body::empty());
         let mut managed = Request::new(Body::empty());
         managed.extensions_mut().insert(Managed);
-        for (access, module, there) in [
-            (Access::Management, "openapi", true),
-            (Access::Public, "health", true),
-            (Access::Public, "static_files", true),
-            (Access::Public, "auth", false),
-            (Access::SignedIn, "auth", false),
-            (Access::Permission(&PERMISSION), "catalog", false),
+        for (routes, there) in [
+            (route(Access::Management), true),
+            (route(Access::Public).surface(Surface::Probe), true),
+            (route(Access::Public).surface(Surface::Management), true),
+            (route(Access::Public), false),
+            (route(Access::SignedIn), false),
+            (route(Access::Permission(&PERMISSION)), false),
         ] {
-            let route = route(access, module);
+            let route = routes.of("test").next().unwrap();
             let refused = check_listener(&route, &managed).map_err(|error| error.code().code);
-            assert_eq!(refused, if there { Ok(()) } else { Err("core.not_found") }, "{access:?} of {module}");
-            assert!(check_listener(&route, &plain).is_ok(), "{access:?} of {module}");
+            let expected = if there { Ok(()) } else { Err("core.not_found") };
+            assert_eq!(refused, expected, "{:?} for {:?}", route.access, route.surface);
+            assert!(check_listener(&route, &plain).is_ok(), "{:?}", route.surface);
         }
     }
 
@@ -134,10 +139,10 @@ mod tests {
             let table = Arc::new(PermissionTable::new([&PERMISSION]));
             let permissions = table.resolve(&Grants { built_in: vec![role], own: vec![] });
             let caller = Caller::new(tenant, Actor::Person(user), permissions, Trace::new("test"));
-            let outcome = check(&route(Access::Permission(&PERMISSION), "test"), &caller);
+            let outcome = check(&one(Access::Permission(&PERMISSION)), &caller);
             let refused = outcome.map_err(|error| error.code().code);
             assert_eq!(refused, if may { Ok(()) } else { Err("core.forbidden") }, "{role}");
-            assert!(check(&route(Access::SignedIn, "test"), &caller).is_ok(), "{role}");
+            assert!(check(&one(Access::SignedIn), &caller).is_ok(), "{role}");
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! It assumes that clients keep to `Retry-After`, which differs from answer to answer so that they do not come back
 //! together, and that `TRUSTED_PROXIES` names the proxies, behind which all strangers have one address otherwise.
+//! `crates/server/tests/it/admission/overload.rs` shows it; the shares are those of `shares.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;

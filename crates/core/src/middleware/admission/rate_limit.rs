@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use crate::auth::Actor;
     use crate::error::codes;
-    use crate::module::{Access, Routes};
+    use crate::module::{Access, Routes, Surface};
     use crate::shared::{TenantId, UserId};
 
     static REQUESTS: Policy = Policy::requests("test", |_| Quota::new(1, Duration::from_secs(1)));
@@ -271,8 +271,9 @@ mod tests {
         Trace { client_ip: Some(ADDRESS), ..Trace::new("test") }
     }
 
-    fn route(access: Access, module: &'static str, limit: &'static Policy) -> Route {
-        Routes::new().get("/x", access, async || "").limit(limit).of(module).next().unwrap()
+    fn route(access: Access, surface: Surface, limit: &'static Policy) -> Route {
+        let routes = Routes::new().get("/x", access, async || "").surface(surface).limit(limit);
+        routes.of("test").next().unwrap()
     }
 
     fn plain() -> Request {
@@ -287,17 +288,17 @@ mod tests {
         }
         assert!(asked(Ok(Asked::Redirected(Response::new(Body::empty())))).is_some());
         assert!(asked(Ok(Asked::Options(Response::new(Body::empty())))).is_none());
-        for (access, module, counts) in [
-            (Access::Public, "auth", true),
-            (Access::SignedIn, "auth", true),
-            (Access::Public, "health", false),
-            (Access::Management, "openapi", false),
+        for (access, surface, counts) in [
+            (Access::Public, Surface::Public, true),
+            (Access::SignedIn, Surface::Tenant, true),
+            (Access::Public, Surface::Probe, false),
+            (Access::Management, Surface::Management, false),
         ] {
-            let route = route(access, module, &REQUESTS);
+            let route = route(access, surface, &REQUESTS);
             assert_eq!(
                 asked(Ok(Asked::Route(&route, Credential::Missing))).is_some(),
                 counts,
-                "{access:?} of {module}"
+                "{access:?} for {surface:?}"
             );
         }
     }
@@ -316,7 +317,7 @@ mod tests {
         let (tenant, user) = (TenantId::from_uuid(Uuid::from_u128(1)), UserId::from_uuid(Uuid::from_u128(2)));
         let identity = Identity { tenant, actor: Actor::Person(user) };
         for (limit, own) in [(&REQUESTS, true), (&FAILURES, false)] {
-            let route = route(Access::SignedIn, "auth", limit);
+            let route = route(Access::SignedIn, Surface::Tenant, limit);
             let asked = Ok(Asked::Route(&route, Credential::Verified(identity)));
             let counted = counted(&trace(), &asked, &plain()).unwrap();
             assert_eq!((counted.identity, counted.own.is_some()), (Some(identity), own), "{limit:?}");

@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Layers, MapSource};
-    use crate::module::{Access, Routes};
+    use crate::module::{Access, Routes, Surface};
 
     fn https(public_url: &[(&str, &str)]) -> Https {
         let settings = MapSource::environment(public_url.iter().copied());
@@ -112,15 +112,17 @@ mod tests {
         let mut managed = request("POST", "/log-level");
         managed.extensions_mut().insert(crate::middleware::origin::Managed);
         assert!(goes_on(client(false), &managed, None));
-        for (access, module, path, expected) in [
-            (Access::Public, "health", "/livez", true),
-            (Access::Management, "health", "/metrics", true),
-            (Access::Management, "health", "/log-level", false),
-            (Access::Public, "auth", "/livez", false),
+        for (access, surface, expected) in [
+            (Access::Public, Surface::Probe, true),
+            (Access::Management, Surface::Probe, true),
+            (Access::Management, Surface::Management, false),
+            (Access::Public, Surface::Management, false),
+            (Access::Public, Surface::Public, false),
         ] {
-            let route = Routes::new().get(path, access, async || "").of(module).next().unwrap();
-            let outcome = goes_on(client(false), &request("GET", path), Some(&route));
-            assert_eq!(outcome, expected, "{path} of {module}");
+            let routes = Routes::new().get("/livez", access, async || "").surface(surface);
+            let route = routes.of("test").next().unwrap();
+            let outcome = goes_on(client(false), &request("GET", "/livez"), Some(&route));
+            assert_eq!(outcome, expected, "{access:?} for {surface:?}");
         }
     }
 }

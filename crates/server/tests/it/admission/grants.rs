@@ -145,7 +145,7 @@ async fn l_01_the_database_is_asked_about_credentials_only_within_the_limit_of_t
 }
 
 #[tokio::test]
-async fn only_one_module_tells_who_asks_and_routes_for_members_want_one() {
+async fn a_product_whose_modules_do_not_fit_together_is_refused() {
     static SECOND: Module = Module { name: "second", authentication: Some(&BY_KEY), ..Module::BARE };
     let refused = async |modules: &[&'static Module]| {
         let app = TestApp::start().await;
@@ -162,4 +162,7 @@ async fn only_one_module_tells_who_asks_and_routes_for_members_want_one() {
     assert!(two.contains("'identity' and 'second'"), "{two}");
     let none = Box::pin(refused(&[&catalog::MODULE])).await;
     assert!(none.contains("no module tells who they are"), "{none}");
+    static USER: Module = Module { name: "user", uses: &["catalog"], ..Module::BARE };
+    let early = Box::pin(refused(&[&identity::MODULE, &USER, &catalog::MODULE])).await;
+    assert!(early.contains("'user' uses 'catalog'"), "{early}");
 }
