@@ -115,6 +115,11 @@ async fn i_02_values_that_do_not_fit_are_4xx() {
                 "[[\"a\"]]",
                 "{\"$gt\": \"\"}",
             ] {
+                // A boolean may be true, and a list empty.
+                let sample = &target.body[&field];
+                if (sample.is_boolean() && value == "true") || (sample.is_array() && value == "[]") {
+                    continue;
+                }
                 let answer = target.send(Some("application/json"), target.with_field(&field, value)).await;
                 refused(&answer, &[400, 401, 422]); // 401: a sign-in with odd text is a failed sign-in
             }
