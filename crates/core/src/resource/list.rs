@@ -85,8 +85,7 @@ macro_rules! list {
             [$first $($key)*] [$($limit $most)?]);
     };
     (@ $meta:tt $vis:tt $name:ident $record:ident [] $from:literal $condition:tt $descending:literal $keys:tt $limit:tt) => {
-        use $crate::resource::Unfiltered as NoFilter;
-        $crate::list!(@ $meta $vis $name $record [NoFilter] $from $condition $descending $keys $limit);
+        $crate::list!(@ $meta $vis $name $record [$crate::resource::Unfiltered] $from $condition $descending $keys $limit);
     };
     (@ $meta:tt $vis:tt $name:ident $record:ident $filter:tt $from:literal [] $descending:literal $keys:tt $limit:tt) => {
         $crate::list!(@ $meta $vis $name $record $filter $from ["true"] $descending $keys $limit);
@@ -94,7 +93,7 @@ macro_rules! list {
     (@ $meta:tt $vis:tt $name:ident $record:ident $filter:tt $from:literal $condition:tt $descending:literal $keys:tt []) => {
         $crate::list!(@ $meta $vis $name $record $filter $from $condition $descending $keys [50 200]);
     };
-    (@ ($($meta:tt)*) ($vis:vis) $name:ident $record:ident [$filter:ident] $from:literal [$condition:literal]
+    (@ ($($meta:tt)*) ($vis:vis) $name:ident $record:ident [$filter:ty] $from:literal [$condition:literal]
         $descending:literal [$($key:ident)+] [$limit:literal $most:literal]) => {
         $($meta)*
         $vis enum $name {}
@@ -103,13 +102,13 @@ macro_rules! list {
             type Record = $record;
             type Filter = $filter;
             const SORTS: &'static [$crate::resource::SortKey<$record>] =
-                &[$($crate::list!(@key $record $filter $from $condition $key)),+];
+                &[$($crate::list!(@key $record $filter, $from $condition $key)),+];
             const DESCENDING: bool = $descending;
             const LIMIT: u16 = $limit;
             const MOST: u16 = $most;
         }
     };
-    (@key $record:ident $filter:ident $from:literal $condition:literal $key:ident) => {{
+    (@key $record:ident $filter:ty, $from:literal $condition:literal $key:ident) => {{
         const PARTS: [&str; 5] = [
             $record::COLUMNS,
             $from,
