@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 pub const TENANTS: u64 = 100;
 pub const ITEMS: u64 = 1000;
+/// People who are members of each tenant.
+pub const USERS_PER_TENANT: u64 = 10;
 
 const ROLES: &str = include_str!("../../../migrations/roles.sql");
 
@@ -29,7 +31,7 @@ pub fn item(tenant: u64, number: u64) -> Uuid {
     id(tenant, number)
 }
 
-/// The id of one of a tenant's people. The product asks its tokens, not its tables, who they are.
+/// The id of one of a tenant's people, both from 1.
 pub fn user(tenant: u64, number: u64) -> Uuid {
     id(0x7100_0000 + tenant, number)
 }
@@ -76,7 +78,9 @@ pub async fn run(server: &Path, verb: &[&str], database: &Database, settings: &[
 pub async fn fill(database: &Database) -> Result<()> {
     let owner = connect(&database.owner_url).await?;
     // What is loaded here is nobody's doing.
-    owner.batch_execute("alter table items disable trigger audit").await?;
+    for table in ["items", "memberships", "grants"] {
+        owner.batch_execute(&format!("alter table {table} disable trigger audit")).await?;
+    }
     owner
         .execute(
             "insert into tenants (id, slug) select ('70000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, \
@@ -98,9 +102,18 @@ pub async fn fill(database: &Database) -> Result<()> {
                 &[&(number as i64), &(ITEMS as i64)],
             )
             .await?;
+        for person in (1..=USERS_PER_TENANT).map(|person| user(number, person)) {
+            let email = format!("{person}@example.com");
+            owner.execute("insert into users (id, email) values ($1, $2)", &[&person, &email]).await?;
+            owner.execute("insert into memberships (user_id) values ($1)", &[&person]).await?;
+            let grant = "insert into grants (id, principal_id, built_in) values ($1, $1, 'member')";
+            owner.execute(grant, &[&person]).await?;
+        }
     }
-    owner.batch_execute("alter table items enable trigger audit").await?;
-    connect(&database.owner_url).await?.batch_execute("vacuum analyze items").await?;
+    for table in ["items", "memberships", "grants"] {
+        owner.batch_execute(&format!("alter table {table} enable trigger audit")).await?;
+    }
+    connect(&database.owner_url).await?.batch_execute("vacuum analyze items, memberships, grants").await?;
     Ok(())
 }
 

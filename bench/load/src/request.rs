@@ -4,10 +4,9 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
-use crate::data::{self, ITEMS, TENANTS};
+use crate::data::{self, ITEMS, TENANTS, USERS_PER_TENANT};
 use crate::token::Signer;
 
-const USERS_PER_TENANT: u64 = 10;
 /// Enough that neither tenants nor items repeat in an order that a cache would like.
 const REQUESTS: u64 = 20_000;
 
