@@ -18,7 +18,7 @@ use crate::answer::{Endpoint, Outputs};
 use crate::app::App;
 pub use crate::app::Probe;
 pub use crate::assets::Asset;
-use crate::auth::{Caller, Permission};
+use crate::auth::{Caller, Permission, Role};
 use crate::config::Section;
 use crate::db::{Migration, Namespace, Sample, Schema};
 use crate::error::{Carried, Error, ErrorCode};
@@ -214,6 +214,8 @@ pub struct Route {
     pub access: Access,
     /// Whom it is for.
     pub surface: Surface,
+    /// Why a member who may only read may change something here all the same.
+    pub open_to_readers: Option<&'static str>,
     /// A limit of its own, beside the general one.
     pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
@@ -236,6 +238,28 @@ pub struct Route {
 }
 
 pub(crate) type BoxedHandler = Arc<dyn Fn(Request, App) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// The routes of `modules` that change something and that a member who may only read may use without a reason being
+/// given: their access rule is too weak, or says less than was meant. For a product's own tests.
+pub fn too_weak(modules: &[&'static Module]) -> Vec<String> {
+    let routes = modules.iter().flat_map(|module| (module.routes)().of(module.name));
+    let weak = routes.filter(|route| {
+        let readers = match route.access {
+            Access::SignedIn => true,
+            Access::Permission(permission) => permission.roles.contains(&Role::ReadOnly),
+            Access::Public | Access::Management => false,
+        };
+        readers && !route.method.is_safe() && route.open_to_readers.is_none()
+    });
+    let tell = |route: Route| {
+        format!(
+            "{} {} of '{}' changes something, and a member who may only read may use it: demand a permission that \
+             ReadOnly does not hold, or say why with `open_to_readers`",
+            route.method, route.path, route.module
+        )
+    };
+    weak.map(tell).collect()
+}
 
 impl Route {
     /// The handler's answer. A handler's error travels inside its response; here it becomes an error again, so that there
@@ -340,6 +364,7 @@ impl Routes {
             path,
             access,
             surface: Surface::of(access),
+            open_to_readers: None,
             limit: None,
             module: "",
             operation: None,
@@ -359,6 +384,13 @@ impl Routes {
     #[must_use]
     pub fn surface(self, surface: Surface) -> Self {
         self.with(|route| route.surface = surface)
+    }
+
+    /// Says why a member who may only read may use the route just added, which changes something: what it changes is the
+    /// caller's own, say. Without a reason [`too_weak`] finds it.
+    #[must_use]
+    pub fn open_to_readers(self, why: &'static str) -> Self {
+        self.with(|route| route.open_to_readers = Some(why))
     }
 
     /// A limit of the route just added, beside the general one.

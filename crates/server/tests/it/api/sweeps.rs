@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use erp_core::auth::{Permission, Role};
-use erp_core::module::{Access, Route};
+use erp_core::module::{Access, Module, Route, Routes, too_weak};
 use erp_testkit::{Actor, Answer, TestApp};
 use serde_json::Value;
 
@@ -200,4 +200,34 @@ async fn h_08_outside_development_the_management_surface_wants_its_token() {
         sweep.send(&operator, route, sample, route.path).await.assert(sample.success);
     }
     app.finish().await;
+}
+
+#[test]
+fn f57_no_route_changes_something_for_those_who_may_only_read() {
+    assert_eq!(too_weak(erp_modules::ALL), [] as [String; 0]);
+}
+
+#[test]
+fn f57_a_rule_that_is_too_weak_is_found_unless_there_is_a_reason() {
+    static READ: Permission =
+        Permission { name: "weak.thing.read", what: "", roles: &[Role::Owner, Role::ReadOnly] };
+    static CHANGE: Permission = Permission { name: "weak.thing.change", what: "", roles: &[Role::Owner] };
+    async fn done() {}
+    static WEAK: Module = Module {
+        name: "weak",
+        routes: || {
+            Routes::new()
+                .post("/weak/signed-in", Access::SignedIn, done)
+                .put("/weak/reader", Access::Permission(&READ), done)
+                .put("/weak/owner", Access::Permission(&CHANGE), done)
+                .get("/weak/read", Access::Permission(&READ), done)
+                .delete("/weak/own", Access::SignedIn, done)
+                .open_to_readers("it ends the caller's own session")
+        },
+        ..Module::BARE
+    };
+    let found = too_weak(&[&WEAK]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("POST /weak/signed-in of 'weak'"), "{found:?}");
+    assert!(found[1].starts_with("PUT /weak/reader"), "{found:?}");
 }
