@@ -1,18 +1,54 @@
 //! Files that settings come from: `.env` files and those that hold a secret.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
+
+use super::trim::trimmed;
+use crate::shared::Secret;
 
 /// Settings and secrets are short: what is longer is another file, or a device that never ends.
 const LARGEST: u64 = 1024 * 1024;
 /// How long the writer of a pipe may take, such as the command of a `<(…)`.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The files that `NAME_FILE` names: each is read once, however often its setting is looked at. A pipe tells its text once
+/// only, and a file that is just being replaced must not tell two.
+#[derive(Default)]
+pub(super) struct SecretFiles(Mutex<BTreeMap<String, Read>>);
+
+/// The text, or why there is none.
+type Read = Result<Secret<String>, String>;
+
+impl SecretFiles {
+    /// The trimmed text of the file at `path`; the error says why there is none.
+    pub(super) fn read(&self, path: &str) -> Result<String, String> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let text =
+            files.entry(path.to_owned()).or_insert_with(|| secret(path).map_err(|error| error.to_string()));
+        text.as_ref().map(|text| text.expose().clone()).map_err(Clone::clone)
+    }
+
+    /// The files so far that everybody on this machine may write to.
+    pub(super) fn open_to_all(&self) -> Vec<String> {
+        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        files.keys().filter(|path| is_open_to_all(Path::new(path))).cloned().collect()
+    }
+}
+
+fn secret(path: &str) -> io::Result<Secret<String>> {
+    let text = read(Path::new(path))?;
+    match trimmed(&text) {
+        "" => Err(io::Error::other("the file is empty")),
+        text => Ok(Secret::new(text.to_owned())),
+    }
+}
 
 /// The text of the file at `path`, which may be a pipe or standard input.
 pub(super) fn read(path: &Path) -> io::Result<Zeroizing<String>> {

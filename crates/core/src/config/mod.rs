@@ -29,7 +29,6 @@ mod problems;
 mod profile;
 mod reader;
 mod render;
-mod secret_files;
 mod secrets;
 mod section;
 mod service_links;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::SettingProblem;
-use super::secret_files::SecretFiles;
+use super::file::SecretFiles;
 
 /// A place that holds values of settings.
 pub trait Source {
