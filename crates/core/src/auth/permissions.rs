@@ -110,10 +110,13 @@ impl Permissions {
         self.0.bits.get(number / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
 
-    /// Their names, in the order of the modules.
+    /// Their names, in alphabetical order, whatever the order of the modules is.
     pub fn names(&self) -> Vec<&'static str> {
         let all = self.0.table.all.iter().enumerate();
-        all.filter(|(number, _)| self.has(*number)).map(|(_, permission)| permission.name).collect()
+        let held = all.filter(|(number, _)| self.has(*number)).map(|(_, permission)| permission.name);
+        let mut names: Vec<&'static str> = held.collect();
+        names.sort_unstable();
+        names
     }
 
     /// The names of the roles that they come from, those that every tenant has first.
