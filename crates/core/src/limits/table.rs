@@ -13,12 +13,12 @@ const FEWEST: usize = 16;
 const MOST: usize = 16 * 1024;
 
 /// A key, and the moment when all its units are back, in microseconds. From then on it is as good as absent.
-type Slot = [u64; 2];
+type TableSlot = [u64; 2];
 
 pub(super) struct Table(Box<[Mutex<Shard>]>);
 
 /// A set-associative table: expired counters are replaced where they stand, so nothing has to look for them.
-struct Shard(Vec<Slot>);
+struct Shard(Vec<TableSlot>);
 
 impl Table {
     pub(super) fn new() -> Self {
@@ -195,7 +195,7 @@ mod tests {
             table.charge(1, &[own(number, 2)]);
         }
         let bytes: usize =
-            table.0.iter().map(|shard| shard.lock().unwrap().0.capacity() * size_of::<Slot>()).sum();
+            table.0.iter().map(|shard| shard.lock().unwrap().0.capacity() * size_of::<TableSlot>()).sum();
         assert!(bytes <= 32 * 1024 * 1024, "{bytes} bytes");
         let known = (0..1_000_000).filter(|number| table.spent(1, &own(*number, 2)) > 0).count();
         assert!(known > 970_000, "of a million keys {known} are known");
@@ -203,7 +203,7 @@ mod tests {
             table.charge(1, &[own(number, 2)]);
         }
         let after: usize =
-            table.0.iter().map(|shard| shard.lock().unwrap().0.capacity() * size_of::<Slot>()).sum();
+            table.0.iter().map(|shard| shard.lock().unwrap().0.capacity() * size_of::<TableSlot>()).sum();
         assert_eq!(after, bytes);
     }
 
