@@ -2,6 +2,7 @@
 
 mod authentication;
 mod csp;
+mod deprecation;
 mod operation;
 mod reference;
 mod security_headers;
@@ -28,6 +29,7 @@ use crate::limits::Policy;
 use crate::metrics::MetricTable;
 pub use authentication::{Authentication, Lookup, NamedTenant};
 pub use csp::{Csp, InvalidCsp};
+pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use operation::Operation;
 pub use reference::{permissions_markdown, routes_markdown};
 pub use security_headers::SecurityHeaders;
@@ -228,6 +230,8 @@ pub struct Route {
     pub(crate) refuses: Option<Arc<[&'static ErrorCode]>>,
     /// Its own security headers, in place of the application's.
     pub(crate) security_headers: Option<SecurityHeaders>,
+    /// Since when it is deprecated, if it is, or why what it says of that is wrong, which refuses the start.
+    pub(crate) deprecation: Option<Result<Deprecation, InvalidDeprecation>>,
     /// Who may keep its answers.
     pub cache: Cache,
     /// Whether its answers may be compressed.
@@ -281,6 +285,11 @@ impl Route {
             );
         }
         Ok(response)
+    }
+
+    /// Since when it is deprecated, if it is.
+    pub(crate) fn deprecation(&self) -> Option<&Deprecation> {
+        self.deprecation.as_ref()?.as_ref().ok()
     }
 
     /// How many parameters of its path the handler takes.
@@ -372,6 +381,7 @@ impl Routes {
             outputs: H::outputs,
             refuses: None,
             security_headers: None,
+            deprecation: None,
             cache: Cache::NoStore,
             compress,
             produces: outputs.produces.unwrap_or(&["application/json"]),
@@ -409,6 +419,15 @@ impl Routes {
     #[must_use]
     pub fn headers(self, headers: SecurityHeaders) -> Self {
         self.with(|route| route.security_headers = Some(headers))
+    }
+
+    /// That the route just added is deprecated, since a day and, if that is known, until another: both are `YYYY-MM-DD`,
+    /// from midnight UTC on. Its answers say so (`Deprecation`, RFC 9745; `Sunset`, RFC 8594), and so does the contract.
+    /// A text that is not a date, or a sunset before the deprecation, refuses the start.
+    #[must_use]
+    pub fn deprecated(self, since: &'static str, sunset: impl Into<Option<&'static str>>) -> Self {
+        let deprecation = Deprecation::new(since, sunset.into());
+        self.with(|route| route.deprecation = Some(deprecation))
     }
 
     /// Who may keep the answers of the route just added. Default: nobody.

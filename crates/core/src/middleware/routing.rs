@@ -67,6 +67,9 @@ impl RouteTable {
         if let Some(invalid) = route.security_headers.as_ref().and_then(SecurityHeaders::invalid) {
             return Err(clash(format!("{}: {invalid}", route.path)));
         }
+        if let Some(Err(invalid)) = &route.deprecation {
+            return Err(clash(format!("{} {}: {invalid}", route.method, route.path)));
+        }
         if let Some(known) =
             self.routes.iter_mut().find(|known| known.first().is_some_and(|r| r.path == route.path))
         {
@@ -235,6 +238,19 @@ mod tests {
             assert!(RouteTable::new(routes.of("test")).is_err());
         }
         assert!(RouteTable::new(route(Access::Public).surface(Surface::Probe).of("test")).is_ok());
+    }
+
+    #[test]
+    fn a_deprecation_without_a_date_or_after_its_sunset_refuses_the_start() {
+        let route = || Routes::new().get("/old", Access::Public, async || "");
+        for (since, sunset) in
+            [("soon", None), ("2027-01-01", Some("later")), ("2027-01-01", Some("2026-12-31"))]
+        {
+            let refused = RouteTable::new(route().deprecated(since, sunset).of("test")).map(|_| ());
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("GET /old: `deprecated`"), "{refused}");
+        }
+        assert!(RouteTable::new(route().deprecated("2027-01-01", "2028-01-01").of("test")).is_ok());
     }
 
     #[test]

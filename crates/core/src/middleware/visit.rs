@@ -2,7 +2,7 @@
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use tracing::Span;
 
 use super::Edge;
@@ -15,7 +15,7 @@ use super::representation::{head, security_headers};
 use super::routing::RouteMatch;
 use crate::auth::{Caller, Credential, Identity, Trace};
 use crate::error::{Error, codes};
-use crate::module::{Route, SecurityHeaders};
+use crate::module::{Access, Route, SecurityHeaders};
 use crate::shares::Party;
 
 /// A request between its first and its last step.
@@ -140,6 +140,7 @@ impl<'edge> Visit<'edge> {
         if let Some(headers) = self.security_headers() {
             security_headers::leave(headers, self.client.https, &mut response);
         }
+        self.tell_deprecation(&mut response);
         rate_limit::leave(app, &self.tally, &mut response);
         if let Some(asking) = self.asking {
             cors::leave(asking, &mut response);
@@ -163,6 +164,17 @@ impl<'edge> Visit<'edge> {
                 "The contract does not say that the route refuses with this code: the handler returns \
                  Result<…, Refusing<codes::…>>"
             );
+        }
+    }
+
+    /// Says on every answer of a deprecated route, refusals among them, that it is one. A stranger to an operators' route is
+    /// told nothing that a path without a route does not tell.
+    fn tell_deprecation(&self, response: &mut Response) {
+        if let Some(route) = self.log.route()
+            && let Some(deprecation) = route.deprecation()
+            && !(matches!(route.access, Access::Management) && response.status() == StatusCode::NOT_FOUND)
+        {
+            deprecation.apply(response.headers_mut());
         }
     }
 

@@ -34,7 +34,12 @@ pub fn routes_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String 
             Access::SignedIn => "any member of a tenant".to_owned(),
             Access::Permission(permission) => format!("`{}`", permission.name),
         };
-        let _ = writeln!(page, "| {} | `{}` | {access} | {} |", route.method, route.path, route.module);
+        let deprecated = route.deprecation().map_or(String::new(), |deprecation| format!("; {deprecation}"));
+        let _ = writeln!(
+            page,
+            "| {} | `{}` | {access}{deprecated} | {} |",
+            route.method, route.path, route.module
+        );
     }
     page
 }

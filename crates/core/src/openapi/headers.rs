@@ -10,7 +10,7 @@ use crate::extract::{ETag, HeaderField, Inputs};
 use crate::middleware::admission::rate_limit;
 use crate::middleware::idempotency;
 use crate::middleware::representation::conditional;
-use crate::module::Route;
+use crate::module::{Deprecation, Route};
 
 /// `X-Tenant-ID`: what every route of members takes.
 static TENANT_ID: HeaderField = HeaderField {
@@ -46,13 +46,14 @@ pub(super) fn is_conditional(route: &Route, outputs: &Outputs) -> bool {
 /// The headers of an answer other than a problem, as references.
 pub(super) fn of_answer(route: &Route, answer: &Success) -> Map<String, Value> {
     let replayed = route.takes_keys().then_some(&idempotency::REPLAYED_FIELD);
-    let all = answer.headers.iter().copied().chain(replayed).chain(limits(route));
+    let all =
+        answer.headers.iter().copied().chain(replayed).chain(limits(route)).chain(of_deprecation(route));
     all.map(reference).collect()
 }
 
 /// The headers of a 304.
 pub(super) fn of_not_modified(route: &Route) -> Map<String, Value> {
-    [&ETag::FIELD].into_iter().chain(limits(route)).map(reference).collect()
+    [&ETag::FIELD].into_iter().chain(limits(route)).chain(of_deprecation(route)).map(reference).collect()
 }
 
 fn limits(route: &Route) -> impl Iterator<Item = &'static HeaderField> + use<> {
@@ -60,10 +61,15 @@ fn limits(route: &Route) -> impl Iterator<Item = &'static HeaderField> + use<> {
     [&rate_limit::FIELD, &rate_limit::POLICY_FIELD].into_iter().filter(move |_| limited)
 }
 
-/// The headers of a problem with one of `codes`, all of one status.
-pub(super) fn of_problem(codes: &[&ErrorCode]) -> Map<String, Value> {
+/// The headers of every answer of a deprecated route.
+pub(super) fn of_deprecation(route: &Route) -> impl Iterator<Item = &'static HeaderField> + use<> {
+    route.deprecation().map(Deprecation::fields).into_iter().flatten()
+}
+
+/// The headers of a problem of `route` with one of `codes`, all of one status.
+pub(super) fn of_problem(route: &Route, codes: &[&ErrorCode]) -> Map<String, Value> {
     let status = codes.first().map_or(0, |code| code.status);
-    let mut all = Map::new();
+    let mut all: Map<String, Value> = of_deprecation(route).map(reference).collect();
     if status == 401 {
         let schema = json!({ "type": "string" });
         let challenge = json!({ "description": "How to sign in.", "required": true, "schema": schema });

@@ -50,7 +50,14 @@ pub(super) fn describe(
         }
         set("requestBody", json!({ "required": true, "content": content }));
     }
-    let headers = outputs.answers.iter().flat_map(|answer| answer.headers.iter().copied()).collect();
+    if let Some(deprecation) = route.deprecation() {
+        set("deprecated", true.into());
+        if let Some(sunset) = deprecation.sunset() {
+            set("x-sunset", sunset.to_string().into());
+        }
+    }
+    let headers = outputs.answers.iter().flat_map(|answer| answer.headers.iter().copied());
+    let headers = headers.chain(headers::of_deprecation(route)).collect();
     Some(Documented { value, headers })
 }
 
@@ -76,7 +83,8 @@ fn about(route: &Route, operation: &Operation, outputs: &Outputs) -> Option<Stri
         Access::SignedIn | Access::Public => String::new(),
     };
     let always = changes(route, outputs);
-    let parts = [operation.about, outputs.about, always, &needs].into_iter();
+    let deprecated = route.deprecation().map_or(String::new(), |deprecation| format!("It is {deprecation}."));
+    let parts = [operation.about, outputs.about, always, &needs, &deprecated].into_iter();
     let text = parts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
     (!text.is_empty()).then_some(text)
 }
@@ -186,7 +194,7 @@ fn responses(
         let Some(status) = codes.first().map(|code| code.status.to_string()) else { continue };
         match all.get_mut(&status) {
             Some(known) => known["content"][PROBLEM] = refusals.media(codes),
-            None => _ = all.insert(status, refusals.response(codes)),
+            None => _ = all.insert(status, refusals.response(route, codes)),
         }
     }
     all.into()

@@ -75,15 +75,17 @@ impl DocumentedRefusals {
         &self.known
     }
 
-    /// A reference to the response with one of `codes`, all of one status.
-    pub(super) fn response(&mut self, codes: &[&ErrorCode]) -> Value {
-        let names: Vec<&str> = codes.iter().map(|code| code.code).collect();
+    /// A reference to the response of `route` with one of `codes`, all of one status. Deprecated routes share others, which
+    /// have their headers.
+    pub(super) fn response(&mut self, route: &Route, codes: &[&ErrorCode]) -> Value {
+        let headers = headers::of_deprecation(route).map(|field| field.name);
+        let names: Vec<&str> = codes.iter().map(|code| code.code).chain(headers).collect();
         let name = names.join("-");
         if !self.responses.contains_key(&name) {
             let titles: Vec<&str> = codes.iter().map(|code| code.title).collect();
             let mut response =
                 json!({ "description": titles.join("; "), "content": { PROBLEM: self.media(codes) } });
-            let headers = headers::of_problem(codes);
+            let headers = headers::of_problem(route, codes);
             if !headers.is_empty() {
                 response["headers"] = headers.into();
             }

@@ -24,8 +24,8 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
 );
 /// What a page may read beyond the few headers that need no permission.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "ETag, Location, Retry-After, RateLimit, RateLimit-Policy, Idempotency-Replayed, X-Request-ID, X-Correlation-ID, \
-     traceparent",
+    "ETag, Location, Retry-After, RateLimit, RateLimit-Policy, Idempotency-Replayed, Deprecation, Sunset, X-Request-ID, \
+     X-Correlation-ID, traceparent",
 );
 /// How long a browser remembers a preflight's answer, in seconds: what Chromium caps it at.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
