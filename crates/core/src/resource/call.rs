@@ -3,6 +3,7 @@ use http::HeaderValue;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::{Created, Resource, Tagged};
 use crate::answer::NoContent;
@@ -53,6 +54,11 @@ impl Call {
     /// The time.
     pub fn now(&self) -> Timestamp {
         self.app.clock.now()
+    }
+
+    /// The year in the tenant's time zone, which is UTC as long as tenants have no settings; for `app.document_number`.
+    pub fn year(&self) -> i32 {
+        self.now().to_zoned(TimeZone::UTC).year().into()
     }
 
     /// Reads one record by a statement whose `$1` is its id: one round trip.

@@ -6,6 +6,7 @@ mod database_texts;
 mod database_use;
 mod exhaustion;
 mod module_sql;
+mod numbers;
 mod pooler;
 mod records;
 mod reproof;

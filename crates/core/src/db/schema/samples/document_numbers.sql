@@ -1,0 +1,1 @@
+insert into public.document_numbers (series, year) values ('CANARY', 2000);
