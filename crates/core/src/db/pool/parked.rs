@@ -22,7 +22,7 @@ pub(in crate::db) enum Slot {
     #[default]
     Empty,
     /// What waits for COMMIT.
-    Waiting(Parked),
+    Waiting(Box<Parked>),
     /// A later part of the request goes on with it. Where that part is dropped, all of it is rolled back.
     Joined,
 }
@@ -51,7 +51,7 @@ impl Deferrals {
             Slot::Empty => Ok(None),
             Slot::Waiting(parked) => {
                 *slot = Slot::Joined;
-                Ok(Some(parked))
+                Ok(Some(*parked))
             }
             Slot::Joined => {
                 *slot = Slot::Joined;
@@ -73,7 +73,7 @@ impl Deferrals {
                 Err(Error::internal("an idempotent request makes its changes one after the other"))
             }
             Some(slot) => {
-                *slot = Slot::Waiting(parked);
+                *slot = Slot::Waiting(Box::new(parked));
                 Ok(())
             }
             None => Err(Error::internal("the request that this change belongs to is over")),
@@ -86,7 +86,7 @@ impl Deferrals {
     /// `core.internal` when a later part of the request has been dropped, and what was changed before went with it.
     pub(in crate::db) fn take(&self, number: u64) -> Result<Option<Parked>> {
         match self.lock().insert(number, Slot::Empty) {
-            Some(Slot::Waiting(parked)) => Ok(Some(parked)),
+            Some(Slot::Waiting(parked)) => Ok(Some(*parked)),
             Some(Slot::Joined) => Err(Error::internal(
                 "a later change of an idempotent request was not committed, and the earlier ones went with it",
             )),

@@ -47,10 +47,10 @@ async fn t_04_stress_a_transaction_dropped_at_any_await_point_leaves_nothing() {
         let outcome = match round % 3 {
             0 => poll_at_most(times, read(db, &alice)).await.map(drop),
             1 => {
-                poll_at_most(times, async {
+                let add = async {
                     let _: Seen = db.tenant(&alice).last().row(ADD, &[]).await.unwrap();
-                })
-                .await
+                };
+                Box::pin(poll_at_most(times, add)).await
             }
             _ => {
                 let add_and_read = async {
