@@ -178,44 +178,51 @@ impl Edge {
     async fn chain(&self, client: Client, mut request: Request) -> Response {
         let mut visit = Visit::enter(self, client, &mut request);
         let (span, limit) = (visit.span(), self.time_limit());
-        let steps = async {
-            if let Some(elsewhere) = redirect::enter(&request)? {
-                return Ok(elsewhere);
-            }
-            request.extensions_mut().remove::<Caller>(); // there is one only after this
-            let asked = visit.look(&mut request);
-            let counted = visit.counted(&asked, &request);
-            visit.count(counted).await?;
-            let (route, credential) = match asked? {
-                Asked::Route(route, credential) => (route, credential),
-                Asked::Options(response) | Asked::Redirected(response) => return Ok(response),
-            };
-            let identity = visit.identify(route, credential, counted).await?;
-            let party = identity.map_or(Party::Stranger(client.address), |who| Party::Tenant(who.tenant));
-            let _place = self.capacity.enter(&self.app, route, party)?; // not while it is held back
-            visit.offer_attempt(route, &mut request);
-            let caller = match identity {
-                Some(identity) => Some(visit.admit(route, identity, request.headers()).await?),
-                None => access::check_stranger(&self.app, route, &request).map(|()| None)?,
-            };
-            acceptable::enter(route, &mut request)?;
-            let accepted = compression::enter(self.compresses(), route, request.headers())?;
-            let (known, repeatable) = (conditional::enter(&request), request.method().is_safe());
-            let outcome = idempotency::around(&self.app, route, caller.as_ref(), request).await;
-            let mut response = outcome
-                .map_err(|error| self.app.constraints.name(error))
-                .inspect_err(|error| access::note_refusal(&self.app, route, caller.as_ref(), error))?;
-            cache::leave(route.cache, &mut response);
-            acceptable::leave(route, &mut response);
-            conditional::leave(&known, &mut response);
-            compression::leave(&self.encoders, accepted, self.compresses(), route, &mut response).await?;
-            untaken::leave(&self.app, untaken::taker(route, party), repeatable, &mut response)?;
-            Ok(response)
+        // Each future is pinned where it is made: a local of it would be held twice, and it is large. What the deadline cuts
+        // off is dropped inside the span: the lines of its statements carry the request's id.
+        let outcome = {
+            let work = pin!(async {
+                let steps = pin!(async {
+                    if let Some(elsewhere) = redirect::enter(&request)? {
+                        return Ok(elsewhere);
+                    }
+                    request.extensions_mut().remove::<Caller>(); // there is one only after this
+                    let asked = visit.look(&mut request);
+                    let counted = visit.counted(&asked, &request);
+                    visit.count(counted).await?;
+                    let (route, credential) = match asked? {
+                        Asked::Route(route, credential) => (route, credential),
+                        Asked::Options(response) | Asked::Redirected(response) => return Ok(response),
+                    };
+                    let identity = visit.identify(route, credential, counted).await?;
+                    let party =
+                        identity.map_or(Party::Stranger(client.address), |who| Party::Tenant(who.tenant));
+                    let _place = self.capacity.enter(&self.app, route, party)?; // not while it is held back
+                    visit.offer_attempt(route, &mut request);
+                    let caller = match identity {
+                        Some(identity) => Some(visit.admit(route, identity, request.headers()).await?),
+                        None => access::check_stranger(&self.app, route, &request).map(|()| None)?,
+                    };
+                    acceptable::enter(route, &mut request)?;
+                    let accepted = compression::enter(self.compresses(), route, request.headers())?;
+                    let (known, repeatable) = (conditional::enter(&request), request.method().is_safe());
+                    let outcome = idempotency::around(&self.app, route, caller.as_ref(), request).await;
+                    let mut response =
+                        outcome.map_err(|error| self.app.constraints.name(error)).inspect_err(|error| {
+                            access::note_refusal(&self.app, route, caller.as_ref(), error)
+                        })?;
+                    cache::leave(route.cache, &mut response);
+                    acceptable::leave(route, &mut response);
+                    conditional::leave(&known, &mut response);
+                    compression::leave(&self.encoders, accepted, self.compresses(), route, &mut response)
+                        .await?;
+                    untaken::leave(&self.app, untaken::taker(route, party), repeatable, &mut response)?;
+                    Ok(response)
+                });
+                deadline::around(limit, steps).await
+            });
+            panic_guard::around(work).instrument(span).await
         };
-        // Pinned where it is made, since each layer that takes a future by value moves it, and it is large.
-        // What the deadline cuts off is dropped inside the span: the lines of its statements carry the request's id.
-        let bounded = async { deadline::around(limit, pin!(steps)).await };
-        let outcome = panic_guard::around(pin!(bounded)).instrument(span).await;
         visit.leave(outcome)
     }
 
