@@ -37,7 +37,7 @@ pub enum Actor {
     ServiceAccount(PrincipalId),
     /// A machine, by an API key.
     Key(PrincipalId),
-    /// A job, on behalf of whoever enqueued it.
+    /// A job, on behalf of the principal that enqueued it.
     Job {
         /// Whose permissions it has.
         of: PrincipalId,

@@ -209,7 +209,7 @@ impl Edge {
                     let outcome = idempotency::around(&self.app, route, caller.as_ref(), request).await;
                     let mut response =
                         outcome.map_err(|error| self.app.constraints.name(error)).inspect_err(|error| {
-                            access::note_refusal(&self.app, route, caller.as_ref(), error)
+                            access::note_refusal(&self.app, route, caller.as_ref(), error);
                         })?;
                     cache::leave(route.cache, &mut response);
                     acceptable::leave(route, &mut response);
