@@ -71,18 +71,19 @@ impl PermissionTable {
     /// What these roles allow.
     pub fn resolve(self: &Arc<Self>, grants: &Grants) -> Permissions {
         let mut bits = vec![0_u64; self.all.len().div_ceil(64)].into_boxed_slice();
-        let own: Vec<usize> = grants
-            .own
-            .iter()
-            .flat_map(|role| &role.permissions)
-            .filter_map(|name| self.by_name.get(name.as_str()).copied())
-            .collect();
-        for (number, permission) in self.all.iter().enumerate() {
-            let built_in = permission.roles.iter().any(|role| grants.built_in.contains(role));
-            if (built_in || own.contains(&number))
-                && let Some(word) = bits.get_mut(number / 64)
-            {
+        let mut allow = |number: usize| {
+            if let Some(word) = bits.get_mut(number / 64) {
                 *word |= 1 << (number % 64);
+            }
+        };
+        for (number, permission) in self.all.iter().enumerate() {
+            if permission.roles.iter().any(|role| grants.built_in.contains(role)) {
+                allow(number);
+            }
+        }
+        for name in grants.own.iter().flat_map(|role| &role.permissions) {
+            if let Some(number) = self.by_name.get(name.as_str()) {
+                allow(*number);
             }
         }
         let built_in = grants.built_in.iter().map(|role| role.as_str().to_owned());

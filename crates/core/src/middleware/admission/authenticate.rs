@@ -2,7 +2,7 @@
 //!
 //! Assumes that the way from the client is encrypted (see `https.rs`), since a bearer token is good for whoever has it; that
 //! all instances have the same `JWT_SECRET`; and that their clocks are within a minute of each other.
-//! `crates/server/tests/it/admission/tokens.rs` and `credentials.rs` show it.
+//! `crates/server/tests/it/admission/tokens.rs` and `grants.rs` show it.
 
 use axum::extract::Request;
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName};
 
 use crate::app::{App, Denial};
-use crate::auth::{Caller, Identity, Permissions, Trace};
+use crate::auth::{Caller, Identity, Trace};
 use crate::error::{Error, codes};
 use crate::module::{Authentication, NamedTenant};
 use crate::shared::TenantId;
@@ -27,48 +27,47 @@ pub(in crate::middleware) async fn enter(
     trace: Trace,
     headers: &HeaderMap,
 ) -> Result<Caller, Error> {
-    let home = Caller::unknown(identity.tenant, identity.actor, trace);
     let named = named(headers)?.filter(|named| named.id != Some(*identity.tenant.as_uuid()));
-    let Some(named) = named else {
-        let permissions = permissions(authentication, app, &home).await?;
-        return Ok(Caller::new(identity.tenant, identity.actor, permissions, home.trace().clone()));
-    };
+    let Some(named) = named else { return caller(authentication, app, identity, trace).await };
     // Boxed, since few requests come this way and all would carry its size.
-    Box::pin(select(authentication, app, &home, named)).await
+    Box::pin(select(authentication, app, identity, trace, named)).await
 }
 
-/// What the caller may do in its tenant: as it was read at most five seconds ago, or else as it is now.
-async fn permissions(
+/// The caller with what it may do in its tenant: as it was read at most five seconds ago, or else as it is now.
+async fn caller(
     authentication: &Authentication,
     app: &App,
-    caller: &Caller,
-) -> Result<Permissions, Error> {
-    let principal = caller.actor().principal().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+    Identity { tenant, actor }: Identity,
+    trace: Trace,
+) -> Result<Caller, Error> {
+    let principal = actor.principal().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
     // Boxed, since it is read once in five seconds and every request would carry its size.
     let read = || {
         Box::pin(async {
-            let grants = (authentication.grants)(app, caller).await?;
+            let unknown = Caller::unknown(tenant, actor, trace.clone());
+            let grants = (authentication.grants)(app, &unknown).await?;
             let grants = grants.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
             Ok(app.permissions.resolve(&grants))
         })
     };
-    app.known_permissions.get(caller.tenant(), principal, app.clock.instant(), read).await
+    let permissions = app.known_permissions.get(tenant, principal, app.clock.instant(), read).await?;
+    Ok(Caller::new(tenant, actor, permissions, trace))
 }
 
 async fn select(
     authentication: &Authentication,
     app: &App,
-    home: &Caller,
+    identity: Identity,
+    trace: Trace,
     named: NamedTenant<'_>,
 ) -> Result<Caller, Error> {
-    let tenant = (authentication.tenant)(app, &named, home.trace()).await?;
-    let Some(tenant) = tenant else { return Err(refuse(app, home, &named)) };
-    let there = Caller::unknown(tenant, home.actor(), home.trace().clone());
-    match permissions(authentication, app, &there).await {
-        Ok(permissions) => Ok(Caller::new(tenant, home.actor(), permissions, home.trace().clone())),
+    let tenant = (authentication.tenant)(app, &named, &trace).await?;
+    let home = || Caller::unknown(identity.tenant, identity.actor, trace.clone());
+    let Some(tenant) = tenant else { return Err(refuse(app, &home(), &named)) };
+    match caller(authentication, app, Identity { tenant, ..identity }, trace.clone()).await {
         // Somebody who is no member is told so alike, whether there is such a tenant or not.
-        Err(error) if error.code() == &codes::UNAUTHENTICATED => Err(refuse(app, home, &named)),
-        Err(error) => Err(error),
+        Err(error) if error.code() == &codes::UNAUTHENTICATED => Err(refuse(app, &home(), &named)),
+        outcome => outcome,
     }
 }
 
