@@ -5,6 +5,7 @@
 pub mod catalog;
 pub mod demo;
 pub mod identity;
+pub mod suppliers;
 
 #[cfg(test)]
 mod facades;
@@ -14,4 +15,4 @@ use erp_core::module::Module;
 pub use product::PRODUCT;
 
 /// Every feature module. To add one: write its folder, and name it here.
-pub const ALL: &[&Module] = &[&identity::MODULE, &catalog::MODULE];
+pub const ALL: &[&Module] = &[&identity::MODULE, &catalog::MODULE, &suppliers::MODULE];

@@ -1,9 +1,9 @@
 //! `docs/guides/add-a-module.md` works as it is typed: the module of the guide is compiled here, from the same text, and
 //! runs; the lists that the guide changes are those of the code.
 
-mod edge;
 #[allow(unreachable_pub)] // as in erp-modules, where the guide puts it
-mod suppliers;
+mod customers;
+mod edge;
 
 use std::path::Path;
 
@@ -32,15 +32,15 @@ fn list<'a>(text: &'a str, before: &str, end: char) -> Vec<&'a str> {
 fn the_guide_shows_the_files_that_are_compiled_here() {
     let guide = file("docs/guides/add-a-module.md");
     for (name, text) in [
-        ("migrations/0001_suppliers.sql", suppliers::MODULE.migrations[0].sql),
-        ("samples/suppliers.sql", suppliers::MODULE.samples[0].insert),
-        ("mod.rs", include_str!("suppliers/mod.rs")),
+        ("migrations/0001_customers.sql", customers::MODULE.migrations[0].sql),
+        ("samples/customers.sql", customers::MODULE.samples[0].insert),
+        ("mod.rs", include_str!("customers/mod.rs")),
     ] {
         let first = text.lines().next().unwrap();
         let shown = blocks(&guide).into_iter().find(|block| block.starts_with(first)).unwrap_or_default();
         let shown = format!("{}\n", shown.trim_end());
         if std::env::var_os("BLESS").is_some() && shown.len() > 1 {
-            let file = format!("{}/tests/it/guide/suppliers/{name}", env!("CARGO_MANIFEST_DIR"));
+            let file = format!("{}/tests/it/guide/customers/{name}", env!("CARGO_MANIFEST_DIR"));
             std::fs::write(file, shown).unwrap();
         } else {
             assert_eq!(
@@ -58,7 +58,7 @@ fn f52_the_guide_goes_on_from_a_part_of_the_product() {
     let listed = list(&source, "ALL: &[&Module] = &[", ']');
     let shown = list(&guide, "ALL: &[&Module] = &[", ']');
     let (ours, before) = shown.split_last().unwrap();
-    assert_eq!(*ours, "&suppliers::MODULE", "the guide adds its module at the end");
+    assert_eq!(*ours, "&customers::MODULE", "the guide adds its module at the end");
     let mut rest = listed.iter();
     for module in before {
         assert!(
@@ -67,7 +67,7 @@ fn f52_the_guide_goes_on_from_a_part_of_the_product() {
         );
     }
     let block = blocks(&guide).into_iter().find(|block| block.starts_with("pub mod ")).unwrap();
-    for line in block.lines().filter(|line| *line != "pub mod suppliers;") {
+    for line in block.lines().filter(|line| *line != "pub mod customers;") {
         assert!(
             source.contains(line),
             "crates/modules/src/lib.rs has no '{line}': correct what the guide shows"
@@ -78,7 +78,7 @@ fn f52_the_guide_goes_on_from_a_part_of_the_product() {
 /// What a resource costs its author: issue 10 bounds it, and counts with `script/lines`.
 #[test]
 fn a_resource_costs_at_most_200_lines_and_the_guides_120() {
-    for (module, most) in [("catalog", 200), ("crates/server/tests/it/guide/suppliers", 120)] {
+    for (module, most) in [("catalog", 200), ("crates/server/tests/it/guide/customers", 120)] {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../script/lines");
         let counted = std::process::Command::new(script).arg(module).output().unwrap();
         let text = String::from_utf8(counted.stdout).unwrap();
@@ -92,18 +92,18 @@ async fn f52_the_guides_module_keeps_its_promises() {
     // A frozen product: whatever modules the real one has by now, of whatever names.
     static BEFORE: [&Module; 2] = [&erp_modules::identity::MODULE, &erp_modules::catalog::MODULE];
     let frozen = Product { modules: &BEFORE, ..PRODUCT };
-    let app = TestApp::of(frozen).module(&suppliers::MODULE).start().await;
+    let app = TestApp::of(frozen).module(&customers::MODULE).start().await;
     let (alice, bob) = (app.alice(), app.bob());
     let bolt = || json!({ "name": "Bolt & Co", "email": "sales@bolt.example" });
-    let made = alice.post("/api/v1/suppliers", bolt()).await.assert(201);
+    let made = alice.post("/api/v1/customers", bolt()).await.assert(201);
     let path = made.header("location").to_owned();
     assert_eq!(alice.get(&path).await.assert(200).json(), made.json());
     bob.get(&path).await.problem("core.not_found");
-    alice.post("/api/v1/suppliers", bolt()).await.assert(409).problem("suppliers.name_taken");
-    bob.post("/api/v1/suppliers", bolt()).await.assert(201);
-    app.reader_of("acme").post("/api/v1/suppliers", bolt()).await.assert(403);
+    alice.post("/api/v1/customers", bolt()).await.assert(409).problem("customers.name_taken");
+    bob.post("/api/v1/customers", bolt()).await.assert(201);
+    app.reader_of("acme").post("/api/v1/customers", bolt()).await.assert(403);
     alice.put(&path, json!({ "name": "Bolt Ltd" })).await.assert(200);
-    let listed = alice.get("/api/v1/suppliers").await.assert(200).json();
+    let listed = alice.get("/api/v1/customers").await.assert(200).json();
     assert_eq!(
         (&listed["items"][0]["name"], &listed["items"][0]["version"]),
         (&json!("Bolt Ltd"), &json!(2))
@@ -111,9 +111,9 @@ async fn f52_the_guides_module_keeps_its_promises() {
     bob.delete(&path).await.problem("core.not_found");
     alice.delete(&path).await.assert(204);
     let audit = app.audit_of("acme").await;
-    let told: Vec<_> = audit.iter().filter(|row| row["resource"] == "supplier").collect();
+    let told: Vec<_> = audit.iter().filter(|row| row["resource"] == "customer").collect();
     let actions: Vec<_> = told.iter().map(|row| row["action"].as_str().unwrap()).collect();
-    assert_eq!(actions, ["supplier.created", "supplier.updated", "supplier.deleted"]);
+    assert_eq!(actions, ["customer.created", "customer.updated", "customer.deleted"]);
     assert_eq!(told[0]["after"]["email"], "[masked]", "{told:#?}");
     app.finish().await;
 }

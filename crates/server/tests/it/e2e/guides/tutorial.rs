@@ -48,7 +48,8 @@ fn join(text: &str, block: &str) -> String {
         if item.lines().all(|line| line.trim_start_matches("pub ").starts_with("mod ")) {
             return item.lines().fold(text, |text, line| with_module(&text, line));
         }
-        let list = item.lines().find(|line| !line.starts_with("//")).unwrap_or_default();
+        let is_code = |line: &&str| !line.starts_with("//") && !line.starts_with("#[");
+        let list = item.lines().find(is_code).unwrap_or_default();
         match list.split_once(" =").and_then(|(name, _)| Some((text.find(name)?, name))) {
             Some((at, name)) => {
                 let rest = &text[at..];
@@ -140,6 +141,10 @@ fn a_block_joins_what_is_there() {
     assert_eq!(
         join(file, "mod b;\n\n/// All.\nconst ALL: &[u8] =\n    &[1, 2];\n\nconst NEW: u8 = 1;\n"),
         "mod a;\nmod b;\nmod c;\n\n/// All.\nconst ALL: &[u8] =\n    &[1, 2];\n\nfn f() {}\n\nconst NEW: u8 = 1;\n"
+    );
+    assert_eq!(
+        join("#[path = \"a\"]\nmod a;\n", "#[path = \"b\"]\nmod b;\n"),
+        "#[path = \"a\"]\nmod a;\n\n#[path = \"b\"]\nmod b;\n"
     );
     assert_eq!(
         join("const A: &[u8] = &[\n    1,\n];\n", "    2,\n"),

@@ -18,6 +18,10 @@ pub static MODULE: Module = Module {
     routes,
     migrations: erp_core::migrations!["0001_suppliers"],
     samples: erp_core::samples!["suppliers"],
+    demo: &[
+        "insert into suppliers (id, name, email) values (gen_random_uuid(), 'Bolt & Co', 'sales@bolt.example'), \
+         (gen_random_uuid(), 'Northern Steel', null)",
+    ],
     ..Module::BARE
 };
 
@@ -52,9 +56,14 @@ fn routes() -> Routes {
         .doc(Operation::new("deleteSupplier", "Delete a supplier"))
 }
 
+/// What other modules use of this one.
+pub mod facade {
+    pub use super::Supplier;
+}
+
 record! {
     /// A supplier, as it is stored and answered.
-    Supplier in "suppliers" as "supplier" {
+    pub Supplier in "suppliers" as "supplier" {
         id: Id<Supplier>,
         name: String,
         email: Option<String>,

@@ -12,3 +12,5 @@ create table public.suppliers (
 select app.tenant_table('public.suppliers', audit_as => 'supplier', masked => '{email}');
 
 alter table public.suppliers add constraint suppliers_name_key unique (tenant_id, name);
+-- The other order of the list: the key serves the one by name.
+create index suppliers_created_at_idx on public.suppliers (tenant_id, created_at, id);

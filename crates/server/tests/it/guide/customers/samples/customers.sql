@@ -1,0 +1,1 @@
+insert into public.customers (id, name) values ('00000000-0000-7000-8000-00000000ca13', 'Canary customer');
