@@ -13,7 +13,7 @@ use crate::config::SettingsSchema;
 use crate::health::HEALTH;
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
-use crate::module::{Authentication, Module, Product, Routes, SecurityHeaders};
+use crate::module::{Authentication, Module, Product, Route, Routes, SecurityHeaders, refuse_undeclared};
 use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
 
@@ -148,9 +148,13 @@ pub fn settings(product: &Product) -> SettingsSchema {
 
 /// What the routes of all modules and the custom ones promise.
 pub fn contract(product: &Product, custom: Routes) -> Arc<Contract> {
+    with_custom(product, custom.of(CUSTOM).collect())
+}
+
+fn with_custom(product: &Product, custom: Vec<Route>) -> Arc<Contract> {
     let modules: Vec<_> = modules(product).collect();
     let routes = modules.iter().flat_map(|module| (module.routes)().of(module.name));
-    let routes = routes.chain(custom.of(CUSTOM)).collect();
+    let routes = routes.chain(custom).collect();
     Contract::new(product, &modules, routes)
 }
 
@@ -163,7 +167,9 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
         return Err(StartError::new(Exit::Internal, invalid.to_string()));
     }
     used_modules_come_first(product)?;
-    let contract = contract(product, options.routes);
+    let custom: Vec<_> = options.routes.of(CUSTOM).collect();
+    refuse_undeclared(&modules(product).collect::<Vec<_>>(), &custom)?;
+    let contract = with_custom(product, custom);
     let routes = RouteTable::new(contract.all_routes())?;
     let authentication = authentication(product, &routes)?;
     Ok(Edge::new(app, routes, authentication, options.switches, options.layers))

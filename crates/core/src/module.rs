@@ -6,6 +6,7 @@ mod deprecation;
 mod operation;
 mod reference;
 mod security_headers;
+mod system;
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ pub use crate::app::Probe;
 pub use crate::assets::Asset;
 use crate::auth::{Caller, Permission, Role};
 use crate::config::Section;
-use crate::db::{Migration, Namespace, Sample, Schema};
+use crate::db::{Migration, Namespace, Sample, Schema, System, SystemWork};
 use crate::error::{Carried, Error, ErrorCode};
 use crate::extract::Inputs;
 use crate::lifecycle::{Background, StartError};
@@ -33,6 +34,8 @@ pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use operation::Operation;
 pub use reference::{permissions_markdown, routes_markdown};
 pub use security_headers::SecurityHeaders;
+pub(crate) use system::refuse_undeclared;
+pub use system::system_work_markdown;
 
 /// Everything that is built into one binary.
 #[derive(Clone, Copy)]
@@ -106,6 +109,8 @@ pub struct Module {
     pub routes: fn() -> Routes,
     /// Work of its own that runs beside requests, once everything is started. The names begin with the module's.
     pub background: &'static [&'static Background<App>],
+    /// What it does as the system, beyond what a caller may, from `system_work!`.
+    pub system: &'static [&'static SystemWork],
     /// How it tells who asks, if it is the one module that does.
     pub authentication: Option<&'static Authentication>,
     /// What it depends on beside the database.
@@ -132,6 +137,7 @@ impl Module {
         metrics: &[],
         routes: Routes::new,
         background: &[],
+        system: &[],
         authentication: None,
         probes: &[],
         assets: &[],
@@ -218,6 +224,8 @@ pub struct Route {
     pub surface: Surface,
     /// Why a member who may only read may change something here all the same.
     pub open_to_readers: Option<&'static str>,
+    /// The work that its handler does as the system.
+    pub system: Option<&'static SystemWork>,
     /// A limit of its own, beside the general one.
     pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
@@ -268,7 +276,10 @@ pub fn too_weak(modules: &[&'static Module]) -> Vec<String> {
 impl Route {
     /// The handler's answer. A handler's error travels inside its response; here it becomes an error again, so that there
     /// is one way out.
-    pub(crate) async fn answer(&self, request: Request, app: &App) -> Result<Response, Error> {
+    pub(crate) async fn answer(&self, mut request: Request, app: &App) -> Result<Response, Error> {
+        if let Some(work) = self.system {
+            request.extensions_mut().insert(System::new(app.db.clone(), work));
+        }
         let changes = !self.method.is_safe();
         let caller = if changes { request.extensions().get::<Caller>().cloned() } else { None };
         let mut response = (self.handler)(request, app.clone()).await;
@@ -292,11 +303,11 @@ impl Route {
         self.deprecation.as_ref()?.as_ref().ok()
     }
 
-    /// How many parameters of its path the handler takes.
-    pub(crate) fn path_values(&self) -> usize {
+    /// What the handler's arguments say about it.
+    pub(crate) fn inputs(&self) -> Inputs {
         let mut inputs = Inputs::default();
         (self.inputs)(&mut inputs);
-        inputs.path.len()
+        inputs
     }
 
     /// Whether it is for operators or probes: on the management listener too, and never limited.
@@ -374,6 +385,7 @@ impl Routes {
             access,
             surface: Surface::of(access),
             open_to_readers: None,
+            system: None,
             limit: None,
             module: "",
             operation: None,
@@ -401,6 +413,13 @@ impl Routes {
     #[must_use]
     pub fn open_to_readers(self, why: &'static str) -> Self {
         self.with(|route| route.open_to_readers = Some(why))
+    }
+
+    /// The work that the handler of the route just added does as the system: it takes a [`System`] as an argument. The
+    /// module names it in [`Module::system`].
+    #[must_use]
+    pub fn system(self, work: &'static SystemWork) -> Self {
+        self.with(|route| route.system = Some(work))
     }
 
     /// A limit of the route just added, beside the general one.

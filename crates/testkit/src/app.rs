@@ -3,9 +3,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use erp_core::auth::{Caller, Permission, Role, Trace};
+use erp_core::auth::{Caller, Permission, Role};
 use erp_core::bootstrap::Running;
-use erp_core::db::SystemReason;
+use erp_core::db::System;
 use erp_core::middleware::{Edge, Peer};
 use erp_core::module::Product;
 use erp_core::shared::{Id, IdKind, ManualClock, TenantId, User, UserId};
@@ -210,10 +210,19 @@ impl TestApp {
     pub async fn caller(&self, actor: &Actor<'_>) -> Caller {
         let request =
             Request::get("/test/caller").header("authorization", format!("Bearer {}", actor.token()));
+        self.handed_over(request).await
+    }
+
+    /// The right to work as the system, under the name `test`: for tests of transactions. Wants the module [`crate::PROBE`].
+    pub async fn system(&self) -> System {
+        self.handed_over(Request::get("/test/system")).await
+    }
+
+    async fn handed_over<T: Clone + Send + Sync + 'static>(&self, request: http::request::Builder) -> T {
         let request = request.body(axum::body::Body::empty()).expect("a request");
         let peer = Peer { address: self.address().ip(), tls: false };
         let response = Arc::clone(self.edge()).handle(peer, request).await;
-        response.extensions().get::<Caller>().cloned().expect("PROBE is built in, and the actor signed in")
+        response.extensions().get::<T>().cloned().expect("PROBE is built in, and the actor signed in")
     }
 
     /// From here on, errors in the log and answers of 500 and above are what the test is about.
@@ -247,33 +256,10 @@ impl TestApp {
             assert!(tokio::time::Instant::now() < deadline, "a connection is still in a transaction: {busy}");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        // Held all at once, so that each connection of the pool is asked; a pooler has fewer than the pool, and hands
-        // its own out in turn.
-        let db = &self.edge().app.db;
-        let mut held = Vec::new();
-        for _ in 0..db.connections().0 {
-            let trace = Trace::new("test");
-            let mut tx = db.system(SystemReason::SelectTenant, &trace);
-            let tenant: Option<Tenant> = tx
-                .optional("select current_setting('app.tenant_id', true) as tenant", &[])
-                .await
-                .expect("a row");
-            assert_eq!(
-                tenant.and_then(|row| row.tenant).unwrap_or_default(),
-                "",
-                "a connection carries a tenant"
-            );
-            if self.pooler.is_none() {
-                held.push(tx);
-            }
-        }
+        let left = self.edge().app.db.tenants_left_behind().await.expect("the sessions answer");
+        assert!(left.is_empty(), "connections carry the tenants {left:?}");
     }
 }
-
-struct Tenant {
-    tenant: Option<String>,
-}
-erp_core::from_row!(Tenant { tenant });
 
 impl Drop for TestApp {
     fn drop(&mut self) {

@@ -104,7 +104,8 @@ impl Builder {
     pub async fn start_through(self, way: impl FnOnce(String) -> String) -> TestApp {
         let replaced = |module: &&'static Module| match (module.authentication, self.authentication) {
             (Some(_), Some(authentication)) => {
-                &*Box::leak(Box::new(Module { authentication: Some(authentication), ..**module }))
+                let system = with(module.system, &[authentication.system]);
+                &*Box::leak(Box::new(Module { authentication: Some(authentication), system, ..**module }))
             }
             _ => *module,
         };

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::App;
 use crate::auth::{Actor, Caller, Trace};
-use crate::db::{AuditEntry, SystemReason};
+use crate::db::AuditEntry;
 use crate::error::Result;
 use crate::lifecycle::{Background, Stop, StopStage};
 use crate::shared::TenantId;
@@ -122,13 +122,9 @@ impl App {
                 "last": tally.last.to_string(),
             }),
         };
-        let mut tx = match denial.actor {
-            Actor::System(_) => {
-                self.db.system(SystemReason::SignIn, &tally.trace).within(denial.tenant).await?
-            }
-            // What it may do does not matter to an entry that the server itself writes.
-            actor => self.db.tenant(&Caller::unknown(denial.tenant, actor, tally.trace.clone())),
-        };
+        // What it may do does not matter to an entry that the server itself writes.
+        let caller = Caller::unknown(denial.tenant, denial.actor, tally.trace.clone());
+        let mut tx = self.db.tenant(&caller);
         tx.audit(&entry)?;
         tx.commit().await
     }

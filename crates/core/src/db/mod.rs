@@ -42,4 +42,5 @@ pub use tokio_postgres::types::{FromSql, IsNull, Type, private::BytesMut as SqlB
 pub use tx::deferral::Deferral;
 pub use tx::row::FromRow;
 pub use tx::stream::RowStream;
-pub use tx::{AuditEntry, Last, SystemReason, SystemTx, TenantTx};
+pub use tx::system::{System, SystemTx, SystemWork};
+pub use tx::{AuditEntry, Last, TenantTx};

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::path::PathValues;
 use super::{IfMatch, Json, MediaType, Path, Query};
 use crate::auth::{Caller, Trace};
+use crate::db::System;
 use crate::error::{ErrorCode, codes};
 use crate::limits::Attempt;
 
@@ -42,6 +43,8 @@ pub struct Inputs {
     pub headers: Vec<&'static HeaderField>,
     /// What taking them can refuse.
     pub refusals: Vec<&'static ErrorCode>,
+    /// Whether it works as the system.
+    pub system: bool,
 }
 
 /// An argument of a handler. What says nothing about the request, such as the app, implements it empty.
@@ -65,6 +68,12 @@ impl Input for HeaderMap {}
 impl Input for Method {}
 impl Input for Uri {}
 impl Input for Request {}
+
+impl Input for System {
+    fn describe(inputs: &mut Inputs) {
+        inputs.system = true;
+    }
+}
 
 impl<T: PathValues + 'static> Input for Path<T> {
     fn describe(inputs: &mut Inputs) {

@@ -28,6 +28,7 @@ pub use violations::of_value as violations;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::db::System;
 use crate::error::{Error, codes};
 
 /// The caller, behind a route that demands one; on a public route there is none, and the request is refused.
@@ -62,6 +63,16 @@ impl FromRequestParts<App> for crate::limits::Attempt {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
         let attempt = parts.extensions.get::<Self>().cloned();
         attempt.ok_or_else(|| Error::internal("the route has no limit that counts failures"))
+    }
+}
+
+/// The right to work as the system, behind a route that names the work. A start without that is refused.
+impl FromRequestParts<App> for System {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        let system = parts.extensions.get::<Self>().cloned();
+        system.ok_or_else(|| Error::internal("the route names no work of the system"))
     }
 }
 

@@ -53,10 +53,20 @@ impl RouteTable {
 
     fn add(&mut self, route: Route) -> Result<(), StartError> {
         let clash = |why: String| StartError::new(Exit::Internal, why);
-        let (has, taken) = (route.path.matches('{').count(), route.path_values());
+        let inputs = route.inputs();
+        let (has, taken) = (route.path.matches('{').count(), inputs.path.len());
         if taken > 0 && taken != has {
             let name = format!("{} {}", route.method, route.path);
             return Err(clash(format!("{name} has {has} parameters, and its handler's Path takes {taken}")));
+        }
+        if inputs.system != route.system.is_some() {
+            let name = format!("{} {}", route.method, route.path);
+            return Err(clash(match route.system {
+                None => format!("{name}: its handler takes `System`, so name the work: `.system(&…)`"),
+                Some(work) => {
+                    format!("{name} names the system work '{}', and its handler takes no `System`", work.name)
+                }
+            }));
         }
         if !route.surface.admits(route.access) {
             return Err(clash(format!(
@@ -141,6 +151,7 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
+    use crate::db::{System, SystemWork};
     use crate::extract::Path;
     use crate::module::{Access, Csp, Routes, Surface};
 
@@ -238,6 +249,19 @@ mod tests {
             assert!(RouteTable::new(routes.of("test")).is_err());
         }
         assert!(RouteTable::new(route(Access::Public).surface(Surface::Probe).of("test")).is_ok());
+    }
+
+    #[test]
+    fn t_17_a_handler_works_as_the_system_where_the_route_says_so_and_nowhere_else() {
+        static WORK: SystemWork = SystemWork { name: "work", why: "" };
+        let silent = Routes::new().post("/x", Access::Public, async |_: System| "");
+        let refused = RouteTable::new(silent.of("test")).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("takes `System`, so name the work"), "{refused}");
+        let needless = Routes::new().post("/x", Access::Public, async || "").system(&WORK);
+        let refused = RouteTable::new(needless.of("test")).map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("names the system work 'work', and its handler takes no"), "{refused}");
+        let both = Routes::new().post("/x", Access::Public, async |_: System| "").system(&WORK);
+        assert!(RouteTable::new(both.of("test")).is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::{Caller, Credential, Grants, Trace};
+use crate::db::{System, SystemWork};
 use crate::error::Result;
 use crate::shared::TenantId;
 
@@ -15,13 +16,15 @@ use crate::shared::TenantId;
 /// waiting; then the limit of the address; then what an [unverified](Credential::Unverified) credential waits for; then
 /// the limits of the principal and its tenant; then `tenant` and `grants`.
 pub struct Authentication {
+    /// The work that `credential` and `tenant` do as the system, before there is a caller.
+    pub system: &'static SystemWork,
     /// What the request's headers say of who sends it.
     ///
     /// # Errors
     /// `core.unauthenticated` for a credential that is not valid, the same for every reason.
-    pub credential: fn(&App, &HeaderMap) -> Result<Credential>,
+    pub credential: fn(&App, System, &HeaderMap) -> Result<Credential>,
     /// The tenant that `X-Tenant-ID` names, if there is an active one. What it means to be named is checked afterwards.
-    pub tenant: for<'a> fn(&'a App, &'a NamedTenant<'a>, &'a Trace) -> Lookup<'a, TenantId>,
+    pub tenant: for<'a> fn(System, &'a NamedTenant<'a>, &'a Trace) -> Lookup<'a, TenantId>,
     /// The roles that the caller's actor holds in the caller's tenant; `None` when it has no business there (any more).
     /// The caller that is given may read the tenant's data, and has no permission yet.
     pub grants: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, Grants>,

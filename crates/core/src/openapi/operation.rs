@@ -63,8 +63,7 @@ pub(super) fn describe(
 
 /// What the handler and the chain take, and what the handler answers.
 fn parts(route: &Route) -> (Inputs, Outputs) {
-    let (mut inputs, mut outputs) = (Inputs::default(), Outputs::default());
-    (route.inputs)(&mut inputs);
+    let (mut inputs, mut outputs) = (route.inputs(), Outputs::default());
     (route.outputs)(&mut outputs);
     headers::add_inputs(route, &outputs, &mut inputs);
     (inputs, outputs)

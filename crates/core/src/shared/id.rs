@@ -71,7 +71,7 @@ impl<K: IdKind> Id<K> {
     }
 
     /// An id that is already known, such as one read from a table.
-    pub const fn from_uuid(uuid: Uuid) -> Self {
+    pub(crate) const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid, PhantomData)
     }
 

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use erp_core::auth::Trace;
-use erp_core::db::{Connection, Db, PoolOptions, SystemReason, reach};
-use erp_core::from_row;
+use erp_core::db::{Connection, Db, PoolOptions, reach};
 use erp_core::lifecycle::Lifecycle;
 use erp_core::metrics::Metrics;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -117,11 +115,6 @@ async fn outcome(url: &str) -> Result<(), String> {
     reached
 }
 
-struct Answer {
-    user: String,
-}
-from_row!(Answer { user });
-
 /// Who the server says we are, asked as a request would ask.
 async fn ask(connection: Connection) -> Result<String, String> {
     let lifecycle = Lifecycle::new();
@@ -139,15 +132,10 @@ async fn ask(connection: Connection) -> Result<String, String> {
         prepared_statements: true,
     };
     let db = Db::open(options, Metrics::new(false), &lifecycle).map_err(|error| error.to_string())?;
-    let mut tx = db.system(SystemReason::SelectTenant, &Trace::new("tls"));
-    let answer = tx.optional::<Answer>("select current_user::text as user", &[]).await;
-    drop(tx);
+    let answer = db.role().await;
     lifecycle.stop(Duration::ZERO).await;
     db.close();
-    match answer {
-        Ok(answer) => Ok(answer.unwrap().user),
-        Err(error) => Err(format!("{error}: {:?}", error.cause().map(ToString::to_string))),
-    }
+    answer.map_err(|error| format!("{error}: {:?}", error.cause().map(ToString::to_string)))
 }
 
 #[tokio::test]

@@ -2,12 +2,14 @@
 
 use erp_core::app::App;
 use erp_core::auth::{Caller, Credential, Grants, OwnRole, Role, Trace, bearer};
-use erp_core::db::SystemReason;
+use erp_core::db::System;
 use erp_core::error::{Error, Result};
 use erp_core::from_row;
 use erp_core::module::{Authentication, Lookup, NamedTenant};
 use erp_core::shared::TenantId;
 use http::HeaderMap;
+
+use super::SELECT_TENANT;
 
 const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
 /// A row for each role of a principal, and one without a role for a member that has none; none for nobody.
@@ -21,7 +23,8 @@ const READ_GRANTS: &str = "select g.built_in, r.name, \
 const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
 
 /// By `Authorization: Bearer` with an access token of ours.
-pub(super) static AUTHENTICATION: Authentication = Authentication { credential, tenant, grants, own_limit };
+pub(super) static AUTHENTICATION: Authentication =
+    Authentication { system: &SELECT_TENANT, credential, tenant, grants, own_limit };
 
 struct Found {
     id: TenantId,
@@ -40,14 +43,14 @@ struct Own {
 }
 from_row!(Own { rate_limit_max });
 
-fn credential(app: &App, headers: &HeaderMap) -> Result<Credential> {
+fn credential(app: &App, _: System, headers: &HeaderMap) -> Result<Credential> {
     let Some(token) = bearer(headers)? else { return Ok(Credential::Missing) };
     app.authenticator.verify(token).map(Credential::Verified)
 }
 
-fn tenant<'a>(app: &'a App, named: &'a NamedTenant<'a>, trace: &'a Trace) -> Lookup<'a, TenantId> {
+fn tenant<'a>(system: System, named: &'a NamedTenant<'a>, trace: &'a Trace) -> Lookup<'a, TenantId> {
     Box::pin(async move {
-        let mut tx = app.db.system(SystemReason::SelectTenant, trace);
+        let mut tx = system.begin(trace);
         let found: Option<Found> = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await?;
         Ok(found.map(|found| found.id))
     })

@@ -2,7 +2,7 @@ use axum::extract::State;
 use erp_core::answer::Refusing;
 use erp_core::app::{App, Denial};
 use erp_core::auth::{AccessToken, Actor, PasswordHash, Trace};
-use erp_core::db::{AuditEntry, SystemReason};
+use erp_core::db::{AuditEntry, System};
 use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
 use erp_core::from_row;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::codes;
 
 /// What is tried here, in the audit log and in the security log.
-const SIGN_IN: &str = "identity.sign_in";
+const ACTION: &str = "identity.sign_in";
 
 const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
 const FIND_USER: &str = "select u.id, u.password_hash from users u join memberships m on m.user_id = u.id \
@@ -51,6 +51,7 @@ pub(super) async fn login(
     State(app): State<App>,
     trace: Trace,
     attempt: Attempt,
+    system: System,
     Json(login): Json<Login>,
 ) -> Result<Json<AccessToken>, Refusing<codes::SIGN_IN_FAILED>> {
     // Before anything is looked up or counted: it must not tell what is there.
@@ -61,12 +62,12 @@ pub(super) async fn login(
         security_event!(
             Severity::High,
             "Sign-in refused: too many have failed",
-            action = SIGN_IN,
+            action = ACTION,
             account = %name,
             ip = address(&trace),
         );
     })?;
-    let outcome = sign_in(&app, &trace, Try { login, name, last: charged.is_last() }).await;
+    let outcome = sign_in(&app, &system, &trace, Try { login, name, last: charged.is_last() }).await;
     match &outcome {
         Ok(_) => charged.succeeded().await,
         Err(error) if error.code() == &codes::SIGN_IN_FAILED => {}
@@ -84,14 +85,19 @@ struct Try {
     last: bool,
 }
 
-async fn sign_in(app: &App, trace: &Trace, Try { login, name, last }: Try) -> Result<AccessToken> {
-    let (tenant, account) = find(app, trace, &login).await?;
+async fn sign_in(
+    app: &App,
+    system: &System,
+    trace: &Trace,
+    Try { login, name, last }: Try,
+) -> Result<AccessToken> {
+    let (tenant, account) = find(system, trace, &login).await?;
     let stored =
         account.as_ref().and_then(|account| account.password_hash.clone()).map(PasswordHash::from_stored);
     let verified = app.passwords.verify(login.password, stored).await?;
     match (tenant, account) {
         (Some(tenant), Some(account)) if verified => {
-            record(app, trace, tenant, account.id).await?;
+            record(system, trace, tenant, account.id).await?;
             app.authenticator.issue(tenant, account.id)
         }
         (tenant, account) => {
@@ -99,14 +105,15 @@ async fn sign_in(app: &App, trace: &Trace, Try { login, name, last }: Try) -> Re
             security_event!(
                 Severity::Medium,
                 "Sign-in failed",
-                action = SIGN_IN,
+                action = ACTION,
                 account = %name,
                 tenant_id = tenant.map(|tenant| tenant.to_string()),
                 user_id = user.as_deref(),
                 ip = address(trace),
             );
             if let Some(tenant) = tenant {
-                deny(app, trace, tenant, user, last);
+                let actor = system.actor();
+                deny(app, trace, (actor, tenant, user), last);
             }
             Err(Error::new(&codes::SIGN_IN_FAILED))
         }
@@ -115,11 +122,11 @@ async fn sign_in(app: &App, trace: &Trace, Try { login, name, last }: Try) -> Re
 
 /// Tells the tenant's auditor, within a minute: nothing is written here, so that the answer takes as long for who is there
 /// as for who is not.
-fn deny(app: &App, trace: &Trace, tenant: TenantId, user: Option<String>, last: bool) {
+fn deny(app: &App, trace: &Trace, (actor, tenant, user): (Actor, TenantId, Option<String>), last: bool) {
     let denial = Denial {
         tenant,
-        actor: Actor::System(SystemReason::SignIn.as_str()),
-        action: SIGN_IN,
+        actor,
+        action: ACTION,
         resource: "user",
         resource_id: user,
         outcome: "failure",
@@ -139,12 +146,12 @@ fn address(trace: &Trace) -> Option<String> {
 
 /// The tenant and the account that are meant, as far as they exist. Text that cannot be a slug or an address is
 /// simply not found.
-async fn find(app: &App, trace: &Trace, login: &Login) -> Result<(Option<TenantId>, Option<Account>)> {
+async fn find(system: &System, trace: &Trace, login: &Login) -> Result<(Option<TenantId>, Option<Account>)> {
     let (tenant, email) = (folded(&login.tenant), folded(&login.email));
     let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&tenant), Text::<3, 254>::parse(&email)) else {
         return Ok((None, None));
     };
-    let mut tx = app.db.system(SystemReason::SignIn, trace);
+    let mut tx = system.begin(trace);
     let tenant = tx.optional(FIND_TENANT, &[&slug]).await?.map(|Found { id }| id);
     // Where there is no such tenant the account is looked for all the same, among nobody's: as much work, and as slow.
     let within = tx.within(tenant.unwrap_or(TenantId::NOBODY)).await?;
@@ -156,10 +163,10 @@ fn folded(typed: &str) -> String {
     typed.trim().to_lowercase()
 }
 
-async fn record(app: &App, trace: &Trace, tenant: TenantId, user: UserId) -> Result<()> {
-    let mut tx = app.db.system(SystemReason::SignIn, trace).within(tenant).await?;
+async fn record(system: &System, trace: &Trace, tenant: TenantId, user: UserId) -> Result<()> {
+    let mut tx = system.begin(trace).within(tenant).await?;
     tx.audit(&AuditEntry {
-        action: SIGN_IN,
+        action: ACTION,
         resource: "user",
         resource_id: Some(user.to_string()),
         outcome: "success",

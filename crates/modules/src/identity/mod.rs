@@ -19,6 +19,7 @@ pub static MODULE: Module = Module {
         "0003_access",
     ],
     samples: erp_core::samples!["tenant_profiles"],
+    system: SYSTEM,
     authentication: Some(&authentication::AUTHENTICATION),
     ..Module::BARE
 };
@@ -34,15 +35,24 @@ erp_core::error_codes! {
     }
 }
 
+erp_core::system_work! {
+    /// What identity does as the system.
+    SYSTEM {
+        SIGN_IN = "sign-in": "Finds the tenant of a slug and the account of an address within it, while nobody has signed in yet.";
+        SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it.";
+    }
+}
+
 /// Failed sign-ins of one address, and of one account from there: `RATE_LIMIT_AUTH_MAX` in `RATE_LIMIT_AUTH_WINDOW`.
-static SIGN_IN: Policy = Policy::failures("sign-in", |config| {
+static FAILED_SIGN_INS: Policy = Policy::failures("sign-in", |config| {
     Quota::new(config.rate_limit.auth_max, config.rate_limit.auth_window)
 });
 
 fn routes() -> Routes {
     Routes::new()
         .post("/api/v1/auth/login", Access::Public, login::login)
-        .limit(&SIGN_IN)
+        .limit(&FAILED_SIGN_INS)
+        .system(&SIGN_IN)
         .doc(
             Operation::new("signIn", "Sign in").about(
                 "One answer for everything that is wrong, so that it does not tell who has an account.",

@@ -1,4 +1,4 @@
-//! `TenantTx` and `SystemTx`: pipelined transactions that carry their tenant.
+//! `TenantTx`: pipelined transactions that carry their tenant.
 //!
 //! Nothing is sent until the first statement. Then the context and the statement go out together, and with [`Last`] the
 //! audit entries and the end of the transaction too: a single statement costs one network round trip.
@@ -9,36 +9,18 @@ pub(super) mod exchange;
 pub(super) mod repeat;
 pub(super) mod row;
 pub(super) mod scope;
+pub(super) mod sessions;
 pub(super) mod stream;
+pub(super) mod system;
 
 use std::time::{Duration, Instant};
 
-use crate::auth::{Actor, Caller, Trace};
+use crate::auth::Caller;
 use crate::db::{Db, FromRow, Params, RowStream, Sql};
 use crate::error::{Error, Result};
-use crate::shared::TenantId;
 use context::TxContext;
 use exchange::{Tx, Unfinished};
 use serde::Serialize;
-
-/// Why the system itself needs a transaction: the listed exceptions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SystemReason {
-    /// Find the tenant of a slug, then verify a credential within it.
-    SignIn,
-    /// Find out whether a caller is a member of the tenant that `X-Tenant-ID` names.
-    SelectTenant,
-}
-
-impl SystemReason {
-    /// The reason's name in logs and audit rows.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SignIn => "sign-in",
-            Self::SelectTenant => "select-tenant",
-        }
-    }
-}
 
 /// An audit entry for something that no row change shows, such as a failed sign-in.
 #[derive(Debug, Serialize)]
@@ -68,12 +50,6 @@ pub struct TenantTx<'db>(Tx<'db>);
 #[must_use = "nothing is sent until a statement is given"]
 pub struct Last<'db>(Tx<'db>);
 
-/// A transaction without a tenant: it sees shared tables only, until it goes [`within`](SystemTx::within) one.
-#[must_use = "a transaction that is not committed is rolled back"]
-pub struct SystemTx<'db> {
-    tx: Tx<'db>,
-}
-
 /// The ways to a transaction.
 impl Db {
     /// A transaction in the caller's tenant that may change data. Dropped without commit, it is rolled back.
@@ -84,12 +60,6 @@ impl Db {
     /// A READ ONLY transaction in the caller's tenant. With one statement, `.last()`, it costs one round trip.
     pub fn tenant_read(&self, caller: &Caller) -> TenantTx<'_> {
         TenantTx::read(self, caller)
-    }
-
-    /// A transaction without a tenant, for a listed reason: it sees shared tables only.
-    pub fn system(&self, reason: SystemReason, trace: &Trace) -> SystemTx<'_> {
-        tracing::debug!(reason = reason.as_str(), "System transaction");
-        SystemTx::new(self, reason, trace)
     }
 }
 
@@ -224,30 +194,5 @@ impl Last<'_> {
     /// As [`Last::rows`].
     pub async fn row<R: FromRow>(self, sql: impl Sql, params: Params<'_>) -> Result<R> {
         self.optional(sql, params).await?.ok_or_else(|| Error::internal("the statement returned no row"))
-    }
-}
-
-impl<'db> SystemTx<'db> {
-    pub(in crate::db) fn new(db: &'db Db, reason: SystemReason, trace: &Trace) -> Self {
-        let context = db.context(TxContext::change(None, Actor::System(reason.as_str()), trace));
-        Self { tx: Tx::new(db, None, false, context) }
-    }
-
-    /// The row of a statement on shared tables, if there is one.
-    ///
-    /// # Errors
-    /// As [`TenantTx::rows`].
-    pub async fn optional<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<Option<R>> {
-        self.tx.run(sql.text(), params, false).await?;
-        self.tx.row()
-    }
-
-    /// Goes on in one tenant, as the system, and out of the tenant's share of the pool. In the same transaction, unless
-    /// the tenant's share is used up: then what was done so far is committed before it waits for a place.
-    ///
-    /// # Errors
-    /// As [`TenantTx::commit`], where it has to wait.
-    pub async fn within(self, tenant: TenantId) -> Result<TenantTx<'db>> {
-        self.tx.within(tenant).await.map(TenantTx)
     }
 }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::app::{App, Denial};
 use crate::auth::{Caller, Identity, Trace};
+use crate::db::System;
 use crate::error::{Error, codes};
 use crate::module::{Authentication, NamedTenant};
 use crate::shared::TenantId;
@@ -61,7 +62,8 @@ async fn select(
     trace: Trace,
     named: NamedTenant<'_>,
 ) -> Result<Caller, Error> {
-    let tenant = (authentication.tenant)(app, &named, &trace).await?;
+    let system = System::new(app.db.clone(), authentication.system);
+    let tenant = (authentication.tenant)(system, &named, &trace).await?;
     let home = || Caller::unknown(identity.tenant, identity.actor, trace.clone());
     let Some(tenant) = tenant else { return Err(refuse(app, &home(), &named)) };
     match caller(authentication, app, Identity { tenant, ..identity }, trace.clone()).await {

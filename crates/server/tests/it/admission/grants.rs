@@ -8,10 +8,10 @@ use erp_core::auth::Trace;
 use erp_core::auth::{Actor, Credential, Identity, Role};
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap};
 use erp_core::config::{Layers, MapSource};
-use erp_core::db::SystemReason;
+use erp_core::db::{System, SystemWork};
 use erp_core::error::{Error, Result, codes};
 use erp_core::from_row;
-use erp_core::module::{Authentication, Module, Product};
+use erp_core::module::{Access, Authentication, Module, Product, Routes};
 use erp_core::shared::{TenantId, UserId};
 use erp_modules::{PRODUCT, catalog, identity};
 use erp_testkit::TestApp;
@@ -82,11 +82,13 @@ async fn t_16_a_feature_module_cannot_write_roles_or_grants() {
 
 /// A key that only the database knows: here, a person's address.
 static BY_KEY: Authentication = Authentication {
+    system: &BY_ADDRESS,
     credential: by_key,
-    tenant: |app, named, trace| (the_house().tenant)(app, named, trace),
+    tenant: |system, named, trace| (the_house().tenant)(system, named, trace),
     grants: |app, caller| (the_house().grants)(app, caller),
     own_limit: |app, caller| (the_house().own_limit)(app, caller),
 };
+static BY_ADDRESS: SystemWork = SystemWork { name: "by-address", why: "Finds a key's owner." };
 static ASKED: AtomicU32 = AtomicU32::new(0);
 
 fn the_house() -> &'static Authentication {
@@ -103,15 +105,14 @@ struct Person {
 }
 from_row!(Person { id });
 
-fn by_key(app: &App, headers: &HeaderMap) -> Result<Credential> {
+fn by_key(app: &App, system: System, headers: &HeaderMap) -> Result<Credential> {
     let Some(key) = headers.get("x-api-key").and_then(|key| key.to_str().ok()).map(str::to_owned) else {
-        return (the_house().credential)(app, headers);
+        return (the_house().credential)(app, system, headers);
     };
-    let app = app.clone();
     Ok(Credential::Unverified(Box::pin(async move {
         ASKED.fetch_add(1, Ordering::Relaxed);
         let unknown = || Error::new(&codes::UNAUTHENTICATED);
-        let mut tx = app.db.system(SystemReason::SignIn, &Trace::new("test"));
+        let mut tx = system.begin(&Trace::new("test"));
         let tenant: Option<Found> = tx.optional("select id from tenants where slug = 'acme'", &[]).await?;
         let tenant = tenant.ok_or_else(unknown)?.id;
         let person = tx.within(tenant).await?.last();
@@ -144,9 +145,16 @@ async fn l_01_the_database_is_asked_about_credentials_only_within_the_limit_of_t
     app.finish().await;
 }
 
+static SIGN_IN: SystemWork = SystemWork { name: "sign-in", why: "Looks like another module's." };
+
+fn by_the_way() -> Routes {
+    Routes::new().get("/by-the-way", Access::Public, async |_: System| ()).system(&BY_ADDRESS)
+}
+
 #[tokio::test]
 async fn a_product_whose_modules_do_not_fit_together_is_refused() {
-    static SECOND: Module = Module { name: "second", authentication: Some(&BY_KEY), ..Module::BARE };
+    static SECOND: Module =
+        Module { name: "second", system: &[&BY_ADDRESS], authentication: Some(&BY_KEY), ..Module::BARE };
     let refused = async |modules: &[&'static Module]| {
         let app = TestApp::start().await;
         let settings = [("APP_ENV", "development"), ("DATABASE_URL", &app.database().roles.runtime_url)];
@@ -162,6 +170,12 @@ async fn a_product_whose_modules_do_not_fit_together_is_refused() {
     assert!(two.contains("'identity' and 'second'"), "{two}");
     let none = Box::pin(refused(&[&catalog::MODULE])).await;
     assert!(none.contains("no module tells who they are"), "{none}");
+    static SILENT: Module = Module { name: "silent", routes: by_the_way, ..Module::BARE };
+    let silent = Box::pin(refused(&[&identity::MODULE, &SILENT])).await;
+    assert!(silent.contains("GET /by-the-way of 'silent' does the system work 'by-address'"), "{silent}");
+    static SAME: Module = Module { name: "same", system: &[&SIGN_IN], ..Module::BARE };
+    let same = Box::pin(refused(&[&identity::MODULE, &SAME])).await;
+    assert!(same.contains("'sign-in' of 'same' has the name of another"), "{same}");
     static USER: Module = Module { name: "user", uses: &["catalog"], ..Module::BARE };
     let early = Box::pin(refused(&[&identity::MODULE, &USER, &catalog::MODULE])).await;
     assert!(early.contains("'user' uses 'catalog'"), "{early}");

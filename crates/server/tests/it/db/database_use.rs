@@ -140,8 +140,9 @@ async fn t_22_the_systems_work_in_a_tenant_takes_that_tenants_place() {
     let app = app.setting("DATABASE_TENANT_MAX_CONNECTIONS", "2").start().await;
     let (bob, acme) = (app.caller(&app.bob()).await, app.tenant_id("acme"));
     let (db, trace) = (&app.edge().app.db, erp_core::auth::Trace::new("test"));
+    let system = app.system().await;
     let enter = async |first: bool| {
-        let mut tx = db.system(erp_core::db::SystemReason::SignIn, &trace);
+        let mut tx = system.begin(&trace);
         if first {
             let _: Option<One> = tx.optional(ONE, &[]).await.unwrap();
         }

@@ -178,7 +178,8 @@ async fn t_04_a_plain_read_is_read_only_and_its_context_ends_with_it() {
         assert_eq!(state(limited).await, format!("on 1500ms {tenant}"));
         assert_eq!(state(db.tenant(&caller)).await, format!("off 30s {tenant}"));
         let trace = erp_core::auth::Trace::new("test");
-        let mut system = db.system(erp_core::db::SystemReason::SelectTenant, &trace);
+        let granted = app.system().await;
+        let mut system = granted.begin(&trace);
         let seen: Option<Setting> = system.optional(STATE, &[]).await.unwrap();
         assert_eq!(seen.unwrap().value, "off 30s", "nothing is left in the session");
         assert_eq!(state(system.within(tenant).await.unwrap()).await, format!("off 30s {tenant}"));

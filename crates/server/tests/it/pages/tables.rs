@@ -8,7 +8,7 @@ use erp_core::config::{SETTINGS, SettingsSchema};
 use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
 use erp_core::metrics::{Kind, MetricTable};
-use erp_core::module::{permissions_markdown, routes_markdown};
+use erp_core::module::{permissions_markdown, routes_markdown, system_work_markdown};
 use erp_modules::PRODUCT;
 
 fn is_snake(text: &str) -> bool {
@@ -120,6 +120,14 @@ fn the_reference_of_background_work_is_up_to_date() {
     for (owner, row) in background(&PRODUCT) {
         assert!(row.about.len() > 20 && row.about.ends_with('.'), "{}", row.name);
         assert!(owner == "the core" || row.name.starts_with(owner), "{}: begin it with {owner}", row.name);
+    }
+}
+
+#[test]
+fn t_17_the_reference_of_system_work_is_up_to_date_and_says_why() {
+    is_fresh("system-work.md", &system_work_markdown(modules(&PRODUCT)));
+    for work in modules(&PRODUCT).flat_map(|module| module.system) {
+        assert!(work.why.len() > 40 && work.why.ends_with('.'), "{}", work.name);
     }
 }
 
