@@ -11,6 +11,7 @@ use crate::TestApp;
 pub struct Actor<'app> {
     app: &'app TestApp,
     token: Option<String>,
+    person: Option<UserId>,
 }
 
 /// What came back.
@@ -27,19 +28,24 @@ pub struct Answer {
 
 impl<'app> Actor<'app> {
     pub(crate) fn anonymous(app: &'app TestApp) -> Self {
-        Self { app, token: None }
+        Self { app, token: None, person: None }
     }
 
     pub(crate) fn signed_in(app: &'app TestApp, tenant: TenantId, person: UserId) -> Self {
         let issued = app.edge().app.authenticator.issue(tenant, person);
         let issued = issued.expect("tokens can be signed");
-        Self { app, token: Some(issued.access_token) }
+        Self { app, token: Some(issued.access_token), person: Some(person) }
     }
 
     /// The same with another bearer token.
     #[must_use]
     pub fn with_token(&self, token: impl Into<String>) -> Self {
-        Self { app: self.app, token: Some(token.into()) }
+        Self { app: self.app, token: Some(token.into()), person: None }
+    }
+
+    /// Who it is, of somebody who is signed in.
+    pub fn id(&self) -> Option<UserId> {
+        self.person
     }
 
     /// The bearer token, of somebody who is signed in.

@@ -25,6 +25,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 ///
 /// A test ends with [`TestApp::finish`], which fails it on faults that it did not announce.
 pub struct TestApp {
+    pub(crate) product: Product,
     pub(crate) running: Option<Running>,
     pub(crate) database: Database,
     pub(crate) pooler: Option<Pooler>,
@@ -96,6 +97,11 @@ impl TestApp {
         found.expect("the demo tenants have a person for each role")
     }
 
+    /// The product, with the modules that the test has added.
+    pub fn product(&self) -> &Product {
+        &self.product
+    }
+
     /// What answers requests, and through it the app.
     pub fn edge(&self) -> &Arc<Edge> {
         &self.running.as_ref().expect("the app runs until `finish`").context.edge
@@ -145,11 +151,7 @@ impl TestApp {
 
     /// Somebody new in acme or globex who holds exactly these permissions, by a role of the tenant's own.
     pub async fn someone(&self, tenant: &str, permissions: &[&Permission]) -> Actor<'_> {
-        let (id, role) = (self.new_id::<User>(), self.new_id::<User>());
-        let person = format!(
-            "insert into users (id, email, name) values ('{id}', '{id}@{tenant}.example', 'Someone')"
-        );
-        self.root.batch_execute(&person).await.expect("a new person");
+        let (id, role) = (self.new_person(tenant).await, self.new_id::<User>());
         let named: String = permissions.iter().fold(String::new(), |mut rows, permission| {
             let _ = write!(
                 rows,
@@ -164,6 +166,23 @@ impl TestApp {
         );
         self.execute_in(tenant, &join).await;
         Actor::signed_in(self, self.tenant_id(tenant), id)
+    }
+
+    /// Somebody new in acme or globex, with one of the roles that every tenant has: a second owner, say.
+    pub async fn another(&self, tenant: &str, role: Role) -> Actor<'_> {
+        let id = self.new_person(tenant).await;
+        self.join(tenant, id, role).await;
+        Actor::signed_in(self, self.tenant_id(tenant), id)
+    }
+
+    /// A person who is a member of nothing yet.
+    async fn new_person(&self, tenant: &str) -> UserId {
+        let id = self.new_id::<User>();
+        let person = format!(
+            "insert into users (id, email, name) values ('{id}', '{id}@{tenant}.example', 'Someone')"
+        );
+        self.root.batch_execute(&person).await.expect("a new person");
+        id
     }
 
     /// Makes a person a member of acme or globex, with one of the roles that every tenant has.

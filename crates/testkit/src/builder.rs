@@ -137,6 +137,7 @@ impl Builder {
         let context = bootstrap(&product, &Layers::from(settings), options).await.expect("the app starts");
         let running = start_server(context, 0, "127.0.0.1").await.expect("the server starts");
         TestApp {
+            product,
             running: Some(running),
             root: database.superuser().await,
             database,

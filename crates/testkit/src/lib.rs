@@ -31,6 +31,7 @@ mod people;
 mod pooler;
 mod probe;
 mod redis;
+mod sweeps;
 mod with_postgres;
 
 pub use actor::{Actor, Answer};
@@ -43,4 +44,5 @@ pub use people::Person;
 pub use pooler::Pooler;
 pub use probe::PROBE;
 pub use redis::Redis;
+pub use sweeps::{Fixture, Prepared, Preparing, Ready, Setup, Sweep, Sweeps};
 pub use with_postgres::with_postgres;

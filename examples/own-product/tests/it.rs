@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use erp_core::db::{CORE, Connection, Migrated, Migration, Namespace, Owner, Schema, prove_once};
-use erp_testkit::{Database, TestApp};
+use erp_testkit::{Database, Fixture, Prepared, Setup, Sweeps, TestApp};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 use wheels::PRODUCT;
@@ -20,6 +20,21 @@ async fn two_tenants_rent_out_their_own_vehicles() {
     bob.get(&path).await.problem("core.not_found");
     let listed = bob.get("/api/v1/vehicles").await.assert(200).json();
     assert_eq!(listed["items"].as_array().unwrap().len(), 2, "the demo rows of the module: {listed}");
+    app.finish().await;
+}
+
+/// What does not follow from the contract: which vehicle is rented out.
+const FIXTURES: &[Fixture] = &[Fixture::new("POST /api/v1/rentals", |setup| Box::pin(rental(setup)))];
+
+async fn rental(setup: &Setup<'_>) -> Prepared {
+    Prepared::body(json!({ "vehicleId": setup.make("/api/v1/vehicles").await, "customer": "Ann" }))
+}
+
+/// What holds of every route: 401, 403, ids of another tenant, idempotency, conditions, audit rows.
+#[tokio::test]
+async fn every_route_keeps_the_rules_of_the_house() {
+    let app = TestApp::of(PRODUCT).start().await;
+    Sweeps::over(&app, &[FIXTURES]).await.all().await;
     app.finish().await;
 }
 

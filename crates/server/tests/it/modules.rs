@@ -2,5 +2,10 @@
 //!
 //! This file is their list and nothing else: `script/new-module` adds a line.
 
+use erp_testkit::Fixture;
+
+/// What the sweeps send to the modules' routes where it does not follow from the contract: `FIXTURES` of their `tests.rs`.
+pub(crate) const FIXTURES: &[&[Fixture]] = &[];
+
 #[path = "../../../modules/src/suppliers/tests.rs"]
 mod suppliers;

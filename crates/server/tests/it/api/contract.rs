@@ -13,7 +13,7 @@ use erp_testkit::{Actor, Answer, TestApp};
 use http::Request;
 use serde_json::Value;
 
-use crate::api::samples;
+use crate::api::fixtures::sweeps;
 
 pub(crate) fn document() -> Value {
     contract(&PRODUCT, Routes::new()).document()
@@ -215,18 +215,13 @@ async fn i_03_answers_have_the_declared_fields_and_no_others() {
     let mut document = document();
     close(&mut document);
     let mut checked = 0;
-    for route in app.edge().routes.iter() {
-        let Some(sample) = samples::of(route) else { continue };
-        let mut path = route.path.to_owned();
-        if let Some((collection, body)) = sample.made_by {
-            let made = app.alice().post(collection, body.make(&app, 9000 + checked)).await.assert(201).json();
-            path = path.replace("{id}", made["id"].as_str().unwrap());
-        }
-        let body = sample.body.map(|body| body.make(&app, 9100 + checked));
-        let answer = app.alice().send(route.method.clone(), &path, body).await.assert(sample.success);
+    let sweeps = sweeps(&app).await;
+    for route in sweeps.routes() {
+        let ready = sweeps.ready(route, "acme").await;
+        let answer = ready.send_as(&ready.actor, route).await.assert(ready.success);
         let method = route.method.as_str().to_ascii_lowercase();
-        let declared = &document["paths"][route.path][&method]["responses"][sample.success.to_string()];
-        assert!(declared.is_object(), "{method} {} answers {}, undeclared", route.path, sample.success);
+        let declared = &document["paths"][route.path][&method]["responses"][ready.success.to_string()];
+        assert!(declared.is_object(), "{method} {} answers {}, undeclared", route.path, ready.success);
         check_headers(&document, declared, &answer);
         if let Some(schema) = declared.pointer("/content/application~1json/schema") {
             let found = violations(&document, schema, &answer.json());

@@ -2,12 +2,12 @@
 
 use erp_core::extract::violations;
 use erp_core::module::Route;
-use erp_testkit::{Answer, TestApp};
+use erp_testkit::{Actor, Answer, TestApp};
 use http::{Method, Request};
 use serde_json::Value;
 
 use crate::api::contract::{check_headers, document, resolve};
-use crate::api::samples::{self, Sample};
+use crate::api::fixtures::sweeps;
 
 const KEY: &str = "Idempotency-Key";
 const CONDITION: &str = "If-None-Match";
@@ -102,53 +102,46 @@ fn h_09_the_pattern_of_a_key_is_that_of_its_parser() {
     }
 }
 
-/// A sample's path and body, after what it needs has been made.
-async fn prepare(app: &TestApp, route: &Route, sample: &Sample, number: u32) -> (String, String) {
-    let mut path = route.path.to_owned();
-    if let Some((collection, body)) = sample.made_by {
-        let made = app.alice().post(collection, body.make(app, 2 * number)).await.assert(201).json();
-        path = path.replace("{id}", made["id"].as_str().unwrap());
-    }
-    (path, sample.body.map(|body| body.make(app, 2 * number + 1).to_string()).unwrap_or_default())
-}
-
-async fn send(app: &TestApp, method: &Method, path: &str, header: (&str, &str), body: &str) -> Answer {
+async fn send(actor: &Actor<'_>, method: &Method, path: &str, header: (&str, &str), body: &str) -> Answer {
     let request = Request::builder().method(method).uri(path).header(header.0, header.1);
     let request = request.header("content-type", "application/json").body(body.to_owned()).unwrap();
-    app.alice().request(request).await
+    actor.request(request).await
 }
 
 #[tokio::test]
 async fn h_09_h_10_what_is_declared_is_taken_and_answered() {
     let app = TestApp::start().await;
     let document = document();
-    for (number, route) in (4600..).zip(app.edge().routes.iter()) {
-        let Some(sample) = samples::of(route) else { continue };
+    let sweeps = sweeps(&app).await;
+    for route in sweeps.routes() {
         let operation = operation(&document, route);
-        let (path, body) = prepare(&app, route, sample, number).await;
+        let ready = sweeps.ready(route, "acme").await;
+        let send = async |path: &str, header: (&str, &str), body: bool| {
+            let body = if body { ready.body.as_ref().map(Value::to_string) } else { None };
+            send(&ready.actor, &route.method, path, header, &body.unwrap_or_default()).await
+        };
+        let key = format!("key-{}", sweeps.number());
+        let key = (KEY, key.as_str());
         if parameter(operation, KEY).is_some() {
-            let bad = send(&app, &route.method, &path, (KEY, "a b"), &body).await.assert(400);
+            let bad = send(&ready.path, (KEY, "a b"), true).await.assert(400);
             bad.problem("core.malformed_header");
             check_headers(&document, declared(&document, operation, &bad), &bad);
             for replayed in ["", "true"] {
-                let key = (KEY, &*format!("key-{number}"));
-                let answer = send(&app, &route.method, &path, key, &body).await.assert(sample.success);
+                let answer = send(&ready.path, key, true).await.assert(ready.success);
                 assert_eq!(answer.header("idempotency-replayed"), replayed);
                 check_headers(&document, declared(&document, operation, &answer), &answer);
             }
-            let key = (KEY, &*format!("key-{number}"));
-            let other = format!("{path}?other");
-            let reused = send(&app, &route.method, &other, key, &body).await.assert(422);
+            let other = format!("{}?other", ready.path);
+            let reused = send(&other, key, true).await.assert(422);
             reused.problem("core.idempotency_key_reused");
             check_headers(&document, declared(&document, operation, &reused), &reused);
         } else {
             // What takes no key does not look at it.
-            send(&app, &route.method, &path, (KEY, "a b"), &body).await.assert(sample.success);
+            send(&ready.path, (KEY, "a b"), true).await.assert(ready.success);
         }
         if parameter(operation, CONDITION).is_some() {
             for (condition, status) in [("*", 304), ("\"0\"", 200), ("no tag", 200)] {
-                let answer =
-                    send(&app, &route.method, &path, (CONDITION, condition), "").await.assert(status);
+                let answer = send(&ready.path, (CONDITION, condition), false).await.assert(status);
                 check_headers(&document, declared(&document, operation, &answer), &answer);
             }
         }
@@ -175,8 +168,9 @@ async fn d_03_every_route_declares_that_it_refuses_a_body_that_is_too_large() {
     let app = TestApp::start().await;
     let document = document();
     for route in app.edge().routes.iter() {
-        let answer =
-            send(&app, &route.method, route.path, ("content-length", "9999999"), "").await.assert(413);
+        let answer = send(&app.alice(), &route.method, route.path, ("content-length", "9999999"), "")
+            .await
+            .assert(413);
         check_headers(&document, declared(&document, operation(&document, route), &answer), &answer);
     }
     app.finish().await;

@@ -1,27 +1,26 @@
 //! Hostile bodies on every route that reads one: always a complete problem of 4xx, never 5xx.
 
-use erp_core::module::{Access, Route};
-use erp_testkit::{Actor, Answer, TestApp};
+use erp_core::module::Route;
+use erp_testkit::{Answer, Ready, TestApp};
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::api::samples::{self, Sample};
+use crate::api::fixtures::sweeps;
 
-/// A route that reads a body, the path to call it with, and a body that it accepts.
+/// A route that reads a body, how to call it, and a body that it accepts.
 struct Target<'app> {
     route: &'app Route,
-    path: String,
+    ready: Ready<'app>,
     body: Value,
-    actor: Actor<'app>,
 }
 
 impl Target<'_> {
     async fn send(&self, content_type: Option<&str>, body: impl Into<Vec<u8>>) -> Answer {
-        let mut request = Request::builder().method(self.route.method.clone()).uri(&self.path);
+        let mut request = Request::builder().method(self.route.method.clone()).uri(&self.ready.path);
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
         }
-        self.actor.request(request.body(body.into()).unwrap()).await
+        self.ready.actor.request(request.body(body.into()).unwrap()).await
     }
 
     /// The accepted body as text, with `value` (JSON text) in the place of one field.
@@ -37,17 +36,12 @@ impl Target<'_> {
 }
 
 async fn targets(app: &TestApp) -> Vec<Target<'_>> {
-    let mut targets = Vec::new();
-    for route in app.edge().routes.iter() {
-        let Some(sample @ Sample { body: Some(body), .. }) = samples::of(route) else { continue };
-        let number = 1000 + u32::try_from(targets.len()).unwrap();
-        let mut path = route.path.to_owned();
-        if let Some((collection, thing)) = sample.made_by {
-            let made = app.alice().post(collection, thing.make(app, number + 1000)).await.assert(201).json();
-            path = path.replace("{id}", made["id"].as_str().unwrap());
+    let (sweeps, mut targets) = (sweeps(app).await, Vec::new());
+    for route in sweeps.routes() {
+        let ready = sweeps.ready(route, "acme").await;
+        if let Some(body) = ready.body.clone() {
+            targets.push(Target { route, ready, body });
         }
-        let actor = if matches!(route.access, Access::Public) { app.anonymous() } else { app.alice() };
-        targets.push(Target { route, path, body: body.make(app, number), actor });
     }
     assert!(targets.len() >= 4, "login, create, replace and patch read a body");
     targets

@@ -1,0 +1,220 @@
+//! Sweeps: what holds of every route of a product is tried on every route, of every module.
+//!
+//! Which routes a sweep concerns follows from what the routes declare, and their requests from the contract or a
+//! [`Fixture`]. A route that has neither fails the test, and so does a sweep that reaches no route.
+
+mod derive;
+mod fixture;
+mod house;
+mod isolation;
+mod rules;
+
+use std::cell::Cell;
+use std::fmt;
+
+use erp_core::auth::Role;
+use erp_core::factory::contract;
+use erp_core::module::{Access, Route, Routes, Surface};
+use serde_json::Value;
+
+use crate::{Actor, Answer, TestApp};
+pub use fixture::{Fixture, Prepared, Preparing, Setup};
+
+/// What is swept. A [`Fixture`] can exempt its route from one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    /// With right every route succeeds.
+    Right,
+    /// Without a credential a member's route is 401.
+    Nobody,
+    /// Without its permission a route is 403.
+    Permission,
+    /// An id of another tenant, in the path or the body, is answered as one that does not exist; lists have none.
+    Isolation,
+    /// A change that is sent twice under one key is made once.
+    Idempotency,
+    /// A change on condition of another version is refused; what has not changed is not sent again.
+    Condition,
+    /// A change has its audit rows: of who made it, and in its tenant.
+    Audit,
+}
+
+/// The requests of a product's routes, with what they need before.
+///
+/// The request of a route is that of its [`Fixture`]. Where there is none it follows from the contract: the body is the
+/// example that the contract shows, with a number in its texts; the body of a PUT that takes what the POST of its
+/// collection takes is that one's; and what stands in the path was made by a colleague of the caller, by a POST to the
+/// collection above it. So a fixture of the POST serves all routes of a resource.
+///
+/// ```no_run
+/// # use erp_testkit::{Fixture, Sweeps, TestApp};
+/// # const FIXTURES: &[Fixture] = &[];
+/// # async fn test() {
+/// let app = TestApp::start().await;
+/// Sweeps::over(&app, &[FIXTURES]).await.all().await;
+/// app.finish().await;
+/// # }
+/// ```
+pub struct Sweeps<'app> {
+    app: &'app TestApp,
+    document: Value,
+    fixtures: Vec<Fixture>,
+    /// Of acme and of globex.
+    colleagues: [Actor<'app>; 2],
+    next: Cell<u32>,
+}
+
+/// A request that is ready to be sent, and who may send it.
+pub struct Ready<'app> {
+    /// The path, with its values.
+    pub path: String,
+    /// The values of its parameters.
+    pub values: Vec<String>,
+    /// The body, for a route that reads one.
+    pub body: Option<Value>,
+    /// The status of success.
+    pub success: u16,
+    /// Somebody who may send it.
+    pub actor: Actor<'app>,
+}
+
+impl Ready<'_> {
+    /// Sends it as `actor`.
+    pub async fn send_as(&self, actor: &Actor<'_>, route: &Route) -> Answer {
+        actor.send(route.method.clone(), &self.path, self.body.clone()).await
+    }
+
+    /// Sends it with a header more.
+    pub async fn send_with(&self, actor: &Actor<'_>, route: &Route, name: &str, value: &str) -> Answer {
+        let request = http::Request::builder().method(route.method.clone()).uri(&self.path);
+        let request = request.header(name, value);
+        let request =
+            if self.body.is_some() { request.header("content-type", "application/json") } else { request };
+        let body = self.body.as_ref().map(Value::to_string).unwrap_or_default();
+        actor.request(request.body(body).expect("the path is a URI")).await
+    }
+}
+
+impl<'app> Sweeps<'app> {
+    /// The sweeps over all routes of `app`, with the fixtures of its modules. Those of core and identity are known.
+    ///
+    /// # Panics
+    /// When a fixture is of no route.
+    pub async fn over(app: &'app TestApp, fixtures: &[&[Fixture]]) -> Self {
+        let document = contract(app.product(), Routes::new()).document();
+        let colleagues = [app.another("acme", Role::Owner).await, app.another("globex", Role::Owner).await];
+        let routes = &app.edge().routes;
+        let is_there = |fixture: &Fixture| routes.iter().any(|route| name(route) == fixture.route);
+        let mut all: Vec<Fixture> = fixtures.concat();
+        for fixture in &all {
+            assert!(is_there(fixture), "there is no route {}: remove or correct its fixture", fixture.route);
+        }
+        all.extend(house::FIXTURES.iter().filter(|fixture| is_there(fixture)));
+        Self { app, document, fixtures: all, colleagues, next: Cell::new(0) }
+    }
+
+    /// Every sweep, one after the other.
+    pub async fn all(&self) {
+        self.right().await;
+        self.nobody().await;
+        self.permission().await;
+        self.isolation().await;
+        self.idempotency().await;
+        self.condition().await;
+        self.audit().await;
+    }
+
+    /// All routes.
+    pub fn routes(&self) -> impl Iterator<Item = &'app Route> + use<'app> {
+        self.app.edge().routes.iter()
+    }
+
+    /// A number that no other call returns.
+    pub fn number(&self) -> u32 {
+        self.next.set(self.next.get() + 1);
+        self.next.get()
+    }
+
+    /// Prepares the request of a route in acme or globex, to be sent by somebody who may.
+    pub async fn ready(&self, route: &Route, tenant: &'static str) -> Ready<'app> {
+        let owner = self.app.actor(tenant, Role::Owner);
+        let actor = self.permitted(route, tenant, &owner).await;
+        let Prepared { values, body } = self.prepare_in(route, &self.setup(tenant, &owner)).await;
+        Ready { path: filled(route.path, &values), values, body, success: self.success(route), actor }
+    }
+
+    /// `person`, or somebody new where the route's permission is not an owner's.
+    async fn permitted(&self, route: &Route, tenant: &str, person: &Actor<'app>) -> Actor<'app> {
+        match route.access {
+            Access::Public | Access::Management => self.app.anonymous(),
+            Access::Permission(permission) if !permission.roles.contains(&Role::Owner) => {
+                self.app.someone(tenant, &[permission]).await
+            }
+            Access::SignedIn | Access::Permission(_) => person.clone(),
+        }
+    }
+
+    fn setup<'a>(&'a self, tenant: &'static str, caller: &Actor<'a>) -> Setup<'a> {
+        let [acme, globex] = &self.colleagues;
+        let colleague = if tenant == "acme" { acme.clone() } else { globex.clone() };
+        Setup { sweeps: self, tenant, caller: caller.clone(), colleague }
+    }
+
+    /// Visits the routes that a sweep concerns and no fixture exempts.
+    async fn each(&self, sweep: Sweep, concerns: impl Fn(&Route) -> bool, visit: impl AsyncFn(&'app Route)) {
+        let mut reached = 0;
+        for route in self.routes() {
+            let exempt =
+                self.fixture(route).and_then(|fixture| fixture.exempt.iter().find(|(of, _)| *of == sweep));
+            match (concerns(route), exempt) {
+                (true, None) => {
+                    visit(route).await;
+                    reached += 1;
+                }
+                (false, Some((_, why))) => {
+                    panic!(
+                        "{sweep} does not concern {} at all: its fixture need not say '{why}'",
+                        name(route)
+                    )
+                }
+                (true, Some(_)) | (false, None) => {}
+            }
+        }
+        assert!(reached > 0, "{sweep} reached no route: it would hold of whatever there is");
+    }
+}
+
+impl fmt::Display for Sweep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the sweep '{}'", format!("{self:?}").to_lowercase())
+    }
+}
+
+/// As it is named in a [`Fixture`]: its method and path template.
+fn name(route: &Route) -> String {
+    format!("{} {}", route.method, route.path)
+}
+
+/// Whether only members of a tenant may ask it.
+fn is_members(route: &Route) -> bool {
+    route.surface == Surface::Tenant
+}
+
+/// Whether a member changes something by it.
+fn changes(route: &Route) -> bool {
+    is_members(route) && !route.method.is_safe()
+}
+
+/// A path template with values in the place of its parameters.
+fn filled(template: &str, values: &[String]) -> String {
+    let mut values = values.iter();
+    let segments = template.split('/').map(|segment| match segment.starts_with('{') {
+        true => values
+            .next()
+            .unwrap_or_else(|| panic!("{template} has more parameters than its fixture has values")),
+        false => segment,
+    });
+    let path = segments.collect::<Vec<_>>().join("/");
+    assert!(values.next().is_none(), "{template} has fewer parameters than its fixture has values");
+    path
+}

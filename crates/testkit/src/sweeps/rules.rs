@@ -1,0 +1,158 @@
+//! What holds of every route alone: who may call it, and what its headers do.
+
+use erp_core::auth::Role;
+use erp_core::module::{Access, Route};
+use http::Method;
+use serde_json::Value;
+
+use super::derive::collection;
+use super::{Ready, Sweep, Sweeps, changes, is_members, name};
+use crate::Answer;
+
+/// A version that nothing has.
+const STALE: &str = "\"999\"";
+
+impl Sweeps<'_> {
+    /// With right every route succeeds.
+    ///
+    /// # Panics
+    /// As every sweep: when a route does otherwise, or none is reached.
+    pub async fn right(&self) {
+        let visit = async |route| {
+            let ready = self.ready(route, "globex").await;
+            succeeds(&ready, ready.send_as(&ready.actor, route).await, route);
+        };
+        self.each(Sweep::Right, |_| true, visit).await;
+    }
+
+    /// Without a credential every route of a member is 401.
+    pub async fn nobody(&self) {
+        let visit = async |route| {
+            let ready = self.ready(route, "acme").await;
+            let answer = ready.send_as(&self.app.anonymous(), route).await.assert(401);
+            answer.problem("core.unauthenticated");
+            assert!(answer.header("www-authenticate").starts_with("Bearer"), "{}", name(route));
+        };
+        self.each(Sweep::Nobody, is_members, visit).await;
+    }
+
+    /// Every route that wants a permission is 403 for each role that does not have it, and for a member without any.
+    pub async fn permission(&self) {
+        let nothing = self.app.someone("acme", &[]).await;
+        let visit = async |route: &Route| {
+            let Access::Permission(permission) = route.access else { return };
+            let roles = [Role::Owner, Role::Member, Role::ReadOnly];
+            let without = roles.into_iter().filter(|role| !permission.roles.contains(role));
+            let without = without.map(|role| self.app.actor("acme", role)).chain([nothing.clone()]);
+            let ready = self.ready(route, "acme").await;
+            for actor in without {
+                ready.send_as(&actor, route).await.assert(403).problem("core.forbidden");
+            }
+        };
+        self.each(Sweep::Permission, |route| matches!(route.access, Access::Permission(_)), visit).await;
+    }
+
+    /// A change that is sent twice under one key is made once, and another tenant's use of the key is its own.
+    pub async fn idempotency(&self) {
+        let visit = async |route| {
+            let key = format!("sweep-{}", self.number());
+            let send =
+                async |ready: &Ready<'_>| ready.send_with(&ready.actor, route, "idempotency-key", &key).await;
+            let ready = self.ready(route, "acme").await;
+            let first = succeeds(&ready, send(&ready).await, route);
+            let told = self.app.audit_of("acme").await.len();
+            let second = succeeds(&ready, send(&ready).await, route);
+            assert_eq!(second.header("idempotency-replayed"), "true", "{second}");
+            assert_eq!(second.body, first.body, "{} is answered otherwise the second time", name(route));
+            assert_eq!(
+                self.app.audit_of("acme").await.len(),
+                told,
+                "{} was done twice under one key",
+                name(route)
+            );
+            let theirs = self.ready(route, "globex").await;
+            let theirs = succeeds(&theirs, send(&theirs).await, route);
+            assert_eq!(theirs.header("idempotency-replayed"), "", "{}: another tenant's key", name(route));
+        };
+        self.each(Sweep::Idempotency, changes, visit).await;
+    }
+
+    /// A change on condition of a version (`If-Match`) is 412 in another one and succeeds in this one; what has the tag
+    /// that the client knows (`If-None-Match`) is 304.
+    pub async fn condition(&self) {
+        let visit = async |route: &Route| {
+            let ready = self.ready(route, "acme").await;
+            let tag = self.tag(&ready, route).await;
+            if route.method == Method::GET {
+                ready.send_with(&ready.actor, route, "if-none-match", &tag).await.assert(304);
+                ready.send_with(&ready.actor, route, "if-none-match", STALE).await.assert(200);
+            } else {
+                let stale = ready.send_with(&ready.actor, route, "if-match", STALE).await;
+                stale.assert(412).problem("core.stale");
+                succeeds(&ready, ready.send_with(&ready.actor, route, "if-match", &tag).await, route);
+            }
+        };
+        let takes = |route: &Route| {
+            let parameters = self.operation(route).and_then(|operation| operation["parameters"].as_array());
+            let named =
+                |parameter: &Value| parameter["name"] == "If-Match" || parameter["name"] == "If-None-Match";
+            parameters.is_some_and(|parameters| parameters.iter().any(named))
+        };
+        self.each(Sweep::Condition, takes, visit).await;
+    }
+
+    /// The tag of what a route leads to.
+    async fn tag(&self, ready: &Ready<'_>, route: &Route) -> String {
+        let path = self.thing(ready, route).unwrap_or_else(|| ready.path.clone());
+        self.app.alice().get(&path).await.assert(200).header("etag").to_owned()
+    }
+
+    /// The path to read what a route changes by, if there is one: `/orders/1` of `/orders/1/approve`.
+    pub(super) fn thing(&self, ready: &Ready<'_>, route: &Route) -> Option<String> {
+        let below = &route.path[collection(route.path)?.len() + 1..];
+        let rest = below.find('/').map_or("", |end| &below[end..]);
+        let template = route.path.strip_suffix(rest)?;
+        let read = self.routes().any(|other| other.method == Method::GET && other.path == template);
+        read.then(|| ready.path.strip_suffix(rest).unwrap_or_default().to_owned())
+    }
+
+    /// A change has audit rows, in its tenant only, of who made it and of its request.
+    pub async fn audit(&self) {
+        let visit = async |route| {
+            let ready = self.ready(route, "acme").await;
+            let before = self.app.audit_of("acme").await.len();
+            let others = self.app.audit_of("globex").await.len();
+            let answer = succeeds(&ready, ready.send_as(&ready.actor, route).await, route);
+            let told = self.app.audit_of("acme").await.split_off(before);
+            let name = name(route);
+            assert!(
+                !told.is_empty(),
+                "{name} changes something and no audit row tells of it: give its table audit_as, report it by `audit`, \
+                 or exempt it in its fixture with the reason"
+            );
+            for row in told {
+                assert_eq!(
+                    row["actor"].as_str(),
+                    ready.actor.id().map(|id| id.to_string()).as_deref(),
+                    "{name}: {row}"
+                );
+                assert_eq!(row["correlation_id"], answer.header("x-request-id"), "{name}: {row}");
+            }
+            assert_eq!(self.app.audit_of("globex").await.len(), others, "{name} is told in another tenant");
+        };
+        self.each(Sweep::Audit, changes, visit).await;
+    }
+}
+
+/// The answer, if it is of success.
+#[track_caller]
+pub(super) fn succeeds(ready: &Ready<'_>, answer: Answer, route: &Route) -> Answer {
+    assert_eq!(
+        answer.status.as_u16(),
+        ready.success,
+        "with right {} does not succeed, with the body {}: correct its fixture, or write one. {answer}",
+        name(route),
+        ready.body.as_ref().map_or("-".to_owned(), Value::to_string)
+    );
+    answer
+}
