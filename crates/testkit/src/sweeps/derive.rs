@@ -49,7 +49,7 @@ impl Sweeps<'_> {
             None => Vec::new(),
         };
         let body = match self.twin(route) {
-            Some(post) => Box::pin(self.prepare_in(post, setup)).await.body,
+            Some(post) => self.body_of_twin(route, post, setup).await,
             None => self.example(route).ok().flatten(),
         };
         Prepared { values, body }
@@ -76,12 +76,22 @@ impl Sweeps<'_> {
         self.routes().find(|route| route.method == Method::POST && route.path == collection)
     }
 
-    /// The POST that takes the same body as this PUT, if its body is written in a fixture.
+    /// The POST that takes all that this PUT or PATCH must be given, if its body is written in a fixture.
     fn twin(&self, route: &Route) -> Option<&Route> {
         let post = self.post(collection(route.path)?)?;
-        let schema = |route| Some(&self.media(route)?["schema"]["$ref"]);
-        let same = route.method == Method::PUT && schema(route)? == schema(post)?;
-        (same && self.fixture(post)?.prepare.is_some()).then_some(post)
+        let known = &self.schema(post)?["properties"];
+        let required = self.schema(route)?["required"].as_array().into_iter().flatten();
+        let is_given = required.filter_map(Value::as_str).all(|field| known.get(field).is_some());
+        let changes = route.method == Method::PUT || route.method == Method::PATCH;
+        (changes && is_given && self.fixture(post)?.prepare.is_some()).then_some(post)
+    }
+
+    /// What of the POST's body this route takes, too.
+    async fn body_of_twin(&self, route: &Route, post: &Route, setup: &Setup<'_>) -> Option<Value> {
+        let mut body = Box::pin(self.prepare_in(post, setup)).await.body?;
+        let known = &self.schema(route)?["properties"];
+        body.as_object_mut()?.retain(|field, _| known.get(field).is_some());
+        Some(body)
     }
 
     fn can_be_prepared(&self, route: &Route) -> Derived<()> {
@@ -110,20 +120,21 @@ impl Sweeps<'_> {
         self.operation(route)?.pointer("/requestBody/content/application~1json")
     }
 
-    /// The body that the contract shows, with a number in its texts and without the references that may be left out.
-    fn example(&self, route: &Route) -> Derived<Option<Value>> {
-        let Some(media) = self.media(route) else { return Ok(None) };
-        let schema = &media["schema"];
+    /// The schema of a route's body.
+    fn schema(&self, route: &Route) -> Option<&Value> {
+        let schema = self.media(route)?.get("schema")?;
         let reference = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
-        let schema = reference.map_or(schema, |path| self.document.pointer(path).unwrap_or(schema));
+        reference.map_or(Some(schema), |path| self.document.pointer(path))
+    }
+
+    /// The body that the contract shows, with a number in its texts. It may name no other resource: what could be another
+    /// tenant's is a fixture's to name, so that the sweeps try just that.
+    fn example(&self, route: &Route) -> Derived<Option<Value>> {
+        let (Some(media), Some(schema)) = (self.media(route), self.schema(route)) else { return Ok(None) };
         let mut body = media["example"].clone();
-        let required = schema["required"].as_array().cloned().unwrap_or_default();
         for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
-            let Some(fields) = body.as_object_mut() else { break };
-            if schema["format"] == "uuid" && !required.contains(&field.as_str().into()) {
-                fields.remove(field);
-            } else if schema["format"] == "text" || schema["format"] == "identifier" {
-                number(fields.get_mut(field), self.number());
+            if schema["format"] == "text" || schema["format"] == "identifier" {
+                number(body.get_mut(field), self.number());
             }
         }
         match references(&body).first() {

@@ -42,9 +42,9 @@ pub enum Sweep {
 /// The requests of a product's routes, with what they need before.
 ///
 /// The request of a route is that of its [`Fixture`]. Where there is none it follows from the contract: the body is the
-/// example that the contract shows, with a number in its texts; the body of a PUT that takes what the POST of its
-/// collection takes is that one's; and what stands in the path was made by a colleague of the caller, by a POST to the
-/// collection above it. So a fixture of the POST serves all routes of a resource.
+/// example that the contract shows, with a number in its texts, unless it names another resource; the body of a PUT or
+/// PATCH is that of the POST above it, where that one has a fixture; and what stands in the path was made by a colleague of
+/// the caller, by a POST to the collection above it. So a fixture of the POST serves all routes of a resource.
 ///
 /// ```no_run
 /// # use erp_testkit::{Fixture, Sweeps, TestApp};
