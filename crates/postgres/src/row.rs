@@ -56,8 +56,31 @@ impl<'a> Row<'a> {
     /// # Errors
     /// When there is no such column, or its value cannot be read as `T`.
     pub fn try_get<T: FromSql<'a>>(&self, name: &str) -> Result<T, WireError> {
-        let failed = |cause: Box<dyn StdError + Send + Sync>| WireError::Column(name.to_owned(), cause);
-        let Some(index) = self.find(name) else { return Err(failed("there is no such column".into())) };
+        self.get(self.find(|column| column == name), || name.to_owned())
+    }
+
+    /// The value of the column whose name is `field` and `suffix` together.
+    ///
+    /// # Errors
+    /// As [`Row::try_get`].
+    pub fn try_get_part<T: FromSql<'a>>(&self, field: &str, suffix: &str) -> Result<T, WireError> {
+        self.get(self.find_part(field, suffix), || format!("{field}{suffix}"))
+    }
+
+    /// Whether the value of the column whose name is `field` and `suffix` together is NULL.
+    ///
+    /// # Errors
+    /// When there is no such column.
+    pub fn is_null(&self, field: &str, suffix: &str) -> Result<bool, WireError> {
+        match self.find_part(field, suffix) {
+            Some(index) => self.value(index).map(|value| value.is_none()),
+            None => Err(WireError::Column(format!("{field}{suffix}"), "there is no such column".into())),
+        }
+    }
+
+    fn get<T: FromSql<'a>>(&self, index: Option<usize>, name: impl Fn() -> String) -> Result<T, WireError> {
+        let failed = |cause: Box<dyn StdError + Send + Sync>| WireError::Column(name(), cause);
+        let Some(index) = index else { return Err(failed("there is no such column".into())) };
         let value = self.value(index)?;
         let Some(column) = self.columns.get(index) else {
             return Err(failed("there is no such column".into()));
@@ -68,11 +91,15 @@ impl<'a> Row<'a> {
         T::from_sql_nullable(&column.kind, value).map_err(failed)
     }
 
-    fn find(&self, name: &str) -> Option<usize> {
+    fn find_part(&self, field: &str, suffix: &str) -> Option<usize> {
+        self.find(|column| column.strip_prefix(field) == Some(suffix))
+    }
+
+    fn find(&self, is: impl Fn(&str) -> bool) -> Option<usize> {
         let (likely, _) = self.next.get();
         match self.columns.get(likely) {
-            Some(column) if *column.name == *name => Some(likely),
-            _ => self.columns.iter().position(|column| *column.name == *name),
+            Some(column) if is(&column.name) => Some(likely),
+            _ => self.columns.iter().position(|column| is(&column.name)),
         }
     }
 

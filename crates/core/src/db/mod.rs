@@ -7,6 +7,8 @@ mod failure;
 
 mod statement;
 
+mod columns;
+
 mod connect;
 
 pub mod cluster;
@@ -21,6 +23,7 @@ mod pool;
 
 mod tx;
 
+pub use columns::{FromColumns, One, Several, ToColumns};
 pub use connect::connection::Connection;
 pub use connect::refusal::{Refusal, Step};
 pub use connect::session::{Deviation, Writes};

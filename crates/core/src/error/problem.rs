@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Number, Value};
 
 use super::{Error, ErrorCode, codes};
+use crate::shared::MoneyFault;
 
 /// The type that draft-ietf-httpapi-ratelimit-headers registers for a quota that is used up.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -17,8 +18,8 @@ const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#qu
 pub struct Violation {
     /// A JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.
     pub pointer: String,
-    /// What is wrong, for machines: `type`, `unknown`, `missing`, `duplicate`, `length`, `range`, `character`
-    /// or `invalid`.
+    /// What is wrong, for machines: `type`, `unknown`, `missing`, `duplicate`, `length`, `precision`, `range`,
+    /// `character` or `invalid`.
     pub code: &'static str,
     /// The same for people.
     pub detail: String,
@@ -32,20 +33,42 @@ impl Violation {
     pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), code, detail: detail.into(), params: ViolationParams::default() }
     }
+
+    /// What is wrong with the amount of money at `pointer`.
+    pub fn of_money(pointer: impl Into<String>, fault: MoneyFault) -> Self {
+        let code = match fault {
+            MoneyFault::Places(..) => "precision",
+            MoneyFault::Digits(_) => "length",
+            MoneyFault::Negative => "range",
+            MoneyFault::Decimal | MoneyFault::Currency | MoneyFault::Mixed(..) => "invalid",
+        };
+        let params = match fault.bounds() {
+            Some((most, actual)) => ViolationParams::span(None, Some(most.into()), Some(actual)),
+            None => ViolationParams::default(),
+        };
+        Self { params, ..Self::new(pointer, code, fault.to_string()) }
+    }
+}
+
+/// Amounts of a request that do not add up: 422. Where one of them is to blame, say so with [`Violation::of_money`].
+impl From<MoneyFault> for Error {
+    fn from(fault: MoneyFault) -> Self {
+        Self::new(&codes::INVALID).violation(Violation::of_money("", fault))
+    }
 }
 
 /// The numbers and words of a violation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ViolationParams {
-    /// The least that is allowed: of characters or elements (`length`), or of the value (`range`).
+    /// The least that is allowed: of characters, elements or digits (`length`), or of the value (`range`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Number")]
     pub min: Option<Number>,
-    /// The most that is allowed.
+    /// The most that is allowed, of decimal places too (`precision`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Number")]
     pub max: Option<Number>,
-    /// How many characters or elements there are (`length`).
+    /// How many characters, elements or digits there are (`length`), or decimal places (`precision`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Number")]
     pub actual: Option<Number>,

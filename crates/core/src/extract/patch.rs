@@ -3,16 +3,32 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
+use crate::db::{ToColumns, ToSql};
+
 /// A member of a merge patch (RFC 7396): absent keeps what is there, anything else is the new value. `null` clears a
 /// `Patch<Option<T>>`, and is refused for a `Patch<T>`.
 ///
-/// [`patch!`](crate::patch) makes a struct of them, and binds each as two parameters: whether it is given, and the value.
+/// [`patch!`](crate::patch) makes a struct of them, and binds each column as two parameters: whether it is given, and the value.
 #[derive(Debug, Clone)]
 pub struct Patch<T> {
     /// Whether the patch has this member.
     pub given: bool,
     /// Its value, if it has.
     pub value: Option<T>,
+}
+
+impl<T> Patch<T> {
+    /// Appends the values of its columns, each after whether it is given.
+    pub fn append<'a, Kind>(&'a self, values: &mut Vec<&'a (dyn ToSql + Sync)>)
+    where
+        Option<T>: ToColumns<Kind>,
+    {
+        let mut own = Vec::with_capacity(<Option<T>>::SUFFIXES.len());
+        self.value.append(&mut own);
+        for value in own {
+            values.extend([&self.given, value]);
+        }
+    }
 }
 
 impl<T> Default for Patch<T> {

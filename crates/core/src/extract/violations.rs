@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Number, Value};
 
 use crate::error::{Violation, ViolationParams};
+use crate::shared::Money;
 use scalar::ScalarFault;
 
 /// How many violations one answer holds.
@@ -125,6 +126,7 @@ impl Walk<'_> {
     }
 
     fn object(&mut self, schema: &Value, fields: &Map<String, Value>, pointer: &str, depth: usize) {
+        let before = self.found.len();
         let none = Map::new();
         let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
         for (name, value) in fields {
@@ -148,6 +150,13 @@ impl Walk<'_> {
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
         for name in required.filter_map(Value::as_str).filter(|name| !fields.contains_key(*name)) {
             self.report(&child(pointer, name), "missing", "is required", ViolationParams::default());
+        }
+        // What an amount may be depends on its currency, which no other word of the schema says.
+        if self.found.len() == before && schema.get("format").is_some_and(|format| format == "money") {
+            let text = |name| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+            if let Err(fault) = Money::<0>::parse(text("amount").trim_start_matches('-'), text("currency")) {
+                self.found.push(Violation::of_money(child(pointer, "amount"), fault));
+            }
         }
     }
 

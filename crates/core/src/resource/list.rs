@@ -109,24 +109,20 @@ macro_rules! list {
         }
     };
     (@key $record:ident $filter:ty, $from:literal $condition:literal $key:ident) => {{
-        const PARTS: [&str; 5] = [
-            $record::COLUMNS,
-            $from,
-            $condition,
-            stringify!($key),
-            $crate::resource::sql_type_of(|record: &$record| &record.$key),
-        ];
+        const PARTS: [&str; 4] = [$record::COLUMNS, $from, $condition, stringify!($key)];
+        const KEYS: &[$crate::resource::SortColumn] =
+            $crate::resource::sort_columns_of(|record: &$record| &record.$key);
         const FILTERS: usize = <$filter as $crate::resource::Values>::COUNT;
         $crate::resource::SortKey {
             name: $crate::const_text!($crate::resource::camel_case, stringify!($key)),
             statements: [
                 [
-                    $crate::const_text!($crate::resource::page_statement, PARTS, FILTERS, true, false),
-                    $crate::const_text!($crate::resource::page_statement, PARTS, FILTERS, true, true),
+                    $crate::const_text!($crate::resource::page_statement, PARTS, KEYS, FILTERS, true, false),
+                    $crate::const_text!($crate::resource::page_statement, PARTS, KEYS, FILTERS, true, true),
                 ],
                 [
-                    $crate::const_text!($crate::resource::page_statement, PARTS, FILTERS, false, false),
-                    $crate::const_text!($crate::resource::page_statement, PARTS, FILTERS, false, true),
+                    $crate::const_text!($crate::resource::page_statement, PARTS, KEYS, FILTERS, false, false),
+                    $crate::const_text!($crate::resource::page_statement, PARTS, KEYS, FILTERS, false, true),
                 ],
             ],
             place: |record: &$record| $crate::resource::SortValue::place(&record.$key),

@@ -19,8 +19,8 @@ pub use call::Call;
 pub use list::Listing;
 pub use page::{Page, Unfiltered};
 pub use record::Resource;
-pub use sort::{SortKey, SortValue, accepts_of, sql_type_of};
-pub use text::{assignments, camel_case, columns, concat, page_statement, places, text};
+pub use sort::{SortColumn, SortKey, SortValue, accepts_of, sort_columns_of};
+pub use text::{Field, assignments, camel_case, columns, concat, count, page_statement, places, text};
 pub use values::Values;
 
 /// The condition of a statement that changes one record: `$1` is its id, `$2` the versions that `If-Match` allows.

@@ -49,12 +49,18 @@ macro_rules! record {
             /// Its columns, for `sql!`.
             #[allow(dead_code)]
             $vis const COLUMNS: &'static str =
-                $crate::const_text!($crate::resource::columns, &[$(stringify!($field)),+]);
+                $crate::const_text!($crate::resource::columns, &[
+                    $((stringify!($field), <$type as $crate::db::FromColumns<_>>::SUFFIXES)),+
+                ]);
         }
 
         impl $crate::stream::Record for $name {
-            const NAMES: &'static [&'static str] =
-                &[$($crate::const_text!($crate::resource::camel_case, stringify!($field))),+];
+            fn write_names(line: &mut $crate::stream::CsvLine<'_>) {
+                $(<$type as $crate::stream::Cell>::write_names(
+                    $crate::const_text!($crate::resource::camel_case, stringify!($field)),
+                    line,
+                );)+
+            }
 
             fn write(&self, line: &mut $crate::stream::CsvLine<'_>) {
                 $($crate::stream::Cell::write(&self.$field, line);)+

@@ -1,17 +1,34 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::shared::{Id, Int};
+use crate::shared::{Currency, Day, Id, Int, Money};
 
-/// A column that a list can be sorted by: how its value travels in a cursor, and comes back.
+/// A column of an order, and how PostgreSQL reads its value from the text of a place.
+pub struct SortColumn {
+    /// What follows the field's name in the column's.
+    pub suffix: &'static str,
+    /// What stands before and after the text where the column is only a part of it.
+    pub part: [&'static str; 2],
+    /// The column's type in PostgreSQL.
+    pub sql_type: &'static str,
+}
+
+impl SortColumn {
+    /// The only column of its field.
+    pub const fn only(sql_type: &'static str) -> Self {
+        Self { suffix: "", part: ["", ""], sql_type }
+    }
+}
+
+/// A field that a list can be sorted by: how its value travels in a cursor, and comes back.
 #[diagnostic::on_unimplemented(
     message = "a list cannot be sorted by a column of the type `{Self}`",
-    note = "sort by a `String`, an integer, a `Timestamp`, a `Date` or an `Id`; a column that can be null has no place in an \
+    note = "sort by a `String`, an integer, a `Timestamp`, a `Day`, a `Money` or an `Id`; a column that can be null has no place in an \
             order: coalesce it in the statement"
 )]
 pub trait SortValue {
-    /// The column's type in PostgreSQL.
-    const SQL_TYPE: &'static str;
+    /// Its columns in PostgreSQL, the most significant first.
+    const COLUMNS: &'static [SortColumn];
 
     /// The value as text, which PostgreSQL reads as it was.
     fn place(&self) -> String;
@@ -21,7 +38,7 @@ pub trait SortValue {
 }
 
 impl SortValue for String {
-    const SQL_TYPE: &'static str = "text";
+    const COLUMNS: &'static [SortColumn] = &[SortColumn::only("text")];
 
     fn place(&self) -> String {
         self.clone()
@@ -33,7 +50,7 @@ impl SortValue for String {
 }
 
 impl SortValue for Timestamp {
-    const SQL_TYPE: &'static str = "timestamptz";
+    const COLUMNS: &'static [SortColumn] = &[SortColumn::only("timestamptz")];
 
     fn place(&self) -> String {
         self.to_string()
@@ -47,7 +64,7 @@ impl SortValue for Timestamp {
 }
 
 impl SortValue for Date {
-    const SQL_TYPE: &'static str = "date";
+    const COLUMNS: &'static [SortColumn] = &[SortColumn::only("date")];
 
     fn place(&self) -> String {
         self.to_string()
@@ -58,6 +75,18 @@ impl SortValue for Date {
     }
 }
 
+impl SortValue for Day {
+    const COLUMNS: &'static [SortColumn] = <Date as SortValue>::COLUMNS;
+
+    fn place(&self) -> String {
+        self.to_string()
+    }
+
+    fn accepts(text: &str) -> bool {
+        Self::parse(text).is_ok()
+    }
+}
+
 fn has_four_digits_of_a_year(text: &str) -> bool {
     text.get(..5).is_some_and(|year| year.ends_with('-') && year != "0000-")
 }
@@ -65,7 +94,7 @@ fn has_four_digits_of_a_year(text: &str) -> bool {
 macro_rules! whole_numbers {
     ($($type:ty = $name:literal),+) => {
         $(impl SortValue for $type {
-            const SQL_TYPE: &'static str = $name;
+            const COLUMNS: &'static [SortColumn] = &[SortColumn::only($name)];
 
             fn place(&self) -> String {
                 self.to_string()
@@ -80,7 +109,7 @@ macro_rules! whole_numbers {
 whole_numbers!(i16 = "smallint", i32 = "integer", i64 = "bigint");
 
 impl<const MIN: i64, const MAX: i64> SortValue for Int<MIN, MAX> {
-    const SQL_TYPE: &'static str = "bigint";
+    const COLUMNS: &'static [SortColumn] = &[SortColumn::only("bigint")];
 
     fn place(&self) -> String {
         self.to_string()
@@ -91,8 +120,37 @@ impl<const MIN: i64, const MAX: i64> SortValue for Int<MIN, MAX> {
     }
 }
 
+impl SortValue for Currency {
+    const COLUMNS: &'static [SortColumn] = &[SortColumn::only("text")];
+
+    fn place(&self) -> String {
+        self.to_string()
+    }
+
+    fn accepts(text: &str) -> bool {
+        Self::parse(text).is_ok()
+    }
+}
+
+/// By currency, then by amount: amounts of several currencies have no other order without a rate.
+impl<const LEAST: i64> SortValue for Money<LEAST> {
+    const COLUMNS: &'static [SortColumn] = &[
+        SortColumn { suffix: "_currency", part: ["split_part(", ", ' ', 1)"], sql_type: "text" },
+        SortColumn { suffix: "_minor", part: ["split_part(", ", ' ', 2)"], sql_type: "bigint" },
+    ];
+
+    fn place(&self) -> String {
+        format!("{} {}", self.currency(), self.minor())
+    }
+
+    fn accepts(text: &str) -> bool {
+        text.split_once(' ')
+            .is_some_and(|(currency, minor)| Currency::accepts(currency) && i64::accepts(minor))
+    }
+}
+
 impl<K: crate::shared::IdKind> SortValue for Id<K> {
-    const SQL_TYPE: &'static str = "uuid";
+    const COLUMNS: &'static [SortColumn] = &[SortColumn::only("uuid")];
 
     fn place(&self) -> String {
         self.to_string()
@@ -103,12 +161,12 @@ impl<K: crate::shared::IdKind> SortValue for Id<K> {
     }
 }
 
-/// The type in PostgreSQL of the column that `_field` takes out of a record.
-pub const fn sql_type_of<R, V: SortValue>(_field: fn(&R) -> &V) -> &'static str {
-    V::SQL_TYPE
+/// The columns of the field that `_field` takes out of a record.
+pub const fn sort_columns_of<R, V: SortValue>(_field: fn(&R) -> &V) -> &'static [SortColumn] {
+    V::COLUMNS
 }
 
-/// What accepts the texts of that column.
+/// What accepts the texts of that field.
 pub const fn accepts_of<R, V: SortValue>(_field: fn(&R) -> &V) -> fn(&str) -> bool {
     V::accepts
 }

@@ -1,6 +1,8 @@
 //! Text that is made at compile time. Each function writes as much as fits into `out` and returns how long the whole is:
 //! called once with no room for the length, and once with enough.
 
+use super::SortColumn;
+
 /// `bytes` as text, where they are UTF-8.
 pub const fn text(bytes: &'static [u8]) -> &'static str {
     match std::str::from_utf8(bytes) {
@@ -61,7 +63,11 @@ const fn put_place(out: &mut [u8], at: usize, number: usize) -> usize {
 
 /// One part after the other.
 pub const fn concat(out: &mut [u8], parts: &[&str]) -> usize {
-    let (mut at, mut index) = (0, 0);
+    concat_at(out, 0, parts)
+}
+
+const fn concat_at(out: &mut [u8], mut at: usize, parts: &[&str]) -> usize {
+    let mut index = 0;
     while index < parts.len() {
         at = put(out, at, parts[index]);
         index += 1;
@@ -69,12 +75,31 @@ pub const fn concat(out: &mut [u8], parts: &[&str]) -> usize {
     at
 }
 
-/// `id, sku, name`.
-pub const fn columns(out: &mut [u8], names: &[&str]) -> usize {
+/// A field, and what follows its name in the names of its columns.
+pub type Field<'a> = (&'a str, &'a [&'a str]);
+
+/// How many columns the fields have.
+pub const fn count(fields: &[Field<'_>]) -> usize {
+    let (mut count, mut index) = (0, 0);
+    while index < fields.len() {
+        count += fields[index].1.len();
+        index += 1;
+    }
+    count
+}
+
+/// `id, sku, price_minor, price_currency`.
+pub const fn columns(out: &mut [u8], fields: &[Field<'_>]) -> usize {
     let (mut at, mut index) = (0, 0);
-    while index < names.len() {
-        at = put(out, at, if index > 0 { ", " } else { "" });
-        at = put(out, at, names[index]);
+    while index < fields.len() {
+        let (name, suffixes) = fields[index];
+        let mut part = 0;
+        while part < suffixes.len() {
+            at = put(out, at, if at > 0 { ", " } else { "" });
+            at = put(out, at, name);
+            at = put(out, at, suffixes[part]);
+            part += 1;
+        }
         index += 1;
     }
     at
@@ -92,22 +117,25 @@ pub const fn places(out: &mut [u8], count: usize, first: usize) -> usize {
 }
 
 /// `sku = $3, name = $4`, from `first` on; of a patch `sku = case when $3 then $4 else sku end, …`.
-pub const fn assignments(out: &mut [u8], names: &[&str], first: usize, patch: bool) -> usize {
-    let (mut at, mut index) = (0, 0);
-    while index < names.len() {
-        at = put(out, at, if index > 0 { ", " } else { "" });
-        at = put(out, at, names[index]);
-        if patch {
-            at = put(out, at, " = case when ");
-            at = put_place(out, at, first + 2 * index);
-            at = put(out, at, "::boolean then ");
-            at = put_place(out, at, first + 2 * index + 1);
-            at = put(out, at, " else ");
-            at = put(out, at, names[index]);
-            at = put(out, at, " end");
-        } else {
-            at = put(out, at, " = ");
-            at = put_place(out, at, first + index);
+pub const fn assignments(out: &mut [u8], fields: &[Field<'_>], first: usize, patch: bool) -> usize {
+    let (mut at, mut index, mut place) = (0, 0, first);
+    while index < fields.len() {
+        let (name, suffixes) = fields[index];
+        let mut part = 0;
+        while part < suffixes.len() {
+            at = put(out, at, if at > 0 { ", " } else { "" });
+            at = concat_at(out, at, &[name, suffixes[part], " = "]);
+            if patch {
+                at = put(out, at, "case when ");
+                at = put_place(out, at, place);
+                at = put(out, at, "::boolean then ");
+                at = put_place(out, at, place + 1);
+                at = concat_at(out, at, &[" else ", name, suffixes[part], " end"]);
+            } else {
+                at = put_place(out, at, place);
+            }
+            place += if patch { 2 } else { 1 };
+            part += 1;
         }
         index += 1;
     }
@@ -129,11 +157,35 @@ pub const fn camel_case(out: &mut [u8], name: &str) -> usize {
     at
 }
 
+/// `total_currency desc, total_minor desc`, or without a direction.
+const fn keys(out: &mut [u8], mut at: usize, key: &str, columns: &[SortColumn], direction: &str) -> usize {
+    let mut index = 0;
+    while index < columns.len() {
+        at = concat_at(out, at, &[if index > 0 { ", " } else { "" }, key, columns[index].suffix, direction]);
+        index += 1;
+    }
+    at
+}
+
+/// The values of a place: what `columns` read of its text.
+const fn place_values(out: &mut [u8], mut at: usize, columns: &[SortColumn], place: usize) -> usize {
+    let mut index = 0;
+    while index < columns.len() {
+        let SortColumn { part: [before, after], sql_type, .. } = &columns[index];
+        at = concat_at(out, at, &[if index > 0 { ", " } else { "" }, before]);
+        at = put_place(out, at, place);
+        at = concat_at(out, at, &["::text", after, "::", sql_type]);
+        index += 1;
+    }
+    at
+}
+
 /// The statement of a page: parameters `$1` to `$filters` are the filter's, then come the limit and, `after` a place, the
 /// place's value as text and its id.
 pub const fn page_statement(
     out: &mut [u8],
-    [columns, from, condition, key, key_type]: [&str; 5],
+    [columns, from, condition, key]: [&str; 4],
+    key_columns: &[SortColumn],
     filters: usize,
     ascending: bool,
     after: bool,
@@ -142,21 +194,16 @@ pub const fn page_statement(
     let mut at = concat(out, &["select ", columns, " from ", from, " where (", condition, ")"]);
     if after {
         at = put(out, at, " and (");
-        at = put(out, at, key);
+        at = keys(out, at, key, key_columns, "");
         at = put(out, at, if ascending { ", id) > (" } else { ", id) < (" });
-        at = put_place(out, at, filters + 2);
-        at = put(out, at, "::text::");
-        at = put(out, at, key_type);
+        at = place_values(out, at, key_columns, filters + 2);
         at = put(out, at, ", ");
         at = put_place(out, at, filters + 3);
         at = put(out, at, ")");
     }
     at = put(out, at, " order by ");
-    at = put(out, at, key);
-    at = put(out, at, direction);
-    at = put(out, at, ", id");
-    at = put(out, at, direction);
-    at = put(out, at, " limit ");
+    at = keys(out, at, key, key_columns, direction);
+    at = concat_at(out, at, &[", id", direction, " limit "]);
     put_place(out, at, filters + 1)
 }
 
@@ -166,23 +213,37 @@ mod tests {
     fn texts_are_made_at_compile_time() {
         use crate::resource as r;
 
-        const NAMES: &[&str] = &["sku", "net_price"];
+        const FIELDS: &[r::Field<'_>] = &[("sku", &[""]), ("net", &["_minor", "_currency"])];
         assert_eq!(
-            sql!["select ", const_text!(r::columns, NAMES), " from x"],
-            "select sku, net_price from x"
+            sql!["select ", const_text!(r::columns, FIELDS), " from x"],
+            "select sku, net_minor, net_currency from x"
         );
+        assert_eq!(r::count(FIELDS), 3);
         assert_eq!(const_text!(r::places, 3, 9), "$9, $10, $11");
-        assert_eq!(const_text!(r::assignments, NAMES, 3, false), "sku = $3, net_price = $4");
         assert_eq!(
-            const_text!(r::assignments, NAMES, 9, true),
-            "sku = case when $9::boolean then $10 else sku end, \
-             net_price = case when $11::boolean then $12 else net_price end"
+            const_text!(r::assignments, FIELDS, 3, false),
+            "sku = $3, net_minor = $4, net_currency = $5"
+        );
+        assert_eq!(
+            const_text!(r::assignments, FIELDS, 7, true),
+            "sku = case when $7::boolean then $8 else sku end, \
+             net_minor = case when $9::boolean then $10 else net_minor end, \
+             net_currency = case when $11::boolean then $12 else net_currency end"
         );
         assert_eq!(const_text!(r::camel_case, "a_net_price"), "aNetPrice");
-        let page = const_text!(r::page_statement, ["id, at", "x", "$1 = y", "at", "date"], 1, false, true);
+        const AT: &[r::SortColumn] = &[r::SortColumn::only("date")];
+        let page = const_text!(r::page_statement, ["id, at", "x", "$1 = y", "at"], AT, 1, false, true);
         assert_eq!(
             page,
             "select id, at from x where ($1 = y) and (at, id) < ($3::text::date, $4) order by at desc, id desc limit $2"
+        );
+        const NET: &[r::SortColumn] = <crate::shared::Money as r::SortValue>::COLUMNS;
+        let page = const_text!(r::page_statement, ["id", "x", "true", "net"], NET, 0, true, true);
+        assert_eq!(
+            page,
+            "select id from x where (true) and (net_currency, net_minor, id) > \
+             (split_part($2::text, ' ', 1)::text, split_part($2::text, ' ', 2)::bigint, $3) \
+             order by net_currency asc, net_minor asc, id asc limit $1"
         );
     }
 }

@@ -1,6 +1,6 @@
 use crate::db::ToSql;
 
-/// What a body or a filter brings to a statement. [`input!`](crate::input) and [`patch!`](crate::patch) make it.
+/// What a body or a filter brings to a statement. [`input!`](crate::input) makes it.
 pub trait Values {
     /// How many parameters its values take.
     const COUNT: usize;
@@ -18,7 +18,7 @@ pub trait Values {
 /// - `NewItem::VALUES`: `$2, $3`, for INSERT, where `$1` is the id
 /// - `NewItem::SET`: `sku = $3, name = $4`, for UPDATE, where `$1` and `$2` are those of [`THIS`](crate::resource::THIS)
 ///
-/// and `new.values()` are the values of these parameters.
+/// and `new.values()` are the values of these parameters. `Money` and `Days` take two of each.
 #[macro_export]
 macro_rules! input {
     (
@@ -36,24 +36,28 @@ macro_rules! input {
 
         #[allow(dead_code)]
         impl $name {
-            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+            const FIELDS: &'static [$crate::resource::Field<'static>] =
+                &[$((stringify!($field), <$type as $crate::db::ToColumns<_>>::SUFFIXES)),*];
             /// Its columns, for `sql!`.
             $vis const COLUMNS: &'static str = $crate::const_text!($crate::resource::columns, $name::FIELDS);
             /// The places of its values in INSERT.
             $vis const VALUES: &'static str =
-                $crate::const_text!($crate::resource::places, $name::FIELDS.len(), 2);
+                $crate::const_text!($crate::resource::places, $crate::resource::count($name::FIELDS), 2);
             /// Its assignments in UPDATE.
             $vis const SET: &'static str =
                 $crate::const_text!($crate::resource::assignments, $name::FIELDS, 3, false);
 
             /// The values of the statement's parameters, in the order of the fields.
             $vis fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
-                vec![$(&self.$field),*]
+                #[allow(unused_mut)]
+                let mut values = Vec::with_capacity($crate::resource::count($name::FIELDS));
+                $($crate::db::ToColumns::append(&self.$field, &mut values);)*
+                values
             }
         }
 
         impl $crate::resource::Values for $name {
-            const COUNT: usize = $name::FIELDS.len();
+            const COUNT: usize = $crate::resource::count($name::FIELDS);
 
             fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
                 $name::values(self)
@@ -85,11 +89,16 @@ macro_rules! patch {
         impl $name {
             /// Its assignments in UPDATE.
             $vis const SET: &'static str =
-                $crate::const_text!($crate::resource::assignments, &[$(stringify!($field)),+], 3, true);
+                $crate::const_text!($crate::resource::assignments, $name::FIELDS, 3, true);
+            const FIELDS: &'static [$crate::resource::Field<'static>] =
+                &[$((stringify!($field), <$type as $crate::db::ToColumns<_>>::SUFFIXES)),+];
 
-            /// The values of the statement's parameters, in the order of the fields: of each whether it is given, and what.
+            /// The values of the statement's parameters, in the order of the fields: of each column whether it is given,
+            /// and what.
             $vis fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
-                vec![$(&self.$field.given, &self.$field.value),+]
+                let mut values = Vec::with_capacity(2 * $crate::resource::count($name::FIELDS));
+                $(self.$field.append(&mut values);)+
+                values
             }
         }
     };

@@ -1,10 +1,13 @@
 //! Values that every room of the house uses: ids, secrets, time and randomness as arguments.
 
 mod clock;
+mod currency;
+mod days;
 mod hex;
 mod id;
 mod int;
 mod list;
+mod money;
 mod network;
 mod panics;
 mod rng;
@@ -15,10 +18,14 @@ mod trace_context;
 mod weights;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use currency::Currency;
+pub use days::{Day, Days};
 pub(crate) use hex::{hex, put_hex};
 pub use id::{Id, IdKind, InvalidId, Principal, PrincipalId, Tenant, TenantId, User, UserId};
 pub use int::{Int, LARGEST_EXACT, Version};
 pub use list::List;
+pub(crate) use money::is_decimal;
+pub use money::{Money, MoneyFault};
 pub use network::{authority, network, site};
 pub use panics::panic_message;
 pub use rng::{Rng, SystemRng};

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use uuid::Uuid;
 
-use crate::shared::{Id, Int, Version};
+use crate::shared::{Currency, Day, Id, Int, Money, Version};
 
 /// What a spreadsheet takes for the beginning of a formula, full-width forms included.
 const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
@@ -61,14 +61,24 @@ impl<'a> CsvLine<'a> {
     }
 }
 
-/// A value that can stand in a line of CSV. Of an `Option`, `None` is the empty text.
+/// A value that can stand in a line of CSV, in one place or several. Of an `Option`, `None` is the empty text.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be exported as CSV",
     note = "implement `erp_core::stream::Cell`: `line.text(…)` for what somebody has typed, `line.value(…)` for the rest"
 )]
 pub trait Cell {
-    /// Writes it.
+    /// What follows the field's name in the header line, for each of its places.
+    const NAMES: &'static [&'static str] = &[""];
+
+    /// Writes it, to each of its places.
     fn write(&self, line: &mut CsvLine<'_>);
+
+    /// Writes what the header line says of a field.
+    fn write_names(field: &str, line: &mut CsvLine<'_>) {
+        for name in Self::NAMES {
+            line.value(format_args!("{field}{name}"));
+        }
+    }
 }
 
 impl Cell for String {
@@ -78,10 +88,12 @@ impl Cell for String {
 }
 
 impl<T: Cell> Cell for Option<T> {
+    const NAMES: &'static [&'static str] = T::NAMES;
+
     fn write(&self, line: &mut CsvLine<'_>) {
         match self {
             Some(value) => value.write(line),
-            None => _ = line.text(""),
+            None => T::NAMES.iter().for_each(|_| _ = line.text("")),
         }
     }
 }
@@ -95,7 +107,16 @@ macro_rules! values {
         })+
     };
 }
-values!(bool, i16, i32, i64, Version, Timestamp, Date, Uuid);
+values!(bool, i16, i32, i64, Version, Timestamp, Date, Day, Uuid, Currency);
+
+/// `credit.amount` and `credit.currency`, as the members of its JSON.
+impl<const LEAST: i64> Cell for Money<LEAST> {
+    const NAMES: &'static [&'static str] = &[".amount", ".currency"];
+
+    fn write(&self, line: &mut CsvLine<'_>) {
+        line.value(self.amount()).value(self.currency());
+    }
+}
 
 impl<const MIN: i64, const MAX: i64> Cell for Int<MIN, MAX> {
     fn write(&self, line: &mut CsvLine<'_>) {

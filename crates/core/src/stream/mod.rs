@@ -42,10 +42,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// A row of a streamed list: its JSON for NDJSON, its columns for CSV.
 pub trait Record: FromRow + Serialize + Send + 'static {
-    /// The names of its values, as the JSON's.
-    const NAMES: &'static [&'static str];
+    /// Writes the names of its values, as the JSON's.
+    fn write_names(line: &mut CsvLine<'_>);
 
-    /// Writes its values, in the order of [`Record::NAMES`].
+    /// Writes its values, in the order of their names.
     fn write(&self, line: &mut CsvLine<'_>);
 }
 
@@ -202,9 +202,7 @@ impl StreamFormat {
     fn begin<R: Record>(self, out: &mut BytesMut) {
         if let Self::Csv = self {
             let mut line = CsvLine::new(out);
-            for column in R::NAMES {
-                line.value(column);
-            }
+            R::write_names(&mut line);
             line.end();
         }
     }

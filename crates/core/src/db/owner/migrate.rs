@@ -181,20 +181,22 @@ fn settings(entry: &Entry, runtime_role: &str, set: &str) -> String {
     )
 }
 
-/// Notes that it was applied, under each of its names, and gives the bounds of times (data rules) to columns that it
-/// has added.
+/// Notes that it was applied, under each of its names, and gives the rules of columns (times, money, no floats) to those
+/// that it has added.
 fn record(entry: &Entry) -> String {
-    let bounds = "do $$ begin
-        if to_regprocedure('app.bound_times(regclass)') is not null then
+    let rules = "do $$ begin
+        if to_regprocedure('app.column_rules(regclass)') is not null then
+            perform app.column_rules(to_regclass(r.relation)) from app.relations r where to_regclass(r.relation) is not null;
+        elsif to_regprocedure('app.bound_times(regclass)') is not null then
             perform app.bound_times(to_regclass(r.relation)) from app.relations r where to_regclass(r.relation) is not null;
         end if;
     end $$; ";
-    let bounds = if entry.migration.has_row_security() { "" } else { bounds };
+    let rules = if entry.migration.has_row_security() { "" } else { rules };
     let checksum = entry.migration.checksum();
     let names = std::iter::once(entry.name.as_str()).chain(entry.migration.was.iter().copied());
     let rows: Vec<String> = names.map(|name| format!("('{name}', '{checksum}')")).collect();
     format!(
-        "{bounds}insert into app.migrations (name, checksum) values {} on conflict (name) do nothing",
+        "{rules}insert into app.migrations (name, checksum) values {} on conflict (name) do nothing",
         rows.join(", ")
     )
 }

@@ -32,6 +32,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0006_private_tables",
         "0007_references",
         "0008_document_numbers",
+        "0009_money",
     ],
     samples: crate::samples!["audit_log", "idempotency_keys", "document_numbers"],
 };

@@ -1,6 +1,6 @@
 use erp_postgres::{Row, WireError};
 
-/// A type that is read from a row by column name. Implement it with [`from_row!`](crate::from_row).
+/// A type that is read from a row by the names of its columns. Implement it with [`from_row!`](crate::from_row).
 pub trait FromRow: Sized {
     /// Reads the row.
     ///
@@ -16,14 +16,14 @@ impl FromRow for () {
     }
 }
 
-/// Reads a struct from the columns named as its fields: `from_row!(Item { id, sku, name });`. In the order of the
-/// statement it is fastest.
+/// Reads a struct from the columns named as its fields, or as [`FromColumns`](crate::db::FromColumns) has it:
+/// `from_row!(Item { id, sku, name });`. In the order of the statement it is fastest.
 #[macro_export]
 macro_rules! from_row {
     ($type:ident { $($field:ident),+ $(,)? }) => {
         impl $crate::db::FromRow for $type {
             fn from_row(row: &$crate::db::Row<'_>) -> Result<Self, $crate::db::RowError> {
-                Ok(Self { $($field: row.try_get(stringify!($field))?),+ })
+                Ok(Self { $($field: $crate::db::FromColumns::from_columns(row, stringify!($field))?),+ })
             }
         }
     };

@@ -4,7 +4,7 @@ use regex_lite::Regex;
 use serde_json::{Number, Value};
 
 use crate::error::ViolationParams;
-use crate::shared::{Form, normalise};
+use crate::shared::{Currency, Day, Days, Form, is_decimal, normalise};
 
 /// The largest whole number up to which a float is exact.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -102,6 +102,9 @@ fn of_text(schema: &Value, text: &str) -> Option<ScalarFault> {
     if let Some(refusal) = format.and_then(Form::named).and_then(|form| form.refuses(text)) {
         return Some(ScalarFault::new("character", refusal));
     }
+    if let Some(refused) = of_format(format, text) {
+        return Some(refused);
+    }
     let pattern = schema.get("pattern").and_then(Value::as_str);
     if pattern.and_then(|pattern| Regex::new(pattern).ok()).is_some_and(|pattern| !pattern.is_match(text)) {
         return Some(match text.chars().find(|c| c.is_control()) {
@@ -112,17 +115,31 @@ fn of_text(schema: &Value, text: &str) -> Option<ScalarFault> {
             None => ScalarFault::new("invalid", "does not have the expected form"),
         });
     }
+    None
+}
+
+/// What is wrong with a text whose schema names its `format`.
+fn of_format(format: Option<&str>, text: &str) -> Option<ScalarFault> {
+    let format = format?;
     let well_formed = match format {
-        Some("uuid") => text.len() == 36 && uuid::Uuid::try_parse(text).is_ok(),
-        Some("date-time") => text.parse::<jiff::Timestamp>().is_ok(),
-        Some("date") => text.parse::<jiff::civil::Date>().is_ok(),
+        "uuid" => text.len() == 36 && uuid::Uuid::try_parse(text).is_ok(),
+        "date-time" => text.parse::<jiff::Timestamp>().is_ok(),
+        "date" => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
+        "currency" => Currency::parse(text).is_ok(),
+        "decimal" => is_decimal(text),
         _ => true,
     };
-    (!well_formed).then(|| {
-        let format = format.unwrap_or_default().to_owned();
+    if !well_formed {
         let fault = ScalarFault::new("invalid", format!("a {format} is expected"));
-        fault.with(ViolationParams { expected: vec![format], ..ViolationParams::default() })
-    })
+        return Some(
+            fault.with(ViolationParams { expected: vec![format.to_owned()], ..ViolationParams::default() }),
+        );
+    }
+    match format {
+        "date" => Day::parse(text).err().map(|why| ScalarFault::new("range", why)),
+        "date-interval" => Days::parse(text).err().map(|why| ScalarFault::new("invalid", why)),
+        _ => None,
+    }
 }
 
 fn of_number(schema: &Value, number: &Number) -> Option<ScalarFault> {

@@ -10,4 +10,5 @@ mod filing;
 pub(crate) mod fixtures;
 mod input;
 mod listing;
+mod money;
 mod sweeps;

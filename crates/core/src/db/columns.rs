@@ -1,0 +1,134 @@
+//! How the value of a field lies in a table: in one column of the field's name, or in several.
+//!
+//! Everything that PostgreSQL reads and writes as one value is in one column. [`Money`] is in two, the field's name with
+//! `_minor` and with `_currency`, and [`Days`] brings two values to a statement. A type of a module's own can do the same:
+//! it implements [`FromColumns`] and [`ToColumns`] for [`Several`], and neither `FromSql` nor `ToSql`. The parameter of the
+//! traits keeps both kinds apart, and the compiler finds it.
+
+use std::error::Error;
+
+use erp_postgres::{Row, WireError};
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+
+use crate::shared::{Days, Money};
+
+/// Kind of the types that are in one column.
+pub enum One {}
+
+/// Kind of the types that are in several columns.
+pub enum Several {}
+
+/// What follows the field's name in the names of its columns.
+type Suffixes = &'static [&'static str];
+
+const MONEY: Suffixes = &["_minor", "_currency"];
+
+/// A value that is read from the columns of its field.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read from a column",
+    note = "implement `erp_core::db::FromSql` for a type of your own; a time is a `Timestamp` or a `Day`, an amount `Money`"
+)]
+pub trait FromColumns<Kind>: Sized {
+    /// What follows the field's name in the names of its columns, in their order.
+    const SUFFIXES: Suffixes;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When a column is missing or holds something else: a fault of the statement, found by its test.
+    fn from_columns(row: &Row<'_>, field: &str) -> Result<Self, WireError>;
+}
+
+impl<T: for<'a> FromSql<'a>> FromColumns<One> for T {
+    const SUFFIXES: Suffixes = &[""];
+
+    fn from_columns(row: &Row<'_>, field: &str) -> Result<Self, WireError> {
+        row.try_get(field)
+    }
+}
+
+impl<const LEAST: i64> FromColumns<Several> for Money<LEAST> {
+    const SUFFIXES: Suffixes = MONEY;
+
+    fn from_columns(row: &Row<'_>, field: &str) -> Result<Self, WireError> {
+        let minor = row.try_get_part(field, "_minor")?;
+        let currency = row.try_get_part(field, "_currency")?;
+        Self::from_minor(minor, currency).map_err(|fault| WireError::Column(field.to_owned(), fault.into()))
+    }
+}
+
+/// NULL in its first column is `None`: a check of the table has it in all of them.
+impl<T: FromColumns<Several>> FromColumns<Several> for Option<T> {
+    const SUFFIXES: Suffixes = T::SUFFIXES;
+
+    fn from_columns(row: &Row<'_>, field: &str) -> Result<Self, WireError> {
+        let first = T::SUFFIXES.first().copied().unwrap_or_default();
+        if row.is_null(field, first)? { Ok(None) } else { T::from_columns(row, field).map(Some) }
+    }
+}
+
+/// A value that a statement takes, as one parameter for each column of its field.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a parameter of a statement",
+    note = "implement `erp_core::db::ToSql` for a type of your own; a time is a `Timestamp` or a `Day`, an amount `Money`"
+)]
+pub trait ToColumns<Kind> {
+    /// What follows the field's name in the names of its columns, in their order.
+    const SUFFIXES: Suffixes;
+
+    /// Appends its values, one for each column.
+    fn append<'a>(&'a self, values: &mut Vec<&'a (dyn ToSql + Sync)>);
+}
+
+impl<T: ToSql + Sync> ToColumns<One> for T {
+    const SUFFIXES: Suffixes = &[""];
+
+    fn append<'a>(&'a self, values: &mut Vec<&'a (dyn ToSql + Sync)>) {
+        values.push(self);
+    }
+}
+
+impl<const LEAST: i64> ToColumns<Several> for Money<LEAST> {
+    const SUFFIXES: Suffixes = MONEY;
+
+    fn append<'a>(&'a self, values: &mut Vec<&'a (dyn ToSql + Sync)>) {
+        let (minor, currency) = self.parts();
+        values.extend([minor as &(dyn ToSql + Sync), currency]);
+    }
+}
+
+impl ToColumns<Several> for Days {
+    const SUFFIXES: Suffixes = &["_first", "_last"];
+
+    fn append<'a>(&'a self, values: &mut Vec<&'a (dyn ToSql + Sync)>) {
+        values.extend(self.ends().map(|end| end as &(dyn ToSql + Sync)));
+    }
+}
+
+impl<T: ToColumns<Several>> ToColumns<Several> for Option<T> {
+    const SUFFIXES: Suffixes = T::SUFFIXES;
+
+    fn append<'a>(&'a self, values: &mut Vec<&'a (dyn ToSql + Sync)>) {
+        match self {
+            Some(value) => value.append(values),
+            None => values.extend(T::SUFFIXES.iter().map(|_| &Null as &(dyn ToSql + Sync))),
+        }
+    }
+}
+
+/// NULL of any type.
+#[derive(Debug)]
+struct Null;
+
+impl ToSql for Null {
+    fn to_sql(&self, _: &Type, _: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        Ok(IsNull::Yes)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
