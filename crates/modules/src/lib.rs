@@ -2,6 +2,9 @@
 //!
 //! This file is their list and nothing else: `script/new-module` adds a line to each part of it.
 
+// Amounts are `Money`, and numbers `Int`: a float holds no decimal exactly.
+#![warn(clippy::float_arithmetic)]
+
 pub mod catalog;
 pub mod demo;
 pub mod identity;

@@ -117,6 +117,29 @@ impl<T: ToColumns<Several>> ToColumns<Several> for Option<T> {
     }
 }
 
+/// Kind of the floats: what they hold is not exact. No field can be one, since the compiler finds two kinds for it, and
+/// names this one.
+///
+/// ```compile_fail,E0283
+/// erp_core::input! { NewItem { price: f64 } }
+/// ```
+///
+/// ```
+/// erp_core::input! { NewItem { price: erp_core::shared::Money<0> } }
+/// ```
+pub enum UseMoneyAndNoFloat {}
+
+macro_rules! floats {
+    ($($float:ty),+) => {
+        $(impl ToColumns<UseMoneyAndNoFloat> for $float {
+            const SUFFIXES: Suffixes = &[];
+
+            fn append<'a>(&'a self, _: &mut Vec<&'a (dyn ToSql + Sync)>) {}
+        })+
+    };
+}
+floats!(f32, f64, Option<f32>, Option<f64>);
+
 /// NULL of any type.
 #[derive(Debug)]
 struct Null;

@@ -23,7 +23,7 @@ mod pool;
 
 mod tx;
 
-pub use columns::{FromColumns, One, Several, ToColumns};
+pub use columns::{FromColumns, One, Several, ToColumns, UseMoneyAndNoFloat};
 pub use connect::connection::Connection;
 pub use connect::refusal::{Refusal, Step};
 pub use connect::session::{Deviation, Writes};

@@ -64,7 +64,8 @@ impl<'a> CsvLine<'a> {
 /// A value that can stand in a line of CSV, in one place or several. Of an `Option`, `None` is the empty text.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be exported as CSV",
-    note = "implement `erp_core::stream::Cell`: `line.text(…)` for what somebody has typed, `line.value(…)` for the rest"
+    note = "implement `erp_core::stream::Cell`: `line.text(…)` for what somebody has typed, `line.value(…)` for the rest; \
+            instead of a float write `Money` or `Int`, which are exact"
 )]
 pub trait Cell {
     /// What follows the field's name in the header line, for each of its places.

@@ -156,6 +156,39 @@ fn dependencies(package: &str, section: &str) -> Vec<String> {
     names.filter(|name| !name.is_empty() && !name.starts_with('#')).collect()
 }
 
+/// Lines of a source text that are about floats, with their numbers; comments and the value of a metric, `count as f64`,
+/// left out.
+fn floats(source: &str) -> Vec<usize> {
+    let lines = source.lines().map(|line| line.split("//").next().unwrap_or_default().replace(" as f64", ""));
+    let named = lines.enumerate().filter(|(_, code)| code.contains("f64") || code.contains("f32"));
+    named.map(|(index, _)| index + 1).collect()
+}
+
+#[test]
+fn no_feature_knows_a_float() {
+    assert_eq!(
+        floats("// f64\nlet a: f64 = x;\nset(count as f64); // f32\nvalue.as_f64()\nVec<f32>"),
+        [2, 4, 5]
+    );
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut found = Vec::new();
+    for folder in ["crates/modules/src", "examples/own-product/src"] {
+        let files = files(&root.join(folder));
+        assert!(!files.is_empty(), "{folder} is somewhere else");
+        for file in files {
+            let lines = floats(&std::fs::read_to_string(&file).unwrap());
+            found.extend(
+                lines.iter().map(|line| format!("{}:{line}", file.strip_prefix(&root).unwrap().display())),
+            );
+        }
+    }
+    assert!(
+        found.is_empty(),
+        "a float holds no decimal exactly: use shared::Money for amounts, and Int for numbers\n{}",
+        found.join("\n")
+    );
+}
+
 #[test]
 fn the_leaf_crate_stands_alone() {
     let own = dependencies("postgres", "[dependencies]");

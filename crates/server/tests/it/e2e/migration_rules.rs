@@ -94,6 +94,61 @@ fn a_time_that_a_migration_adds_has_its_bounds() {
     assert!(Session::open(&database.admin_url).try_run(open).is_err());
 }
 
+/// A migration that makes a table with these columns.
+macro_rules! orders {
+    ($columns:literal) => {
+        concat!(
+            "create table public.orders (id uuid not null, ",
+            $columns,
+            "); select app.tenant_table('public.orders', audit_as => 'order');"
+        )
+    };
+}
+
+#[test]
+fn a_column_that_holds_no_decimal_exactly_is_refused() {
+    let database = Database::migrated("inexact");
+    for (sql, kind) in [
+        (orders!("total real"), "real"),
+        (orders!("total double precision not null"), "double precision"),
+        (orders!("total float"), "double precision"),
+        (orders!("total float4[]"), "real[]"),
+        (orders!("total money"), "money"),
+        (concat!("create domain public.amount as real;", orders!("total public.amount")), "amount"),
+        ("alter table public.items add column total real", "real"),
+    ] {
+        let error = later(&database, sql).unwrap_err();
+        let refused = format!("the column total is of the type {kind}, which does not hold decimals exactly");
+        assert!(error.message.contains(&refused), "{sql}: {error}");
+        assert!(error.to_string().contains("total_minor bigint"), "{error}");
+    }
+    later(&database, orders!("rate numeric(9, 6), counts bigint[], note text")).unwrap();
+}
+
+#[test]
+fn money_that_a_migration_adds_has_its_check() {
+    let database = Database::migrated("added_money");
+    let sql = concat!(
+        "alter table items add column price_minor bigint, add column price_currency text;",
+        orders!("total_minor bigint, total_currency text, fee_minor bigint, base_currency text")
+    );
+    later(&database, sql).unwrap();
+    let checks = "select string_agg(conrelid::regclass || '.' || conname, ' ' order by conname collate \"C\")
+        from pg_constraint where conname like '%\\_money'";
+    assert_eq!(database.value(checks), "items.price_money orders.total_money");
+    for sql in [
+        "alter table items add column fee_minor int, add column fee_currency text",
+        "alter table items add column fee_minor numeric, add column fee_currency text",
+        "alter table items add column fee_minor bigint, add column fee_currency char(3)",
+    ] {
+        let error = later(&Database::migrated("odd_money"), sql).unwrap_err();
+        assert!(
+            error.to_string().contains("Write \"fee_minor bigint\" and \"fee_currency text\""),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn rows_of_before_a_rule_are_carried_over() {
     let (home, database) = (Home::new(), Database::empty("carried"));
