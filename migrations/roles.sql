@@ -30,7 +30,7 @@ BEGIN
         END IF;
     END LOOP;
 
-    -- Whoever is no superuser gives something away only to a role that it could act as: for as long as this takes.
+    -- A role that is no superuser gives something away only to a role that it could act as: for as long as this takes.
     IF NOT me.rolsuper THEN
         joined := NOT EXISTS (SELECT FROM pg_auth_members
                               WHERE roleid = 'erp_owner'::regrole AND member = me.oid AND NOT admin_option);

@@ -141,7 +141,7 @@ impl Wire {
                     b'E' => TransactionStatus::Failed,
                     _ => return Err(WireError::Protocol("a state that does not exist")),
                 };
-                // Whoever listens reads without having asked.
+                // A listener reads without having asked.
                 self.awaited = self.awaited.checked_sub(1).ok_or(WireError::Protocol("an end of nothing"))?;
                 Ok(())
             }

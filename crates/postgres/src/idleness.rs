@@ -1,6 +1,6 @@
 //! Connections that nobody has used for a while: what stands between may have forgotten them, and swallow what is sent.
 //!
-//! Whoever is given such a connection first asks the server for a sign of life. Time is what the monitor last said, so
+//! The holder of such a connection first asks the server for a sign of life. Time is what the monitor last said, so
 //! that a request reads no clock for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};

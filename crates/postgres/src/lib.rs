@@ -1,4 +1,4 @@
-//! A client of PostgreSQL whose connection belongs to whoever holds it: no task drives it, no channel leads to it.
+//! A client of PostgreSQL whose connection belongs to its holder: no task drives it, no channel leads to it.
 //!
 //! The holder writes one buffer with all messages of an exchange and reads the socket until the server is ready again.
 //! Messages that stand before one Sync are one transaction, unless one of them says BEGIN. So a statement with its
@@ -60,7 +60,7 @@
 //!
 //! # What it deliberately does not do
 //!
-//! No pool, no tasks of its own (whoever listens runs [`Listening::run`]), no transactions as a type, no statements
+//! No pool, no tasks of its own (a listener runs [`Listening::run`]), no transactions as a type, no statements
 //! built at run time, no COPY, no large objects, no replication, no client certificates, no GSSAPI, no protocol version 2.
 //! A server that answers with one of them gets an error, and the connection is closed. For more there is `tokio-postgres`,
 //! with which this crate shares configuration, SQLSTATEs and value types.

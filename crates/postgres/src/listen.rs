@@ -2,7 +2,7 @@
 //!
 //! The connection is read whether or not anybody takes what it brings: PostgreSQL keeps a notification for everybody
 //! until the slowest listener of the cluster has read it, and refuses NOTIFY once that queue is full. So what is not
-//! taken is dropped here, and whoever takes it is told how much.
+//! taken is dropped here, and the next event that is taken says how much.
 
 use std::time::Duration;
 
@@ -162,7 +162,7 @@ impl Listening {
     }
 }
 
-/// Whoever waits for notifications must not wait for ever.
+/// Tasks that wait for notifications must not wait for ever.
 impl Drop for Listening {
     fn drop(&mut self) {
         self.queue.end(WireError::Closed);

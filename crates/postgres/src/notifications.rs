@@ -1,4 +1,4 @@
-//! The bounded queue between the connection that listens and whoever takes what it brings.
+//! The bounded queue between the connection that listens and the task that takes what it brings.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +23,8 @@ pub struct Notification {
 pub enum Event {
     /// Somebody has said something.
     Notification(Notification),
-    /// So many notifications came here, and were dropped since the queue was full. Whoever keeps something in step with
-    /// the notifications looks at the tables again.
+    /// So many notifications came here, and were dropped since the queue was full. A task that keeps something in
+    /// step with the notifications looks at the tables again.
     Lost(u64),
 }
 
@@ -67,7 +67,7 @@ impl Notifications {
     ///
     /// # Errors
     /// Why the connection has ended, after everything that it had brought; and [`WireError::Closed`] from then on.
-    /// What is said meanwhile is lost: whoever listens anew looks at the tables again.
+    /// What is said meanwhile is lost: a listener that begins anew looks at the tables again.
     pub async fn next(&mut self) -> Result<Event, WireError> {
         loop {
             if let Some(next) = self.0.pop() {

@@ -39,7 +39,7 @@ impl Wire {
             match self.inbox.next() {
                 Ok(Some(message)) if message.is_news() => {
                     if message.start == 0 {
-                        self.inbox.consume(); // whoever waits for rows one by one may be sent any number of them
+                        self.inbox.consume(); // a reader of rows one by one may be sent any number of them
                     }
                 }
                 Ok(Some(message)) => return Ok(message),

@@ -78,7 +78,7 @@ impl Database {
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// Drops the database, whoever is connected to it; waits, even while a runtime is unwinding.
+    /// Drops the database, even while sessions are connected to it; waits, even while a runtime is unwinding.
     pub fn remove(&self) {
         let (admin, sql) =
             (self.admin.clone(), format!("drop database if exists {} with (force)", self.name));

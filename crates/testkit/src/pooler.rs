@@ -72,7 +72,7 @@ impl Pooler {
         let config: Config = url.parse().expect("our own URL");
         let (host, owner) = match config.get_hosts().first().expect("a URL names a host") {
             Host::Unix(folder) => {
-                // Whoever may reach the socket; its folder is closed to all others.
+                // The owner of the socket; its folder is closed to all others.
                 let owner = fs::metadata(folder).expect("PostgreSQL listens there");
                 (folder.display().to_string(), (owner.uid(), owner.gid()))
             }

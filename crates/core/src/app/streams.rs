@@ -157,7 +157,7 @@ mod tests {
         tokio::time::advance(PATIENCE / 2).await;
         swift.took(STRETCH);
         slower.took(STRETCH - 1);
-        assert!(refused(&streams, a) && refused(&streams, b), "whoever has one takes nobody's");
+        assert!(refused(&streams, a) && refused(&streams, b), "a tenant that has one takes nobody's");
         assert!(!slower.given_away.is_cancelled());
         let held = streams.place(d).unwrap();
         assert!(slower.given_away.is_cancelled() && !swift.given_away.is_cancelled());

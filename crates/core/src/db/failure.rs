@@ -10,7 +10,7 @@ impl From<Failure> for Error {
         let state = server.map(|server| server.state.clone());
         let constraint = server.and_then(|server| server.constraint.clone());
         let broken = error.is_broken() || error.is_opening();
-        // Whoever opens a session cannot help what the server refuses it for; that it is full is told apart.
+        // A request cannot help what the server refuses a new session for; that it is full is told apart.
         let state = state.filter(|state| !error.is_opening() || state.code().starts_with("53"));
         Self::from_database(state.as_ref(), constraint, broken, error)
     }

@@ -148,7 +148,7 @@ fn live(failures: &[u64], rule: Rule, now: u64) -> &[u64] {
     failures.get(forgotten..).unwrap_or_default()
 }
 
-/// Forgets what is older than a day, and when that is not enough, who has failed least: whoever is at the limit stays.
+/// Forgets what is older than a day, and when that is not enough, those who have failed least: those at the limit stay.
 fn make_room(known: &mut HashMap<u128, Vec<u64>>, wanted: usize, now: u64) {
     if known.len() + wanted <= MOST {
         return;

@@ -87,8 +87,8 @@ impl Shard {
         }
     }
 
-    /// Where the key is or may go: a place of its own, an expired one, in a grown table, or that of whoever is soonest
-    /// without a debt. Clients that are at their limit are the last to be forgotten.
+    /// Where the key is or may go: a place of its own, an expired one, in a grown table, or that of the client that is
+    /// soonest without a debt. Clients that are at their limit are the last to be forgotten.
     fn place(&mut self, key: u64, now: u64) -> usize {
         loop {
             let set = self.set(key);

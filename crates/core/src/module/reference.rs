@@ -23,8 +23,8 @@ pub fn routes_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String 
     let mut page = String::from(
         "# Routes\n\n<!-- Generated from the modules' routes: BLESS=1 script/test integration the_reference_of_routes writes it. -->\n\n\
          Every path and method that is answered. HEAD is answered where GET is, OPTIONS on every path; another method \
-         of a path is 405, another path 404. *Operators* are everybody in development, elsewhere whoever \
-         reaches `METRICS_PORT` or, while that is unset, holds `METRICS_TOKEN`; to others the route is not there.\n\n\
+         of a path is 405, another path 404. *Operators* are everybody in development, elsewhere those who \
+         reach `METRICS_PORT` or, while that is unset, hold `METRICS_TOKEN`; to others the route is not there.\n\n\
          | method | path | who may call it | module |\n| --- | --- | --- | --- |\n",
     );
     for route in modules.flat_map(|module| (module.routes)().of(module.name)) {

@@ -370,7 +370,7 @@ async fn d_03_whoever_sends_what_nobody_reads_gets_the_answer() {
         answer(&mut stream).await;
         drop(stream);
     }
-    // Whoever goes on for ever is let go, and takes no memory.
+    // A client that goes on for ever is let go, and takes no memory.
     let before = resident_mib();
     let mut stream = fixture.connect().await;
     stream.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
@@ -393,7 +393,7 @@ async fn d_03_whoever_sends_what_nobody_reads_over_http2_gets_the_answer_and_win
     stream.write_all(&begin).await.unwrap();
     assert_eq!(upload(&mut stream, 20 << 20).await, (20 << 20, None));
     drop(stream);
-    // Whoever goes on for ever is told to stop, and takes no memory; the connection serves others.
+    // A client that goes on for ever is told to stop, and takes no memory; the connection serves others.
     let before = resident_mib();
     let mut stream = fixture.connect().await;
     stream.write_all(&begin).await.unwrap();

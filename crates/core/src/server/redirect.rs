@@ -6,8 +6,8 @@ use http::{HeaderValue, header};
 
 use super::Tls;
 
-/// The same target over HTTPS on `port`; `None` when the certificate does not name the host, which whoever sends the
-/// request can choose: nobody is led to a server that is not ours.
+/// The same target over HTTPS on `port`; `None` when the certificate does not name the host, which the sender
+/// of the request can choose: nobody is led to a server that is not ours.
 pub(crate) fn https(tls: &Tls, port: u16, request: &Request) -> Option<HeaderValue> {
     let host = host(request)?;
     if !tls.names(host.trim_start_matches('[').trim_end_matches(']')) {

@@ -52,7 +52,7 @@ pub type TenantId = Id<Tenant>;
 /// The id of a person. People are global; what ties one to a tenant is a membership.
 pub type UserId = Id<User>;
 
-/// The id of whoever can hold a role in a tenant: a person, by its [`UserId`], a service account or a key.
+/// The id of a principal, which can hold a role in a tenant: a person, by its [`UserId`], a service account or a key.
 pub type PrincipalId = Id<Principal>;
 
 impl From<UserId> for PrincipalId {

@@ -32,7 +32,7 @@ pub struct Connection {
     first: Arc<AtomicUsize>,
 }
 
-/// A session that is open, has been looked at, and is driven by whoever owns it.
+/// A session that is open, has been looked at, and is driven by its owner.
 pub(in crate::db) struct Opened {
     pub(in crate::db) client: Client,
     pub(in crate::db) session: Session,
@@ -43,7 +43,7 @@ pub(in crate::db) struct Opened {
 }
 
 impl Connection {
-    /// Opens a connection. Whoever drives the session owns it.
+    /// Opens a connection. The caller owns its session, and drives it.
     ///
     /// # Errors
     /// [`WireError::Opening`]

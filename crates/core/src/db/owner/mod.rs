@@ -149,7 +149,7 @@ async fn open(connection: &Connection, tasks: &TaskTracker) -> Result<(Client, R
     let opened = connection.open().await.map_err(|error| Refusal::new(connection, error))?;
     let Opened { client, session, place, encrypted, writes } = opened;
     tasks.spawn(async move {
-        let _ = session.await; // its error reaches whoever waits for a reply
+        let _ = session.await; // its error reaches the statement that waits for a reply
     });
     Ok((client, Reached { place, encrypted, writes }))
 }

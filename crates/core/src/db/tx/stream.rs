@@ -24,7 +24,7 @@ const COMMIT: &str = "commit";
 /// connection of the pool, and the tenant's place in its share, until its end; dropped before, it is cancelled like any
 /// transaction. A statement's time limit holds for each 64 KiB of rows or thousand of them, so that it bounds the server's
 /// work and not the reader's patience. PostgreSQL ends a transaction that it has not heard of for a minute
-/// (`idle_in_transaction_session_timeout`): whoever waits longer between two rows awaits [`RowStream::keep_alive`].
+/// (`idle_in_transaction_session_timeout`): a reader that waits longer between two rows awaits [`RowStream::keep_alive`].
 #[must_use = "dropping a stream cancels it"]
 pub struct RowStream<R> {
     db: Db,

@@ -1,7 +1,7 @@
 //! Reads the credential of a route that wants one, and asks the database for it where only that can tell.
 //!
-//! Assumes that the way from the client is encrypted (see `https.rs`), since a bearer token is good for whoever has it; that
-//! all instances have the same `JWT_SECRET`; and that their clocks are within a minute of each other.
+//! Assumes that the way from the client is encrypted (see `https.rs`), since a bearer token is good for everybody who has
+//! it; that all instances have the same `JWT_SECRET`; and that their clocks are within a minute of each other.
 //! `crates/server/tests/it/admission/tokens.rs` and `grants.rs` show it.
 
 use axum::extract::Request;

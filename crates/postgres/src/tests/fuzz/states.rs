@@ -246,7 +246,7 @@ fn types(dice: &mut Dice) -> Case {
     })
 }
 
-/// Whoever held it has gone in the middle.
+/// The connection's holder has gone in the middle.
 fn recovery(dice: &mut Dice) -> Case {
     let kinds = columns(dice);
     let rollback = [message(b'C', b"ROLLBACK\0"), ready(b'I')].concat();

@@ -185,7 +185,7 @@ async fn hold(app: &TestApp, path: &str, head: &str, count: usize, refused: usiz
     held
 }
 
-/// Whoever sends bodies that do not come holds places: strangers of one address an eighth of them, and the members of one
+/// Clients whose bodies do not come hold places: strangers of one address an eighth of them, and the members of one
 /// tenant three quarters. The others have the rest.
 #[tokio::test]
 async fn s_08_slow_bodies_of_some_leave_places_to_others() {

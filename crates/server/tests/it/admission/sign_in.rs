@@ -178,7 +178,7 @@ async fn u_05_what_was_not_written_yet_is_written_at_the_stop() {
     app.finish().await;
 }
 
-/// A-08 without a clock: whoever is meant, the same statements are sent and as many hashes are made.
+/// A-08 without a clock: for every account, there or not, the same statements are sent and as many hashes are made.
 #[tokio::test]
 async fn a_08_every_failure_costs_the_same_statements_and_hashes() {
     let app = TestApp::builder().setting("DATABASE_LOGGING", "true").start().await;

@@ -265,7 +265,7 @@ async fn h_08_the_page_and_its_files_come_from_here_and_are_the_operators() {
     app.finish().await;
 }
 
-/// The file lies packed: it goes out so to whoever takes gzip, and plain to all others (RFC 9110, 12.5.3).
+/// The file lies packed: it goes out so to clients that take gzip, and plain to all others (RFC 9110, 12.5.3).
 async fn packed_for_who_takes_it_so(operator: &Actor<'_>, path: &str, plain: &Answer) {
     assert_eq!(
         (plain.header("content-encoding"), plain.header("vary")),

@@ -233,7 +233,7 @@ async fn h_09_what_has_expired_is_forgotten_and_a_lease_runs_out() {
     app.sql().execute(sql, &[&id]).await.unwrap();
     post(&alice, "other", "I-12").await.assert(201);
     assert_eq!(count(&app, "select count(*) from idempotency_keys").await, 1, "the expired one is gone");
-    // Whoever held this claim has died.
+    // The process that held this claim has died.
     let died = "update idempotency_keys set status = null, claimed_until = now() + interval '30 s' where tenant_id = $1";
     app.sql().execute(died, &[&id]).await.unwrap();
     post(&alice, "other", "I-12").await.assert(409).problem("core.idempotency_in_flight");

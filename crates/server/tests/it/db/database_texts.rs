@@ -150,7 +150,7 @@ fn holds_nothing(said: &str) {
     }
 }
 
-/// Both that serve strangers; what development shows of a failure is for whoever runs it.
+/// Both that serve strangers; what development shows of a failure is for the developer who runs it.
 #[tokio::test]
 async fn t_15_no_answer_repeats_what_the_database_said() {
     for environment in ["staging", "production"] {

@@ -29,7 +29,7 @@ const HELD: [(&str, &str); 78] = [
     ("H-03", "HSTS over TLS; plain HTTP is redirected or refused"),
     ("H-04", "An error is problem+json and tells no cause; a panic is one answer of 500"),
     ("H-05", "Methods, media types and HEAD are answered as RFC 9110 says"),
-    ("H-06", "Whoever is refused for now is told when to come back"),
+    ("H-06", "A client that is refused for now is told when to come back"),
     ("H-07", "No request is smuggled past another"),
     ("H-08", "Operators' routes are not there for strangers outside development"),
     ("H-09", "A request that is sent again with its Idempotency-Key has one effect"),

@@ -1,4 +1,4 @@
-//! Files that are built in: names that change with the content, kept for ever by whoever has fetched them.
+//! Files that are built in: names that change with the content, kept for ever by clients that have fetched them.
 
 use erp_core::module::{Asset, Module};
 use erp_testkit::TestApp;

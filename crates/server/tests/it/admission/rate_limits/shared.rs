@@ -105,7 +105,7 @@ async fn l_04_a_cluster_is_named_and_not_asked_four_times_a_second() {
         two.url().trim_end_matches("/0").rsplit_once(':').map(|(_, port)| ((), port.to_owned())).unwrap();
     one.command(&format!("CLUSTER MEET 127.0.0.1 {port}"));
     let begun = Instant::now();
-    // The key's slot is 12182: whoever has heard of the other node sends us there.
+    // The key's slot is 12182: a node that has heard of the other one sends us there.
     while !one.command("GET foo").starts_with("-MOVED") {
         assert!(begun.elapsed() < Duration::from_secs(20), "{}", one.command("CLUSTER NODES"));
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -18,7 +18,7 @@ use super::super::http::Client;
 use super::super::process::{Home, Process};
 use super::{MIB, Uploads, deaf};
 
-/// The most that they may take over what the idle process has, in MiB, whoever asks for how much.
+/// The most that they may take over what the idle process has, in MiB, however many ask and for however much.
 const BOUND: f64 = 64.0;
 /// What an idle process may have more than one that was asked for little, in MiB: more connections to the database and
 /// threads, and what lies between blocks that are in use.
