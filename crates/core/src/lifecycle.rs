@@ -118,9 +118,9 @@ pub enum Phase {
 /// Soft stop: connections end after the request in hand, then background work is told to stop, then what it relies on. The hard stop is
 /// the deadline: what still runs is dropped, and open transactions are rolled back by their guards.
 #[derive(Clone)]
-pub struct Lifecycle(Arc<Inner>);
+pub struct Lifecycle(Arc<LifecycleInner>);
 
-struct Inner {
+struct LifecycleInner {
     phase: AtomicU8,
     stop_serving: CancellationToken,
     abandon: CancellationToken,
@@ -145,7 +145,7 @@ impl Default for Lifecycle {
 impl Lifecycle {
     /// A lifecycle in [`Phase::Starting`].
     pub fn new() -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(LifecycleInner {
             phase: AtomicU8::new(Phase::Starting as u8),
             stop_serving: CancellationToken::new(),
             abandon: CancellationToken::new(),

@@ -49,7 +49,7 @@ struct Demo {
 }
 
 /// Somebody who is to be made, or to get a new password.
-struct Person {
+struct DemoPerson {
     tenant: &'static str,
     email: String,
     name: &'static str,
@@ -105,7 +105,12 @@ pub async fn seed(seed: Seed<'_>) -> Result<(), StartError> {
 }
 
 /// Makes the tenant unless it is there, and its people, in one transaction.
-async fn settle(seed: &Seed<'_>, demo: &Demo, tenant: TenantId, people: &[Person]) -> Result<(), OwnerError> {
+async fn settle(
+    seed: &Seed<'_>,
+    demo: &Demo,
+    tenant: TenantId,
+    people: &[DemoPerson],
+) -> Result<(), OwnerError> {
     if demo.id.is_none() {
         seed.owner.execute(ADD_TENANT, &[&tenant, &demo.slug]).await?;
         seed.owner.execute(ADD_PROFILE, &[&demo.name]).await?;
@@ -113,7 +118,9 @@ async fn settle(seed: &Seed<'_>, demo: &Demo, tenant: TenantId, people: &[Person
             seed.owner.execute(rows, &[]).await?;
         }
     }
-    for Person { email, name, role, hash, .. } in people.iter().filter(|person| person.tenant == demo.slug) {
+    for DemoPerson { email, name, role, hash, .. } in
+        people.iter().filter(|person| person.tenant == demo.slug)
+    {
         let user: UserId = id(seed);
         seed.owner.execute(ADD_USER, &[&user, email, name, &hash.expose()]).await?;
         if seed.new_passwords {
@@ -131,7 +138,7 @@ async fn person(
     role: Role,
     mailbox: &str,
     name: &'static str,
-) -> Result<(Person, DemoCredential), StartError> {
+) -> Result<(DemoPerson, DemoCredential), StartError> {
     let email = format!("{mailbox}@{tenant}.example");
     let mut random = [0; 18];
     seed.rng.fill(&mut random);
@@ -141,7 +148,7 @@ async fn person(
         StartError::new(Exit::Internal, "A demo password could not be hashed").because(error)
     })?;
     let credential = DemoCredential { tenant: tenant.to_owned(), email: email.clone(), password, role };
-    Ok((Person { tenant, email, name, role, hash }, credential))
+    Ok((DemoPerson { tenant, email, name, role, hash }, credential))
 }
 
 fn id<K: IdKind>(seed: &Seed<'_>) -> Id<K> {

@@ -28,7 +28,7 @@ impl Reply {
 
 /// What has been read of an answer so far.
 #[derive(Default)]
-pub(super) struct Reading {
+pub(super) struct ReplyReading {
     pub(super) step: usize,
     pub(super) refusal: Option<WireError>,
     first_row: Option<usize>,
@@ -49,7 +49,7 @@ impl Wire {
             *sent = self.out.is_empty();
             return Err(error);
         }
-        let mut reading = Reading::default();
+        let mut reading = ReplyReading::default();
         while self.awaited > 0 {
             self.read_one(&mut reading).await?;
         }
@@ -74,7 +74,7 @@ impl Wire {
     ///
     /// # Errors
     /// When the connection is of no more use; then with what the server had said before, if it had.
-    pub(super) async fn read_one(&mut self, reading: &mut Reading) -> Result<Message, WireError> {
+    pub(super) async fn read_one(&mut self, reading: &mut ReplyReading) -> Result<Message, WireError> {
         let outcome = match self.message().await {
             Ok(message) => self.take_in(&message, reading).map(|()| message),
             Err(error) => Err(error),
@@ -85,7 +85,7 @@ impl Wire {
         })
     }
 
-    fn take_in(&mut self, message: &Message, reading: &mut Reading) -> Result<(), WireError> {
+    fn take_in(&mut self, message: &Message, reading: &mut ReplyReading) -> Result<(), WireError> {
         let wanted = self.is_wanted(reading);
         match message.tag {
             backend::DATA_ROW_TAG if wanted => drop(reading.first_row.get_or_insert(message.start)),
@@ -106,7 +106,7 @@ impl Wire {
     }
 
     /// Whether what is read now belongs to the statement whose rows are wanted.
-    pub(super) fn is_wanted(&self, reading: &Reading) -> bool {
+    pub(super) fn is_wanted(&self, reading: &ReplyReading) -> bool {
         self.batch.wanted == Some(reading.step)
     }
 

@@ -33,12 +33,12 @@ pub enum Event {
 pub struct Notifications(Queue);
 
 #[derive(Debug, Clone)]
-pub(super) struct Queue(Arc<Shared>);
+pub(super) struct Queue(Arc<SharedQueue>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedQueue {
     capacity: usize,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Told when something was queued, or the connection has ended.
     arrived: Notify,
     /// Told when nobody is left to take anything.
@@ -46,7 +46,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     /// At most `capacity` notifications, and no two losses beside each other.
     events: VecDeque<Event>,
     /// How many of the events are notifications.
@@ -59,7 +59,7 @@ struct State {
 impl Notifications {
     pub(super) fn new(capacity: usize) -> (Queue, Self) {
         let (state, arrived, abandoned) = (Mutex::default(), Notify::new(), Notify::new());
-        let queue = Queue(Arc::new(Shared { capacity: capacity.max(1), state, arrived, abandoned }));
+        let queue = Queue(Arc::new(SharedQueue { capacity: capacity.max(1), state, arrived, abandoned }));
         (queue.clone(), Self(queue))
     }
 
@@ -85,7 +85,7 @@ impl Drop for Notifications {
 }
 
 impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,7 +2,7 @@
 
 use postgres_protocol::message::{backend, frontend};
 
-use super::exchange::Reading;
+use super::exchange::ReplyReading;
 use super::inbox::Message;
 use super::{Params, Plan, Row, Wire, WireError};
 
@@ -19,7 +19,7 @@ const BYTES: usize = 64 * 1024;
 /// A result under way.
 #[derive(Default)]
 pub struct Portal {
-    reading: Reading,
+    reading: ReplyReading,
     /// The server waits to be asked for more.
     paused: bool,
     /// What came since it was asked.

@@ -10,7 +10,7 @@ use postgres_protocol::Oid;
 use postgres_protocol::message::{backend, frontend};
 use postgres_types::{Kind, Type};
 
-use super::exchange::Reading;
+use super::exchange::ReplyReading;
 use super::{Column, Wire, WireError};
 
 /// A type that is not one of PostgreSQL's own. A label may hold anything, so that each has its length before it.
@@ -154,7 +154,7 @@ impl Wire {
         frontend::describe(b'S', "", &mut self.out)?;
         self.sync();
         self.flush().await?;
-        let (mut types, mut columns, mut reading) = (Vec::new(), Vec::new(), Reading::default());
+        let (mut types, mut columns, mut reading) = (Vec::new(), Vec::new(), ReplyReading::default());
         while self.awaited > 0 {
             let message = self.read_one(&mut reading).await?;
             match message.tag {

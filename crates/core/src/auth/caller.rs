@@ -13,10 +13,10 @@ use crate::shared::{PrincipalId, TenantId, TraceContext, UserId};
 /// for it; never from a header alone (T-17), and never from what a token says of roles. A handler gets it as an
 /// argument, and only behind a route that demands one.
 #[derive(Clone, Debug)]
-pub struct Caller(Arc<Inner>);
+pub struct Caller(Arc<CallerInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct CallerInner {
     tenant: TenantId,
     actor: Actor,
     permissions: Permissions,
@@ -110,7 +110,7 @@ impl Caller {
     /// An actor whose right to be in `tenant` has been verified, with what it may do there.
     pub(crate) fn new(tenant: TenantId, actor: Actor, permissions: Permissions, trace: Trace) -> Self {
         let uncommitted = AtomicBool::new(false);
-        Self(Arc::new(Inner { tenant, actor, permissions, trace, deferral: None, uncommitted }))
+        Self(Arc::new(CallerInner { tenant, actor, permissions, trace, deferral: None, uncommitted }))
     }
 
     /// An actor of whom nothing is known yet but a verified credential. It may do nothing: with it, its grants are read.
@@ -120,10 +120,10 @@ impl Caller {
 
     /// The same caller, whose change is committed by a deferral: see `Db::defer`.
     pub(crate) fn deferred(&self, deferral: u64) -> Self {
-        let Inner { tenant, actor, ref permissions, ref trace, .. } = *self.0;
+        let CallerInner { tenant, actor, ref permissions, ref trace, .. } = *self.0;
         let (permissions, trace) = (permissions.clone(), trace.clone());
         let (deferral, uncommitted) = (Some(deferral), AtomicBool::new(false));
-        Self(Arc::new(Inner { tenant, actor, permissions, trace, deferral, uncommitted }))
+        Self(Arc::new(CallerInner { tenant, actor, permissions, trace, deferral, uncommitted }))
     }
 
     /// Notes that a change was dropped without COMMIT.

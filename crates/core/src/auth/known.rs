@@ -21,15 +21,15 @@ const MOST: usize = 10_000;
 /// database that is away is not asked by one after the other. Later requests do not hear of it, nor of somebody who was
 /// no member: a new member need not wait.
 #[derive(Default)]
-pub struct KnownPermissions(RwLock<HashMap<(TenantId, PrincipalId), Known>>);
+pub struct KnownPermissions(RwLock<HashMap<(TenantId, PrincipalId), KnownGrants>>);
 
-struct Known {
-    permissions: Reading,
+struct KnownGrants {
+    permissions: GrantsReading,
     since: Instant,
 }
 
 /// What is read, or was: the permissions, or the code of the failure.
-type Reading = Arc<OnceCell<Result<Permissions, &'static ErrorCode>>>;
+type GrantsReading = Arc<OnceCell<Result<Permissions, &'static ErrorCode>>>;
 
 impl KnownPermissions {
     /// What `principal` may do in `tenant`; by `read` where that is not known at `now`.
@@ -65,7 +65,7 @@ impl KnownPermissions {
     }
 
     /// Forgets a reading that has failed, once those who wait for it are told.
-    fn give_up(&self, key: (TenantId, PrincipalId), reading: &Reading) {
+    fn give_up(&self, key: (TenantId, PrincipalId), reading: &GrantsReading) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.get(&key).is_some_and(|known| Arc::ptr_eq(&known.permissions, reading)) {
             known.remove(&key);
@@ -83,7 +83,7 @@ impl KnownPermissions {
     }
 
     /// What others wait for already, or else begins to be read now.
-    fn begin(&self, key: (TenantId, PrincipalId), now: Instant) -> Reading {
+    fn begin(&self, key: (TenantId, PrincipalId), now: Instant) -> GrantsReading {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST && !known.contains_key(&key) {
             known.retain(|_, known| known.is_fresh(now));
@@ -91,7 +91,7 @@ impl KnownPermissions {
                 known.clear(); // all asked within five seconds: the price is reading each once more
             }
         }
-        let anew = || Known { permissions: Arc::default(), since: now };
+        let anew = || KnownGrants { permissions: Arc::default(), since: now };
         let entry = known.entry(key).or_insert_with(anew);
         if !entry.is_fresh(now) {
             *entry = anew();
@@ -100,7 +100,7 @@ impl KnownPermissions {
     }
 }
 
-impl Known {
+impl KnownGrants {
     fn is_fresh(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < FRESH
     }

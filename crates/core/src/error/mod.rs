@@ -25,9 +25,9 @@ use crate::error_codes;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An answer other than success: a code from the table, and what is particular to this case.
-pub struct Error(Box<Inner>);
+pub struct Error(Box<ErrorInner>);
 
-struct Inner {
+struct ErrorInner {
     code: &'static ErrorCode,
     detail: Option<Cow<'static, str>>,
     violations: Vec<Violation>,
@@ -44,7 +44,7 @@ struct Inner {
 impl Error {
     /// An error of this code and nothing more to say.
     pub fn new(code: &'static ErrorCode) -> Self {
-        Self(Box::new(Inner {
+        Self(Box::new(ErrorInner {
             code,
             detail: None,
             violations: Vec::new(),

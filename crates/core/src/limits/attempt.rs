@@ -15,9 +15,9 @@ use crate::shared::site;
 
 /// The right to try, on a route whose policy counts failures. A handler takes it as an argument.
 #[derive(Clone)]
-pub struct Attempt(Arc<Inner>);
+pub struct Attempt(Arc<AttemptInner>);
 
-struct Inner {
+struct AttemptInner {
     limits: Limits,
     policy: &'static Policy,
     quota: Quota,
@@ -51,7 +51,7 @@ impl std::fmt::Display for AccountName {
 
 impl Attempt {
     pub(crate) fn new(limits: Limits, policy: &'static Policy, quota: Quota, from: IpAddr) -> Self {
-        Self(Arc::new(Inner { limits, policy, quota, from, standing: Mutex::default() }))
+        Self(Arc::new(AttemptInner { limits, policy, quota, from, standing: Mutex::default() }))
     }
 
     /// Begins an attempt at an account, which is named by its tenant and its name in there.
@@ -77,7 +77,7 @@ impl Attempt {
     }
 
     fn counters(&self, tenant: &str, account: &str) -> Counters {
-        let Inner { quota, from, .. } = *self.0;
+        let AttemptInner { quota, from, .. } = *self.0;
         let counter = |whom, rule| FailureCount { key: self.key(whom), rule };
         let site = site(from).map(|site| counter(Whom::Site(site), Rule::site(quota)));
         let own = [
@@ -95,7 +95,7 @@ impl Attempt {
 
     /// What a client is told. How often others have failed at an account it is not, unless that refuses it.
     fn decision(&self, counters: &[FailureCount], answer: &Judgement) -> Decision {
-        let Inner { policy, quota, .. } = *self.0;
+        let AttemptInner { policy, quota, .. } = *self.0;
         let told = counters
             .iter()
             .zip(answer.counts)

@@ -101,9 +101,9 @@ pub struct LimitOptions {
 
 /// The counters, and who decides by them. Clones share everything.
 #[derive(Clone)]
-pub struct Limits(Arc<Inner>);
+pub struct Limits(Arc<LimitsInner>);
 
-struct Inner {
+struct LimitsInner {
     names: Names,
     table: Table,
     failures: Failures,
@@ -125,7 +125,7 @@ impl Limits {
     /// Counters that all stand at nothing.
     pub fn new(options: LimitOptions) -> Self {
         let LimitOptions { secret, instances, shared, clock, metrics } = options;
-        Self(Arc::new(Inner {
+        Self(Arc::new(LimitsInner {
             names: Names::new(&secret),
             table: Table::new(),
             failures: Failures::default(),

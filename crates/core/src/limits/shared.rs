@@ -41,9 +41,9 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Redis, as the store of counters. Clones share everything.
 #[derive(Clone)]
-pub struct Shared(Arc<Inner>);
+pub struct Shared(Arc<SharedInner>);
 
-struct Inner {
+struct SharedInner {
     client: Client,
     /// How long an answer may take.
     patience: Duration,
@@ -99,7 +99,7 @@ impl Shared {
             let message = "REDIS_URL cannot be used: set it to redis://user:password@host:6379/0";
             StartError::new(Exit::Configuration, message).because(error)
         })?;
-        let shared = Self(Arc::new(Inner {
+        let shared = Self(Arc::new(SharedInner {
             client,
             patience,
             link: watch::Sender::new(None),

@@ -81,9 +81,9 @@ impl Default for SeriesLimits {
 
 /// The metrics of one process, one field for each row of [`METRICS`]. Clones share everything.
 #[derive(Clone)]
-pub struct Metrics(Arc<Inner>);
+pub struct Metrics(Arc<MetricsInner>);
 
-struct Inner {
+struct MetricsInner {
     enabled: bool,
     families: Families,
     of_modules: Vec<HeldTable>,
@@ -137,7 +137,7 @@ impl Metrics {
         declared.extend(of_modules.iter().flat_map(|held| held.families.iter().cloned()));
         let registry = Registry::new(declared, rooms, dropped);
         let (tenants, timers) = (Tenants::new(limits.tenants), Timers::default());
-        Self(Arc::new(Inner { enabled, families, of_modules, registry, tenants, timers }))
+        Self(Arc::new(MetricsInner { enabled, families, of_modules, registry, tenants, timers }))
     }
 
     /// The metrics of a module's table.

@@ -210,23 +210,15 @@ fn nothing_but_core_depends_on_a_driver() {
     assert!(dependencies("core", "[dependencies]").iter().any(|name| name == "erp-postgres"));
 }
 
-/// Types of one name, with the reason. These lists may only shrink.
-const TWICE: &[(&str, &str)] = &[];
-/// Types that nobody sees outside their file, and that have the name of another type.
-const TWICE_UNSEEN: &[&str] = &[
-    "Account", "Acting", "Found", "Inner", "Known", "Person", "Reading", "Row", "Shared", "State", "Tenant",
-];
-
-/// The types that a source text declares at its outermost level, its tests left out; with whether others see them.
-fn types(source: &str) -> Vec<(&str, bool)> {
+/// The types that a source text declares at its outermost level, its tests left out.
+fn types(source: &str) -> Vec<&str> {
     let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let found = code.lines().filter_map(|line| {
-        let seen = line.starts_with("pub");
         let rest = line.strip_prefix("pub").map_or(line, str::trim_start);
         let rest = if rest.starts_with('(') { rest.split_once(") ")?.1 } else { rest };
         let (kind, name) = rest.split_once(' ')?;
         let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
-        ["struct", "enum", "trait", "type", "union"].contains(&kind).then_some((&name[..end], seen))
+        ["struct", "enum", "trait", "type", "union"].contains(&kind).then_some(&name[..end])
     });
     found.collect()
 }
@@ -234,39 +226,29 @@ fn types(source: &str) -> Vec<(&str, bool)> {
 #[test]
 fn a_name_means_one_thing_in_the_whole_house() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut all: BTreeMap<String, Vec<(bool, String)>> = BTreeMap::new();
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for folder in ["core", "modules", "postgres", "server"] {
         for file in files(&crates.join(folder).join("src")) {
             let place = file.strip_prefix(&crates).unwrap().display().to_string();
             if ["tests", "attacks", "slow_readers"].iter().any(|of_tests| place.contains(of_tests)) {
                 continue;
             }
-            for (name, seen) in types(&std::fs::read_to_string(&file).unwrap()) {
-                all.entry(name.to_owned()).or_default().push((seen, place.clone()));
+            for name in types(&std::fs::read_to_string(&file).unwrap()) {
+                all.entry(name.to_owned()).or_default().push(place.clone());
             }
         }
     }
     assert!(all.len() > 300, "only {} types were read", all.len());
-    let (mut refused, mut needed) = (Vec::new(), Vec::new());
-    for (name, places) in all.iter().filter(|(_, places)| places.len() > 1) {
-        let excepted = match places.iter().filter(|(seen, _)| *seen).count() {
-            0 | 1 => TWICE_UNSEEN.contains(&name.as_str()),
-            _ => TWICE.iter().any(|(excepted, _)| excepted == name),
-        };
-        if excepted { needed.push(name.as_str()) } else { refused.push(format!("{name}: {places:?}")) }
-    }
+    let twice = all.iter().filter(|(_, places)| places.len() > 1);
+    let refused: Vec<_> = twice.map(|(name, places)| format!("{name}: {places:?}")).collect();
     assert!(refused.is_empty(), "name each after what it is for:\n{}", refused.join("\n"));
-    for name in TWICE.iter().map(|(name, _)| name).chain(TWICE_UNSEEN) {
-        assert!(needed.contains(name), "{name} is not needed any more: remove it from the list");
-    }
 }
 
 #[test]
 fn the_reader_of_types_reads() {
     let source = "pub struct A<T>(T);\nstruct B {\npub(in crate::db) enum C<'a> {\npub(super) type D = u8;\n\
         pub trait E: Send {\n    type F;\n// struct G\npub fn h() {}\n#[cfg(test)]\nmod tests {\nstruct I;";
-    let read = [("A", true), ("B", false), ("C", true), ("D", true), ("E", true)];
-    assert_eq!(types(source), read);
+    assert_eq!(types(source), ["A", "B", "C", "D", "E"]);
 }
 
 /// What of X-01 needs no tool; `script/supply-chain` checks the rest.

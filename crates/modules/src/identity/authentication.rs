@@ -26,10 +26,10 @@ const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
 pub(super) static AUTHENTICATION: Authentication =
     Authentication { system: &SELECT_TENANT, credential, tenant, grants, own_limit };
 
-struct Found {
+struct SelectedTenant {
     id: TenantId,
 }
-from_row!(Found { id });
+from_row!(SelectedTenant { id });
 
 struct Granted {
     built_in: Option<String>,
@@ -51,7 +51,7 @@ fn credential(app: &App, _: System, headers: &HeaderMap) -> Result<Credential> {
 fn tenant<'a>(system: System, named: &'a NamedTenant<'a>, trace: &'a Trace) -> Lookup<'a, TenantId> {
     Box::pin(async move {
         let mut tx = system.begin(trace);
-        let found: Option<Found> = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await?;
+        let found: Option<SelectedTenant> = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await?;
         Ok(found.map(|found| found.id))
     })
 }

@@ -35,16 +35,16 @@ pub(super) struct Login {
     password: Secret<String>,
 }
 
-struct Found {
+struct TenantRow {
     id: TenantId,
 }
-from_row!(Found { id });
+from_row!(TenantRow { id });
 
-struct Account {
+struct AccountRow {
     id: UserId,
     password_hash: Option<String>,
 }
-from_row!(Account { id, password_hash });
+from_row!(AccountRow { id, password_hash });
 
 /// `POST /api/v1/auth/login`: an access token for the right password; for anything else one answer, as slow.
 pub(super) async fn login(
@@ -146,13 +146,17 @@ fn address(trace: &Trace) -> Option<String> {
 
 /// The tenant and the account that are meant, as far as they exist. Text that cannot be a slug or an address is
 /// simply not found.
-async fn find(system: &System, trace: &Trace, login: &Login) -> Result<(Option<TenantId>, Option<Account>)> {
+async fn find(
+    system: &System,
+    trace: &Trace,
+    login: &Login,
+) -> Result<(Option<TenantId>, Option<AccountRow>)> {
     let (tenant, email) = (folded(&login.tenant), folded(&login.email));
     let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&tenant), Text::<3, 254>::parse(&email)) else {
         return Ok((None, None));
     };
     let mut tx = system.begin(trace);
-    let tenant = tx.optional(FIND_TENANT, &[&slug]).await?.map(|Found { id }| id);
+    let tenant = tx.optional(FIND_TENANT, &[&slug]).await?.map(|TenantRow { id }| id);
     // Where there is no such tenant the account is looked for all the same, among nobody's: as much work, and as slow.
     let within = tx.within(tenant.unwrap_or(TenantId::NOBODY)).await?;
     Ok((tenant, within.last().optional(FIND_USER, &[&email]).await?))

@@ -13,7 +13,7 @@ const READ: &str = "select u.id, u.email, u.name, p.tenant_id, t.slug, p.name as
      join tenant_profiles p on p.tenant_id = m.tenant_id join tenants t on t.id = p.tenant_id \
      where m.user_id = $1 and m.ended_at is null and u.disabled_at is null and t.status = 'active'";
 
-struct Row {
+struct MembershipRow {
     id: UserId,
     email: String,
     name: String,
@@ -21,13 +21,13 @@ struct Row {
     slug: String,
     tenant_name: String,
 }
-from_row!(Row { id, email, name, tenant_id, slug, tenant_name });
+from_row!(MembershipRow { id, email, name, tenant_id, slug, tenant_name });
 
 /// The answer of `GET /api/v1/me`.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Me {
     user: Person,
-    tenant: Tenant,
+    tenant: CurrentTenant,
     #[schemars(example = ["owner"])]
     roles: Vec<String>,
     /// What the roles allow.
@@ -45,7 +45,8 @@ struct Person {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Tenant {
+#[schemars(rename = "Tenant")]
+struct CurrentTenant {
     id: TenantId,
     #[schemars(example = &"acme")]
     slug: String,
@@ -55,12 +56,13 @@ struct Tenant {
 
 /// `GET /api/v1/me`: who the caller is, where, and what the caller may do there.
 pub(super) async fn me(State(app): State<App>, caller: Caller) -> Result<Json<Me>> {
-    let row: Option<Row> = app.db.tenant_read(&caller).last().optional(READ, &[&caller.user()?]).await?;
+    let row: Option<MembershipRow> =
+        app.db.tenant_read(&caller).last().optional(READ, &[&caller.user()?]).await?;
     // The token outlived the membership, the person's account or the tenant.
     let row = row.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
     Ok(Json(Me {
         user: Person { id: row.id, email: row.email, name: row.name },
-        tenant: Tenant { id: row.tenant_id, slug: row.slug, name: row.tenant_name },
+        tenant: CurrentTenant { id: row.tenant_id, slug: row.slug, name: row.tenant_name },
         roles: caller.permissions().roles().to_vec(),
         permissions: caller.permissions().names(),
     }))

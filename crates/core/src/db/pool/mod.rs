@@ -57,9 +57,9 @@ pub struct PoolOptions {
 
 /// The database, as the rest of the house sees it: transactions that carry a tenant, and nothing else.
 #[derive(Clone)]
-pub struct Db(Arc<Inner>);
+pub struct Db(Arc<DbInner>);
 
-struct Inner {
+struct DbInner {
     pool: Pool<Opener>,
     options: PoolOptions,
     metrics: Metrics,
@@ -118,7 +118,7 @@ impl Db {
             distrust: Arc::clone(&distrust),
             reconnected: Arc::clone(&reconnected),
         };
-        let db = Self(Arc::new(Inner {
+        let db = Self(Arc::new(DbInner {
             pool,
             shares: TenantShares::new(options.tenant_max_connections),
             shortage: Arc::default(),
@@ -137,7 +137,7 @@ impl Db {
     }
 
     fn show_use(&self) {
-        let Inner { metrics, options, .. } = &*self.0;
+        let DbInner { metrics, options, .. } = &*self.0;
         let (open, idle) = self.connections();
         metrics.db_pool_connections.with(&["used"]).set(open.saturating_sub(idle) as f64);
         metrics.db_pool_connections.with(&["idle"]).set(idle as f64);

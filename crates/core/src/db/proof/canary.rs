@@ -21,7 +21,7 @@ pub struct CanaryStep {
     /// The kind of relation it is tried on.
     pub kind: &'static str,
     /// Who acts.
-    pub acting: Acting,
+    pub acting: CanaryActor,
     /// What is tried; `{table}` is the relation, `{sample}` its sample row, `{one}` and `{two}` the canary tenants.
     pub sql: &'static str,
     /// What has to come of it.
@@ -32,7 +32,7 @@ pub struct CanaryStep {
 
 /// Who acts in a [`CanaryStep`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acting {
+pub enum CanaryActor {
     /// Nobody, on a connection that never had a tenant.
     Fresh,
     /// Nobody, after a tenant was set and taken back.
@@ -67,7 +67,7 @@ pub(super) enum MatrixColumn {
 const fn step(
     check: &'static str,
     kind: &'static str,
-    acting: Acting,
+    acting: CanaryActor,
     sql: &'static str,
     must: Must,
     column: MatrixColumn,
@@ -78,7 +78,7 @@ const fn step(
 /// Every step, in the order in which a relation goes through them.
 #[rustfmt::skip]
 pub const STEPS: &[CanaryStep] = {
-    use Acting::{Fresh, Nobody, One, Two};
+    use CanaryActor::{Fresh, Nobody, One, Two};
     use MatrixColumn::{Delete, Insert, Select, Unset, Update};
     use Must::{BeRefused, TouchNothing, TouchOne};
     const FOREIGN: &str = "insert into {table} (tenant_id) values ('{one}')";
@@ -121,7 +121,7 @@ is a finding), sessions of one role see each other's running statements in `pg_s
 parameters), and NOTIFY channels and advisory locks are shared (their keys carry the tenant).
 ";
 
-impl Acting {
+impl CanaryActor {
     fn tenant(self) -> Option<&'static str> {
         match self {
             Self::Fresh => None,

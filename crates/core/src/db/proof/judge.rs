@@ -2,7 +2,7 @@
 //! so that an outcome nobody expected is never taken for a pass.
 
 use super::Sample;
-use super::canary::{Acting, CanaryStep, MatrixColumn, Must, STEPS, UNTRIED};
+use super::canary::{CanaryActor, CanaryStep, MatrixColumn, Must, STEPS, UNTRIED};
 use super::report::{Finding, Mode, RelationVerdict, Report, Verdict};
 
 /// A tenant table that nothing could be tried in.
@@ -73,7 +73,7 @@ pub(super) fn judge(
 /// Whether every step that is due on every connection took place.
 fn complete(relation: &Registered, outcomes: &[Tried<'_>]) -> bool {
     let due = |step: &CanaryStep| {
-        step.kind == relation.kind && step.acting != Acting::Fresh && step.sql != "{sample}"
+        step.kind == relation.kind && step.acting != CanaryActor::Fresh && step.sql != "{sample}"
     };
     let tried = |no| outcomes.iter().any(|outcome| outcome.relation == relation.relation && outcome.no == no);
     STEPS.iter().enumerate().all(|(no, step)| !due(step) || tried(no))
@@ -157,7 +157,7 @@ fn weigh(step: &CanaryStep, relation: &Registered, outcome: &str) -> (Verdict, O
 
 /// The step in words: `canary-two: delete from {table} where …`.
 fn told(step: &CanaryStep) -> String {
-    let who = if step.acting == Acting::Fresh { "nobody" } else { step.acting.name() };
+    let who = if step.acting == CanaryActor::Fresh { "nobody" } else { step.acting.name() };
     format!("{who}: {}", step.sql.split(" where ").next().unwrap_or_default().replace(" {table}", ""))
 }
 
@@ -213,7 +213,7 @@ mod tests {
         report
     }
 
-    fn step_no(check: &str, acting: Acting) -> usize {
+    fn step_no(check: &str, acting: CanaryActor) -> usize {
         STEPS.iter().position(|step| step.check == check && step.acting == acting).expect(check)
     }
 
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_row_that_is_stopped_by_its_constraints_went_past_the_policy() {
-        let insert = step_no("T-06 live-insert", Acting::Two);
+        let insert = step_no("T-06 live-insert", CanaryActor::Two);
         for (outcome, verdict) in
             [("42501", Verdict::Isolated), ("23502", Verdict::Leaks), ("23514", Verdict::Untried)]
         {

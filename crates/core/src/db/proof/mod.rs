@@ -14,7 +14,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::db::schema::Sample;
-pub use canary::{Acting, CanaryStep, Must, STEPS};
+pub use canary::{CanaryActor, CanaryStep, Must, STEPS};
 pub use checks::{Question, all as checks};
 pub use report::{Finding, Mode, RelationVerdict, Report, Verdict};
 

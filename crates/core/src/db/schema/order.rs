@@ -23,8 +23,12 @@ pub(super) fn order(namespaces: &[Namespace<'_>]) -> Result<Vec<Entry>, StartErr
     refuse_ambiguous(&nodes)?;
     let places: HashMap<String, usize> =
         nodes.iter().enumerate().map(|(at, node)| (node.entry.name.clone(), at)).collect();
-    let mut sorting =
-        Sorting { nodes: &nodes, places: &places, states: vec![State::New; nodes.len()], order: Vec::new() };
+    let mut sorting = Sorting {
+        nodes: &nodes,
+        places: &places,
+        states: vec![SortState::New; nodes.len()],
+        order: Vec::new(),
+    };
     for at in 0..nodes.len() {
         sorting.visit(at, &mut Vec::new())?;
     }
@@ -69,7 +73,7 @@ fn refuse_ambiguous(nodes: &[Node]) -> Result<(), StartError> {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum SortState {
     New,
     Open,
     Done,
@@ -78,7 +82,7 @@ enum State {
 struct Sorting<'a> {
     nodes: &'a [Node],
     places: &'a HashMap<String, usize>,
-    states: Vec<State>,
+    states: Vec<SortState>,
     order: Vec<usize>,
 }
 
@@ -89,11 +93,11 @@ impl<'a> Sorting<'a> {
         let Some(node) = nodes.get(at) else { return Ok(()) };
         let name = node.entry.name.as_str();
         match self.states[at] {
-            State::Done => return Ok(()),
-            State::Open => return Err(cycle(path, name)),
-            State::New => {}
+            SortState::Done => return Ok(()),
+            SortState::Open => return Err(cycle(path, name)),
+            SortState::New => {}
         }
-        self.states[at] = State::Open;
+        self.states[at] = SortState::Open;
         path.push(name);
         let Migration { after, .. } = node.entry.migration;
         for dependency in node.predecessor.iter().map(String::as_str).chain(after.iter().copied()) {
@@ -101,7 +105,7 @@ impl<'a> Sorting<'a> {
             self.visit(next, path)?;
         }
         path.pop();
-        self.states[at] = State::Done;
+        self.states[at] = SortState::Done;
         self.order.push(at);
         Ok(())
     }

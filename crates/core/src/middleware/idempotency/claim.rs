@@ -35,14 +35,14 @@ const STORE: &str = "select app.store_answer($1, $2, $3, $4, $5, $6, $7)";
 const RELEASE: &str = "delete from idempotency_keys \
      where (principal, route, key) = ($1, $2, $3) and claim = $4 and status is null";
 
-struct Row {
+struct ClaimRow {
     taken: bool,
     fingerprint: Option<Vec<u8>>,
     status: Option<i16>,
     headers: Option<Value>,
     body: Option<Vec<u8>>,
 }
-from_row!(Row { taken, fingerprint, status, headers, body });
+from_row!(ClaimRow { taken, fingerprint, status, headers, body });
 
 /// What became of an attempt to take a key.
 pub(super) enum ClaimVerdict {
@@ -102,11 +102,11 @@ impl<'a> Claim<'a> {
         let kept = config.http.idempotency_keep.as_secs_f64();
         let params: [&(dyn ToSql + Sync); 7] =
             [&self.principal, &self.route, &self.key, &fingerprint, &self.number, &lease, &kept];
-        let row: Row = self.app.db.tenant(self.caller).last().row(TAKE, &params).await?;
+        let row: ClaimRow = self.app.db.tenant(self.caller).last().row(TAKE, &params).await?;
         Ok(match row {
-            Row { taken: true, .. } => ClaimVerdict::Ours,
-            Row { fingerprint: Some(other), .. } if other != fingerprint => ClaimVerdict::AnotherRequest,
-            Row { status: Some(status), headers, body, .. } => ClaimVerdict::Answered(Stored {
+            ClaimRow { taken: true, .. } => ClaimVerdict::Ours,
+            ClaimRow { fingerprint: Some(other), .. } if other != fingerprint => ClaimVerdict::AnotherRequest,
+            ClaimRow { status: Some(status), headers, body, .. } => ClaimVerdict::Answered(Stored {
                 status,
                 headers: serde_json::from_value(headers.unwrap_or_default()).map_err(Error::internal)?,
                 body: body.unwrap_or_default(),

@@ -22,19 +22,19 @@ pub(crate) static FIELD: HeaderField = HeaderField {
 };
 
 /// The tags that the client has; none where it asks without a condition.
-pub(in crate::middleware) struct Known(Vec<HeaderValue>);
+pub(in crate::middleware) struct KnownTags(Vec<HeaderValue>);
 
 /// Keeps the condition of a read. `If-Match` is the handler's: only its statement can tell.
-pub(in crate::middleware) fn enter(request: &Request) -> Known {
+pub(in crate::middleware) fn enter(request: &Request) -> KnownTags {
     if !request.method().is_safe() || !request.headers().contains_key(IF_NONE_MATCH) {
-        return Known(Vec::new());
+        return KnownTags(Vec::new());
     }
-    Known(request.headers().get_all(IF_NONE_MATCH).iter().cloned().collect())
+    KnownTags(request.headers().get_all(IF_NONE_MATCH).iter().cloned().collect())
 }
 
 /// Makes a 304 of an answer that the client has. Its `ETag` is the client's own, which may be of a compressed
 /// representation: that is the one its cache is to keep.
-pub(in crate::middleware) fn leave(known: &Known, response: &mut Response) {
+pub(in crate::middleware) fn leave(known: &KnownTags, response: &mut Response) {
     if known.0.is_empty() || response.status() != StatusCode::OK {
         return;
     }
@@ -49,7 +49,7 @@ pub(in crate::middleware) fn leave(known: &Known, response: &mut Response) {
 }
 
 /// The client's tag for `current`, by weak comparison; `current` itself for `*`.
-fn matching(known: &Known, current: &HeaderValue) -> Option<HeaderValue> {
+fn matching(known: &KnownTags, current: &HeaderValue) -> Option<HeaderValue> {
     let ours = opaque(current.to_str().ok()?)?;
     let lines = known.0.iter().filter_map(|line| line.to_str().ok());
     let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
@@ -69,7 +69,7 @@ mod tests {
             let known = enter(&request.body(Body::empty()).unwrap());
             assert_eq!(known.0.len(), kept, "{method}");
         }
-        let known = Known(vec![HeaderValue::from_static("\"7\"")]);
+        let known = KnownTags(vec![HeaderValue::from_static("\"7\"")]);
         for (status, expected) in [(200, 304), (201, 201), (206, 206), (404, 404), (500, 500)] {
             let builder =
                 Response::builder().status(status).header(ETAG, "\"7\"").header(CONTENT_TYPE, "text/csv");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn answered(asked: &[&'static str], tag: &'static str) -> (u16, String) {
-        let known = Known(asked.iter().map(|line| HeaderValue::from_static(line)).collect());
+        let known = KnownTags(asked.iter().map(|line| HeaderValue::from_static(line)).collect());
         let mut response = Response::new(Body::from("{}"));
         response.headers_mut().insert(ETAG, HeaderValue::from_static(tag));
         leave(&known, &mut response);

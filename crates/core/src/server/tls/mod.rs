@@ -47,9 +47,9 @@ const LINGER: (Duration, u64) = (Duration::from_millis(500), 16 * 1024);
 
 /// TLS as the settings ask for it; cheap to clone.
 #[derive(Clone)]
-pub struct Tls(Arc<Inner>);
+pub struct Tls(Arc<TlsInner>);
 
-struct Inner {
+struct TlsInner {
     acceptor: TlsAcceptor,
     shown: Arc<Shown>,
     files: Files,
@@ -92,7 +92,7 @@ impl Tls {
         let server = server_config(config, &provider, Arc::clone(&shown)).await?;
         let acceptor = TlsAcceptor::from(Arc::new(server));
         let handshake_timeout = config.transport.tls_handshake_timeout;
-        let tls = Self(Arc::new(Inner { acceptor, shown, files, handshake_timeout, metrics }));
+        let tls = Self(Arc::new(TlsInner { acceptor, shown, files, handshake_timeout, metrics }));
         tls.note(&pair);
         Ok(Some(tls))
     }
