@@ -14,7 +14,7 @@ use axum::extract::Request;
 use axum::response::Response;
 /// What a module's asynchronous functions return where they stand in a table.
 pub use futures_util::future::BoxFuture;
-use http::Method;
+pub use http::Method;
 
 use crate::answer::{Endpoint, Outputs};
 use crate::app::App;
@@ -28,6 +28,7 @@ use crate::extract::Inputs;
 use crate::lifecycle::{Background, StartError};
 use crate::limits::Policy;
 use crate::metrics::MetricTable;
+use crate::resource::{States, Transition};
 pub use authentication::{Authentication, Lookup, NamedTenant};
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
@@ -119,6 +120,8 @@ pub struct Module {
     pub assets: &'static [Asset],
     /// Its migrations, from `migrations!`: their names in the database begin with the module's.
     pub migrations: &'static [Migration],
+    /// The states of its documents, from `states!`: `&[Status::STATES]`.
+    pub states: &'static [&'static States],
     /// A sample row for each of its tenant tables, from `samples!`, for the isolation proof.
     pub samples: &'static [Sample],
     /// Statements that make its rows in a demo tenant of development, executed once in each, in this order.
@@ -142,6 +145,7 @@ impl Module {
         probes: &[],
         assets: &[],
         migrations: &[],
+        states: &[],
         samples: &[],
         demo: &[],
     };
@@ -230,6 +234,8 @@ pub struct Route {
     pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
     pub module: &'static str,
+    /// The step of a document that it takes, if it does.
+    pub transition: Option<&'static Transition>,
     /// What the contract says of it.
     pub operation: Option<Arc<Operation>>,
     pub(crate) inputs: fn(&mut Inputs),
@@ -367,6 +373,20 @@ impl Routes {
         self.add(Method::DELETE, path, access, handler)
     }
 
+    /// A route that takes a step of a document, for members with the step's permission: a POST to a path of its own, or a
+    /// PUT that replaces what is not final yet.
+    #[must_use]
+    pub fn transition<T: 'static>(
+        self,
+        method: Method,
+        path: &'static str,
+        step: &'static Transition,
+        handler: impl Endpoint<T>,
+    ) -> Self {
+        let added = self.add(method, path, Access::Permission(step.permission), handler);
+        added.with(|route| route.transition = Some(step))
+    }
+
     fn add<T: 'static, H: Endpoint<T>>(
         mut self,
         method: Method,
@@ -388,6 +408,7 @@ impl Routes {
             system: None,
             limit: None,
             module: "",
+            transition: None,
             operation: None,
             inputs: H::inputs,
             outputs: H::outputs,

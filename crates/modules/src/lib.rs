@@ -8,6 +8,7 @@
 pub mod catalog;
 pub mod demo;
 pub mod identity;
+pub mod purchasing;
 pub mod suppliers;
 
 #[cfg(test)]
@@ -18,4 +19,4 @@ use erp_core::module::Module;
 pub use product::PRODUCT;
 
 /// Every feature module. To add one: write its folder, and name it here.
-pub const ALL: &[&Module] = &[&identity::MODULE, &catalog::MODULE, &suppliers::MODULE];
+pub const ALL: &[&Module] = &[&identity::MODULE, &catalog::MODULE, &suppliers::MODULE, &purchasing::MODULE];

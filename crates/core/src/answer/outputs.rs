@@ -17,8 +17,8 @@ pub static LOCATION: HeaderField = HeaderField {
 pub struct Outputs {
     pub(crate) answers: Vec<Success>,
     pub(crate) refusals: Vec<&'static ErrorCode>,
-    /// The table whose record is answered: a change of it is refused with the codes of its constraints.
-    pub(crate) table: Option<&'static str>,
+    /// The tables whose record is answered: a change of it is refused with the codes of their constraints.
+    pub(crate) tables: &'static [&'static str],
     pub(crate) links: Vec<Link>,
     /// What `Accept` is held against; `None` for JSON.
     pub(crate) produces: Option<&'static [&'static str]>,

@@ -228,6 +228,9 @@ error_codes! {
         HTTPS_REQUIRED = "core.https_required", 403, "HTTPS required";
             "The request came over plain HTTP, and had no effect.";
             "Use https://. If you did, the proxy that ends TLS must send 'X-Forwarded-Proto: https'.";
+        SEPARATION_OF_DUTIES = "core.separation_of_duties", 403, "Another person is needed";
+            "Who has made the document, or taken an earlier step with it, must not take this one.";
+            "Ask somebody else who has the permission.";
         NOT_FOUND = "core.not_found", 404, "Not found";
             "There is nothing here that the caller may see.";
             "Check the path and the id.";
@@ -246,6 +249,9 @@ error_codes! {
         IDEMPOTENCY_IN_FLIGHT = "core.idempotency_in_flight", 409, "Still being worked on";
             "A request with this Idempotency-Key is being worked on.";
             "Try again with the same key after the seconds in Retry-After.";
+        WRONG_STATE = "core.wrong_state", 409, "Not in this state";
+            "The document is in a state from which this cannot be done.";
+            "Read it again: 'params' of the error names the state it is in, and those from which this can be done.";
         STALE = "core.stale", 412, "Changed meanwhile";
             "The resource is not in the state that If-Match names.";
             "Read it again, and send the ETag it has now.";

@@ -16,10 +16,11 @@ const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#qu
 /// One thing that is wrong with a request, with where it stands.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Violation {
-    /// A JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.
+    /// A JSON pointer (RFC 6901) into the body, or `?name` for a query parameter; of a refused transition, into the
+    /// resource.
     pub pointer: String,
     /// What is wrong, for machines: `type`, `unknown`, `missing`, `duplicate`, `length`, `precision`, `range`,
-    /// `character` or `invalid`.
+    /// `character`, `state` or `invalid`.
     pub code: &'static str,
     /// The same for people.
     pub detail: String,
@@ -72,7 +73,15 @@ pub struct ViolationParams {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Number")]
     pub actual: Option<Number>,
-    /// The values or names that are allowed (`unknown`).
+    /// The state that a document is in (`state`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub from: Option<String>,
+    /// The state that it was to come to (`state`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub to: Option<String>,
+    /// The values or names that are allowed (`unknown`), or the states from which that one can be reached (`state`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Value>,
     /// The types that are expected (`type`), or the format (`invalid`).

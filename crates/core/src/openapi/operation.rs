@@ -10,6 +10,7 @@ use crate::answer::{Content, Link, Outputs, Success};
 use crate::error::ErrorCode;
 use crate::extract::{HeaderField, Inputs};
 use crate::module::{Access, Operation, Route};
+use crate::resource::Transition;
 
 /// An operation, and the headers that it names.
 pub(super) struct Documented {
@@ -82,8 +83,9 @@ fn about(route: &Route, operation: &Operation, outputs: &Outputs) -> Option<Stri
         Access::SignedIn | Access::Public => String::new(),
     };
     let always = changes(route, outputs);
+    let step = route.transition.map_or(String::new(), Transition::sentence);
     let deprecated = route.deprecation().map_or(String::new(), |deprecation| format!("It is {deprecation}."));
-    let parts = [operation.about, outputs.about, always, &needs, &deprecated].into_iter();
+    let parts = [operation.about, outputs.about, always, &step, &needs, &deprecated].into_iter();
     let text = parts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
     (!text.is_empty()).then_some(text)
 }
@@ -91,10 +93,11 @@ fn about(route: &Route, operation: &Operation, outputs: &Outputs) -> Option<Stri
 /// What holds of every operation that changes a record.
 fn changes(route: &Route, outputs: &Outputs) -> &'static str {
     match route.method {
-        Method::PUT if outputs.table.is_some() => {
+        Method::PUT if route.transition.is_some() => "Never creates one.",
+        Method::PUT if !outputs.tables.is_empty() => {
             "Never creates one. A change of nothing keeps `version` and `updatedAt`."
         }
-        Method::PATCH if outputs.table.is_some() => {
+        Method::PATCH if !outputs.tables.is_empty() => {
             "As RFC 7396 says: what is absent is kept, `null` clears. A change of nothing keeps `version` and `updatedAt`."
         }
         _ => "",

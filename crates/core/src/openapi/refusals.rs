@@ -41,18 +41,23 @@ pub(super) fn of(
     let by_kind: &[&'static ErrorCode] =
         if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
     let by_limit: &[&'static ErrorCode] = if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };
-    let by_table = if route.method.is_safe() { Vec::new() } else { of_table(outputs.table, known) };
+    let by_table = if route.method.is_safe() { Vec::new() } else { of_tables(outputs.tables, known) };
+    let by_step: &[&'static ErrorCode] = match route.transition {
+        None => &[],
+        Some(step) if step.unlike.is_empty() => &[&codes::WRONG_STATE],
+        Some(_) => &[&codes::WRONG_STATE, &codes::SEPARATION_OF_DUTIES],
+    };
     let by_handler = [&inputs.refusals[..], &outputs.refusals, &by_table];
-    let lists = [ALWAYS, by_limit, by_access, by_method, by_kind].into_iter().chain(by_handler);
+    let lists = [ALWAYS, by_limit, by_access, by_method, by_kind, by_step].into_iter().chain(by_handler);
     let mut all: Vec<&'static ErrorCode> = lists.flatten().copied().collect();
     all.sort_by_key(|code| (code.status, code.code));
     all.dedup();
     all
 }
 
-/// The codes of a table's constraints.
-fn of_table(table: Option<&str>, known: &[&'static ErrorCode]) -> Vec<&'static ErrorCode> {
-    let breaks = |code: &&ErrorCode| code.constraints.iter().any(|one| Some(one.table) == table);
+/// The codes of the constraints of these tables.
+fn of_tables(tables: &[&str], known: &[&'static ErrorCode]) -> Vec<&'static ErrorCode> {
+    let breaks = |code: &&ErrorCode| code.constraints.iter().any(|one| tables.contains(&one.table));
     known.iter().copied().filter(breaks).collect()
 }
 

@@ -3,7 +3,7 @@ use std::marker::PhantomData;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use super::{Listing, Resource, list};
+use super::{Listing, Versioned, list};
 use crate::answer::{Answer, LOCATION, Link, Outputs};
 use crate::extract::{ETag, Json};
 use crate::stream;
@@ -23,30 +23,30 @@ pub struct Listed<L> {
     pub(super) list: PhantomData<fn() -> L>,
 }
 
-impl<R: Resource> IntoResponse for Tagged<R> {
+impl<R: Versioned> IntoResponse for Tagged<R> {
     fn into_response(self) -> Response {
         let tag = HeaderValue::from(ETag(self.0.version().get()));
         ([(header::ETAG, tag)], Json(self.0)).into_response()
     }
 }
 
-impl<R: Resource> Answer for Tagged<R> {
+impl<R: Versioned> Answer for Tagged<R> {
     fn describe(outputs: &mut Outputs) {
         outputs.json::<R>(200).header(&ETag::FIELD);
-        outputs.table = Some(R::TABLE);
+        outputs.tables = R::TABLES;
     }
 }
 
-impl<R: Resource> IntoResponse for Created<R> {
+impl<R: Versioned> IntoResponse for Created<R> {
     fn into_response(self) -> Response {
         (StatusCode::CREATED, [(header::LOCATION, self.location)], Tagged(self.record)).into_response()
     }
 }
 
-impl<R: Resource> Answer for Created<R> {
+impl<R: Versioned> Answer for Created<R> {
     fn describe(outputs: &mut Outputs) {
         outputs.json::<R>(201).header(&LOCATION).header(&ETag::FIELD);
-        outputs.table = Some(R::TABLE);
+        outputs.tables = R::TABLES;
         outputs.links.push(Link::ToCreated);
     }
 }

@@ -5,14 +5,14 @@ use http::uri::PathAndQuery;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Created, Resource, Tagged};
+use super::{Created, Resource, Tagged, Transition};
 use crate::answer::NoContent;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Actor, Caller};
 use crate::db::{FromRow, Params, Row, RowError, Sql, TenantTx, ToSql};
 use crate::error::{Error, Result, Violation, codes};
 use crate::extract::{IfMatch, Input};
-use crate::shared::{Id, IdKind};
+use crate::shared::{Id, IdKind, PrincipalId};
 
 /// The app and the caller together: what most handlers need, and nothing else opens a tenant's data.
 pub struct Call {
@@ -87,9 +87,12 @@ impl Call {
     /// # Errors
     /// None for an id that [`Call::new_id`] made.
     pub fn created<R: Resource>(&self, record: R) -> Result<Created<R>> {
+        self.created_at(record.id(), record)
+    }
+
+    pub(super) fn created_at<K: IdKind, R>(&self, id: Id<K>, record: R) -> Result<Created<R>> {
         let collection = self.target.as_ref().map_or("", |target| target.path());
-        let location =
-            HeaderValue::try_from(format!("{collection}/{}", record.id())).map_err(Error::internal)?;
+        let location = HeaderValue::try_from(format!("{collection}/{id}")).map_err(Error::internal)?;
         Ok(Created { record, location })
     }
 
@@ -119,6 +122,70 @@ impl Call {
     pub async fn remove<R: Resource>(&self, sql: impl Sql, id: Id<R>, when: IfMatch) -> Result<NoContent> {
         self.one::<R, ()>(sql, id, &[&id, &when.versions()]).await?;
         Ok(NoContent)
+    }
+
+    /// Takes a step of a document, by a statement whose assignments and condition are those of the [`Transition`] and that
+    /// returns the record: one round trip, COMMIT included. The audit log tells it under the step's action, and the column
+    /// of the step tells who took it.
+    ///
+    /// # Errors
+    /// `core.forbidden` without the permission of the step, `core.not_found`, `core.stale` in another version than
+    /// `If-Match` names, `core.wrong_state` in a state that the step cannot be taken in, `core.separation_of_duties` for
+    /// the person who has taken one that excludes it, or as the database answers. Nothing was changed then.
+    pub async fn advance<R: Resource>(
+        &self,
+        step: &'static Transition,
+        sql: impl Sql,
+        id: Id<R>,
+        when: IfMatch,
+    ) -> Result<Tagged<R>> {
+        if self.caller.deferral().is_some() {
+            // COMMIT waits for the answer, as in `one`.
+            let (tx, record) = self.advancing(step, sql, id, when, &[]).await?;
+            return tx.commit().await.map(|()| Tagged(record));
+        }
+        let by = self.may_take(step)?;
+        let params: [&(dyn ToSql + Sync); 3] = [&id, &when.versions(), &by];
+        match self.tenant().action(step.action).last().optional(sql, &params).await? {
+            Some(record) => Ok(Tagged(record)),
+            None => Err(step.refusal(self.tenant_read().last().optional(step.look, &params).await?)),
+        }
+    }
+
+    /// As [`Call::advance`], in a transaction that goes on; `values` are the statement's parameters from `$4` on. The
+    /// record is locked until the transaction ends.
+    ///
+    /// # Errors
+    /// As [`Call::advance`].
+    pub async fn advancing<R: Resource>(
+        &self,
+        step: &'static Transition,
+        sql: impl Sql,
+        id: Id<R>,
+        when: IfMatch,
+        values: Params<'_>,
+    ) -> Result<(TenantTx<'_>, R)> {
+        let by = self.may_take(step)?;
+        let versions = when.versions();
+        let params: [&(dyn ToSql + Sync); 3] = [&id, &versions, &by];
+        let mut tx = self.tenant().action(step.action);
+        match tx.optional(sql, &with(&params, values)).await? {
+            Some(record) => Ok((tx, record)),
+            None => Err(step.refusal(tx.optional(step.look, &params).await?)),
+        }
+    }
+
+    /// Who takes a step: a principal with its permission; where the step excludes others, a person who acts for nobody
+    /// else, since a person's machines and an operator in a person's place would be a way around that.
+    fn may_take(&self, step: &'static Transition) -> Result<PrincipalId> {
+        self.caller.require(step.permission)?;
+        let by = match self.caller.actor() {
+            Actor::Person(person) => Some(person.into()),
+            actor if step.unlike.is_empty() => actor.principal(),
+            _ => None,
+        };
+        let alone = "Only a person can do this, in their own name.";
+        by.ok_or_else(|| Error::new(&codes::SEPARATION_OF_DUTIES).detail(alone).needs(step.permission.name))
     }
 
     /// Names in the refusal of a foreign key which of several values has no row: `/lines/1/itemId`. The constraint is

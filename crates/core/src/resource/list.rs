@@ -62,14 +62,15 @@ pub trait Listing: 'static {
 ///
 /// The condition's parameters `$1`, `$2`, … are the filter's fields, in their order. The first of the orders is the
 /// default, backwards with a `-`; each needs an index that leads with `tenant_id` and ends with `id`. `by …`, `where …` and
-/// `limit …` may be left out; a page has 50 records by default, and 200 at most. `from` may be a join in parentheses:
+/// `limit …` may be left out; a page has 50 records by default, and 200 at most. Without `where`, each column of a
+/// filter's name has the filter's value, where that is given. `from` may be a join in parentheses, or a constant:
 /// `"(select o.*, s.name as supplier from orders o join suppliers s on s.id = o.supplier_id) o"`.
 #[macro_export]
 macro_rules! list {
     (
         $(#[$meta:meta])*
         $vis:vis $name:ident of $record:ident $(by $filter:ident)?
-        from $from:literal $(where $condition:literal)?
+        from $from:tt $(where $condition:literal)?
         sorted [- $first:ident $(, $key:ident)* $(,)?] $(limit $limit:literal to $most:literal)?
     ) => {
         $crate::list!(@ ($(#[$meta])*) ($vis) $name $record [$($filter)?] $from [$($condition)?] true
@@ -78,22 +79,22 @@ macro_rules! list {
     (
         $(#[$meta:meta])*
         $vis:vis $name:ident of $record:ident $(by $filter:ident)?
-        from $from:literal $(where $condition:literal)?
+        from $from:tt $(where $condition:literal)?
         sorted [$first:ident $(, $key:ident)* $(,)?] $(limit $limit:literal to $most:literal)?
     ) => {
         $crate::list!(@ ($(#[$meta])*) ($vis) $name $record [$($filter)?] $from [$($condition)?] false
             [$first $($key)*] [$($limit $most)?]);
     };
-    (@ $meta:tt $vis:tt $name:ident $record:ident [] $from:literal $condition:tt $descending:literal $keys:tt $limit:tt) => {
+    (@ $meta:tt $vis:tt $name:ident $record:ident [] $from:tt $condition:tt $descending:literal $keys:tt $limit:tt) => {
         $crate::list!(@ $meta $vis $name $record [$crate::resource::Unfiltered] $from $condition $descending $keys $limit);
     };
-    (@ $meta:tt $vis:tt $name:ident $record:ident $filter:tt $from:literal [] $descending:literal $keys:tt $limit:tt) => {
-        $crate::list!(@ $meta $vis $name $record $filter $from ["true"] $descending $keys $limit);
+    (@ $meta:tt $vis:tt $name:ident $record:ident $filter:tt $from:tt [] $descending:literal $keys:tt $limit:tt) => {
+        $crate::list!(@ $meta $vis $name $record $filter $from [@equal] $descending $keys $limit);
     };
-    (@ $meta:tt $vis:tt $name:ident $record:ident $filter:tt $from:literal $condition:tt $descending:literal $keys:tt []) => {
+    (@ $meta:tt $vis:tt $name:ident $record:ident $filter:tt $from:tt $condition:tt $descending:literal $keys:tt []) => {
         $crate::list!(@ $meta $vis $name $record $filter $from $condition $descending $keys [50 200]);
     };
-    (@ ($($meta:tt)*) ($vis:vis) $name:ident $record:ident [$filter:ty] $from:literal [$condition:literal]
+    (@ ($($meta:tt)*) ($vis:vis) $name:ident $record:ident [$filter:ty] $from:tt $condition:tt
         $descending:literal [$($key:ident)+] [$limit:literal $most:literal]) => {
         $($meta)*
         $vis enum $name {}
@@ -108,8 +109,11 @@ macro_rules! list {
             const MOST: u16 = $most;
         }
     };
-    (@key $record:ident $filter:ty, $from:literal $condition:literal $key:ident) => {{
-        const PARTS: [&str; 4] = [$record::COLUMNS, $from, $condition, stringify!($key)];
+    (@condition $filter:ty, [@equal]) => { <$filter as $crate::resource::Values>::EQUAL };
+    (@condition $filter:ty, [$condition:literal]) => { $condition };
+    (@key $record:ident $filter:ty, $from:tt $condition:tt $key:ident) => {{
+        const PARTS: [&str; 4] =
+            [$record::COLUMNS, $from, $crate::list!(@condition $filter, $condition), stringify!($key)];
         const KEYS: &[$crate::resource::SortColumn] =
             $crate::resource::sort_columns_of(|record: &$record| &record.$key);
         const FILTERS: usize = <$filter as $crate::resource::Values>::COUNT;

@@ -1,26 +1,34 @@
 //! A resource, declared once: its record, its bodies, its list, and the statements' parts that follow from them.
 //!
 //! [`record!`](crate::record) declares what is stored and answered, [`input!`](crate::input) and [`patch!`](crate::patch)
-//! what is sent, [`list!`](crate::list) how it is listed. [`sql!`](crate::sql) joins their columns with the SQL that the
+//! what is sent, [`list!`](crate::list) how it is listed, and of documents [`states!`](crate::states) what becomes of
+//! them, and by whom. [`sql!`](crate::sql) joins their columns with the SQL that the
 //! author writes, at compile time. [`Call`] runs it, and answers with the types that make the contract.
 
 mod answers;
 mod call;
 mod choice;
+mod document;
 mod list;
 mod page;
 mod record;
 mod sort;
+mod states;
 mod text;
 mod values;
 
 pub use answers::{Created, Listed, Tagged};
 pub use call::Call;
+pub use document::{HeadAndLine, WithLines};
 pub use list::Listing;
 pub use page::{Page, Unfiltered};
-pub use record::Resource;
+pub use record::{Resource, Stored, Versioned};
 pub use sort::{SortColumn, SortKey, SortValue, accepts_of, sort_columns_of};
-pub use text::{Field, assignments, camel_case, columns, concat, count, page_statement, places, text};
+pub use states::{States, Transition};
+pub use text::{
+    Field, assignments, camel_case, columns, concat, condition_of_step, count, equalities, look_at_step,
+    page_statement, places, text,
+};
 pub use values::Values;
 
 /// The condition of a statement that changes one record: `$1` is its id, `$2` the versions that `If-Match` allows.

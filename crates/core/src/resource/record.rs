@@ -1,7 +1,35 @@
 use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::shared::{Id, IdKind, Version};
 use crate::stream::Record;
+
+/// What a table keeps: a record, or a line of one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not kept in a table",
+    note = "declare it with `record!(… in \"table\" {{ … }})`"
+)]
+pub trait Stored: Record + JsonSchema {
+    /// Its table, without the schema.
+    const TABLE: &'static str;
+}
+
+/// What has a version, and so an ETag: a record, or one with its lines.
+pub trait Versioned: Serialize + JsonSchema + Send {
+    /// The tables that it is kept in.
+    const TABLES: &'static [&'static str];
+
+    /// How often it has been changed, and one more.
+    fn version(&self) -> Version;
+}
+
+impl<R: Resource> Versioned for R {
+    const TABLES: &'static [&'static str] = &[R::TABLE];
+
+    fn version(&self) -> Version {
+        Resource::version(self)
+    }
+}
 
 /// A record that has an id and a version, and so a path, an ETag and a place in a list. [`record!`](crate::record) makes
 /// it.
@@ -9,9 +37,7 @@ use crate::stream::Record;
     message = "`{Self}` is not a resource",
     note = "declare it with `record!(… in \"table\" as \"word\" {{ id: Id<Self>, …, version: Version }})`"
 )]
-pub trait Resource: Record + JsonSchema + IdKind {
-    /// Its table, without the schema.
-    const TABLE: &'static str;
+pub trait Resource: Stored + IdKind {
     /// The statement that finds a row by its id, `$1`, whatever its version.
     const EXISTS: &'static str;
 
@@ -28,11 +54,41 @@ pub trait Resource: Record + JsonSchema + IdKind {
 /// and is its [`Resource`]: it must have `id: Id<…>` and `version: Version`. `Item::COLUMNS` is the list of its columns
 /// for [`sql!`](crate::sql). Attributes of serde and schemars may stand before fields. The word is that of its ids and of
 /// the audit log.
+///
+/// A line of a document is declared without a word, since it has no id and no version of its own:
+/// `record! { Line in "order_lines" { position: i32, … } }`.
 #[macro_export]
 macro_rules! record {
     (
         $(#[$meta:meta])*
         $vis:vis $name:ident in $table:literal as $word:literal {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),+ $(,)?
+        }
+    ) => {
+        $crate::record! {
+            $(#[$meta])*
+            $vis $name in $table { $($(#[$field_meta])* $field_vis $field: $type),+ }
+        }
+
+        impl $crate::shared::IdKind for $name {
+            const NAME: &'static str = $word;
+        }
+
+        impl $crate::resource::Resource for $name {
+            const EXISTS: &'static str = concat!("select from ", $table, " where id = $1");
+
+            fn id(&self) -> $crate::shared::Id<Self> {
+                self.id
+            }
+
+            fn version(&self) -> $crate::shared::Version {
+                self.version
+            }
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        $vis:vis $name:ident in $table:literal {
             $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),+ $(,)?
         }
     ) => {
@@ -67,21 +123,8 @@ macro_rules! record {
             }
         }
 
-        impl $crate::shared::IdKind for $name {
-            const NAME: &'static str = $word;
-        }
-
-        impl $crate::resource::Resource for $name {
+        impl $crate::resource::Stored for $name {
             const TABLE: &'static str = $table;
-            const EXISTS: &'static str = concat!("select from ", $table, " where id = $1");
-
-            fn id(&self) -> $crate::shared::Id<Self> {
-                self.id
-            }
-
-            fn version(&self) -> $crate::shared::Version {
-                self.version
-            }
         }
     };
 }

@@ -142,6 +142,63 @@ pub const fn assignments(out: &mut [u8], fields: &[Field<'_>], first: usize, pat
     at
 }
 
+/// The condition of a statement that takes a step of a document: [`THIS`](super::THIS), a state that it can be taken in,
+/// and that `$3` has taken none of the steps that exclude it.
+pub const fn condition_of_step(out: &mut [u8], from: &[&str], unlike: &[&str]) -> usize {
+    let mut at = concat(out, &[super::THIS, " and status in ("]);
+    let mut index = 0;
+    while index < from.len() {
+        at = put(out, at, if index > 0 { "', '" } else { "'" });
+        at = put(out, at, from[index]);
+        index += 1;
+    }
+    at = put(out, at, "')");
+    index = 0;
+    while index < unlike.len() {
+        at = put(out, at, " and ");
+        at = put(out, at, unlike[index]);
+        at = put(out, at, " is distinct from $3");
+        index += 1;
+    }
+    at
+}
+
+/// The statement that tells how a document stands which the condition of a step did not find.
+pub const fn look_at_step(out: &mut [u8], table: &str, unlike: &[&str]) -> usize {
+    let head = "select status, ($2::bigint[] is null or version = any ($2)) as is_current, \
+                coalesce($3::uuid = any (array[";
+    let mut at = put(out, 0, head);
+    let mut index = 0;
+    while index < unlike.len() {
+        at = put(out, at, if index > 0 { ", " } else { "" });
+        at = put(out, at, unlike[index]);
+        index += 1;
+    }
+    at = put(out, at, "]::uuid[]), false) as is_theirs from ");
+    at = put(out, at, table);
+    put(out, at, " where id = $1")
+}
+
+/// The condition of a list whose filter names columns: each is the filter's value, where that is given.
+pub const fn equalities(out: &mut [u8], fields: &[Field<'_>]) -> usize {
+    let (mut at, mut index, mut place) = (0, 0, 1);
+    while index < fields.len() {
+        let (name, suffixes) = fields[index];
+        let mut part = 0;
+        while part < suffixes.len() {
+            at = concat_at(out, at, &[if at > 0 { " and (" } else { "(" }, name, suffixes[part], " = "]);
+            at = put_place(out, at, place);
+            at = put(out, at, " or ");
+            at = put_place(out, at, place);
+            at = put(out, at, " is null)");
+            place += 1;
+            part += 1;
+        }
+        index += 1;
+    }
+    if at == 0 { put(out, 0, "true") } else { at }
+}
+
 /// `created_at` as `createdAt`, as serde's `rename_all = "camelCase"` has it.
 pub const fn camel_case(out: &mut [u8], name: &str) -> usize {
     let bytes = name.as_bytes();
@@ -232,6 +289,16 @@ mod tests {
         );
         assert_eq!(const_text!(r::camel_case, "a_net_price"), "aNetPrice");
         const AT: &[r::SortColumn] = &[r::SortColumn::only("date")];
+        assert_eq!(
+            const_text!(r::equalities, FIELDS),
+            "(sku = $1 or $1 is null) and (net_minor = $2 or $2 is null) and (net_currency = $3 or $3 is null)"
+        );
+        assert_eq!(const_text!(r::equalities, &[]), "true");
+        assert_eq!(
+            const_text!(r::condition_of_step, &["a", "b"], &["x_by", "y_by"]),
+            "id = $1 and ($2::bigint[] is null or version = any ($2)) and status in ('a', 'b') \
+             and x_by is distinct from $3 and y_by is distinct from $3"
+        );
         let page = const_text!(r::page_statement, ["id, at", "x", "$1 = y", "at"], AT, 1, false, true);
         assert_eq!(
             page,

@@ -4,6 +4,8 @@ use crate::db::ToSql;
 pub trait Values {
     /// How many parameters its values take.
     const COUNT: usize;
+    /// The condition that each column of a field's name is its value, where that is given: `(status = $1 or $1 is null)`.
+    const EQUAL: &'static str;
 
     /// Its values, in the order of its fields.
     fn values(&self) -> Vec<&(dyn ToSql + Sync)>;
@@ -19,19 +21,25 @@ pub trait Values {
 /// - `NewItem::SET`: `sku = $3, name = $4`, for UPDATE, where `$1` and `$2` are those of [`THIS`](crate::resource::THIS)
 ///
 /// and `new.values()` are the values of these parameters. `Money` and `Days` take two of each.
+///
+/// What is no column stands last, behind a semicolon: the lines of a document, say.
+/// `NewOrder { supplier_id: Id<Supplier>; lines: List<NewLine, 1, 200> }`. One statement takes all of them, an array for
+/// each column: `unnest($4::uuid[], $5::bigint[])` (`Call::create_with_lines`).
 #[macro_export]
 macro_rules! input {
     (
         $(#[$meta:meta])*
         $vis:vis $name:ident {
-            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),* $(,)?
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),*
+            $(; $($(#[$other_meta:meta])* $other_vis:vis $other:ident: $other_type:ty),+)? $(,)?
         }
     ) => {
         $(#[$meta])*
         #[derive(::serde::Deserialize, ::schemars::JsonSchema)]
         #[serde(rename_all = "camelCase", deny_unknown_fields)]
         $vis struct $name {
-            $($(#[$field_meta])* $field_vis $field: $type),*
+            $($(#[$field_meta])* $field_vis $field: $type,)*
+            $($($(#[$other_meta])* $other_vis $other: $other_type),+)?
         }
 
         #[allow(dead_code)]
@@ -58,6 +66,7 @@ macro_rules! input {
 
         impl $crate::resource::Values for $name {
             const COUNT: usize = $crate::resource::count($name::FIELDS);
+            const EQUAL: &'static str = $crate::const_text!($crate::resource::equalities, $name::FIELDS);
 
             fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
                 $name::values(self)

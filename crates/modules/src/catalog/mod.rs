@@ -45,6 +45,9 @@ erp_core::error_codes! {
         SKU_TAKEN = "catalog.sku_taken", 409, "SKU already in use", on items [items_sku_key, items_sku_folded_key];
             "Another item of this tenant has the same sku, or one that differs in case or width only.";
             "Choose another sku, or change the item that has it.";
+        QUANTITY_TOO_LARGE = "catalog.quantity_too_large", 409, "Quantity too large", on items [items_quantity_exact];
+            "The quantity of an item would be larger than 9007199254740991.";
+            "Correct the quantity of the item, or receive less.";
     }
 }
 
@@ -81,7 +84,7 @@ const QUANTITY: i64 = 250;
 
 record! {
     /// An item, as it is stored and answered.
-    Item in "items" as "item" {
+    pub Item in "items" as "item" {
         id: Id<Item>,
         /// The stock keeping unit: unique within the tenant, in any case (`bolt-m8` is `BOLT-M8`).
         #[schemars(example = SKU)]
@@ -188,4 +191,28 @@ async fn change(
 
 async fn delete(call: Call, Path(id): Path<Id<Item>>, when: IfMatch) -> Result<NoContent> {
     call.remove(DELETE, id, when).await
+}
+
+/// What other modules do with items, in transactions of their own.
+pub mod facade {
+    use erp_core::db::TenantTx;
+    use erp_core::error::Result;
+    use erp_core::shared::Id;
+
+    pub use super::Item;
+    pub use super::codes::QUANTITY_TOO_LARGE;
+
+    /// Items are locked in the order of their ids, so that two who receive the same ones never wait for each other.
+    const RECEIVE: &str = "with received as (select id, sum(quantity) as quantity from unnest($1::uuid[], $2::bigint[]) \
+        as r (id, quantity) group by id), \
+        locked as (select id from items where id in (select id from received) order by id for no key update) \
+        update items i set quantity = i.quantity + r.quantity from received r join locked using (id) where i.id = r.id";
+
+    /// Raises the quantities of `items`, each by its one of `quantities`; an item may occur several times.
+    ///
+    /// # Errors
+    /// `catalog.quantity_too_large`, or as the database answers.
+    pub async fn receive(tx: &mut TenantTx<'_>, items: &[Id<Item>], quantities: &[i64]) -> Result<()> {
+        tx.rows::<()>(RECEIVE, &[&items, &quantities]).await.map(|_| ())
+    }
 }

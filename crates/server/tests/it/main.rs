@@ -18,6 +18,7 @@ mod guide;
 mod modules;
 mod origin;
 mod pages;
+mod purchasing;
 mod representation;
 mod start;
 

@@ -20,7 +20,7 @@ const OUTSIDE: &str = "-- outside a transaction";
 /// Of the one list that all migrations once stood in, those up to this one ran with row security on.
 const LAST_WITH_ROW_SECURITY: &str = "0006_tenant_rate_limit";
 
-/// Core's own: tenancy, the audit log, idempotency keys, numbers of documents and the rules that hold of every table.
+/// Core's own: tenancy, the audit log, idempotency keys, numbers and states of documents, and the rules that hold of every table.
 pub const CORE: Namespace<'static> = Namespace {
     name: CORE_NAME,
     migrations: crate::migrations![
@@ -33,6 +33,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0007_references",
         "0008_document_numbers",
         "0009_money",
+        "0010_states",
     ],
     samples: crate::samples!["audit_log", "idempotency_keys", "document_numbers"],
 };

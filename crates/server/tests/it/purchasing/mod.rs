@@ -1,0 +1,66 @@
+//! The module `purchasing`: orders with lines, their numbers, their states, and what their receipt does to items.
+
+mod lists;
+mod numbers;
+mod orders;
+mod steps;
+
+use erp_modules::purchasing::{APPROVE, READ};
+use erp_testkit::{Actor, Answer, TestApp};
+use http::Request;
+use serde_json::{Value, json};
+
+const ORDERS: &str = "/api/v1/purchase-orders";
+/// An id that nothing has.
+const UNKNOWN: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
+
+/// The id of what `actor` makes in a collection.
+async fn made(actor: &Actor<'_>, collection: &str, body: Value) -> String {
+    actor.post(collection, body).await.assert(201).json()["id"].as_str().unwrap().to_owned()
+}
+
+async fn supplier(actor: &Actor<'_>, name: &str) -> String {
+    made(actor, "/api/v1/suppliers", json!({ "name": name })).await
+}
+
+async fn item(actor: &Actor<'_>, sku: &str, quantity: i64) -> String {
+    made(actor, "/api/v1/items", json!({ "sku": sku, "name": sku, "quantity": quantity })).await
+}
+
+async fn quantity(actor: &Actor<'_>, item: &str) -> i64 {
+    actor.get(&format!("/api/v1/items/{item}")).await.assert(200).json()["quantity"].as_i64().unwrap()
+}
+
+/// The body of an order of so many pieces of these items.
+fn order(supplier: &str, lines: &[(&str, i64)]) -> Value {
+    let lines = lines.iter().map(|(item, quantity)| json!({ "itemId": item, "quantity": quantity }));
+    json!({ "supplierId": supplier, "lines": lines.collect::<Vec<_>>() })
+}
+
+/// Somebody in acme who may approve, and has written nothing.
+async fn approver(app: &TestApp) -> Actor<'_> {
+    app.someone("acme", &[&APPROVE, &READ]).await
+}
+
+/// Takes a step of an order, with headers.
+async fn step(actor: &Actor<'_>, id: &str, verb: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::post(format!("{ORDERS}/{id}/{verb}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    actor.request(request.body("").unwrap()).await
+}
+
+/// An order of alice's for one item, approved by another person: its id, and the item's.
+async fn approved(app: &TestApp, pieces: i64) -> (String, String) {
+    let alice = app.alice();
+    let (of, item) = (supplier(&alice, "Works").await, item(&alice, "APPROVED-1", 10).await);
+    let id = made(&alice, ORDERS, order(&of, &[(&item, pieces)])).await;
+    step(&approver(app).await, &id, "approve", &[]).await.assert(200);
+    (id, item)
+}
+
+/// The pointers of a problem's errors.
+fn pointers(problem: &Value) -> Vec<&str> {
+    problem["errors"].as_array().unwrap().iter().map(|one| one["pointer"].as_str().unwrap()).collect()
+}
