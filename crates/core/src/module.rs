@@ -33,7 +33,7 @@ pub use authentication::{Authentication, Lookup, NamedTenant};
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use operation::Operation;
-pub use reference::{permissions_markdown, routes_markdown};
+pub use reference::{permissions_markdown, routes_markdown, states_markdown};
 pub use security_headers::SecurityHeaders;
 pub(crate) use system::refuse_undeclared;
 pub use system::system_work_markdown;
@@ -385,6 +385,11 @@ impl Routes {
     ) -> Self {
         let added = self.add(method, path, Access::Permission(step.permission), handler);
         added.with(|route| route.transition = Some(step))
+    }
+
+    /// The steps that these routes take.
+    pub fn transitions(&self) -> impl Iterator<Item = &'static Transition> {
+        self.0.iter().filter_map(|route| route.transition)
     }
 
     fn add<T: 'static, H: Endpoint<T>>(

@@ -43,3 +43,19 @@ pub fn routes_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String 
     }
     page
 }
+
+/// `docs/reference/states.md`: what becomes of documents, and by whom.
+pub fn states_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
+    let mut page = String::from(
+        "# States of documents\n\n<!-- Generated from the modules' tables: BLESS=1 script/test integration the_reference_of_states writes it. -->\n\n\
+         In which state a step can be taken, where it leads, who may take it, and who may not because of an earlier step. The \
+         audit log tells it by its name. PostgreSQL keeps to the same states (`app.states`), and a test compares both.\n\n\
+         | step | from | to | permission | not by who has |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for step in modules.flat_map(|module| module.states).flat_map(|states| states.transitions) {
+        let (from, unlike) = (step.from.join(", "), step.earlier().join(", "));
+        let (to, permission) = (step.to, step.permission.name);
+        let _ = writeln!(page, "| `{}` | {from} | {to} | `{permission}` | {unlike} |", step.action);
+    }
+    page
+}

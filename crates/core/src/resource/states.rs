@@ -56,14 +56,24 @@ impl Transition {
         Self { action, from, to, permission, by, unlike, set, when, update, look }
     }
 
+    /// The steps that exclude it: `created`, `revised`.
+    pub fn earlier(&self) -> Vec<&'static str> {
+        self.unlike.iter().map(|by| by.trim_end_matches("_by")).collect()
+    }
+
     /// What the contract says of it.
-    pub fn sentence(&self) -> String {
-        let mut text = format!("From `{}` to `{}`", self.from.join("` or `"), self.to);
+    pub(crate) fn sentence(&self) -> String {
+        let from = self.from.join("` or `");
+        let mut text = if self.from == [self.to] {
+            format!("While it is `{from}`.")
+        } else {
+            format!("From `{from}` to `{}`.", self.to)
+        };
         if !self.unlike.is_empty() {
-            let steps: Vec<&str> = self.unlike.iter().map(|by| by.trim_end_matches("_by")).collect();
-            let _ = write!(text, "; by a person other than who {} it", steps.join(" or "));
+            let _ =
+                write!(text, " By another person than those who have {} it.", self.earlier().join(" or "));
         }
-        text + "."
+        text
     }
 
     /// Why the statement has not found the document in the state and version that it asked for.
@@ -184,4 +194,71 @@ macro_rules! states {
             };
         )+
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Standing;
+    use crate::record;
+    use crate::shared::{Id, Version};
+
+    crate::permissions! {
+        /// Of these tests.
+        PERMISSIONS {
+            WRITE = "ordering.order.write" to [Member]: "Write.";
+            APPROVE = "ordering.order.approve" to [Owner]: "Approve.";
+        }
+    }
+
+    record! {
+        /// An order.
+        Order in "orders" as "order" { id: Id<Order>, status: Status, version: Version }
+    }
+
+    states! {
+        /// Its states.
+        Status of Order {
+            Draft = "draft", Approved = "approved", Cancelled = "cancelled";
+            REVISION = "revised": [Draft] to Draft may WRITE;
+            APPROVAL = "approved": [Draft] to Approved may APPROVE unlike [created_by, revised_by];
+            CANCELLATION = "cancelled": [Draft, Approved] to Cancelled may WRITE;
+        }
+    }
+
+    #[test]
+    fn a_step_has_the_parts_of_its_statement() {
+        let states = Status::STATES;
+        assert_eq!((states.table, states.words), ("orders", &["draft", "approved", "cancelled"][..]));
+        assert_eq!(PERMISSIONS.len(), 2);
+        assert_eq!(
+            CANCELLATION.update,
+            "update orders set status = 'cancelled', cancelled_by = $3 where id = $1 and ($2::bigint[] is null or \
+             version = any ($2)) and status in ('draft', 'approved') returning *"
+        );
+        assert!(APPROVAL.when.ends_with("created_by is distinct from $3 and revised_by is distinct from $3"));
+        assert_eq!((APPROVAL.action, APPROVAL.by), ("order.approved", "approved_by"));
+    }
+
+    #[test]
+    fn a_step_says_what_it_is() {
+        assert_eq!(REVISION.sentence(), "While it is `draft`.");
+        assert_eq!(
+            APPROVAL.sentence(),
+            "From `draft` to `approved`. By another person than those who have created or revised it."
+        );
+    }
+
+    /// A precondition comes before what it is about (RFC 9110, 13.2), and the state before the person.
+    #[test]
+    fn a_refusal_tells_the_first_reason() {
+        let of = |status: &str, is_current, is_theirs| {
+            let standing = Standing { status: status.to_owned(), is_current, is_theirs };
+            APPROVAL.refusal(Some(standing)).code().code
+        };
+        assert_eq!(APPROVAL.refusal(None).code().code, "core.not_found");
+        assert_eq!(of("approved", false, true), "core.stale");
+        assert_eq!(of("approved", true, true), "core.wrong_state");
+        assert_eq!(of("draft", true, true), "core.separation_of_duties");
+        assert_eq!(of("draft", true, false), "core.conflict");
+    }
 }

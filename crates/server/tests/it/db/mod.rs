@@ -11,5 +11,6 @@ mod pooler;
 mod records;
 mod reproof;
 mod round_trip;
-pub(crate) mod stress;
+pub(crate) mod states;
+mod stress;
 mod transactions;

@@ -147,6 +147,32 @@ fn the_reference_of_routes_is_up_to_date() {
     is_fresh("routes.md", &routes_markdown(modules(&PRODUCT)));
 }
 
+#[test]
+fn the_reference_of_states_is_up_to_date() {
+    is_fresh("states.md", &states_markdown(modules(&PRODUCT)));
+}
+
+#[test]
+fn steps_of_documents_are_named_after_them_and_have_a_route() {
+    let mut taken = Vec::new();
+    for module in modules(&PRODUCT) {
+        let routes = (module.routes)();
+        let routed: Vec<&str> = routes.transitions().map(|step| step.action).collect();
+        for step in module.states.iter().flat_map(|states| states.transitions) {
+            assert!(
+                module.permissions.contains(&step.permission),
+                "{}: {}",
+                step.action,
+                step.permission.name
+            );
+            assert!(routed.contains(&step.action), "{} has no route: `.transition(…)`", step.action);
+            taken.push(step.action);
+        }
+        assert!(routed.iter().all(|action| taken.contains(action)), "{}: name its `states`", module.name);
+    }
+    assert!(taken.len() >= 4, "{taken:?}");
+}
+
 /// Every source file below a folder with its code: no tests, no comments.
 fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -205,7 +231,8 @@ fn every_error_code_and_permission_is_used_outside_its_table() {
         }
         for name in rows(text, "permissions! {") {
             permissions += 1;
-            if !users.iter().any(|text| uses(text, "&", name)) {
+            // By reference, or in `states!`, which says who may take a step.
+            if !users.iter().any(|text| uses(text, "&", name) || uses(text, "may ", name)) {
                 unused.push(format!("{}: {name}", file.display()));
             }
         }

@@ -6,13 +6,31 @@ mod orders;
 mod steps;
 
 use erp_modules::purchasing::{APPROVE, READ};
-use erp_testkit::{Actor, Answer, TestApp};
+use erp_testkit::{Actor, Answer, Fixture, Prepared, Setup, TestApp};
 use http::Request;
 use serde_json::{Value, json};
 
 const ORDERS: &str = "/api/v1/purchase-orders";
 /// An id that nothing has.
 const UNKNOWN: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
+
+/// What the sweeps send. What follows from the contract is an order to approve, to revise and to cancel.
+pub(crate) const FIXTURES: &[Fixture] = &[
+    Fixture::new("POST /api/v1/purchase-orders", |setup| Box::pin(new_order(setup))),
+    Fixture::new("POST /api/v1/purchase-orders/{id}/receive", |setup| Box::pin(order_to_receive(setup))),
+];
+
+async fn new_order(setup: &Setup<'_>) -> Prepared {
+    let (supplier, item) = (setup.make("/api/v1/suppliers").await, setup.make("/api/v1/items").await);
+    Prepared::body(order(&supplier, &[(&item, 3)]))
+}
+
+/// A colleague has written it, and the caller has approved it.
+async fn order_to_receive(setup: &Setup<'_>) -> Prepared {
+    let id = setup.make(ORDERS).await;
+    step(setup.caller(), &id, "approve", &[]).await.assert(200);
+    Prepared::at([id])
+}
 
 /// The id of what `actor` makes in a collection.
 async fn made(actor: &Actor<'_>, collection: &str, body: Value) -> String {
