@@ -77,12 +77,14 @@ impl Transition {
     }
 
     /// Why the statement has not found the document in the state and version that it asked for.
-    pub(crate) fn refusal(&self, found: Option<Standing>) -> Error {
+    pub(crate) fn refusal(&self, found: Option<DocumentStanding>) -> Error {
         match found {
             None => Error::new(&codes::NOT_FOUND),
-            Some(Standing { is_current: false, .. }) => Error::new(&codes::STALE),
-            Some(Standing { status, .. }) if !self.from.contains(&&*status) => self.wrong_state(&status),
-            Some(Standing { is_theirs: true, .. }) => {
+            Some(DocumentStanding { is_current: false, .. }) => Error::new(&codes::STALE),
+            Some(DocumentStanding { status, .. }) if !self.from.contains(&&*status) => {
+                self.wrong_state(&status)
+            }
+            Some(DocumentStanding { is_theirs: true, .. }) => {
                 Error::new(&codes::SEPARATION_OF_DUTIES).needs(self.permission.name)
             }
             Some(_) => Error::new(&codes::CONFLICT), // it has come back meanwhile
@@ -105,7 +107,7 @@ impl Transition {
 }
 
 /// How a document stands that could not be moved.
-pub(crate) struct Standing {
+pub(crate) struct DocumentStanding {
     status: String,
     /// It is in a version of `If-Match`.
     is_current: bool,
@@ -113,7 +115,7 @@ pub(crate) struct Standing {
     is_theirs: bool,
 }
 
-impl FromRow for Standing {
+impl FromRow for DocumentStanding {
     fn from_row(row: &Row<'_>) -> Result<Self, RowError> {
         Ok(Self {
             status: row.try_get("status")?,
@@ -167,7 +169,7 @@ macro_rules! states {
         impl $name {
             /// The states and transitions, for the module's table.
             $vis const STATES: &'static $crate::resource::States = &$crate::resource::States {
-                table: <$record as $crate::resource::Stored>::TABLE,
+                table: <$record as $crate::resource::Kept>::TABLE,
                 words: &[$($word),+],
                 transitions: &[$(&$step),+],
             };
@@ -185,7 +187,7 @@ macro_rules! states {
                 const BY: &str = concat!($done, "_by");
                 const SET: &str = $crate::sql!["status = '", TO, "', ", BY, " = $3"];
                 const WHEN: &str = $crate::const_text!(r::condition_of_step, FROM, UNLIKE);
-                const TABLE: &str = <$record as r::Stored>::TABLE;
+                const TABLE: &str = <$record as r::Kept>::TABLE;
                 const UPDATE: &str = $crate::sql!["update ", TABLE, " set ", SET, " where ", WHEN, " returning *"];
                 const LOOK: &str = $crate::const_text!(r::look_at_step, TABLE, UNLIKE);
                 const ACTION: &str =
@@ -198,7 +200,7 @@ macro_rules! states {
 
 #[cfg(test)]
 mod tests {
-    use super::Standing;
+    use super::DocumentStanding;
     use crate::record;
     use crate::shared::{Id, Version};
 
@@ -252,7 +254,7 @@ mod tests {
     #[test]
     fn a_refusal_tells_the_first_reason() {
         let of = |status: &str, is_current, is_theirs| {
-            let standing = Standing { status: status.to_owned(), is_current, is_theirs };
+            let standing = DocumentStanding { status: status.to_owned(), is_current, is_theirs };
             APPROVAL.refusal(Some(standing)).code().code
         };
         assert_eq!(APPROVAL.refusal(None).code().code, "core.not_found");

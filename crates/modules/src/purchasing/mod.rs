@@ -88,7 +88,7 @@ fn routes() -> Routes {
         .doc(Operation::new("cancelPurchaseOrder", "Cancel a purchase order"))
 }
 
-type Quantity = Int<1, 1_000_000_000>;
+type Pieces = Int<1, 1_000_000_000>;
 
 // The order of the examples.
 const NUMBER: &str = "PO-2026-00001";
@@ -127,7 +127,7 @@ record! {
         position: Int<1, 200>,
         item_id: Id<Item>,
         #[schemars(example = QUANTITY)]
-        quantity: Quantity,
+        quantity: Pieces,
     }
 }
 
@@ -144,7 +144,7 @@ input! {
     NewLine {
         item_id: Id<Item>,
         #[schemars(example = QUANTITY)]
-        quantity: Quantity,
+        quantity: Pieces,
     }
 }
 

@@ -8,7 +8,7 @@ use erp_core::config::{SETTINGS, SettingsSchema};
 use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
 use erp_core::metrics::{Kind, MetricTable};
-use erp_core::module::{permissions_markdown, routes_markdown, system_work_markdown};
+use erp_core::module::{permissions_markdown, routes_markdown, states_markdown, system_work_markdown};
 use erp_modules::PRODUCT;
 
 fn is_snake(text: &str) -> bool {
