@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Call, Created, Kept, Resource, Tagged, Values, Versioned};
+use super::{Call, Created, InTable, Resource, Tagged, Values, Versioned};
 use crate::db::{
     FromRow, IsNull, Params, Row, RowError, Sql, SqlBuffer, TenantTx, ToSql, Type, to_sql_checked,
 };
@@ -60,7 +60,7 @@ impl<H: FromRow, L: FromRow> FromRow for HeadAndLine<H, L> {
     }
 }
 
-impl<H: Resource, L: Kept> Versioned for WithLines<H, L> {
+impl<H: Resource, L: InTable> Versioned for WithLines<H, L> {
     const TABLES: &'static [&'static str] = &[H::TABLE, L::TABLE];
 
     fn version(&self) -> Version {
@@ -82,7 +82,7 @@ impl Call {
     ///
     /// # Errors
     /// `core.not_found`, or as the database answers.
-    pub async fn read_with_lines<H: Resource, L: Kept>(
+    pub async fn read_with_lines<H: Resource, L: InTable>(
         &self,
         sql: impl Sql,
         id: Id<H>,
@@ -96,7 +96,7 @@ impl Call {
     ///
     /// # Errors
     /// As the database answers; [`Call::locate`] finds the line that a foreign key refuses.
-    pub async fn create_with_lines<H: Resource, L: Kept>(
+    pub async fn create_with_lines<H: Resource, L: InTable>(
         &self,
         sql: impl Sql,
         values: Params<'_>,
@@ -115,7 +115,7 @@ impl TenantTx<'_> {
     ///
     /// # Errors
     /// As the database answers; [`Call::locate`] finds the line that a foreign key refuses.
-    pub async fn replace_lines<H: Resource, L: Kept>(
+    pub async fn replace_lines<H: Resource, L: InTable>(
         self,
         sql: impl Sql,
         id: Id<H>,

@@ -88,7 +88,7 @@ impl<L: Listing> JsonSchema for PageQuery<L> {
         let own = [
             json!({
                 "type": "integer", "minimum": 1, "maximum": L::MOST, "default": L::LIMIT,
-                "description": format!("How many {} a page has at most.", <L::Record as super::Kept>::TABLE.replace('_', " ")),
+                "description": format!("How many {} a page has at most.", <L::Record as super::InTable>::TABLE.replace('_', " ")),
             }),
             json!({ "type": "string", "description": "`nextCursor` of the page before, unchanged." }),
             json!({

@@ -9,7 +9,7 @@ use crate::stream::Record;
     message = "`{Self}` is not kept in a table",
     note = "declare it with `record!(… in \"table\" {{ … }})`"
 )]
-pub trait Kept: Record + JsonSchema {
+pub trait InTable: Record + JsonSchema {
     /// Its table, without the schema.
     const TABLE: &'static str;
 }
@@ -37,7 +37,7 @@ impl<R: Resource> Versioned for R {
     message = "`{Self}` is not a resource",
     note = "declare it with `record!(… in \"table\" as \"word\" {{ id: Id<Self>, …, version: Version }})`"
 )]
-pub trait Resource: Kept + IdKind {
+pub trait Resource: InTable + IdKind {
     /// The statement that finds a row by its id, `$1`, whatever its version.
     const EXISTS: &'static str;
 
@@ -123,7 +123,7 @@ macro_rules! record {
             }
         }
 
-        impl $crate::resource::Kept for $name {
+        impl $crate::resource::InTable for $name {
             const TABLE: &'static str = $table;
         }
     };

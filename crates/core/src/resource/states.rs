@@ -169,7 +169,7 @@ macro_rules! states {
         impl $name {
             /// The states and transitions, for the module's table.
             $vis const STATES: &'static $crate::resource::States = &$crate::resource::States {
-                table: <$record as $crate::resource::Kept>::TABLE,
+                table: <$record as $crate::resource::InTable>::TABLE,
                 words: &[$($word),+],
                 transitions: &[$(&$step),+],
             };
@@ -187,7 +187,7 @@ macro_rules! states {
                 const BY: &str = concat!($done, "_by");
                 const SET: &str = $crate::sql!["status = '", TO, "', ", BY, " = $3"];
                 const WHEN: &str = $crate::const_text!(r::condition_of_step, FROM, UNLIKE);
-                const TABLE: &str = <$record as r::Kept>::TABLE;
+                const TABLE: &str = <$record as r::InTable>::TABLE;
                 const UPDATE: &str = $crate::sql!["update ", TABLE, " set ", SET, " where ", WHEN, " returning *"];
                 const LOOK: &str = $crate::const_text!(r::look_at_step, TABLE, UNLIKE);
                 const ACTION: &str =
