@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
-use crate::shared::{Id, Int, List, Tenant, Text};
+use crate::shared::{Day, Id, Int, List, Money, Tenant, Text};
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -166,6 +166,39 @@ fn order() -> impl Strategy<Value = Value> {
     ])
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Payment {
+    total: Money,
+    price: Option<Money<0>>,
+    paid_on: Option<Day>,
+}
+
+/// Texts that are amounts of some currency, of another or of none.
+fn amount() -> impl Strategy<Value = Value> {
+    let shaped =
+        ("-?", "(0|[1-9][0-9]{0,17})", r"(\.[0-9]{1,4})?").prop_map(|parts| parts.0 + &parts.1 + &parts.2);
+    prop_oneof![6 => shaped, 1 => "[-+ 0-9.eE]{0,6}", 1 => text()].prop_map(Value::from)
+}
+
+fn money() -> impl Strategy<Value = Value> {
+    let currency = prop_oneof![Just("EUR"), Just("JPY"), Just("BHD"), Just("CLF"), Just("eur"), Just("XXX")];
+    object(vec![
+        ("amount", mostly(amount()).boxed()),
+        ("currency", mostly(currency.prop_map(Value::from)).boxed()),
+    ])
+}
+
+fn payment() -> impl Strategy<Value = Value> {
+    let day = prop_oneof![9 => r"(0000|0001|2024|9998|9999)-0[0-3]-(28|29|30)", 1 => r"[0-9-]{8,11}"];
+    object(vec![
+        ("total", mostly(money()).boxed()),
+        ("price", mostly(money()).boxed()),
+        ("paid_on", mostly(day.prop_map(Value::from)).boxed()),
+    ])
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -173,6 +206,13 @@ proptest! {
     fn i_01_serde_and_the_schema_refuse_the_same_bodies(value in order()) {
         let accepted = serde_json::from_value::<Order>(value.clone());
         let violations = of_body::<Order>(&value);
+        prop_assert_eq!(accepted.is_ok(), violations.is_empty(), "{:?} {:?} {}", accepted, violations, value);
+    }
+
+    #[test]
+    fn i_01_serde_and_the_schema_refuse_the_same_amounts_and_days(value in payment()) {
+        let accepted = serde_json::from_value::<Payment>(value.clone());
+        let violations = of_body::<Payment>(&value);
         prop_assert_eq!(accepted.is_ok(), violations.is_empty(), "{:?} {:?} {}", accepted, violations, value);
     }
 
