@@ -428,6 +428,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn what_is_written_is_read_as_the_same(minor in -LARGEST..=LARGEST, at in 0_usize..165) {
             let money: Money = Money::from_minor(minor, Currency::all().nth(at).unwrap()).unwrap();
