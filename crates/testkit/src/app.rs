@@ -259,7 +259,11 @@ impl TestApp {
         let running = self.running.take().expect("`finish` takes the app");
         assert!(running.stop().await, "the app did not stop within SHUTDOWN_TIMEOUT");
         let faults = self.log.faults();
-        assert!(self.errors_expected.get() || faults.is_empty(), "unannounced faults: {faults:#?}");
+        assert!(
+            self.errors_expected.get() || faults.is_empty(),
+            "the log has faults that the test has not announced by `expect_errors`: {}",
+            faults.join("; ")
+        );
     }
 
     /// T-04: no connection of the pool is inside a transaction, and none carries a tenant.

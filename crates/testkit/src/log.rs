@@ -55,13 +55,26 @@ impl Log {
         lines[lines.len().saturating_sub(count)..].iter().map(|line| told(line)).collect()
     }
 
-    /// Lines that no test should see unannounced: errors, and answers of 500 and above.
+    /// Lines that no test should see unannounced: errors, and answers of 500 and above. Each as it reads best: its
+    /// message, and then its fields.
     pub(crate) fn faults(&self) -> Vec<String> {
         let is_fault = |line: &Value| {
             line["level"] == "error" || line["statusCode"].as_u64().is_some_and(|status| status >= 500)
         };
-        self.lines().into_iter().filter(is_fault).map(|line| told(&line.to_string())).collect()
+        self.lines().iter().filter(|line| is_fault(line)).map(sentence).collect()
     }
+}
+
+/// The message of a line, and its fields but for those that every line has.
+fn sentence(line: &Value) -> String {
+    let common = ["message", "level", "timestamp", "backtrace"];
+    let fields = line.as_object().into_iter().flatten().filter(|(name, _)| !common.contains(&name.as_str()));
+    let fields = fields.map(|(name, value)| match value.as_str() {
+        Some(text) => format!("{name} {text}"),
+        None => format!("{name} {value}"),
+    });
+    let fields = fields.collect::<Vec<_>>().join(", ");
+    format!("{} ({fields})", line["message"].as_str().unwrap_or_default())
 }
 
 /// A line of the log without its backtrace, which is of use to few and hides the cause; with TEST_BACKTRACE the whole.

@@ -84,7 +84,8 @@ async fn h_08_outside_development_the_management_surface_wants_its_token() {
 
 #[test]
 fn f57_no_route_changes_something_for_those_who_may_only_read() {
-    assert_eq!(too_weak(erp_modules::ALL), [] as [String; 0]);
+    let weak = too_weak(erp_modules::ALL);
+    assert!(weak.is_empty(), "{}", weak.join("\n"));
 }
 
 #[test]
