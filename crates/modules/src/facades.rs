@@ -1,5 +1,8 @@
 //! How modules use each other: by the facade of one that stands before them, and by name.
 
+#[path = "../../core/tests/it/sources.rs"]
+mod sources;
+
 use crate::ALL;
 
 /// Every `crate::<module>::…` of a source text, comments left out.
@@ -23,25 +26,15 @@ fn imports(source: &str) -> Vec<(String, String)> {
 fn a_module_uses_another_only_by_its_facade_and_says_so() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for module in ALL {
-        let mut folders = vec![folder.join(module.name)];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let Ok(source) = std::fs::read_to_string(&path) else { continue };
-                for (other, part) in imports(&source) {
-                    let foreign = other != module.name && ALL.iter().any(|module| module.name == other);
-                    let allowed = module.uses.contains(&other.as_str()) && part == "facade";
-                    assert!(
-                        !foreign || allowed,
-                        "{}: uses crate::{other}::{part}; a module uses another by its `facade` only, \
-                         and names it in `uses`",
-                        path.display()
-                    );
-                }
+        for file in sources::rust_files(&folder.join(module.name)) {
+            for (other, part) in imports(&std::fs::read_to_string(&file).unwrap()) {
+                let foreign = other != module.name && ALL.iter().any(|module| module.name == other);
+                let allowed = module.uses.contains(&other.as_str()) && part == "facade";
+                assert!(
+                    !foreign || allowed,
+                    "{}: uses crate::{other}::{part}; a module uses another by its `facade` only, and names it in `uses`",
+                    file.display()
+                );
             }
         }
     }

@@ -2,7 +2,9 @@
 //! from.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::sources::rust_files;
 
 /// `user → used`, with the reason. This list may only shrink.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[];
@@ -57,19 +59,6 @@ fn first_name(path: &str) -> String {
     path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
-}
-
 #[test]
 fn imports_run_one_way() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -77,7 +66,7 @@ fn imports_run_one_way() {
     let order = order(&lib);
     let place = |module: &str| order.iter().position(|name| *name == module);
     let (mut back, mut needed) = (Vec::new(), Vec::new());
-    for file in files(&source) {
+    for file in rust_files(&source) {
         let inside = file.strip_prefix(&source).unwrap();
         let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
         let Some(own) = place(module) else { continue };
@@ -113,7 +102,7 @@ fn imports_run_one_way_inside_the_large_folders_too() {
         let order = declared(&list);
         assert!(order.len() > 5, "{folder}: {order:?}");
         let place = |module: &str| order.iter().position(|name| *name == module);
-        for file in files(&source.join(folder)) {
+        for file in rust_files(&source.join(folder)) {
             let inside = file.strip_prefix(source.join(folder)).unwrap();
             let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
             if file.ends_with("tests.rs") {
@@ -173,9 +162,7 @@ fn no_feature_knows_a_float() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut found = Vec::new();
     for folder in ["crates/modules/src", "examples/own-product/src"] {
-        let files = files(&root.join(folder));
-        assert!(!files.is_empty(), "{folder} is somewhere else");
-        for file in files {
+        for file in rust_files(&root.join(folder)) {
             let lines = floats(&std::fs::read_to_string(&file).unwrap());
             found.extend(
                 lines.iter().map(|line| format!("{}:{line}", file.strip_prefix(&root).unwrap().display())),
@@ -228,7 +215,7 @@ fn a_name_means_one_thing_in_the_whole_house() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for folder in ["core", "modules", "postgres", "server"] {
-        for file in files(&crates.join(folder).join("src")) {
+        for file in rust_files(&crates.join(folder).join("src")) {
             let place = file.strip_prefix(&crates).unwrap().display().to_string();
             if ["tests", "attacks", "slow_readers"].iter().any(|of_tests| place.contains(of_tests)) {
                 continue;

@@ -12,5 +12,6 @@ mod architecture;
 mod audit;
 mod database;
 mod proof;
+mod sources;
 mod specimen;
 mod tls;

@@ -20,6 +20,8 @@ mod origin;
 mod pages;
 mod purchasing;
 mod representation;
+#[path = "../../../core/tests/it/sources.rs"]
+mod sources;
 mod start;
 
 /// Whether script/check-deep runs the tests: what is short in script/test is then as long as the requirement asks.

@@ -1,6 +1,8 @@
 //! A module's SQL must not touch the transaction it runs in: it could otherwise leave its tenant.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::sources::rust_files;
 
 /// Words that no statement of a module begins with. They are ours, or end the transaction, or run other text as SQL.
 const NOT_FIRST: [&str; 14] = [
@@ -81,24 +83,11 @@ fn end_of_string(text: &str) -> usize {
     end.unwrap_or(text.len())
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
-}
-
 #[test]
 fn t_04_no_module_touches_its_transaction_or_tenant() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/src");
     let mut seen = 0;
-    for file in files(&folder) {
+    for file in rust_files(&folder) {
         for (line, literal) in literals(&std::fs::read_to_string(&file).unwrap()) {
             seen += 1;
             if let Some(word) = refusal(&literal) {
@@ -112,7 +101,7 @@ fn t_04_no_module_touches_its_transaction_or_tenant() {
 #[test]
 fn t_17_only_the_sign_in_issues_tokens_and_only_the_demo_works_as_the_owner() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../modules/src");
-    for file in files(&folder) {
+    for file in rust_files(&folder) {
         let source = std::fs::read_to_string(&file).unwrap();
         for (word, may) in BEYOND_THE_CALLER {
             let allowed = may.iter().any(|name| file.ends_with(name));
