@@ -4,11 +4,12 @@
 //! people move it through. `catalog` is the example of a plain resource.
 
 use erp_core::auth::Permission;
-use erp_core::error::Result;
+use erp_core::db::Params;
+use erp_core::error::{Error, Result, Violation, codes as invalid};
 use erp_core::extract::{IfMatch, Json, Path};
 use erp_core::module::{Access, Method, Module, Operation, Routes};
 use erp_core::resource::{Call, Created, Listed, Page, Tagged, WithLines};
-use erp_core::shared::{Id, Int, List, PrincipalId, Version};
+use erp_core::shared::{Id, Int, List, Money, PrincipalId, Version};
 use erp_core::{answer::Refusing, input, list, record, sql, states};
 use jiff::Timestamp;
 
@@ -107,6 +108,8 @@ record! {
         /// The supplier's name.
         #[schemars(example = SUPPLIER)]
         supplier: String,
+        /// What its lines cost together.
+        total: Money<0>,
         /// How often its lines have been replaced, and one more.
         revision: i32,
         /// Who took which step.
@@ -128,6 +131,8 @@ record! {
         item_id: Id<Item>,
         #[schemars(example = QUANTITY)]
         quantity: Pieces,
+        /// What one piece costs; all lines have one currency.
+        unit_price: Money<0>,
     }
 }
 
@@ -145,6 +150,8 @@ input! {
         item_id: Id<Item>,
         #[schemars(example = QUANTITY)]
         quantity: Pieces,
+        /// What one piece costs; all lines have one currency.
+        unit_price: Money<0>,
     }
 }
 
@@ -161,12 +168,13 @@ list! {
     Orders of Order by Search from ORDERS sorted [-created_at, number]
 }
 
-/// Orders with their suppliers' names. In a statement that begins `with purchase_orders as (update …)`, those that it changed.
+/// Orders with their suppliers' names; in a statement that begins `with purchase_orders as (update …)`, those that it changed.
 const ORDERS: &str =
     "(select o.*, s.name as supplier from purchase_orders o join suppliers s on s.id = o.supplier_id) o";
 const ORDER: &str = sql!["select ", Order::COLUMNS, " from ", ORDERS];
-/// An order with its lines: a row for each of them. Of a statement `with purchase_order_lines as (…)`, the new ones.
-const LINES: &str = sql![
+const LINES: &str = sql!["select ", Line::COLUMNS, " from purchase_order_lines where order_id = $1"];
+/// An order with its lines, a row for each; in a statement that begins `with purchase_order_lines as (…)`, the new ones.
+const WITH_LINES: &str = sql![
     "select ",
     Order::COLUMNS,
     ", ",
@@ -176,37 +184,33 @@ const LINES: &str = sql![
     " join purchase_order_lines l on l.order_id = o.id where o.id = $1 order by position"
 ];
 const CREATE: &str = sql![
-    "with purchase_orders as (insert into purchase_orders (id, supplier_id, number, created_by)
-       values ($1, $2, app.document_number('PO', $3), $4) returning *),
-     purchase_order_lines as (insert into purchase_order_lines (order_id, position, ",
+    "with purchase_orders as (insert into purchase_orders \
+     (id, supplier_id, number, created_by, total_minor, total_currency) \
+     values ($1, $2, app.document_number('PO', $3), $4, $5, $6) returning *), \
+     purchase_order_lines as (insert into purchase_order_lines (",
     NewLine::COLUMNS,
-    ")
-       select $1, nth, ",
-    NewLine::COLUMNS,
-    " from unnest($5::uuid[], $6::bigint[]) with ordinality
-         l (",
-    NewLine::COLUMNS,
-    ", nth) returning *) ",
-    LINES
+    ", position, order_id) \
+     select l.*, $1 from unnest($7::uuid[], $8::bigint[], $9::bigint[], $10::text[]) with ordinality l returning *) ",
+    WITH_LINES
 ];
-const LINES_OF: &str = sql!["select ", Line::COLUMNS, " from purchase_order_lines where order_id = $1"];
 const REVISE: &str = sql![
     "with purchase_orders as (update purchase_orders set ",
     REVISION.set,
-    ", supplier_id = $4, revision = revision + 1
-       where ",
+    ", supplier_id = $4, total_minor = $5, total_currency = $6, revision = revision + 1 where ",
     REVISION.when,
     " returning *) ",
     ORDER
 ];
-/// The lines of a draft that this transaction has locked.
+/// Lines of the same position are changed, so that the audit log tells of those only that differ.
 const REPLACE_LINES: &str = sql![
-    "with gone as (delete from purchase_order_lines where order_id = $1 and position > cardinality($2::uuid[])),
-     purchase_order_lines as (insert into purchase_order_lines (order_id, position, ", NewLine::COLUMNS, ")
-       select $1, nth, ", NewLine::COLUMNS, " from unnest($2::uuid[], $3::bigint[]) with ordinality
-         l (", NewLine::COLUMNS, ", nth)
-       on conflict (tenant_id, order_id, position) do update set item_id = excluded.item_id, quantity = excluded.quantity
-       returning *) ", LINES
+    "with gone as (delete from purchase_order_lines where order_id = $1 and position > cardinality($2::uuid[])), \
+     purchase_order_lines as (insert into purchase_order_lines (",
+    NewLine::COLUMNS,
+    ", position, order_id) \
+     select l.*, $1 from unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::text[]) with ordinality l \
+     on conflict (tenant_id, order_id, position) do update set item_id = excluded.item_id, quantity = excluded.quantity, \
+     unit_price_minor = excluded.unit_price_minor, unit_price_currency = excluded.unit_price_currency returning *) ",
+    WITH_LINES
 ];
 const APPROVE_ORDER: &str = sql!["with purchase_orders as (", APPROVAL.update, ") ", ORDER];
 const RECEIVE_ORDER: &str = sql!["with purchase_orders as (", RECEIPT.update, ") ", ORDER];
@@ -218,26 +222,30 @@ async fn list(call: Call, page: Page<Orders>) -> Result<Listed<Orders>> {
 }
 
 async fn create(call: Call, Json(new): Json<NewOrder>) -> Result<Created<WithLines<Order, Line>>> {
-    let (author, year) = (call.caller.user()?, call.year());
-    match call.create_with_lines(CREATE, &[&new.supplier_id, &year, &author], &new.lines).await {
-        Err(error) => Err(call.locate(error, ITEMS, &items_of(&new)).await),
+    let (author, year, total) = (call.caller.user()?, call.year(), total(&new.lines)?);
+    let head: Params<'_> = &[&new.supplier_id, &year, &author, &total.minor(), &total.currency()];
+    match call.create_with_lines(CREATE, head, &new.lines).await {
+        Err(error) => Err(call.locate(error, ITEMS, &items_of(&new.lines)).await),
         made => made,
     }
 }
 
 async fn read(call: Call, Path(id): Path<Id<Order>>) -> Result<Tagged<WithLines<Order, Line>>> {
-    call.read_with_lines(LINES, id).await
+    call.read_with_lines(WITH_LINES, id).await
 }
 
+/// Locks the order before its lines are replaced: two who revise it at the same time do it one after the other.
 async fn revise(
     call: Call,
     Path(id): Path<Id<Order>>,
     when: IfMatch,
     Json(new): Json<NewOrder>,
 ) -> Result<Tagged<WithLines<Order, Line>>> {
-    let (tx, _) = call.advancing::<Order>(&REVISION, REVISE, id, when, &[&new.supplier_id]).await?;
+    let total = total(&new.lines)?;
+    let head: Params<'_> = &[&new.supplier_id, &total.minor(), &total.currency()];
+    let (tx, _) = call.advancing::<Order>(&REVISION, REVISE, id, when, head).await?;
     match tx.replace_lines(REPLACE_LINES, id, &new.lines).await {
-        Err(error) => Err(call.locate(error, ITEMS, &items_of(&new)).await),
+        Err(error) => Err(call.locate(error, ITEMS, &items_of(&new.lines)).await),
         revised => revised,
     }
 }
@@ -253,7 +261,7 @@ async fn receive(
     when: IfMatch,
 ) -> Result<Tagged<Order>, Refusing<QUANTITY_TOO_LARGE>> {
     let (mut tx, order) = call.advancing(&RECEIPT, RECEIVE_ORDER, id, when, &[]).await?;
-    let lines: Vec<Line> = tx.rows(LINES_OF, &[&id]).await?;
+    let lines: Vec<Line> = tx.rows(LINES, &[&id]).await?;
     let (ids, quantities): (Vec<_>, Vec<_>) =
         lines.iter().map(|line| (line.item_id, line.quantity.get())).unzip();
     items::receive(&mut tx, &ids, &quantities).await?;
@@ -265,6 +273,18 @@ async fn cancel(call: Call, Path(id): Path<Id<Order>>, when: IfMatch) -> Result<
     call.advance(&CANCELLATION, CANCEL_ORDER, id, when).await
 }
 
-fn items_of(order: &NewOrder) -> Vec<Id<Item>> {
-    order.lines.iter().map(|line| line.item_id).collect()
+fn items_of(lines: &[NewLine]) -> Vec<Id<Item>> {
+    lines.iter().map(|line| line.item_id).collect()
+}
+
+/// What the lines cost together. All of them have the currency of the first.
+fn total(lines: &[NewLine]) -> Result<Money<0>> {
+    let mut total: Option<Money<0>> = None;
+    for (index, line) in lines.iter().enumerate() {
+        let cost = line.unit_price.times(line.quantity.get());
+        let sum = cost.and_then(|cost| total.map_or(Ok(cost), |total| total.checked_add(cost)));
+        let refused = |fault| Violation::of_money(format!("/lines/{index}/unitPrice"), fault);
+        total = Some(sum.map_err(|fault| Error::new(&invalid::INVALID).violation(refused(fault)))?);
+    }
+    total.ok_or_else(|| Error::internal("an order without lines"))
 }

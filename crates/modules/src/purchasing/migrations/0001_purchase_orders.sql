@@ -5,6 +5,8 @@ create table public.purchase_orders (
   number text not null,
   status text not null,
   supplier_id uuid not null,
+  total_minor bigint not null check (total_minor >= 0),
+  total_currency text not null,
   revision integer not null default 1,
   created_by uuid not null,
   revised_by uuid,
@@ -32,7 +34,9 @@ create table public.purchase_order_lines (
   order_id uuid not null,
   position bigint not null check (position between 1 and 200),
   item_id uuid not null,
-  quantity bigint not null check (quantity between 1 and 1000000000)
+  quantity bigint not null check (quantity between 1 and 1000000000),
+  unit_price_minor bigint not null check (unit_price_minor >= 0),
+  unit_price_currency text not null
 );
 
 select app.tenant_table('public.purchase_order_lines', key => '{order_id,position}', audit_as => 'purchase_order_line');

@@ -1,1 +1,1 @@
-insert into public.purchase_orders (id, number, supplier_id, created_by) values ('00000000-0000-7000-8000-00000000ca14', 'PO-2000-00001', '00000000-0000-7000-8000-00000000ca12', '00000000-0000-7000-8000-00000000ca01');
+insert into public.purchase_orders (id, number, supplier_id, created_by, total_minor, total_currency) values ('00000000-0000-7000-8000-00000000ca14', 'PO-2000-00001', '00000000-0000-7000-8000-00000000ca12', '00000000-0000-7000-8000-00000000ca01', 100, 'EUR');

@@ -49,9 +49,12 @@ async fn quantity(actor: &Actor<'_>, item: &str) -> i64 {
     actor.get(&format!("/api/v1/items/{item}")).await.assert(200).json()["quantity"].as_i64().unwrap()
 }
 
-/// The body of an order of so many pieces of these items.
+/// The body of an order of so many pieces of these items, at 1.25 EUR each.
 fn order(supplier: &str, lines: &[(&str, i64)]) -> Value {
-    let lines = lines.iter().map(|(item, quantity)| json!({ "itemId": item, "quantity": quantity }));
+    let price = json!({ "amount": "1.25", "currency": "EUR" });
+    let line =
+        |(item, quantity): &(&str, i64)| json!({ "itemId": item, "quantity": quantity, "unitPrice": price });
+    let lines = lines.iter().map(line);
     json!({ "supplierId": supplier, "lines": lines.collect::<Vec<_>>() })
 }
 

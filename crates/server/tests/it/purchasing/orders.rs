@@ -19,10 +19,12 @@ async fn an_order_is_created_read_and_revised_with_its_lines() {
         (&first["status"], &first["supplier"], &first["revision"], made.header("etag")),
         (&json!("draft"), &json!("Works"), &json!(1), "\"1\"")
     );
+    let price = json!({ "amount": "1.25", "currency": "EUR" });
+    assert_eq!(first["total"], json!({ "amount": "16.25", "currency": "EUR" }));
     let lines = json!([
-        { "position": 1, "itemId": b, "quantity": 5 },
-        { "position": 2, "itemId": a, "quantity": 7 },
-        { "position": 3, "itemId": b, "quantity": 1 },
+        { "position": 1, "itemId": b, "quantity": 5, "unitPrice": price },
+        { "position": 2, "itemId": a, "quantity": 7, "unitPrice": price },
+        { "position": 3, "itemId": b, "quantity": 1, "unitPrice": price },
     ]);
     assert_eq!(first["lines"], lines);
     assert_eq!(alice.get(&path).await.assert(200).json(), first);
@@ -32,8 +34,8 @@ async fn an_order_is_created_read_and_revised_with_its_lines() {
     let second = revised.json();
     assert_eq!((&second["supplier"], &second["revision"]), (&json!("Forge"), &json!(2)));
     let lines = json!([
-        { "position": 1, "itemId": b, "quantity": 5 },
-        { "position": 2, "itemId": b, "quantity": 9 },
+        { "position": 1, "itemId": b, "quantity": 5, "unitPrice": price },
+        { "position": 2, "itemId": b, "quantity": 9, "unitPrice": price },
     ]);
     assert_eq!((&second["lines"], &second["number"]), (&lines, &first["number"]));
     assert_eq!(alice.get(&path).await.assert(200).json(), second);
@@ -93,6 +95,11 @@ async fn t_09_an_order_names_no_supplier_and_no_item_of_another_tenant() {
             assert_eq!(pointers(&problem), ["/lines/1/itemId", "/lines/3/itemId"]);
         }
     }
+    let keyed =
+        http::Request::post(ORDERS).header("idempotency-key", "k").header("content-type", "application/json");
+    let keyed = keyed.body(order(&ours, &[(&mine, 1), (&foreign, 1)]).to_string()).unwrap();
+    let refused = alice.request(keyed).await.assert(422).problem("purchasing.no_item");
+    assert_eq!(pointers(&refused), ["/lines/1/itemId"], "under a key, too");
     bob.get(&path).await.assert(404).problem("core.not_found");
     bob.put(&path, order(&theirs, &[(&foreign, 1)])).await.assert(404).problem("core.not_found");
     for verb in ["approve", "receive", "cancel"] {
@@ -117,22 +124,68 @@ async fn an_order_has_one_to_200_lines_and_says_what_is_wrong_with_which() {
     let full: Vec<(&str, i64)> = (1..=200).map(|number| (a.as_str(), number)).collect();
     let made = alice.post(ORDERS, order(&of, &full)).await.assert(201).json();
     assert_eq!(made["lines"].as_array().unwrap().len(), 200);
-    assert_eq!(made["lines"][199], json!({ "position": 200, "itemId": a, "quantity": 200 }));
+    let last = &made["lines"][199];
+    assert_eq!((&last["position"], &last["quantity"]), (&json!(200), &json!(200)));
     for lines in [vec![], [&full[..], &full[..1]].concat()] {
         let problem = alice.post(ORDERS, order(&of, &lines)).await.assert(422).problem("core.invalid");
         assert_eq!(pointers(&problem), ["/lines"]);
     }
+    let price = json!({ "amount": "1.25", "currency": "EUR" });
     let body = json!({ "supplierId": of, "lines": [
-        { "itemId": a, "quantity": 1 },
-        { "itemId": "x", "quantity": 0 },
-        { "itemId": a, "quantity": 1_000_000_001, "price": 1 },
-        { "itemId": a, "quantity": 1.5 },
+        { "itemId": a, "quantity": 1, "unitPrice": price },
+        { "itemId": "x", "quantity": 0, "unitPrice": price },
+        { "itemId": a, "quantity": 1_000_000_001, "unitPrice": price, "price": 1 },
+        { "itemId": a, "quantity": 1.5, "unitPrice": price },
     ] });
     let problem = alice.post(ORDERS, body).await.assert(422).problem("core.invalid");
     assert_eq!(
         pointers(&problem),
         ["/lines/1/itemId", "/lines/1/quantity", "/lines/2/price", "/lines/2/quantity", "/lines/3/quantity"]
     );
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn prices_are_exact_of_one_currency_and_none_below_zero() {
+    let app = TestApp::start().await;
+    let alice = app.alice();
+    let (of, a) = (supplier(&alice, "Works").await, item(&alice, "O-1", 0).await);
+    let body = |prices: &[(&str, &str)], quantity: i64| {
+        let line = |(amount, currency): &(&str, &str)| {
+            let price = json!({ "amount": amount, "currency": currency });
+            json!({ "itemId": a, "quantity": quantity, "unitPrice": price })
+        };
+        json!({ "supplierId": of, "lines": prices.iter().map(line).collect::<Vec<_>>() })
+    };
+    for (prices, quantity, total) in [
+        (&[("0.10", "EUR"), ("0.20", "EUR")][..], 1, ("0.30", "EUR")),
+        (&[("333", "JPY"), ("0", "JPY")], 3, ("999", "JPY")),
+        (&[("0.001", "KWD")], 1_000_000_000, ("1000000.000", "KWD")),
+        (&[("9999999.99", "EUR")], 1_000_000_000, ("9999999990000000.00", "EUR")),
+    ] {
+        let made = alice.post(ORDERS, body(prices, quantity)).await.assert(201).json();
+        assert_eq!(made["total"], json!({ "amount": total.0, "currency": total.1 }));
+        let path = format!("{ORDERS}/{}", made["id"].as_str().unwrap());
+        assert_eq!(alice.get(&path).await.json()["total"], made["total"]);
+    }
+    let path = format!("{ORDERS}/{}", made(&alice, ORDERS, body(&[("1", "EUR")], 1)).await);
+    for (prices, quantity, pointer) in [
+        (&[("1", "EUR"), ("1", "EUR"), ("1", "USD")][..], 1, "/lines/2/unitPrice"),
+        (&[("1", "EUR"), ("99999999.99", "EUR")], 1_000_000_000, "/lines/1/unitPrice"),
+        (&[("9999999.99", "EUR"), ("9999999.99", "EUR")], 1_000_000_000, "/lines/1/unitPrice"),
+        (&[("1.005", "EUR")], 1, "/lines/0/unitPrice/amount"),
+        (&[("-1.00", "EUR")], 1, "/lines/0/unitPrice/amount"),
+        (&[("1.00", "EURO")], 1, "/lines/0/unitPrice/currency"),
+    ] {
+        for method in [http::Method::POST, http::Method::PUT] {
+            let at = if method == http::Method::PUT { &path } else { ORDERS };
+            let answer = alice.send(method, at, Some(body(prices, quantity))).await.assert(422);
+            assert_eq!(pointers(&answer.problem("core.invalid")), [pointer]);
+        }
+    }
+    let float = json!({ "supplierId": of, "lines": [{ "itemId": a, "quantity": 1, "unitPrice": 1.25 }] });
+    alice.post(ORDERS, float).await.assert(422).problem("core.invalid");
+    assert_eq!(alice.get(&path).await.json()["version"], 1);
     app.finish().await;
 }
 

@@ -286,8 +286,8 @@ async fn the_database_keeps_states_and_separation_by_itself() {
         ("update purchase_orders set status = 'lost'", "purchase_orders_status_moves"),
         ("update purchase_orders set approved_by = created_by", "purchase_orders_approved_by_not_created_by"),
         (
-            "insert into purchase_orders (id, number, status, supplier_id, created_by) \
-             select gen_random_uuid(), 'PO-1', 'approved', supplier_id, created_by from purchase_orders",
+            "insert into purchase_orders (id, number, status, supplier_id, created_by, total_minor, total_currency) \
+             select gen_random_uuid(), 'PO-1', 'approved', supplier_id, created_by, 1, 'EUR' from purchase_orders",
             "purchase_orders_status_begins",
         ),
     ] {
