@@ -47,12 +47,12 @@ impl Checkout {
 
     /// The connection. `None` only after `drop`.
     pub(in crate::db) fn wire(&self) -> Option<&Wire> {
-        self.object.as_deref()
+        self.object.as_deref().map(AsRef::as_ref)
     }
 
     /// The connection, to talk on it.
     pub(in crate::db) fn wire_mut(&mut self) -> Option<&mut Wire> {
-        self.object.as_deref_mut()
+        self.object.as_deref_mut().map(AsMut::as_mut)
     }
 
     /// From here on the connection may be inside a transaction and carry a tenant.

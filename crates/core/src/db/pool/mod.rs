@@ -372,15 +372,16 @@ impl Db {
 pub(in crate::db) struct Opener(pub(in crate::db) Connector);
 
 impl Manager for Opener {
-    type Type = Wire;
+    /// Boxed, since it is handed from one to the other a dozen times a request, and is large.
+    type Type = Box<Wire>;
     type Error = erp_postgres::WireError;
 
-    async fn create(&self) -> std::result::Result<Wire, erp_postgres::WireError> {
+    async fn create(&self) -> std::result::Result<Box<Wire>, erp_postgres::WireError> {
         // Seldom, and large: requests do not carry it along.
-        Box::pin(self.0.connect()).await
+        Box::pin(self.0.connect()).await.map(Box::new)
     }
 
-    async fn recycle(&self, wire: &mut Wire, _: &Usage) -> RecycleResult<erp_postgres::WireError> {
+    async fn recycle(&self, wire: &mut Box<Wire>, _: &Usage) -> RecycleResult<erp_postgres::WireError> {
         if wire.is_fit(&self.0).await {
             Ok(())
         } else {
