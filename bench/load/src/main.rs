@@ -4,6 +4,7 @@ mod client;
 mod contestant;
 mod data;
 mod delay;
+mod instructions;
 mod measure;
 mod process;
 mod profile;
@@ -20,6 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use contestant::Setup;
+use instructions::Counts;
 use measure::Effort;
 use report::Report;
 
@@ -31,7 +33,7 @@ struct Arguments {
     rounds: usize,
     seconds: f64,
     json: bool,
-    write: Option<PathBuf>,
+    write: bool,
 }
 
 // One thread: the client must cost little, and leave the other cores to the contestants.
@@ -62,6 +64,10 @@ async fn run() -> Result<bool> {
         profile::run(&setup, &database, rest).await?;
         return Ok(true);
     }
+    if what == ["instructions"] {
+        let counts = Counts::of(instructions::checked_out().await?, &setup, &database).await?;
+        return judge(counts, arguments.write, arguments.json);
+    }
     let effort = Effort { rounds: arguments.rounds, duration: Duration::from_secs_f64(arguments.seconds) };
     let mut report = Report {
         machine: machine(&admin_url).await?,
@@ -73,7 +79,7 @@ async fn run() -> Result<bool> {
         [] | ["all"] => (true, ""),
         [part @ ("point" | "limits" | "ping" | "start" | "memory")] => (false, part),
         _ => bail!(
-            "usage: script/bench [point|limits|ping|start|memory|all] [--rounds N] [--seconds N] [--json] [--write]"
+            "usage: script/bench [point|limits|ping|start|memory|all|instructions] [--rounds N] [--seconds N] [--json] [--write]"
         ),
     };
     if all || part == "point" {
@@ -97,10 +103,24 @@ async fn run() -> Result<bool> {
     } else {
         print!("{}", report.table());
     }
-    if let Some(file) = arguments.write {
-        std::fs::write(file, report.page())?;
+    if arguments.write {
+        std::fs::write("docs/reference/performance.md", report.page())?;
     }
     Ok(report.passed())
+}
+
+/// Whether no request takes more instructions than it may; with `--write` they are what later ones are compared with.
+fn judge(counts: Counts, write: bool, json: bool) -> Result<bool> {
+    if write {
+        counts.record()?;
+    }
+    let comparison = counts.compare()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&comparison)?);
+    } else {
+        print!("{}", comparison.table());
+    }
+    Ok(comparison.passed())
 }
 
 async fn machine(admin_url: &str) -> Result<String> {
@@ -133,7 +153,7 @@ fn arguments() -> Result<Arguments> {
         rounds: 7,
         seconds: 2.0,
         json: false,
-        write: None,
+        write: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -144,7 +164,7 @@ fn arguments() -> Result<Arguments> {
             "--rounds" => parsed.rounds = value()?.parse().context("--rounds takes a number")?,
             "--seconds" => parsed.seconds = value()?.parse().context("--seconds takes a number")?,
             "--json" => parsed.json = true,
-            "--write" => parsed.write = Some("docs/reference/performance.md".into()),
+            "--write" => parsed.write = true,
             flag if flag.starts_with('-') => bail!("there is no flag {flag}"),
             _ => parsed.what.push(word),
         }
