@@ -8,7 +8,8 @@
 //! nothing of it is left out.
 //!
 //! What builds or tests the project is run by `script/check-deep guides` only, where README.md is typed into a clone, and
-//! add-a-module.md is followed in one (`tutorial.rs`).
+//! add-a-module.md is followed in one (`tutorial.rs`). The code of a-document-module.md is that of the module which it leads
+//! through.
 
 mod page;
 mod tutorial;
@@ -45,6 +46,7 @@ const NOT_RUN: [(&str, &str, &str); 6] = [
 ];
 
 const MODULE: &str = "docs/guides/add-a-module.md";
+const DOCUMENT: &str = "docs/guides/a-document-module.md";
 const OPERATE: &str = "docs/guides/operate.md";
 const EDGE: &str = "docs/guides/http-edge.md";
 
@@ -340,6 +342,42 @@ fn the_http_edge_works_as_it_is_typed() {
     page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
 }
 
+/// On a database that is there. Its code is that of the module, which the next test compares.
+#[test]
+fn a_document_module_works_as_it_is_typed() {
+    let (mut page, database) = (Typed::new(DOCUMENT), Database::migrated("document"));
+    let seed = [database.both().as_slice(), &[("DATA_DIR", ".data")]].concat();
+    assert_eq!(run(&page.home, &["db", "seed"], &seed).code, 0);
+    page.held = code_of(&page.text).into_iter().map(|block| block.line).collect();
+    let page = page.variable("DATABASE_URL", &*database.runtime_url);
+    page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
+}
+
+#[test]
+fn a_document_modules_code_is_that_of_the_module() {
+    let text = fs::read_to_string(root().join(DOCUMENT)).unwrap();
+    let folders =
+        ["crates/modules/src/purchasing", "crates/modules/src/catalog", "crates/server/tests/it/purchasing"];
+    let mut files = Vec::new();
+    for folder in folders {
+        for part in ["", "migrations"] {
+            let entries = fs::read_dir(root().join(folder).join(part)).into_iter().flatten();
+            files.extend(entries.filter_map(|entry| fs::read_to_string(entry.unwrap().path()).ok()));
+        }
+    }
+    let code = code_of(&text);
+    assert!(code.len() > 10, "{} blocks", code.len());
+    for block in code {
+        let found = files.iter().any(|file| file.contains(&block.text));
+        assert!(found, "{DOCUMENT}:{} is not in {folders:?}: copy it from there\n{}", block.line, block.text);
+    }
+}
+
+/// The blocks of Rust and SQL.
+fn code_of(page: &str) -> Vec<Block> {
+    blocks(page).into_iter().filter(|block| ["rust", "sql"].contains(&&*block.language)).collect()
+}
+
 /// On a cluster of its own, since roles belong to the whole server; reached over TLS, as the page's is.
 #[test]
 fn operating_works_as_it_is_typed() {
@@ -406,7 +444,7 @@ fn every_page_is_typed_or_listed() {
     for page in fs::read_dir(root().join("docs/guides")).unwrap() {
         let page = page.unwrap();
         let name = format!("docs/guides/{}", page.file_name().to_string_lossy());
-        assert!([MODULE, OPERATE, EDGE].contains(&&*name), "{name} has no test");
+        assert!([MODULE, DOCUMENT, OPERATE, EDGE].contains(&&*name), "{name} has no test");
         let text = fs::read_to_string(page.path()).unwrap();
         let indented = text.lines().find(|line| line.starts_with("    $ "));
         assert_eq!(indented, None, "{name}: a block wants its fences");
