@@ -107,7 +107,7 @@ impl<'a> FromSql<'a> for Day {
 /// `2026-01-01/2026-03-31`, with `..` for an end that is open (ISO 8601-2), or as one day.
 ///
 /// It brings two values to a statement, its first and its last day: `($1::date is null or ordered_on >= $1) and
-/// ($2::date is null or ordered_on <= $2)`. Of a `timestamptz` the last condition is `created_at < $2 + 1`.
+/// ($2::date is null or ordered_on <= $2)`. Of a `timestamptz` the last condition is `created_at < $2 + 1`, of days in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Days {
     first: Option<Day>,
