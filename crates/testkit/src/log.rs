@@ -55,19 +55,25 @@ impl Log {
         lines[lines.len().saturating_sub(count)..].iter().map(|line| told(line)).collect()
     }
 
-    /// Lines that no test should see unannounced: errors, and answers of 500 and above. Each as it reads best: its
-    /// message, and then its fields.
+    /// Lines that no test should see unannounced: errors, and answers of 500 and above. Each as a person reads it, and once.
     pub(crate) fn faults(&self) -> Vec<String> {
         let is_fault = |line: &Value| {
             line["level"] == "error" || line["statusCode"].as_u64().is_some_and(|status| status >= 500)
         };
-        self.lines().iter().filter(|line| is_fault(line)).map(sentence).collect()
+        let mut faults: Vec<String> = Vec::new();
+        for fault in self.lines().iter().filter(|line| is_fault(line)).map(sentence) {
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        faults
     }
 }
 
-/// The message of a line, and its fields but for those that every line has.
+/// The message of a line, and the fields that tell it from others of its kind.
 fn sentence(line: &Value) -> String {
-    let common = ["message", "level", "timestamp", "backtrace"];
+    let common =
+        ["message", "level", "timestamp", "backtrace", "correlationId", "duration", "tenantId", "userId"];
     let fields = line.as_object().into_iter().flatten().filter(|(name, _)| !common.contains(&name.as_str()));
     let fields = fields.map(|(name, value)| match value.as_str() {
         Some(text) => format!("{name} {text}"),

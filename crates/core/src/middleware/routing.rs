@@ -62,7 +62,11 @@ impl RouteTable {
         if inputs.system != route.system.is_some() {
             let name = format!("{} {}", route.method, route.path);
             return Err(clash(match route.system {
-                None => format!("{name}: its handler takes `System`, so name the work: `.system(&…)`"),
+                None => format!(
+                    "{name}: its handler takes `System`, the right to do work that no caller may: declare that work with \
+                     `system_work!` in `system` of the module, and name it below the route, `.system(&…)`; or take \
+                     `Call`, and work in the caller's tenant"
+                ),
                 Some(work) => {
                     format!("{name} names the system work '{}', and its handler takes no `System`", work.name)
                 }
@@ -256,7 +260,7 @@ mod tests {
         static WORK: SystemWork = SystemWork { name: "work", why: "" };
         let silent = Routes::new().post("/x", Access::Public, async |_: System| "");
         let refused = RouteTable::new(silent.of("test")).map(|_| ()).unwrap_err().to_string();
-        assert!(refused.contains("takes `System`, so name the work"), "{refused}");
+        assert!(refused.contains("declare that work with `system_work!`"), "{refused}");
         let needless = Routes::new().post("/x", Access::Public, async || "").system(&WORK);
         let refused = RouteTable::new(needless.of("test")).map(|_| ()).unwrap_err().to_string();
         assert!(refused.contains("names the system work 'work', and its handler takes no"), "{refused}");

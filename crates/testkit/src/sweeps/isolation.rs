@@ -78,6 +78,8 @@ impl<'app> Sweeps<'app> {
 
 /// A request with an id of another tenant, and the same with one that nobody has.
 struct Attack {
+    /// Where the id stands.
+    place: String,
     foreign: (Vec<String>, Option<Value>),
     missing: (Vec<String>, Option<Value>),
 }
@@ -85,8 +87,11 @@ struct Attack {
 /// Every way to put what is another's into a request of one's own.
 fn attacks(ours: &Ready<'_>, theirs: &Ready<'_>) -> Vec<Attack> {
     let body = || ours.body.clone();
-    let in_path =
-        |values: Vec<String>, missing| Attack { foreign: (values, body()), missing: (missing, body()) };
+    let in_path = |values: Vec<String>, missing| Attack {
+        place: "in its path".to_owned(),
+        foreign: (values, body()),
+        missing: (missing, body()),
+    };
     let mut attacks = Vec::new();
     if !theirs.values.is_empty() {
         attacks.push(in_path(theirs.values.clone(), vec![RANDOM_ID.to_owned(); theirs.values.len()]));
@@ -111,7 +116,11 @@ fn attacks(ours: &Ready<'_>, theirs: &Ready<'_>) -> Vec<Attack> {
             }
             (ours.values.clone(), Some(body))
         };
-        attacks.push(Attack { foreign: with(value), missing: with(&RANDOM_ID.into()) });
+        attacks.push(Attack {
+            place: format!("at {pointer} of its body"),
+            foreign: with(value),
+            missing: with(&RANDOM_ID.into()),
+        });
     }
     attacks
 }
@@ -138,11 +147,25 @@ async fn answers_alike(route: &Route, ours: &Ready<'_>, attack: &Attack) {
         assert!(
             found.status.is_client_error()
                 || (route.method.is_safe() && found.comparable() == missing.comparable()),
-            "{} takes an id of another tenant: {found}",
-            name(route)
+            "{} takes an id of another tenant {}: let a foreign key check it (app.tenant_reference), or read what it names \
+             in the caller's transaction first. {found}",
+            name(route),
+            attack.place
         );
-        assert_eq!(found.comparable(), missing.comparable(), "{} tells another's id from none", name(route));
-        assert_eq!(headers(&found), headers(&missing), "{} tells another's id from none", name(route));
+        assert_eq!(
+            found.comparable(),
+            missing.comparable(),
+            "{} tells another's id {} from none",
+            name(route),
+            attack.place
+        );
+        assert_eq!(
+            headers(&found),
+            headers(&missing),
+            "{} tells another's id {} from none",
+            name(route),
+            attack.place
+        );
     }
 }
 

@@ -224,7 +224,7 @@ fn refused(message: String, error: tokio_postgres::Error) -> StartError {
     } else {
         return failed(&message, error);
     };
-    StartError::with_fix(Exit::Internal, message, fix.to_owned()).because(error)
+    because(StartError::with_fix(Exit::Internal, message, fix.to_owned()), error)
 }
 
 /// `: <PostgreSQL's message> (line n)`.
@@ -242,5 +242,13 @@ fn position(entry: &Entry, error: &tokio_postgres::Error) -> String {
 }
 
 fn failed(message: &str, error: tokio_postgres::Error) -> StartError {
-    StartError::new(Exit::Internal, message).because(error)
+    because(StartError::new(Exit::Internal, message), error)
+}
+
+/// The same with its cause, unless all that the server said of it stands in the message: [`position`].
+fn because(told: StartError, error: tokio_postgres::Error) -> StartError {
+    match error.as_db_error() {
+        Some(db) if told.what().contains(db.message()) && db.detail().is_none() => told,
+        _ => told.because(error),
+    }
 }
