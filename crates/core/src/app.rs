@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownPermissions, Passwords, PermissionTable};
-use crate::config::{Config, Settings};
+use crate::config::{Config, ModuleSettings};
 use crate::db::Db;
 use crate::db::proof::Report;
 use crate::error::{Constraints, Error, Result};
@@ -115,11 +115,11 @@ impl App {
     /// The settings of a module's section, as they were read at the start.
     ///
     /// # Errors
-    /// `core.internal` when no module of the product names the section in its table.
-    pub fn settings<S: Settings>(&self) -> Result<&S> {
+    /// `core.internal` when the section's module is not one of the product's.
+    pub fn settings<S: ModuleSettings>(&self) -> Result<&S> {
         let undeclared = || {
             let section = std::any::type_name::<S>();
-            Error::internal(format!("no module names {section} in its table: add it to `Module::settings`"))
+            Error::internal(format!("the module of {section} is not one of the product's: add it there"))
         };
         self.config.of_module().ok_or_else(undeclared)
     }

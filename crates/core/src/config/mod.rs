@@ -50,7 +50,7 @@ pub use profile::Profile;
 pub use reader::Reader;
 pub use render::Explained;
 pub use secrets::dev_secrets;
-pub use section::{Rules, Section, Settings, SettingsSchema};
+pub use section::{ModuleSettings, Rules, Section, Settings, SettingsSchema, lists};
 pub use settings::{
     Config, DatabaseSettings, EncryptionSettings, HttpSettings, JwtSettings, LifecycleSettings,
     LoggingSettings, MailSettings, MetricsSettings, ProcessSettings, RateLimitSettings, RedisSettings,

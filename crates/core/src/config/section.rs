@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::reader::Reader;
 use super::settings::SECTIONS;
 use super::{Config, Layers, Problems, SETTINGS, Setting, SettingProblem};
+use crate::shared::is_same_text;
 
 /// The values of one section, as [`settings!`](crate::settings) declares it.
 pub trait Settings: Debug + RefUnwindSafe + Send + Sync + Sized + 'static {
@@ -19,6 +20,29 @@ pub trait Settings: Debug + RefUnwindSafe + Send + Sync + Sized + 'static {
 
     /// All fields, or `None` when one has no value; the reader holds the reasons.
     fn read(reader: &mut Reader<'_>) -> Option<Self>;
+}
+
+/// A section of a module's that its row in the product lists: [`settings!`](crate::settings) with `of MODULE` says so, and
+/// does not compile where that is not true.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say whose settings they are, and nobody may read them",
+    note = "write `settings! {{ struct {Self} in \"…\" of MODULE; … }}`, and `settings: &[Section::of::<{Self}>()]` in that \
+            module's row"
+)]
+pub trait ModuleSettings: Settings {}
+
+/// Whether a module's row lists the section that has these rows.
+pub const fn lists(sections: &[Section], rows: &[Setting]) -> bool {
+    let mut index = 0;
+    while index < sections.len() {
+        if let ([first, ..], [wanted, ..]) = (sections[index].rows, rows)
+            && is_same_text(first.name, wanted.name)
+        {
+            return true;
+        }
+        index += 1;
+    }
+    false
 }
 
 /// Says what is wrong with settings taken together. They are judged on what can be read ([`Reader::glance`]), whatever else
@@ -134,7 +158,7 @@ impl SettingsSchema {
 
 impl Config {
     /// The settings of a module's section; `None` when no module of the product declares it.
-    pub fn of_module<S: Settings>(&self) -> Option<&S> {
+    pub(crate) fn of_module<S: Settings>(&self) -> Option<&S> {
         self.of_modules.iter().find_map(|held| (&**held as &dyn Any).downcast_ref())
     }
 }

@@ -167,7 +167,8 @@ impl Setting {
 /// fill fields of [`Setting`](crate::config::Setting). After `in` stands the chapter of the reference; after `rules`,
 /// optionally, a function that says what is wrong with the settings taken together, whatever single ones say.
 ///
-/// A module names its section in its table, and its handlers read it from the app:
+/// A module names its section in its table, and its handlers read it from the app. `of` says in whose, so that one that is not
+/// listed there does not compile:
 ///
 /// ```
 /// use erp_core::app::App;
@@ -177,7 +178,7 @@ impl Setting {
 ///
 /// erp_core::settings! {
 ///     /// How invoices are sent.
-///     pub struct BillingSettings in "Billing";
+///     pub struct BillingSettings in "Billing" of BILLING;
 ///
 ///     /// How many days a customer has to pay.
 ///     BILLING_TERM_DAYS term_days: u32 { default: Defaults::all("30"), range: Some(("0", "365")) };
@@ -190,9 +191,22 @@ impl Setting {
 ///     Ok(app.settings::<BillingSettings>()?.term_days)
 /// }
 /// ```
+///
+/// ```compile_fail,E0080
+/// # use erp_core::module::Module;
+/// erp_core::settings! {
+///     /// How invoices are sent.
+///     pub struct BillingSettings in "Billing" of BILLING;
+///
+///     /// How many days a customer has to pay.
+///     BILLING_TERM_DAYS term_days: u32 { default: Defaults::all("30") };
+/// }
+///
+/// static BILLING: Module = Module { name: "billing", ..Module::BARE }; // error: it lists no settings
+/// ```
 #[macro_export]
 macro_rules! settings {
-    ($(#[$meta:meta])* $vis:vis struct $section:ident in $group:literal $(, rules $rules:path)?;
+    ($(#[$meta:meta])* $vis:vis struct $section:ident in $group:literal $(of $module:path)? $(, rules $rules:path)?;
      $($(#[doc = $doc:literal])+ $name:ident $field:ident: $type:ty { $($row:ident: $value:expr),* $(,)? };)+) => {
         $(#[$meta])*
         #[derive(Debug, Clone)]
@@ -213,6 +227,18 @@ macro_rules! settings {
                 $($row: $value,)*
                 ..$crate::config::Setting::named(stringify!($name))
             };)+
+
+            $(
+                impl $crate::config::ModuleSettings for $section {}
+
+                const _: () = assert!(
+                    $crate::config::lists($module.settings, <$section as $crate::config::Settings>::ROWS),
+                    concat!(
+                        stringify!($section), " is not in its module's row: add `settings: &[Section::of::<",
+                        stringify!($section), ">()]` to ", stringify!($module)
+                    )
+                );
+            )?
 
             impl $crate::config::Settings for $section {
                 const ROWS: &'static [$crate::config::Setting] = &[$($name),+];

@@ -37,6 +37,7 @@ pub use runtime::watch_lag;
 pub use series::Family;
 pub use table::{
     DURATION_MS, DURATION_SECONDS, DeclaredMetrics, Families, Kind, METRICS, Maker, Metric, MetricTable,
+    ModuleMetrics, lists,
 };
 pub use tenants::TenantLabel;
 pub use text::Format;
@@ -143,11 +144,11 @@ impl Metrics {
     /// The metrics of a module's table.
     ///
     /// # Errors
-    /// `core.internal` when no module of the product names the table in its own.
-    pub fn of<T: DeclaredMetrics>(&self) -> Result<&T> {
+    /// `core.internal` when the table's module is not one of the product's.
+    pub fn of<T: ModuleMetrics>(&self) -> Result<&T> {
         let undeclared = || {
             let table = std::any::type_name::<T>();
-            Error::internal(format!("no module names {table} in its table: add it to `Module::metrics`"))
+            Error::internal(format!("the module of {table} is not one of the product's: add it there"))
         };
         self.0.of_modules.iter().find_map(|held| held.table.downcast_ref()).ok_or_else(undeclared)
     }

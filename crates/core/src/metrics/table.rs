@@ -6,6 +6,7 @@ use super::SeriesLimits;
 use super::instrument::{Counter, Instrument};
 use super::registry::AnyFamily;
 use super::series::{Family, Rooms};
+use crate::shared::is_same_text;
 
 /// One metric: everything that is known about it before a value is recorded.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +84,29 @@ pub trait DeclaredMetrics: Send + Sync + Sized + 'static {
     fn families(&self) -> Vec<AnyFamily>;
 }
 
+/// A table of a module's that its row in the product lists: [`metrics!`](macro@crate::metrics) with `of MODULE` says so, and
+/// does not compile where that is not true.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say whose metrics they are, and nobody may count with them",
+    note = "write `metrics! {{ struct {Self} of MODULE; … }}`, and `metrics: &[MetricTable::of::<{Self}>()]` in that \
+            module's row"
+)]
+pub trait ModuleMetrics: DeclaredMetrics {}
+
+/// Whether a module's row lists the table that has these rows.
+pub const fn lists(tables: &[MetricTable], rows: &[&Metric]) -> bool {
+    let mut index = 0;
+    while index < tables.len() {
+        if let ([first, ..], [wanted, ..]) = (tables[index].rows, rows)
+            && is_same_text(first.name, wanted.name)
+        {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
 /// Makes the families of tables, all with the same bounds.
 pub struct Maker {
     enabled: bool,
@@ -134,7 +158,8 @@ impl MetricTable {
 /// or `Histogram`, and the braces fill fields of [`Metric`](crate::metrics::Metric). Each has the bounds of the core's: so
 /// many series and no more, whatever its labels say.
 ///
-/// A module names its table in its own, and its handlers reach it through the app:
+/// A module names its table in its own, and its handlers reach it through the app. `of` says in whose, so that one that is not
+/// listed there does not compile:
 ///
 /// ```
 /// use erp_core::app::App;
@@ -144,7 +169,7 @@ impl MetricTable {
 ///
 /// erp_core::metrics! {
 ///     /// What is counted of invoices.
-///     pub struct BillingMetrics;
+///     pub struct BillingMetrics of BILLING;
 ///
 ///     /// Invoices sent, by the way they went.
 ///     billing_invoices_sent_total: Counter[way] { unit: "invoices" }
@@ -158,9 +183,22 @@ impl MetricTable {
 ///     Ok(())
 /// }
 /// ```
+///
+/// ```compile_fail,E0080
+/// # use erp_core::module::Module;
+/// erp_core::metrics! {
+///     /// What is counted of invoices.
+///     pub struct BillingMetrics of BILLING;
+///
+///     /// Invoices sent.
+///     billing_invoices_sent_total: Counter[] { unit: "invoices" }
+/// }
+///
+/// static BILLING: Module = Module { name: "billing", ..Module::BARE }; // error: it lists no metrics
+/// ```
 #[macro_export]
 macro_rules! metrics {
-    ($(#[$meta:meta])* $vis:vis struct $table:ident;
+    ($(#[$meta:meta])* $vis:vis struct $table:ident $(of $module:path)?;
      $($(#[doc = $help:literal])+ $name:ident: $kind:ident[$($label:ident),*] { $($field:ident: $value:expr),* $(,)? })+) => {
         $(#[$meta])*
         $vis struct $table {
@@ -182,6 +220,18 @@ macro_rules! metrics {
                 $($field: $value,)*
                 ..$crate::metrics::Metric::named(stringify!($name))
             };)+
+
+            $(
+                impl $crate::metrics::ModuleMetrics for $table {}
+
+                const _: () = assert!(
+                    $crate::metrics::lists($module.metrics, <$table as $crate::metrics::DeclaredMetrics>::ROWS),
+                    concat!(
+                        stringify!($table), " is not in its module's row: add `metrics: &[MetricTable::of::<",
+                        stringify!($table), ">()]` to ", stringify!($module)
+                    )
+                );
+            )?
 
             impl $crate::metrics::DeclaredMetrics for $table {
                 const ROWS: &'static [&'static $crate::metrics::Metric] = &[$(&$name),+];

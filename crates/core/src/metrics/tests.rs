@@ -575,9 +575,18 @@ fn the_accept_header_chooses_the_format() {
 }
 
 mod of_a_module {
+    use super::MetricTable;
+
+    /// A module, as far as metrics know of one.
+    struct Row {
+        metrics: &'static [MetricTable],
+    }
+    const BILLING: Row = Row { metrics: &[MetricTable::of::<BillingMetrics>()] };
+    const GREEDY: Row = Row { metrics: &[MetricTable::of::<GreedyMetrics>()] };
+
     crate::metrics! {
         /// What is counted of invoices.
-        pub(super) struct BillingMetrics;
+        pub(super) struct BillingMetrics of BILLING;
 
         /// Invoices sent, by the way they went and by tenant.
         billing_invoices_sent_total: Counter[way, tenant] { unit: "invoices" }
@@ -589,7 +598,7 @@ mod of_a_module {
     crate::metrics! {
         /// Of another module, which has not looked around.
         #[allow(dead_code)] // refused before anything is counted
-        pub(super) struct GreedyMetrics;
+        pub(super) struct GreedyMetrics of GREEDY;
 
         /// A name of the core's, without its ending: OpenMetrics calls a counter's family so.
         http_requests: Gauge[] { unit: "requests" }

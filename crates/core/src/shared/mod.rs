@@ -32,6 +32,6 @@ pub use rng::{Rng, SystemRng};
 pub use secret::Secret;
 pub use seldom::Seldom;
 pub use text::{Contains, Identifier, Text};
-pub(crate) use text::{Form, normalise};
+pub(crate) use text::{Form, is_same_text, normalise};
 pub use trace_context::TraceContext;
 pub(crate) use weights::choices;

@@ -18,6 +18,16 @@ const CONTROL: &str = r"\u0000-\u001f\u007f-\u009f\u2028\u2029";
 const HIDDEN: &str = r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufdd0-\ufdef\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff";
 const JOINING: &str = r"\u180b-\u180d\u180f\u200c\u200d\u2800\ufe00-\ufe0f\ue000-\uf8ff";
 
+/// Whether two texts are the same, for constants.
+pub(crate) const fn is_same_text(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut index = 0;
+    while index < one.len() && index < other.len() && one[index] == other[index] {
+        index += 1;
+    }
+    one.len() == other.len() && index == one.len()
+}
+
 /// What a text is for, and so which characters it may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {

@@ -19,15 +19,15 @@ use erp_testkit::TestApp;
 
 erp_core::settings! {
     /// How invoices are sent.
-    struct BillingSettings in "Billing";
+    struct BillingSettings in "Billing" of BILLING;
 
     /// How many days a customer has to pay.
     BILLING_TERM_DAYS term_days: u32 { default: Defaults::all("30"), range: Some(("1", "365")) };
 }
 
 erp_core::settings! {
-    /// Of a section that no module names.
-    struct ForgottenSettings in "Forgotten";
+    /// Of a module that the product does not have.
+    struct ForgottenSettings in "Forgotten" of FORGOTTEN;
 
     /// What nobody will ever read.
     FORGOTTEN_TERM_DAYS term_days: u32 { default: Defaults::all("30") };
@@ -35,7 +35,7 @@ erp_core::settings! {
 
 erp_core::metrics! {
     /// What is counted of invoices.
-    struct BillingMetrics;
+    struct BillingMetrics of BILLING;
 
     /// How often somebody asked for the term.
     billing_terms_asked_total: Counter[] { unit: "requests" }
@@ -63,6 +63,9 @@ static BILLING: Module = Module {
     },
     ..Module::BARE
 };
+
+static FORGOTTEN: Module =
+    Module { name: "forgotten", settings: &[Section::of::<ForgottenSettings>()], ..Module::BARE };
 
 /// Claims a name of another module's.
 static GREEDY: Module =
@@ -109,7 +112,7 @@ static ENDED_WITH_DATABASE: AtomicBool = AtomicBool::new(false);
 
 erp_core::metrics! {
     /// What the background work of the tests shows.
-    struct ReminderMetrics;
+    struct ReminderMetrics of REMINDING;
 
     /// How often it began.
     reminders_begun: Gauge[] { unit: "times" }
