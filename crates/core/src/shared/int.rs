@@ -41,6 +41,13 @@ impl<const MIN: i64, const MAX: i64> Int<MIN, MAX> {
     }
 }
 
+/// For `Money::times`.
+impl<const MIN: i64, const MAX: i64> From<Int<MIN, MAX>> for i64 {
+    fn from(number: Int<MIN, MAX>) -> Self {
+        number.0
+    }
+}
+
 /// 0, or the bound that is nearest to it.
 impl<const MIN: i64, const MAX: i64> Default for Int<MIN, MAX> {
     fn default() -> Self {

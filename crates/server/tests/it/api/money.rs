@@ -131,7 +131,7 @@ input! {
 }
 
 async fn sum(Json(sum): Json<Sum>) -> Result<NoContent> {
-    let price = sum.price.times(sum.count.get());
+    let price = sum.price.times(sum.count);
     let price =
         price.map_err(|fault| Error::new(&codes::INVALID).violation(Violation::of_money("/count", fault)))?;
     price.signed().checked_add(sum.shipping)?;
