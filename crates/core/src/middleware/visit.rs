@@ -128,7 +128,7 @@ impl<'edge> Visit<'edge> {
     }
 
     /// Makes the answer of the outcome, and gives it what all answers have.
-    pub(super) fn leave(mut self, outcome: Result<Response, Error>) -> Response {
+    pub(super) fn leave(&mut self, outcome: Result<Response, Error>) -> Response {
         let app = &self.edge.app;
         let mut response = outcome.unwrap_or_else(|error| {
             self.log.failed(&error);
@@ -142,7 +142,7 @@ impl<'edge> Visit<'edge> {
         }
         self.tell_deprecation(&mut response);
         rate_limit::leave(app, &self.tally, &mut response);
-        if let Some(asking) = self.asking {
+        if let Some(asking) = self.asking.take() {
             cors::leave(asking, &mut response);
         }
         request_id::leave(&self.trace, &mut response);

@@ -57,8 +57,9 @@ pub(in crate::middleware) struct Tally {
     attempt: Option<Attempt>,
     /// Where the address's refusals are noted.
     refusals: Option<Charge>,
-    /// What the address was charged until it is known whose the credential is.
-    provisional: Option<(SmallVec<[Charge; 3]>, CountedIn)>,
+    /// What the address was charged until it is known whose the credential is. Not inline as where they are made, since few
+    /// requests have any and all would carry their size.
+    provisional: Option<(Vec<Charge>, CountedIn)>,
 }
 
 /// Whom a request counts for.
@@ -113,7 +114,7 @@ pub(in crate::middleware) async fn enter(
         Box::pin(app.limits.refund(&charges, place)).await;
         tally.standing = tally.standing.map(Standing::with_one_more);
     } else if counted.provisional {
-        tally.provisional = Some((charges, place));
+        tally.provisional = Some((charges.into_vec(), place));
     }
     refused
 }

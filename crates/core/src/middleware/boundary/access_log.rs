@@ -138,7 +138,7 @@ impl<'edge> AccessLogEntry<'edge> {
         }
     }
 
-    pub(in crate::middleware) fn leave(mut self, response: &Response) {
+    pub(in crate::middleware) fn leave(&mut self, response: &Response) {
         // Of a body that is still being made, streamed or compressed piece by piece, nobody knows yet: no field, and no 0.
         self.finish(response.status().as_u16(), response.body().size_hint().exact());
     }
