@@ -226,7 +226,8 @@ impl Lifecycle {
         name: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        let (lifecycle, span) = (self.clone(), tracing::info_span!("task", task = name));
+        let lifecycle = self.clone();
+        let span = tracing::info_span!("task", task = name);
         self.0.background.spawn_blocking(move || {
             let _task = span.entered();
             catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| lifecycle.panicked(name, panic))

@@ -156,7 +156,8 @@ impl Connector {
     pub async fn attempts(&self) -> Attempts<'_> {
         let (hosts, addresses, ports) =
             (self.config.get_hosts(), self.config.get_hostaddrs(), self.config.get_ports());
-        let (mut targets, mut faults) = (Vec::new(), Vec::new());
+        let mut targets = Vec::new();
+        let mut faults = Vec::new();
         for index in 0..hosts.len().max(addresses.len()) {
             let port = ports.get(index).or(ports.first()).copied().unwrap_or(5432);
             match (addresses.get(index), hosts.get(index)) {

@@ -58,7 +58,9 @@ struct QueueState {
 
 impl Notifications {
     pub(super) fn new(capacity: usize) -> (Queue, Self) {
-        let (state, arrived, abandoned) = (Mutex::default(), Notify::new(), Notify::new());
+        let state = Mutex::default();
+        let arrived = Notify::new();
+        let abandoned = Notify::new();
         let queue = Queue(Arc::new(SharedQueue { capacity: capacity.max(1), state, arrived, abandoned }));
         (queue.clone(), Self(queue))
     }

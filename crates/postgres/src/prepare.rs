@@ -154,7 +154,9 @@ impl Wire {
         frontend::describe(b'S', "", &mut self.out)?;
         self.sync();
         self.flush().await?;
-        let (mut types, mut columns, mut reading) = (Vec::new(), Vec::new(), ReplyReading::default());
+        let mut types = Vec::new();
+        let mut columns = Vec::new();
+        let mut reading = ReplyReading::default();
         while self.awaited > 0 {
             let message = self.read_one(&mut reading).await?;
             match message.tag {

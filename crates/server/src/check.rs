@@ -60,7 +60,8 @@ impl CheckStep {
 
 /// Runs the check; exit 1 when a step failed. What rests on a step that failed is not tried.
 pub(crate) async fn check(product: &Product, layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
-    let (mut steps, schema) = (Vec::new(), product.schema()?);
+    let mut steps = Vec::new();
+    let schema = product.schema()?;
     if let Some((config, runtime)) = url(product, layers, &mut steps)? {
         connect(&config, &runtime, &schema, &mut steps).await;
     }

@@ -26,7 +26,8 @@ pub(crate) async fn migrate(
 ) -> Result<ExitCode, StartError> {
     let config = settings(product).load(layers)?;
     let (owner, runtime) = (owner_connection(&config)?, runtime_connection(&config)?);
-    let (tasks, schema) = (TaskTracker::new(), product.schema()?);
+    let tasks = TaskTracker::new();
+    let schema = product.schema()?;
     if dry_run {
         return rehearse(&db::migration_status(&owner, &schema, &tasks).await?, json);
     }
@@ -79,7 +80,8 @@ fn told(migrated: &Migrated, applied: &str, carried_over: &str) -> String {
 /// `db status`: which migrations are applied; exit 1 when one is pending or refused.
 pub(crate) async fn status(product: &Product, layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
     let config = settings(product).load(layers)?;
-    let (runtime, schema) = (runtime_connection(&config)?, product.schema()?);
+    let runtime = runtime_connection(&config)?;
+    let schema = product.schema()?;
     let rows = db::migration_status(&runtime, &schema, &TaskTracker::new()).await?;
     if json {
         print(&serde_json::to_string_pretty(&rows).map_err(internal)?);

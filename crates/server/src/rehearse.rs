@@ -46,7 +46,8 @@ pub(crate) async fn rehearse(
     let boot_id = logging::boot_id(options.rng.as_ref());
     let log = LogOptions::new(config.logging.level, config.logging.format, boot_id, options.clock.clone());
     options.logging = LogSetup::Given(Logging::install(log.to(std::io::stderr()))?);
-    let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
+    let mut signals = Signals::listen()?;
+    let interrupt = options.interrupt.clone();
     let running = match signals.or_started(bootstrap_and_start(product, &layers, options), interrupt).await {
         Ok(running) => running,
         Err(NotStarted::Failed(error)) => return Err(error),

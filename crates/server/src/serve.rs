@@ -22,7 +22,8 @@ pub(crate) async fn serve(
     let mut options = BootstrapOptions::new(LogSetup::Install { terminal }, path);
     options.skip_health_checks = skip_health;
     options.allocator = allocator::ask;
-    let (mut signals, interrupt) = (Signals::listen()?, options.interrupt.clone());
+    let mut signals = Signals::listen()?;
+    let interrupt = options.interrupt.clone();
     let running = match signals.or_started(bootstrap_and_start(product, layers, options), interrupt).await {
         Ok(running) => running,
         Err(NotStarted::Failed(error)) => return Err(error),

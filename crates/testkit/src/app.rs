@@ -151,7 +151,8 @@ impl TestApp {
 
     /// Somebody new in acme or globex who holds exactly these permissions, by a role of the tenant's own.
     pub async fn someone(&self, tenant: &str, permissions: &[&Permission]) -> Actor<'_> {
-        let (id, role) = (self.new_person(tenant).await, self.new_id::<User>());
+        let id = self.new_person(tenant).await;
+        let role = self.new_id::<User>();
         let named: String = permissions.iter().fold(String::new(), |mut rows, permission| {
             let _ = write!(
                 rows,

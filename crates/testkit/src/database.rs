@@ -143,7 +143,8 @@ async fn fill_template(url: &str, template: &str, product: &Product) -> Vec<Pers
     let roles = provision(url, template).await.expect("the template takes the roles");
     let (owner, runtime) =
         (roles.owner_url.parse().expect("our URL"), roles.runtime_url.parse().expect("our URL"));
-    let (tasks, rng) = (TaskTracker::new(), Arc::new(SystemRng::new()));
+    let tasks = TaskTracker::new();
+    let rng = Arc::new(SystemRng::new());
     let schema = product.schema().expect("the migrations are in order");
     let (owner, _) = migrate_as_owner(&owner, &runtime, &schema, &tasks).await.expect("the migrations apply");
     // Another run, on another cluster, may be making the same template.

@@ -121,8 +121,10 @@ impl Caller {
     /// The same caller, whose change is committed by a deferral: see `Db::defer`.
     pub(crate) fn deferred(&self, deferral: u64) -> Self {
         let CallerInner { tenant, actor, ref permissions, ref trace, .. } = *self.0;
-        let (permissions, trace) = (permissions.clone(), trace.clone());
-        let (deferral, uncommitted) = (Some(deferral), AtomicBool::new(false));
+        let permissions = permissions.clone();
+        let trace = trace.clone();
+        let deferral = Some(deferral);
+        let uncommitted = AtomicBool::new(false);
         Self(Arc::new(CallerInner { tenant, actor, permissions, trace, deferral, uncommitted }))
     }
 

@@ -103,7 +103,8 @@ impl Passwords {
             return Err(Error::new(&codes::OVERLOADED).retry_after(TURN));
         };
         self.made.fetch_add(1, Ordering::Relaxed);
-        let (span, idle) = (tracing::Span::current(), Arc::clone(&self.idle));
+        let span = tracing::Span::current();
+        let idle = Arc::clone(&self.idle);
         tokio::task::spawn_blocking(move || {
             let _turn = turn; // held until the hash is done, even when the client has hung up
             let mut memory = idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();

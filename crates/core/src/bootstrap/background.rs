@@ -49,7 +49,9 @@ pub fn background_markdown(product: &Product) -> String {
     );
     for (owner, row) in background(product) {
         let critical = if row.critical { "yes" } else { "no" };
-        let (name, stops, about) = (row.name, row.stops.words(), row.about);
+        let name = row.name;
+        let stops = row.stops.words();
+        let about = row.about;
         page.push_str(&format!("| {name} | {owner} | {critical} | {stops} | {about} |\n"));
     }
     page

@@ -192,7 +192,8 @@ pub(super) async fn check_budget(app: &App) {
 
 /// What is wrong when the server gives the runtime role `given` connections; `None` when that is enough.
 pub fn budget_warning(config: &Config, given: i64) -> Option<String> {
-    let (pool, instances) = (i64::from(config.database.max_connections), i64::from(config.process.instances));
+    let pool = i64::from(config.database.max_connections);
+    let instances = i64::from(config.process.instances);
     let wanted = (pool + 1) * instances; // and one that watches
     (wanted > given).then(|| {
         let who = match instances {

@@ -42,7 +42,8 @@ impl Listeners {
     pub(super) fn answer(self, edge: &Arc<Edge>) {
         let Self { api, management, redirect } = self;
         let config = &edge.app.config;
-        let (lifecycle, limits) = (&edge.app.lifecycle, ConnectionLimits::from(config));
+        let lifecycle = &edge.app.lifecycle;
+        let limits = ConnectionLimits::from(config);
         if let Some((server, tls)) = redirect {
             let port = api.address().port();
             let edge = Arc::clone(edge);

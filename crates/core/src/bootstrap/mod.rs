@@ -54,7 +54,8 @@ pub async fn bootstrap(
     options: BootstrapOptions,
 ) -> Result<Context, StartError> {
     let mut start = Start::new();
-    let (graceful, timeout) = (options.enable_graceful_shutdown, options.shutdown_timeout);
+    let graceful = options.enable_graceful_shutdown;
+    let timeout = options.shutdown_timeout;
     match Box::pin(start.phases(product, layers, options)).await {
         Ok((edge, database)) => {
             let patience = graceful.then(|| timeout.unwrap_or(edge.app.config.lifecycle.shutdown_timeout));
@@ -120,7 +121,8 @@ pub async fn bootstrap_and_start(
     options: BootstrapOptions,
 ) -> Result<Running, StartError> {
     let context = bootstrap(product, layers, options).await?;
-    let (port, host) = (context.edge.app.config.process.port, context.edge.app.config.process.host.clone());
+    let port = context.edge.app.config.process.port;
+    let host = context.edge.app.config.process.host.clone();
     start_server(context, port, &host).await
 }
 

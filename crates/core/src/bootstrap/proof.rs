@@ -71,7 +71,8 @@ async fn prove(app: &App, schema: &Schema) -> Result<Report> {
 /// Proves it again every five minutes, and when the database had to be connected to anew: it may be another one. A
 /// finding, or a proof that cannot be made, turns readiness to 503 until a later proof passes.
 async fn again(app: App, schema: Arc<Schema>, stop: CancellationToken) {
-    let (mut pause, mut errors) = (INTERVAL, 0);
+    let mut pause = INTERVAL;
+    let mut errors = 0;
     loop {
         let due = tokio::time::timeout(pause, app.db.came_back());
         if stop.run_until_cancelled(due).await.is_none() {
@@ -94,7 +95,8 @@ async fn again(app: App, schema: Arc<Schema>, stop: CancellationToken) {
 
 fn observe(app: &App) {
     if let Some(proof) = app.proof() {
-        let (passed, at) = (proof.report.passed(), proof.at.as_millisecond() as f64 / 1000.0);
+        let passed = proof.report.passed();
+        let at = proof.at.as_millisecond() as f64 / 1000.0;
         app.metrics.isolation_proof_passed.with(&[]).set(f64::from(u8::from(passed)));
         app.metrics.isolation_proof_timestamp_seconds.with(&[]).set(at);
     }
@@ -106,7 +108,9 @@ fn note(app: &App, report: Report) {
         tracing::warn!(check, object, fix, "A table is registered nowhere; the next start will be refused");
     }
     for finding in &report.findings {
-        let (check, object, fix) = (finding.check, &finding.object, &finding.fix);
+        let check = finding.check;
+        let object = &finding.object;
+        let fix = &finding.fix;
         tracing::error!(check, object, fix, "Isolation is broken");
     }
     if report.passed() && app.proof().is_some_and(|last| !last.report.passed()) {

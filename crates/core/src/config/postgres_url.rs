@@ -78,8 +78,10 @@ impl PostgresUrl {
         let rest = rest.ok_or_else(|| foreign_url::scheme(url))?;
         refuse_stray_marks(rest)?;
         let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (mut ssl, mut root_certificates) = (SslMode::Prefer, None);
-        let (mut kept, mut seen) = (vec![ALIVE.to_owned()], Vec::new());
+        let mut ssl = SslMode::Prefer;
+        let mut root_certificates = None;
+        let mut kept = vec![ALIVE.to_owned()];
+        let mut seen = Vec::new();
         for (index, pair) in query.split('&').filter(|pair| !pair.is_empty()).enumerate() {
             // In a URL of libpq a plus is a plus; the rest reaches the driver as it is written.
             let literal = pair.replace('+', "%2B");

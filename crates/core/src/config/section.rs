@@ -143,7 +143,8 @@ impl SettingsSchema {
             .modules
             .iter()
             .flat_map(|(owner, section)| section.rows.iter().map(move |row| (*owner, row)));
-        let (mut owners, mut twice) = (BTreeMap::new(), Vec::new());
+        let mut owners = BTreeMap::new();
+        let mut twice = Vec::new();
         for (owner, row) in core.chain(modules) {
             for name in row.names() {
                 match owners.get(&name) {

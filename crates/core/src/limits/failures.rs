@@ -73,7 +73,8 @@ impl Rule {
 
     /// Of an account, wherever the attempts come from: failures in a row, each with a longer pause before the next attempt.
     pub(super) fn everywhere(quota: Quota) -> Self {
-        let (most, longest) = (quota.limit().saturating_mul(EVERYWHERE), micros(quota.window()));
+        let most = quota.limit().saturating_mul(EVERYWHERE);
+        let longest = micros(quota.window());
         Self { most, window: micros(MEMORY).max(longest), pause: micros(PAUSE), longest }
     }
 

@@ -137,7 +137,8 @@ impl Metrics {
         let mut declared = families.families();
         declared.extend(of_modules.iter().flat_map(|held| held.families.iter().cloned()));
         let registry = Registry::new(declared, rooms, dropped);
-        let (tenants, timers) = (Tenants::new(limits.tenants), Timers::default());
+        let tenants = Tenants::new(limits.tenants);
+        let timers = Timers::default();
         Self(Arc::new(MetricsInner { enabled, families, of_modules, registry, tenants, timers }))
     }
 
@@ -172,8 +173,10 @@ impl Metrics {
         }
         // A client chooses its method: what is not a method of HTTP must not become a series.
         let method = METHODS.iter().find(|known| **known == method).copied().unwrap_or("other");
-        let (status, tenant) = (StatusDigits::new(status), self.tenant_label(tenant));
-        let (code, tenant) = (status.text(), tenant.as_str());
+        let status = StatusDigits::new(status);
+        let tenant = self.tenant_label(tenant);
+        let code = status.text();
+        let tenant = tenant.as_str();
         self.http_requests_total.with(&[method, path, code, tenant]).inc();
         self.http_request_duration_ms.with(&[method, path, tenant]).observe(milliseconds(duration));
         if status.is_error() {

@@ -118,7 +118,8 @@ impl Edge {
 
     /// Answers one request, custom middleware first, which may answer itself.
     pub async fn handle(self: Arc<Self>, peer: Peer, request: Request) -> Response {
-        let (client, noted) = (self.proxies.client(peer, request.headers()), Outside::note(&request));
+        let client = self.proxies.client(peer, request.headers());
+        let noted = Outside::note(&request);
         let outcome = match &self.custom {
             None => match panic_guard::around(pin!(self.detach(client, request))).await {
                 Ok(response) => return response,
@@ -177,7 +178,8 @@ impl Edge {
     /// The chain, outermost layer first.
     async fn chain(&self, client: Client, mut request: Request) -> Response {
         let mut visit = Visit::enter(self, client, &mut request);
-        let (span, limit) = (visit.span(), self.time_limit());
+        let span = visit.span();
+        let limit = self.time_limit();
         // Each future is pinned where it is made: a local of it would be held twice, and it is large. What the deadline cuts
         // off is dropped inside the span: the lines of its statements carry the request's id.
         let outcome = {
@@ -205,7 +207,8 @@ impl Edge {
                     };
                     acceptable::enter(route, &mut request)?;
                     let accepted = compression::enter(self.compresses(), route, request.headers())?;
-                    let (known, repeatable) = (conditional::enter(&request), request.method().is_safe());
+                    let known = conditional::enter(&request);
+                    let repeatable = request.method().is_safe();
                     let outcome = idempotency::around(&self.app, route, caller.as_ref(), request).await;
                     let mut response =
                         outcome.map_err(|error| self.app.constraints.name(error)).inspect_err(|error| {

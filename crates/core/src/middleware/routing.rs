@@ -54,7 +54,8 @@ impl RouteTable {
     fn add(&mut self, route: Route) -> Result<(), StartError> {
         let clash = |why: String| StartError::new(Exit::Internal, why);
         let inputs = route.inputs();
-        let (has, taken) = (route.path.matches('{').count(), inputs.path.len());
+        let has = route.path.matches('{').count();
+        let taken = inputs.path.len();
         if taken > 0 && taken != has {
             let name = format!("{} {}", route.method, route.path);
             return Err(clash(format!("{name} has {has} parameters, and its handler's Path takes {taken}")));

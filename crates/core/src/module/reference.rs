@@ -53,8 +53,10 @@ pub fn states_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String 
          | step | from | to | permission | not by who has |\n| --- | --- | --- | --- | --- |\n",
     );
     for step in modules.flat_map(|module| module.states).flat_map(|states| states.transitions) {
-        let (from, unlike) = (step.from.join(", "), step.earlier().join(", "));
-        let (to, permission) = (step.to, step.permission.name);
+        let from = step.from.join(", ");
+        let unlike = step.earlier().join(", ");
+        let to = step.to;
+        let permission = step.permission.name;
         let _ = writeln!(page, "| `{}` | {from} | {to} | `{permission}` | {unlike} |", step.action);
     }
     page

@@ -62,7 +62,9 @@ impl Contract {
         let features = product.modules.iter().chain(modules.iter().filter(is_core));
         let tags = features.map(|module| (module.name, module.about)).collect();
         let codes = modules.iter().flat_map(|module| module.errors.iter().copied()).collect();
-        let (name, version, json) = (product.name, product.version, OnceCell::new());
+        let name = product.name;
+        let version = product.version;
+        let json = OnceCell::new();
         Arc::new(Self { name, version, tags, routes, codes, json })
     }
 

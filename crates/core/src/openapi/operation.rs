@@ -64,7 +64,8 @@ pub(super) fn describe(
 
 /// What the handler and the chain take, and what the handler answers.
 fn parts(route: &Route) -> (Inputs, Outputs) {
-    let (mut inputs, mut outputs) = (route.inputs(), Outputs::default());
+    let mut inputs = route.inputs();
+    let mut outputs = Outputs::default();
     (route.outputs)(&mut outputs);
     headers::add_inputs(route, &outputs, &mut inputs);
     (inputs, outputs)

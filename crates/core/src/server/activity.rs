@@ -207,7 +207,8 @@ impl http_body::Body for Tracked {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (mut hint, left) = (self.body.size_hint(), self.left() as u64);
+        let mut hint = self.body.size_hint();
+        let left = self.left() as u64;
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper + left);
         }

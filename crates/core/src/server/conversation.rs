@@ -64,7 +64,8 @@ pub(super) async fn hold<S, A, F>(
     let refuse = move |status| (ours.answer)(peer, Unread(status).into());
     let stream = TokioIo::new(Answered::new(stream, refuse, Arc::clone(&activity)));
     let service = service_fn(|request: Request<Incoming>| {
-        let (version, in_flight) = (request.version(), activity.begin(&request));
+        let version = request.version();
+        let in_flight = activity.begin(&request);
         let shared = Arc::clone(&shared);
         let addressed = is_addressed(&request);
         let mut request = activity.watch(request, &shared.lifecycle);

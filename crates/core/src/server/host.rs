@@ -29,12 +29,14 @@ fn is_alike(uri: &Uri, host: &HeaderValue) -> bool {
 fn is_host(bytes: &[u8]) -> bool {
     /// What a name may have; every request comes this way.
     const OF_NAME: [bool; 256] = {
-        let (mut known, mut byte) = ([false; 256], 0);
+        let mut known = [false; 256];
+        let mut byte = 0;
         while byte < 128 {
             known[byte] = (byte as u8).is_ascii_alphanumeric();
             byte += 1;
         }
-        let (marks, mut at) = (b"-._~%!$&'()*+,;=", 0);
+        let marks = b"-._~%!$&'()*+,;=";
+        let mut at = 0;
         while at < marks.len() {
             known[marks[at] as usize] = true;
             at += 1;

@@ -28,7 +28,8 @@ tokio::task_local! {
 pub(super) async fn watched<F: Future>(stream: Box<F>) {
     let offered = Arc::new(AtomicU64::new(OURS));
     let mut stream = Box::into_pin(stream);
-    let (mut last, mut alarm) = (OURS, None);
+    let mut last = OURS;
+    let mut alarm = None;
     poll_fn(|cx| {
         if OFFERED.sync_scope(Arc::clone(&offered), || stream.as_mut().poll(cx)).is_ready() {
             return Poll::Ready(());

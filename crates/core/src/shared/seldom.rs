@@ -20,7 +20,8 @@ impl Seldom {
     /// Whether it is time again; of several who ask at once, one is told so.
     pub fn is_due(&self) -> bool {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let (now, next) = (millis(self.begun.elapsed()), self.next.load(Relaxed));
+        let now = millis(self.begun.elapsed());
+        let next = self.next.load(Relaxed);
         let after = now.saturating_add(millis(self.every));
         now >= next && self.next.compare_exchange(next, after, Relaxed, Relaxed).is_ok()
     }

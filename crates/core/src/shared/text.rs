@@ -78,7 +78,9 @@ impl Form {
         let shown = CodePointSetData::new::<PrependedConcatenationMark>();
         let is_invisible =
             |c| ignorable.contains(c) || (category.get(c) == GeneralCategory::Format && !shown.contains(c));
-        let (mut before, mut selected, mut rest) = (None, false, raw.chars());
+        let mut before = None;
+        let mut selected = false;
+        let mut rest = raw.chars();
         while let Some(c) = rest.next() {
             let code = u32::from(c);
             let after = rest.clone().next().filter(|&next| !is_invisible(next));

@@ -115,7 +115,8 @@ async fn produce<R: Record>(
     limit: Duration,
     place: StreamPlace,
 ) {
-    let (begun, mut progress) = (Instant::now(), Progress::new(&place));
+    let begun = Instant::now();
+    let mut progress = Progress::new(&place);
     let outcome = tokio::select! {
         outcome = timeout(limit, read(rows, format, &to, &mut progress)) => outcome
             .unwrap_or_else(|_| Err(Error::new(&codes::TIMEOUT).because("STREAM_TIMEOUT"))),
@@ -128,7 +129,8 @@ async fn produce<R: Record>(
         Ok(true) => tracing::info!(rows, bytes, duration, "Streamed"),
         Ok(false) => tracing::info!(rows, bytes, duration, "Stream left by its client"),
         Err(error) => {
-            let (code, cause) = (error.code().code, error.cause());
+            let code = error.code().code;
+            let cause = error.cause();
             if error.code().status == 500 {
                 tracing::error!(code, error = cause, rows, bytes, duration, "Stream broke off");
             } else {

@@ -60,7 +60,8 @@ impl Connection {
 
     async fn start(&self, connector: &Connector, target: &Target) -> Result<Opened, WireError> {
         let (socket, binding) = connector.socket(target).await?;
-        let (mut driver, encrypted) = (self.driver.clone(), socket.is_encrypted());
+        let mut driver = self.driver.clone();
+        let encrypted = socket.is_encrypted();
         // The stream is protected by now: the driver has nothing left to ask for.
         driver.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
         driver.ssl_negotiation(SslNegotiation::Direct);

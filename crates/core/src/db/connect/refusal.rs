@@ -68,7 +68,8 @@ impl Refusal {
         let mut refusal = Self::one(connection, &best.place, best.error);
         refusal.may_pass |= faults.iter().any(|fault| may_pass(&fault.error));
         if !others.is_empty() {
-            let (what, fix) = (refusal.error.what(), refusal.error.fix().unwrap_or_default());
+            let what = refusal.error.what();
+            let fix = refusal.error.fix().unwrap_or_default();
             let what = format!("{what}; {}", others.join("; "));
             refusal.error = StartError::with_fix(Exit::Unavailable, what, fix);
         }
@@ -83,7 +84,8 @@ impl Refusal {
 
     fn one(connection: &Connection, place: &str, error: WireError) -> Self {
         let (what, fix) = tell(connection, &error);
-        let (step, may_pass) = (step(&error), may_pass(&error));
+        let step = step(&error);
+        let may_pass = may_pass(&error);
         let serves_reads = deviation(&error) == Some(&Deviation::ReadOnly);
         let error = StartError::with_fix(Exit::Unavailable, format!("PostgreSQL at {place} {what}"), fix)
             .because(error);

@@ -115,7 +115,8 @@ impl Expected {
     /// The deviation that explains the others.
     pub(in crate::db) fn judge(&self, answer: &str) -> Result<Writes, Deviation> {
         let mut found = answer.split('\n');
-        let (mut deviations, mut off) = (Vec::new(), false);
+        let mut deviations = Vec::new();
+        let mut off = false;
         for (name, wanted) in &self.settings {
             let found = found.next().unwrap_or_default();
             match *name {

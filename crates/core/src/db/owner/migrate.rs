@@ -91,7 +91,8 @@ async fn apply_pending(client: &Client, schema: &Schema, runtime_role: &str) -> 
     status::refuse_unclaimed(&known)?;
     tell_unclaimed(&known);
     let mut migrated = Migrated { carried_over: carry_over(client, &known).await?, ..Migrated::default() };
-    let (pending, unregistered) = (pending(&known), unregistered::all(client).await?);
+    let pending = pending(&known);
+    let unregistered = unregistered::all(client).await?;
     for entry in schema.migrations().iter().filter(|entry| pending.contains(&&*entry.name)) {
         if entry.migration.is_outside_a_transaction() {
             piecemeal::apply(client, entry, runtime_role, &unregistered).await?;
@@ -209,7 +210,8 @@ const REFERENCE: &str = "a foreign key to a tenant's table pairs the tenants: be
 /// hint.
 fn refused(message: String, error: tokio_postgres::Error) -> StartError {
     let Some(db) = error.as_db_error() else { return failed(&message, error) };
-    let (code, about_tenant) = (db.code(), db.message().contains("\"tenant_id\""));
+    let code = db.code();
+    let about_tenant = db.message().contains("\"tenant_id\"");
     // Adding one looks at the rows that are there, in a statement of PostgreSQL's own that calls the table so.
     let checks_a_key = db.where_().is_some_and(|place| place.contains(" fk LEFT OUTER JOIN ONLY "));
     let hidden = *code == SqlState::INSUFFICIENT_PRIVILEGE && db.routine() == Some("check_enable_rls");

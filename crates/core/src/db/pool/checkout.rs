@@ -83,7 +83,8 @@ impl Checkout {
     /// Lets the transaction wait again that a read has looked into.
     #[cold]
     fn wait_again(&mut self, number: u64, tenant: Option<TenantId>) {
-        let (object, place) = (self.object.take(), self.place.take());
+        let object = self.object.take();
+        let place = self.place.take();
         let checkout = Self { object, place, armed: true, returns_to: None, db: self.db.clone() };
         // Where the request is over, it is rolled back with what is returned.
         let _ = self.db.deferrals().park(number, Parked { checkout, tenant });
@@ -95,7 +96,8 @@ impl Checkout {
         if !object.is_broken()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let (place, db) = (self.place.take(), self.db.clone());
+            let place = self.place.take();
+            let db = self.db.clone();
             let reclaiming = async move {
                 reclaim(object, place).await;
                 db.freed();

@@ -264,7 +264,8 @@ impl Db {
 
     /// Waits for a connection that somebody gives back, since the server gives no further one.
     async fn get_in_turn(&self, begun: Instant) -> Result<Object<Opener>> {
-        let (pool, left) = (&self.0.pool, self.0.options.acquire_timeout.saturating_sub(begun.elapsed()));
+        let pool = &self.0.pool;
+        let left = self.0.options.acquire_timeout.saturating_sub(begun.elapsed());
         let waiting = self.0.shortage.queue(pool.status().size);
         let getting = async {
             let _turn = waiting.turn().await;

@@ -75,7 +75,10 @@ pub(crate) struct Watched {
 /// Asks the server until `stop`, reports each change, and closes connections that nobody uses.
 pub(in crate::db) async fn watch(watched: Watched, stop: CancellationToken) {
     let Watched { connection, report, doubt, distrust, .. } = &watched;
-    let (mut probe, mut connected, begun, mut looked) = (None, false, Instant::now(), Instant::now());
+    let mut probe = None;
+    let mut connected = false;
+    let begun = Instant::now();
+    let mut looked = Instant::now();
     while !stop.is_cancelled() {
         watched.pool.manager().0.tell_time(begun.elapsed());
         let refused = distrust.swap(false, Ordering::Relaxed);

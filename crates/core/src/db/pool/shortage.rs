@@ -26,7 +26,9 @@ pub(in crate::db) struct Waiting<'a>(&'a Shortage);
 
 impl Default for Shortage {
     fn default() -> Self {
-        let (waiting, turn, freed) = (AtomicUsize::new(0), Mutex::default(), Notify::new());
+        let waiting = AtomicUsize::new(0);
+        let turn = Mutex::default();
+        let freed = Notify::new();
         Self { waiting, turn, freed, warning: Seldom::new(LOG_INTERVAL) }
     }
 }

@@ -101,22 +101,20 @@ impl<'db> Tx<'db> {
         read_only: bool,
         context: TxContext,
     ) -> Self {
-        let (audit, checkout, plan, reply) = (Vec::new(), None, None, Reply::default());
-        let (context_sent, open, failed, commit_sent, deferral) = (false, false, false, false, None);
         Self {
             db,
             tenant,
             read_only,
             context,
-            context_sent,
-            audit,
-            checkout,
-            plan,
-            reply,
-            open,
-            failed,
-            commit_sent,
-            deferral,
+            context_sent: false,
+            audit: Vec::new(),
+            checkout: None,
+            plan: None,
+            reply: Reply::default(),
+            open: false,
+            failed: false,
+            commit_sent: false,
+            deferral: None,
             joined: false,
             unfinished: Unfinished::default(),
         }

@@ -235,7 +235,8 @@ pub(in crate::middleware) fn leave(app: &App, tally: &Tally, response: &mut Resp
     }
     let attempted = tally.attempt.as_ref().and_then(Attempt::standing);
     let Some(standing) = attempted.or(tally.standing) else { return };
-    let (name, quota) = (standing.policy.name, standing.quota);
+    let name = standing.policy.name;
+    let quota = standing.quota;
     let policy = headers::value(format_args!("\"{name}\";q={};w={}", quota.limit(), quota.window_seconds()));
     let next = standing.next.as_micros().div_ceil(1_000_000);
     let left = headers::value(format_args!("\"{name}\";r={};t={next}", standing.remaining));

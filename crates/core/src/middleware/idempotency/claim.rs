@@ -91,7 +91,8 @@ impl<'a> Claim<'a> {
         let mut random = [0; 16];
         app.rng.fill(&mut random);
         let number = uuid::Builder::from_random_bytes(random).into_uuid();
-        let (principal, route) = (caller.actor().to_string(), format!("{} {}", route.method, route.path));
+        let principal = caller.actor().to_string();
+        let route = format!("{} {}", route.method, route.path);
         Self { app, caller, principal, route, key, number }
     }
 

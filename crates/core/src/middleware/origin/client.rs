@@ -78,7 +78,8 @@ impl TrustedProxies {
     /// From proxy to proxy, for as long as each is trusted and names an address; and how many proxies follow the one that
     /// named the last.
     fn walk(&self, peer: IpAddr, hops: impl Iterator<Item = Hop>) -> (Hop, usize) {
-        let (mut found, mut depth) = (Hop { address: Some(peer), https: None }, 0);
+        let mut found = Hop { address: Some(peer), https: None };
+        let mut depth = 0;
         for (number, hop) in hops.take(MOST_HOPS).enumerate() {
             (found.https, depth) = (hop.https, number);
             let Some(address) = hop.address else { break };

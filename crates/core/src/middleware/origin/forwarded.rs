@@ -56,7 +56,8 @@ fn hop(element: &[u8]) -> Option<Hop> {
     if element.contains(&b'\\') {
         return None;
     }
-    let (mut seen_for, mut hop) = (false, Hop::default());
+    let mut seen_for = false;
+    let mut hop = Hop::default();
     for pair in split(element, b';') {
         let (name, value) = std::str::from_utf8(pair).ok()?.trim().split_once('=')?;
         let value = match value.strip_prefix('"') {

@@ -27,7 +27,8 @@ impl Tls {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangup = signal(SignalKind::hangup()).ok();
         let mut read = self.0.shown.current().stamp;
-        let (mut seen, mut warned) = (read, None);
+        let mut seen = read;
+        let mut warned = None;
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
