@@ -8,11 +8,11 @@ use jiff::tz::TimeZone;
 use super::{Created, Resource, Tagged, Transition};
 use crate::answer::NoContent;
 use crate::app::App;
-use crate::auth::{Actor, Caller};
+use crate::auth::Caller;
 use crate::db::{FromRow, Params, Row, RowError, Sql, TenantTx, ToSql};
 use crate::error::{Error, Result, Violation, codes};
 use crate::extract::{IfMatch, Input};
-use crate::shared::{Id, IdKind, PrincipalId};
+use crate::shared::{Id, IdKind};
 
 /// The app and the caller together: what most handlers need, and nothing else opens a tenant's data.
 pub struct Call {
@@ -144,7 +144,7 @@ impl Call {
             let (tx, record) = self.advancing(step, sql, id, when, &[]).await?;
             return tx.commit().await.map(|()| Tagged(record));
         }
-        let by = self.may_take(step)?;
+        let by = step.taker(&self.caller)?;
         let params: [&(dyn ToSql + Sync); 3] = [&id, &when.versions(), &by];
         match self.tenant().action(step.action).last().optional(sql, &params).await? {
             Some(record) => Ok(Tagged(record)),
@@ -165,7 +165,7 @@ impl Call {
         when: IfMatch,
         values: Params<'_>,
     ) -> Result<(TenantTx<'_>, R)> {
-        let by = self.may_take(step)?;
+        let by = step.taker(&self.caller)?;
         let versions = when.versions();
         let params: [&(dyn ToSql + Sync); 3] = [&id, &versions, &by];
         let mut tx = self.tenant().action(step.action);
@@ -173,19 +173,6 @@ impl Call {
             Some(record) => Ok((tx, record)),
             None => Err(step.refusal(tx.optional(step.look, &params).await?)),
         }
-    }
-
-    /// Who takes a step: a principal with its permission; where the step excludes others, a person who acts for nobody
-    /// else, since a person's machines and an operator in a person's place would be a way around that.
-    fn may_take(&self, step: &'static Transition) -> Result<PrincipalId> {
-        self.caller.require(step.permission)?;
-        let by = match self.caller.actor() {
-            Actor::Person(person) => Some(person.into()),
-            actor if step.unlike.is_empty() => actor.principal(),
-            _ => None,
-        };
-        let alone = "Only a person can do this, in their own name.";
-        by.ok_or_else(|| Error::new(&codes::SEPARATION_OF_DUTIES).detail(alone).needs(step.permission.name))
     }
 
     /// Names in the refusal of a foreign key which of several values has no row: `/lines/1/itemId`. The constraint is

@@ -2,9 +2,10 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::auth::Permission;
+use crate::auth::{Actor, Caller, Permission};
 use crate::db::{FromRow, Row, RowError};
-use crate::error::{Error, Violation, ViolationParams, codes};
+use crate::error::{Error, Result, Violation, ViolationParams, codes};
+use crate::shared::PrincipalId;
 
 /// The states that a table's documents go through. [`states!`](crate::states) makes it, and `app.states` in the migration
 /// keeps the database to it.
@@ -74,6 +75,23 @@ impl Transition {
                 write!(text, " By another person than those who have {} it.", self.earlier().join(" or "));
         }
         text
+    }
+
+    /// Who takes it: a principal with its permission. A step that excludes others is for a person in their own name, since
+    /// that person's machines, and an operator in a person's place, would be a way to take both.
+    ///
+    /// # Errors
+    /// `core.forbidden` without the permission, `core.separation_of_duties` for somebody who cannot be told from others.
+    pub(crate) fn taker(&self, caller: &Caller) -> Result<PrincipalId> {
+        caller.require(self.permission)?;
+        let taker = match caller.actor() {
+            Actor::Person(person) => Some(person.into()),
+            actor if self.unlike.is_empty() => actor.principal(),
+            _ => None,
+        };
+        let alone = "Only a person can do this, in their own name.";
+        taker
+            .ok_or_else(|| Error::new(&codes::SEPARATION_OF_DUTIES).detail(alone).needs(self.permission.name))
     }
 
     /// Why the statement has not found the document in the state and version that it asked for.
@@ -200,9 +218,14 @@ macro_rules! states {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use uuid::Uuid;
+
     use super::DocumentStanding;
+    use crate::auth::{Actor, Caller, Grants, PermissionTable, Role, Trace};
     use crate::record;
-    use crate::shared::{Id, Version};
+    use crate::shared::{Id, PrincipalId, TenantId, UserId, Version};
 
     crate::permissions! {
         /// Of these tests.
@@ -248,6 +271,33 @@ mod tests {
             APPROVAL.sentence(),
             "From `draft` to `approved`. By another person than those who have created or revised it."
         );
+    }
+
+    /// A key of the author's, or an operator in another person's place, would be a second person otherwise.
+    #[test]
+    fn a_step_that_excludes_others_is_for_people_in_their_own_name() {
+        let id = Uuid::from_u128(7);
+        let (person, principal) = (UserId::from_uuid(id), PrincipalId::from_uuid(id));
+        let operator = PrincipalId::from_uuid(Uuid::from_u128(8));
+        let table = Arc::new(PermissionTable::new([&WRITE, &APPROVE]));
+        let caller = |role, actor| {
+            let permissions = table.resolve(&Grants { built_in: vec![role], own: vec![] });
+            Caller::new(TenantId::from_uuid(Uuid::from_u128(1)), actor, permissions, Trace::new("test"))
+        };
+        for (actor, may) in [
+            (Actor::Person(person), true),
+            (Actor::ServiceAccount(principal), false),
+            (Actor::Key(principal), false),
+            (Actor::Job { of: principal }, false),
+            (Actor::Operator { operator, person }, false),
+        ] {
+            let taker = APPROVAL.taker(&caller(Role::Owner, actor)).map_err(|error| error.code().code);
+            assert_eq!(taker, if may { Ok(principal) } else { Err("core.separation_of_duties") }, "{actor}");
+            let taker = CANCELLATION.taker(&caller(Role::Member, actor));
+            assert_eq!(taker.ok(), Some(principal), "{actor} takes a step that excludes nobody");
+            let taker = APPROVAL.taker(&caller(Role::Member, actor)).map_err(|error| error.code().code);
+            assert_eq!(taker, Err("core.forbidden"), "{actor} without the permission");
+        }
     }
 
     /// A precondition comes before what it is about (RFC 9110, 13.2), and the state before the person.

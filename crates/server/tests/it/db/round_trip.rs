@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use erp_core::auth::Role;
 use erp_testkit::TestApp;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -134,6 +135,39 @@ async fn a_warm_read_and_a_change_of_one_statement_cost_one_round_trip() {
             proxy.trips_of(alice.delete(&path)).await,
         ];
         assert!(warm || costs == [1; 7], "read, list, me, create, replace, patch, delete: {costs:?}");
+    }
+    app.finish().await;
+}
+
+/// A document with its lines costs no more than a record; what locks it first costs one exchange more for each statement.
+#[tokio::test]
+async fn a_document_with_its_lines_and_a_step_cost_one_round_trip() {
+    let (proxy, address) = Proxy::start(socket_file()).await;
+    let builder = TestApp::builder().setting("DATABASE_MAX_CONNECTIONS", "1");
+    let app = builder.start_through(|url| reroute(&url, address)).await;
+    let (alice, other) = (app.alice(), app.another("acme", Role::Owner).await);
+    let made = async |path: &str, body| alice.post(path, body).await.assert(201).json()["id"].clone();
+    let supplier = made("/api/v1/suppliers", json!({ "name": "Works" })).await;
+    let item = made("/api/v1/items", json!({ "sku": "R", "name": "Round" })).await;
+    let price = json!({ "amount": "1.00", "currency": "EUR" });
+    let line = json!({ "itemId": item, "quantity": 1, "unitPrice": price });
+    let body = || json!({ "supplierId": supplier, "lines": [line, line, line] });
+    let orders = "/api/v1/purchase-orders";
+    for warm in [true, false] {
+        let id = made(orders, body()).await;
+        let path = format!("{orders}/{}", id.as_str().unwrap());
+        let (approve, receive) = (format!("{path}/approve"), format!("{path}/receive"));
+        alice.get(&path).await.assert(200);
+        other.get(&path).await.assert(200);
+        let costs = [
+            proxy.trips_of(alice.post(orders, body())).await,
+            proxy.trips_of(alice.get(&path)).await,
+            proxy.trips_of(alice.put(&path, body())).await,
+            proxy.trips_of(other.post(&approve, json!({}))).await,
+            proxy.trips_of(alice.post(&receive, json!({}))).await,
+        ];
+        assert!(warm || costs == [1, 1, 2, 1, 4], "create, read, revise, approve, receive: {costs:?}");
+        assert_eq!(alice.get(&path).await.json()["status"], "received");
     }
     app.finish().await;
 }
