@@ -17,8 +17,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::shared::panic_message;
-
 pub use background::{Background, BackgroundFacts, BackgroundHealth, Stop, StopStage};
 
 /// The process's exit codes (contract, "Command line and process"). A forced stop by signal is 128 + n.
@@ -283,4 +281,10 @@ impl Lifecycle {
 
 async fn ended(tasks: &TaskTracker, deadline: Instant) -> bool {
     tokio::time::timeout_at(deadline.into(), tasks.wait()).await.is_ok()
+}
+
+/// What a panic said.
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)")
 }

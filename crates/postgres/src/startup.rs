@@ -23,7 +23,21 @@ use super::connect::{Connector, Target};
 use super::error::ServerError;
 use super::inbox::Inbox;
 use super::socket::Socket;
-use super::{Cancel, Inspection, TransactionStatus, Wire, WireError};
+use super::{Cancel, Cause, TransactionStatus, Wire, WireError};
+
+/// A look at each session before its first use: a pooler may have dropped a setting that the session asked for, and a
+/// role may bring one of its own. A session that fails it is closed, and opening it fails with
+/// [`WireError::Unfit`](crate::WireError::Unfit).
+pub trait Inspection: Send + Sync {
+    /// A statement that returns one row, and its parameters, all of them texts.
+    fn question(&self) -> (&'static str, Vec<String>);
+
+    /// Judges the values of that row as texts; NULL is an empty one.
+    ///
+    /// # Errors
+    /// How the session differs from what it must be: goes on after "the database".
+    fn judge(&self, answer: &[String]) -> Result<(), Cause>;
+}
 
 impl Wire {
     /// Opens a session at an address, and looks at it.

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::App;
 use crate::error::Error;
-use crate::shared::panic_message;
+use crate::lifecycle::panic_message;
 
 /// How long answers are good for: probes come from many sides, and must not add up to load.
 const FRESH: Duration = Duration::from_secs(1);

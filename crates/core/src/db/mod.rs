@@ -3,8 +3,6 @@
 //! A feature module sees [`Db::tenant`] and [`Db::tenant_read`], which take a [`Caller`](crate::auth::Caller) and give a transaction
 //! that carries its tenant. Connections, pools and the driver's client stay private to this folder.
 
-mod failure;
-
 mod statement;
 
 mod columns;

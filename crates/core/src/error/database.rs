@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use erp_postgres::WireError;
 use tokio_postgres::error::SqlState;
 
 use super::{Error, ErrorCode, codes};
@@ -15,6 +16,18 @@ impl From<tokio_postgres::Error> for Error {
         let constraint = error.as_db_error().and_then(|db| db.constraint()).map(str::to_owned);
         let broken = error.is_closed()
             || std::error::Error::source(&error).is_some_and(|cause| cause.is::<std::io::Error>());
+        Self::from_database(state.as_ref(), constraint, broken, error)
+    }
+}
+
+impl From<WireError> for Error {
+    fn from(error: WireError) -> Self {
+        let server = error.server();
+        let state = server.map(|server| server.state.clone());
+        let constraint = server.and_then(|server| server.constraint.clone());
+        let broken = error.is_broken() || error.is_opening();
+        // A request cannot help what the server refuses a new session for; that it is full is told apart.
+        let state = state.filter(|state| !error.is_opening() || state.code().starts_with("53"));
         Self::from_database(state.as_ref(), constraint, broken, error)
     }
 }

@@ -11,8 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::Lifecycle;
-use crate::shared::panic_message;
+use super::{Lifecycle, panic_message};
 
 /// A task that dies so often within [`WITHIN`] will not live by being started once more.
 const MOST_DEATHS: u32 = 5;

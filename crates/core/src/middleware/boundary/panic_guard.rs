@@ -9,7 +9,7 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 
 use crate::error::Error;
-use crate::shared::panic_message;
+use crate::lifecycle::panic_message;
 
 /// Runs `work`, and turns a panic in it into `core.internal`.
 ///
