@@ -1,13 +1,15 @@
--- The two database roles and their rights, in the database this is run in. May be run again at any time.
+-- The three database roles and their rights, in the database this is run in. May be run again at any time.
 --
 -- The server runs it on its private cluster. On a PostgreSQL of your own, as a superuser, or as a role with CREATEROLE and
 -- CREATEDB that has made the database itself (on PostgreSQL 14 it must own the schema public, too):
 --     createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8 erp
 --     psql -v ON_ERROR_STOP=1 -1 -d erp -f migrations/roles.sql
--- and then give both a password: \password erp_owner, \password erp_app.
+-- and then give each a password: \password erp_owner, \password erp_app, \password erp_system.
 --
 --   erp_owner   owns the database and its tables; migrations only (DATABASE_OWNER_URL)
---   erp_app     owns nothing and is a member of nothing; everything else (DATABASE_URL)
+--   erp_app     owns nothing and is a member of nothing; serves requests (DATABASE_URL)
+--   erp_system  owns nothing and is a member of nothing; the declared work of the system, such as sign-in
+--               (DATABASE_SYSTEM_URL)
 
 DO $$
 DECLARE
@@ -16,7 +18,7 @@ DECLARE
     me constant pg_roles := (SELECT r FROM pg_roles r WHERE rolname = current_user);
     joined boolean := false;
 BEGIN
-    FOREACH role IN ARRAY ARRAY['erp_owner', 'erp_app'] LOOP
+    FOREACH role IN ARRAY ARRAY['erp_owner', 'erp_app', 'erp_system'] LOOP
         BEGIN
             EXECUTE format('CREATE ROLE %I LOGIN', role);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
@@ -48,18 +50,19 @@ BEGIN
 
     -- A member could act as the other role (SET ROLE), and so could own tables.
     FOR membership IN
-        SELECT roleid::regrole AS role FROM pg_auth_members WHERE member = 'erp_app'::regrole
+        SELECT roleid::regrole AS role, member::regrole FROM pg_auth_members
+        WHERE member IN ('erp_app'::regrole, 'erp_system'::regrole)
     LOOP
-        EXECUTE format('REVOKE %s FROM erp_app', membership.role);
+        EXECUTE format('REVOKE %s FROM %s', membership.role, membership.member);
     END LOOP;
 
-    -- Nobody gets in but these two; and erp_app gets no TEMPORARY: a temporary table would shadow a tenant's table.
+    -- Nobody gets in but these three; and neither login gets TEMPORARY: a temporary table would shadow a tenant's table.
     EXECUTE format('ALTER DATABASE %I OWNER TO erp_owner', current_database());
-    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC, erp_app', current_database());
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO erp_owner, erp_app', current_database());
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC, erp_app, erp_system', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO erp_owner, erp_app, erp_system', current_database());
     ALTER SCHEMA public OWNER TO erp_owner;
-    REVOKE ALL ON SCHEMA public FROM PUBLIC, erp_app;
-    GRANT USAGE ON SCHEMA public TO erp_app;
+    REVOKE ALL ON SCHEMA public FROM PUBLIC, erp_app, erp_system;
+    GRANT USAGE ON SCHEMA public TO erp_app, erp_system;
 
     IF joined THEN
         EXECUTE format('REVOKE erp_owner FROM %I', current_user);

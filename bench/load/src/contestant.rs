@@ -86,6 +86,7 @@ impl Setup {
             .env("HOST", "127.0.0.1")
             .env("PORT", port.to_string())
             .env("DATABASE_URL", database_url)
+            .env("DATABASE_SYSTEM_URL", database_url.replace("erp_app@", "erp_system@"))
             .env("DATABASE_MAX_CONNECTIONS", POOL)
             .env("JWT_SECRET", &self.secret)
             .env("ENCRYPTION_KEY", ENCRYPTION_KEY)

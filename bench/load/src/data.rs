@@ -15,7 +15,7 @@ pub const USERS_PER_TENANT: u64 = 10;
 
 const ROLES: &str = include_str!("../../../migrations/roles.sql");
 
-/// A database, as its two roles reach it.
+/// A database, as its owner and its runtime role reach it.
 pub struct Database {
     pub owner_url: String,
     pub runtime_url: String,

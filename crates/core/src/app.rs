@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownPermissions, Passwords, PermissionTable};
 use crate::config::{Config, ModuleSettings};
-use crate::db::Db;
 use crate::db::proof::Report;
+use crate::db::{Db, Pools, System, SystemWork};
 use crate::error::{Constraints, Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::limits::{Limits, SlowDown, TenantLimits};
@@ -41,8 +41,10 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// The settings, validated.
     pub config: Config,
-    /// The database.
+    /// The database, as requests use it.
     pub db: Db,
+    /// The same with the system's pool, which is for those who declare what they do there.
+    pub(crate) pools: Pools,
     /// Access tokens.
     pub authenticator: Authenticator,
     /// The counters of rate limits.
@@ -122,6 +124,19 @@ impl App {
             Error::internal(format!("the module of {section} is not one of the product's: add it there"))
         };
         self.config.of_module().ok_or_else(undeclared)
+    }
+
+    /// The right to do one kind of system work, for the core to hand over.
+    pub(crate) fn system(&self, work: &'static SystemWork) -> System {
+        System::new(self.pools.system.clone(), work)
+    }
+
+    /// The tenants that sessions of the database carry while nobody uses them: none (T-04).
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn tenants_left_behind(&self) -> Result<Vec<String>> {
+        self.pools.tenants_left_behind().await
     }
 
     /// The last isolation proof.

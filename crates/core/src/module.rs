@@ -22,7 +22,7 @@ pub use crate::app::Probe;
 pub use crate::assets::Asset;
 use crate::auth::{Caller, Permission, Role};
 use crate::config::Section;
-use crate::db::{Migration, Namespace, Sample, Schema, System, SystemWork};
+use crate::db::{Migration, Namespace, Sample, Schema, SystemWork};
 use crate::error::{Carried, Error, ErrorCode};
 use crate::extract::Inputs;
 use crate::lifecycle::{Background, StartError};
@@ -284,7 +284,7 @@ impl Route {
     /// is one way out.
     pub(crate) async fn answer(&self, mut request: Request, app: &App) -> Result<Response, Error> {
         if let Some(work) = self.system {
-            request.extensions_mut().insert(System::new(app.db.clone(), work));
+            request.extensions_mut().insert(app.system(work));
         }
         let changes = !self.method.is_safe();
         let caller = if changes { request.extensions().get::<Caller>().cloned() } else { None };

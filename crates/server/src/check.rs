@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use erp_core::bootstrap::{budget_warning, runtime_connection};
+use erp_core::bootstrap::{budget_warning, logins};
 use erp_core::config::{Config, Layers};
-use erp_core::db::{self, Schema, ServerVersion};
+use erp_core::db::{self, Logins, Schema, ServerVersion};
 use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Product;
@@ -62,8 +62,8 @@ impl CheckStep {
 pub(crate) async fn check(product: &Product, layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
     let mut steps = Vec::new();
     let schema = product.schema()?;
-    if let Some((config, runtime)) = url(product, layers, &mut steps)? {
-        connect(&config, &runtime, &schema, &mut steps).await;
+    if let Some((config, logins)) = url(product, layers, &mut steps)? {
+        connect(&config, &logins, &schema, &mut steps).await;
     }
     if json {
         print(&serde_json::to_string_pretty(&steps).map_err(internal)?);
@@ -74,27 +74,29 @@ pub(crate) async fn check(product: &Product, layers: &Layers, json: bool) -> Res
     Ok(ExitCode::from(if passed { Exit::Done } else { Exit::Finding } as u8))
 }
 
-/// The settings, if `DATABASE_URL` can be used. Problems of others are not this verb's.
+/// The settings, if the URLs of the two logins can be used. Problems of others are not this verb's.
 fn url(
     product: &Product,
     layers: &Layers,
     steps: &mut Vec<CheckStep>,
-) -> Result<Option<(Config, db::Connection)>, StartError> {
+) -> Result<Option<(Config, Logins)>, StartError> {
     let config = match settings(product).load(layers) {
         Ok(config) => config,
         Err(problems) => {
-            let Some(problem) = problems.iter().find(|problem| problem.name == "DATABASE_URL") else {
+            let urls = ["DATABASE_URL", "DATABASE_SYSTEM_URL"];
+            let Some(problem) = problems.iter().find(|problem| urls.contains(&&*problem.name)) else {
                 return Err(problems.into());
             };
-            steps.push(CheckStep::fail("url", format!("DATABASE_URL {}", problem.message), &*problem.fix));
+            let told = format!("{} {}", problem.name, problem.message);
+            steps.push(CheckStep::fail("url", told, &*problem.fix));
             return Ok(None);
         }
     };
-    match runtime_connection(&config) {
-        Ok(runtime) => {
-            let whom = runtime.user().unwrap_or("?");
-            steps.push(CheckStep::pass("url", format!("{} as {whom}", runtime.place())));
-            Ok(Some((config, runtime)))
+    match logins(&config) {
+        Ok(logins) => {
+            let whom = logins.runtime.user().unwrap_or("?");
+            steps.push(CheckStep::pass("url", format!("{} as {whom}", logins.runtime.place())));
+            Ok(Some((config, logins)))
         }
         Err(error) => {
             steps.push(CheckStep::because("url", &error));
@@ -104,14 +106,17 @@ fn url(
 }
 
 /// Everything behind the URL.
-async fn connect(config: &Config, runtime: &db::Connection, schema: &Schema, steps: &mut Vec<CheckStep>) {
-    let tasks = TaskTracker::new();
+async fn connect(config: &Config, logins: &Logins, schema: &Schema, steps: &mut Vec<CheckStep>) {
+    let (tasks, Logins { runtime, .. }) = (TaskTracker::new(), logins);
     if !reach(runtime, &tasks, steps).await {
         return;
     }
-    match db::refuse_privileged_role(runtime, &tasks).await {
+    match db::refuse_privileged_role(runtime, "DATABASE_URL", &tasks).await {
         Ok(()) => steps.push(CheckStep::pass("privileges", "bound by row level security")),
         Err(error) => steps.push(CheckStep::because("privileges", &error)),
+    }
+    if !system(logins, &tasks, steps).await {
+        return;
     }
     match db::accepted_version(runtime, &tasks).await {
         Ok(version) => {
@@ -135,9 +140,26 @@ async fn connect(config: &Config, runtime: &db::Connection, schema: &Schema, ste
         });
     }
     if migrations(runtime, schema, &tasks, steps).await {
-        isolation(runtime, schema, &tasks, steps).await;
+        isolation(logins, schema, &tasks, steps).await;
         search(runtime, &tasks, steps).await;
     }
+}
+
+/// Whether the system's login gets in and is bound as well.
+async fn system(Logins { system, .. }: &Logins, tasks: &TaskTracker, steps: &mut Vec<CheckStep>) -> bool {
+    let let_in = db::reach(system, tasks).await.map_err(|refusal| refusal.error);
+    let bound = match let_in {
+        Ok(_) => db::refuse_privileged_role(system, "DATABASE_SYSTEM_URL", tasks).await,
+        Err(error) => Err(error),
+    };
+    steps.push(match &bound {
+        Ok(()) => {
+            let whom = system.user().unwrap_or("?");
+            CheckStep::pass("system", format!("{whom} is let in, and bound by row level security"))
+        }
+        Err(error) => CheckStep::because("system", error),
+    });
+    bound.is_ok()
 }
 
 /// The steps to a session, with what is said of each that was passed.
@@ -211,13 +233,8 @@ async fn search(runtime: &db::Connection, tasks: &TaskTracker, steps: &mut Vec<C
     });
 }
 
-async fn isolation(
-    runtime: &db::Connection,
-    schema: &Schema,
-    tasks: &TaskTracker,
-    steps: &mut Vec<CheckStep>,
-) {
-    steps.push(match db::prove_once(runtime, schema, tasks).await {
+async fn isolation(logins: &Logins, schema: &Schema, tasks: &TaskTracker, steps: &mut Vec<CheckStep>) {
+    steps.push(match db::prove_once(logins, schema, tasks).await {
         Ok(report) if report.passed() => CheckStep::pass("isolation", report.one_line()),
         Ok(report) => CheckStep::fail(
             "isolation",

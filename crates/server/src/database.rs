@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use erp_core::auth::Passwords;
 use erp_core::bootstrap::{
-    self, BootstrapOptions, LogSetup, migrate_as_owner, owner_connection, runtime_connection,
+    self, BootstrapOptions, LogSetup, logins, migrate_as_owner, owner_connection, runtime_connection,
 };
 use erp_core::config::{Config, Layers};
 use erp_core::db::{self, Migrated, Owner, Status};
@@ -25,14 +25,14 @@ pub(crate) async fn migrate(
     json: bool,
 ) -> Result<ExitCode, StartError> {
     let config = settings(product).load(layers)?;
-    let (owner, runtime) = (owner_connection(&config)?, runtime_connection(&config)?);
+    let (owner, logins) = (owner_connection(&config)?, logins(&config)?);
     let tasks = TaskTracker::new();
     let schema = product.schema()?;
     if dry_run {
         return rehearse(&db::migration_status(&owner, &schema, &tasks).await?, json);
     }
-    let (_, migrated) = migrate_as_owner(&owner, &runtime, &schema, &tasks).await?;
-    let report = db::prove_once(&runtime, &schema, &tasks).await?;
+    let (_, migrated) = migrate_as_owner(&owner, &logins, &schema, &tasks).await?;
+    let report = db::prove_once(&logins, &schema, &tasks).await?;
     if json {
         let Migrated { applied, carried_over } = migrated;
         let outcome =

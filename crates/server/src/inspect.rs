@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use erp_core::bootstrap::runtime_connection;
+use erp_core::bootstrap::logins;
 use erp_core::config::{ClientAuth, Config, Layers, Problems};
 use erp_core::db;
 use erp_core::factory::{contract, settings};
@@ -76,9 +76,9 @@ pub(crate) async fn doctor_isolation(
     json: bool,
 ) -> Result<ExitCode, StartError> {
     let config = settings(product).load(layers)?;
-    let connection = runtime_connection(&config)?;
+    let logins = logins(&config)?;
     let tasks = TaskTracker::new();
-    let report = db::prove_once(&connection, &product.schema()?, &tasks).await?;
+    let report = db::prove_once(&logins, &product.schema()?, &tasks).await?;
     if json {
         print(&serde_json::to_string_pretty(&report).map_err(internal)?);
     } else {

@@ -270,7 +270,7 @@ impl TestApp {
     /// T-04: no connection of the pool is inside a transaction, and none carries a tenant.
     pub async fn assert_connections_are_clean(&self) {
         let in_transaction = "select coalesce(string_agg(query, '; '), '') from pg_stat_activity \
-            where datname = current_database() and usename = 'erp_app' and state <> 'idle'";
+            where datname = current_database() and usename in ('erp_app', 'erp_system') and state <> 'idle'";
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let busy: String = self.root.query_one(in_transaction, &[]).await.expect("the test's SQL").get(0);
@@ -280,7 +280,7 @@ impl TestApp {
             assert!(tokio::time::Instant::now() < deadline, "a connection is still in a transaction: {busy}");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        let left = self.edge().app.db.tenants_left_behind().await.expect("the sessions answer");
+        let left = self.edge().app.tenants_left_behind().await.expect("the sessions answer");
         assert!(left.is_empty(), "connections carry the tenants {left:?}");
     }
 }

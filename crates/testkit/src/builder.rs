@@ -127,7 +127,12 @@ impl Builder {
         let clock = Arc::new(ManualClock::new("2026-02-03T04:05:06Z".parse().expect("a timestamp")));
         let log = Log::capture(Arc::<ManualClock>::clone(&clock));
         let prepared = if self.pooled { "off" } else { "on" };
-        let ours = [("DATABASE_URL", url.as_str()), ("DATABASE_PREPARED_STATEMENTS", prepared)];
+        let system_url = url.replacen("//erp_app", "//erp_system", 1);
+        let ours = [
+            ("DATABASE_URL", url.as_str()),
+            ("DATABASE_SYSTEM_URL", &system_url),
+            ("DATABASE_PREPARED_STATEMENTS", prepared),
+        ];
         let defaults = SETTINGS.into_iter().chain(ours);
         let defaults = defaults.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let settings = MapSource::environment(defaults.chain(self.settings));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use erp_core::auth::Passwords;
 use erp_core::bootstrap::migrate_as_owner;
+use erp_core::db::Logins;
 use erp_core::db::cluster::{Roles, provision};
 use erp_core::module::{Product, Seed};
 use erp_core::shared::{Rng as _, SystemClock, SystemRng};
@@ -47,7 +48,7 @@ impl Database {
         Self { name, roles, people, admin }
     }
 
-    /// A database without anything in it but the rights of the two roles: for tests of migrations.
+    /// A database without anything in it but the rights of the roles: for tests of migrations.
     pub async fn empty() -> Self {
         let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is not set: run script/test");
         let name = format!("test_{}", random());
@@ -68,6 +69,11 @@ impl Database {
     /// A connection as the runtime role, as a module's bug might use it.
     pub async fn runtime(&self) -> Client {
         connect(&self.roles.runtime_url.parse().expect("our own URL")).await
+    }
+
+    /// A connection as the system's login.
+    pub async fn system(&self) -> Client {
+        connect(&self.roles.system_url.parse().expect("our own URL")).await
     }
 
     /// What PostgreSQL has logged, of this database and the other tests'.
@@ -141,12 +147,12 @@ async fn make_template(url: &str, root: &Client, template: &str, product: &Produ
 /// Migrates and seeds as a first start does.
 async fn fill_template(url: &str, template: &str, product: &Product) -> Vec<Person> {
     let roles = provision(url, template).await.expect("the template takes the roles");
-    let (owner, runtime) =
-        (roles.owner_url.parse().expect("our URL"), roles.runtime_url.parse().expect("our URL"));
+    let owner = roles.owner_url.parse().expect("our URL");
+    let logins = Logins::alike(roles.runtime_url.parse().expect("our URL"));
     let tasks = TaskTracker::new();
     let rng = Arc::new(SystemRng::new());
     let schema = product.schema().expect("the migrations are in order");
-    let (owner, _) = migrate_as_owner(&owner, &runtime, &schema, &tasks).await.expect("the migrations apply");
+    let (owner, _) = migrate_as_owner(&owner, &logins, &schema, &tasks).await.expect("the migrations apply");
     // Another run, on another cluster, may be making the same template.
     let data_dir = std::env::temp_dir().join(format!("{template}_{}", std::process::id()));
     std::fs::create_dir_all(&data_dir).expect("the temporary folder is writable");

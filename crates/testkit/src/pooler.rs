@@ -87,7 +87,9 @@ impl Pooler {
         let settings = settings(&format!("host={host} port={port}"), &shown);
         fs::write(folder.join("settings"), format!("{}\nunix_socket_dir = {shown}\n", settings.trim_end()))
             .expect("our own folder");
-        fs::write(folder.join("users"), format!("\"{user}\" \"{password}\"\n")).expect("our own folder");
+        let system = format!("{}_system", user.strip_suffix("_app").unwrap_or(user));
+        let users = [user, &system].map(|user| format!("\"{user}\" \"{password}\"\n")).concat();
+        fs::write(folder.join("users"), users).expect("our own folder");
         let process = spawn(&folder, owner);
         let pooler = Self { process, folder };
         pooler.wait_until_it_listens();

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use erp_core::db::{CORE, Connection, Migrated, Migration, Namespace, Owner, Schema, prove_once};
+use erp_core::db::{CORE, Connection, Logins, Migrated, Migration, Namespace, Owner, Schema, prove_once};
 use erp_testkit::{Database, Fixture, Prepared, Setup, Sweeps, TestApp};
 use serde_json::json;
 use tokio_util::task::TaskTracker;
@@ -107,12 +107,16 @@ fn number(migrations: &[Migration], word: &str) -> &'static str {
 async fn migrate(database: &Database, schema: &Schema) -> Migrated {
     let owner: Connection = database.roles.owner_url.parse().unwrap();
     let owner = Owner::connect(&owner, &TaskTracker::new()).await.unwrap();
-    owner.migrate(schema, "erp_app").await.unwrap()
+    owner.migrate(schema, &logins(database)).await.unwrap()
+}
+
+fn logins(database: &Database) -> Logins {
+    let roles = &database.roles;
+    Logins { runtime: roles.runtime_url.parse().unwrap(), system: roles.system_url.parse().unwrap() }
 }
 
 async fn proof_passes(database: &Database, schema: &Schema) {
-    let runtime: Connection = database.roles.runtime_url.parse().unwrap();
-    let report = prove_once(&runtime, schema, &TaskTracker::new()).await.unwrap();
+    let report = prove_once(&logins(database), schema, &TaskTracker::new()).await.unwrap();
     assert!(report.passed(), "{}", report.matrix());
 }
 

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::auth::Passwords;
 use crate::config::Config;
 use crate::db::cluster::{Cluster, ClusterOptions};
-use crate::db::{self, Connection, Migrated, Owner, Schema};
+use crate::db::{self, Connection, Logins, Migrated, Owner, Schema};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::module::{Product, Seed};
 use crate::shared::Secret;
@@ -22,8 +22,8 @@ const PRIVATE_DATABASE: &str = "erp";
 
 /// Where the data is, and as whom it is reached.
 pub struct Databases {
-    /// As the runtime role.
-    pub runtime: Connection,
+    /// As the two logins that serve.
+    pub logins: Logins,
     /// As the owner role, where this process may migrate.
     pub owner: Option<Connection>,
     /// For the banner: no password.
@@ -37,13 +37,13 @@ pub(super) async fn resolve(
     cluster: &mut Option<Arc<Cluster>>,
 ) -> Result<Databases, StartError> {
     if config.database.url.is_some() {
-        let runtime = runtime_connection(config)?;
-        let place = format!("{} as {}", runtime.place(), runtime.user().unwrap_or("?"));
+        let logins = logins(config)?;
+        let place = format!("{} as {}", logins.runtime.place(), logins.runtime.user().unwrap_or("?"));
         let owner = config.database.owner_url.is_some().then(|| owner_connection(config)).transpose()?;
-        return Ok(Databases { runtime, owner, place });
+        return Ok(Databases { logins, owner, place });
     }
     let folder = config.process.data_dir.join("postgres");
-    let max_connections = config.database.max_connections + 20;
+    let max_connections = config.database.max_connections + config.database.system_max_connections + 20;
     let options = ClusterOptions { folder, durable: true, max_connections, path: path.to_owned() };
     let started = Arc::new(Cluster::start(options).await?);
     if let Some(where_and_why) = started.displaced() {
@@ -53,7 +53,10 @@ pub(super) async fn resolve(
     let (roles, psql) =
         (cluster.provision(PRIVATE_DATABASE).await?, cluster.shown("erp_app", PRIVATE_DATABASE));
     Ok(Databases {
-        runtime: bounded(config, parse(&roles.runtime_url, "the private cluster's URL")?),
+        logins: Logins {
+            runtime: bounded(config, parse(&roles.runtime_url, "the private cluster's URL")?),
+            system: bounded(config, parse(&roles.system_url, "the private cluster's URL")?),
+        },
         owner: Some(parse(&roles.owner_url, "the private cluster's URL")?),
         place: format!("private PostgreSQL (psql '{psql}')"),
     })
@@ -69,19 +72,22 @@ pub(super) async fn prepare(
     lifecycle: &Lifecycle,
 ) -> Result<(), StartError> {
     let tasks = lifecycle.background();
-    wait_until_reachable(&databases.runtime, config.lifecycle.startup_timeout, tasks).await?;
-    let version = db::accepted_version(&databases.runtime, tasks).await?;
+    let Logins { runtime, system } = &databases.logins;
+    wait_until_reachable(runtime, config.lifecycle.startup_timeout, tasks).await?;
+    let version = db::accepted_version(runtime, tasks).await?;
     if let Some(warning) = version.and_then(db::ServerVersion::warning) {
         tracing::warn!(outdated = true, "{warning}");
     }
-    db::refuse_privileged_role(&databases.runtime, tasks).await?;
+    db::refuse_privileged_role(runtime, "DATABASE_URL", tasks).await?;
     if config.profile().migrates_at_start
         && let Some(owner) = &databases.owner
     {
-        let owner = migrate_as_owner(owner, &databases.runtime, schema, tasks).await?.0;
+        let owner = migrate_as_owner(owner, &databases.logins, schema, tasks).await?.0;
+        db::refuse_privileged_role(system, "DATABASE_SYSTEM_URL", tasks).await?;
         return seed(&owner, product, config, options, passwords, false).await;
     }
-    let status = db::migration_status(&databases.runtime, schema, tasks).await?;
+    db::refuse_privileged_role(system, "DATABASE_SYSTEM_URL", tasks).await?;
+    let status = db::migration_status(runtime, schema, tasks).await?;
     db::refuse_changed(&status)?;
     db::tell_unclaimed(&status);
     match db::pending(&status).as_slice() {
@@ -102,18 +108,12 @@ pub(super) async fn prepare(
 /// `Exit::Internal` when a migration fails, `Exit::Unavailable` when the server cannot be reached.
 pub async fn migrate_as_owner(
     owner: &Connection,
-    runtime: &Connection,
+    logins: &Logins,
     schema: &Schema,
     tasks: &TaskTracker,
 ) -> Result<(Owner, Migrated), StartError> {
-    let role = runtime.user().ok_or_else(|| {
-        StartError::new(
-            Exit::Configuration,
-            "DATABASE_URL names no user: write postgresql://USER:PASSWORD@HOST/DATABASE",
-        )
-    })?;
     let owner = Owner::connect(owner, tasks).await?;
-    let migrated = owner.migrate(schema, role).await?;
+    let migrated = owner.migrate(schema, logins).await?;
     Ok((owner, migrated))
 }
 
@@ -190,21 +190,37 @@ pub(super) async fn check_budget(app: &App) {
     }
 }
 
-/// What is wrong when the server gives the runtime role `given` connections; `None` when that is enough.
+/// What is wrong when the server gives this process and others like it `given` connections; `None` when that is enough.
 pub fn budget_warning(config: &Config, given: i64) -> Option<String> {
-    let pool = i64::from(config.database.max_connections);
+    let pools = [config.database.max_connections, config.database.system_max_connections].map(i64::from);
+    let pool: i64 = pools.iter().sum();
     let instances = i64::from(config.process.instances);
     let wanted = (pool + 1) * instances; // and one that watches
     (wanted > given).then(|| {
         let who = match instances {
-            1 => format!("1 instance with a pool of {pool}"),
-            many => format!("{many} instances with pools of {pool}"),
+            1 => format!("1 instance with pools of {pool}"),
+            many => format!("{many} instances with pools of {pool} each"),
         };
         format!(
             "{who} may open {wanted} connections, and PostgreSQL gives {given}: \
-             lower DATABASE_MAX_CONNECTIONS or INSTANCES, or raise max_connections"
+             lower DATABASE_MAX_CONNECTIONS, DATABASE_SYSTEM_MAX_CONNECTIONS or INSTANCES, or raise max_connections"
         )
     })
+}
+
+/// The two logins that serve: `DATABASE_URL` and `DATABASE_SYSTEM_URL`, or in development what stands for them.
+///
+/// # Errors
+/// `Exit::Configuration` when there is no `DATABASE_URL` and no private cluster, or a URL cannot be used.
+pub fn logins(config: &Config) -> Result<Logins, StartError> {
+    let runtime = runtime_connection(config)?;
+    match &config.database.system_url {
+        Some(url) => {
+            let system = bounded(config, parse(url.expose(), "DATABASE_SYSTEM_URL")?);
+            Ok(Logins { runtime, system })
+        }
+        None => Ok(Logins::alike(runtime)),
+    }
 }
 
 /// `DATABASE_URL`, parsed. In development, when it is not set: the private cluster of a running server.

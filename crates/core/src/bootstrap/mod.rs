@@ -22,7 +22,7 @@ use crate::server::{Server, Tls};
 
 pub use background::{background, background_markdown};
 pub use database::{
-    Databases, budget_warning, migrate_as_owner, owner_connection, reset, runtime_connection, seed,
+    Databases, budget_warning, logins, migrate_as_owner, owner_connection, reset, runtime_connection, seed,
 };
 pub use options::{BootstrapOptions, LogSetup};
 pub use shutdown::{NotStarted, Signals, Stopped};

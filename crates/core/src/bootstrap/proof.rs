@@ -56,7 +56,7 @@ pub(super) async fn at_start(app: &App, schema: &Schema) -> Result<(), StartErro
 
 /// The proof; one that met a locked table has said nothing yet, and is made again.
 async fn prove(app: &App, schema: &Schema) -> Result<Report> {
-    let once = async || Ok(app.db.prove(schema.samples()).await?.for_version(schema));
+    let once = async || Ok(app.pools.prove(schema.samples()).await?.for_version(schema));
     for _ in 1..TRIES {
         let report = once().await?;
         if !report.inconclusive() {

@@ -38,8 +38,8 @@ pub(super) async fn probe_modules(app: &App) -> Result<(), StartError> {
 /// Warns when the machine gives fewer file descriptors than the settings may take, or hardly any memory.
 pub(super) async fn check_machine(app: &App) {
     let config = &app.config;
-    let wanted =
-        u64::from(config.traffic.max_connections) + u64::from(config.database.max_connections) + OTHER_FILES;
+    let pools = config.database.max_connections + config.database.system_max_connections;
+    let wanted = u64::from(config.traffic.max_connections) + u64::from(pools) + OTHER_FILES;
     let limits = tokio::fs::read_to_string("/proc/self/limits").await.unwrap_or_default();
     if let Some(given) = number_after(&limits, "Max open files")
         && given < wanted

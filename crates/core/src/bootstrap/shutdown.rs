@@ -90,7 +90,7 @@ impl Context {
                 tracing::warn!("Requests were still running at SHUTDOWN_TIMEOUT; they are rolled back");
                 return false;
             }
-            app.db.close();
+            app.pools.close();
             stop_cluster(cluster.take()).await;
             true
         };
@@ -102,7 +102,7 @@ impl Context {
             }
         };
         if !clean {
-            app.db.close();
+            app.pools.close();
             let _ = tokio::time::timeout(HURRY, stop_cluster(cluster.take())).await;
         }
         tracing::info!(clean, duration = started.elapsed().as_secs_f64() * 1000.0, "shutdown complete");

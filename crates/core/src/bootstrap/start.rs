@@ -12,7 +12,7 @@ use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownPermissions, Passwords};
 use crate::config::{Config, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
-use crate::db::{Db, PoolOptions, Schema};
+use crate::db::{Db, PoolOptions, Pools, Schema};
 use crate::error::Constraints;
 use crate::factory;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
@@ -26,7 +26,7 @@ use crate::shared::Secret;
 
 /// What the second phase makes.
 struct Services {
-    db: Db,
+    pools: Pools,
     logging: Logging,
     metrics: Metrics,
     passwords: Passwords,
@@ -79,13 +79,13 @@ impl Start {
         self.tls = self.tls(&config, metrics.clone(), &options).await?;
         let passwords = passwords(&options);
         let databases = Box::pin(self.databases((product, &schema), &config, &options, &passwords)).await?;
-        let db = self.open(&databases, &config, metrics.clone())?;
+        let pools = self.open(&databases, &config, metrics.clone())?;
         let limits = self.limits(&config, &options, metrics.clone()).await?;
         self.phase("services", started);
 
         let started = Instant::now();
         let app =
-            self.app(product, config, Services { db, logging, metrics, passwords, limits }, &options)?;
+            self.app(product, config, Services { pools, logging, metrics, passwords, limits }, &options)?;
         let edge = factory::create_app(app, product, std::mem::take(&mut options.app))?;
         self.phase("application", started);
 
@@ -140,9 +140,9 @@ impl Start {
         }
     }
 
-    fn open(&self, databases: &Databases, config: &Config, metrics: Metrics) -> Result<Db, StartError> {
-        let options = PoolOptions {
-            connection: databases.runtime.clone(),
+    fn open(&self, databases: &Databases, config: &Config, metrics: Metrics) -> Result<Pools, StartError> {
+        let runtime = PoolOptions {
+            connection: databases.logins.runtime.clone(),
             max_connections: config.database.max_connections as usize,
             acquire_timeout: config.database.acquire_timeout,
             connect_timeout: config.database.connect_timeout,
@@ -153,7 +153,15 @@ impl Start {
             tenant_max_connections: config.database.tenant_max_connections as usize,
             prepared_statements: config.database.prepared_statements,
         };
-        Db::open(options, metrics, &self.lifecycle)
+        let most = config.database.system_max_connections as usize;
+        let system = PoolOptions {
+            connection: databases.logins.system.clone(),
+            max_connections: most,
+            // One tenant's sign-ins leave a connection to those of others.
+            tenant_max_connections: runtime.tenant_max_connections.min(most.saturating_sub(1).max(1)),
+            ..runtime.clone()
+        };
+        Db::open(runtime, system, metrics, &self.lifecycle)
     }
 
     async fn limits(
@@ -180,10 +188,12 @@ impl Start {
     fn app(
         &self,
         product: &Product,
-        config: Config,
+        mut config: Config,
         services: Services,
         options: &BootstrapOptions,
     ) -> Result<App, StartError> {
+        // Handlers reach the database by transactions, and have no use for the way to it.
+        (config.database.url, config.database.system_url, config.database.owner_url) = (None, None, None);
         let secret = secret(&config)?;
         let authenticator = Authenticator::new(
             secret,
@@ -203,7 +213,8 @@ impl Start {
                 config.speed_limit.sleepers,
             ),
             tenant_limits: TenantLimits::default(),
-            db: services.db,
+            db: services.pools.runtime.clone(),
+            pools: services.pools,
             metrics: services.metrics,
             logging: services.logging,
             clock: Arc::clone(&options.clock),

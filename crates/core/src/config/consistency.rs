@@ -6,13 +6,32 @@ use std::net::IpAddr;
 use super::reader::Reader;
 use super::{Cidr, ClientAuth, Config, PostgresUrl, SettingProblem, SslMode};
 
+/// What is wrong with the URLs of the database beyond each of them.
+pub(super) fn database_urls(reader: &Reader<'_>) -> Vec<SettingProblem> {
+    in_the_clear(reader).into_iter().chain(one_login_for_two(reader)).collect()
+}
+
+/// Requests and the system must come as two roles: what one may do, the other must not.
+fn one_login_for_two(reader: &Reader<'_>) -> Option<SettingProblem> {
+    let user = |name| {
+        let url = PostgresUrl::parse(&reader.glance::<String>(name)?).ok()?;
+        url.driver.get_user().map(str::to_owned)
+    };
+    let same = user("DATABASE_SYSTEM_URL").is_some_and(|system| Some(system) == user("DATABASE_URL"));
+    same.then(|| SettingProblem {
+        name: "DATABASE_SYSTEM_URL".into(),
+        message: "names the same user as DATABASE_URL".into(),
+        fix: "Name the login of the system there: migrations/roles.sql makes erp_system".into(),
+    })
+}
+
 /// A database of another machine that is reached without TLS where `REQUIRE_TLS` wants it. A URL that cannot be read is a
 /// problem of its own.
-pub(super) fn in_the_clear(reader: &Reader<'_>) -> Vec<SettingProblem> {
+fn in_the_clear(reader: &Reader<'_>) -> Vec<SettingProblem> {
     let exposed =
         |url: String| PostgresUrl::parse(&url).is_ok_and(|url| url.ssl < SslMode::Require && !url.is_local());
     let wanted = reader.glance("REQUIRE_TLS") == Some(true);
-    let urls = ["DATABASE_URL", "DATABASE_OWNER_URL"].into_iter();
+    let urls = ["DATABASE_URL", "DATABASE_SYSTEM_URL", "DATABASE_OWNER_URL"].into_iter();
     let exposed = urls.filter(|name| wanted && reader.glance(name).is_some_and(exposed));
     exposed
         .map(|name| SettingProblem {

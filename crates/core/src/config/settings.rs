@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::consistency::{half_tls, in_the_clear};
+use super::consistency::{database_urls, half_tls};
 use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
@@ -134,11 +134,17 @@ settings! {
 
 settings! {
     /// Where the database is, and how it is used.
-    pub struct DatabaseSettings in "Database", rules in_the_clear;
+    pub struct DatabaseSettings in "Database", rules database_urls;
 
     /// PostgreSQL URL of the runtime role, which owns no table and cannot bypass row-level security.
     /// `sslmode` and `sslrootcert` work as in libpq. In development, when unset, a private cluster is started.
     DATABASE_URL url: Option<Secret<String>> {
+        check: Check::PostgresUrl, required_in: OUTSIDE_DEVELOPMENT,
+    };
+
+    /// PostgreSQL URL of the system's login, which does the declared work of the system, such as sign-in, and owns nothing
+    /// either. In development, when unset: `DATABASE_URL` with `_app` at the end of the user's name replaced by `_system`.
+    DATABASE_SYSTEM_URL system_url: Option<Secret<String>> {
         check: Check::PostgresUrl, required_in: OUTSIDE_DEVELOPMENT,
     };
 
@@ -152,6 +158,11 @@ settings! {
     /// for a moment.
     DATABASE_MAX_CONNECTIONS max_connections: u32 {
         default: Defaults::all("20"), range: Some(("1", "1000")),
+    };
+
+    /// Most connections of one process's second pool, that of the system's login.
+    DATABASE_SYSTEM_MAX_CONNECTIONS system_max_connections: u32 {
+        default: Defaults::all("4"), range: Some(("1", "1000")),
     };
 
     /// How long a request waits for a free connection before it is answered with 503.

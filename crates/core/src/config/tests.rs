@@ -10,14 +10,20 @@ use crate::shared::{Rng, Secret, SystemRng};
 const STRONG: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
 const KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
 const URL: &str = "postgresql://app:hunter2-of-app@db.internal:5432/erp?sslmode=require";
+const SYSTEM_URL: &str = "postgresql://system:hunter2-of-system@db.internal:5432/erp?sslmode=require";
 
 fn load<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
     Config::load(&MapSource::environment(values).into())
 }
 
 fn production<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Problems> {
-    let base =
-        [("APP_ENV", "production"), ("DATABASE_URL", URL), ("JWT_SECRET", STRONG), ("ENCRYPTION_KEY", KEY)];
+    let base = [
+        ("APP_ENV", "production"),
+        ("DATABASE_URL", URL),
+        ("DATABASE_SYSTEM_URL", SYSTEM_URL),
+        ("JWT_SECRET", STRONG),
+        ("ENCRYPTION_KEY", KEY),
+    ];
     let kept = base.into_iter().filter(|(name, _)| !values.iter().any(|(other, _)| other == name));
     Config::load(&MapSource::environment(kept.chain(values)).into())
 }
@@ -57,6 +63,7 @@ fn every_row_is_unique_documented_and_has_defaults_that_are_accepted() {
         load([
             ("APP_ENV", environment.as_str()),
             ("DATABASE_URL", URL),
+            ("DATABASE_SYSTEM_URL", SYSTEM_URL),
             ("JWT_SECRET", STRONG),
             ("ENCRYPTION_KEY", KEY),
         ])
@@ -98,7 +105,8 @@ fn production_has_its_own_defaults_and_requirements() {
             "{missing}"
         );
         assert!(missing.contains("ENCRYPTION_KEY: is required"), "{missing}");
-        assert_eq!(missing.lines().count(), 3);
+        assert!(missing.contains("DATABASE_SYSTEM_URL: is required"), "{missing}");
+        assert_eq!(missing.lines().count(), 4);
     }
 }
 
@@ -142,20 +150,30 @@ fn s_03_lines_settings_and_rules_between_them_come_in_one_message() {
     for problem in [
         ".env:1: ",
         "LOG_LEVEL: ",
+        "DATABASE_SYSTEM_URL: is required",
         "JWT_SECRET: is required",
         "ENCRYPTION_KEY: is required",
         "DATABASE_URL: reaches another machine",
     ] {
         assert_eq!(text.lines().filter(|line| line.starts_with(problem)).count(), 1, "{problem} in {text}");
     }
-    assert_eq!(text.lines().count(), 5, "{text}");
+    assert_eq!(text.lines().count(), 6, "{text}");
     assert!(!text.contains("hunter2"), "{text}");
+}
+
+/// What the system may do, requests must not: with one role for both, nothing would keep them apart.
+#[test]
+fn t_17_the_system_and_requests_do_not_come_as_one_user() {
+    let same = "postgresql://app:another-password@db.internal:5432/erp?sslmode=require";
+    let told = messages(production([("DATABASE_SYSTEM_URL", same)]));
+    assert!(told.contains("DATABASE_SYSTEM_URL: names the same user as DATABASE_URL"), "{told}");
+    assert!(!told.contains("another-password"), "{told}");
 }
 
 #[test]
 fn require_tls_refuses_another_machine_without_it_and_lets_this_one_be() {
     let exposed = "postgresql://app:hunter2-of-app@db.internal:5432/erp";
-    for name in ["DATABASE_URL", "DATABASE_OWNER_URL"] {
+    for name in ["DATABASE_URL", "DATABASE_SYSTEM_URL", "DATABASE_OWNER_URL"] {
         for url in
             [exposed.to_owned(), format!("{exposed}?sslmode=prefer"), format!("{exposed}?sslmode=disable")]
         {
@@ -276,6 +294,7 @@ fn two_names_that_disagree_are_a_problem() {
         ("APP_ENV", "staging"),
         ("NODE_ENV", "staging"),
         ("DATABASE_URL", URL),
+        ("DATABASE_SYSTEM_URL", SYSTEM_URL),
         ("JWT_SECRET", STRONG),
         ("ENCRYPTION_KEY", KEY),
     ])
@@ -330,9 +349,13 @@ fn database_urls_are_checked_and_never_shown() {
 
 #[test]
 fn a_secret_is_in_no_rendering() {
-    let layers =
-        MapSource::environment([("JWT_SECRET", STRONG), ("DATABASE_URL", URL), ("METRICS_TOKEN", "hunter2")])
-            .into();
+    let layers = MapSource::environment([
+        ("JWT_SECRET", STRONG),
+        ("DATABASE_URL", URL),
+        ("DATABASE_SYSTEM_URL", SYSTEM_URL),
+        ("METRICS_TOKEN", "hunter2"),
+    ])
+    .into();
     let config = Config::load(&layers).unwrap();
     let shown = format!("{config:?}{:?}", SettingsSchema::core().explain(&layers));
     assert!(!shown.contains(STRONG) && !shown.contains("hunter2"), "{shown}");
@@ -456,7 +479,12 @@ fn every_cell_of_the_table_of_differences_holds() {
     for row in settings {
         let name = row[0].trim_matches('`');
         for (environment, cell) in Environment::ALL.iter().zip(&row[1..]) {
-            let needed = [("DATABASE_URL", URL), ("JWT_SECRET", STRONG), ("ENCRYPTION_KEY", KEY)];
+            let needed = [
+                ("DATABASE_URL", URL),
+                ("DATABASE_SYSTEM_URL", SYSTEM_URL),
+                ("JWT_SECRET", STRONG),
+                ("ENCRYPTION_KEY", KEY),
+            ];
             let rest = needed.into_iter().filter(|(other, _)| *other != name);
             let layers: Layers =
                 MapSource::environment(rest.chain([("APP_ENV", environment.as_str())])).into();
@@ -669,6 +697,7 @@ fn what_stands_around_a_value_is_dropped_whatever_its_kind_and_source() {
         ("JWT_SECRET", STRONG),
         ("ENCRYPTION_KEY", KEY),
         ("DATABASE_URL", URL),
+        ("DATABASE_SYSTEM_URL", SYSTEM_URL),
         ("LOG_FILE", "/var/log/x.log"),
         ("DATA_DIR", "/var/lib/erp"),
         ("HOST", "192.0.2.1"),

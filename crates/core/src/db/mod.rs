@@ -22,7 +22,7 @@ mod pool;
 mod tx;
 
 pub use columns::{FromColumns, One, Several, ToColumns, UseMoneyAndNoFloat};
-pub use connect::connection::Connection;
+pub use connect::connection::{Connection, Logins};
 pub use connect::refusal::{Refusal, Step};
 pub use connect::session::{Deviation, Writes};
 pub use connect::version::ServerVersion;
@@ -33,7 +33,7 @@ pub use owner::{
     prove_once, reach, refuse_privileged_role,
 };
 pub(crate) use pool::MONITOR;
-pub use pool::{Db, PoolOptions};
+pub use pool::{Db, PoolOptions, Pools};
 pub use schema::{CORE, Entry, Migration, Namespace, Sample, Schema};
 pub use statement::Sql;
 /// What the owner's sessions answer.

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use erp_core::db::proof::{Report, prove};
+use erp_core::db::proof::{ProvenLogin, Report, prove};
 use erp_core::db::{Entry, Sample};
 use futures_util::FutureExt;
 use tokio_postgres::{Client, Config, NoTls};
@@ -18,6 +18,7 @@ pub(crate) struct Database {
     pub(crate) name: String,
     pub(crate) owner: String,
     pub(crate) runtime: String,
+    pub(crate) system: String,
     pub(crate) samples: Vec<Sample>,
 }
 
@@ -47,15 +48,17 @@ impl Database {
             name: format!("proof_{id}"),
             owner: format!("proof_owner_{id}"),
             runtime: format!("proof_app_{id}"),
+            system: format!("proof_system_{id}"),
             samples: schema.samples().to_vec(),
         };
-        let Self { name, owner, runtime, .. } = &db;
+        let Self { name, owner, runtime, system, .. } = &db;
         db.cluster(&[
             &format!("create role {owner}"),
             &format!("create role {runtime} login password 'proof'"),
+            &format!("create role {system} login password 'proof'"),
             &format!("create database {name} owner {owner} template template0 encoding 'UTF8' {options}"),
             &format!("revoke all on database {name} from public"),
-            &format!("grant connect on database {name} to {runtime}"),
+            &format!("grant connect on database {name} to {runtime}, {system}"),
         ])
         .await;
         let root = db.superuser().await;
@@ -65,7 +68,9 @@ impl Database {
         .await
         .unwrap();
         for Entry { name, migration } in schema.migrations() {
-            let begin = format!("begin; set local role {owner}; set local app.runtime_role = '{runtime}';");
+            let roles =
+                format!("set local app.runtime_role = '{runtime}'; set local app.system_role = '{system}'");
+            let begin = format!("begin; set local role {owner}; {roles};");
             root.batch_execute(&format!("{begin}\n{}\ncommit", migration.sql))
                 .await
                 .unwrap_or_else(|error| panic!("{name}: {error:?}"));
@@ -79,15 +84,16 @@ impl Database {
         self.cluster(&[
             &format!("create database {name} owner {} template {}", self.owner, self.name),
             &format!("revoke all on database {name} from public"),
-            &format!("grant connect on database {name} to {}", self.runtime),
+            &format!("grant connect on database {name} to {}, {}", self.runtime, self.system),
         ])
         .await;
-        let Self { config, owner, runtime, samples, .. } = self;
+        let Self { config, owner, runtime, system, samples, .. } = self;
         Self {
             config: config.clone(),
             name,
             owner: owner.clone(),
             runtime: runtime.clone(),
+            system: system.clone(),
             samples: samples.clone(),
         }
     }
@@ -98,7 +104,7 @@ impl Database {
     }
 
     async fn drop(&self) {
-        let Self { name, owner, runtime, .. } = self;
+        let Self { name, owner, runtime, system, .. } = self;
         let client = connect(&self.config).await;
         let copies = format!("select datname from pg_database where datname like '{name}\\_%'");
         for copy in client.query(&copies, &[]).await.unwrap() {
@@ -106,7 +112,7 @@ impl Database {
         }
         self.cluster(&[
             &format!("drop database if exists {name} with (force)"),
-            &format!("drop role if exists {runtime}"),
+            &format!("drop role if exists {runtime}, {system}"),
             &format!("drop role if exists {owner}"),
         ])
         .await;
@@ -130,25 +136,34 @@ impl Database {
         connect(self.config.clone().dbname(&self.name).user(&self.runtime).password("proof")).await
     }
 
-    /// Runs `sql` as the owner (`reset role` in it makes it the superuser); `{rt}`, `{own}` and `{db}` are filled in.
+    /// A connection as the system's login.
+    pub(crate) async fn system(&self) -> Client {
+        connect(self.config.clone().dbname(&self.name).user(&self.system).password("proof")).await
+    }
+
+    /// Runs `sql` as the owner (`reset role` in it makes it the superuser); `{rt}`, `{sys}`, `{own}` and `{db}` are filled in.
     pub(crate) async fn sabotage(&self, sql: &str) {
         let sql = self.fill(sql);
         let root = self.superuser().await;
         root.batch_execute(&format!(
-            "set role {}; set app.runtime_role = '{}'; {sql}",
-            self.owner, self.runtime
+            "set role {}; set app.runtime_role = '{}'; set app.system_role = '{}'; {sql}",
+            self.owner, self.runtime, self.system
         ))
         .await
         .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     pub(crate) fn fill(&self, text: &str) -> String {
-        text.replace("{rt}", &self.runtime).replace("{own}", &self.owner).replace("{db}", &self.name)
+        text.replace("{rt}", &self.runtime)
+            .replace("{sys}", &self.system)
+            .replace("{own}", &self.owner)
+            .replace("{db}", &self.name)
     }
 
-    /// The proof, as the runtime role on a fresh connection.
+    /// The proof, as each login on a fresh connection.
     pub(crate) async fn prove(&self) -> Report {
-        prove(&self.runtime().await, &self.samples).await.unwrap()
+        let report = prove(&self.runtime().await, ProvenLogin::Runtime, &self.samples).await.unwrap();
+        report.and_system(prove(&self.system().await, ProvenLogin::System, &self.samples).await.unwrap())
     }
 }
 

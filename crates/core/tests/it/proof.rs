@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use erp_core::db::Sample;
-use erp_core::db::proof::{Mode, Report, Verdict, checks, prove, reference};
+use erp_core::db::proof::{Mode, ProvenLogin, Report, Verdict, checks, prove, reference};
 
 use crate::database::{Database, with_database, with_locale};
 
@@ -31,11 +31,11 @@ async fn differs(db: &Database, sql: &str, wanted: &[(&str, &str)]) -> Option<St
 async fn a_healthy_schema_passes_and_nothing_of_the_proof_survives() {
     with_database(async |db| {
         let client = db.runtime().await;
-        let first = prove(&client, &db.samples).await.unwrap();
+        let first = prove(&client, ProvenLogin::Runtime, &db.samples).await.unwrap();
         assert_eq!(first.findings, []);
         assert_eq!(first.mode, Mode::Full);
         assert!(first.relations.iter().all(|v| v.select != Verdict::Untried && v.delete != Verdict::Untried), "{}", first.matrix());
-        let again = prove(&client, &db.samples).await.unwrap();
+        let again = prove(&client, ProvenLogin::Runtime, &db.samples).await.unwrap();
         assert_eq!(first.hash(), again.hash());
 
         let settings = "select name, setting from pg_settings where source = 'session' and name <> 'application_name'
@@ -469,7 +469,7 @@ async fn fifty_tables_are_proven_quickly() {
             let mut quickest = Duration::MAX;
             for _ in 0..5 {
                 let begun = Instant::now();
-                let report = prove(&client, samples).await.unwrap();
+                let report = prove(&client, ProvenLogin::Runtime, samples).await.unwrap();
                 assert!(report.passed(), "{}", report.matrix());
                 quickest = quickest.min(begun.elapsed());
                 println!("{what}: {:?}", begun.elapsed());
@@ -497,4 +497,106 @@ fn the_reference_is_fresh() {
 fn every_check_has_its_own_id() {
     let ids: Vec<_> = checks().map(|check| check.id).collect();
     assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len(), "{ids:?}");
+}
+
+/// The system's login has as much as was said of it, and the proof that is made as it finds more and less.
+#[tokio::test]
+async fn t_01_t_10_the_systems_login_is_proven_as_strictly_as_the_runtime_role() {
+    with_database(async |db| {
+        for (sql, wanted) in [
+            ("", &[][..]),
+            ("reset role; alter role {sys} createdb", &[("T-01 role-attributes", "{sys}")]),
+            (
+                "reset role; alter role {sys} nocreatedb; set role {own}; grant select on items to {sys}",
+                &[("T-10 table-grants", "public.items")],
+            ),
+            (
+                "revoke select on items from {sys}; grant update on tenants to {sys}",
+                &[
+                    ("T-10 shared-writable", "public.tenants"),
+                    ("T-10 live-write", "public.tenants"),
+                    ("T-12 function-context", "app.audit_head()"), // the trigger of tenants, which it could set off
+                ],
+            ),
+            (
+                "revoke update on tenants from {sys}; revoke update on audit_heads from {sys}",
+                &[("T-10 table-grants", "public.audit_heads"), ("T-06 live-update", "public.audit_heads")],
+            ),
+            (
+                "grant update on audit_heads to {sys}; create table public.keys (key text);
+                select app.private_table('public.keys', 'nobody''s'); grant select on keys to {sys}",
+                &[("R-01 unregistered", "public.keys")],
+            ),
+            ("select app.system_access('public.keys', '{select,insert}', 'looks keys up')", &[]),
+            ("revoke insert on keys from {sys}", &[("T-10 private-grants", "public.keys")]),
+        ] {
+            expect(db, sql, wanted).await;
+        }
+    })
+    .await;
+}
+
+/// A policy of its own opens a tenants' table to the system's login alone, and only where that is registered.
+#[tokio::test]
+async fn t_06_the_systems_policy_is_for_its_login_and_where_the_registry_says_so() {
+    with_database(async |db| {
+        let opened = "select app.system_access('public.items', '{select}', 'looks for it in all tenants', across => true)";
+        expect(db, opened, &[]).await;
+        let row = "set app.tenant_id = '00000000-0000-7000-8000-00000000c001'; set row_security = on;
+            set app.actor = 'test'; insert into items (id, sku, name) values (gen_random_uuid(), 'A', 'A')";
+        db.sabotage(row).await;
+        let count = async |client: &tokio_postgres::Client| -> i64 {
+            client.query_one("select count(*) from items", &[]).await.unwrap().get(0)
+        };
+        assert_eq!(count(&db.system().await).await, 1, "the system sees the rows of all tenants");
+        assert_eq!(count(&db.runtime().await).await, 0, "and the runtime role nobody's");
+        let refused = db.system().await.batch_execute("delete from items").await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "42501", "with the commands that were named, and no other");
+
+        let canonical = ("T-06 policy-canonical", "public.items");
+        for sql in [
+            "alter policy system on items to {sys}, {rt}",
+            "alter policy system on items to public",
+            "alter policy system on items to {rt}",
+            "alter policy system on items to {own}",
+        ] {
+            let found = {
+                db.sabotage(sql).await;
+                db.prove().await.findings
+            };
+            let found: BTreeSet<_> = found.iter().map(|f| (f.check, f.object.as_str())).collect();
+            assert!(found.contains(&canonical), "{sql}: {found:?}");
+        }
+        let back = "alter policy system on items to {sys}";
+        expect(db, back, &[]).await;
+        let silent = "update app.relations set system_across = false where relation = 'public.items'";
+        db.sabotage(silent).await;
+        let found = db.prove().await.findings;
+        assert!(found.iter().any(|f| (f.check, f.object.as_str()) == canonical), "{found:?}");
+        // Said again, it is for the named tenant only.
+        expect(db, "select app.system_access('public.items', '{select}', 'looks in one tenant')", &[]).await;
+        assert_eq!(count(&db.system().await).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_constructor_of_the_systems_access_says_what_it_does_not_take() {
+    with_database(async |db| {
+        for (call, hint) in [
+            ("'pg_class', '{select}', 'x'", "Hand it to"),
+            ("'public.items', '{}', 'x'", "Name some of"),
+            ("'public.items', '{truncate}', 'x'", "Name some of"),
+            ("'public.tenants', '{select,update}', 'x'", "Say"),
+            ("'public.tenants', '{select}', 'x', across => true", "Leave across out"),
+        ] {
+            let root = db.superuser().await;
+            let sql = db.fill(&format!("set app.system_role = '{{sys}}'; select app.system_access({call})"));
+            let error = root.batch_execute(&sql).await.unwrap_err();
+            let told = error.as_db_error().unwrap();
+            assert!(told.message().starts_with("system_access("), "{told:?}");
+            assert!(told.hint().unwrap_or_default().starts_with(hint), "{call}: {told:?}");
+        }
+    })
+    .await;
 }

@@ -131,10 +131,11 @@ async fn ask(connection: Connection) -> Result<String, String> {
         tenant_max_connections: 1,
         prepared_statements: true,
     };
-    let db = Db::open(options, Metrics::new(false), &lifecycle).map_err(|error| error.to_string())?;
-    let answer = db.role().await;
+    let pools = Db::open(options.clone(), options, Metrics::new(false), &lifecycle);
+    let pools = pools.map_err(|error| error.to_string())?;
+    let answer = pools.runtime.role().await;
     lifecycle.stop(Duration::ZERO).await;
-    db.close();
+    pools.close();
     answer.map_err(|error| format!("{error}: {:?}", error.cause().map(ToString::to_string)))
 }
 

@@ -17,6 +17,7 @@ pub static MODULE: Module = Module {
         "0001_people" was ["0003_identity"],
         "0002_tenant_rate_limit" was ["0006_tenant_rate_limit"],
         "0003_access",
+        "0004_system_access",
     ],
     samples: erp_core::samples!["tenant_profiles"],
     system: SYSTEM,

@@ -4,19 +4,21 @@ use crate::lifecycle::{Exit, StartError};
 
 use super::answer::drive;
 
-/// The two roles and their rights. Operators run the same file with psql.
+/// The roles and their rights. Operators run the same file with psql.
 const ROLES: &str = include_str!("../../../../../migrations/roles.sql");
 
-/// The two roles' URLs for one database.
+/// The roles' URLs for one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roles {
     /// Owns the database and its tables: for migrations (`DATABASE_OWNER_URL`).
     pub owner_url: String,
-    /// Owns nothing: for everything else (`DATABASE_URL`).
+    /// Owns nothing: for requests (`DATABASE_URL`).
     pub runtime_url: String,
+    /// Owns nothing: for the declared work of the system (`DATABASE_SYSTEM_URL`).
+    pub system_url: String,
 }
 
-/// Makes `database` where it is missing, then the two roles and their rights in it (`migrations/roles.sql`).
+/// Makes `database` where it is missing, then the roles and their rights in it (`migrations/roles.sql`).
 ///
 /// `admin_url` is a superuser's, on a cluster that asks for no password: a private one, or that of a test run.
 ///
@@ -40,6 +42,7 @@ pub async fn provision(admin_url: &str, database: &str) -> Result<Roles, StartEr
     Ok(Roles {
         owner_url: url_for(admin_url, "erp_owner", database),
         runtime_url: url_for(admin_url, "erp_app", database),
+        system_url: url_for(admin_url, "erp_system", database),
     })
 }
 

@@ -32,6 +32,27 @@ pub struct Connection {
     first: Arc<AtomicUsize>,
 }
 
+/// The two logins that serve, and how each is reached.
+#[derive(Clone)]
+pub struct Logins {
+    /// For requests: `DATABASE_URL`.
+    pub runtime: Connection,
+    /// For the declared work of the system: `DATABASE_SYSTEM_URL`.
+    pub system: Connection,
+}
+
+impl Logins {
+    /// Both, where the system's login is named like the runtime role, with `_system` in place of `_app`, and has the same
+    /// password: in development, where nobody has said otherwise.
+    pub fn alike(runtime: Connection) -> Self {
+        let name = runtime.user().unwrap_or_default();
+        let name = format!("{}_system", name.strip_suffix("_app").unwrap_or(name));
+        let mut system = runtime.clone();
+        system.driver.user(name);
+        Self { runtime, system }
+    }
+}
+
 /// A session that is open, has been looked at, and is driven by its owner.
 pub(in crate::db) struct Opened {
     pub(in crate::db) client: Client,

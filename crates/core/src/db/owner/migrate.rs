@@ -26,6 +26,12 @@ const LOCK: i64 = 0x65_72_70;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The names of the logins that serve: migrations grant them what the tables' constructors say.
+pub(in crate::db) struct LoginRoles<'a> {
+    pub(in crate::db) runtime: &'a str,
+    pub(in crate::db) system: &'a str,
+}
+
 /// What `db migrate` has done.
 #[derive(Debug, Default)]
 pub struct Migrated {
@@ -44,9 +50,9 @@ pub struct Migrated {
 pub(in crate::db) async fn migrate(
     client: &Client,
     schema: &Schema,
-    runtime_role: &str,
+    logins: &LoginRoles<'_>,
 ) -> Result<Migrated, StartError> {
-    exclusively(client, apply_pending(client, schema, runtime_role)).await
+    exclusively(client, apply_pending(client, schema, logins)).await
 }
 
 /// Does `work` on `client` while no other instance migrates or seeds: the others wait for up to a minute.
@@ -82,8 +88,13 @@ async fn lock(client: &Client) -> Result<(), StartError> {
     }
 }
 
-async fn apply_pending(client: &Client, schema: &Schema, runtime_role: &str) -> Result<Migrated, StartError> {
+async fn apply_pending(
+    client: &Client,
+    schema: &Schema,
+    logins: &LoginRoles<'_>,
+) -> Result<Migrated, StartError> {
     refuse_encoding(client).await?;
+    refuse_missing(client, logins).await?;
     let known = status(client, schema)
         .await
         .map_err(|error| failed("The table of migrations cannot be read", error))?;
@@ -95,9 +106,9 @@ async fn apply_pending(client: &Client, schema: &Schema, runtime_role: &str) -> 
     let unregistered = unregistered::all(client).await?;
     for entry in schema.migrations().iter().filter(|entry| pending.contains(&&*entry.name)) {
         if entry.migration.is_outside_a_transaction() {
-            piecemeal::apply(client, entry, runtime_role, &unregistered).await?;
+            piecemeal::apply(client, entry, logins, &unregistered).await?;
         } else {
-            apply(client, entry, runtime_role, &unregistered).await?;
+            apply(client, entry, logins, &unregistered).await?;
         }
         tracing::info!(migration = entry.name, "Migration applied");
         migrated.applied.push(entry.name.clone());
@@ -126,6 +137,22 @@ async fn carry_over(client: &Client, known: &[Status]) -> Result<Vec<String>, St
     Ok(names.into_iter().map(str::to_owned).collect())
 }
 
+/// Refuses to begin while a login that gets grants is not there: a version of before had one less.
+async fn refuse_missing(client: &Client, logins: &LoginRoles<'_>) -> Result<(), StartError> {
+    let sql = "select role from unnest($1::text[]) role where role not in (select rolname::text from pg_roles) limit 1";
+    let roles: [&str; 2] = [logins.runtime, logins.system];
+    let missing = client.query_opt(sql, &[&roles.as_slice()]).await;
+    let missing = missing.map_err(|error| failed("The roles of the server cannot be read", error))?;
+    match missing.map(|row| row.get::<_, String>(0)) {
+        None => Ok(()),
+        Some(role) => Err(StartError::with_fix(
+            Exit::Configuration,
+            format!("There is no role '{role}' for the migrations to give its rights to"),
+            "run migrations/roles.sql again in this database, as a superuser, and give the role a password",
+        )),
+    }
+}
+
 /// Refuses a database of another encoding than UTF8, before anything is made in it. Works as any role.
 ///
 /// # Errors
@@ -150,10 +177,10 @@ pub(in crate::db) async fn refuse_encoding(client: &Client) -> Result<(), StartE
 async fn apply(
     client: &Client,
     entry: &Entry,
-    runtime_role: &str,
+    logins: &LoginRoles<'_>,
     unregistered: &[String],
 ) -> Result<(), StartError> {
-    let begin = format!("begin; {}", settings(entry, runtime_role, "set local"));
+    let begin = format!("begin; {}", settings(entry, logins, "set local"));
     let outcome = async {
         let name = &entry.name;
         let what = |error: &tokio_postgres::Error| {
@@ -174,11 +201,12 @@ async fn apply(
 
 /// What a migration finds set. Without row security a statement that it would cut down to nothing, since it has no
 /// tenant, fails instead.
-fn settings(entry: &Entry, runtime_role: &str, set: &str) -> String {
+fn settings(entry: &Entry, logins: &LoginRoles<'_>, set: &str) -> String {
     let row_security = if entry.migration.has_row_security() { "on" } else { "off" };
+    let [runtime, system] = [logins.runtime, logins.system].map(|role| role.replace('\'', "''"));
     format!(
-        "{set} app.runtime_role = '{}'; {set} app.actor = 'system:migration'; {set} row_security = {row_security}",
-        runtime_role.replace('\'', "''")
+        "{set} app.runtime_role = '{runtime}'; {set} app.system_role = '{system}'; \
+         {set} app.actor = 'system:migration'; {set} row_security = {row_security}"
     )
 }
 

@@ -8,12 +8,12 @@ use tokio_util::task::TaskTracker;
 use crate::db::connect::connection::Opened;
 use crate::db::connect::refusal::Refusal;
 use crate::db::connect::version::OLDEST;
-use crate::db::proof::{self, Report};
+use crate::db::proof::{self, ProvenLogin, Report};
 use crate::db::schema::Schema;
-use crate::db::{Connection, Params, ServerVersion, Writes};
+use crate::db::{Connection, Logins, Params, ServerVersion, Writes};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
-use migrate::{Migrated, Status};
+use migrate::{LoginRoles, Migrated, Status};
 
 /// A session as the owner role: migrates and seeds, and serves no request.
 ///
@@ -34,12 +34,16 @@ impl Owner {
         Ok(Self(session))
     }
 
-    /// Applies what is pending; grants go to `runtime_role`.
+    /// Applies what is pending; grants go to the roles of `logins`.
     ///
     /// # Errors
-    /// `Exit::Internal` when a migration fails (it is rolled back whole) or an applied file was changed.
-    pub async fn migrate(&self, schema: &Schema, runtime_role: &str) -> Result<Migrated, StartError> {
-        migrate::migrate(&self.0, schema, runtime_role).await
+    /// `Exit::Internal` when a migration fails (it is rolled back whole) or an applied file was changed;
+    /// `Exit::Configuration` when a URL names no user, or one that is not there.
+    pub async fn migrate(&self, schema: &Schema, logins: &Logins) -> Result<Migrated, StartError> {
+        let runtime = named(&logins.runtime, "DATABASE_URL")?;
+        let system = named(&logins.system, "DATABASE_SYSTEM_URL")?;
+        let roles = LoginRoles { runtime, system };
+        migrate::migrate(&self.0, schema, &roles).await
     }
 
     /// The state of every migration of this binary and of the database.
@@ -95,6 +99,16 @@ impl Owner {
     pub async fn execute(&self, sql: &'static str, params: Params<'_>) -> Result<u64, tokio_postgres::Error> {
         self.0.execute(sql, params).await
     }
+}
+
+fn named<'a>(connection: &'a Connection, setting: &str) -> Result<&'a str, StartError> {
+    connection.user().ok_or_else(|| {
+        StartError::with_fix(
+            Exit::Configuration,
+            format!("{setting} names no user"),
+            "write postgresql://USER:PASSWORD@HOST/DATABASE",
+        )
+    })
 }
 
 /// What the owner's role or its database may have set for other work. A migration takes the time that it takes; and what
@@ -247,12 +261,16 @@ pub async fn knows_case(connection: &Connection, tasks: &TaskTracker) -> Result<
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }
 
-/// Refuses a runtime role that row level security does not bind (T-01). The whole proof comes later; this part can be
-/// told before there is a schema.
+/// Refuses a login that row level security does not bind (T-01). The whole proof comes later; this part can be told before
+/// there is a schema. `setting` is where it was named.
 ///
 /// # Errors
 /// `Exit::Isolation`, with the mend.
-pub async fn refuse_privileged_role(connection: &Connection, tasks: &TaskTracker) -> Result<(), StartError> {
+pub async fn refuse_privileged_role(
+    connection: &Connection,
+    setting: &str,
+    tasks: &TaskTracker,
+) -> Result<(), StartError> {
     let client = connect(connection, tasks).await?;
     let rows = client
         .query_typed(
@@ -274,8 +292,8 @@ pub async fn refuse_privileged_role(connection: &Connection, tasks: &TaskTracker
     };
     Err(StartError::with_fix(
         Exit::Isolation,
-        format!("DATABASE_URL connects as '{name}', {what}, whom row level security does not hold back"),
-        "name the runtime role instead (migrations/roles.sql makes erp_app), and the owner in DATABASE_OWNER_URL",
+        format!("{setting} connects as '{name}', {what}, whom row level security does not hold back"),
+        "name a login of migrations/roles.sql there, and the owner in DATABASE_OWNER_URL",
     ))
 }
 
@@ -304,19 +322,20 @@ pub async fn connections_given(connection: &Connection, tasks: &TaskTracker) -> 
     connection_budget(&client).await.map_err(|error| explain(connection, error))
 }
 
-/// Makes the isolation proof as the role of `connection`, outside a server: for `doctor` and after a migration. For a
-/// binary that knows this schema: see [`Report::for_version`].
+/// Makes the isolation proof as each of the logins, outside a server: for `doctor` and after a migration. For a binary that
+/// knows this schema: see [`Report::for_version`].
 ///
 /// # Errors
 /// `Exit::Unavailable` when the database cannot be asked.
-pub async fn prove_once(
-    connection: &Connection,
-    schema: &Schema,
-    tasks: &TaskTracker,
-) -> Result<Report, StartError> {
-    let client = connect(connection, tasks).await?;
-    let report = proof::prove(&client, schema.samples()).await.map(|report| report.for_version(schema));
-    report.map_err(|error| {
+pub async fn prove_once(logins: &Logins, schema: &Schema, tasks: &TaskTracker) -> Result<Report, StartError> {
+    let runtime = connect(&logins.runtime, tasks).await?;
+    let system = connect(&logins.system, tasks).await?;
+    let proving = async {
+        let report = proof::prove(&runtime, ProvenLogin::Runtime, schema.samples()).await?;
+        let report = report.and_system(proof::prove(&system, ProvenLogin::System, schema.samples()).await?);
+        Ok::<_, tokio_postgres::Error>(report.for_version(schema))
+    };
+    proving.await.map_err(|error| {
         StartError::with_fix(
             Exit::Unavailable,
             "The isolation proof could not be made",

@@ -19,7 +19,8 @@ use erp_postgres::{Connector, Plan, Plans, SqlState, Wire};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::db::{Connection, Writes};
+use crate::db::proof::{ProvenLogin, Report};
+use crate::db::{Connection, Sample, Writes};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
 use crate::metrics::Metrics;
@@ -30,12 +31,12 @@ use monitor::{Availability, Watched};
 use parked::Deferrals;
 use shortage::Shortage;
 
-/// How the runtime role's connections are made and bounded.
+/// How one login's connections are made and bounded.
 #[derive(Clone)]
 pub struct PoolOptions {
-    /// Where, as whom: `DATABASE_URL`.
+    /// Where, as whom: `DATABASE_URL` or `DATABASE_SYSTEM_URL`.
     pub connection: Connection,
-    /// `DATABASE_MAX_CONNECTIONS`.
+    /// `DATABASE_MAX_CONNECTIONS` or `DATABASE_SYSTEM_MAX_CONNECTIONS`.
     pub max_connections: usize,
     /// `DATABASE_ACQUIRE_TIMEOUT`: how long a request waits for a connection.
     pub acquire_timeout: Duration,
@@ -59,6 +60,15 @@ pub struct PoolOptions {
 #[derive(Clone)]
 pub struct Db(Arc<DbInner>);
 
+/// The two pools of a process, which have no connection and no right in common.
+#[derive(Clone)]
+pub struct Pools {
+    /// Of the runtime role: for requests, each in its caller's tenant.
+    pub runtime: Db,
+    /// Of the system's login: for the declared work of the system.
+    pub system: Db,
+}
+
 struct DbInner {
     pool: Pool<Opener>,
     options: PoolOptions,
@@ -79,70 +89,62 @@ struct DbInner {
 }
 
 /// Watches the server. Requests that would wait in vain rely on it.
-pub(crate) static MONITOR: Background<(Watched, Db)> = Background {
+pub(crate) static MONITOR: Background<(Watched, Pools)> = Background {
     name: "database monitor",
     about: "Asks the database twice a second whether it answers and takes changes, and closes connections that nobody uses.",
     critical: true,
     stops: StopStage::Foundation,
     run: |(watched, _), stop| Box::pin(monitor::watch(watched, stop.token().clone())),
-    observe: |(_, db)| db.show_use(),
+    observe: |(_, pools)| pools.show_use(),
 };
 
 impl Db {
-    /// A pool that opens connections as they are needed, and a task of `lifecycle` that watches the server.
+    /// Two pools that open connections as they are needed, and a task of `lifecycle` that watches the server.
     ///
     /// # Errors
-    /// `Exit::Internal` when the pool cannot be built.
-    pub fn open(options: PoolOptions, metrics: Metrics, lifecycle: &Lifecycle) -> Result<Self, StartError> {
-        let connection = options.connection.clone();
-        let connector = connection.connector(options.connect_timeout, options.prepared_statements);
-        let pool = Pool::builder(Opener(connector))
-            .max_size(options.max_connections)
-            .timeouts(wait_for(options.acquire_timeout))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| {
-                StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
-            })?;
+    /// `Exit::Internal` when a pool cannot be built.
+    pub fn open(
+        runtime: PoolOptions,
+        system: PoolOptions,
+        metrics: Metrics,
+        lifecycle: &Lifecycle,
+    ) -> Result<Pools, StartError> {
+        let pools = [pool(&runtime)?, pool(&system)?];
         let (report, availability) = watch::channel(Availability::Up);
         let (report_writes, writes) = watch::channel(Writes::Taken);
         let distrust = Arc::new(AtomicBool::new(false));
         let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let watched = Watched {
-            connection,
-            pool: pool.clone(),
-            idle_timeout: options.idle_timeout,
+            connection: runtime.connection.clone(),
+            pools: pools.clone(),
+            idle_timeout: runtime.idle_timeout,
             report,
             writes: report_writes,
             doubt: Arc::clone(&doubt),
             distrust: Arc::clone(&distrust),
             reconnected: Arc::clone(&reconnected),
         };
-        let db = Self(Arc::new(DbInner {
-            pool,
-            shares: TenantShares::new(options.tenant_max_connections),
-            shortage: Arc::default(),
-            options,
-            metrics,
-            tasks: lifecycle.background().clone(),
-            availability,
-            writes,
-            doubt,
-            distrust,
-            reconnected,
-            deferrals: Deferrals::default(),
-        }));
-        lifecycle.start(&MONITOR, (watched, db.clone()));
-        Ok(db)
-    }
-
-    fn show_use(&self) {
-        let DbInner { metrics, options, .. } = &*self.0;
-        let (open, idle) = self.connections();
-        metrics.db_pool_connections.with(&["used"]).set(open.saturating_sub(idle) as f64);
-        metrics.db_pool_connections.with(&["idle"]).set(idle as f64);
-        metrics.db_pool_max_connections.with(&[]).set(options.max_connections as f64);
-        metrics.db_pool_waiting.with(&[]).set(self.waiting() as f64);
+        // What is known of the server is known to both.
+        let db = |pool, options: PoolOptions| {
+            Self(Arc::new(DbInner {
+                pool,
+                shares: TenantShares::new(options.tenant_max_connections),
+                shortage: Arc::default(),
+                options,
+                metrics: metrics.clone(),
+                tasks: lifecycle.background().clone(),
+                availability: availability.clone(),
+                writes: writes.clone(),
+                doubt: Arc::clone(&doubt),
+                distrust: Arc::clone(&distrust),
+                reconnected: Arc::clone(&reconnected),
+                deferrals: Deferrals::default(),
+            }))
+        };
+        let [first, second] = pools;
+        let pools = Pools { runtime: db(first, runtime), system: db(second, system) };
+        lifecycle.start(&MONITOR, (watched, pools.clone()));
+        Ok(pools)
     }
 
     pub(in crate::db) fn deferrals(&self) -> &Deferrals {
@@ -176,19 +178,11 @@ impl Db {
         self.0.pool.status().waiting + self.0.shares.waiting() + self.0.shortage.waiting()
     }
 
-    /// Closes the pool: waiters fail, and connections close as they come back.
-    pub fn close(&self) {
-        self.0.pool.close();
-    }
-
-    /// Runs the isolation proof on a session of its own, as the runtime role.
-    ///
-    /// # Errors
-    /// `core.unavailable` when the database cannot be reached.
-    pub async fn prove(&self, samples: &[crate::db::Sample]) -> Result<crate::db::proof::Report> {
+    /// Runs the isolation proof on a session of its own, as the pool's login.
+    async fn prove(&self, login: ProvenLogin, samples: &[Sample]) -> Result<Report> {
         let proving = pin!(async {
             let client = self.session().await?;
-            Ok(crate::db::proof::prove(&client, samples).await?)
+            Ok(crate::db::proof::prove(&client, login, samples).await?)
         });
         self.unless_down(proving).await
     }
@@ -367,6 +361,58 @@ impl Db {
     ) {
         self.0.metrics.record_database(plan.operation, plan.table, elapsed, success, tenant);
     }
+}
+
+impl Pools {
+    /// Runs the isolation proof, as each of the two logins.
+    ///
+    /// # Errors
+    /// `core.unavailable` when the database cannot be reached.
+    pub async fn prove(&self, samples: &[Sample]) -> Result<Report> {
+        let report = self.runtime.prove(ProvenLogin::Runtime, samples).await?;
+        Ok(report.and_system(self.system.prove(ProvenLogin::System, samples).await?))
+    }
+
+    /// The tenants that sessions carry while nobody uses them: none (T-04).
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn tenants_left_behind(&self) -> Result<Vec<String>> {
+        let mut left = self.runtime.tenants_left_behind().await?;
+        left.extend(self.system.tenants_left_behind().await?);
+        Ok(left)
+    }
+
+    /// Closes both: waiters fail, and connections close as they come back.
+    pub fn close(&self) {
+        self.runtime.0.pool.close();
+        self.system.0.pool.close();
+    }
+
+    fn show_use(&self) {
+        let of_both = [&self.runtime, &self.system];
+        let sum = |count: fn(&Db) -> usize| of_both.iter().map(|db| count(db)).sum::<usize>() as f64;
+        let metrics = &self.runtime.0.metrics;
+        metrics.db_pool_connections.with(&["used"]).set(sum(|db| {
+            let (open, idle) = db.connections();
+            open.saturating_sub(idle)
+        }));
+        metrics.db_pool_connections.with(&["idle"]).set(sum(|db| db.connections().1));
+        metrics.db_pool_max_connections.with(&[]).set(sum(|db| db.options().max_connections));
+        metrics.db_pool_waiting.with(&[]).set(sum(Db::waiting));
+    }
+}
+
+fn pool(options: &PoolOptions) -> Result<Pool<Opener>, StartError> {
+    let connector = options.connection.connector(options.connect_timeout, options.prepared_statements);
+    let pool = Pool::builder(Opener(connector))
+        .max_size(options.max_connections)
+        .timeouts(wait_for(options.acquire_timeout))
+        .runtime(Runtime::Tokio1)
+        .build();
+    pool.map_err(|error| {
+        StartError::new(Exit::Internal, "the connection pool could not be built").because(error)
+    })
 }
 
 /// The pool's own work: to open connections, and to see that those it has are still good.

@@ -56,7 +56,7 @@ impl Drop for WatchSession {
 #[derive(Clone)]
 pub(crate) struct Watched {
     pub(in crate::db) connection: Connection,
-    pub(in crate::db) pool: Pool<Opener>,
+    pub(in crate::db) pools: [Pool<Opener>; 2],
     /// How long a pooled connection may go unused.
     pub(in crate::db) idle_timeout: Duration,
     /// Gets each change.
@@ -80,7 +80,7 @@ pub(in crate::db) async fn watch(watched: Watched, stop: CancellationToken) {
     let begun = Instant::now();
     let mut looked = Instant::now();
     while !stop.is_cancelled() {
-        watched.pool.manager().0.tell_time(begun.elapsed());
+        watched.pools.iter().for_each(|pool| pool.manager().0.tell_time(begun.elapsed()));
         let refused = distrust.swap(false, Ordering::Relaxed);
         let takes_none = *watched.writes.borrow() != Writes::Taken;
         if (takes_none || refused) && (!takes_none || looked.elapsed() >= READ_ONLY_INTERVAL) {
@@ -101,9 +101,11 @@ pub(in crate::db) async fn watch(watched: Watched, stop: CancellationToken) {
         }
         let state = if answer.is_ok() { Availability::Up } else { Availability::Down };
         if report.send_replace(state) != state {
-            announce(answer.err().as_deref(), &watched.pool);
+            announce(answer.err().as_deref(), &watched.pools);
         }
-        watched.pool.retain(|_, usage| usage.last_used() < watched.idle_timeout);
+        for pool in &watched.pools {
+            pool.retain(|_, usage| usage.last_used() < watched.idle_timeout);
+        }
         let pause = if state == Availability::Up { INTERVAL } else { RETRY };
         tokio::select! {
             () = stop.cancelled() => {}
@@ -129,7 +131,8 @@ impl Watched {
         let place = self.connection.place();
         match writes {
             Writes::Taken => {
-                self.pool.manager().0.forget(); // sessions keep the default that they were opened with
+                // Sessions keep the default that they were opened with.
+                self.pools.iter().for_each(|pool| pool.manager().0.forget());
                 tracing::info!("PostgreSQL at {place} takes changes again");
             }
             Writes::OffByDefault => {
@@ -145,12 +148,12 @@ impl Watched {
     }
 }
 
-fn announce(trouble: Option<&str>, pool: &Pool<Opener>) {
+fn announce(trouble: Option<&str>, pools: &[Pool<Opener>]) {
     match trouble {
         None => tracing::info!("The database answers again"),
         Some(reason) => {
             // What is idle now may be dead without knowing it.
-            pool.retain(|_, _| false);
+            pools.iter().for_each(|pool| drop(pool.retain(|_, _| false)));
             tracing::warn!(reason, "The database does not answer; requests get 503 until it does");
         }
     }

@@ -10,6 +10,11 @@ use super::Sample;
 const ONE: &str = "00000000-0000-7000-8000-00000000c001";
 const TWO: &str = "00000000-0000-7000-8000-00000000c002";
 
+/// Stands for a relation's sample row.
+pub(super) const SAMPLE: &str = "{sample}";
+
+const MOVE: &str = "T-06 live-move";
+
 /// The check of whatever could not be tried.
 pub(super) const UNTRIED: &str = "C-03 live-untried";
 
@@ -86,7 +91,7 @@ pub const STEPS: &[CanaryStep] = {
     &[
         step("T-03 live-unset-select", "tenant", Fresh, ANY, TouchNothing, Unset),
         step("T-03 live-unset-insert", "tenant", Fresh, FOREIGN, BeRefused, Unset),
-        step("C-02 live-sample", "tenant", One, "{sample}", TouchOne, Insert),
+        step("C-02 live-sample", "tenant", One, SAMPLE, TouchOne, Insert),
         step("C-02 live-control", "tenant", One, "select from {table} where tenant_id = '{one}' limit 1", TouchOne, Select),
         step("T-03 live-unset-select", "tenant", Nobody, ANY, TouchNothing, Unset),
         step("T-03 live-unset-insert", "tenant", Nobody, FOREIGN, BeRefused, Unset),
@@ -94,7 +99,7 @@ pub const STEPS: &[CanaryStep] = {
         step("T-06 live-update", "tenant", Two, "update {table} set tenant_id = tenant_id where tenant_id = '{one}'", TouchNothing, Update),
         step("T-06 live-delete", "tenant", Two, "delete from {table} where tenant_id = '{one}'", TouchNothing, Delete),
         step("T-06 live-insert", "tenant", Two, FOREIGN, BeRefused, Insert),
-        step("T-06 live-move", "tenant", One, "update {table} set tenant_id = '{two}' where tenant_id = '{one}'", BeRefused, Update),
+        step(MOVE, "tenant", One, "update {table} set tenant_id = '{two}' where tenant_id = '{one}'", BeRefused, Update),
         step("T-03 live-unset-select", "member-scoped", Fresh, ANY, TouchNothing, Unset),
         step("C-02 live-control", "member-scoped", One, ANY, TouchOne, Select),
         step("T-03 live-unset-select", "member-scoped", Nobody, ANY, TouchNothing, Unset),
@@ -114,12 +119,24 @@ Besides: `C-03 live-untried` is whatever could not be tried (a lock, a missing p
 `C-04 sample-missing` a tenant table without a row in its module's `samples`, `R-00 registry` a database without the
 registry. Tables whose rows the runtime role may not insert need no sample; their row comes with the tenant.
 
+As the system's login the same is tried on every relation, also on those that it holds nothing on: it must then be denied.
+Controls, and moving a row, need a row of the tenant's own: they are tried where the login may add the sample, or where the
+row came with the tenant. A table that the registry lets the login see across tenants is not attacked; the catalogue is
+asked for exactly that policy and those privileges.
+
 On a server that is read-only only the catalogue is asked, and the report's mode is `partial`.
 
 Not covered, because PostgreSQL offers nothing to check: `lo_create` is open to every role (a large object that exists
 is a finding), sessions of one role see each other's running statements in `pg_stat_activity` (send values as
 parameters), and NOTIFY channels and advisory locks are shared (their keys carry the tenant).
 ";
+
+impl CanaryStep {
+    /// Whether it means something only where the login sees a row of the tenant that acts.
+    pub(super) fn needs_own_row(&self) -> bool {
+        self.sql != SAMPLE && (self.must == Must::TouchOne || self.check == MOVE)
+    }
+}
 
 impl CanaryActor {
     fn tenant(self) -> Option<&'static str> {
@@ -155,7 +172,7 @@ impl Must {
 pub(super) fn plan(samples: &[Sample]) -> String {
     let steps = STEPS.iter().enumerate().map(|(no, step)| {
         let sql = step.sql.replace("{one}", ONE).replace("{two}", TWO);
-        json!({"no": no, "kind": step.kind, "tenant": step.acting.tenant(), "sql": sql})
+        json!({"no": no, "kind": step.kind, "tenant": step.acting.tenant(), "sql": sql, "own_row": step.needs_own_row()})
     });
     let samples = samples.iter().map(|sample| (sample.qualified(), sample.insert.into()));
     json!({

@@ -1,8 +1,10 @@
 -- Acts out the plan: every step on every registered relation, in the order in which they were made, each in its own
--- subtransaction; notes the number of rows or the SQLSTATE. Judges nothing, keeps nothing: the caller rolls back.
+-- subtransaction; what needs a row of one's own only where the login can see one; tables that the system's login sees all
+-- rows of by registration are left out; notes the number of rows or the SQLSTATE. Judges nothing, keeps nothing: the caller rolls back.
 do $canary$
 declare
   plan constant jsonb := current_setting('app.proof_plan');
+  as_system constant boolean := current_setting('app.proof_login') = 'system';
   fresh constant boolean := current_setting('app.tenant_id', true) is null;
   step record;
   touched bigint;
@@ -15,11 +17,15 @@ begin
   for step in
     select r.relation, s.no, s.tenant, s.sql = '{sample}' as keep,
       replace(coalesce(case when s.sql = '{sample}' then plan -> 'samples' ->> r.relation end, s.sql), '{table}', r.relation) as sql
-    from (select relation, kind, privileges, ordinal from app.relations
-        where to_regclass(relation) is not null union all select 'the server', 'server', '{}', 2147483647) r
-    join jsonb_to_recordset(plan -> 'steps') s (no int, kind text, tenant text, sql text) on s.kind = r.kind
+    from (select relation, kind, case when as_system then system_privileges else privileges end as privileges, ordinal
+        from app.relations where to_regclass(relation) is not null and not (as_system and system_across)
+        union all select 'the server', 'server', '{}', 2147483647) r
+    join jsonb_to_recordset(plan -> 'steps') s (no int, kind text, tenant text, sql text, own_row boolean) on s.kind = r.kind
     where (s.tenant is not null or fresh)
       and (s.sql <> '{sample}' or (plan -> 'samples' ? r.relation and 'insert' = any (r.privileges)))
+      -- A sample that the login may not add is not there; a table without one got its row with the tenant.
+      and (not s.own_row or 'select' = any (r.privileges)
+        and ('insert' = any (r.privileges) or not plan -> 'samples' ? r.relation))
     order by s.tenant is not null, r.ordinal, s.no
   loop
     if step.tenant is not null then

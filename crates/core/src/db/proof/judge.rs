@@ -2,7 +2,7 @@
 //! so that an outcome nobody expected is never taken for a pass.
 
 use super::Sample;
-use super::canary::{CanaryActor, CanaryStep, MatrixColumn, Must, STEPS, UNTRIED};
+use super::canary::{CanaryActor, CanaryStep, MatrixColumn, Must, SAMPLE, STEPS, UNTRIED};
 use super::report::{Finding, Mode, RelationVerdict, Report, Verdict};
 
 /// A tenant table that nothing could be tried in.
@@ -13,12 +13,14 @@ pub(super) struct Registered {
     relation: String,
     kind: String,
     privileges: Vec<String>,
+    /// Whether the system's login, which is proven, sees the rows of all tenants.
+    across: bool,
 }
 
 impl Registered {
-    pub(super) fn new(relation: &str, kind: &str, privileges: &str) -> Self {
+    pub(super) fn new(relation: &str, kind: &str, privileges: &str, across: bool) -> Self {
         let privileges = privileges.split(',').map(str::to_owned).collect();
-        Self { relation: relation.to_owned(), kind: kind.to_owned(), privileges }
+        Self { relation: relation.to_owned(), kind: kind.to_owned(), privileges, across }
     }
 
     fn may(&self, privilege: &str) -> bool {
@@ -49,6 +51,7 @@ pub(super) fn judge(
     for relation in registry {
         if full
             && relation.kind == "tenant"
+            && !relation.across
             && relation.may("insert")
             && !has_sample(samples, &relation.relation)
         {
@@ -58,12 +61,12 @@ pub(super) fn judge(
         let verdict = judge_relation(report, relation, &outcomes);
         report.relations.push(verdict);
     }
-    let server = Registered::new("the server", "server", "");
+    let server = Registered::new("the server", "server", "", false);
     judge_relation(report, &server, &outcomes);
     // The canary stops at the first lock, which is a finding then; else it owes an outcome for every step.
     if full && !outcomes.iter().any(|outcome| outcome.said == LOCKED) {
         for relation in registry.iter().chain([&server]) {
-            if !complete(relation, &outcomes) {
+            if !complete(relation, &outcomes, samples) {
                 add(report, UNTRIED, &relation.relation, "was not tried in full".to_owned());
             }
         }
@@ -71,9 +74,15 @@ pub(super) fn judge(
 }
 
 /// Whether every step that is due on every connection took place.
-fn complete(relation: &Registered, outcomes: &[Tried<'_>]) -> bool {
+fn complete(relation: &Registered, outcomes: &[Tried<'_>], samples: &[Sample]) -> bool {
+    let row_is_there =
+        relation.may("select") && (relation.may("insert") || !has_sample(samples, &relation.relation));
     let due = |step: &CanaryStep| {
-        step.kind == relation.kind && step.acting != CanaryActor::Fresh && step.sql != "{sample}"
+        step.kind == relation.kind
+            && !relation.across
+            && step.acting != CanaryActor::Fresh
+            && step.sql != SAMPLE
+            && (row_is_there || !step.needs_own_row())
     };
     let tried = |no| outcomes.iter().any(|outcome| outcome.relation == relation.relation && outcome.no == no);
     STEPS.iter().enumerate().all(|(no, step)| !due(step) || tried(no))
@@ -107,12 +116,16 @@ fn judge_relation(report: &mut Report, relation: &Registered, outcomes: &[Tried<
             add(report, check, &relation.relation, format!("{}: {detail}", told(step)));
         }
     }
-    if relation.kind == "private" {
-        cells = [Some(Verdict::Denied); 5]; // that nobody holds a privilege is asked of the catalogue
+    // That a login holds exactly what is registered is asked of the catalogue.
+    if relation.kind == "private" || relation.across {
+        let granted = |may: bool| Some(if may { Verdict::Granted } else { Verdict::Denied });
+        let may = ["select", "insert", "update", "delete"].map(|privilege| granted(relation.may(privilege)));
+        cells = [may[0], may[1], may[2], may[3], granted(relation.may("select") || relation.may("insert"))];
     }
     if relation.kind == "shared-read" {
-        cells[MatrixColumn::Select as usize] = Some(Verdict::Shared);
-        cells[MatrixColumn::Unset as usize] = Some(Verdict::Shared);
+        let read = if relation.may("select") { Verdict::Shared } else { Verdict::Denied };
+        cells[MatrixColumn::Select as usize] = Some(read);
+        cells[MatrixColumn::Unset as usize] = Some(read);
     }
     RelationVerdict::new(&relation.relation, &relation.kind, cells)
 }
@@ -208,7 +221,7 @@ mod tests {
             });
             format!("[{}]", triples.collect::<Vec<_>>().join(","))
         });
-        let registry = [Registered::new("public.items", "tenant", "select,insert,update,delete")];
+        let registry = [Registered::new("public.items", "tenant", "select,insert,update,delete", false)];
         judge(&mut report, &registry, outcomes.as_deref(), samples);
         report
     }
@@ -244,7 +257,7 @@ mod tests {
         assert!(judged(Mode::Full, Some(&[]), SAMPLES).passed());
         assert!(judged(Mode::Full, None, SAMPLES).inconclusive());
         let mut cut_short = Report::default();
-        let registry = [Registered::new("public.items", "tenant", "select")];
+        let registry = [Registered::new("public.items", "tenant", "select", false)];
         judge(&mut cut_short, &registry, Some("[]"), SAMPLES);
         assert_eq!(cut_short.findings.len(), 2, "{}", cut_short.matrix());
         assert!(judged(Mode::Partial, None, SAMPLES).passed());

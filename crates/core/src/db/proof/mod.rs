@@ -1,4 +1,5 @@
-//! The isolation proof: asked of the catalogue and acted out live, as the runtime role, on its own connection.
+//! The isolation proof: asked of the catalogue and acted out live, as the runtime role and then as the system's login,
+//! each on a connection of its own.
 //!
 //! After BEGIN one message goes to the server and one answer comes back: a transaction that reads the catalogue with every
 //! [`Question`], lets two reserved tenants attack each other in every registered table, and rolls back. It is safe on a
@@ -22,14 +23,32 @@ pub use report::{Finding, Mode, RelationVerdict, Report, Verdict};
 /// `C-03 live-untried`, and [`Report::inconclusive`] tells the caller to prove again rather than to refuse.
 pub const LOCK_TIMEOUT: &str = "2s";
 
+/// Which of the two logins is proven. Each may do what the registry says of it: `app.relations` has the privileges of both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProvenLogin {
+    /// The runtime role, which serves requests.
+    Runtime,
+    /// The system's login, which does the declared work of the system.
+    System,
+}
+
+impl ProvenLogin {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Runtime => "runtime",
+            Self::System => "system",
+        }
+    }
+}
+
 /// Proves the isolation of the database that `client` is connected to, as the role it is connected as.
 ///
 /// The connection must be outside a transaction; it is returned so, and without any setting of the proof. An `Err`
 /// means that the proof did not take place, for instance because the connection broke: treat it as not proven.
-pub async fn prove(client: &Client, samples: &[Sample]) -> Result<Report, Error> {
+pub async fn prove(client: &Client, login: ProvenLogin, samples: &[Sample]) -> Result<Report, Error> {
     let proving = async {
         send(client, BEGIN).await?;
-        send(client, &message(samples)).await
+        send(client, &message(login, samples)).await
     };
     match proving.await {
         Ok(answer) => Ok(read(&answer, samples)),
@@ -46,24 +65,32 @@ const BEGIN: &str = "begin isolation level read committed;
     set local standard_conforming_strings = on; set local quote_all_identifiers = off";
 
 /// The proof as one simple-query message, after [`BEGIN`].
-fn message(samples: &[Sample]) -> String {
+fn message(login: ProvenLogin, samples: &[Sample]) -> String {
     format!(
         "set local search_path = pg_catalog; set local jit = off; set local enable_mergejoin = off;
         set local enable_memoize = off; set local join_collapse_limit = 1; set local from_collapse_limit = 1;
-        set local lock_timeout = '{LOCK_TIMEOUT}'; set local statement_timeout = '15s';
+        set local lock_timeout = '{LOCK_TIMEOUT}'; set local statement_timeout = '15s'; set local app.proof_login = '{}';
         select 'server', current_setting('server_version'), current_user, current_setting('transaction_read_only');
         {};
         select 'migration', name from app.migrations;
-        select 'relation', relation, kind, array_to_string(privileges, ',') from app.relations order by ordinal;
+        {};
         set local search_path to default; set local row_security = on; set local app.proof_plan = {};
         {};
         select 'outcomes', nullif(current_setting('app.proof_outcomes', true), '');
         rollback",
+        login.as_str(),
         checks::query(),
+        REGISTRY,
         literal(&canary::plan(samples)),
         include_str!("canary.sql"),
     )
 }
+
+/// What the login that is proven may do, relation by relation. `across` is a tenants' table that it sees all rows of.
+const REGISTRY: &str = "select 'relation', relation, kind,
+      array_to_string(case when current_setting('app.proof_login') = 'system' then system_privileges else privileges end, ','),
+      system_across and current_setting('app.proof_login') = 'system'
+    from app.relations order by ordinal";
 
 fn read(answer: &[SimpleQueryMessage], samples: &[Sample]) -> Report {
     let mut report = Report::default();
@@ -79,7 +106,9 @@ fn read(answer: &[SimpleQueryMessage], samples: &[Sample]) -> Report {
             }
             "finding" => report.findings.extend(finding(field(1), field(2), field(3), &report.role)),
             "migration" => report.migrations.push(field(1).to_owned()),
-            "relation" => registry.push(judge::Registered::new(field(1), field(2), field(3))),
+            "relation" => {
+                registry.push(judge::Registered::new(field(1), field(2), field(3), field(4) == "t"))
+            }
             "outcomes" => outcomes = row.try_get(1).ok().flatten(),
             _ => {}
         }
@@ -144,8 +173,9 @@ fn literal(text: &str) -> String {
 pub fn reference() -> String {
     let mut page = String::from(
         "# The isolation proof\n\nGenerated from `crates/core/src/db/proof`; `BLESS=1 script/test` writes it anew.\n\n\
-        The proof runs as the runtime role before the port is bound, after each migration, on reconnect and every five\n\
-        minutes. A finding names the object and its fix; the server then exits with 77, or turns unready.\n\n\
+        The proof runs as the runtime role, and again as the system's login, before the port is bound, after each\n\
+        migration, on reconnect and every five minutes. *The login* below is the one that is proven; what it may do is what\n\
+        the registry `app.relations` says of it. A finding names the object and its fix; the server then exits with 77, or turns unready.\n\n\
         ## Asked of the catalogue\n\n| check | what holds | fix |\n| --- | --- | --- |\n",
     );
     let cell = |text: &str| text.replace('|', "\\|");

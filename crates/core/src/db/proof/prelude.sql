@@ -1,4 +1,4 @@
--- What every check looks at, read once: the runtime role, the relations outside the system schemas with their entry
+-- What every check looks at, read once: the login that is proven, what the registry says of it, the relations outside the system schemas with their entry
 -- in the registry, the tenants' tables with all that hangs below them, and what the runtime role holds on what.
 with recursive
 rt as materialized (
@@ -9,7 +9,8 @@ logins as materialized (
 ),
 rel as materialized (
   select c.oid, c.relkind, c.relispartition, c.relowner, c.relacl, c.reloptions, c.relrowsecurity, c.relforcerowsecurity,
-    format('%I.%I', n.nspname, c.relname) as name, c.relname, r.kind, r.privileges,
+    format('%I.%I', n.nspname, c.relname) as name, c.relname, r.kind, r.system_across,
+    case when current_setting('app.proof_login') = 'system' then r.system_privileges else r.privileges end as privileges,
     (select a.attnum from pg_attribute a
       where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped) as tenant_column
   from pg_class c
@@ -45,7 +46,12 @@ func as materialized (
 policy as materialized (
   select t.oid as relation, t.name, t.tenant_column, p.polname, p.polcmd, p.polpermissive, p.polroles, p.polqual,
     coalesce(p.polwithcheck, p.polqual) as polcheck,
-    0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles) as applies
+    0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles) as applies,
+    -- The one that app.system_access makes. Each login tells its half of whom it is for: the system's that it is for that
+    -- role, the runtime role that it is for one role, and another one.
+    t.system_across and p.polname = 'system' and p.polpermissive and p.polcmd = '*' and cardinality(p.polroles) = 1
+      and p.polroles[1] <> 0 and (p.polroles[1] = (select rt.oid from rt)) = (current_setting('app.proof_login') = 'system')
+      as systems
   from tenant t join pg_policy p on p.polrelid = t.oid
 ),
 spelled as materialized (

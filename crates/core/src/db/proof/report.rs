@@ -20,6 +20,9 @@ pub struct Report {
     pub server_version: String,
     /// The role that was proven: the runtime role.
     pub role: String,
+    /// The same of the system's login, once it was proven too. Its findings are among the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemVerdicts>,
     /// A verdict for each registered relation, in the order of their creation.
     pub relations: Vec<RelationVerdict>,
     /// What the database has been migrated by.
@@ -27,6 +30,15 @@ pub struct Report {
     pub migrations: Vec<String>,
     /// Everything that breaks isolation or could not be tried; empty is the proof.
     pub findings: Vec<Finding>,
+}
+
+/// What the proof says of the system's login.
+#[derive(Debug, Clone, Serialize)]
+pub struct SystemVerdicts {
+    /// The role.
+    pub role: String,
+    /// A verdict for each registered relation, in the order of their creation.
+    pub relations: Vec<RelationVerdict>,
 }
 
 /// How much was proven.
@@ -65,7 +77,9 @@ pub struct RelationVerdict {
 pub enum Verdict {
     /// Everybody may; it is the same for all tenants.
     Shared,
-    /// The runtime role lacks the privilege.
+    /// The system's login may, across tenants, since the registry says so.
+    Granted,
+    /// The login lacks the privilege.
     Denied,
     /// Tried, without effect on the other tenant.
     Isolated,
@@ -109,6 +123,7 @@ impl Verdict {
     const fn word(self) -> &'static str {
         match self {
             Self::Shared => "shared",
+            Self::Granted => "granted",
             Self::Denied => "denied",
             Self::Isolated => "isolated",
             Self::Untried => "untried",
@@ -141,6 +156,23 @@ impl Report {
         (self, unreachable)
     }
 
+    /// With what the same proof says of the system's login. What both have found is told once.
+    #[must_use]
+    pub fn and_system(mut self, system: Self) -> Self {
+        let Self { mode, role, relations, findings, .. } = system;
+        if mode == Mode::Partial {
+            self.mode = mode;
+        }
+        for finding in findings {
+            if !self.findings.contains(&finding) {
+                let detail = format!("as {role}: {}", finding.detail);
+                self.findings.push(Finding { detail, ..finding });
+            }
+        }
+        self.system = Some(SystemVerdicts { role, relations });
+        self
+    }
+
     /// Nothing was found. [`Mode::Partial`] passes too: ask [`Report::mode`] where that is not enough.
     pub fn passed(&self) -> bool {
         self.findings.is_empty()
@@ -166,6 +198,9 @@ impl Report {
     pub fn hash(&self) -> String {
         let mut lines = vec![format!("{:?} {}", self.mode, self.role)];
         lines.extend(self.relations.iter().map(RelationVerdict::line));
+        if let Some(SystemVerdicts { role, relations }) = &self.system {
+            lines.extend(relations.iter().map(|verdict| format!("{role}\t{}", verdict.line())));
+        }
         lines.extend(self.findings.iter().map(|f| [f.check, &f.object, &f.detail, &f.fix].join("\t")));
         lines.sort_unstable();
         hex(digest::digest(&digest::SHA256, lines.join("\n").as_bytes()).as_ref())
@@ -179,7 +214,10 @@ impl Report {
                 let mode =
                     if self.mode == Mode::Full { "" } else { ", catalogue only (the server is read-only)" };
                 let hash: String = self.hash().chars().take(12).collect();
-                format!("isolation proven: {} relations as {}{mode}, {hash}", self.relations.len(), self.role)
+                let and =
+                    self.system.as_ref().map(|system| format!(" and {}", system.role)).unwrap_or_default();
+                let (relations, role) = (self.relations.len(), &self.role);
+                format!("isolation proven: {relations} relations as {role}{and}{mode}, {hash}")
             }
             Some(first) => {
                 let count =
@@ -191,23 +229,29 @@ impl Report {
 
     /// The matrix and the findings as text, for the terminal.
     pub fn matrix(&self) -> String {
-        let width = self.relations.iter().map(|verdict| verdict.relation.len()).max().unwrap_or(0).max(8);
-        let mut text = format!(
-            "{:width$}  kind           select    insert    update    delete    no tenant\n",
-            "relation"
-        );
-        for verdict in &self.relations {
-            let name = &verdict.relation;
-            let _ = write!(text, "{name:width$}  {:13}", verdict.kind);
-            for cell in verdict.cells() {
-                let _ = write!(text, "  {:8}", cell.word());
-            }
-            text.truncate(text.trim_end().len());
-            text.push('\n');
+        let mut text = table(&self.relations);
+        if let Some(SystemVerdicts { role, relations }) = &self.system {
+            let _ = write!(text, "\nAs {role}, the login of the system:\n{}", table(relations));
         }
         for Finding { check, object, detail, fix } in &self.findings {
             let _ = write!(text, "\n{check}: {object} {detail}\n  fix: {fix}\n");
         }
         text + "\n" + &self.one_line() + "\n"
     }
+}
+
+fn table(relations: &[RelationVerdict]) -> String {
+    let width = relations.iter().map(|verdict| verdict.relation.len()).max().unwrap_or(0).max(8);
+    let mut text =
+        format!("{:width$}  kind           select    insert    update    delete    no tenant\n", "relation");
+    for verdict in relations {
+        let name = &verdict.relation;
+        let _ = write!(text, "{name:width$}  {:13}", verdict.kind);
+        for cell in verdict.cells() {
+            let _ = write!(text, "  {:8}", cell.word());
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
 }

@@ -34,6 +34,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0008_document_numbers",
         "0009_money",
         "0010_states",
+        "0011_system_access",
     ],
     samples: crate::samples!["audit_log", "idempotency_keys", "document_numbers"],
 };

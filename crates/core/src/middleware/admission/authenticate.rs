@@ -8,7 +8,6 @@ use axum::extract::Request;
 
 use crate::app::App;
 use crate::auth::Credential;
-use crate::db::System;
 use crate::error::{Error, codes};
 use crate::module::{Authentication, Route};
 
@@ -27,8 +26,7 @@ pub(in crate::middleware) fn enter(
     }
     let unauthenticated = || Error::new(&codes::UNAUTHENTICATED);
     let authentication = authentication.ok_or_else(unauthenticated)?;
-    let system = System::new(app.db.clone(), authentication.system);
-    match (authentication.credential)(app, system, request.headers())? {
+    match (authentication.credential)(app, app.system(authentication.system), request.headers())? {
         Credential::Missing => Err(unauthenticated()),
         credential => Ok(credential),
     }

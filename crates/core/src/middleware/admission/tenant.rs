@@ -9,7 +9,6 @@ use http::{HeaderMap, HeaderName};
 
 use crate::app::{App, Denial};
 use crate::auth::{Caller, Identity, Trace};
-use crate::db::System;
 use crate::error::{Error, codes};
 use crate::module::{Authentication, NamedTenant};
 use crate::shared::TenantId;
@@ -62,7 +61,7 @@ async fn select(
     trace: Trace,
     named: NamedTenant<'_>,
 ) -> Result<Caller, Error> {
-    let system = System::new(app.db.clone(), authentication.system);
+    let system = app.system(authentication.system);
     let tenant = (authentication.tenant)(system, &named, &trace).await?;
     let home = || Caller::unknown(identity.tenant, identity.actor, trace.clone());
     let Some(tenant) = tenant else { return Err(refuse(app, &home(), &named)) };

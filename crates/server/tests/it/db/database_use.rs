@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use erp_core::error::{Error, codes};
+use erp_core::metrics::Format;
 use erp_testkit::{PROBE, TestApp};
 
 #[tokio::test]
 async fn more_connections_than_the_server_gives_are_warned_of_at_the_start() {
     let app = TestApp::builder().setting("INSTANCES", "100").start().await;
     let text = app.log().text();
-    assert!(text.contains("100 instances with pools of 20 may open 2100 connections"), "{text}");
+    assert!(text.contains("100 instances with pools of 24 each may open 2500 connections"), "{text}");
     app.finish().await;
 
     let app = TestApp::start().await;
@@ -136,10 +137,9 @@ async fn t_22_a_tenant_waits_for_its_own_share_and_the_others_do_not() {
 /// place there holds no connection.
 #[tokio::test]
 async fn t_22_the_systems_work_in_a_tenant_takes_that_tenants_place() {
-    let app = TestApp::builder().module(&PROBE).setting("DATABASE_MAX_CONNECTIONS", "3");
-    let app = app.setting("DATABASE_TENANT_MAX_CONNECTIONS", "2").start().await;
-    let (bob, acme) = (app.caller(&app.bob()).await, app.tenant_id("acme"));
-    let (db, trace) = (&app.edge().app.db, erp_core::auth::Trace::new("test"));
+    let app = TestApp::builder().module(&PROBE).setting("DATABASE_SYSTEM_MAX_CONNECTIONS", "3").start().await;
+    let (acme, globex) = (app.tenant_id("acme"), app.tenant_id("globex"));
+    let trace = erp_core::auth::Trace::new("test");
     let system = app.system().await;
     let enter = async |first: bool| {
         let mut tx = system.begin(&trace);
@@ -152,12 +152,12 @@ async fn t_22_the_systems_work_in_a_tenant_takes_that_tenants_place() {
     };
     let held = (enter(true).await, enter(false).await);
     let mut waiting: Vec<_> = (0..6).map(|number| Box::pin(enter(number % 2 == 0))).collect();
-    while db.waiting() < 6 {
+    while !app.edge().app.scrape(Format::Text004).contains("\ndb_pool_waiting 6\n") {
         let _ =
             tokio::time::timeout(Duration::from_millis(10), futures_util::future::select_all(&mut waiting))
                 .await;
     }
-    let read = db.tenant_read(&bob).last();
+    let read = system.begin(&trace).within(globex).await.unwrap().last();
     let reading = tokio::time::timeout(Duration::from_secs(2), read.rows(ONE, &[]));
     // Those who wait go on beside it: one may still have a connection for its first statement.
     let rows: Vec<One> = tokio::select! {

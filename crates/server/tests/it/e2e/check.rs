@@ -43,7 +43,7 @@ fn a_url_an_address_and_a_credential_fail_each_by_its_name() {
 fn privileges_migrations_and_isolation_fail_each_by_its_name() {
     let database = Database::empty("check_rest");
     let runtime = [("DATABASE_URL", database.runtime_url.as_str())];
-    failed(&[("DATABASE_URL", &database.admin_url)], "privileges", "runtime role");
+    failed(&[("DATABASE_URL", &database.admin_url)], "privileges", "migrations/roles.sql");
     let steps = failed(&runtime, "migrations", "erp-backend db migrate");
     assert!(!names(&steps).contains(&"isolation"), "{steps:?}");
 
@@ -58,6 +58,7 @@ fn privileges_migrations_and_isolation_fail_each_by_its_name() {
         "database",
         "session",
         "privileges",
+        "system",
         "version",
         "encoding",
         "connections",

@@ -1,5 +1,6 @@
 //! Databases for the tests: one of a test's own on the shared server, and whole servers that may be broken.
 
+use erp_core::db::Logins;
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 
@@ -39,9 +40,8 @@ impl Database {
             name,
             admin,
         };
-        let roles = include_str!("../../../../../migrations/roles.sql");
-        this.run(&roles.replace("erp_owner", &this.owner()).replace("erp_app", &this.app()));
-        for role in [this.owner(), this.app()] {
+        this.run(&this.roles());
+        for role in [this.owner(), this.app(), this.system()] {
             this.run(&format!("alter role {role} password '{PASSWORD}'"));
         }
         this
@@ -59,9 +59,7 @@ impl Database {
             runtime_url: at(&self.runtime_url),
             name,
         };
-        let roles = include_str!("../../../../../migrations/roles.sql");
-        let roles = roles.replace("erp_owner", &self.owner()).replace("erp_app", &self.app());
-        Session::open(&sibling.admin_url).run(&roles);
+        Session::open(&sibling.admin_url).run(&self.roles());
         sibling
     }
 
@@ -87,6 +85,28 @@ impl Database {
     /// The runtime role's name.
     pub(super) fn app(&self) -> String {
         format!("{}_app", self.name)
+    }
+
+    /// The name of the system's login.
+    pub(super) fn system(&self) -> String {
+        format!("{}_system", self.name)
+    }
+
+    /// As the system's login.
+    pub(super) fn system_url(&self) -> String {
+        self.runtime_url.replace(&format!("{}:", self.app()), &format!("{}:", self.system()))
+    }
+
+    /// Both logins.
+    pub(super) fn logins(&self) -> Logins {
+        Logins { runtime: self.runtime_url.parse().unwrap(), system: self.system_url().parse().unwrap() }
+    }
+
+    /// `migrations/roles.sql` for its own roles.
+    pub(super) fn roles(&self) -> String {
+        let roles = include_str!("../../../../../migrations/roles.sql");
+        let names = [("erp_owner", self.owner()), ("erp_app", self.app()), ("erp_system", self.system())];
+        names.iter().fold(roles.to_owned(), |text, (role, ours)| text.replace(role, ours))
     }
 
     /// The settings of a process that may migrate.
@@ -136,7 +156,7 @@ impl Drop for Database {
     fn drop(&mut self) {
         let session = Session::open(&self.admin);
         session.run(&format!("drop database if exists {} with (force)", self.name));
-        session.run(&format!("drop role if exists {}, {}", self.owner(), self.app()));
+        session.run(&format!("drop role if exists {}, {}, {}", self.owner(), self.app(), self.system()));
     }
 }
 

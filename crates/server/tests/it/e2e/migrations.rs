@@ -248,7 +248,7 @@ async fn a_migration_that_fails_midway_leaves_nothing_behind() {
         "create table public.half_done ();\ncreate table public.gone ();\ninsert into nowhere values (1);\n";
     let schema = and_later(&[file("0001_midway", sql)]);
     let owner = Owner::connect(&database.owner_url.parse().unwrap(), &TaskTracker::new()).await.unwrap();
-    let error = owner.migrate(&schema, &database.app()).await.unwrap_err();
+    let error = owner.migrate(&schema, &database.logins()).await.unwrap_err();
     assert_eq!(error.exit, Exit::Internal);
     for part in ["later/0001_midway", "rolled back", "nowhere", "(line 3)"] {
         assert!(error.message.contains(part), "no {part:?} in {error}");

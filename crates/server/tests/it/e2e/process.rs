@@ -75,13 +75,20 @@ pub(super) fn eventually(what: &str, condition: impl Fn() -> bool) -> Duration {
     begin.elapsed()
 }
 
-/// `erp-backend` with these arguments and nothing in its environment but `PATH` and these variables. All clients of a test
+/// `erp-backend` with these arguments and nothing in its environment but `PATH` and these variables; with
+/// `DATABASE_URL` comes the system's login of the same database. All clients of a test
 /// are one address, so its limit is out of their way.
 pub(super) fn command(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_erp-backend"));
     command.args(arguments).current_dir(home.path()).stdin(Stdio::null());
     command.env_clear().env("PATH", path()).env("DATA_DIR", home.path());
     command.env("RATE_LIMIT_MAX", "1000000").env("RATE_LIMIT_WINDOW", "1s");
+    if let Some((_, url)) = variables.iter().find(|(name, _)| *name == "DATABASE_URL") {
+        let system = url.replacen("_app:", "_system:", 1).replacen("_app@", "_system@", 1);
+        if system != *url {
+            command.env("DATABASE_SYSTEM_URL", system);
+        }
+    }
     command.envs(variables.iter().copied());
     command
 }

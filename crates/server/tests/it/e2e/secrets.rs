@@ -16,6 +16,7 @@ const ENCRYPTION_KEY: &str = "unseenABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGh8=";
 fn value(setting: &Setting, database: &Database) -> String {
     match setting.name {
         "DATABASE_URL" => database.runtime_url.clone(),
+        "DATABASE_SYSTEM_URL" => database.system_url(),
         "DATABASE_OWNER_URL" => database.owner_url.clone(),
         "ENCRYPTION_KEY" => ENCRYPTION_KEY.to_owned(),
         "REDIS_URL" => format!("redis://:{PASSWORD}@127.0.0.1:1/0"),

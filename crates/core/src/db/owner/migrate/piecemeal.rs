@@ -6,7 +6,7 @@
 
 use tokio_postgres::Client;
 
-use super::{Entry, failed, record, refused, settings, unregistered};
+use super::{Entry, LoginRoles, failed, record, refused, settings, unregistered};
 use crate::lifecycle::{Exit, StartError};
 
 /// The indexes that were left invalid by a concurrent build that did not come to its end, or is still going on.
@@ -22,11 +22,11 @@ const INVALID: &str = "select format('%I.%I', n.nspname, c.relname), c.relname::
 pub(super) async fn apply(
     client: &Client,
     entry: &Entry,
-    runtime_role: &str,
+    logins: &LoginRoles<'_>,
     unregistered: &[String],
 ) -> Result<(), StartError> {
     refuse_unrepeatable(entry)?;
-    let ended = run(client, entry, runtime_role, unregistered).await;
+    let ended = run(client, entry, logins, unregistered).await;
     let _ = client.batch_execute("reset row_security; reset app.actor; set lock_timeout = '10s'").await;
     ended
 }
@@ -34,7 +34,7 @@ pub(super) async fn apply(
 async fn run(
     client: &Client,
     entry: &Entry,
-    runtime_role: &str,
+    logins: &LoginRoles<'_>,
     unregistered: &[String],
 ) -> Result<(), StartError> {
     let name = &entry.name;
@@ -42,7 +42,7 @@ async fn run(
         let why = error.as_db_error().map_or("the connection was lost", |db| db.message());
         format!("Migration {name} failed at '{what}' and can be run again: {why}")
     };
-    let settings = settings(entry, runtime_role, "set");
+    let settings = settings(entry, logins, "set");
     // A concurrent build waits for transactions that are older than it, and blocks nobody meanwhile.
     let settings = format!("{settings}; set lock_timeout = 0");
     client.batch_execute(&settings).await.map_err(|error| failed(&said("set", &error), error))?;

@@ -5,7 +5,7 @@ use super::Question;
 pub(super) const CHECKS: &[Question] = &[
     Question {
         id: "T-11 view-invoker",
-        what: "Every view that the runtime role can reach is security_invoker: others read with their owner's rights.",
+        what: "Every view that the login can reach is security_invoker: others read with their owner's rights.",
         sql: "select r.name, 'is not security_invoker' from rel r where r.relkind = 'v'
               and exists (select from held h where h.oid = r.oid)
               and not exists (select from unnest(r.reloptions) o where o collate \"C\" ~* '^security_invoker=(true|on|yes|1)$')",
@@ -13,14 +13,14 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-11 materialized-view",
-        what: "No materialised view is granted to the runtime role: it holds all tenants' rows and knows no row level security.",
+        what: "No materialised view is granted to the login: it holds all tenants' rows and knows no row level security.",
         sql: "select r.name, string_agg(distinct h.privilege, ', ') from rel r join held h on h.oid = r.oid
             where r.relkind = 'm' group by r.name",
         fix: "revoke all on {object} from public, {role}",
     },
     Question {
         id: "T-12 foreign-table",
-        what: "No foreign table is granted to the runtime role, and none is a partition of a tenant table.",
+        what: "No foreign table is granted to the login, and none is a partition of a tenant table.",
         sql: "select r.name, coalesce((select string_agg(distinct h.privilege, ', ') from held h where h.oid = r.oid), 'holds a tenant''s rows')
             from rel r where r.relkind = 'f' and (r.oid in (select h.oid from held h) or r.oid in (select f.oid from family f))",
         fix: "revoke all on {object} from public, {role}, and detach it",
@@ -35,7 +35,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-12 definer-function",
-        what: "No SECURITY DEFINER function is executable by the runtime role, in any schema.",
+        what: "No SECURITY DEFINER function is executable by the login, in any schema.",
         sql: "select f.name, 'is SECURITY DEFINER and executable' from func f where f.prosecdef and f.executable",
         fix: "alter function {object} security invoker, or revoke execute on function {object} from public, {role}",
     },
@@ -50,7 +50,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-12 function-context",
-        what: "No function or trigger that the runtime role can set off changes the tenant, row security or the role.",
+        what: "No function or trigger that the login can set off changes the tenant, row security or the role.",
         sql: "select f.name, coalesce(nullif(array_to_string(f.proconfig, ', '), ''), 'its body sets context') from func f
             where (f.executable or exists (select from pg_trigger t join rel r on r.oid = t.tgrelid join held h on h.oid = r.oid
                 where t.tgfoid = f.oid and not t.tgisinternal and h.privilege in ('INSERT', 'UPDATE', 'DELETE')))
@@ -66,7 +66,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-12 untrusted-language",
-        what: "No function in an untrusted language is executable by the runtime role, but for those of known extensions.",
+        what: "No function in an untrusted language is executable by the login, but for those of known extensions.",
         sql: "select f.name, 'written in ' || l.lanname from func f join pg_language l on l.oid = f.prolang
             where not l.lanpltrusted and f.executable and not f.of_extension",
         fix: "revoke execute on function {object} from public, {role}",

@@ -1,24 +1,34 @@
-//! What the runtime role holds: on each relation what the registry says, nowhere anything else.
+//! What the login holds: on each relation what the registry says, nowhere anything else.
 
 use super::Question;
 
 pub(super) const CHECKS: &[Question] = &[
     Question {
         id: "T-10 table-grants",
-        what: "On a tenant table the runtime role holds exactly the registered ones of SELECT, INSERT, UPDATE and DELETE.",
+        what: "On a tenant table the login holds exactly the registered ones of SELECT, INSERT, UPDATE and DELETE.",
         sql: "select r.name, format('holds %s; registered: %s', coalesce(h.now, 'nothing'), array_to_string(r.privileges, ', '))
             from rel r left join lateral (select string_agg(distinct lower(h.privilege collate \"C\"), ', ') as now,
                 array_agg(distinct lower(h.privilege collate \"C\")) as list from held h where h.oid = r.oid and h.on_column is null
                 and h.privilege in ('SELECT', 'INSERT', 'UPDATE', 'DELETE')) h on true
-            where r.kind = 'tenant' and not (h.list @> r.privileges and h.list <@ r.privileges) is true",
+            where r.kind = 'tenant' and not (coalesce(h.list, '{}') @> r.privileges and coalesce(h.list, '{}') <@ r.privileges)",
         fix: "revoke all on {object} from public, {role}; grant what app.relations says",
     },
     Question {
+        id: "T-10 private-grants",
+        what: "On a private table the login holds what the registry says: nothing, unless it is the system's.",
+        sql: "select r.name, 'lacks ' || string_agg(p.privilege, ', ')
+            from rel r, unnest(r.privileges) p (privilege) where r.kind = 'private' and not exists (
+              select from held h where h.oid = r.oid and h.on_column is null and lower(h.privilege collate \"C\") = p.privilege)
+            group by r.name",
+        fix: "grant what app.relations says on {object} to {role}",
+    },
+    Question {
         id: "T-10 shared-writable",
-        what: "On shared-read and member-scoped relations the runtime role holds SELECT only, and the registry says so.",
-        sql: "select r.name, 'the runtime role may ' || array_to_string(array(select distinct lower(h.privilege collate \"C\") from held h
+        what: "On shared-read and member-scoped relations the login holds SELECT only, and the registry says so.",
+        sql: "select r.name, 'the login may ' || array_to_string(array(select distinct lower(h.privilege collate \"C\") from held h
                 where h.oid = r.oid and h.on_column is null union select unnest(r.privileges)), ', ')
-            from rel r where r.kind in ('shared-read', 'member-scoped') and (r.privileges <> '{select}'
+            from rel r where r.kind in ('shared-read', 'member-scoped') and (not r.privileges <@ '{select}'
+              or r.privileges = '{}' and exists (select from held h where h.oid = r.oid)
               or exists (select from held h where h.oid = r.oid and h.privilege in ('INSERT', 'UPDATE', 'DELETE')))",
         fix: "revoke insert, update, delete on {object} from public, {role}",
     },
@@ -46,35 +56,35 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-02 partition-grants",
-        what: "The runtime role holds nothing on a partition: it goes through the parent.",
+        what: "The login holds nothing on a partition: it goes through the parent.",
         sql: "select r.name, string_agg(distinct h.privilege, ', ') from rel r join held h on h.oid = r.oid
             where r.oid in (select f.oid from family f where f.depth > 0) group by r.name",
         fix: "revoke all on {object} from public, {role}",
     },
     Question {
         id: "T-10 sequence-grants",
-        what: "The runtime role holds nothing on any sequence: sequences know no tenant.",
+        what: "The login holds nothing on any sequence: sequences know no tenant.",
         sql: "select r.name, string_agg(distinct h.privilege, ', ') from rel r join held h on h.oid = r.oid
             where r.relkind = 'S' group by r.name",
         fix: "revoke all on sequence {object} from public, {role}",
     },
     Question {
         id: "T-10 schema-create",
-        what: "The runtime role can create objects in no schema.",
+        what: "The login can create objects in no schema.",
         sql: "select n.nspname, 'CREATE' from pg_namespace n, rt
             where n.nspname !~ '^pg_(toast|temp)' collate \"C\" and has_schema_privilege(rt.oid, n.oid, 'CREATE')",
         fix: "revoke create on schema {object} from public, {role}",
     },
     Question {
         id: "T-10 database-create",
-        what: "The runtime role can make neither schemas nor temporary tables, which would be found before the real ones.",
+        what: "The login can make neither schemas nor temporary tables, which would be found before the real ones.",
         sql: "select d.datname, word from pg_database d, rt, unnest('{CREATE,TEMPORARY}'::text[]) word
             where d.datname = current_database() and has_database_privilege(rt.oid, d.oid, word)",
         fix: "revoke create, temporary on database {object} from public, {role}",
     },
     Question {
         id: "T-10 default-privileges",
-        what: "No default privileges hand future relations, functions or schemas to the runtime role or PUBLIC.",
+        what: "No default privileges hand future relations, functions or schemas to the login or PUBLIC.",
         sql: "select 'objects of ' || pg_get_userbyid(a.defaclrole), format('%s on %s', string_agg(distinct x.privilege_type, ', '),
                 case a.defaclobjtype when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' else 'schemas' end)
             from pg_default_acl a, rt, aclexplode(a.defaclacl) x
@@ -83,7 +93,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-10 parameter-grants",
-        what: "The runtime role may set no parameter that PostgreSQL reserves for superusers.",
+        what: "The login may set no parameter that PostgreSQL reserves for superusers.",
         // pg_parameter_acl is there from version 15 on; its entries can be seen from here on every version.
         sql: "select pg_describe_object(d.classid, d.objid, 0), 'SET or ALTER SYSTEM' from pg_shdepend d, rt
             where d.refclassid = 'pg_authid'::regclass and d.refobjid = rt.oid and d.deptype = 'a' and d.classid = 6243",
@@ -91,7 +101,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-15 catalogue-access",
-        what: "The runtime role reads no restricted catalogue (passwords, statistics of values, large objects) nor a column of one, and writes none.",
+        what: "The login reads no restricted catalogue (passwords, statistics of values, large objects) nor a column of one, and writes none.",
         // initdb itself grants columns: those of pg_subscription that hold no password.
         sql: "select c.oid::regclass, string_agg(distinct x.privilege_type || coalesce(format(' (%s)', a.name), ''), ', ')
             from rt, pg_class c cross join lateral (select 0::smallint, null::name, c.relacl union all
@@ -105,7 +115,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-15 restricted-functions",
-        what: "The runtime role executes no built-in function that PostgreSQL reserves: files, settings, replication, statistics.",
+        what: "The login executes no built-in function that PostgreSQL reserves: files, settings, replication, statistics.",
         sql: "select p.oid::regprocedure, 'EXECUTE' from pg_proc p join pg_init_privs i on i.objoid = p.oid
               and i.classoid = 'pg_proc'::regclass, rt
             where not exists (select from aclexplode(i.initprivs) y where y.grantee = 0)
@@ -115,7 +125,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-12 foreign-access",
-        what: "The runtime role may use no foreign server or foreign data wrapper.",
+        what: "The login may use no foreign server or foreign data wrapper.",
         sql: "select 'server ' || s.srvname, 'USAGE' from pg_foreign_server s, rt where has_server_privilege(rt.oid, s.oid, 'USAGE')
             union all select 'foreign data wrapper ' || w.fdwname, 'USAGE' from pg_foreign_data_wrapper w, rt
               where has_foreign_data_wrapper_privilege(rt.oid, w.oid, 'USAGE')",
@@ -123,7 +133,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-12 large-objects",
-        what: "There is no large object that the runtime role may read or write: they know no tenant.",
+        what: "There is no large object that the login may read or write: they know no tenant.",
         sql: "select 'large object ' || o.oid, string_agg(distinct x.privilege_type, ', ')
             from pg_largeobject_metadata o, rt, aclexplode(o.lomacl) x
             where x.grantee in (0, rt.oid) and o.lomowner <> rt.oid group by o.oid",

@@ -20,7 +20,7 @@ pub struct Question {
     pub what: &'static str,
     /// Yields `(object, detail)` for everything that breaks it.
     pub sql: &'static str,
-    /// What to do; `{object}` and `{role}` stand for the object and the runtime role.
+    /// What to do; `{object}` and `{role}` stand for the object and the login.
     pub fix: &'static str,
 }
 

@@ -5,8 +5,9 @@ use super::Question;
 pub(super) const CHECKS: &[Question] = &[
     Question {
         id: "T-06 policy-canonical",
-        what: "The policies of a tenant table are the canonical tenant policy and nothing else, for USING and WITH CHECK alike.",
+        what: "The policies of a tenant table are the canonical tenant policy and nothing else, for USING and WITH CHECK alike; where the registry says that the system sees all rows, one more for its login.",
         sql: "select p.name, format('policy %s: %s', p.polname, case
+                when p.polname = 'system' then 'is not for the system''s login alone, or is registered nowhere'
                 when not p.applies then 'is for other roles'
                 when 'true' in (u.words, w.words) then 'is always true'
                 when concat(u.words, w.words) collate \"C\" !~ 'tenant_id' then 'does not look at the tenant'
@@ -18,12 +19,12 @@ pub(super) const CHECKS: &[Question] = &[
             left join spelled u on u.tree = p.polqual::text and u.tenant_column = p.tenant_column
             left join spelled w on w.tree = p.polcheck::text and w.tenant_column = p.tenant_column,
             (values ('(tenant_id = (NULLIF(( SELECT current_setting(''app.tenant_id''::text, true) AS current_setting), ''''::text))::uuid)')) c (canonical)
-            where (p.polpermissive and p.polcmd = '*' and p.applies and u.words = c.canonical and w.words = c.canonical) is not true",
+            where not p.systems is true and (p.polpermissive and p.polcmd = '*' and p.applies and u.words = c.canonical and w.words = c.canonical) is not true",
         fix: "drop the policy on {object}, then select app.isolate('{object}')",
     },
     Question {
         id: "T-06 policy-missing",
-        what: "Each of the four commands on a tenant table is covered by a policy for the runtime role.",
+        what: "Each of the four commands on a tenant table is covered by a policy for the login.",
         sql: "select t.name, 'no policy covers ' || string_agg(c.word, ', ' order by c.word collate \"C\")
             from tenant t, (values ('r'::\"char\", 'SELECT'), ('a', 'INSERT'), ('w', 'UPDATE'), ('d', 'DELETE')) c (cmd, word)
             where t.relkind in ('r', 'p') and not exists (select from policy p
@@ -33,10 +34,12 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-06 policy-members",
-        what: "A table of people has one policy for the runtime role, SELECT through a membership of the tenant, and one for its owner alone.",
+        what: "A table of people has one policy for the login, SELECT through a membership of the tenant, and one for its owner alone.",
         sql: "select r.name, case when p.oid is null then 'no policy' else format('policy %s: %s', p.polname,
                 coalesce(e.seen, 'with check ' || pg_get_expr(p.polwithcheck, p.polrelid))) end
-            from rel r left join pg_policy p on p.polrelid = r.oid and p.polroles <> array[r.relowner],
+            from rel r left join pg_policy p on p.polrelid = r.oid and p.polroles <> array[r.relowner]
+              and not (r.system_across and p.polname = 'system' and cardinality(p.polroles) = 1 and p.polroles[1] <> 0
+                and (p.polroles[1] = (select rt.oid from rt)) = (current_setting('app.proof_login') = 'system')),
             lateral (select regexp_replace(pg_get_expr(p.polqual, p.polrelid), '\\s+', ' ', 'g')) e (seen)
             where r.kind = 'member-scoped' and (p.polcmd = 'r' and e.seen collate \"C\" ~
               ('^\\(EXISTS \\( SELECT 1 FROM public\\.memberships m WHERE \\(m\\.user_id = ' || r.relname || '\\.\\w+\\)\\)\\)$')) is not true",

@@ -1,11 +1,11 @@
-//! Who the runtime role is: nothing it is, owns or inherits may lift it above row level security.
+//! Who the login is: nothing it is, owns or inherits may lift it above row level security.
 
 use super::Question;
 
 pub(super) const CHECKS: &[Question] = &[
     Question {
         id: "T-01 role-attributes",
-        what: "The runtime role has no attribute that goes past row level security or makes new roles.",
+        what: "The login has no attribute that goes past row level security or makes new roles.",
         sql: "select l.rolname, concat_ws(', ', case when l.rolsuper then 'SUPERUSER' end,
                 case when l.rolbypassrls then 'BYPASSRLS' end, case when l.rolcreaterole then 'CREATEROLE' end,
                 case when l.rolcreatedb then 'CREATEDB' end, case when l.rolreplication then 'REPLICATION' end)
@@ -15,14 +15,14 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-01 role-identity",
-        what: "The connection logged in as the runtime role and did not change into it: RESET ROLE would change it back.",
+        what: "The session's user is the login itself, which did not change into it: RESET ROLE would change it back.",
         sql: "select session_user, 'acts as ' || current_user where session_user <> current_user",
-        fix: "let DATABASE_URL log in as the runtime role itself, without SET ROLE",
+        fix: "let DATABASE_URL and DATABASE_SYSTEM_URL name the logins themselves, without SET ROLE",
     },
     Question {
         id: "T-01 role-membership",
-        what: "The runtime role is a member of no role, directly or through others, predefined roles included.",
-        sql: "select distinct reached.rolname, 'is open to the runtime role'
+        what: "The login is a member of no role, directly or through others, predefined roles included.",
+        sql: "select distinct reached.rolname, 'is open to the login'
             from (with recursive up (oid) as (
                     select m.roleid from pg_auth_members m where m.member in (select l.oid from logins l)
                     union select m.roleid from pg_auth_members m join up on up.oid = m.member)
@@ -32,7 +32,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-01 role-owns",
-        what: "The runtime role owns nothing: no relation, schema, function, type, large object or database.",
+        what: "The login owns nothing: no relation, schema, function, type, large object or database.",
         sql: "select pg_describe_object(d.classid, d.objid, d.objsubid), 'owned by ' || l.rolname
             from pg_shdepend d join logins l on l.oid = d.refobjid
             where d.refclassid = 'pg_authid'::regclass and d.deptype = 'o'
@@ -48,7 +48,7 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-01 role-settings",
-        what: "No setting stored for the runtime role or the database touches the tenant, row security, roles, triggers or the search path.",
+        what: "No setting stored for the login or the database touches the tenant, row security, roles, triggers or the search path.",
         sql: "select coalesce(l.rolname, 'database ' || current_database()), setting
             from pg_db_role_setting s left join logins l on l.oid = s.setrole, unnest(s.setconfig) setting
             where (s.setrole = 0 or l.oid is not null)

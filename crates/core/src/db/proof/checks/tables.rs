@@ -37,19 +37,20 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "R-01 unregistered",
-        what: "Every table that the runtime role can reach, by table or by column, in any schema, is registered.",
-        sql: "select r.name, 'the runtime role holds ' || string_agg(distinct h.privilege, ', ')
+        what: "Every table that the login can reach, by table or by column, in any schema, is registered.",
+        sql: "select r.name, 'the login holds ' || string_agg(distinct h.privilege, ', ')
             from rel r join held h on h.oid = r.oid
-            where coalesce(r.kind, 'private') = 'private' and r.relkind in ('r', 'p') and r.oid not in (select f.oid from family f where f.depth > 0)
+            where (r.kind is null or r.kind = 'private' and not lower(h.privilege collate \"C\") = any (r.privileges))
+              and r.relkind in ('r', 'p') and r.oid not in (select f.oid from family f where f.depth > 0)
             group by r.name",
         fix: "make {object} with app.tenant_table, app.shared_table or app.member_table, or revoke all on {object} from public, {role}",
     },
     Question {
         id: UNREGISTERED,
-        what: "Every table of the owner's is registered, also one that the runtime role cannot reach: a migration forgot it. \
+        what: "Every table of the owner's is registered, also one that the login cannot reach: a migration forgot it. \
             While serving this is a warning, since nobody can reach such a table.",
         sql: "select r.name, 'is registered nowhere, so that a module is denied it'
-            from rel r where r.kind is null and r.relkind in ('r', 'p') and not r.relispartition and r.tenant_column is null
+            from rel r where current_setting('app.proof_login') = 'runtime' and r.kind is null and r.relkind in ('r', 'p') and not r.relispartition and r.tenant_column is null
               and r.relowner = (select c.relowner from pg_class c where c.oid = 'app.relations'::regclass)
               and r.oid not in (select h.oid from held h) and r.oid not in (select f.oid from family f)
               and not exists (select from pg_depend d
