@@ -281,7 +281,7 @@ fn items_of(lines: &[NewLine]) -> Vec<Id<Item>> {
 fn total(lines: &[NewLine]) -> Result<Money<0>> {
     let mut total: Option<Money<0>> = None;
     for (index, line) in lines.iter().enumerate() {
-        let cost = line.unit_price.times(line.quantity.get());
+        let cost = line.unit_price.times(line.quantity);
         let sum = cost.and_then(|cost| total.map_or(Ok(cost), |total| total.checked_add(cost)));
         let refused = |fault| Violation::of_money(format!("/lines/{index}/unitPrice"), fault);
         total = Some(sum.map_err(|fault| Error::new(&invalid::INVALID).violation(refused(fault)))?);
