@@ -234,6 +234,11 @@ fn record(entry: &Entry) -> String {
 const REFERENCE: &str = "a foreign key to a tenant's table pairs the tenants: below app.tenant_table write select \
     app.tenant_reference('public.order_lines', 'item_id', 'public.items')";
 
+/// What `app.tenant_table` did not ask for once.
+const AUDITED: &str = "add audit_as => 'item', the word for a row in the audit log, or unaudited => 'why not'; \
+    where the migration was applied before that was asked for, do as docs/reference/migrations.md says under \
+    \"Before 0.1.0\"";
+
 /// The error of a migration, with what the house wants where it knows the mistake, or PostgreSQL's or a constructor's
 /// hint.
 fn refused(message: String, error: tokio_postgres::Error) -> StartError {
@@ -249,6 +254,8 @@ fn refused(message: String, error: tokio_postgres::Error) -> StartError {
         "the rows belong to tenants; change them with select app.for_each_tenant('update …')"
     } else if *code == SqlState::UNDEFINED_COLUMN && about_tenant {
         "app.tenant_table adds the column tenant_id: call it before what names that column"
+    } else if db.message().ends_with("say whether changes are audited") {
+        AUDITED
     } else if let Some(hint) = db.hint() {
         hint
     } else {

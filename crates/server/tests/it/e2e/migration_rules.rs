@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use erp_core::db::{Migrated, Migration, Namespace, Owner, Schema, State, Status};
+use erp_core::db::{CORE, Migrated, Migration, Namespace, Owner, Schema, State, Status};
 use erp_core::lifecycle::StartError;
 use erp_modules::PRODUCT;
 use tokio_util::task::TaskTracker;
@@ -342,4 +342,42 @@ fn f60_a_foreign_key_without_the_tenant_is_told_what_the_house_wants() {
     let keyed = "create table public.lines (id uuid primary key);
         select app.tenant_table('public.lines', audit_as => 'line');";
     refused(&database, keyed, &["already has a primary key", "tenant_table makes the key (tenant_id, id)"]);
+}
+
+/// As `docs/reference/migrations.md` says under "Before 0.1.0".
+#[test]
+fn a_migration_of_before_audit_was_asked_for_is_carried_over_by_hand() {
+    const THINGS: &str =
+        "create table public.things (id uuid not null); select app.tenant_table('public.things');";
+    const EDITED: &str = "create table public.things (id uuid not null);
+        select app.tenant_table('public.things', audit_as => 'thing');";
+    const NEXT: &str = "drop trigger if exists audit on public.things;
+        create constraint trigger audit after insert or update or delete on public.things deferrable initially deferred
+          for each row execute function app.audit_change('thing', '{id}', '{}');";
+    let schema = |core: &'static [Migration], migrations: &[Migration]| {
+        let things = Namespace { name: "things", migrations, samples: &[] };
+        Schema::on(Namespace { migrations: core, ..CORE }, [things]).unwrap()
+    };
+    let [old, edited, next] = [("0001_things", THINGS), ("0001_things", EDITED), ("0002_audit", NEXT)]
+        .map(|(name, sql)| file(name, sql));
+    let (before, after) = (schema(&CORE.migrations[..4], &[old]), schema(CORE.migrations, &[edited, next]));
+    let (database, fresh) = (Database::empty("before_audit"), Database::empty("after_audit"));
+    migrate(&database, &before).unwrap();
+    migrate(&database, &schema(CORE.migrations, &[old])).unwrap();
+
+    let error = migrate(&fresh, &schema(CORE.migrations, &[old])).unwrap_err();
+    assert!(error.message.contains("under \"Before 0.1.0\""), "{error}");
+    migrate(&fresh, &after).unwrap();
+    let error = migrate(&database, &after).unwrap_err();
+    assert!(error.message.contains("things/0001_things"), "{error}");
+    let told = format!(
+        "update app.migrations set checksum = '{}' where name = 'things/0001_things'",
+        edited.checksum()
+    );
+    database.run(&told);
+    assert_eq!(migrate(&database, &after).unwrap().applied, ["things/0002_audit"]);
+    let triggers = "select string_agg(pg_get_triggerdef(oid), ';' order by tgname) from pg_trigger
+        where tgrelid = 'public.things'::regclass and not tgisinternal";
+    assert!(fresh.value(triggers).contains("app.audit_change"));
+    assert_eq!(database.value(triggers), fresh.value(triggers));
 }
