@@ -441,8 +441,8 @@ impl Routes {
         self.with(|route| route.open_to_readers = Some(why))
     }
 
-    /// The work that the handler of the route just added does as the system: it takes a [`System`] as an argument. The
-    /// module names it in [`Module::system`].
+    /// The work that the handler of the route just added does as the system: it takes a [`System`](crate::db::System) as an
+    /// argument. The module names it in [`Module::system`].
     #[must_use]
     pub fn system(self, work: &'static SystemWork) -> Self {
         self.with(|route| route.system = Some(work))
