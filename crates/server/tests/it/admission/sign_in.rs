@@ -40,6 +40,24 @@ async fn a_slug_and_an_address_are_known_in_any_case() {
     app.finish().await;
 }
 
+/// The two logins have no right in common by accident: what takes people from one of them leaves the other what it had.
+#[tokio::test]
+async fn t_17_sign_in_is_the_work_of_the_systems_login_and_requests_are_not() {
+    let app = TestApp::start().await;
+    app.expect_errors();
+    let owner = &app.person("acme", Role::Owner).credential;
+    let sign_in = async || sign_in(&app, "acme", &owner.email, &owner.password).await.status;
+    app.alice().get("/api/v1/me").await.assert(200);
+    app.sql().batch_execute("revoke select on users from erp_system").await.unwrap();
+    assert_eq!(sign_in().await, 500);
+    app.alice().get("/api/v1/me").await.assert(200);
+    let swapped = "grant select on users to erp_system; revoke select on users from erp_app";
+    app.sql().batch_execute(swapped).await.unwrap();
+    assert_eq!(sign_in().await, 200);
+    app.alice().get("/api/v1/me").await.assert(500);
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn a_08_every_failure_has_the_same_answer() {
     let app = TestApp::start().await;
