@@ -79,7 +79,7 @@ impl Start {
         self.tls = self.tls(&config, metrics.clone(), &options).await?;
         let passwords = passwords(&options);
         let databases = Box::pin(self.databases((product, &schema), &config, &options, &passwords)).await?;
-        let pools = self.open(&databases, &config, metrics.clone())?;
+        let pools = self.open(&databases, &config, &metrics)?;
         let limits = self.limits(&config, &options, metrics.clone()).await?;
         self.phase("services", started);
 
@@ -140,7 +140,7 @@ impl Start {
         }
     }
 
-    fn open(&self, databases: &Databases, config: &Config, metrics: Metrics) -> Result<Pools, StartError> {
+    fn open(&self, databases: &Databases, config: &Config, metrics: &Metrics) -> Result<Pools, StartError> {
         let runtime = PoolOptions {
             connection: databases.logins.runtime.clone(),
             max_connections: config.database.max_connections as usize,

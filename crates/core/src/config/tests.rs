@@ -172,7 +172,7 @@ fn t_17_the_system_and_requests_do_not_come_as_one_user() {
 
 #[test]
 fn require_tls_refuses_another_machine_without_it_and_lets_this_one_be() {
-    let exposed = "postgresql://app:hunter2-of-app@db.internal:5432/erp";
+    let exposed = "postgresql://here:hunter2-of-app@db.internal:5432/erp";
     for name in ["DATABASE_URL", "DATABASE_SYSTEM_URL", "DATABASE_OWNER_URL"] {
         for url in
             [exposed.to_owned(), format!("{exposed}?sslmode=prefer"), format!("{exposed}?sslmode=disable")]
@@ -186,7 +186,7 @@ fn require_tls_refuses_another_machine_without_it_and_lets_this_one_be() {
         for mode in ["require", "verify-ca", "verify-full"] {
             production([(name, &format!("{exposed}?sslmode={mode}"))]).unwrap();
         }
-        production([(name, "postgresql://app:hunter2-of-app@127.0.0.1/erp")]).unwrap();
+        production([(name, "postgresql://here:hunter2-of-app@127.0.0.1/erp")]).unwrap();
     }
 }
 

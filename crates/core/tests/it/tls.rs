@@ -131,7 +131,7 @@ async fn ask(connection: Connection) -> Result<String, String> {
         tenant_max_connections: 1,
         prepared_statements: true,
     };
-    let pools = Db::open(options.clone(), options, Metrics::new(false), &lifecycle);
+    let pools = Db::open(options.clone(), options, &Metrics::new(false), &lifecycle);
     let pools = pools.map_err(|error| error.to_string())?;
     let answer = pools.runtime.role().await;
     lifecycle.stop(Duration::ZERO).await;

@@ -106,7 +106,7 @@ impl Db {
     pub fn open(
         runtime: PoolOptions,
         system: PoolOptions,
-        metrics: Metrics,
+        metrics: &Metrics,
         lifecycle: &Lifecycle,
     ) -> Result<Pools, StartError> {
         let pools = [pool(&runtime)?, pool(&system)?];

@@ -107,7 +107,7 @@ fn read(answer: &[SimpleQueryMessage], samples: &[Sample]) -> Report {
             "finding" => report.findings.extend(finding(field(1), field(2), field(3), &report.role)),
             "migration" => report.migrations.push(field(1).to_owned()),
             "relation" => {
-                registry.push(judge::Registered::new(field(1), field(2), field(3), field(4) == "t"))
+                registry.push(judge::Registered::new(field(1), field(2), field(3), field(4) == "t"));
             }
             "outcomes" => outcomes = row.try_get(1).ok().flatten(),
             _ => {}

@@ -125,17 +125,17 @@ fn every_invalid_setting_is_reported_at_once() {
     );
     assert_eq!((ended.code, ended.out.len()), (78, 0), "{ended:#?}");
     let said = ended.err.join("\n");
-    for name in ["PORT", "LOG_LEVEL", "JWT_SECRET", "DATABASE_URL", "ENCRYPTION_KEY"] {
+    for name in ["PORT", "LOG_LEVEL", "JWT_SECRET", "DATABASE_URL", "DATABASE_SYSTEM_URL", "ENCRYPTION_KEY"] {
         assert_eq!(ended.err.iter().filter(|line| line.contains(&format!("{name}: "))).count(), 1, "{said}");
     }
-    assert_eq!(ended.err.len(), 6, "a heading and a line each: {said}");
+    assert_eq!(ended.err.len(), 7, "a heading and a line each: {said}");
     assert!(!said.contains(secret), "{said}");
 }
 
 #[test]
 fn production_with_nothing_set_lists_what_it_needs() {
     let ended = run(&Home::new(), &[], &[("NODE_ENV", "production")]);
-    assert_eq!((ended.code, ended.err.len()), (78, 4), "a heading and three settings: {ended:#?}");
+    assert_eq!((ended.code, ended.err.len()), (78, 5), "a heading and four settings: {ended:#?}");
     assert!(ended.err.iter().skip(1).all(|line| line.contains("is required in production")), "{ended:#?}");
 }
 

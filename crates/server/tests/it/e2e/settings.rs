@@ -218,7 +218,7 @@ fn a_check_warns_of_what_is_hardly_meant() {
     fs::set_permissions(home.path().join(".env"), open).unwrap();
     let variables = [
         ("APP_ENV", "production"),
-        ("DATABASE_URL", "postgresql://app:kR4-vX9_mT2@127.0.0.1/erp"),
+        ("DATABASE_URL", "postgresql://erp_app:kR4-vX9_mT2@127.0.0.1/erp"),
         ("ENCRYPTION_KEY", ENCRYPTION_KEY),
         ("METRICS_ENABLED", "true"),
         ("METRICS_PORT", "tcp://10.96.0.7:9464"),
