@@ -146,7 +146,7 @@ impl FromRow for DocumentStanding {
 /// Declares the states of a document, and what leads from one to another.
 ///
 /// ```
-/// # use erp_core::{record, states, auth::PrincipalId, shared::{Id, Version}};
+/// # use erp_core::{record, states, shared::{Id, PrincipalId, Version}};
 /// # erp_core::permissions! { pub PERMISSIONS {
 /// #     WRITE = "ordering.order.write" to [Owner, Member]: "Write orders.";
 /// #     APPROVE = "ordering.order.approve" to [Owner]: "Approve orders.";
