@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use super::{Call, Created, InTable, Resource, Tagged, Values, Versioned};
 use crate::db::{
-    FromRow, IsNull, Params, Row, RowError, Sql, SqlBuffer, TenantTx, ToSql, Type, to_sql_checked,
+    FromRow, IsNull, Params, Row, RowError, Sql, SqlBuffer, TenantTx, ToSql, Type, no_row, to_sql_checked,
 };
 use crate::error::{Error, Result, codes};
 use crate::shared::{Id, Version};
@@ -134,8 +134,4 @@ fn params<'a>(
 ) -> Vec<&'a (dyn ToSql + Sync)> {
     let arrays = arrays.iter().map(|array| array as &(dyn ToSql + Sync));
     std::iter::once(id).chain(values.iter().copied()).chain(arrays).collect()
-}
-
-fn no_row() -> Error {
-    Error::internal("the statement returned no row")
 }

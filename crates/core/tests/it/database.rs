@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use erp_core::db::proof::{ProvenLogin, Report, prove};
+use erp_core::db::proof::{Report, prove_both};
 use erp_core::db::{Entry, Sample};
 use futures_util::FutureExt;
 use tokio_postgres::{Client, Config, NoTls};
@@ -162,8 +162,7 @@ impl Database {
 
     /// The proof, as each login on a fresh connection.
     pub(crate) async fn prove(&self) -> Report {
-        let report = prove(&self.runtime().await, ProvenLogin::Runtime, &self.samples).await.unwrap();
-        report.and_system(prove(&self.system().await, ProvenLogin::System, &self.samples).await.unwrap())
+        prove_both(&self.runtime().await, &self.system().await, &self.samples).await.unwrap()
     }
 }
 

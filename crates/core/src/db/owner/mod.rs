@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::db::connect::connection::Opened;
 use crate::db::connect::refusal::Refusal;
 use crate::db::connect::version::OLDEST;
-use crate::db::proof::{self, ProvenLogin, Report};
+use crate::db::proof::{self, Report};
 use crate::db::schema::Schema;
 use crate::db::{Connection, Logins, Params, ServerVersion, Writes};
 use crate::lifecycle::{Exit, StartError};
@@ -330,12 +330,8 @@ pub async fn connections_given(connection: &Connection, tasks: &TaskTracker) -> 
 pub async fn prove_once(logins: &Logins, schema: &Schema, tasks: &TaskTracker) -> Result<Report, StartError> {
     let runtime = connect(&logins.runtime, tasks).await?;
     let system = connect(&logins.system, tasks).await?;
-    let proving = async {
-        let report = proof::prove(&runtime, ProvenLogin::Runtime, schema.samples()).await?;
-        let report = report.and_system(proof::prove(&system, ProvenLogin::System, schema.samples()).await?);
-        Ok::<_, tokio_postgres::Error>(report.for_version(schema))
-    };
-    proving.await.map_err(|error| {
+    let report = proof::prove_both(&runtime, &system, schema.samples()).await;
+    report.map(|report| report.for_version(schema)).map_err(|error| {
         StartError::with_fix(
             Exit::Unavailable,
             "The isolation proof could not be made",

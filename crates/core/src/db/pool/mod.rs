@@ -19,7 +19,7 @@ use erp_postgres::{Connector, Plan, Plans, SqlState, Wire};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::db::proof::{ProvenLogin, Report};
+use crate::db::proof::{Report, prove_both};
 use crate::db::{Connection, Sample, Writes};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
@@ -176,15 +176,6 @@ impl Db {
     /// How many requests wait for a connection, or for their tenant's share of them.
     pub fn waiting(&self) -> usize {
         self.0.pool.status().waiting + self.0.shares.waiting() + self.0.shortage.waiting()
-    }
-
-    /// Runs the isolation proof on a session of its own, as the pool's login.
-    async fn prove(&self, login: ProvenLogin, samples: &[Sample]) -> Result<Report> {
-        let proving = pin!(async {
-            let client = self.session().await?;
-            Ok(crate::db::proof::prove(&client, login, samples).await?)
-        });
-        self.unless_down(proving).await
     }
 
     /// How many connections the server gives the runtime role in this database.
@@ -364,13 +355,17 @@ impl Db {
 }
 
 impl Pools {
-    /// Runs the isolation proof, as each of the two logins.
+    /// Runs the isolation proof, as each of the two logins on a session of its own.
     ///
     /// # Errors
     /// `core.unavailable` when the database cannot be reached.
     pub async fn prove(&self, samples: &[Sample]) -> Result<Report> {
-        let report = self.runtime.prove(ProvenLogin::Runtime, samples).await?;
-        Ok(report.and_system(self.system.prove(ProvenLogin::System, samples).await?))
+        let proving = pin!(async {
+            let runtime = self.runtime.session().await?;
+            let system = self.system.session().await?;
+            Ok(prove_both(&runtime, &system, samples).await?)
+        });
+        self.runtime.unless_down(proving).await
     }
 
     /// The tenants that sessions carry while nobody uses them: none (T-04).

@@ -59,6 +59,12 @@ pub async fn prove(client: &Client, login: ProvenLogin, samples: &[Sample]) -> R
     }
 }
 
+/// Proves the isolation as each of the two logins: see [`prove`].
+pub async fn prove_both(runtime: &Client, system: &Client, samples: &[Sample]) -> Result<Report, Error> {
+    let report = prove(runtime, ProvenLogin::Runtime, samples).await?;
+    Ok(report.and_system(prove(system, ProvenLogin::System, samples).await?))
+}
+
 /// Before the message, which is read with what it sets: what a role or database has set for other programs does not
 /// change how strings are read and names are written.
 const BEGIN: &str = "begin isolation level read committed;

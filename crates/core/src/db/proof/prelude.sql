@@ -41,17 +41,20 @@ func as materialized (
     exists (select from pg_trigger t where t.tgfoid = p.oid and not t.tgisinternal) as of_trigger
   from pg_proc p where p.oid >= 16384
 ),
+-- The policies that app.system_access makes. Each login tells its half of whom they are for: the system's that they are for
+-- that role, the runtime role that they are for one role, and another one.
+systems as materialized (
+  select p.oid from rel r join pg_policy p on p.polrelid = r.oid
+  where r.system_across and p.polname = 'system' and p.polpermissive and p.polcmd = '*' and cardinality(p.polroles) = 1
+    and p.polroles[1] <> 0 and (p.polroles[1] = (select rt.oid from rt)) = (current_setting('app.proof_login') = 'system')
+),
 -- Reading an expression back is dear, and most policies are the same: each distinct one is read once. The same tree
 -- on tables whose tenant_id has the same number means the same.
 policy as materialized (
   select t.oid as relation, t.name, t.tenant_column, p.polname, p.polcmd, p.polpermissive, p.polroles, p.polqual,
     coalesce(p.polwithcheck, p.polqual) as polcheck,
     0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles) as applies,
-    -- The one that app.system_access makes. Each login tells its half of whom it is for: the system's that it is for that
-    -- role, the runtime role that it is for one role, and another one.
-    t.system_across and p.polname = 'system' and p.polpermissive and p.polcmd = '*' and cardinality(p.polroles) = 1
-      and p.polroles[1] <> 0 and (p.polroles[1] = (select rt.oid from rt)) = (current_setting('app.proof_login') = 'system')
-      as systems
+    p.oid in (select s.oid from systems s) as systems
   from tenant t join pg_policy p on p.polrelid = t.oid
 ),
 spelled as materialized (

@@ -50,6 +50,11 @@ pub struct TenantTx<'db>(Tx<'db>);
 #[must_use = "nothing is sent until a statement is given"]
 pub struct Last<'db>(Tx<'db>);
 
+/// The fault of a statement that always returns a row, and did not.
+pub(crate) fn no_row() -> Error {
+    Error::internal("the statement returned no row")
+}
+
 /// The ways to a transaction.
 impl Db {
     /// A transaction in the caller's tenant that may change data. Dropped without commit, it is rolled back.
@@ -149,7 +154,7 @@ impl<'db> TenantTx<'db> {
     /// # Errors
     /// As [`TenantTx::rows`].
     pub async fn row<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<R> {
-        self.optional(sql, params).await?.ok_or_else(|| Error::internal("the statement returned no row"))
+        self.optional(sql, params).await?.ok_or_else(no_row)
     }
 
     /// Drops what was done, on purpose: a change that is dropped otherwise, under an answer of success, is a logged fault.
@@ -193,6 +198,6 @@ impl Last<'_> {
     /// # Errors
     /// As [`Last::rows`].
     pub async fn row<R: FromRow>(self, sql: impl Sql, params: Params<'_>) -> Result<R> {
-        self.optional(sql, params).await?.ok_or_else(|| Error::internal("the statement returned no row"))
+        self.optional(sql, params).await?.ok_or_else(no_row)
     }
 }

@@ -2,8 +2,9 @@
 
 use super::context::TxContext;
 use super::exchange::Tx;
+use super::no_row;
 use crate::db::Db;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 struct SessionValue {
     value: String,
@@ -19,7 +20,7 @@ impl Db {
         let mut tx = Tx::new(self, None, true, TxContext::default());
         tx.run("select current_user::text as value", &[], false).await?;
         let row: Option<SessionValue> = tx.row()?;
-        row.map(|row| row.value).ok_or_else(|| Error::internal("the statement returned no row"))
+        row.map(|row| row.value).ok_or_else(no_row)
     }
 
     /// The tenants that sessions of the pool carry while nobody uses them: none, since a context ends with its transaction

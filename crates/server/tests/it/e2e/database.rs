@@ -94,7 +94,7 @@ impl Database {
 
     /// As the system's login.
     pub(super) fn system_url(&self) -> String {
-        self.runtime_url.replace(&format!("{}:", self.app()), &format!("{}:", self.system()))
+        as_system(&self.runtime_url)
     }
 
     /// Both logins.
@@ -158,6 +158,11 @@ impl Drop for Database {
         session.run(&format!("drop database if exists {} with (force)", self.name));
         session.run(&format!("drop role if exists {}, {}, {}", self.owner(), self.app(), self.system()));
     }
+}
+
+/// The runtime role's URL with the system's login in its place, and the same password; other users' as it is.
+pub(super) fn as_system(url: &str) -> String {
+    url.replacen("_app:", "_system:", 1).replacen("_app@", "_system@", 1)
 }
 
 /// The superuser's URL of the server that all tests share.

@@ -10,6 +10,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::database::as_system;
+
 /// How long anything may take that has no limit of its own.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -84,7 +86,7 @@ pub(super) fn command(home: &Home, arguments: &[&str], variables: &[(&str, &str)
     command.env_clear().env("PATH", path()).env("DATA_DIR", home.path());
     command.env("RATE_LIMIT_MAX", "1000000").env("RATE_LIMIT_WINDOW", "1s");
     if let Some((_, url)) = variables.iter().find(|(name, _)| *name == "DATABASE_URL") {
-        let system = url.replacen("_app:", "_system:", 1).replacen("_app@", "_system@", 1);
+        let system = as_system(url);
         if system != *url {
             command.env("DATABASE_SYSTEM_URL", system);
         }

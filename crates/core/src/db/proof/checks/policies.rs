@@ -19,7 +19,7 @@ pub(super) const CHECKS: &[Question] = &[
             left join spelled u on u.tree = p.polqual::text and u.tenant_column = p.tenant_column
             left join spelled w on w.tree = p.polcheck::text and w.tenant_column = p.tenant_column,
             (values ('(tenant_id = (NULLIF(( SELECT current_setting(''app.tenant_id''::text, true) AS current_setting), ''''::text))::uuid)')) c (canonical)
-            where not p.systems is true and (p.polpermissive and p.polcmd = '*' and p.applies and u.words = c.canonical and w.words = c.canonical) is not true",
+            where not p.systems and (p.polpermissive and p.polcmd = '*' and p.applies and u.words = c.canonical and w.words = c.canonical) is not true",
         fix: "drop the policy on {object}, then select app.isolate('{object}')",
     },
     Question {
@@ -38,8 +38,7 @@ pub(super) const CHECKS: &[Question] = &[
         sql: "select r.name, case when p.oid is null then 'no policy' else format('policy %s: %s', p.polname,
                 coalesce(e.seen, 'with check ' || pg_get_expr(p.polwithcheck, p.polrelid))) end
             from rel r left join pg_policy p on p.polrelid = r.oid and p.polroles <> array[r.relowner]
-              and not (r.system_across and p.polname = 'system' and cardinality(p.polroles) = 1 and p.polroles[1] <> 0
-                and (p.polroles[1] = (select rt.oid from rt)) = (current_setting('app.proof_login') = 'system')),
+              and p.oid not in (select s.oid from systems s),
             lateral (select regexp_replace(pg_get_expr(p.polqual, p.polrelid), '\\s+', ' ', 'g')) e (seen)
             where r.kind = 'member-scoped' and (p.polcmd = 'r' and e.seen collate \"C\" ~
               ('^\\(EXISTS \\( SELECT 1 FROM public\\.memberships m WHERE \\(m\\.user_id = ' || r.relname || '\\.\\w+\\)\\)\\)$')) is not true",
