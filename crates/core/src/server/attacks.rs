@@ -406,6 +406,31 @@ async fn d_03_whoever_sends_what_nobody_reads_over_http2_gets_the_answer_and_win
     assert!(fixture.stop().await);
 }
 
+/// One that ends its body short of the length that it has declared has sent a malformed request: its stream is reset, though
+/// the head of the answer was out, and its connection serves others (RFC 9113, 8.1.1). curl did so until 8.11.
+#[tokio::test]
+async fn d_03_a_body_that_ends_short_of_its_length_costs_its_stream_alone() {
+    const POST_STORED: &[u8] = b"\x83\x44\x07/stored\x86\x41\x01a\x0f\x0d\x03999"; // content-length: 999
+    const PROTOCOL_ERROR: [u8; 4] = [0, 0, 0, 1];
+    let fixture = serve(limits(LONG, LONG)).await;
+    let mut stream = fixture.connect().await;
+    let begin =
+        [PREFACE, SETTINGS, &frame(HEADERS, END_HEADERS, 1, POST_STORED), &frame(DATA, 0, 1, b"some")];
+    stream.write_all(&begin.concat()).await.unwrap();
+    while !matches!(next_frame(&mut stream).await, (HEADERS, 1, _)) {}
+    stream.write_all(&frame(DATA, 1, 1, &[])).await.unwrap();
+    let reason = loop {
+        if let (RST_STREAM, 1, reason) = next_frame(&mut stream).await {
+            break reason;
+        }
+    };
+    assert_eq!(reason, PROTOCOL_ERROR);
+    stream.write_all(&frame(HEADERS, END_HEADERS | 1, 3, GET_ROOT)).await.unwrap();
+    while !matches!(next_frame(&mut stream).await, (DATA, 3, data) if data.ends_with(b"pong")) {}
+    drop(stream);
+    assert!(fixture.stop().await);
+}
+
 /// H-07: two parsers must not see two hosts.
 #[tokio::test]
 async fn h_07_a_host_that_is_none_is_refused() {
