@@ -5,15 +5,21 @@
 mod customers;
 mod edge;
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use erp_core::module::{Module, Product};
 use erp_modules::PRODUCT;
 use erp_testkit::TestApp;
 use serde_json::json;
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 fn file(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)).unwrap()
+    std::fs::read_to_string(root().join(path)).unwrap()
 }
 
 /// The guide's blocks of code.
@@ -21,9 +27,13 @@ fn blocks(guide: &str) -> Vec<&str> {
     guide.split("\n```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap().1).collect()
 }
 
-/// What stands between `before` and the next `end`, in pieces without quotes and white space.
+/// What stands between `before` and the next `end`, in pieces without quotes and white space. A long list begins on a line of
+/// its own.
 fn list<'a>(text: &'a str, before: &str, end: char) -> Vec<&'a str> {
-    let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("the guide shows no {before}"));
+    let (name, list) = before.split_once(" = ").unwrap_or((before, ""));
+    let (_, rest) = text.split_once(name).unwrap_or_else(|| panic!("the guide shows no {before}"));
+    let rest = rest.trim_start_matches([' ', '=', '\n']);
+    let rest = rest.strip_prefix(list).unwrap_or_else(|| panic!("the guide shows no {before}"));
     let pieces = rest[..rest.find(end).unwrap()].split(',');
     pieces.map(|piece| piece.trim().trim_matches('"')).filter(|piece| !piece.is_empty()).collect()
 }
@@ -84,6 +94,79 @@ fn a_resource_costs_at_most_200_lines_and_the_guides_120() {
         let text = String::from_utf8(counted.stdout).unwrap();
         let lines: u32 = text.split_whitespace().next().unwrap().parse().unwrap();
         assert!((50..=most).contains(&lines), "{module} has {lines} lines");
+    }
+}
+
+/// A copy of what `script/new-module` reads and writes, in a folder that goes with it.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("erp-{name}-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let parts = [
+            "script/new-module",
+            "crates/modules/src",
+            "crates/core/src/db/schema/migrations",
+            "crates/server/tests/it/modules.rs",
+            "rustfmt.toml",
+        ];
+        let mut copy = Command::new("cp");
+        copy.args(["-R", "--parents"]).args(parts).arg(&folder).current_dir(root());
+        assert!(copy.status().unwrap().success());
+        Self(folder)
+    }
+
+    fn new_module(&self, name: &str, fields: &[&str]) -> Output {
+        Command::new(self.0.join("script/new-module")).arg(name).args(fields).output().unwrap()
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+const FIELDS: [&str; 4] = ["name:text:200", "email:email?", "credit:money", "status:[draft|open|closed]"];
+
+/// It would write what no database takes, or over what somebody has written.
+#[test]
+fn new_module_refuses_names_that_are_taken_and_says_by_what() {
+    let copy = Copy::new("taken");
+    for (name, why) in [
+        (
+            "suppliers",
+            "there is a module suppliers already: choose another name, or remove crates/modules/src/suppliers",
+        ),
+        ("items", "the migration catalog/0001_items makes a table items already: choose another name"),
+        ("tenants", "the migration core/0001_tenancy makes a table tenants already: choose another name"),
+    ] {
+        let tried = copy.new_module(name, &FIELDS);
+        let said = String::from_utf8_lossy(&tried.stderr);
+        assert!(!tried.status.success() && said.contains(why), "{name}: {said}");
+    }
+}
+
+/// However many there are: their list comes to take more than one line.
+#[test]
+fn new_module_lists_each_module_in_files_that_are_formatted() {
+    let copy = Copy::new("listed");
+    for name in ["carriers", "drivers", "vendors"] {
+        let written = copy.new_module(name, &[&FIELDS[..], &["item_id:items?"]].concat());
+        assert!(written.status.success(), "{name}: {written:?}");
+        let lib = std::fs::read_to_string(copy.0.join("crates/modules/src/lib.rs")).unwrap();
+        let tests = std::fs::read_to_string(copy.0.join("crates/server/tests/it/modules.rs")).unwrap();
+        let (module, fixtures) = (format!("&{name}::MODULE"), format!("{name}::FIXTURES"));
+        assert_eq!(list(&lib, "ALL: &[&Module] = &[", ']').last(), Some(&&*module));
+        assert_eq!(list(&tests, "FIXTURES: &[&[Fixture]] = &[", ']').last(), Some(&&*fixtures));
+    }
+    for file in ["crates/modules/src/lib.rs", "crates/server/tests/it/modules.rs"] {
+        let mut rustfmt = Command::new("rustfmt"); // by its input: else it goes on to the modules that the file names
+        rustfmt.args(["--edition", "2024"]).current_dir(&copy.0);
+        let formatted = rustfmt.stdin(File::open(copy.0.join(file)).unwrap()).output().unwrap();
+        let written = std::fs::read_to_string(copy.0.join(file)).unwrap();
+        assert_eq!(String::from_utf8_lossy(&formatted.stdout), written, "{file}: {formatted:?}");
     }
 }
 
