@@ -23,6 +23,7 @@ use crate::lifecycle::Lifecycle;
 use crate::limits::{Limits, SlowDown, TenantLimits};
 use crate::logging::Logging;
 use crate::metrics::{AskAllocator, Format, Metrics};
+use crate::outbound::Outbound;
 use crate::shared::{Clock, Rng};
 
 pub use answers::Answers;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub slow_down: SlowDown,
     /// Limits that tenants have of their own.
     pub tenant_limits: TenantLimits,
+    /// Calls of other services.
+    pub outbound: Outbound,
     /// Password hashes.
     pub passwords: Passwords,
     /// Counters, gauges and histograms.

@@ -22,6 +22,8 @@ pub mod db;
 
 pub mod limits;
 
+pub mod outbound;
+
 pub mod assets;
 
 pub mod app;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::factory::AppOptions;
 use crate::logging::Logging;
 use crate::metrics::AskAllocator;
+use crate::outbound::{Resolver, SystemResolver};
 use crate::shared::{Clock, Rng, SystemClock, SystemRng};
 
 /// What a start may be told beside the settings.
@@ -32,6 +33,8 @@ pub struct BootstrapOptions {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub rng: Arc<dyn Rng>,
+    /// Looks up the names of other services.
+    pub resolver: Arc<dyn Resolver>,
     /// Cancelled when the start is to be given up.
     pub interrupt: CancellationToken,
 }
@@ -60,6 +63,7 @@ impl BootstrapOptions {
             allocator: || None,
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng::new()),
+            resolver: Arc::new(SystemResolver),
             interrupt: CancellationToken::new(),
         }
     }

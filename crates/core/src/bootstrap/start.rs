@@ -21,6 +21,7 @@ use crate::logging::Logging;
 use crate::metrics::{self, LAG, Metrics};
 use crate::middleware::Edge;
 use crate::module::Product;
+use crate::outbound::{Outbound, OutboundOptions};
 use crate::server::{CERTIFICATE, Tls};
 use crate::shared::Secret;
 
@@ -31,6 +32,7 @@ struct Services {
     metrics: Metrics,
     passwords: Passwords,
     limits: Limits,
+    outbound: Outbound,
 }
 
 /// What has been started so far, so that it can be taken down again.
@@ -81,11 +83,12 @@ impl Start {
         let databases = Box::pin(self.databases((product, &schema), &config, &options, &passwords)).await?;
         let pools = self.open(&databases, &config, &metrics)?;
         let limits = self.limits(&config, &options, metrics.clone()).await?;
+        let outbound = outbound(product, &config, &options, metrics.clone())?;
         self.phase("services", started);
 
         let started = Instant::now();
-        let app =
-            self.app(product, config, Services { pools, logging, metrics, passwords, limits }, &options)?;
+        let services = Services { pools, logging, metrics, passwords, limits, outbound };
+        let app = self.app(product, config, services, &options)?;
         let edge = factory::create_app(app, product, std::mem::take(&mut options.app))?;
         self.phase("application", started);
 
@@ -205,6 +208,7 @@ impl Start {
         let assets = factory::modules(product).flat_map(|module| module.assets);
         Ok(App::new(Parts {
             authenticator,
+            outbound: services.outbound,
             passwords: services.passwords,
             limits: services.limits,
             slow_down: SlowDown::new(
@@ -287,6 +291,22 @@ fn logging(config: &Config, options: &BootstrapOptions) -> Result<Logging, Start
             })
         }
     }
+}
+
+fn outbound(
+    product: &Product,
+    config: &Config,
+    options: &BootstrapOptions,
+    metrics: Metrics,
+) -> Result<Outbound, StartError> {
+    let options = OutboundOptions {
+        resolver: Arc::clone(&options.resolver),
+        user_agent: format!("{}/{}", product.name, product.version),
+        metrics,
+        clock: Arc::clone(&options.clock),
+        rng: Arc::clone(&options.rng),
+    };
+    Outbound::new(config, options)
 }
 
 fn passwords(options: &BootstrapOptions) -> Passwords {

@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+mod allowed_hosts;
 mod choice;
 mod consistency;
 mod env_file;
@@ -38,6 +39,7 @@ mod table;
 mod trim;
 mod value;
 
+pub use allowed_hosts::AllowedHosts;
 pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion};
 pub use env_file::EnvFile;
 pub use features::{Features, Rollout};
@@ -53,8 +55,8 @@ pub use secrets::dev_secrets;
 pub use section::{ModuleSettings, Rules, Section, Settings, SettingsSchema, lists};
 pub use settings::{
     Config, DatabaseSettings, EncryptionSettings, HttpSettings, JwtSettings, LifecycleSettings,
-    LoggingSettings, MailSettings, MetricsSettings, ProcessSettings, RateLimitSettings, RedisSettings,
-    SETTINGS, SpeedLimitSettings, TrafficSettings, TransportSettings, WebhookSettings,
+    LoggingSettings, MailSettings, MetricsSettings, OutboundSettings, ProcessSettings, RateLimitSettings,
+    RedisSettings, SETTINGS, SpeedLimitSettings, TrafficSettings, TransportSettings, WebhookSettings,
 };
 pub use source::{Layers, MapSource, Origin, ProcessEnvironment, Source};
 pub use table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Setting, Unit};

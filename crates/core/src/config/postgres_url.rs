@@ -60,7 +60,7 @@ pub struct UrlFault {
 }
 
 impl UrlFault {
-    pub(super) fn new(what: impl Into<Cow<'static, str>>, fix: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>, fix: impl Into<Cow<'static, str>>) -> Self {
         Self { what: what.into(), fix: fix.into() }
     }
 }

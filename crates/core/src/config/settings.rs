@@ -7,8 +7,8 @@ use super::consistency::{database_urls, half_tls};
 use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
-    Cidr, ClientAuth, Environment, Features, Level, LogFormat, Origins, PublicUrl, Setting, SmtpTls,
-    TlsVersion,
+    AllowedHosts, Cidr, ClientAuth, Environment, Features, Level, LogFormat, Origins, PublicUrl, Setting,
+    SmtpTls, TlsVersion,
 };
 use crate::settings;
 use crate::shared::Secret;
@@ -375,6 +375,29 @@ settings! {
     WEBHOOK_SECRET secret: Option<Secret<String>> { check: Check::Key };
 }
 
+settings! {
+    /// Calls of other services.
+    pub struct OutboundSettings in "External services";
+
+    /// Hosts that calls may go to, such as `hooks.example.com,*.partner.example,127.0.0.1:4000`. In staging nothing else is
+    /// called: such calls are logged and not sent. In production the same, once it is set. In development it names what
+    /// tenants' URLs may reach on this machine.
+    OUTBOUND_ALLOW allow: Option<AllowedHosts> {};
+
+    /// How long a call of another service may take as a whole, with its repetitions, unless the code says otherwise.
+    OUTBOUND_TIMEOUT timeout: Duration {
+        default: Defaults::all("15s"), unit: Unit::Milliseconds, range: Some(("10ms", "10m")),
+    };
+
+    /// How long it may take until a connection to another service is open: its name, TCP and TLS.
+    OUTBOUND_CONNECT_TIMEOUT connect_timeout: Duration {
+        default: Defaults::all("5s"), unit: Unit::Milliseconds, range: Some(("10ms", "1m")),
+    };
+
+    /// PEM file with authorities that other services' certificates may be of, beside those that this machine trusts.
+    OUTBOUND_CA_PATH ca_path: Option<PathBuf> {};
+}
+
 /// Makes [`Config`] of its sections.
 macro_rules! config {
     ($($(#[doc = $doc:literal])+ $field:ident: $section:ty,)+) => {
@@ -436,6 +459,8 @@ config! {
     mail: MailSettings,
     /// Outgoing webhooks.
     webhooks: WebhookSettings,
+    /// Calls of other services.
+    outbound: OutboundSettings,
 }
 
 /// Every setting of the core, in the order of the reference.

@@ -279,6 +279,9 @@ error_codes! {
         RATE_LIMITED = "core.rate_limited", 429, "Too many requests";
             "The client has used up the limit named in 'violated-policies', or too many are being slowed down already.";
             "Wait for the seconds in Retry-After; the header RateLimit says how much is left.";
+        EXTERNAL_FAILED = "core.external_failed", 502, "Another service failed";
+            "A service that this request needs could not be reached, or did not answer as it should.";
+            "Read the resource, then try again later; after the seconds in Retry-After, where that is sent.";
         UNAVAILABLE = "core.unavailable", 503, "Temporarily unavailable";
             "The database cannot be reached, or the server is starting or stopping.";
             "Try again after the seconds in Retry-After.";

@@ -325,6 +325,27 @@ metrics! {
     /// Whether each instance limits by itself, since Redis does not answer: 1, else 0.
     rate_limit_fallback: Gauge[] { unit: "boolean", alert: "1 for 1 minute" }
 
+    /// Calls of other services by destination, `tenants` for all URLs that tenants gave; by outcome, which is the class of the
+    /// status or why there was none; and by the tenant that gave the URL.
+    outbound_requests_total: Counter[destination, outcome, tenant] {
+        unit: "calls",
+        alert: "outcome other than success on more than 5 % of calls of a destination of the operator's for 5 minutes",
+    }
+
+    /// Time of a call of another service with its repetitions, in seconds; those that were not sent are left out.
+    outbound_request_duration_seconds: Histogram[destination] { unit: "s", buckets: DURATION_SECONDS }
+
+    /// Repetitions of calls of other services, by destination and outcome: `sent`, or `over_budget` where the destination
+    /// fails so often that the call was not repeated.
+    outbound_retries_total: Counter[destination, outcome] {
+        unit: "calls", alert: "outcome=\"over_budget\" for 5 minutes",
+    }
+
+    /// Destinations that fail and are left alone, by name; of tenants' URLs their number.
+    outbound_breakers_open: Gauge[destination] {
+        unit: "destinations", alert: "above 0 for 5 minutes, for a destination of the operator's",
+    }
+
     /// Background tasks that ended by a panic, by task; those of the table of background work are started again.
     background_panics_total: Counter[task] { unit: "tasks", alert: "any increase" }
 

@@ -11,6 +11,7 @@ mod allocations;
 mod architecture;
 mod audit;
 mod database;
+mod outbound;
 mod proof;
 mod sources;
 mod specimen;
