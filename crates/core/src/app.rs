@@ -1,15 +1,18 @@
 //! Everything that a handler can reach. There are no globals: two apps can live in one process.
 
 mod answers;
+mod backlogs;
 mod bodies;
 mod denials;
 mod probes;
 mod streams;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, RwLock};
 use std::time::Instant;
 
+use erp_postgres::{Channel, Notifications};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -27,6 +30,8 @@ use crate::outbound::Outbound;
 use crate::shared::{Clock, Rng};
 
 pub use answers::Answers;
+pub(crate) use backlogs::BELIEVED;
+pub use backlogs::Backlogs;
 pub use bodies::Bodies;
 pub(crate) use bodies::SMALL;
 pub(crate) use denials::DENIALS;
@@ -70,6 +75,10 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     /// Refusals that are to be audited.
     pub denials: Denials,
+    /// The names of every kind of job of every module.
+    pub job_kinds: BTreeSet<&'static str>,
+    /// How many jobs each tenant has waiting, as far as this process knows.
+    pub backlogs: Backlogs,
     /// Every permission of every module.
     pub permissions: Arc<PermissionTable>,
     /// What principals may do, as it was read a moment ago.
@@ -132,6 +141,16 @@ impl App {
     /// The right to do one kind of system work, for the core to hand over.
     pub(crate) fn system(&self, work: &'static SystemWork) -> System {
         System::new(self.pools.system.clone(), work)
+    }
+
+    /// The same for the queue of jobs, which is asked all the time: its statements are counted, and not logged one by one.
+    pub(crate) fn queue(&self, work: &'static SystemWork) -> System {
+        System::new(self.pools.queue.clone(), work)
+    }
+
+    /// Listens to what other processes say to this one.
+    pub(crate) async fn listen(&self, channel: Channel, capacity: usize) -> Result<Notifications> {
+        self.pools.system.listen(channel, capacity).await
     }
 
     /// The tenants that sessions of the database carry while nobody uses them: none (T-04).

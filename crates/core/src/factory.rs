@@ -11,11 +11,13 @@ use crate::app::App;
 use crate::auth::PermissionTable;
 use crate::config::SettingsSchema;
 use crate::health::HEALTH;
+use crate::jobs::JobTable;
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Authentication, Module, Product, Route, Routes, SecurityHeaders, refuse_undeclared};
 use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
+use crate::worker::WORKER;
 
 /// The module that custom routes are logged under.
 const CUSTOM: &str = "custom";
@@ -138,7 +140,7 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES, &OPENAPI].into_iter().chain(product.modules.iter().copied())
+    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER].into_iter().chain(product.modules.iter().copied())
 }
 
 /// Every setting of the product: the core's, and those of its modules.
@@ -178,6 +180,11 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
 /// Every permission of every module.
 pub fn permissions(product: &Product) -> PermissionTable {
     PermissionTable::new(modules(product).flat_map(|module| module.permissions).copied())
+}
+
+/// Every kind of job of every module.
+pub(crate) fn jobs(product: &Product) -> JobTable {
+    JobTable::new(modules(product).flat_map(|module| module.jobs).copied())
 }
 
 /// A module that another one uses is built in, and stands before it.

@@ -36,7 +36,11 @@ pub mod answer;
 
 pub mod resource;
 
+pub mod jobs;
+
 pub mod module;
+
+mod worker;
 
 pub mod middleware;
 

@@ -25,6 +25,7 @@ use crate::config::Section;
 use crate::db::{Migration, Namespace, Sample, Schema, SystemWork};
 use crate::error::{Carried, Error, ErrorCode};
 use crate::extract::Inputs;
+use crate::jobs::AnyJobKind;
 use crate::lifecycle::{Background, StartError};
 use crate::limits::Policy;
 use crate::metrics::MetricTable;
@@ -108,10 +109,14 @@ pub struct Module {
     pub metrics: &'static [MetricTable],
     /// Its routes.
     pub routes: fn() -> Routes,
+    /// The kinds of jobs that it has: `&[&REMIND]`. Their names begin with the module's.
+    pub jobs: &'static [&'static dyn AnyJobKind],
     /// Work of its own that runs beside requests, once everything is started. The names begin with the module's.
     pub background: &'static [&'static Background<App>],
     /// What it does as the system, beyond what a caller may, from `system_work!`.
     pub system: &'static [&'static SystemWork],
+    /// The background tasks that do some of it, by name, for the reference. Today they are the core's own.
+    pub system_background: &'static [(&'static str, &'static SystemWork)],
     /// How it tells who asks, if it is the one module that does.
     pub authentication: Option<&'static Authentication>,
     /// What it depends on beside the database.
@@ -139,8 +144,10 @@ impl Module {
         settings: &[],
         metrics: &[],
         routes: Routes::new,
+        jobs: &[],
         background: &[],
         system: &[],
+        system_background: &[],
         authentication: None,
         probes: &[],
         assets: &[],

@@ -15,13 +15,15 @@ use crate::{Database, Log, Pooler, TestApp};
 /// The key of every test's tokens, for tests that forge some.
 pub const JWT_SECRET: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
 const ENCRYPTION_KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("APP_ENV", "development"),
     ("HOST", "127.0.0.1"),
     ("LOG_LEVEL", "debug"),
     ("JWT_SECRET", JWT_SECRET),
     ("ENCRYPTION_KEY", ENCRYPTION_KEY),
     ("SHUTDOWN_TIMEOUT", "5s"),
+    // A test of jobs says how many work.
+    ("JOB_WORKERS", "0"),
     // All clients of a test are one address.
     ("RATE_LIMIT_MAX", "1000000"),
     ("RATE_LIMIT_AUTH_MAX", "100"),

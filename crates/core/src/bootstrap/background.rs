@@ -12,11 +12,14 @@ use crate::limits::STORE;
 use crate::metrics::LAG;
 use crate::module::Product;
 use crate::server::{ACCEPT, CERTIFICATE};
+use crate::worker::{JOBS, UPKEEP};
 
 /// The core's own.
-const CORE: [BackgroundFacts; 8] = [
+const CORE: [BackgroundFacts; 10] = [
     ACCEPT.facts(),
     DENIALS.facts(),
+    JOBS.facts(),
+    UPKEEP.facts(),
     PROOF.facts(),
     LAG.facts(),
     MONITOR.facts(),

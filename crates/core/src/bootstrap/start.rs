@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::proof::PROOF;
 use super::{BootstrapOptions, Databases, LogSetup, background, database, proof, resources, shutdown};
-use crate::app::{Answers, App, Bodies, DENIALS, Denials, Parts, Probes, Streams};
+use crate::app::{Answers, App, Backlogs, Bodies, DENIALS, Denials, Parts, Probes, Streams};
 use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownPermissions, Passwords};
 use crate::config::{Config, Layers};
@@ -24,6 +24,7 @@ use crate::module::Product;
 use crate::outbound::{Outbound, OutboundOptions};
 use crate::server::{CERTIFICATE, Tls};
 use crate::shared::Secret;
+use crate::worker::{JOBS, UPKEEP, Worker};
 
 /// What the second phase makes.
 struct Services {
@@ -105,8 +106,20 @@ impl Start {
         for row in factory::modules(product).flat_map(|module| module.background) {
             self.lifecycle.start(row, edge.app.clone());
         }
+        self.work(product, &edge)?;
         self.phase("health checks", started);
         Ok((edge, databases.place))
+    }
+
+    /// Starts this process's worker, with `JOB_WORKERS` slots.
+    fn work(&self, product: &Product, edge: &Edge) -> Result<(), StartError> {
+        let app = &edge.app;
+        let worker = Worker::new(app.clone(), factory::jobs(product), edge.authentication())?;
+        self.lifecycle.start(&UPKEEP, worker.clone());
+        if app.config.jobs.workers > 0 {
+            self.lifecycle.start(&JOBS, worker);
+        }
+        Ok(())
     }
 
     /// The certificate, watched from here on.
@@ -225,6 +238,8 @@ impl Start {
             rng: Arc::clone(&options.rng),
             lifecycle: self.lifecycle.clone(),
             denials: Denials::default(),
+            job_kinds: factory::jobs(product).facts().map(|kind| kind.name).collect(),
+            backlogs: Backlogs::new(config.jobs.backlog),
             permissions: Arc::new(factory::permissions(product)),
             known_permissions: KnownPermissions::default(),
             constraints: Constraints::new(

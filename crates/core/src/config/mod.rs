@@ -54,7 +54,7 @@ pub use render::Explained;
 pub use secrets::dev_secrets;
 pub use section::{ModuleSettings, Rules, Section, Settings, SettingsSchema, lists};
 pub use settings::{
-    Config, DatabaseSettings, EncryptionSettings, HttpSettings, JwtSettings, LifecycleSettings,
+    Config, DatabaseSettings, EncryptionSettings, HttpSettings, JobSettings, JwtSettings, LifecycleSettings,
     LoggingSettings, MailSettings, MetricsSettings, OutboundSettings, ProcessSettings, RateLimitSettings,
     RedisSettings, SETTINGS, SpeedLimitSettings, TrafficSettings, TransportSettings, WebhookSettings,
 };

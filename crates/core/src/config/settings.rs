@@ -133,6 +133,25 @@ settings! {
 }
 
 settings! {
+    /// How jobs are worked on.
+    pub struct JobSettings in "Jobs";
+
+    /// How many jobs this process runs at a time; 0 leaves them to others, such as `erp-backend worker`. A job that changes
+    /// something holds a connection of the pool meanwhile.
+    JOB_WORKERS workers: u32 { default: Defaults::all("10"), range: Some(("0", "1000")) };
+
+    /// Threads for the kinds of jobs that compute or block; unset, one for each core that this process may use. They are
+    /// started only where there are such kinds.
+    JOB_THREADS threads: Option<u32> { range: Some(("1", "1024")) };
+
+    /// Most jobs of one tenant that wait at a time. What would enqueue a further one is answered with 503.
+    JOB_BACKLOG backlog: u32 { default: Defaults::all("100000"), range: Some(("1", "100000000")) };
+
+    /// How many days a job that is over is kept for those who ask what became of it.
+    JOB_RETENTION_DAYS retention_days: u32 { default: Defaults::all("7"), range: Some(("1", "3650")) };
+}
+
+settings! {
     /// Where the database is, and how it is used.
     pub struct DatabaseSettings in "Database", rules database_urls;
 
@@ -435,6 +454,8 @@ config! {
     traffic: TrafficSettings,
     /// How long a start and a stop may take.
     lifecycle: LifecycleSettings,
+    /// How jobs are worked on.
+    jobs: JobSettings,
     /// What is logged, and how.
     logging: LoggingSettings,
     /// What is measured, and who may read it.

@@ -7,6 +7,8 @@ mod statement;
 
 mod columns;
 
+mod doorbell;
+
 mod connect;
 
 pub mod cluster;
@@ -26,6 +28,7 @@ pub use connect::connection::{Connection, Logins};
 pub use connect::refusal::{Refusal, Step};
 pub use connect::session::{Deviation, Writes};
 pub use connect::version::ServerVersion;
+pub use doorbell::{Doorbell, Lane};
 pub use erp_postgres::{Params, Row, ToSql, WireError as RowError};
 pub use owner::migrate::{Migrated, State, Status, pending, refuse_changed, tell_unclaimed, to_carry_over};
 pub use owner::{
@@ -41,6 +44,7 @@ pub use tokio_postgres::Error as OwnerError;
 /// For types of a module's own, which are read from a column or bound to a parameter.
 pub use tokio_postgres::types::{FromSql, IsNull, Type, private::BytesMut as SqlBuffer, to_sql_checked};
 pub use tx::deferral::Deferral;
+pub(crate) use tx::enqueue::NewJob;
 pub(crate) use tx::no_row;
 pub use tx::row::FromRow;
 pub use tx::stream::RowStream;

@@ -84,6 +84,11 @@ impl Error {
         self
     }
 
+    /// When it may be tried again, where that is known.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
     /// The methods that the path knows; becomes `Allow` (RFC 9110, 15.5.6).
     #[must_use]
     pub fn allow(mut self, methods: String) -> Self {

@@ -424,6 +424,27 @@ metrics! {
     /// `certificate` (the client's), `alert` (the client refused ours), `other` (hung up, or no TLS).
     tls_handshake_failures_total: Counter[reason] { unit: "handshakes" }
 
+    /// Jobs that are ready and wait for a worker, by kind.
+    jobs_ready: Gauge[kind] { unit: "jobs", alert: "grows for 15 minutes" }
+
+    /// How long the oldest ready job of a kind has waited since it was enqueued.
+    jobs_oldest_age_seconds: Gauge[kind] { unit: "s", alert: "over 300 for a kind that somebody waits for" }
+
+    /// Time that attempts at jobs took, by kind and outcome: `succeeded`, `failed`, `cancelled`, `interrupted` by a stop.
+    jobs_run_duration_ms: Histogram[kind, outcome] { unit: "ms", buckets: DURATION_MS }
+
+    /// Jobs that have failed for the last time, by kind.
+    jobs_dead_total: Counter[kind] { unit: "jobs", alert: "any increase" }
+
+    /// Jobs that this process runs now.
+    jobs_running: Gauge[] { unit: "jobs" }
+
+    /// Jobs that this process may run at a time: `JOB_WORKERS`.
+    jobs_slots: Gauge[] { unit: "jobs" }
+
+    /// Time that claiming the next jobs took.
+    jobs_claim_duration_ms: Histogram[] { unit: "ms", buckets: DURATION_MS }
+
     /// Log lines lost because the sink was too slow or failed.
     log_lines_dropped_total: Counter[] { unit: "lines", alert: "any increase" }
 

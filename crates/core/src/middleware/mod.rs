@@ -98,6 +98,11 @@ impl Default for Switches {
 }
 
 impl Edge {
+    /// How the product tells who asks, and what they may do.
+    pub(crate) fn authentication(&self) -> Option<&'static Authentication> {
+        self.authentication
+    }
+
     pub(crate) fn new(
         app: App,
         routes: RouteTable,

@@ -5,9 +5,9 @@ use http::HeaderMap;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::{Caller, Credential, Grants, Trace};
+use crate::auth::{Caller, Credential, Grants, Identity, Trace};
 use crate::db::{System, SystemWork};
-use crate::error::Result;
+use crate::error::{Error, Result, codes};
 use crate::shared::TenantId;
 
 /// How a module tells who asks and what they may do. One module of a product has it.
@@ -30,6 +30,32 @@ pub struct Authentication {
     pub grants: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, Grants>,
     /// The limit of requests that the caller's tenant has of its own, instead of `RATE_LIMIT_MAX`.
     pub own_limit: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, u32>,
+}
+
+impl Authentication {
+    /// The caller with what it may do in its tenant: as it was read at most five seconds ago, or else as it is now.
+    ///
+    /// # Errors
+    /// `core.unauthenticated` when it has no business in the tenant (any more), or as the database answers.
+    pub(crate) async fn caller(
+        &self,
+        app: &App,
+        Identity { tenant, actor }: Identity,
+        trace: Trace,
+    ) -> Result<Caller> {
+        let principal = actor.principal().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+        // Boxed, since it is read once in five seconds and every request would carry its size.
+        let read = || {
+            Box::pin(async {
+                let unknown = Caller::unknown(tenant, actor, trace.clone());
+                let grants = (self.grants)(app, &unknown).await?;
+                let grants = grants.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+                Ok(app.permissions.resolve(&grants))
+            })
+        };
+        let permissions = app.known_permissions.get(tenant, principal, app.clock.instant(), read).await?;
+        Ok(Caller::new(tenant, actor, permissions, trace))
+    }
 }
 
 /// What is looked up, if it is there.

@@ -46,7 +46,11 @@ fn uses(module: &Module) -> Vec<(String, &'static SystemWork)> {
     let routes = (module.routes)().of(module.name);
     let routes = routes.filter_map(|route| Some((format!("{} {}", route.method, route.path), route.system?)));
     let authentication = module.authentication.map(|offered| ("`authentication`".to_owned(), offered.system));
-    routes.chain(authentication).collect()
+    let jobs = module.jobs.iter().map(|kind| kind.facts());
+    let jobs = jobs.filter_map(|facts| Some((format!("the job `{}`", facts.name), facts.system?)));
+    let background =
+        module.system_background.iter().map(|(task, work)| (format!("the task `{task}`"), *work));
+    routes.chain(authentication).chain(jobs).chain(background).collect()
 }
 
 /// `docs/reference/system-work.md`.

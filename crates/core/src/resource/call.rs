@@ -36,6 +36,11 @@ impl FromRequestParts<App> for Call {
 impl Input for Call {}
 
 impl Call {
+    /// What a job has in place of a request.
+    pub(crate) fn of(app: App, caller: Caller) -> Self {
+        Self { app, caller, target: None }
+    }
+
     /// A transaction in the caller's tenant, for work of more than one statement. See `Db::tenant`.
     pub fn tenant(&self) -> TenantTx<'_> {
         self.app.db.tenant(&self.caller)

@@ -15,6 +15,7 @@ mod chain;
 mod db;
 mod e2e;
 mod guide;
+mod jobs;
 mod modules;
 mod origin;
 mod pages;

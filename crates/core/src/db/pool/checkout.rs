@@ -10,9 +10,11 @@ use std::time::Duration;
 use deadpool::managed::Object;
 use erp_postgres::Wire;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::parked::Parked;
 use crate::db::Db;
+use crate::db::doorbell::Lane;
 use crate::db::pool::Opener;
 use crate::shared::TenantId;
 use crate::shares::TenantShare;
@@ -31,13 +33,15 @@ pub(in crate::db) struct Checkout {
     armed: bool,
     /// Where it waits again when it is dropped: see `Deferrals`.
     pub(in crate::db) returns_to: Option<(u64, Option<TenantId>)>,
+    /// Jobs that the open transaction has enqueued: their lanes, and their ids.
+    pub(in crate::db) enqueued: Vec<(Lane, Uuid)>,
     /// Owns the clean-up, so that a shutdown waits for it, and is told when the connection is given back.
     db: Db,
 }
 
 impl Checkout {
     pub(in crate::db) fn new(db: Db, object: Object<Opener>, place: Option<TenantShare>) -> Self {
-        Self { object: Some(object), place, armed: false, returns_to: None, db }
+        Self { object: Some(object), place, armed: false, returns_to: None, enqueued: Vec::new(), db }
     }
 
     /// The connection belongs to a tenant's share from here on.
@@ -85,7 +89,8 @@ impl Checkout {
     fn wait_again(&mut self, number: u64, tenant: Option<TenantId>) {
         let object = self.object.take();
         let place = self.place.take();
-        let checkout = Self { object, place, armed: true, returns_to: None, db: self.db.clone() };
+        let enqueued = std::mem::take(&mut self.enqueued);
+        let checkout = Self { object, place, armed: true, returns_to: None, enqueued, db: self.db.clone() };
         // Where the request is over, it is rolled back with what is returned.
         let _ = self.db.deferrals().park(number, Parked { checkout, tenant });
     }

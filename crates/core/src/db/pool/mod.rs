@@ -15,10 +15,11 @@ use deadpool::Runtime;
 use deadpool::managed::{
     Manager, Metrics as Usage, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts,
 };
-use erp_postgres::{Connector, Plan, Plans, SqlState, Wire};
+use erp_postgres::{Channel, Connector, Notifications, Plan, Plans, SqlState, Wire};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::db::doorbell::Doorbell;
 use crate::db::proof::{Report, prove_both};
 use crate::db::{Connection, Sample, Writes};
 use crate::error::{Error, Result, codes};
@@ -67,6 +68,8 @@ pub struct Pools {
     pub runtime: Db,
     /// Of the system's login: for the declared work of the system.
     pub system: Db,
+    /// The same pool for the queue of jobs, which is asked all the time: its statements are not logged one by one.
+    pub(crate) queue: Db,
 }
 
 struct DbInner {
@@ -86,6 +89,8 @@ struct DbInner {
     /// The monitor had to connect anew.
     reconnected: Arc<Notify>,
     deferrals: Deferrals,
+    /// Rings for jobs that this process has enqueued, whichever pool they went through.
+    doorbell: Arc<Doorbell>,
 }
 
 /// Watches the server. Requests that would wait in vain rely on it.
@@ -113,6 +118,7 @@ impl Db {
         let (report, availability) = watch::channel(Availability::Up);
         let (report_writes, writes) = watch::channel(Writes::Taken);
         let distrust = Arc::new(AtomicBool::new(false));
+        let doorbell = Arc::new(Doorbell::default());
         let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let watched = Watched {
             connection: runtime.connection.clone(),
@@ -139,12 +145,20 @@ impl Db {
                 distrust: Arc::clone(&distrust),
                 reconnected: Arc::clone(&reconnected),
                 deferrals: Deferrals::default(),
+                doorbell: Arc::clone(&doorbell),
             }))
         };
         let [first, second] = pools;
-        let pools = Pools { runtime: db(first, runtime), system: db(second, system) };
+        let quiet = PoolOptions { log_queries: false, ..system.clone() };
+        let queue = db(second.clone(), quiet);
+        let pools = Pools { runtime: db(first, runtime), system: db(second, system), queue };
         lifecycle.start(&MONITOR, (watched, pools.clone()));
         Ok(pools)
+    }
+
+    /// Rings when jobs have been committed.
+    pub(crate) fn doorbell(&self) -> &Doorbell {
+        &self.0.doorbell
     }
 
     pub(in crate::db) fn deferrals(&self) -> &Deferrals {
@@ -190,6 +204,15 @@ impl Db {
     async fn session(&self) -> Result<tokio_postgres::Client> {
         let opening = crate::db::owner::connect(&self.0.options.connection, &self.0.tasks);
         opening.await.map_err(|error| Error::unavailable().because(error))
+    }
+
+    /// Listens on a connection beside the pool, as long as somebody takes what it brings.
+    pub(crate) async fn listen(&self, channel: Channel, capacity: usize) -> Result<Notifications> {
+        let options = &self.0.options;
+        let connector = options.connection.connector(options.connect_timeout, options.prepared_statements);
+        let (notifications, listening) = connector.listen(&[channel], capacity).await?;
+        self.0.tasks.spawn(listening.run());
+        Ok(notifications)
     }
 
     /// Owns what goes on after its borrower has gone.

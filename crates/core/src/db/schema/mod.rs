@@ -35,8 +35,20 @@ pub const CORE: Namespace<'static> = Namespace {
         "0009_money",
         "0010_states",
         "0011_system_access",
+        "0012_jobs",
     ],
-    samples: crate::samples!["audit_log", "idempotency_keys", "document_numbers"],
+    samples: crate::samples![
+        "audit_log",
+        "idempotency_keys",
+        "document_numbers",
+        "job_ready",
+        "job_scheduled",
+        "job_running",
+        "job_dead",
+        "job_done",
+        "job_keys",
+        "job_cancels"
+    ],
 };
 
 /// One SQL file, embedded. [`migrations!`](crate::migrations) makes a list of them.

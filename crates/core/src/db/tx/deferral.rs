@@ -43,6 +43,14 @@ impl Deferral {
     /// # Errors
     /// As the database answers; `core.outcome_unknown` when the connection was lost with COMMIT under way.
     pub async fn commit(self, sql: &'static str, params: Params<'_>) -> Result<bool> {
+        self.commit_part(sql, params).await
+    }
+
+    /// The same for what was changed so far: later changes wait for the next part, or for the end.
+    ///
+    /// # Errors
+    /// As [`Deferral::commit`].
+    pub(crate) async fn commit_part(&self, sql: &'static str, params: Params<'_>) -> Result<bool> {
         let Some(parked) = self.db.deferrals().take(self.number)? else { return Ok(false) };
         let mut tx = Tx::resume(&self.db, parked);
         pin!(tx.run(sql, params, true)).await?;

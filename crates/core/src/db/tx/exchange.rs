@@ -10,6 +10,7 @@ use std::time::Duration;
 use erp_postgres::{Plan, Reply, TransactionStatus, Wire};
 
 use super::context::TxContext;
+use super::enqueue::{self, ENQUEUE, NewJob};
 use super::stream::Streaming;
 use crate::auth::Caller;
 use crate::db::pool::checkout::Checkout;
@@ -39,6 +40,8 @@ pub(in crate::db) struct Tx<'db> {
     pub(in crate::db) context: TxContext,
     pub(in crate::db) context_sent: bool,
     pub(in crate::db) audit: Vec<serde_json::Value>,
+    /// Jobs that go out with the end of the transaction.
+    pub(in crate::db) jobs: Vec<NewJob>,
     checkout: Option<Checkout>,
     /// What is known of the statement that was sent last, and what it returned.
     plan: Option<Arc<Plan>>,
@@ -108,6 +111,7 @@ impl<'db> Tx<'db> {
             context,
             context_sent: false,
             audit: Vec::new(),
+            jobs: Vec::new(),
             checkout: None,
             plan: None,
             reply: Reply::default(),
@@ -226,7 +230,8 @@ impl<'db> Tx<'db> {
 
     /// Commits what was done, with its audit entries.
     pub(in crate::db) async fn commit(mut self) -> Result<()> {
-        if self.checkout.is_none() && self.audit.is_empty() && !self.failed {
+        let nothing = self.audit.is_empty() && self.jobs.is_empty();
+        if self.checkout.is_none() && nothing && !self.failed {
             return Ok(()); // nothing was asked for
         }
         let db = self.db;
@@ -296,6 +301,10 @@ impl<'db> Tx<'db> {
             let entries = serde_json::to_string(&self.audit).map_err(Error::internal)?;
             wire.own(WRITE_AUDIT, &[&entries])?;
         }
+        if then != Then::More && !self.jobs.is_empty() {
+            let jobs = serde_json::to_string(&self.jobs).map_err(Error::internal)?;
+            wire.own(ENQUEUE, &[&jobs])?;
+        }
         let commits = ends && self.open;
         if commits {
             wire.own(COMMIT, &[])?;
@@ -318,6 +327,12 @@ impl<'db> Tx<'db> {
             return Err(Error::internal("the transaction is not where it should be"));
         }
         (self.reply, self.failed) = (reply, false);
+        if then != Then::More && !self.jobs.is_empty() {
+            checkout.enqueued.extend(enqueue::due(std::mem::take(&mut self.jobs), self.tenant));
+        }
+        if ends && !checkout.enqueued.is_empty() {
+            self.db.doorbell().ring(std::mem::take(&mut checkout.enqueued));
+        }
         if self.joined && self.read_only {
             checkout.returns_to = self.deferral.map(|number| (number, self.tenant)); // a read is dropped without a word
         }

@@ -5,6 +5,7 @@
 
 pub(super) mod context;
 pub(super) mod deferral;
+pub(super) mod enqueue;
 pub(super) mod exchange;
 pub(super) mod repeat;
 pub(super) mod row;
@@ -89,6 +90,12 @@ impl<'db> TenantTx<'db> {
         self
     }
 
+    /// Commits by itself, in a request or a job whose changes wait otherwise.
+    pub(crate) fn undeferred(mut self) -> Self {
+        self.0 = self.0.deferred(None);
+        self
+    }
+
     /// Lowers the time that a statement may take in this transaction. Call it before the first statement.
     pub fn statement_timeout(mut self, limit: Duration) -> Self {
         let limit = limit.min(self.0.db.options().statement_timeout);
@@ -105,6 +112,11 @@ impl<'db> TenantTx<'db> {
     pub fn audit(&mut self, entry: &AuditEntry) -> Result<()> {
         self.0.audit.push(serde_json::to_value(entry).map_err(Error::internal)?);
         Ok(())
+    }
+
+    /// Adds a job, which is sent with the end of the transaction.
+    pub(crate) fn add_job(&mut self, job: enqueue::NewJob) {
+        self.0.jobs.push(job);
     }
 
     /// All rows of a statement in the middle of the transaction.

@@ -9,9 +9,9 @@ use crate::db::{Db, FromRow, Params, Sql};
 use crate::error::Result;
 use crate::shared::TenantId;
 
-use super::TenantTx;
 use super::context::TxContext;
 use super::exchange::Tx;
+use super::{Last, TenantTx};
 
 /// One kind of work that the system does in the database beyond what a caller may: a row of a `system_work!` table.
 #[derive(Debug)]
@@ -96,6 +96,20 @@ impl<'db> SystemTx<'db> {
     pub async fn optional<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<Option<R>> {
         self.tx.run(sql.text(), params, false).await?;
         self.tx.row()
+    }
+
+    /// All rows of a statement in the middle of the transaction.
+    ///
+    /// # Errors
+    /// As [`TenantTx::rows`].
+    pub async fn rows<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<Vec<R>> {
+        self.tx.run(sql.text(), params, false).await?;
+        self.tx.rows()
+    }
+
+    /// The next statement is the last: COMMIT goes out with it.
+    pub fn last(self) -> Last<'db> {
+        Last(self.tx)
     }
 
     /// Goes on in one tenant, as the system, and out of the tenant's share of the pool. In the same transaction, unless

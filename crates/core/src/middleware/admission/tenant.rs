@@ -28,30 +28,9 @@ pub(in crate::middleware) async fn enter(
     headers: &HeaderMap,
 ) -> Result<Caller, Error> {
     let named = named(headers)?.filter(|named| named.id != Some(*identity.tenant.as_uuid()));
-    let Some(named) = named else { return caller(authentication, app, identity, trace).await };
+    let Some(named) = named else { return authentication.caller(app, identity, trace).await };
     // Boxed, since few requests come this way and all would carry its size.
     Box::pin(select(authentication, app, identity, trace, named)).await
-}
-
-/// The caller with what it may do in its tenant: as it was read at most five seconds ago, or else as it is now.
-async fn caller(
-    authentication: &Authentication,
-    app: &App,
-    Identity { tenant, actor }: Identity,
-    trace: Trace,
-) -> Result<Caller, Error> {
-    let principal = actor.principal().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
-    // Boxed, since it is read once in five seconds and every request would carry its size.
-    let read = || {
-        Box::pin(async {
-            let unknown = Caller::unknown(tenant, actor, trace.clone());
-            let grants = (authentication.grants)(app, &unknown).await?;
-            let grants = grants.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
-            Ok(app.permissions.resolve(&grants))
-        })
-    };
-    let permissions = app.known_permissions.get(tenant, principal, app.clock.instant(), read).await?;
-    Ok(Caller::new(tenant, actor, permissions, trace))
 }
 
 async fn select(
@@ -65,7 +44,7 @@ async fn select(
     let tenant = (authentication.tenant)(system, &named, &trace).await?;
     let home = || Caller::unknown(identity.tenant, identity.actor, trace.clone());
     let Some(tenant) = tenant else { return Err(refuse(app, &home(), &named)) };
-    match caller(authentication, app, Identity { tenant, ..identity }, trace.clone()).await {
+    match authentication.caller(app, Identity { tenant, ..identity }, trace.clone()).await {
         // Somebody who is no member is told so alike, whether there is such a tenant or not.
         Err(error) if error.code() == &codes::UNAUTHENTICATED => Err(refuse(app, &home(), &named)),
         outcome => outcome,

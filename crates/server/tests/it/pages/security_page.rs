@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use regex_lite::Regex;
 
 /// What a test's name begins with, `t_01_` or `t01_`, and the statement that it holds.
-const HELD: [(&str, &str); 78] = [
+const HELD: [(&str, &str); 79] = [
     ("A-01", "An endless password is refused before it is hashed"),
     ("A-04", "Passwords are hashed with argon2id"),
     ("A-05", "Failed sign-ins at an account count from everywhere"),
@@ -82,6 +82,10 @@ const HELD: [(&str, &str); 78] = [
     ("T-16", "Another tenant's item is like one that does not exist"),
     ("T-17", "The tenant comes from the credential, never from a header alone"),
     ("T-18", "What is counted or kept is so by tenant"),
+    (
+        "T-20",
+        "A job runs for a principal of its tenant or for declared work of the system, and fails closed without either",
+    ),
     ("T-21", "Who is disabled, and who is of a suspended tenant, is nobody"),
     ("T-22", "One tenant's rush leaves the others their share"),
     ("U-01", "The server's role adds to the audit log, and cannot change it"),

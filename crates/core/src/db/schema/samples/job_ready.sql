@@ -1,0 +1,2 @@
+insert into public.job_ready (id, kind, priority, attempt, attempts, system, origin, args, enqueued_at)
+values ('00000000-0000-7000-8000-00000000ca20', 'canary.sing', 1, 0, 1, 'proof', 'canary', '{}', '2000-01-01');

@@ -1,0 +1,138 @@
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::enqueue::bounded;
+use super::job_codes;
+use crate::db::{Deferral, System};
+use crate::error::{Error, Result};
+use crate::resource::Call;
+use crate::shared::{Id, IdKind};
+
+/// The id of a job.
+pub type JobId = Id<JobRow>;
+
+/// See [`JobId`].
+#[derive(Debug)]
+pub enum JobRow {}
+
+impl IdKind for JobRow {
+    const NAME: &'static str = "job";
+}
+
+const KEEP: &str = "select app.keep_job_state($1, $2, $3)";
+
+/// A job that runs: what its handler is given.
+///
+/// Its [`call`](Self::call) is what a request's handler has, with the permissions of who enqueued it as they are now.
+/// What it commits waits until the handler ends, and is then committed together with the job's completion. So a handler
+/// that fails has changed nothing, and one that takes long over what it does in the database keeps a connection all the
+/// while: such work is done in [steps](Self::keep).
+pub struct Job {
+    /// The app, and on whose behalf.
+    pub call: Call,
+    pub(crate) id: JobId,
+    pub(crate) attempt: i16,
+    pub(crate) enqueued_at: Timestamp,
+    pub(crate) system: Option<System>,
+    pub(crate) deferral: Deferral,
+    pub(crate) told: Mutex<JobTold>,
+}
+
+/// What a handler has told of its job.
+#[derive(Debug, Default)]
+pub(crate) struct JobTold {
+    pub(crate) state: Option<Value>,
+    pub(crate) progress: Option<JobProgress>,
+    pub(crate) result: Option<Value>,
+}
+
+/// How far a job is.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobProgress {
+    /// How much is done.
+    pub done: u64,
+    /// Of how much, where that is known.
+    pub of: Option<u64>,
+}
+
+impl Job {
+    /// Its id.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u16 {
+        self.attempt.unsigned_abs()
+    }
+
+    /// When it was enqueued.
+    pub fn enqueued_at(&self) -> Timestamp {
+        self.enqueued_at
+    }
+
+    /// The right to do the work of the system that its kind declares.
+    ///
+    /// # Errors
+    /// `core.internal` where the kind declares none.
+    pub fn system(&self) -> Result<&System> {
+        self.system.as_ref().ok_or_else(|| Error::internal("the job's kind declares no work of the system"))
+    }
+
+    /// What the last step kept, in this attempt or an earlier one.
+    ///
+    /// # Errors
+    /// `jobs.given_up` where it cannot be read as an `S`.
+    pub fn kept<S: DeserializeOwned>(&self) -> Result<Option<S>> {
+        let kept = self.told().state.clone();
+        let unreadable =
+            |error| Error::new(&job_codes::GIVEN_UP).detail("Its state cannot be read.").because(error);
+        kept.map(serde_json::from_value).transpose().map_err(unreadable)
+    }
+
+    /// Ends a step: commits what was changed so far, and keeps `state` with it for an attempt that goes on from here.
+    ///
+    /// # Errors
+    /// As the database answers; `core.unavailable` where another attempt has taken the job over. The step's changes were
+    /// not committed then.
+    pub async fn keep<S: Serialize>(&self, state: &S) -> Result<()> {
+        let state = serde_json::to_value(state).map_err(Error::internal)?;
+        bounded(&state)?;
+        let (id, attempt) = (*self.id.as_uuid(), self.attempt);
+        if !self.deferral.commit_part(KEEP, &[&id, &attempt, &state]).await? {
+            let tx = self.call.tenant().undeferred();
+            let _: Vec<()> = tx.last().rows(KEEP, &[&id, &attempt, &state]).await?;
+        }
+        self.told().state = Some(state);
+        Ok(())
+    }
+
+    /// Tells how far it is. It is written once a second.
+    pub fn progress(&self, done: u64, of: Option<u64>) {
+        self.told().progress = Some(JobProgress { done, of });
+    }
+
+    /// What it results in, for whoever asks for the job. At most 16 KiB of JSON.
+    ///
+    /// # Errors
+    /// `jobs.arguments_too_large`.
+    pub fn result<R: Serialize>(&self, result: &R) -> Result<()> {
+        let result = serde_json::to_value(result).map_err(Error::internal)?;
+        bounded(&result)?;
+        self.told().result = Some(result);
+        Ok(())
+    }
+
+    pub(crate) fn told(&self) -> std::sync::MutexGuard<'_, JobTold> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that a job can never succeed: it is not tried again, whatever its kind says.
+pub fn give_up(reason: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(&job_codes::GIVEN_UP).detail(reason)
+}

@@ -1,0 +1,17 @@
+//! Jobs: work that is done later, in the tenant of who enqueued it and with the permissions that they have then.
+//!
+//! A module declares a [`JobKind`] and lists it in its row; `tx.enqueue(&KIND, &args)` adds a job to a transaction, which
+//! commits or vanishes with it. The workers in `worker` run it. What a job changes in the database happens exactly once:
+//! its changes are committed together with its completion, by the attempt that still holds the job. What it does
+//! elsewhere, such as sending a mail, may happen again after a crash.
+
+mod codes;
+mod enqueue;
+mod job;
+mod kind;
+
+pub use codes::{JOB_ERRORS, job_codes};
+pub use enqueue::JobOptions;
+pub(crate) use job::JobTold;
+pub use job::{Job, JobId, JobProgress, JobRow, give_up};
+pub use kind::{AnyJobKind, JobFacts, JobKind, JobRun, JobTable};

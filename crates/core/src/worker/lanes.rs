@@ -1,0 +1,456 @@
+//! Whose job is next: a deficit round robin over tenants, in which those that have just become active come first.
+//!
+//! Each tenant has an account of run time. In its turn it may begin jobs until the account is used up, and then waits for
+//! the next round, which fills the account by its weight. What is charged is how long jobs run, not how many there are: a
+//! tenant of long jobs does not get more of the process than one of short ones. A tenant that becomes active is served
+//! before those with a backlog, as fq_codel does for packets (RFC 8290): with ten thousand tenants a whole round takes too
+//! long for somebody who has one job.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::db::Lane;
+use crate::shared::TenantId;
+
+/// Nobody owes more than this: a job of a day does not keep its tenant out for a week.
+const MOST_DEBT: i64 = 3_600_000_000;
+/// What a weight of 1 adds to the account in each round, in microseconds of run time.
+const QUANTUM: i64 = 50_000;
+/// What a kind of job is believed to take before one has run: so long that none is claimed ahead of a free slot.
+const UNKNOWN: i64 = 1_000_000;
+/// Lanes that one claim asks at most.
+const MOST_ASKED: usize = 64;
+/// Lanes that are known at most; the rest are found again when there is room.
+const MOST_KNOWN: usize = 100_000;
+
+/// What is known of the lanes with jobs, and whose turn it is.
+#[derive(Default)]
+pub(super) struct Lanes {
+    flows: HashMap<TenantId, Flow>,
+    /// Tenants that have just become active, and those that are in the round.
+    fresh: VecDeque<TenantId>,
+    round: VecDeque<TenantId>,
+    known: usize,
+    /// How long the jobs of a kind have run lately, in microseconds.
+    run_times: HashMap<&'static str, i64>,
+    steering: Steering,
+}
+
+/// What operators have said, and what the process may do: see [`Lanes::steer`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Steering {
+    /// The kinds that this process runs and nobody has paused, with how many of each one tenant may have running.
+    pub(super) kinds: BTreeMap<&'static str, Option<u16>>,
+    /// Tenants that are paused or suspended.
+    pub(super) paused: std::collections::HashSet<TenantId>,
+    /// Weights other than 1.
+    pub(super) weights: HashMap<TenantId, i64>,
+}
+
+/// One tenant's lanes and account.
+#[derive(Default)]
+struct Flow {
+    /// Where each lane begins: no job before this id is left. The most urgent lane comes first.
+    lanes: BTreeMap<(u8, &'static str), Uuid>,
+    account: i64,
+    /// How many of its jobs have been claimed here and are not over.
+    running: BTreeMap<&'static str, usize>,
+    queued: Queue,
+}
+
+/// Where a tenant stands.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Queue {
+    #[default]
+    Nowhere,
+    Fresh,
+    Round,
+}
+
+/// How many jobs of one lane a claim asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ask {
+    pub(super) lane: Lane,
+    /// The ids from here on.
+    pub(super) from: Uuid,
+    pub(super) quota: usize,
+    /// How many of the kind may run in the tenant, in all processes together.
+    pub(super) at_most: Option<u16>,
+    /// What each was charged, in microseconds.
+    pub(super) each: i64,
+}
+
+/// How much can be claimed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Jobs that could begin at once.
+    pub(super) slots: usize,
+    /// How long those may take in all that are claimed ahead of a free slot, in microseconds.
+    pub(super) ahead: i64,
+    /// How many jobs of one tenant may run at a time.
+    pub(super) of_a_tenant: usize,
+}
+
+impl Room {
+    /// How many jobs of this length fit, at most.
+    fn fits(&self, each: i64) -> usize {
+        self.slots + usize::try_from(self.ahead / each).unwrap_or(0)
+    }
+
+    /// What is left after so many of this length.
+    fn less(self, count: usize, each: i64) -> Self {
+        let ahead = i64::try_from(count.saturating_sub(self.slots)).unwrap_or(i64::MAX);
+        Self {
+            slots: self.slots.saturating_sub(count),
+            ahead: self.ahead - ahead.saturating_mul(each),
+            ..self
+        }
+    }
+}
+
+impl Lanes {
+    /// There may be jobs in a lane, from this id on.
+    pub(super) fn wake(&mut self, lane: Lane, from: Uuid) {
+        let flow = self.flows.entry(lane.tenant).or_default();
+        let key = (lane.priority, lane.kind);
+        if let Some(begins) = flow.lanes.get_mut(&key) {
+            *begins = from.min(*begins);
+        } else if self.known < MOST_KNOWN {
+            flow.lanes.insert(key, from);
+            self.known += 1;
+        }
+        if flow.queued == Queue::Nowhere {
+            flow.queued = Queue::Fresh;
+            flow.account = flow.account.min(0); // what it owes it still owes
+            self.fresh.push_back(lane.tenant);
+        }
+    }
+
+    /// Takes over what operators have said since.
+    pub(super) fn steer(&mut self, steering: Steering) {
+        self.steering = steering;
+    }
+
+    /// The lanes to claim from next. Their quotas are charged to the tenants' accounts.
+    pub(super) fn plan(&mut self, room: Room) -> Vec<Ask> {
+        let asks = self.go_round(room);
+        // Where everybody who could be served is in debt, the rounds that pass until one is not are taken at once.
+        if asks.is_empty() && room.slots > 0 && self.skip_rounds(room) { self.go_round(room) } else { asks }
+    }
+
+    /// One round at most.
+    fn go_round(&mut self, mut room: Room) -> Vec<Ask> {
+        let mut asks: Vec<Ask> = Vec::new();
+        let mut turns = self.fresh.len() + self.round.len();
+        while (room.slots > 0 || room.ahead > 0) && turns > 0 && asks.len() < MOST_ASKED {
+            turns -= 1;
+            let Some(tenant) = self.fresh.pop_front().or_else(|| self.round.pop_front()) else { break };
+            if let Some(ask) = self.serve(tenant, room) {
+                room = room.less(ask.quota, ask.each);
+                asks.push(ask);
+            }
+        }
+        asks
+    }
+
+    /// Gives one tenant its turn, and puts it where it stands afterwards.
+    fn serve(&mut self, tenant: TenantId, room: Room) -> Option<Ask> {
+        let flow = self.flows.get_mut(&tenant)?;
+        flow.queued = Queue::Nowhere;
+        if flow.lanes.is_empty() {
+            if flow.running.is_empty() && flow.account >= 0 {
+                self.flows.remove(&tenant);
+            }
+            return None; // the next ring puts it back
+        }
+        flow.queued = Queue::Round;
+        self.round.push_back(tenant);
+        let (lane, from, most) = flow.first_lane(tenant, &self.steering, room)?;
+        if flow.account <= 0 {
+            flow.account += self.steering.quantum(tenant);
+        }
+        if flow.account <= 0 {
+            return None;
+        }
+        let each = self.run_times.get(lane.kind).copied().unwrap_or(UNKNOWN).max(1);
+        let affords = usize::try_from(flow.account / each).unwrap_or(usize::MAX).max(1);
+        let quota = affords.min(room.fits(each)).min(most);
+        if quota == 0 {
+            return None; // too long to be claimed ahead
+        }
+        flow.account -= each * i64::try_from(quota).unwrap_or(0);
+        *flow.running.entry(lane.kind).or_default() += quota;
+        let at_most = self.steering.kinds.get(lane.kind).copied().flatten();
+        Some(Ask { lane, from, quota, at_most, each })
+    }
+
+    /// Fills the accounts as so many rounds would that the first of those who can be served is out of debt. Says whether
+    /// there is one.
+    fn skip_rounds(&mut self, room: Room) -> bool {
+        let steering = &self.steering;
+        let able =
+            |(tenant, flow): &(&TenantId, &mut Flow)| flow.first_lane(**tenant, steering, room).is_some();
+        let mut able: Vec<_> = self.flows.iter_mut().filter(able).collect();
+        let rounds = able.iter().map(|(tenant, flow)| 1 - flow.account / steering.quantum(**tenant)).min();
+        for (tenant, flow) in &mut able {
+            flow.account += rounds.unwrap_or(0) * steering.quantum(**tenant);
+        }
+        rounds.is_some()
+    }
+
+    /// What came of asking: how many jobs were claimed, and the last one's id. A lane that had fewer is empty.
+    pub(super) fn claimed(&mut self, ask: &Ask, count: usize, last: Option<Uuid>) {
+        let Some(flow) = self.flows.get_mut(&ask.lane.tenant) else { return };
+        let missing = ask.quota.saturating_sub(count);
+        flow.account += ask.each * i64::try_from(missing).unwrap_or(0);
+        flow.release(ask.lane.kind, missing);
+        let key = (ask.lane.priority, ask.lane.kind);
+        if missing > 0 {
+            // Not where somebody has rung meanwhile for an id that the claim did not see.
+            if flow.lanes.get(&key).is_some_and(|begins| *begins == ask.from)
+                && flow.lanes.remove(&key).is_some()
+            {
+                self.known -= 1;
+            }
+        } else if let (Some(begins), Some(last)) = (flow.lanes.get_mut(&key), last)
+            && *begins == ask.from
+        {
+            *begins = last;
+        }
+    }
+
+    /// A job is over: what it took is charged, in place of what was `charged` when it was claimed.
+    pub(super) fn finished(&mut self, tenant: TenantId, kind: &'static str, took: Duration, charged: i64) {
+        let took = i64::try_from(took.as_micros()).unwrap_or(i64::MAX);
+        let known = self.run_times.entry(kind).or_insert(took);
+        *known += (took - *known) / 8;
+        let Some(flow) = self.flows.get_mut(&tenant) else { return };
+        flow.account = flow.account.saturating_sub(took - charged).max(-MOST_DEBT);
+        flow.release(kind, 1);
+        if flow.queued == Queue::Nowhere && !flow.lanes.is_empty() {
+            flow.queued = Queue::Round;
+            self.round.push_back(tenant);
+        } else if flow.queued == Queue::Nowhere && flow.running.is_empty() && flow.account >= 0 {
+            self.flows.remove(&tenant);
+        }
+    }
+
+    /// The shortest that any kind takes, in microseconds.
+    pub(super) fn shortest(&self) -> i64 {
+        self.run_times.values().copied().min().unwrap_or(UNKNOWN).max(1)
+    }
+
+    /// What a job of this kind is believed to take, in microseconds.
+    pub(super) fn run_time(&self, kind: &str) -> i64 {
+        self.run_times.get(kind).copied().unwrap_or(UNKNOWN).max(1)
+    }
+}
+
+impl Steering {
+    /// What a round adds to a tenant's account.
+    fn quantum(&self, tenant: TenantId) -> i64 {
+        QUANTUM * self.weights.get(&tenant).copied().unwrap_or(1).max(1)
+    }
+}
+
+impl Flow {
+    /// The most urgent lane that may be asked now, where it begins, and how many jobs of it may begin.
+    fn first_lane(&self, tenant: TenantId, steering: &Steering, room: Room) -> Option<(Lane, Uuid, usize)> {
+        let all: usize = self.running.values().sum();
+        let of_tenant = room.of_a_tenant.saturating_sub(all);
+        if of_tenant == 0 || steering.paused.contains(&tenant) {
+            return None;
+        }
+        self.lanes.iter().find_map(|((priority, kind), from)| {
+            let most = *steering.kinds.get(kind)?;
+            let running = self.running.get(kind).copied().unwrap_or(0);
+            let room =
+                most.map_or(of_tenant, |most| usize::from(most).saturating_sub(running).min(of_tenant));
+            (room > 0).then_some((Lane { tenant, kind, priority: *priority }, *from, room))
+        })
+    }
+
+    fn release(&mut self, kind: &'static str, count: usize) {
+        if let Some(running) = self.running.get_mut(kind) {
+            *running = running.saturating_sub(count);
+            if *running == 0 {
+                self.running.remove(kind);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: &str = "a.short";
+    const LONG: &str = "a.long";
+
+    fn lanes() -> Lanes {
+        let mut lanes = Lanes::default();
+        let kinds = [(SHORT, None), (LONG, None), ("a.capped", Some(2))].into_iter().collect();
+        lanes.steer(Steering { kinds, ..Steering::default() });
+        lanes.run_times = [(SHORT, 1_000), (LONG, 100_000), ("a.capped", 1_000)].into_iter().collect();
+        lanes
+    }
+
+    fn slots(slots: usize) -> Room {
+        Room { slots, ahead: 0, of_a_tenant: slots }
+    }
+
+    fn lane(tenant: u128, kind: &'static str) -> Lane {
+        Lane { tenant: TenantId::from_uuid(Uuid::from_u128(tenant)), kind, priority: 1 }
+    }
+
+    /// So many of the process's slots, each busy until its job's end; jobs take as long as their kind does.
+    struct Process {
+        lanes: Lanes,
+        slots: usize,
+        now: u64,
+        busy: Vec<(u64, Ask, u64)>,
+        served: HashMap<TenantId, u64>,
+    }
+
+    impl Process {
+        fn new(slots: usize) -> Self {
+            Self { lanes: lanes(), slots, now: 0, busy: Vec::new(), served: HashMap::new() }
+        }
+
+        /// Runs jobs of lanes that never end, for so many microseconds.
+        fn run(&mut self, until: u64) {
+            while self.now < until {
+                let asks = self.lanes.plan(Room { slots: self.slots - self.busy.len(), ..slots(self.slots) });
+                for ask in asks {
+                    let takes = if ask.lane.kind == LONG { 100_000 } else { 1_000 };
+                    self.lanes.claimed(&ask, ask.quota, Some(Uuid::max()));
+                    self.busy.extend((0..ask.quota).map(|_| (self.now + takes, ask.clone(), takes)));
+                }
+                let next = self.busy.iter().map(|(end, ..)| *end).min().expect("something runs");
+                self.now = next;
+                for (_, ask, takes) in self.busy.extract_if(.., |(end, ..)| *end <= next).collect::<Vec<_>>()
+                {
+                    *self.served.entry(ask.lane.tenant).or_default() += takes;
+                    self.lanes.finished(
+                        ask.lane.tenant,
+                        ask.lane.kind,
+                        Duration::from_micros(takes),
+                        ask.each,
+                    );
+                }
+            }
+        }
+
+        fn share(&self, one: Lane, of: Lane) -> f64 {
+            self.served[&one.tenant] as f64 / self.served[&of.tenant] as f64
+        }
+    }
+
+    #[test]
+    fn t_22_run_time_is_shared_and_not_the_number_of_jobs() {
+        let mut process = Process::new(4);
+        process.lanes.wake(lane(1, SHORT), Uuid::nil());
+        process.lanes.wake(lane(2, LONG), Uuid::nil());
+        process.run(30_000_000);
+        let share = process.share(lane(1, SHORT), lane(2, LONG));
+        assert!((0.8..1.25).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn t_22_a_weight_of_three_is_three_times_the_run_time() {
+        let mut process = Process::new(4);
+        process.lanes.steering.weights.insert(lane(2, SHORT).tenant, 3);
+        for tenant in 1..=2 {
+            process.lanes.wake(lane(tenant, SHORT), Uuid::nil());
+        }
+        process.run(10_000_000);
+        let share = process.share(lane(2, SHORT), lane(1, SHORT));
+        assert!((2.7..3.3).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn t_22_who_has_just_become_active_is_next_whoever_has_a_backlog() {
+        let mut lanes = lanes();
+        (1..=10_000).for_each(|tenant| lanes.wake(lane(tenant, SHORT), Uuid::nil()));
+        for _ in 0..10_000 {
+            let asks = lanes.plan(slots(10)); // each has had its first turn
+            asks.iter().for_each(|ask| {
+                lanes.claimed(ask, ask.quota, Some(Uuid::max()));
+                (0..ask.quota).for_each(|_| {
+                    lanes.finished(ask.lane.tenant, SHORT, Duration::from_millis(20), ask.each)
+                });
+            });
+        }
+        lanes.wake(lane(0, SHORT), Uuid::nil());
+        assert_eq!(lanes.plan(slots(1)).first().map(|ask| ask.lane), Some(lane(0, SHORT)));
+    }
+
+    #[test]
+    fn t_22_who_comes_again_and_again_with_one_long_job_is_no_newcomer_each_time() {
+        let mut process = Process::new(1);
+        process.lanes.wake(lane(1, SHORT), Uuid::nil());
+        for _ in 0..200 {
+            process.lanes.wake(lane(2, LONG), Uuid::nil());
+            process.run(process.now + 100_000);
+            let ask = Ask { lane: lane(2, LONG), from: Uuid::max(), quota: 1, at_most: None, each: 0 };
+            process.lanes.claimed(&ask, 0, None); // it had only one
+        }
+        let share = process.share(lane(2, LONG), lane(1, SHORT));
+        assert!(share < 1.3, "{share}");
+    }
+
+    #[test]
+    fn what_is_urgent_comes_first_and_what_is_paused_or_capped_waits() {
+        let mut lanes = lanes();
+        let urgent = Lane { priority: 0, ..lane(1, SHORT) };
+        lanes.wake(lane(1, LONG), Uuid::nil());
+        lanes.wake(urgent, Uuid::nil());
+        lanes.wake(lane(2, "a.capped"), Uuid::nil());
+        lanes.wake(lane(3, SHORT), Uuid::nil());
+        lanes.steering.paused.insert(lane(3, SHORT).tenant);
+        let asks = lanes.plan(slots(10));
+        assert_eq!(asks[0].lane, urgent);
+        let capped = asks.iter().find(|ask| ask.lane.kind == "a.capped").expect("it is asked");
+        assert_eq!(capped.quota, 2);
+        assert_eq!(asks.len(), 2, "{asks:?}");
+        lanes.claimed(&asks[0], 0, None);
+        lanes.claimed(&asks[1], 2, Some(Uuid::max()));
+        assert_eq!(lanes.plan(slots(10))[0].lane, lane(1, LONG), "the urgent lane is empty");
+        lanes.finished(lane(2, "a.capped").tenant, "a.capped", Duration::from_millis(1), 1_000);
+        assert!(lanes.plan(slots(10)).iter().any(|ask| ask.lane.kind == "a.capped" && ask.quota == 1));
+        lanes.steering.kinds.remove(SHORT);
+        lanes.steering.paused.clear();
+        assert!(lanes.plan(slots(10)).iter().all(|ask| ask.lane.kind != SHORT), "nobody runs that kind here");
+    }
+
+    #[test]
+    fn a_lane_is_forgotten_when_it_is_empty_but_not_what_has_been_rung_for_meanwhile() {
+        let (mut lanes, early, late) = (lanes(), Uuid::from_u128(5), Uuid::from_u128(9));
+        lanes.wake(lane(1, SHORT), late);
+        let asks = lanes.plan(slots(4));
+        assert_eq!((asks[0].from, asks[0].quota), (late, 4));
+        lanes.wake(lane(1, SHORT), early); // by a transaction that has committed late
+        lanes.claimed(&asks[0], 1, Some(late));
+        lanes.finished(lane(1, SHORT).tenant, SHORT, Duration::from_millis(1), 1_000);
+        let asks = lanes.plan(slots(4));
+        assert_eq!(asks[0].from, early);
+        lanes.claimed(&asks[0], 0, None);
+        assert!(lanes.plan(slots(4)).is_empty());
+        assert_eq!((lanes.known, lanes.flows.len()), (0, 0), "nothing is kept of it");
+    }
+
+    #[test]
+    fn nobody_holds_all_slots_and_what_is_long_is_not_claimed_ahead() {
+        let mut lanes = lanes();
+        lanes.wake(lane(1, LONG), Uuid::nil());
+        let room = Room { slots: 4, ahead: 50_000, of_a_tenant: 3 };
+        (0..5).for_each(|_| drop(lanes.plan(room)));
+        assert_eq!(lanes.flows[&lane(1, LONG).tenant].running[LONG], 3);
+        lanes.wake(lane(2, SHORT), Uuid::nil());
+        lanes.wake(lane(3, LONG), Uuid::nil());
+        let asks = lanes.plan(Room { slots: 0, ahead: 10_000, of_a_tenant: 100 });
+        assert_eq!(asks.iter().map(|ask| (ask.lane, ask.quota)).collect::<Vec<_>>(), [(lane(2, SHORT), 10)]);
+    }
+}
