@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownPermissions, Passwords, PermissionTable};
+use crate::cache::Caches;
 use crate::config::{Config, ModuleSettings};
 use crate::db::proof::Report;
 use crate::db::{Db, Pools, System, SystemWork};
@@ -57,6 +58,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Holds back clients that have used half of their limit.
     pub slow_down: SlowDown,
+    /// What was read and is kept for a while.
+    pub caches: Caches,
     /// Limits that tenants have of their own.
     pub tenant_limits: TenantLimits,
     /// Calls of other services.

@@ -16,6 +16,8 @@ pub mod logging;
 
 pub mod metrics;
 
+pub mod redis;
+
 pub mod auth;
 
 pub mod db;
@@ -23,6 +25,8 @@ pub mod db;
 pub mod limits;
 
 pub mod outbound;
+
+pub mod cache;
 
 pub mod assets;
 

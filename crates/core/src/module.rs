@@ -21,6 +21,7 @@ use crate::app::App;
 pub use crate::app::Probe;
 pub use crate::assets::Asset;
 use crate::auth::{Caller, Permission, Role};
+use crate::cache::DeclaredCache;
 use crate::config::Section;
 use crate::db::{Migration, Namespace, Sample, Schema, SystemWork};
 use crate::error::{Carried, Error, ErrorCode};
@@ -111,6 +112,8 @@ pub struct Module {
     pub routes: fn() -> Routes,
     /// The kinds of jobs that it has: `&[&REMIND]`. Their names begin with the module's.
     pub jobs: &'static [&'static dyn AnyJobKind],
+    /// What it keeps of what it has read. The names begin with the module's.
+    pub caches: &'static [&'static dyn DeclaredCache],
     /// Work of its own that runs beside requests, once everything is started. The names begin with the module's.
     pub background: &'static [&'static Background<App>],
     /// What it does as the system, beyond what a caller may, from `system_work!`.
@@ -145,6 +148,7 @@ impl Module {
         metrics: &[],
         routes: Routes::new,
         jobs: &[],
+        caches: &[],
         background: &[],
         system: &[],
         system_background: &[],

@@ -128,6 +128,15 @@ impl Caller {
         Self(Arc::new(CallerInner { tenant, actor, permissions, trace, deferral, uncommitted }))
     }
 
+    /// Somebody in the same tenant who may do nothing and is nobody: what such a caller reads is the same for everybody
+    /// there.
+    pub(crate) fn nobody(&self) -> Self {
+        let CallerInner { tenant, ref trace, deferral, .. } = *self.0;
+        let (actor, permissions) = (Actor::System("cache"), Permissions::none());
+        let (trace, uncommitted) = (trace.clone(), AtomicBool::new(false));
+        Self(Arc::new(CallerInner { tenant, actor, permissions, trace, deferral, uncommitted }))
+    }
+
     /// Notes that a change was dropped without COMMIT.
     pub(crate) fn note_uncommitted(&self) {
         self.0.uncommitted.store(true, Ordering::Relaxed);

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 
 use super::proof::PROOF;
 use crate::app::DENIALS;
+use crate::cache::CACHE_INVALIDATIONS;
 use crate::db::MONITOR;
 use crate::db::cluster::PRIVATE_POSTGRESQL;
 use crate::factory;
 use crate::lifecycle::{BackgroundFacts, Exit, StartError};
-use crate::limits::STORE;
 use crate::metrics::LAG;
 use crate::module::Product;
+use crate::redis::STORE;
 use crate::server::{ACCEPT, CERTIFICATE};
 use crate::worker::{JOBS, UPKEEP};
 
 /// The core's own.
-const CORE: [BackgroundFacts; 10] = [
+const CORE: [BackgroundFacts; 11] = [
     ACCEPT.facts(),
     DENIALS.facts(),
     JOBS.facts(),
@@ -24,6 +25,7 @@ const CORE: [BackgroundFacts; 10] = [
     LAG.facts(),
     MONITOR.facts(),
     STORE.facts(),
+    CACHE_INVALIDATIONS.facts(),
     CERTIFICATE.facts(),
     PRIVATE_POSTGRESQL.facts(),
 ];

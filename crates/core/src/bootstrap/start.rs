@@ -10,6 +10,7 @@ use super::{BootstrapOptions, Databases, LogSetup, background, database, proof, 
 use crate::app::{Answers, App, Backlogs, Bodies, DENIALS, Denials, Parts, Probes, Streams};
 use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownPermissions, Passwords};
+use crate::cache::{CacheOptions, Caches};
 use crate::config::{Config, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
 use crate::db::{Db, PoolOptions, Pools, Schema};
@@ -22,6 +23,7 @@ use crate::metrics::{self, LAG, Metrics};
 use crate::middleware::Edge;
 use crate::module::Product;
 use crate::outbound::{Outbound, OutboundOptions};
+use crate::redis::Redis;
 use crate::server::{CERTIFICATE, Tls};
 use crate::shared::Secret;
 use crate::worker::{JOBS, UPKEEP, Worker};
@@ -34,6 +36,7 @@ struct Services {
     passwords: Passwords,
     limits: Limits,
     outbound: Outbound,
+    caches: Caches,
 }
 
 /// What has been started so far, so that it can be taken down again.
@@ -75,20 +78,22 @@ impl Start {
             tracing::warn!("{warning}");
         }
         let tenants = config.metrics.tenant_limit as usize;
-        let limits = metrics::SeriesLimits { tenants, ..Default::default() };
+        let bounds = metrics::SeriesLimits { tenants, ..Default::default() };
         let tables = factory::modules(product).flat_map(|module| module.metrics).copied();
-        let metrics = Metrics::with_tables(config.metrics.enabled, limits, tables)?;
+        let metrics = Metrics::with_tables(config.metrics.enabled, bounds, tables)?;
         self.lifecycle.start(&LAG, metrics.clone());
         self.tls = self.tls(&config, metrics.clone(), &options).await?;
         let passwords = passwords(&options);
         let databases = Box::pin(self.databases((product, &schema), &config, &options, &passwords)).await?;
         let pools = self.open(&databases, &config, &metrics)?;
-        let limits = self.limits(&config, &options, metrics.clone()).await?;
+        let redis = self.redis(&config, &metrics).await?;
+        let limits = limits(&config, &options, redis.clone(), metrics.clone())?;
+        let caches = self.caches(product, &config, &options, redis, &pools, &metrics)?;
         let outbound = outbound(product, &config, &options, metrics.clone())?;
         self.phase("services", started);
 
         let started = Instant::now();
-        let services = Services { pools, logging, metrics, passwords, limits, outbound };
+        let services = Services { pools, logging, metrics, passwords, limits, caches, outbound };
         let app = self.app(product, config, services, &options)?;
         let edge = factory::create_app(app, product, std::mem::take(&mut options.app))?;
         self.phase("application", started);
@@ -180,24 +185,34 @@ impl Start {
         Db::open(runtime, system, metrics, &self.lifecycle)
     }
 
-    async fn limits(
+    async fn redis(&self, config: &Config, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
+        let Some(url) = &config.redis.url else { return Ok(None) };
+        let patience = config.redis.timeout;
+        Redis::open(url, patience, limits::probe, metrics.clone(), &self.lifecycle).await.map(Some)
+    }
+
+    fn caches(
         &self,
+        product: &Product,
         config: &Config,
         options: &BootstrapOptions,
-        metrics: Metrics,
-    ) -> Result<Limits, StartError> {
-        let shared = match &config.redis.url {
-            Some(url) => {
-                Some(Shared::open(url, config.redis.timeout, metrics.clone(), &self.lifecycle).await?)
-            }
-            None => None,
-        };
-        Ok(Limits::new(limits::LimitOptions {
-            secret: secret(config)?.clone(),
+        redis: Option<Redis>,
+        pools: &Pools,
+        metrics: &Metrics,
+    ) -> Result<Caches, StartError> {
+        let declared = factory::modules(product).flat_map(|module| module.caches);
+        Ok(Caches::new(CacheOptions {
+            declared: declared.map(|cache| cache.facts()).collect(),
+            memory: config.cache.memory.0,
             instances: config.process.instances,
-            shared,
+            redis,
+            secret: secret(config)?.clone(),
+            longest_load: config.traffic.request_timeout,
+            db: pools.runtime.clone(),
             clock: Arc::clone(&options.clock),
-            metrics,
+            rng: Arc::clone(&options.rng),
+            metrics: metrics.clone(),
+            lifecycle: self.lifecycle.clone(),
         }))
     }
 
@@ -224,6 +239,7 @@ impl Start {
             outbound: services.outbound,
             passwords: services.passwords,
             limits: services.limits,
+            caches: services.caches,
             slow_down: SlowDown::new(
                 config.speed_limit.step,
                 config.speed_limit.max_delay,
@@ -322,6 +338,21 @@ fn outbound(
         rng: Arc::clone(&options.rng),
     };
     Outbound::new(config, options)
+}
+
+fn limits(
+    config: &Config,
+    options: &BootstrapOptions,
+    redis: Option<Redis>,
+    metrics: Metrics,
+) -> Result<Limits, StartError> {
+    Ok(Limits::new(limits::LimitOptions {
+        secret: secret(config)?.clone(),
+        instances: config.process.instances,
+        shared: redis.map(|redis| Shared::new(redis, metrics.clone())),
+        clock: Arc::clone(&options.clock),
+        metrics,
+    }))
 }
 
 fn passwords(options: &BootstrapOptions) -> Passwords {

@@ -54,13 +54,14 @@ pub use render::Explained;
 pub use secrets::dev_secrets;
 pub use section::{ModuleSettings, Rules, Section, Settings, SettingsSchema, lists};
 pub use settings::{
-    Config, DatabaseSettings, EncryptionSettings, HttpSettings, JobSettings, JwtSettings, LifecycleSettings,
-    LoggingSettings, MailSettings, MetricsSettings, OutboundSettings, ProcessSettings, RateLimitSettings,
-    RedisSettings, SETTINGS, SpeedLimitSettings, TrafficSettings, TransportSettings, WebhookSettings,
+    CacheSettings, Config, DatabaseSettings, EncryptionSettings, HttpSettings, JobSettings, JwtSettings,
+    LifecycleSettings, LoggingSettings, MailSettings, MetricsSettings, OutboundSettings, ProcessSettings,
+    RateLimitSettings, RedisSettings, SETTINGS, SpeedLimitSettings, TrafficSettings, TransportSettings,
+    WebhookSettings,
 };
 pub use source::{Layers, MapSource, Origin, ProcessEnvironment, Source};
 pub use table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Setting, Unit};
-pub use value::Value;
+pub use value::{ByteSize, Value};
 
 impl Config {
     /// The settings of the core alone, from `layers`; those of a product are read by [`SettingsSchema::load`].

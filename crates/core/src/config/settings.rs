@@ -7,8 +7,8 @@ use super::consistency::{database_urls, half_tls};
 use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
-    AllowedHosts, Cidr, ClientAuth, Environment, Features, Level, LogFormat, Origins, PublicUrl, Setting,
-    SmtpTls, TlsVersion,
+    AllowedHosts, ByteSize, Cidr, ClientAuth, Environment, Features, Level, LogFormat, Origins, PublicUrl,
+    Setting, SmtpTls, TlsVersion,
 };
 use crate::settings;
 use crate::shared::Secret;
@@ -353,14 +353,23 @@ settings! {
     /// What instances share limits through.
     pub struct RedisSettings in "External services";
 
-    /// Redis 5 or later that instances share limits through; `rediss://` for TLS. Without it, and while it does not
-    /// answer, each instance counts by itself.
+    /// Redis 5 or later that instances share limits and caches through; `rediss://` for TLS. Without it, and while it does
+    /// not answer, each instance counts by itself, and keeps values for 5 seconds at most where `INSTANCES` is not 1.
     REDIS_URL url: Option<Secret<String>> { check: Check::RedisUrl };
 
     /// How long Redis may take for an answer. Then the instance decides by itself, until Redis answers again.
     REDIS_TIMEOUT timeout: Duration {
         default: Defaults::all("40ms"), unit: Unit::Milliseconds, range: Some(("1ms", "10s")),
     };
+}
+
+settings! {
+    /// What is kept of what was read.
+    pub struct CacheSettings in "Cache";
+
+    /// How much of what was read this process keeps, with a unit: `64MiB`. 0: nothing is kept, here or in Redis, and
+    /// everything is read from the database.
+    CACHE_MEMORY memory: ByteSize { default: Defaults::all("64MiB"), range: Some(("0", "64GiB")) };
 }
 
 settings! {
@@ -474,7 +483,9 @@ config! {
     http: HttpSettings,
     /// What is spoken below HTTP: TLS, the PROXY protocol, and the port that redirects plain HTTP.
     transport: TransportSettings,
-    /// What instances share limits through.
+    /// What is kept of what was read.
+    cache: CacheSettings,
+    /// What instances share limits and caches through.
     redis: RedisSettings,
     /// The mail server.
     mail: MailSettings,

@@ -98,6 +98,18 @@ values! {
     choices ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion;
 }
 
+/// So many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl Value for ByteSize {
+    const KIND: &'static str = "size";
+
+    fn parse(setting: &Setting, text: &str) -> Option<Self> {
+        in_range(setting, text, size)
+    }
+}
+
 impl Value for Duration {
     const KIND: &'static str = DURATION;
 
@@ -138,9 +150,36 @@ fn duration(text: &str, unit: Unit) -> Option<Duration> {
     number.checked_mul(millis).map(Duration::from_millis)
 }
 
+/// `64MiB`, `1GiB`, `512KiB`, or a bare number of bytes.
+fn size(text: &str) -> Option<ByteSize> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit).map(ByteSize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_take_a_unit_of_1024_or_are_bytes() {
+        let read = |text| size(text).map(|ByteSize(bytes)| bytes);
+        assert_eq!(read("0"), Some(0));
+        assert_eq!(read("4096"), Some(4096));
+        assert_eq!(read("512KiB"), Some(512 << 10));
+        assert_eq!(read("64 MiB"), Some(64 << 20));
+        assert_eq!(read("2GiB"), Some(2 << 30));
+        for wrong in ["", "MiB", "-1", "1.5MiB", "64MB", "64 mib", "99999999999999999999", "99999999999GiB"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_take_a_unit_or_the_settings_own() {

@@ -19,6 +19,8 @@ pub mod proof;
 
 mod owner;
 
+mod generations;
+
 mod pool;
 
 mod tx;
@@ -30,6 +32,8 @@ pub use connect::session::{Deviation, Writes};
 pub use connect::version::ServerVersion;
 pub use doorbell::{Doorbell, Lane};
 pub use erp_postgres::{Params, Row, ToSql, WireError as RowError};
+pub use generations::{HasTag, Tag};
+pub(crate) use generations::{Telling, TenantTag};
 pub use owner::migrate::{Migrated, State, Status, pending, refuse_changed, tell_unclaimed, to_carry_over};
 pub use owner::{
     Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,

@@ -12,7 +12,6 @@ mod shared;
 mod slow_down;
 mod table;
 mod tenants;
-mod trouble;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +21,8 @@ pub use key::Whom;
 pub(crate) use policy::REFUSALS;
 pub use policy::{Counts, DEFAULT, Policy};
 pub use quota::Quota;
-pub(crate) use shared::STORE;
 pub use shared::Shared;
+pub(crate) use shared::probe;
 pub use slow_down::SlowDown;
 pub use tenants::TenantLimits;
 

@@ -346,6 +346,35 @@ metrics! {
         unit: "destinations", alert: "above 0 for 5 minutes, for a destination of the operator's",
     }
 
+    /// Values that caches had, by cache and where: `process` or `redis`.
+    cache_hits_total: Counter[cache, tier] {
+        unit: "values", alert: "less than 90 % of hits and misses together for 15 minutes, of a cache that is asked often",
+    }
+
+    /// Values that a cache did not have and that were read for a caller, by cache. Several callers at a time share a load.
+    cache_misses_total: Counter[cache] { unit: "values" }
+
+    /// Time of one load, in seconds, by cache.
+    cache_load_duration_seconds: Histogram[cache] { unit: "s", buckets: DURATION_SECONDS }
+
+    /// Values that made room for others, by cache.
+    cache_evictions_total: Counter[cache] {
+        unit: "values", alert: "steadily more than a tenth of misses: raise CACHE_MEMORY",
+    }
+
+    /// What the values of a cache take in this process, about.
+    cache_bytes: Gauge[cache] { unit: "bytes" }
+
+    /// What all values may take in this process: `CACHE_MEMORY`.
+    cache_max_bytes: Gauge[] { unit: "bytes" }
+
+    /// Values that were not kept, by cache and reason: `changed` while they were loaded, `too_large`, or `unreadable` as
+    /// Redis had them from another version.
+    cache_values_refused_total: Counter[cache, reason] { unit: "values" }
+
+    /// Calls of the cache to Redis that failed or took longer than `REDIS_TIMEOUT`. While Redis is not asked, none is counted.
+    cache_store_errors_total: Counter[] { unit: "errors", alert: "any increase" }
+
     /// Background tasks that ended by a panic, by task; those of the table of background work are started again.
     background_panics_total: Counter[task] { unit: "tasks", alert: "any increase" }
 

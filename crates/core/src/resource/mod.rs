@@ -6,6 +6,7 @@
 //! author writes, at compile time. [`Call`] runs it, and answers with the types that make the contract.
 
 mod answers;
+mod cached;
 mod call;
 mod choice;
 mod document;
@@ -18,6 +19,7 @@ mod text;
 mod values;
 
 pub use answers::{Created, Listed, Tagged};
+pub use cached::QueryValues;
 pub use call::Call;
 pub use document::{HeadAndLine, WithLines};
 pub use list::Listing;

@@ -11,6 +11,7 @@
 
 mod admission;
 mod api;
+mod cache;
 mod chain;
 mod db;
 mod e2e;

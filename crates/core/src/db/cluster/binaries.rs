@@ -61,6 +61,11 @@ impl Binaries {
     pub(super) fn pg_ctl(&self) -> PathBuf {
         self.0.join("pg_ctl")
     }
+
+    /// Whether `pg_stat_statements` is installed beside them, where Debian's packages put it.
+    pub(super) fn count_statements(&self) -> bool {
+        self.0.parent().is_some_and(|version| version.join("lib/pg_stat_statements.so").is_file())
+    }
 }
 
 /// The real folder of the programs, if all are there. What stands in PATH is often a link to initdb alone.

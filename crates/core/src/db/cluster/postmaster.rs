@@ -124,6 +124,9 @@ fn spawn(
     command.arg("-D").arg(&place.data).process_group(0);
     command.stdout(log.try_clone().map_err(failed)?).stderr(log);
     settings(&mut command, place, options);
+    if !options.durable && binaries.count_statements() {
+        command.arg("-c").arg("shared_preload_libraries=pg_stat_statements"); // for tests of what is asked how often
+    }
     command.spawn().map_err(failed)
 }
 

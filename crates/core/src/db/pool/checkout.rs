@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::parked::Parked;
 use crate::db::Db;
 use crate::db::doorbell::Lane;
+use crate::db::generations::TenantTag;
 use crate::db::pool::Opener;
 use crate::shared::TenantId;
 use crate::shares::TenantShare;
@@ -35,13 +36,26 @@ pub(in crate::db) struct Checkout {
     pub(in crate::db) returns_to: Option<(u64, Option<TenantId>)>,
     /// Jobs that the open transaction has enqueued: their lanes, and their ids.
     pub(in crate::db) enqueued: Vec<(Lane, Uuid)>,
+    /// Tags whose data the open transaction changes.
+    pub(in crate::db) changed: Vec<TenantTag>,
+    /// The end of the transaction is under way, and may be carried out without our hearing of it.
+    pub(in crate::db) in_doubt: bool,
     /// Owns the clean-up, so that a shutdown waits for it, and is told when the connection is given back.
     db: Db,
 }
 
 impl Checkout {
     pub(in crate::db) fn new(db: Db, object: Object<Opener>, place: Option<TenantShare>) -> Self {
-        Self { object: Some(object), place, armed: false, returns_to: None, enqueued: Vec::new(), db }
+        Self {
+            object: Some(object),
+            place,
+            armed: false,
+            returns_to: None,
+            enqueued: Vec::new(),
+            changed: Vec::new(),
+            in_doubt: false,
+            db,
+        }
     }
 
     /// The connection belongs to a tenant's share from here on.
@@ -89,15 +103,24 @@ impl Checkout {
     fn wait_again(&mut self, number: u64, tenant: Option<TenantId>) {
         let object = self.object.take();
         let place = self.place.take();
-        let enqueued = std::mem::take(&mut self.enqueued);
-        let checkout = Self { object, place, armed: true, returns_to: None, enqueued, db: self.db.clone() };
+        let waiting = Self {
+            object,
+            place,
+            armed: true,
+            returns_to: None,
+            enqueued: std::mem::take(&mut self.enqueued),
+            changed: std::mem::take(&mut self.changed),
+            in_doubt: false,
+            db: self.db.clone(),
+        };
         // Where the request is over, it is rolled back with what is returned.
-        let _ = self.db.deferrals().park(number, Parked { checkout, tenant });
+        let _ = self.db.deferrals().park(number, Parked { checkout: waiting, tenant });
     }
 
     #[cold]
     fn give_up(&mut self) {
         let Some(object) = self.object.take() else { return };
+        let changed = if self.in_doubt { std::mem::take(&mut self.changed) } else { Vec::new() };
         if !object.is_broken()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -105,12 +128,14 @@ impl Checkout {
             let db = self.db.clone();
             let reclaiming = async move {
                 reclaim(object, place).await;
+                db.generations().advance(changed); // if it was committed, that is over now
                 db.freed();
             };
             drop(self.db.tasks().spawn_on(reclaiming, &runtime));
         } else {
             // Closed, and its place in the pool is free. Without a runtime nobody waits for a reply: the server rolls back.
             drop(Object::take(object));
+            self.db.generations().advance(changed);
             self.db.freed();
         }
     }

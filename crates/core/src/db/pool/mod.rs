@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::db::doorbell::Doorbell;
+use crate::db::generations::Generations;
 use crate::db::proof::{Report, prove_both};
 use crate::db::{Connection, Sample, Writes};
 use crate::error::{Error, Result, codes};
@@ -91,6 +92,7 @@ struct DbInner {
     deferrals: Deferrals,
     /// Rings for jobs that this process has enqueued, whichever pool they went through.
     doorbell: Arc<Doorbell>,
+    generations: Arc<Generations>,
 }
 
 /// Watches the server. Requests that would wait in vain rely on it.
@@ -131,6 +133,7 @@ impl Db {
             reconnected: Arc::clone(&reconnected),
         };
         // What is known of the server is known to both.
+        let generations = Arc::<Generations>::default();
         let db = |pool, options: PoolOptions| {
             Self(Arc::new(DbInner {
                 pool,
@@ -146,6 +149,7 @@ impl Db {
                 reconnected: Arc::clone(&reconnected),
                 deferrals: Deferrals::default(),
                 doorbell: Arc::clone(&doorbell),
+                generations: Arc::clone(&generations),
             }))
         };
         let [first, second] = pools;
@@ -163,6 +167,11 @@ impl Db {
 
     pub(in crate::db) fn deferrals(&self) -> &Deferrals {
         &self.0.deferrals
+    }
+
+    /// Which data has changed, as the transactions that were committed have told.
+    pub(crate) fn generations(&self) -> &Arc<Generations> {
+        &self.0.generations
     }
 
     /// Whether the server answered when it was last asked, at most a second ago.

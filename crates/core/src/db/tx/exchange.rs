@@ -13,6 +13,7 @@ use super::context::TxContext;
 use super::enqueue::{self, ENQUEUE, NewJob};
 use super::stream::Streaming;
 use crate::auth::Caller;
+use crate::db::generations::TenantTag;
 use crate::db::pool::checkout::Checkout;
 use crate::db::pool::observed::Observed;
 use crate::db::pool::parked::Parked;
@@ -42,6 +43,8 @@ pub(in crate::db) struct Tx<'db> {
     pub(in crate::db) audit: Vec<serde_json::Value>,
     /// Jobs that go out with the end of the transaction.
     pub(in crate::db) jobs: Vec<NewJob>,
+    /// Tags whose data is changed.
+    pub(in crate::db) changed: Vec<TenantTag>,
     checkout: Option<Checkout>,
     /// What is known of the statement that was sent last, and what it returned.
     plan: Option<Arc<Plan>>,
@@ -112,6 +115,7 @@ impl<'db> Tx<'db> {
             context_sent: false,
             audit: Vec::new(),
             jobs: Vec::new(),
+            changed: Vec::new(),
             checkout: None,
             plan: None,
             reply: Reply::default(),
@@ -230,7 +234,7 @@ impl<'db> Tx<'db> {
 
     /// Commits what was done, with its audit entries.
     pub(in crate::db) async fn commit(mut self) -> Result<()> {
-        let nothing = self.audit.is_empty() && self.jobs.is_empty();
+        let nothing = self.audit.is_empty() && self.jobs.is_empty() && self.changed.is_empty();
         if self.checkout.is_none() && nothing && !self.failed {
             return Ok(()); // nothing was asked for
         }
@@ -310,6 +314,11 @@ impl<'db> Tx<'db> {
             wire.own(COMMIT, &[])?;
         }
         self.context_sent = true;
+        if then != Then::More {
+            checkout.changed.extend_from_slice(&self.changed); // a copy: it may be tried again
+        }
+        checkout.in_doubt = ends;
+        let Some(wire) = checkout.wire_mut() else { return Err(Error::unavailable()) };
         let mut no_matter = false;
         let outcome = wire.exchange(if ends { &mut self.commit_sent } else { &mut no_matter }).await;
         let (status, broken) = (wire.status(), wire.is_broken());
@@ -317,6 +326,7 @@ impl<'db> Tx<'db> {
         if !self.open {
             checkout.disarm();
         }
+        checkout.in_doubt = self.commit_sent && broken;
         let reply = match self.read_only {
             true => outcome.map_err(repeat::in_read)?,
             false => outcome?,
@@ -332,6 +342,9 @@ impl<'db> Tx<'db> {
         }
         if ends && !checkout.enqueued.is_empty() {
             self.db.doorbell().ring(std::mem::take(&mut checkout.enqueued));
+        }
+        if ends {
+            self.db.generations().advance(std::mem::take(&mut checkout.changed));
         }
         if self.joined && self.read_only {
             checkout.returns_to = self.deferral.map(|number| (number, self.tenant)); // a read is dropped without a word

@@ -17,7 +17,7 @@ pub(super) mod system;
 use std::time::{Duration, Instant};
 
 use crate::auth::Caller;
-use crate::db::{Db, FromRow, Params, RowStream, Sql};
+use crate::db::{Db, FromRow, HasTag, Params, RowStream, Sql, TenantTag};
 use crate::error::{Error, Result};
 use context::TxContext;
 use exchange::{Tx, Unfinished};
@@ -117,6 +117,14 @@ impl<'db> TenantTx<'db> {
     /// Adds a job, which is sent with the end of the transaction.
     pub(crate) fn add_job(&mut self, job: enqueue::NewJob) {
         self.0.jobs.push(job);
+    }
+
+    /// Says that the transaction changes the data of a tag: what caches have kept of it, in the caller's tenant, is of no
+    /// more use once the transaction is committed, and stays as it is when it is rolled back. Call it before the last
+    /// statement.
+    pub fn invalidate(&mut self, data: &impl HasTag) {
+        let changed = self.0.tenant.map(|tenant| TenantTag::new(tenant, data.tag()));
+        self.0.changed.extend(changed);
     }
 
     /// All rows of a statement in the middle of the transaction.

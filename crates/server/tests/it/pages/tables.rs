@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use erp_core::bootstrap::{background, background_markdown};
+use erp_core::cache::caches_markdown;
 use erp_core::config::{SETTINGS, SettingsSchema};
 use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
@@ -128,6 +129,18 @@ fn t_17_the_reference_of_system_work_is_up_to_date_and_says_why() {
     is_fresh("system-work.md", &system_work_markdown(modules(&PRODUCT)));
     for work in modules(&PRODUCT).flat_map(|module| module.system) {
         assert!(work.why.len() > 40 && work.why.ends_with('.'), "{}", work.name);
+    }
+}
+
+#[test]
+fn the_reference_of_caches_is_up_to_date() {
+    let caches = || {
+        modules(&PRODUCT).flat_map(|module| module.caches.iter().map(|cache| (module.name, cache.facts())))
+    };
+    is_fresh("caches.md", &caches_markdown(caches()));
+    for (module, cache) in caches() {
+        assert!(cache.name.starts_with(&format!("{module}.")), "{}: begin it with {module}.", cache.name);
+        assert!(cache.what.len() > 20 && cache.what.ends_with('.'), "{}", cache.name);
     }
 }
 

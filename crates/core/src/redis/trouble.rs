@@ -1,11 +1,13 @@
 //! Why Redis is not in use, in an operator's words.
 
-use redis::ServerErrorKind::{Ask, ClusterDown, CrossSlot, Moved, NoPerm, ReadOnly};
+use redis::ServerErrorKind::{
+    Ask, BusyLoading, ClusterDown, CrossSlot, MasterDown, Moved, NoPerm, ReadOnly, TryAgain,
+};
 use redis::{ErrorKind, RedisError};
 
 /// Why instances do not share their limits, and each limits by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// No answer, or none in time: it may come back any moment.
     Silent,
     /// It refuses writes, as a replica does, or a server that is out of memory.
@@ -16,10 +18,12 @@ pub(super) enum Trouble {
     Denied,
     /// The keys lie on several nodes.
     Cluster,
+    /// It answers, with an error of another kind.
+    Refused,
 }
 
 impl Trouble {
-    pub(super) fn of(error: &RedisError) -> Self {
+    pub(crate) fn of(error: &RedisError) -> Self {
         let text = error.to_string();
         match error.kind() {
             ErrorKind::AuthenticationFailed => Self::Credentials,
@@ -28,17 +32,20 @@ impl Trouble {
             _ if is_denied(error) => Self::Denied,
             _ if error.code() == Some("NOAUTH") || error.code() == Some("WRONGPASS") => Self::Credentials,
             _ if error.code() == Some("OOM") || text.contains("OOM ") => Self::NoWrites,
+            ErrorKind::Server(BusyLoading | MasterDown | TryAgain) => Self::Silent, // and will answer soon
+            _ if error.code() == Some("BUSY") => Self::Silent,
+            ErrorKind::Server(_) | ErrorKind::Extension => Self::Refused,
             _ => Self::Silent,
         }
     }
 
     /// Whether somebody must do something before it can end.
-    pub(super) fn lasts(self) -> bool {
+    pub(crate) fn lasts(self) -> bool {
         matches!(self, Self::Credentials | Self::Denied | Self::Cluster)
     }
 
     /// What is wrong, and what to do.
-    pub(super) fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Silent => "Redis does not answer: each instance limits by itself",
             Self::NoWrites => {
@@ -51,11 +58,14 @@ impl Trouble {
             }
             Self::Denied => {
                 "Redis denies a command to the user of REDIS_URL: each instance limits by itself. Grant it ~erp:rl:* \
-                 +eval +evalsha +script|load +time +get +set +del"
+                 ~erp:cache:* +eval +evalsha +script|load +time +get +set +del"
             }
             Self::Cluster => {
                 "REDIS_URL names a node of a Redis Cluster, which limits cannot use: each instance limits by itself. \
                  Name a Redis that is not in cluster mode"
+            }
+            Self::Refused => {
+                "Redis answers with an error: each instance limits by itself. Correct what it names"
             }
         }
     }
