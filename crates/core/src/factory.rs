@@ -1,5 +1,6 @@
 //! Puts the app, the modules' routes and the product's own middleware together: what answers requests.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -169,6 +170,7 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
         return Err(StartError::new(Exit::Internal, invalid.to_string()));
     }
     used_modules_come_first(product)?;
+    caches_have_names_of_their_own(product)?;
     let custom: Vec<_> = options.routes.of(CUSTOM).collect();
     refuse_undeclared(&modules(product).collect::<Vec<_>>(), &custom)?;
     let contract = with_custom(product, custom);
@@ -199,6 +201,22 @@ fn used_modules_come_first(product: &Product) -> Result<(), StartError> {
             return Err(StartError::new(Exit::Internal, why));
         }
         before.push(module.name);
+    }
+    Ok(())
+}
+
+/// Caches are told apart by their names, in metrics and in Redis; and each begins with that of its module.
+fn caches_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
+    let mut names = BTreeSet::new();
+    for module in modules(product) {
+        for name in module.caches.iter().map(|cache| cache.facts().name) {
+            let is_its_own = name.strip_prefix(module.name).is_some_and(|rest| rest.starts_with('.'));
+            if !is_its_own || !names.insert(name) {
+                let what = format!("The cache '{name}' of '{}' has a name that is not its own", module.name);
+                let fix = format!("call it '{}.' and a word that no other cache has", module.name);
+                return Err(StartError::with_fix(Exit::Internal, what, fix));
+            }
+        }
     }
     Ok(())
 }

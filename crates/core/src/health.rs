@@ -253,7 +253,9 @@ fn limited(app: &App) -> Vec<HealthCheck> {
     }
     if let Some(redis) = app.limits.store() {
         let limits = if redis.is_ok() { "shared" } else { "each instance by itself" };
-        checks.push(check("redis", redis.is_ok(), json!({ "limits": limits, "failure": redis.err() })));
+        let caches = if app.caches.are_shared() { "shared" } else { "each instance by itself" };
+        let details = json!({ "limits": limits, "caches": caches, "failure": redis.err() });
+        checks.push(check("redis", redis.is_ok(), details));
     }
     checks
 }

@@ -61,6 +61,21 @@ impl Database {
         connect(self.admin.clone().dbname(&self.name)).await
     }
 
+    /// A superuser's connection to the database `postgres`, with `pg_stat_statements` in it: how often a statement was run in
+    /// each database, as PostgreSQL counts.
+    pub async fn statistics(&self) -> Client {
+        let client = connect(self.admin.clone().dbname("postgres")).await;
+        // Tests that come at the same time all want it.
+        let make = format!(
+            "begin; select pg_advisory_xact_lock({LOCK}); create extension if not exists pg_stat_statements; commit"
+        );
+        client
+            .batch_execute(&make)
+            .await
+            .expect("pg_stat_statements is installed with PostgreSQL, and preloaded");
+        client
+    }
+
     /// A connection as the owner role.
     pub async fn owner(&self) -> Client {
         connect(&self.roles.owner_url.parse().expect("our own URL")).await

@@ -62,6 +62,15 @@ impl CacheKeys {
         Self(secret)
     }
 
+    /// Some key, by a number.
+    #[cfg(test)]
+    pub(super) fn plain(&self, number: u64) -> CacheKey {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write_u64(number);
+        let tenant = TenantId::from_uuid(uuid::Uuid::from_u128(1));
+        CacheKey { tenant, hash: hasher.finish128().as_u128() }
+    }
+
     pub(super) fn key<V>(&self, cache: &'static ResultCache<V>, question: &CacheQuestion) -> CacheKey {
         let CacheQuestion { tenant, statement, key } = question;
         let mut hasher = SipHasher24::new_with_key(&self.0);

@@ -40,21 +40,50 @@ query_values! {
     A B C D E F;
 }
 
+/// What a statement answers, as a cache keeps it: all rows (`Vec`), or the first one if there is one (`Option`).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what a statement answers",
+    note = "a cache of a statement is a `ResultCache<Vec<Row>>` or a `ResultCache<Option<Row>>`; for others there is `cached_by`"
+)]
+pub trait QueryAnswer: Cacheable {
+    /// One row.
+    type Row: FromRow;
+
+    /// The answer of these rows.
+    fn of(rows: Vec<Self::Row>) -> Self;
+}
+
+impl<R: FromRow + Cacheable> QueryAnswer for Vec<R> {
+    type Row = R;
+
+    fn of(rows: Vec<R>) -> Self {
+        rows
+    }
+}
+
+impl<R: FromRow + Cacheable> QueryAnswer for Option<R> {
+    type Row = R;
+
+    fn of(rows: Vec<R>) -> Self {
+        rows.into_iter().next()
+    }
+}
+
 impl Call {
-    /// The rows of a statement, read through a cache. They are the same for everybody in the tenant: the statement depends
+    /// What a statement answers, read through a cache. It is the same for everybody in the tenant: the statement depends
     /// on its values and the tenant's data only, and both the data's tags and the values stand for what is kept.
     ///
     /// Within a change it reads past the cache: under an `Idempotency-Key` it shows what the request has changed so far.
     ///
     /// # Errors
     /// As the database answers: the same for all who wait for the same rows at a time. A failure is not kept.
-    pub async fn cached<R: FromRow + Cacheable>(
+    pub async fn cached<V: QueryAnswer>(
         &self,
-        cache: &'static ResultCache<Vec<R>>,
+        cache: &'static ResultCache<V>,
         sql: impl Sql,
         values: impl QueryValues,
-    ) -> Result<Arc<Vec<R>>> {
-        self.app.caches.rows(&self.caller, cache, sql, values).await
+    ) -> Result<Arc<V>> {
+        self.app.caches.query(&self.caller, cache, sql, values).await
     }
 
     /// What else is worth keeping, by a key that says all that it depends on beside the tenant. See [`Caches::value`].
@@ -79,17 +108,17 @@ impl Caches {
     ///
     /// # Errors
     /// As [`Call::cached`].
-    pub async fn rows<R: FromRow + Cacheable>(
+    pub async fn query<V: QueryAnswer>(
         &self,
         caller: &Caller,
-        cache: &'static ResultCache<Vec<R>>,
+        cache: &'static ResultCache<V>,
         sql: impl Sql,
         values: impl QueryValues,
-    ) -> Result<Arc<Vec<R>>> {
+    ) -> Result<Arc<V>> {
         let sql = sql.text();
         let question = CacheQuestion::new(caller, sql, &values)?;
         let load = async move |db: Db, caller: Caller| {
-            db.tenant_read(&caller).last().rows(sql, &values.params()).await
+            db.tenant_read(&caller).last().rows(sql, &values.params()).await.map(V::of)
         };
         self.get(cache, caller, question, load).await
     }

@@ -19,7 +19,7 @@ mod text;
 mod values;
 
 pub use answers::{Created, Listed, Tagged};
-pub use cached::QueryValues;
+pub use cached::{QueryAnswer, QueryValues};
 pub use call::Call;
 pub use document::{HeadAndLine, WithLines};
 pub use list::Listing;

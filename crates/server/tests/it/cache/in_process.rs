@@ -23,7 +23,7 @@ async fn another_statement_another_value_or_another_cache_is_another_value() {
     let two = "select 2 * count(*) as items from items where sku like $1 || '%'";
     assert_eq!(count(&app, &alice, "OWN").await, 1);
     assert_eq!(count(&app, &alice, "OWN-2").await, 0);
-    assert_eq!(caches(&app).rows(&alice, &TOTALS, two, ("OWN",)).await.unwrap()[0].items, 2);
+    assert_eq!(caches(&app).query(&alice, &TOTALS, two, ("OWN",)).await.unwrap()[0].items, 2);
     for (key, loaded) in [("1", 1), ("\"1\"", 2), ("1,2", 3), ("", 4)] {
         assert_eq!(*number(&app, &alice, key, loaded).await.unwrap(), loaded);
     }

@@ -16,27 +16,18 @@ use super::*;
 /// The same as [`COUNT`], and no other test's.
 const COLD: &str = "select count(*) as items from items where sku like $1 || '%' and 'cold' = 'cold'";
 
-/// A superuser's session in the database `postgres`.
-async fn postgres() -> tokio_postgres::Client {
-    let url: tokio_postgres::Config = std::env::var("TEST_DATABASE_URL").unwrap().parse().unwrap();
-    let (postgres, connection) = url.clone().dbname("postgres").connect(tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
-    postgres
-}
-
 #[tokio::test]
 async fn s_09_two_hundred_parallel_reads_of_a_cold_key_are_one_query() {
     let app = builder().start().await;
     let alice = app.caller(&app.alice()).await;
-    let postgres = postgres().await;
-    postgres.batch_execute("create extension if not exists pg_stat_statements").await.unwrap();
+    let postgres = app.database().statistics().await;
     let calls = async || -> i64 {
         let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements s join pg_database d on d.oid = s.dbid \
             where d.datname = $1 and query like '%items where sku like%' and query not like '%pg_stat%'";
         postgres.query_one(sql, &[&app.database().name]).await.unwrap().get(0)
     };
     let before = calls().await;
-    let asked = || caches(&app).rows(&alice, &TOTALS, COLD, ("",));
+    let asked = || caches(&app).query(&alice, &TOTALS, COLD, ("",));
     let answers = join_all((0..200).map(|_| asked())).await;
     assert!(answers.into_iter().all(|answer| answer.unwrap()[0].items > 0));
     assert_eq!(calls().await - before, 1);
@@ -158,15 +149,15 @@ async fn s_09_a_stampede_while_the_database_is_away_is_one_failure_for_all() {
     let away = format!("alter database {} with allow_connections false", app.database().name);
     let gone = "select pg_terminate_backend(pid) from pg_stat_activity where usename in ('erp_app', 'erp_system') \
         and datname = $1";
-    let postgres = postgres().await;
+    let postgres = app.database().statistics().await; // not from where nobody may come
     postgres.batch_execute(&away).await.unwrap();
     postgres.execute(gone, &[&app.database().name]).await.unwrap();
-    let failed = join_all((0..200).map(|_| caches(&app).rows(&alice, &TOTALS, COUNT, ("",)))).await;
+    let failed = join_all((0..200).map(|_| caches(&app).query(&alice, &TOTALS, COUNT, ("",)))).await;
     assert!(failed.into_iter().all(|answer| answer.unwrap_err().code().status == 503));
     assert_eq!(metric(&app, "cache_load_duration_seconds_count{cache=\"kept.totals\"}"), 1.0);
     postgres.batch_execute(&away.replace("false", "true")).await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    while caches(&app).rows(&alice, &TOTALS, COUNT, ("",)).await.is_err() {
+    while caches(&app).query(&alice, &TOTALS, COUNT, ("",)).await.is_err() {
         assert!(tokio::time::Instant::now() < deadline, "the failure is kept");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

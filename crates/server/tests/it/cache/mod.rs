@@ -51,7 +51,7 @@ fn db(app: &TestApp) -> &Db {
 
 /// How many items of a kind there are, as the cache has it.
 async fn count(app: &TestApp, caller: &Caller, kind: &'static str) -> i64 {
-    caches(app).rows(caller, &TOTALS, COUNT, (kind,)).await.unwrap()[0].items
+    caches(app).query(caller, &TOTALS, COUNT, (kind,)).await.unwrap()[0].items
 }
 
 /// Adds an item, and says that items have changed.

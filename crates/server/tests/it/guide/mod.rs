@@ -4,6 +4,7 @@
 #[allow(unreachable_pub)] // as in erp-modules, where the guide puts it
 mod customers;
 mod edge;
+mod services;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use regex_lite::Regex;
 
 /// What a test's name begins with, `t_01_` or `t01_`, and the statement that it holds.
-const HELD: [(&str, &str); 79] = [
+const HELD: [(&str, &str); 81] = [
     ("A-01", "An endless password is refused before it is hashed"),
     ("A-04", "Passwords are hashed with argon2id"),
     ("A-05", "Failed sign-ins at an account count from everywhere"),
@@ -61,7 +61,9 @@ const HELD: [(&str, &str); 79] = [
     ("S-04", "A database that is killed, hung or full is 503, and recovery is quick"),
     ("S-05", "An unknown outcome of COMMIT is told, and a repetition has one effect"),
     ("S-06", "An exhausted pool refuses in time and loses no connection"),
+    ("S-07", "A Redis that is killed, hung, full or refuses us slows no request by more than 100 ms"),
     ("S-08", "Overload is shed at once, and probes are answered"),
+    ("S-09", "A cold key is loaded once for all who want it, and values are not over all at once"),
     ("S-10", "Migrations run once, and an old binary runs on the new schema"),
     ("S-11", "kill -9 loses nothing that was acknowledged"),
     ("S-12", "Under load for long, memory and connections stay"),

@@ -1,0 +1,19 @@
+//! The code that `docs/guides/platform-services.md` shows is compiled here, a file for each section, and runs.
+
+mod cache;
+
+/// Without white space.
+fn bare(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+#[test]
+fn the_guide_to_services_shows_the_code_that_is_compiled_here() {
+    let guide = super::file("docs/guides/platform-services.md");
+    let ours = [include_str!("cache.rs")].map(bare);
+    let shown = super::blocks(&guide);
+    assert!(shown.len() >= ours.len());
+    for block in shown {
+        assert!(ours.iter().any(|file| file.contains(&bare(block))), "this is not compiled:\n{block}");
+    }
+}
