@@ -1,12 +1,17 @@
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap, start_server};
 use erp_core::config::{Layers, MapSource};
 use erp_core::factory::AppOptions;
 use erp_core::module::{Authentication, Module, Product};
+use erp_core::outbound::{GivenBy, Resolver};
 use erp_core::shared::ManualClock;
+use futures_util::future::BoxFuture;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
 
@@ -38,6 +43,7 @@ pub struct Builder {
     options: AppOptions,
     pooled: bool,
     statements_logged: bool,
+    names: HashMap<String, IpAddr>,
 }
 
 impl Builder {
@@ -52,6 +58,7 @@ impl Builder {
             options: AppOptions::new(),
             pooled,
             statements_logged: false,
+            names: HashMap::from([("localhost".to_owned(), Ipv4Addr::LOCALHOST.into())]),
         }
     }
 
@@ -90,6 +97,14 @@ impl Builder {
         self
     }
 
+    /// Lets the name of another service lead to `address`. All names but `localhost` lead nowhere otherwise: no test reaches
+    /// beyond this machine by a name.
+    #[must_use]
+    pub fn name(mut self, host: &str, address: IpAddr) -> Self {
+        self.names.insert(host.to_owned(), address);
+        self
+    }
+
     /// Lets PostgreSQL log each statement of the app's database, with its parameters: see [`Database::server_log`].
     #[must_use]
     pub fn log_statements(mut self) -> Self {
@@ -99,7 +114,7 @@ impl Builder {
 
     /// Starts the app on a fresh database.
     pub async fn start(self) -> TestApp {
-        self.start_through(|url| url).await
+        Box::pin(self.start_through(|url| url)).await
     }
 
     /// The same, where `way` changes the runtime role's URL: to go through a proxy, say.
@@ -141,6 +156,7 @@ impl Builder {
         let mut options = BootstrapOptions::new(LogSetup::Given(log.logging.clone()), OsString::new());
         options.clock = Arc::<ManualClock>::clone(&clock);
         options.app = self.options;
+        options.resolver = Arc::new(GivenNames(self.names));
         let context = bootstrap(&product, &Layers::from(settings), options).await.expect("the app starts");
         let running = start_server(context, 0, "127.0.0.1").await.expect("the server starts");
         TestApp {
@@ -154,6 +170,17 @@ impl Builder {
             log,
             errors_expected: Cell::new(false),
         }
+    }
+}
+
+/// The names of other services, as the test gives them.
+struct GivenNames(HashMap<String, IpAddr>);
+
+impl Resolver for GivenNames {
+    fn resolve(&self, host: &str, _: GivenBy) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let found = self.0.get(host.trim_end_matches('.')).map(|address| vec![*address]);
+        let found = found.ok_or_else(|| io::Error::other("the test gives no such name: see Builder::name"));
+        Box::pin(std::future::ready(found))
     }
 }
 

@@ -63,7 +63,7 @@ impl BootstrapOptions {
             allocator: || None,
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng::new()),
-            resolver: Arc::new(SystemResolver),
+            resolver: Arc::new(SystemResolver::default()),
             interrupt: CancellationToken::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use reqwest::Url;
 
-use crate::config::UrlFault;
+use crate::config::{Setting, UrlFault, Value};
 use crate::shared::TenantId;
 
 /// A service that the operator has configured, such as `https://rates.example.com/api`. It may be private, such as a
@@ -54,6 +54,16 @@ impl Destination {
         url.set_query(query);
         let is_kept = url.path() == whole || (whole.is_empty() && url.path() == "/");
         is_kept.then_some(url)
+    }
+}
+
+/// As a setting its name is the setting's: what a module calls is configured, checked at the start, and called by one field.
+impl Value for Destination {
+    const KIND: &'static str =
+        "URL such as https://service.example.com/api, without user, query and fragment";
+
+    fn parse(setting: &Setting, text: &str) -> Option<Self> {
+        Self::new(setting.name, text).ok()
     }
 }
 
@@ -147,6 +157,14 @@ mod tests {
             assert!(fault.what.contains(what), "{bad}: {fault:?}");
             assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
         }
+    }
+
+    #[test]
+    fn a_setting_can_be_a_destination() {
+        let setting = Setting::named("RATES_URL");
+        let destination = Destination::parse(&setting, "https://rates.example.com/v1").unwrap();
+        assert_eq!(destination.at("/x").0.name(), "RATES_URL");
+        assert!(Destination::parse(&setting, "rates.example.com").is_none());
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! }
 //! ```
 //!
-//! A call ends by its deadline, its answer is bounded, it follows no redirection and no proxy variable, it carries the
+//! A setting of a module can be a [`Destination`]. A call ends by its deadline, its answer is bounded, it follows no redirection and no proxy variable, it carries the
 //! caller's `traceparent`, and it is counted and logged once, without query. An idempotent one is repeated within a budget. A
 //! destination that fails is left alone for a while.
 //!
@@ -26,7 +26,7 @@ mod addresses;
 mod breaker;
 mod destination;
 mod error;
-mod lanes;
+mod known;
 mod policy;
 mod request;
 mod resolver;
@@ -40,11 +40,13 @@ use http::Method;
 use reqwest::ClientBuilder;
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::OnceCell;
 
 use crate::auth::Trace;
 use crate::config::{Config, UrlFault};
 use crate::error::{Error, Result, Violation, codes};
-use crate::lifecycle::{Exit, StartError};
+use crate::lifecycle::StartError;
 use crate::metrics::Metrics;
 use crate::shared::{Clock, Rng, TenantId};
 
@@ -52,19 +54,19 @@ use breaker::BreakerChange;
 use destination::Aim;
 pub use destination::{Destination, OutboundTarget, TenantUrl};
 pub use error::OutboundError;
-use lanes::Lanes;
+use known::KnownDestinations;
 use policy::OutboundPolicy;
 pub use request::OutboundRequest;
+pub use resolver::{GivenBy, Resolver, SystemResolver};
 use resolver::{Guarded, GuardedResolve, Unguarded};
-pub use resolver::{Resolver, SystemResolver};
 pub use response::OutboundResponse;
 
 /// How long an idle connection is kept, and how many to one host. Shorter than servers keep theirs, or calls would now and
 /// then go into a connection that is just closing.
 const IDLE: Duration = Duration::from_secs(15);
 const IDLE_PER_HOST: usize = 8;
-/// How long a connection of HTTP/2 with calls under way may be silent until it is asked for a sign of life, and how long that
-/// may take: else every call to its host would go into a dead connection.
+/// How often a connection of HTTP/2 is asked for a sign of life, and how long that may take. All calls to a host share one, and
+/// without this each would go into a dead one, and keep it from being idle.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -73,17 +75,27 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 pub struct Outbound(Arc<OutboundInner>);
 
 struct OutboundInner {
+    /// Made by the first call, since the authorities of the machine take a while to read.
+    clients: OnceCell<Clients>,
+    authorities: Vec<CertificateDer<'static>>,
+    connect_timeout: Duration,
+    timeout: Duration,
+    resolver: Arc<dyn Resolver>,
+    guard: Arc<Guarded>,
+    policy: Arc<OutboundPolicy>,
+    known: KnownDestinations,
+    user_agent: String,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+}
+
+/// Two pools of connections, so that none that leads inside is there for a tenant's URL.
+struct Clients {
     /// For what the operator has configured.
     operator: reqwest::Client,
     /// For what tenants have given: it connects to public addresses only.
     tenants: reqwest::Client,
-    guard: Arc<Guarded>,
-    policy: Arc<OutboundPolicy>,
-    lanes: Lanes,
-    timeout: Duration,
-    metrics: Metrics,
-    clock: Arc<dyn Clock>,
-    rng: Arc<dyn Rng>,
 }
 
 /// What a client needs from its process.
@@ -108,17 +120,17 @@ impl Outbound {
     pub fn new(config: &Config, options: OutboundOptions) -> Result<Self, StartError> {
         let policy = Arc::new(OutboundPolicy::new(config));
         let guard = Guarded { resolver: Arc::clone(&options.resolver), policy: Arc::clone(&policy) };
-        let guard = Arc::new(guard);
-        let tls = tls::client_config(config.outbound.ca_path.as_deref())?;
-        let builder = || builder(&tls, config, &options.user_agent);
-        let failed = |error| StartError::new(Exit::Internal, "The HTTP client cannot be made").because(error);
+        let authorities = config.outbound.ca_path.as_deref().map(tls::authorities).transpose()?;
         Ok(Self(Arc::new(OutboundInner {
-            operator: builder().dns_resolver(Unguarded(options.resolver)).build().map_err(failed)?,
-            tenants: builder().dns_resolver(GuardedResolve(Arc::clone(&guard))).build().map_err(failed)?,
-            guard,
-            policy,
-            lanes: Lanes::default(),
+            clients: OnceCell::new(),
+            authorities: authorities.unwrap_or_default(),
+            connect_timeout: config.outbound.connect_timeout,
             timeout: config.outbound.timeout,
+            resolver: options.resolver,
+            guard: Arc::new(guard),
+            policy,
+            known: KnownDestinations::default(),
+            user_agent: options.user_agent,
             metrics: options.metrics,
             clock: options.clock,
             rng: options.rng,
@@ -175,11 +187,13 @@ impl Outbound {
         Ok(given)
     }
 
-    fn client(&self, aim: &Aim) -> &reqwest::Client {
-        match aim {
-            Aim::Operator { .. } => &self.0.operator,
-            Aim::Tenant(_) => &self.0.tenants,
-        }
+    /// The pool for a call of this kind.
+    async fn client(&self, aim: &Aim) -> Result<&reqwest::Client, OutboundError> {
+        let clients = self.0.clients.get_or_try_init(|| self.0.clients()).await?;
+        Ok(match aim {
+            Aim::Operator { .. } => &clients.operator,
+            Aim::Tenant(_) => &clients.tenants,
+        })
     }
 
     /// A random number from 0 to 1.
@@ -190,19 +204,33 @@ impl Outbound {
     }
 }
 
-/// What both clients have in common.
-#[allow(clippy::disallowed_methods, reason = "the one place that makes clients")]
-fn builder(tls: &ClientConfig, config: &Config, user_agent: &str) -> ClientBuilder {
-    ClientBuilder::new()
-        .tls_backend_preconfigured(tls.clone())
-        .no_proxy() // a proxy would resolve names itself, and connect to what nobody has checked
-        .redirect(Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .user_agent(user_agent)
-        .connect_timeout(config.outbound.connect_timeout)
-        .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(IDLE_PER_HOST)
-        .http2_keep_alive_interval(ALIVE_EVERY)
-        .http2_keep_alive_timeout(ALIVE_WITHIN)
+impl OutboundInner {
+    async fn clients(&self) -> Result<Clients, OutboundError> {
+        let more = self.authorities.clone();
+        let tls = tokio::task::spawn_blocking(|| tls::client_config(more)).await;
+        let tls = tls.map_err(|error| OutboundError::Unreachable(error.into()))?;
+        let tls = tls.map_err(|error| OutboundError::Unreachable(error.into()))?;
+        let operator = self.builder(&tls).dns_resolver(Unguarded(Arc::clone(&self.resolver)));
+        let tenants = self.builder(&tls).dns_resolver(GuardedResolve(Arc::clone(&self.guard)));
+        let built = |builder: ClientBuilder| builder.build().map_err(OutboundError::of);
+        Ok(Clients { operator: built(operator)?, tenants: built(tenants)? })
+    }
+
+    /// What both pools have in common.
+    #[allow(clippy::disallowed_methods, reason = "the one place that makes clients")]
+    fn builder(&self, tls: &ClientConfig) -> ClientBuilder {
+        ClientBuilder::new()
+            .tls_backend_preconfigured(tls.clone())
+            .no_proxy() // a proxy would resolve names itself, and connect to what nobody has checked
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .user_agent(&self.user_agent)
+            .connect_timeout(self.connect_timeout)
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .http2_keep_alive_interval(ALIVE_EVERY)
+            .http2_keep_alive_timeout(ALIVE_WITHIN)
+            .http2_keep_alive_while_idle(true)
+    }
 }

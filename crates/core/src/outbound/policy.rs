@@ -124,7 +124,8 @@ fn plain(text: &str) -> Result<Url, UrlFault> {
     let host = url.host_str().ok_or_else(form)?;
     let port = authority.get(host.len()..).unwrap_or_default();
     let is_same = authority.get(..host.len()).is_some_and(|written| written.eq_ignore_ascii_case(host));
-    if !is_same || !(port.is_empty() || port.starts_with(':')) {
+    let has_gap = host.starts_with('.') || host.contains("..");
+    if !is_same || has_gap || !(port.is_empty() || port.starts_with(':')) {
         let fix = "Write a name, or an address in its usual form, such as 93.184.215.14";
         return Err(UrlFault::new("has a host in an unusual form", fix));
     }

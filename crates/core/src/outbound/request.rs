@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::destination::{Aim, OutboundTarget, origin};
-use super::lanes::LaneKey;
+use super::known::DestinationKey;
 use super::{BreakerChange, Outbound, OutboundError, OutboundResponse};
 use crate::auth::Trace;
 
@@ -121,17 +121,17 @@ impl<'a> OutboundRequest<'a> {
         if !self.outbound.0.policy.sends(url) {
             return Err(OutboundError::Held);
         }
-        let lane = LaneKey::of(&self.aim, url);
-        self.outbound.0.lanes.admit(&lane).map_err(OutboundError::LeftAlone)?;
+        let key = DestinationKey::of(&self.aim, url);
+        self.outbound.0.known.admit(&key).map_err(OutboundError::LeftAlone)?;
         let deadline = Instant::now() + self.within;
         loop {
             note.attempts += 1;
             let attempt = timeout_at(deadline, self.attempt(url));
             let result = attempt.await.unwrap_or(Err(OutboundError::TimedOut));
-            self.judge(&lane, &result);
+            self.judge(&key, &result);
             let Some(wait) = self.wait(&result, note.attempts) else { return result };
             let comes_in_time = Instant::now() + wait < deadline;
-            if !comes_in_time || !self.may_repeat(&lane) {
+            if !comes_in_time || !self.may_repeat(&key) {
                 return result;
             }
             tokio::time::sleep(wait).await;
@@ -139,21 +139,21 @@ impl<'a> OutboundRequest<'a> {
     }
 
     async fn attempt(&self, url: &Url) -> Result<OutboundResponse, OutboundError> {
-        let client = self.outbound.client(&self.aim);
+        let client = self.outbound.client(&self.aim).await?;
         let request = client.request(self.method.clone(), url.clone()).headers(self.headers.clone());
         let response = request.body(self.body.clone()).send().await.map_err(OutboundError::of)?;
         OutboundResponse::read(response, self.most).await
     }
 
     /// Tells the breaker.
-    fn judge(&self, lane: &LaneKey, result: &Result<OutboundResponse, OutboundError>) {
+    fn judge(&self, key: &DestinationKey, result: &Result<OutboundResponse, OutboundError>) {
         let failed = match result {
             Ok(response) => response.status.is_server_error(),
             Err(error) => error.is_failure(),
         };
-        let Some(change) = self.outbound.0.lanes.note(lane, failed) else { return };
+        let Some(change) = self.outbound.0.known.note(key, failed) else { return };
         let name = self.aim.name();
-        let open = self.outbound.0.lanes.open(name);
+        let open = self.outbound.0.known.open(name);
         self.outbound.0.metrics.outbound_breakers_open.with(&[name]).set(open as f64);
         match (change, self.aim.tenant()) {
             // Of tenants' URLs there are many, and they fail as they please.
@@ -184,8 +184,8 @@ impl<'a> OutboundRequest<'a> {
         }
     }
 
-    fn may_repeat(&self, lane: &LaneKey) -> bool {
-        let granted = self.outbound.0.lanes.repeats(lane);
+    fn may_repeat(&self, key: &DestinationKey) -> bool {
+        let granted = self.outbound.0.known.repeats(key);
         let outcome = if granted { "sent" } else { "over_budget" };
         self.outbound.0.metrics.outbound_retries_total.with(&[self.aim.name(), outcome]).inc();
         granted

@@ -3,32 +3,76 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
 
 use super::policy::OutboundPolicy;
 
 /// Looks up names.
 pub trait Resolver: Send + Sync + 'static {
     /// The addresses of `host`.
-    fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+    fn resolve(&self, host: &str, given: GivenBy) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+}
+
+/// Who has given a name: tenants' may be made to take long, and must hold up nobody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenBy {
+    /// The operator, in a setting.
+    Operator,
+    /// A tenant, in a URL.
+    Tenant,
 }
 
 /// The machine's resolver: `/etc/hosts`, and the servers and search domains of `/etc/resolv.conf`.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemResolver;
+///
+/// A look-up holds a thread until it ends, however soon its caller gives up: 10 s and more while a name's own server is silent.
+/// So there are only so many at a time, and passwords and files have the rest of the threads.
+#[derive(Debug)]
+pub struct SystemResolver {
+    operator: Arc<Semaphore>,
+    tenants: Arc<Semaphore>,
+}
+
+/// Most look-ups at a time, of each of the two; tokio has 512 threads for what blocks.
+const LOOK_UPS: usize = 32;
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        let slots = || Arc::new(Semaphore::new(LOOK_UPS));
+        Self { operator: slots(), tenants: slots() }
+    }
+}
 
 impl Resolver for SystemResolver {
-    fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+    fn resolve(&self, host: &str, given: GivenBy) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let slots = match given {
+            GivenBy::Operator => Arc::clone(&self.operator),
+            GivenBy::Tenant => Arc::clone(&self.tenants),
+        };
         let host = host.to_owned();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((host, 0)).await?;
+        Box::pin(blocking(slots, move || {
+            let found = (host.as_str(), 0).to_socket_addrs()?;
             Ok(found.map(|address| address.ip()).collect())
-        })
+        }))
     }
+}
+
+/// Runs what blocks, in a slot that it keeps until it has ended.
+async fn blocking<T: Send + 'static>(
+    slots: Arc<Semaphore>,
+    act: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let slot = slots.acquire_owned().await.map_err(io::Error::other)?;
+    let acted = tokio::task::spawn_blocking(move || {
+        let result = act();
+        drop(slot);
+        result
+    });
+    acted.await.map_err(io::Error::other)?
 }
 
 /// For what the operator has configured: all addresses.
@@ -36,7 +80,7 @@ pub(super) struct Unguarded(pub(super) Arc<dyn Resolver>);
 
 impl Resolve for Unguarded {
     fn resolve(&self, name: Name) -> Resolving {
-        let found = self.0.resolve(name.as_str());
+        let found = self.0.resolve(name.as_str(), GivenBy::Operator);
         Box::pin(async move { Ok(addresses(found.await?)) })
     }
 }
@@ -50,7 +94,7 @@ pub(super) struct Guarded {
 impl Guarded {
     /// The addresses of `host` that may be connected to; at least one.
     pub(super) async fn public(self: Arc<Self>, host: String) -> Result<Vec<IpAddr>, NotPublic> {
-        let found = self.resolver.resolve(&absolute(&host)).await;
+        let found = self.resolver.resolve(&absolute(&host), GivenBy::Tenant).await;
         let found = found.map_err(|error| NotPublic(Some(error)))?;
         let reached = self.policy.reached(&host, found);
         if reached.is_empty() { Err(NotPublic(None)) } else { Ok(reached) }
@@ -102,5 +146,34 @@ impl NotPublic {
     /// Whether private addresses were found, and so the call was refused rather than in vain.
     pub(super) fn is_refused(&self) -> bool {
         self.0.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn t_22_a_look_up_keeps_its_slot_until_it_has_ended_also_when_nobody_waits_for_it() {
+        let slots = Arc::new(Semaphore::new(1));
+        let (end, ended) = mpsc::channel::<()>();
+        let hung = blocking(Arc::clone(&slots), move || ended.recv().map_err(io::Error::other));
+        assert!(tokio::time::timeout(Duration::from_millis(50), hung).await.is_err(), "its caller gives up");
+        let next = blocking(Arc::clone(&slots), || Ok(1));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), next).await.is_err(),
+            "the thread is still taken"
+        );
+        end.send(()).unwrap();
+        assert_eq!(blocking(slots, || Ok(1)).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn this_machine_is_found_by_its_name() {
+        let found = SystemResolver::default().resolve("localhost", GivenBy::Operator).await.unwrap();
+        assert!(!found.is_empty() && found.iter().all(IpAddr::is_loopback), "{found:?}");
     }
 }

@@ -2,7 +2,9 @@
 
 mod faults;
 mod guard;
+mod reports;
 mod service;
+mod tls;
 
 use std::collections::HashMap;
 use std::io;
@@ -13,9 +15,10 @@ use std::time::Duration;
 
 use erp_core::auth::Trace;
 use erp_core::config::{Config, Layers, Level, LogFormat, MapSource};
+use erp_core::lifecycle::StartError;
 use erp_core::logging::{CapturingSink, LogOptions, Logging};
 use erp_core::metrics::{Format, Metrics};
-use erp_core::outbound::{Destination, Outbound, OutboundError, OutboundOptions, Resolver};
+use erp_core::outbound::{Destination, GivenBy, Outbound, OutboundError, OutboundOptions, Resolver};
 use erp_core::shared::{Clock as _, SystemClock, SystemRng, TenantId};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -46,7 +49,7 @@ impl Names {
 struct Asking(Arc<Names>);
 
 impl Resolver for Asking {
-    fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+    fn resolve(&self, host: &str, _: GivenBy) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         self.0.asked.fetch_add(1, Ordering::SeqCst);
         let mut answers = self.0.answers.lock().unwrap();
         let answer = match answers.get_mut(host.trim_end_matches('.')) {
@@ -72,29 +75,19 @@ struct Caller {
 
 impl Caller {
     fn new(settings: &[(&str, &str)]) -> Self {
-        let defaults =
-            [("APP_ENV", "development"), ("OUTBOUND_TIMEOUT", "2s"), ("OUTBOUND_CONNECT_TIMEOUT", "1s")];
-        let settings = defaults.iter().chain(settings).copied();
-        let config = Config::load(&Layers::from(MapSource::environment(settings))).unwrap();
-        let sink = CapturingSink::new();
-        let log = LogOptions::new(Level::Verbose, LogFormat::Json, "boot_test", Arc::new(SystemClock))
-            .to(sink.clone());
-        let (logging, subscriber) = Logging::new(log);
         let (names, metrics) = (Arc::new(Names::default()), Metrics::new(true));
-        let outbound = Outbound::new(
-            &config,
-            OutboundOptions {
-                resolver: Arc::new(Asking(Arc::clone(&names))),
-                user_agent: "erp-test/1".to_owned(),
-                metrics: metrics.clone(),
-                clock: Arc::new(SystemClock),
-                rng: Arc::new(SystemRng::new()),
-            },
-        );
+        let outbound = client(settings, &names, &metrics).unwrap();
+        let sink = CapturingSink::new();
+        let log = LogOptions::new(Level::Verbose, LogFormat::Json, "boot_test", Arc::new(SystemClock));
+        let (logging, subscriber) = Logging::new(log.to(sink.clone()));
         let tenant = TenantId::new(&SystemClock, &SystemRng::new());
         let _log = tracing::subscriber::set_default(subscriber);
-        let (outbound, trace) = (outbound.unwrap(), Trace::new("test"));
-        Self { outbound, names, metrics, tenant, trace, sink, logging, _log }
+        Self { outbound, names, metrics, tenant, trace: Trace::new("test"), sink, logging, _log }
+    }
+
+    /// Why there is no client with these settings.
+    fn refused(settings: &[(&str, &str)]) -> String {
+        client(settings, &Arc::default(), &Metrics::new(true)).err().unwrap().to_string()
     }
 
     /// In development with these hosts of this machine open to tenants.
@@ -128,6 +121,21 @@ impl Caller {
         let text = self.metrics.render(Format::Text004);
         text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
     }
+}
+
+fn client(settings: &[(&str, &str)], names: &Arc<Names>, metrics: &Metrics) -> Result<Outbound, StartError> {
+    let defaults =
+        [("APP_ENV", "development"), ("OUTBOUND_TIMEOUT", "2s"), ("OUTBOUND_CONNECT_TIMEOUT", "1s")];
+    let settings = defaults.iter().chain(settings).copied();
+    let config = Config::load(&Layers::from(MapSource::environment(settings))).unwrap();
+    let options = OutboundOptions {
+        resolver: Arc::new(Asking(Arc::clone(names))),
+        user_agent: "erp-test/1".to_owned(),
+        metrics: metrics.clone(),
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(SystemRng::new()),
+    };
+    Outbound::new(&config, options)
 }
 
 fn shown(answer: &erp_core::outbound::OutboundResponse) -> String {
