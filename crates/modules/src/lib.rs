@@ -8,6 +8,7 @@
 pub mod catalog;
 pub mod demo;
 pub mod identity;
+pub mod jobs;
 pub mod purchasing;
 pub mod suppliers;
 
@@ -19,4 +20,5 @@ use erp_core::module::Module;
 pub use product::PRODUCT;
 
 /// Every feature module. To add one: write its folder, and name it here.
-pub const ALL: &[&Module] = &[&identity::MODULE, &catalog::MODULE, &suppliers::MODULE, &purchasing::MODULE];
+pub const ALL: &[&Module] =
+    &[&identity::MODULE, &jobs::MODULE, &catalog::MODULE, &suppliers::MODULE, &purchasing::MODULE];

@@ -1,16 +1,18 @@
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::enqueue::bounded;
 use super::job_codes;
-use crate::db::{Deferral, System};
+use crate::db::{Deferral, FromSql, System, Type};
 use crate::error::{Error, Result};
 use crate::resource::Call;
 use crate::shared::{Id, IdKind};
+use crate::stream::{Cell, CsvLine};
 
 /// The id of a job.
 pub type JobId = Id<JobRow>;
@@ -51,12 +53,39 @@ pub(crate) struct JobTold {
 }
 
 /// How far a job is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JobProgress {
     /// How much is done.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub done: u64,
     /// Of how much, where that is known.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
     pub of: Option<u64>,
+}
+
+impl<'a> FromSql<'a> for JobProgress {
+    fn from_sql(
+        ty: &Type,
+        raw: &'a [u8],
+    ) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(serde_json::from_value(Value::from_sql(ty, raw)?)?)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        <Value as FromSql<'_>>::accepts(ty)
+    }
+}
+
+impl Cell for JobProgress {
+    const NAMES: &'static [&'static str] = &[".done", ".of"];
+
+    fn write(&self, line: &mut CsvLine<'_>) {
+        line.value(self.done);
+        match self.of {
+            Some(of) => line.value(of),
+            None => line.text(""),
+        };
+    }
 }
 
 impl Job {

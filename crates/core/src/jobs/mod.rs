@@ -9,9 +9,11 @@ mod codes;
 mod enqueue;
 mod job;
 mod kind;
+mod steer;
 
 pub use codes::{JOB_ERRORS, job_codes};
 pub use enqueue::JobOptions;
 pub(crate) use job::JobTold;
 pub use job::{Job, JobId, JobProgress, JobRow, give_up};
 pub use kind::{AnyJobKind, JobFacts, JobKind, JobRun, JobTable};
+pub use steer::{JOBS, JobState, SteeredJob, cancel, discard, retry};

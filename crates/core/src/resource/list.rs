@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Listed, Page, Resource, SortKey, Values};
+use super::{Call, Listable, Listed, Page, SortKey, Values};
 use crate::db::ToSql;
 use crate::error::{Error, Result, Violation, codes};
 use crate::extract::{Json, MediaType};
@@ -26,7 +26,7 @@ pub(super) const TYPES: &[&str] = &[JSON, stream::NDJSON, stream::CSV];
 #[diagnostic::on_unimplemented(message = "`{Self}` is not a list", note = "declare it with `list!`")]
 pub trait Listing: 'static {
     /// What is listed.
-    type Record: Resource;
+    type Record: Listable;
     /// What a query can ask for beside order and page: the values of the condition's parameters.
     type Filter: DeserializeOwned + JsonSchema + Values + Send;
     /// The orders that a query can ask for; the first is the default.
@@ -143,7 +143,7 @@ pub(super) struct PageOf<R> {
     next_cursor: Option<String>,
 }
 
-impl<R: Resource> JsonSchema for PageOf<R> {
+impl<R: Listable> JsonSchema for PageOf<R> {
     fn schema_name() -> Cow<'static, str> {
         format!("{}Page", R::schema_name()).into()
     }
@@ -168,10 +168,10 @@ impl<R: Resource> JsonSchema for PageOf<R> {
 /// A place in an order; travels as base64url, opaque to the client.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
-struct Cursor<R: Resource> {
+struct Cursor<R: Listable> {
     sort: String,
     value: String,
-    id: Id<R>,
+    id: Id<R::Kind>,
 }
 
 /// An order of a list and its direction, as a query names it.
@@ -209,7 +209,7 @@ impl Sort {
 
     fn cursor<L: Listing>(self, record: &L::Record) -> Result<String> {
         let value = (self.key::<L>()?.place)(record);
-        let cursor = Cursor { sort: self.name::<L>(), value, id: record.id() };
+        let cursor: Cursor<L::Record> = Cursor { sort: self.name::<L>(), value, id: record.id() };
         Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&cursor).map_err(Error::internal)?))
     }
 

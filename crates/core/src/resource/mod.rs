@@ -24,7 +24,7 @@ pub use call::Call;
 pub use document::{HeadAndLine, WithLines};
 pub use list::Listing;
 pub use page::{Page, Unfiltered};
-pub use record::{InTable, Resource, Versioned};
+pub use record::{InTable, Listable, Resource, Versioned};
 pub use sort::{SortColumn, SortKey, SortValue, accepts_of, sort_columns_of};
 pub use states::{States, Transition};
 pub use text::{

@@ -48,6 +48,27 @@ pub trait Resource: InTable + IdKind {
     fn version(&self) -> Version;
 }
 
+/// A record that has an id, and so a place in a list: every [`Resource`], and what has an id but no version.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no place in a list",
+    note = "declare it with `record!(… in \"table\" as \"word\" {{ id: Id<Self>, …, version: Version }})`"
+)]
+pub trait Listable: InTable {
+    /// Whose ids it has.
+    type Kind: IdKind;
+
+    /// Its id.
+    fn id(&self) -> Id<Self::Kind>;
+}
+
+impl<R: Resource> Listable for R {
+    type Kind = R;
+
+    fn id(&self) -> Id<R> {
+        Resource::id(self)
+    }
+}
+
 /// Declares a record, what is stored and answered: `record! { Item in "items" as "item" { id: Id<Item>, …, version: Version } }`.
 ///
 /// Makes the struct with its JSON (camelCase) and its schema, reads it from rows, writes it as a line of NDJSON and CSV,

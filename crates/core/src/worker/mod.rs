@@ -42,9 +42,9 @@ crate::system_work! {
     }
 }
 
-/// The core's part in jobs, as a module: its system work.
+/// The core's part in jobs, as a module: its system work. Routes on jobs are the module `jobs`'s.
 pub(crate) static WORKER: Module = Module {
-    name: "jobs",
+    name: "worker",
     about: "Work that is done later.",
     system: SYSTEM,
     system_background: &[("jobs", &QUEUE), ("job upkeep", &QUEUE)],

@@ -5,7 +5,9 @@
 use erp_testkit::Fixture;
 
 /// What the sweeps send to the modules' routes where it does not follow from the contract: `FIXTURES` of their `tests.rs`.
-pub(crate) const FIXTURES: &[&[Fixture]] = &[crate::purchasing::FIXTURES];
+pub(crate) const FIXTURES: &[&[Fixture]] = &[crate::purchasing::FIXTURES, jobs::FIXTURES];
 
+#[path = "../../../modules/src/jobs/tests.rs"]
+mod jobs;
 #[path = "../../../modules/src/suppliers/tests.rs"]
 mod suppliers;

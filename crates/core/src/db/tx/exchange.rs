@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use erp_postgres::{Plan, Reply, TransactionStatus, Wire};
+use uuid::Uuid;
 
 use super::context::TxContext;
 use super::enqueue::{self, ENQUEUE, NewJob};
 use super::stream::Streaming;
 use crate::auth::Caller;
+use crate::db::doorbell::Lane;
 use crate::db::generations::TenantTag;
 use crate::db::pool::checkout::Checkout;
 use crate::db::pool::observed::Observed;
@@ -216,6 +218,13 @@ impl<'db> Tx<'db> {
         }
         let harmless = self.read_only || !self.commit_sent;
         repeat::pause(error, harmless, attempt)
+    }
+
+    /// Rings, once it is committed, for a job that a statement has made ready.
+    pub(in crate::db) fn ring(&mut self, kind: &'static str, priority: u8, id: Uuid) {
+        if let (Some(checkout), Some(tenant)) = (&mut self.checkout, self.tenant) {
+            checkout.enqueued.push((Lane { tenant, kind, priority }, id));
+        }
     }
 
     /// All rows of the statement that ran last.

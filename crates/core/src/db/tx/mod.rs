@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use context::TxContext;
 use exchange::{Tx, Unfinished};
 use serde::Serialize;
+use uuid::Uuid;
 
 /// An audit entry for something that no row change shows, such as a failed sign-in.
 #[derive(Debug, Serialize)]
@@ -125,6 +126,12 @@ impl<'db> TenantTx<'db> {
     pub fn invalidate(&mut self, data: &impl HasTag) {
         let changed = self.0.tenant.map(|tenant| TenantTag::new(tenant, data.tag()));
         self.0.changed.extend(changed);
+    }
+
+    /// Rings for a job that a statement of this transaction has made ready, once that is committed: it begins at once, where
+    /// a worker would else find it a second later. `kind` is one of `App::job_kinds`.
+    pub(crate) fn ring(&mut self, kind: &'static str, priority: u8, id: Uuid) {
+        self.0.ring(kind, priority, id);
     }
 
     /// All rows of a statement in the middle of the transaction.

@@ -40,7 +40,11 @@ fn permissions_are_unique_named_after_their_module_and_documented() {
 fn error_codes_are_unique_named_after_their_module_and_documented() {
     let mut codes = BTreeSet::new();
     for module in modules(&PRODUCT) {
-        let owner = if module.name == "health" { "core" } else { module.name };
+        let owner = match module.name {
+            "health" => "core",
+            "worker" => "jobs",
+            own => own,
+        };
         for error in module.errors {
             let (prefix, name) = error.code.split_once('.').unwrap();
             assert_eq!(prefix, owner, "{}", error.code);
