@@ -130,13 +130,13 @@ impl Generations {
     }
 
     /// The data of these tags has changed, and is committed.
-    pub(crate) fn advance(&self, changed: Vec<TenantTag>) {
+    pub(crate) fn advance(&self, changed: &[TenantTag]) {
         if changed.is_empty() {
             return;
         }
         // First, so that a reader that sees the new generation does not ask others who do not know of it.
         if self.told.load(Ordering::Acquire) {
-            self.lock().note(&changed);
+            self.lock().note(changed);
         }
         for slot in changed.iter().filter_map(|tag| self.slot(*tag)) {
             slot.fetch_add(1, Ordering::AcqRel);
@@ -228,7 +228,7 @@ mod tests {
         let (generations, [one, two]) = (Generations::default(), tenants());
         let of = |tenant, tags: &[&'static Tag]| generations.of(tenant, tags.iter().copied());
         let before = [of(one, &[&ITEMS]), of(one, &[&STOCK]), of(one, &[&ITEMS, &STOCK]), of(two, &[&ITEMS])];
-        generations.advance(vec![TenantTag::new(one, &ITEMS)]);
+        generations.advance(&[TenantTag::new(one, &ITEMS)]);
         let after = [of(one, &[&ITEMS]), of(one, &[&STOCK]), of(one, &[&ITEMS, &STOCK]), of(two, &[&ITEMS])];
         let moved: Vec<bool> = before.iter().zip(after).map(|(before, after)| *before != after).collect();
         assert_eq!(moved, [true, false, true, false]);
@@ -241,10 +241,10 @@ mod tests {
         let items = TenantTag::new(one, &ITEMS);
         let untold = || generations.is_untold(one, [&ITEMS].into_iter());
         assert!(!untold());
-        generations.advance(vec![items]);
+        generations.advance(&[items]);
         let telling = generations.to_tell(10).await;
         assert_eq!((telling.tags.len(), telling.all), (1, false));
-        generations.advance(vec![items]);
+        generations.advance(&[items]);
         generations.was_told(&telling);
         assert!(untold(), "it has changed once more");
         let telling = generations.to_tell(10).await;
@@ -258,7 +258,7 @@ mod tests {
         generations.tell_others();
         let tenant = |number: usize| TenantId::from_uuid(uuid::Uuid::from_u128(number as u128));
         for number in 0..=MOST_UNTOLD {
-            generations.advance(vec![TenantTag::new(tenant(number), &ITEMS)]);
+            generations.advance(&[TenantTag::new(tenant(number), &ITEMS)]);
         }
         assert!(generations.is_untold(tenant(usize::MAX), [&STOCK].into_iter()));
         while generations.lock().some(1).is_some() {

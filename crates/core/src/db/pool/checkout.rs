@@ -128,14 +128,14 @@ impl Checkout {
             let db = self.db.clone();
             let reclaiming = async move {
                 reclaim(object, place).await;
-                db.generations().advance(changed); // if it was committed, that is over now
+                db.generations().advance(&changed); // if it was committed, that is over now
                 db.freed();
             };
             drop(self.db.tasks().spawn_on(reclaiming, &runtime));
         } else {
             // Closed, and its place in the pool is free. Without a runtime nobody waits for a reply: the server rolls back.
             drop(Object::take(object));
-            self.db.generations().advance(changed);
+            self.db.generations().advance(&changed);
             self.db.freed();
         }
     }

@@ -353,7 +353,7 @@ impl<'db> Tx<'db> {
             self.db.doorbell().ring(std::mem::take(&mut checkout.enqueued));
         }
         if ends {
-            self.db.generations().advance(std::mem::take(&mut checkout.changed));
+            self.db.generations().advance(&std::mem::take(&mut checkout.changed));
         }
         if self.joined && self.read_only {
             checkout.returns_to = self.deferral.map(|number| (number, self.tenant)); // a read is dropped without a word
