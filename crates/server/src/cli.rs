@@ -22,6 +22,7 @@ pub(crate) enum Command {
     DbMigrate { dry_run: bool },
     DbStatus,
     DbCheck,
+    DbMaintain,
     DbSeed,
     DbReset { yes: bool },
 }
@@ -65,6 +66,7 @@ fn verb(matches: &ArgMatches) -> Command {
             Command::DbMigrate { dry_run }
         }
         ("db", "status") => Command::DbStatus,
+        ("db", "maintain") => Command::DbMaintain,
         ("db", "seed") => Command::DbSeed,
         ("db", "reset") => {
             let yes = inner.subcommand().is_some_and(|(_, reset)| reset.get_flag("yes"));
@@ -122,6 +124,7 @@ fn command(product: &Product) -> clap::Command {
                 ))
                 .subcommand(verb("status", "Show which migrations are applied"))
                 .subcommand(verb("check", "Check URL, address, TLS, credentials, session, privileges, version and migrations"))
+                .subcommand(verb("maintain", "Make the partitions of the next months and days, and drop those of old jobs"))
                 .subcommand(verb("seed", "Make the demo tenants, and new passwords for their people (never in production)"))
                 .subcommand(
                     verb("reset", "Remove the private database with all its data (in development only)").arg(

@@ -1,4 +1,4 @@
-//! `db migrate|status|seed|reset`; `db check` is next door.
+//! `db migrate|status|maintain|seed|reset`; `db check` is next door.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -94,6 +94,25 @@ pub(crate) async fn status(product: &Product, layers: &Layers, json: bool) -> Re
     }
     let settled = rows.iter().all(Status::is_settled);
     Ok(ExitCode::from(if settled { Exit::Done } else { Exit::Finding } as u8))
+}
+
+/// `db maintain`: what the schedule `maintenance.partitions` does, now; exit 1 when something is left to be done.
+pub(crate) async fn maintain(product: &Product, layers: &Layers, json: bool) -> Result<ExitCode, StartError> {
+    let config = settings(product).load(layers)?;
+    let system = logins(&config)?.system;
+    let outcomes = db::maintain_partitions(&system, config.jobs.retention_days, &TaskTracker::new()).await?;
+    if json {
+        print(&serde_json::to_string_pretty(&outcomes).map_err(internal)?);
+    } else {
+        for outcome in &outcomes {
+            print(&format!("{} {}", outcome.part, outcome.trouble().unwrap_or(&outcome.outcome)));
+        }
+        if outcomes.is_empty() {
+            print("Nothing was to be done.");
+        }
+    }
+    let left = outcomes.iter().any(|outcome| outcome.trouble().is_some());
+    Ok(ExitCode::from(if left { Exit::Finding } else { Exit::Done } as u8))
 }
 
 /// `db seed`: the demo tenants, on a database that exists, and new passwords for their people.

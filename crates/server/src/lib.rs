@@ -109,6 +109,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::DbMigrate { dry_run } => database::migrate(product, &layers, dry_run, json).await,
             Command::DbStatus => database::status(product, &layers, json).await,
             Command::DbCheck => check::check(product, &layers, json).await,
+            Command::DbMaintain => database::maintain(product, &layers, json).await,
             Command::DbSeed => database::seed(product, &layers, path).await,
             Command::DbReset { yes } => database::reset(product, &layers, &path, yes).await,
         }

@@ -21,6 +21,8 @@ mod owner;
 
 mod generations;
 
+mod partitions;
+
 mod pool;
 
 mod tx;
@@ -39,6 +41,8 @@ pub use owner::{
     Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,
     prove_once, reach, refuse_privileged_role,
 };
+pub(crate) use partitions::MAINTAIN;
+pub use partitions::{PartitionOutcome, maintain_partitions};
 pub(crate) use pool::MONITOR;
 pub use pool::{Db, PoolOptions, Pools};
 pub use schema::{CORE, Entry, Migration, Namespace, Sample, Schema};

@@ -344,6 +344,13 @@ async fn t12_no_code_runs_with_other_rights() {
         ("create function f() returns int language sql security definer as 'select 1'; grant execute on function f to {rt}", &[("T-12 definer-function", "public.f()")]),
         ("create function app.f(uuid) returns int language sql security definer as 'select 1'; grant execute on function app.f to public", &[("T-12 definer-function", "app.f(uuid)")]),
         ("create function f() returns int language sql security definer as 'select 1'", &[]),
+        // The one that is excepted: the system's alone, by its whole name, with its search path pinned.
+        ("create function app.f() returns int language sql security definer set search_path = pg_catalog, pg_temp as 'select 1'; grant execute on function app.f to {sys}", &[("T-12 definer-function", "app.f()")]),
+        ("create function app.maintain_partitions(bigint) returns int language sql security definer set search_path = pg_catalog, pg_temp as 'select 1'; grant execute on function app.maintain_partitions(bigint) to {sys}", &[("T-12 definer-function", "app.maintain_partitions(bigint)")]),
+        ("alter function app.maintain_partitions(int) reset search_path", &[("T-12 definer-function", "app.maintain_partitions(integer)")]),
+        ("alter function app.maintain_partitions(int) set search_path = public, pg_catalog, pg_temp", &[("T-12 definer-function", "app.maintain_partitions(integer)")]),
+        ("grant execute on function app.maintain_partitions(int) to {rt}", &[("T-12 definer-function", "app.maintain_partitions(integer)")]),
+        ("grant execute on function app.maintain_partitions(int) to public", &[("T-12 definer-function", "app.maintain_partitions(integer)")]),
         ("create function f() returns trigger language plpgsql security definer as 'begin return new; end'; create trigger t before insert on items for each row execute function f()",
             &[("T-12 definer-trigger", "public.items")]),
         ("reset role; create function f() returns int language sql set app.tenant_id = '00000000-0000-7000-8000-00000000c001' as 'select 1'; grant execute on function f to {rt}", &[("T-12 function-context", "public.f()")]),

@@ -177,7 +177,7 @@ fn refuse_read_only(connection: &Connection, reached: Reached) -> Result<Reached
 }
 
 /// What a query of ours met, for a person.
-fn explain(connection: &Connection, error: tokio_postgres::Error) -> StartError {
+pub(in crate::db) fn explain(connection: &Connection, error: tokio_postgres::Error) -> StartError {
     Refusal::new(connection, error.into()).error
 }
 

@@ -191,18 +191,33 @@ end $$;
 -- Makes the partitions of the next months and days, and drops those of jobs that were over so many days ago. It may be run
 -- any number of times, at any time: it waits for no lock longer than two seconds, and what it could not do it does the next
 -- time. With the rights of the owner, since partitions are made by nobody else; the system's login alone may call it.
-create function app.maintain_partitions(job_days int) returns void
+--
+-- It tells what it did: `made`, `dropped`; and what it did not: `locked`, by somebody's transaction; `occupied`, since the
+-- default partition holds rows of that time already; `filled`, of a default partition that holds rows.
+create function app.maintain_partitions(job_days int) returns table (part text, outcome text)
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   today constant timestamp := date_trunc('day', now() at time zone 'UTC');
+  known constant text[] := array(select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent in ('public.audit_log'::regclass, 'public.job_done'::regclass));
   day timestamp;
-  part text;
 begin
   if job_days < 1 then
     raise exception 'maintain_partitions: jobs are kept for a day at least';
   end if;
-  perform app.audit_partitions(12);
+  if not pg_try_advisory_xact_lock(hashtextextended('app.maintain_partitions', 0)) then
+    return query select 'all'::text, 'locked'::text;
+    return;
+  end if;
+  begin
+    perform app.audit_partitions(12);
+    return query select w.name, 'occupied'::text
+      from (select 'audit_log_' || to_char(today + make_interval(months => m), 'YYYY_MM') as name from generate_series(0, 12) m) w
+      where to_regclass('public.' || w.name) is null;
+  exception when lock_not_available or deadlock_detected then
+    return query select 'audit_log'::text, 'locked'::text;
+  end;
   for day in select generate_series(today, today + interval '3 days', interval '1 day') loop
     part := 'job_done_' || to_char(day, 'YYYY_MM_DD');
     continue when to_regclass('public.' || part) is not null;
@@ -211,22 +226,52 @@ begin
       perform app.isolate(format('public.%I', part)::regclass);
       execute format('alter table public.job_done attach partition public.%I for values from (%L) to (%L)', part,
         day at time zone 'UTC', (day + interval '1 day') at time zone 'UTC');
-    exception when check_violation then
-      raise warning 'maintain_partitions: % not made, job_done_default already holds rows of that day', part;
+    exception
+      when check_violation then
+        outcome := 'occupied';
+        return next;
+      when lock_not_available or deadlock_detected then
+        outcome := 'locked';
+        return next;
+        exit; -- whoever waits for the table has waited behind this
     end;
   end loop;
+  return query select c.relname::text, 'made'::text from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent in ('public.audit_log'::regclass, 'public.job_done'::regclass) and c.relname <> all (known) order by 1;
   for part in
     select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
     where i.inhparent = 'public.job_done'::regclass and c.relname ~ '^job_done_[0-9]{4}_[0-9]{2}_[0-9]{2}$'
       and to_date(right(c.relname, 10), 'YYYY_MM_DD') < today - make_interval(days => job_days)
+    order by 1
   loop
-    execute format('drop table public.%I', part);
+    begin
+      execute format('drop table public.%I', part);
+      outcome := 'dropped';
+      return next;
+    exception when lock_not_available or deadlock_detected then
+      outcome := 'locked';
+      return next;
+      exit;
+    end;
+  end loop;
+  -- The owner sees no tenant's rows, but a constraint that no row satisfies is checked against all of them; it is undone.
+  foreach part in array '{audit_log_default,job_done_default}'::text[] loop
+    begin
+      execute format('alter table public.%I add constraint is_empty check (false)', part);
+      raise exception 'it is empty';
+    exception
+      when check_violation then
+        outcome := 'filled';
+        return next;
+      when raise_exception or lock_not_available or deadlock_detected then
+        null; -- in use: told the next time
+    end;
   end loop;
 end $$;
 
 create table public.job_done_default partition of public.job_done default;
 select app.isolate('public.job_done_default');
-select app.maintain_partitions(7);
+select count(*) from app.maintain_partitions(7);
 
 -- Said again, should a superuser run the migrations on the owner's behalf.
 revoke execute on all functions in schema app from public;
