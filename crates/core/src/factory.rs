@@ -12,13 +12,13 @@ use crate::app::App;
 use crate::auth::PermissionTable;
 use crate::config::SettingsSchema;
 use crate::health::HEALTH;
-use crate::jobs::JobTable;
+use crate::jobs::{JobTable, ScheduleTable};
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Authentication, Module, Product, Route, Routes, SecurityHeaders, refuse_undeclared};
 use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
-use crate::worker::WORKER;
+use crate::worker::{MAINTENANCE, WORKER};
 
 /// The module that custom routes are logged under.
 const CUSTOM: &str = "custom";
@@ -141,7 +141,9 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER].into_iter().chain(product.modules.iter().copied())
+    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &MAINTENANCE]
+        .into_iter()
+        .chain(product.modules.iter().copied())
 }
 
 /// Every setting of the product: the core's, and those of its modules.
@@ -187,6 +189,15 @@ pub fn permissions(product: &Product) -> PermissionTable {
 /// Every kind of job of every module.
 pub(crate) fn jobs(product: &Product) -> JobTable {
     JobTable::new(modules(product).flat_map(|module| module.jobs).copied())
+}
+
+/// Every schedule of every module.
+///
+/// # Errors
+/// `Exit::Internal` for one that could not fire, with what to write.
+pub(crate) fn schedules(product: &Product) -> Result<ScheduleTable, StartError> {
+    let rows = modules(product).flat_map(|module| module.schedules.iter().map(|row| (module.name, *row)));
+    ScheduleTable::new(rows, &jobs(product))
 }
 
 /// A module that another one uses is built in, and stands before it.

@@ -26,7 +26,7 @@ use crate::config::Section;
 use crate::db::{Migration, Namespace, Sample, Schema, SystemWork};
 use crate::error::{Carried, Error, ErrorCode};
 use crate::extract::Inputs;
-use crate::jobs::AnyJobKind;
+use crate::jobs::{AnyJobKind, Schedule};
 use crate::lifecycle::{Background, StartError};
 use crate::limits::Policy;
 use crate::metrics::MetricTable;
@@ -35,7 +35,7 @@ pub use authentication::{Authentication, Lookup, NamedTenant};
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use operation::Operation;
-pub use reference::{permissions_markdown, routes_markdown, states_markdown};
+pub use reference::{permissions_markdown, routes_markdown, schedules_markdown, states_markdown};
 pub use security_headers::SecurityHeaders;
 pub(crate) use system::refuse_undeclared;
 pub use system::system_work_markdown;
@@ -114,6 +114,8 @@ pub struct Module {
     pub jobs: &'static [&'static dyn AnyJobKind],
     /// What it keeps of what it has read. The names begin with the module's.
     pub caches: &'static [&'static dyn DeclaredCache],
+    /// The jobs that the clock enqueues: `&[&NIGHTLY]`. Their names begin with the module's.
+    pub schedules: &'static [&'static Schedule],
     /// Work of its own that runs beside requests, once everything is started. The names begin with the module's.
     pub background: &'static [&'static Background<App>],
     /// What it does as the system, beyond what a caller may, from `system_work!`.
@@ -149,6 +151,7 @@ impl Module {
         routes: Routes::new,
         jobs: &[],
         caches: &[],
+        schedules: &[],
         background: &[],
         system: &[],
         system_background: &[],

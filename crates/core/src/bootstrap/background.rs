@@ -13,13 +13,14 @@ use crate::metrics::LAG;
 use crate::module::Product;
 use crate::redis::STORE;
 use crate::server::{ACCEPT, CERTIFICATE};
-use crate::worker::{JOBS, UPKEEP};
+use crate::worker::{JOBS, SCHEDULES, UPKEEP};
 
 /// The core's own.
-const CORE: [BackgroundFacts; 11] = [
+const CORE: [BackgroundFacts; 12] = [
     ACCEPT.facts(),
     DENIALS.facts(),
     JOBS.facts(),
+    SCHEDULES.facts(),
     UPKEEP.facts(),
     PROOF.facts(),
     LAG.facts(),

@@ -16,6 +16,7 @@ use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
 use crate::db::{Db, PoolOptions, Pools, Schema};
 use crate::error::Constraints;
 use crate::factory;
+use crate::jobs::ScheduleTable;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::limits::{self, Limits, Shared, SlowDown, TenantLimits};
 use crate::logging::Logging;
@@ -26,7 +27,7 @@ use crate::outbound::{Outbound, OutboundOptions};
 use crate::redis::Redis;
 use crate::server::{CERTIFICATE, Tls};
 use crate::shared::Secret;
-use crate::worker::{JOBS, UPKEEP, Worker};
+use crate::worker::{Firing, JOBS, SCHEDULES, UPKEEP, Worker};
 
 /// What the second phase makes.
 struct Services {
@@ -68,6 +69,7 @@ impl Start {
         let started = Instant::now();
         background::refuse_same_names(product)?;
         let schema = Arc::new(product.schema()?);
+        let schedules = factory::schedules(product)?;
         let mut config = factory::settings(product).load(layers)?;
         crate::config::dev_secrets(&mut config, options.rng.as_ref())?;
         self.phase("configuration", started);
@@ -111,17 +113,18 @@ impl Start {
         for row in factory::modules(product).flat_map(|module| module.background) {
             self.lifecycle.start(row, edge.app.clone());
         }
-        self.work(product, &edge)?;
+        self.work(product, schedules, &edge)?;
         self.phase("health checks", started);
         Ok((edge, databases.place))
     }
 
     /// Starts this process's worker, with `JOB_WORKERS` slots.
-    fn work(&self, product: &Product, edge: &Edge) -> Result<(), StartError> {
+    fn work(&self, product: &Product, schedules: ScheduleTable, edge: &Edge) -> Result<(), StartError> {
         let app = &edge.app;
         let worker = Worker::new(app.clone(), factory::jobs(product), edge.authentication())?;
         self.lifecycle.start(&UPKEEP, worker.clone());
         if app.config.jobs.workers > 0 {
+            self.lifecycle.start(&SCHEDULES, Firing::new(&worker, schedules));
             self.lifecycle.start(&JOBS, worker);
         }
         Ok(())

@@ -39,6 +39,8 @@ pub struct Job {
     pub(crate) id: JobId,
     pub(crate) attempt: i16,
     pub(crate) enqueued_at: Timestamp,
+    /// The correlation id of who enqueued it, or the run of a schedule.
+    pub(crate) origin: String,
     pub(crate) system: Option<System>,
     pub(crate) deferral: Deferral,
     pub(crate) told: Mutex<JobTold>,

@@ -6,9 +6,11 @@
 //! elsewhere, such as sending a mail, may happen again after a crash.
 
 mod codes;
+mod cron;
 mod enqueue;
 mod job;
 mod kind;
+mod schedule;
 mod steer;
 
 pub use codes::{JOB_ERRORS, job_codes};
@@ -16,4 +18,6 @@ pub use enqueue::JobOptions;
 pub(crate) use job::JobTold;
 pub use job::{Job, JobId, JobProgress, JobRow, give_up};
 pub use kind::{AnyJobKind, JobFacts, JobKind, JobRun, JobTable};
+pub use schedule::{MissedRuns, Schedule, ScheduleScope};
+pub(crate) use schedule::{Planned, ScheduleTable};
 pub use steer::{JOBS, JobState, SteeredJob, cancel, discard, retry};

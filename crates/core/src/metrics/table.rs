@@ -471,6 +471,9 @@ metrics! {
     /// Jobs that this process may run at a time: `JOB_WORKERS`.
     jobs_slots: Gauge[] { unit: "jobs" }
 
+    /// Seconds until a schedule fires next, by the clock of the database; below zero while it is overdue.
+    jobs_schedule_next_seconds: Gauge[schedule] { unit: "s", alert: "below -60 for 5 minutes" }
+
     /// Time that claiming the next jobs took.
     jobs_claim_duration_ms: Histogram[] { unit: "ms", buckets: DURATION_MS }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Access, Module};
+use crate::jobs::{MissedRuns, Schedule, ScheduleScope};
 
 /// `docs/reference/permissions.md`: what a role may do.
 pub fn permissions_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
@@ -39,6 +40,37 @@ pub fn routes_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String 
             page,
             "| {} | `{}` | {access}{deprecated} | {} |",
             route.method, route.path, route.module
+        );
+    }
+    page
+}
+
+/// `docs/reference/schedules.md`: which jobs the clock enqueues.
+pub fn schedules_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
+    let mut page = String::from(
+        "# Schedules\n\n<!-- Generated from the modules' tables: BLESS=1 script/test integration the_reference_of_schedules writes it. -->\n\n\
+         Which jobs the clock enqueues. *When* is a cron expression (minute, hour, day of the month, month, day of the week) by\n\
+         the clocks of its zone. One process fires each run, by the clock of the database. A run that was *missed*, since no\n\
+         worker was there within a minute of its time, comes late once however many were missed (`once`), each comes late but\n\
+         no more than so many (`all`), or none does (`skipped`). [The guide](../guides/platform-services.md#schedules) tells\n\
+         more.\n\n\
+         | schedule | when | zone | job | for whom | missed | what it is for |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for schedule in modules.flat_map(|module| module.schedules) {
+        let Schedule { name, about, expression, zone, scope, missed, .. } = schedule;
+        let kind = schedule.kind().name;
+        let scope = match scope {
+            ScheduleScope::EachTenant => "each active tenant",
+            ScheduleScope::Platform => "the platform",
+        };
+        let missed = match missed {
+            MissedRuns::Once => "once".to_owned(),
+            MissedRuns::All { at_most } => format!("all, at most {at_most}"),
+            MissedRuns::Skipped => "skipped".to_owned(),
+        };
+        let _ = writeln!(
+            page,
+            "| `{name}` | `{expression}` | {zone} | `{kind}` | {scope} | {missed} | {about} |"
         );
     }
     page

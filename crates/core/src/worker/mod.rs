@@ -7,7 +7,9 @@
 mod bell;
 mod claim;
 mod lanes;
+mod maintenance;
 mod run;
+mod schedules;
 mod threads;
 mod upkeep;
 
@@ -31,7 +33,9 @@ use crate::shared::TenantId;
 use bell::Bell;
 use claim::{Ack, Claimed, Queue};
 use lanes::{Ask, Lanes, Room, Steering};
+pub(crate) use maintenance::MAINTENANCE;
 use run::Ending;
+pub(crate) use schedules::{Firing, SCHEDULES};
 use threads::JobThreads;
 pub(crate) use upkeep::UPKEEP;
 
@@ -47,7 +51,7 @@ pub(crate) static WORKER: Module = Module {
     name: "worker",
     about: "Work that is done later.",
     system: SYSTEM,
-    system_background: &[("jobs", &QUEUE), ("job upkeep", &QUEUE)],
+    system_background: &[("jobs", &QUEUE), ("job upkeep", &QUEUE), ("job schedules", &QUEUE)],
     errors: crate::jobs::JOB_ERRORS,
     ..Module::BARE
 };

@@ -106,6 +106,7 @@ async fn attempt_once(
             id: claimed.id,
             attempt: claimed.attempt,
             enqueued_at: claimed.enqueued_at,
+            origin: claimed.origin,
             system: kind.facts().system.map(|work| shared.app.system(work)),
             deferral,
             told: Mutex::new(JobTold { state: claimed.state, ..JobTold::default() }),

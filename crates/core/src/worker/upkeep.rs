@@ -106,7 +106,7 @@ const COUNT_KINDS: &str =
     from job_ready group by kind";
 
 /// Where a job is ready.
-struct Ready {
+pub(super) struct Ready {
     tenant_id: TenantId,
     kind: String,
     priority: i16,
@@ -192,7 +192,7 @@ async fn keep(worker: Worker, stop: Stop) {
 }
 
 /// A second, more or less: the workers of many processes do not come at the same time.
-fn jittered(shared: &Shared) -> Duration {
+pub(super) fn jittered(shared: &Shared) -> Duration {
     let mut random = [0];
     shared.app.rng.fill(&mut random);
     BEAT.mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
@@ -394,10 +394,17 @@ impl Upkeep {
     }
 
     fn tell(&self, jobs: Vec<Ready>) {
-        let lanes = lanes(jobs, &self.shared.jobs);
+        self.shared.tell_ready(jobs);
+    }
+}
+
+impl Shared {
+    /// Wakes this process's worker and the others for jobs that are ready.
+    pub(super) fn tell_ready(&self, jobs: Vec<Ready>) {
+        let lanes = lanes(jobs, &self.jobs);
         if !lanes.is_empty() {
-            let _ = self.shared.news.send(News::Lanes(lanes.clone()));
-            self.shared.bell.tell(lanes);
+            let _ = self.news.send(News::Lanes(lanes.clone()));
+            self.bell.tell(lanes);
         }
     }
 }

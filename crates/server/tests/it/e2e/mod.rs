@@ -38,6 +38,7 @@ mod rehearsal;
 mod relay;
 mod reset;
 mod roles;
+mod schedules;
 mod secrets;
 mod settings;
 mod soak;

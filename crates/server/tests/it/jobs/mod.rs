@@ -1,6 +1,7 @@
 //! Jobs, from the request that enqueues one to what became of it, on a module with a kind for each thing that can happen.
 
 mod running;
+mod schedules;
 mod steering;
 
 use std::time::Duration;

@@ -9,7 +9,9 @@ use erp_core::config::{SETTINGS, SettingsSchema};
 use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
 use erp_core::metrics::{Kind, MetricTable};
-use erp_core::module::{permissions_markdown, routes_markdown, states_markdown, system_work_markdown};
+use erp_core::module::{
+    permissions_markdown, routes_markdown, schedules_markdown, states_markdown, system_work_markdown,
+};
 use erp_modules::PRODUCT;
 
 fn is_snake(text: &str) -> bool {
@@ -162,6 +164,14 @@ fn the_reference_of_permissions_is_up_to_date() {
 #[test]
 fn the_reference_of_routes_is_up_to_date() {
     is_fresh("routes.md", &routes_markdown(modules(&PRODUCT)));
+}
+
+#[test]
+fn the_reference_of_schedules_is_up_to_date() {
+    is_fresh("schedules.md", &schedules_markdown(modules(&PRODUCT)));
+    for schedule in modules(&PRODUCT).flat_map(|module| module.schedules) {
+        assert!(schedule.about.len() > 20 && schedule.about.ends_with('.'), "{}", schedule.name);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod cache;
 mod outbound;
+mod schedules;
 
 /// Without white space.
 fn bare(text: &str) -> String {
@@ -11,7 +12,8 @@ fn bare(text: &str) -> String {
 #[test]
 fn the_guide_to_services_shows_the_code_that_is_compiled_here() {
     let guide = super::file("docs/guides/platform-services.md");
-    let ours = [include_str!("cache.rs"), include_str!("outbound.rs")].map(bare);
+    let ours =
+        [include_str!("cache.rs"), include_str!("outbound.rs"), include_str!("schedules.rs")].map(bare);
     let shown = super::blocks(&guide);
     assert!(shown.len() >= ours.len());
     for block in shown {
