@@ -10,9 +10,12 @@ use erp_core::factory;
 use erp_core::lifecycle::Exit;
 use erp_core::module::Product;
 
+use crate::jobs::{self, JobsVerb};
+
 /// What the process was asked to do.
 pub(crate) enum Command {
     Serve { skip_health: bool },
+    Worker { skip_health: bool },
     Rehearse,
     ConfigCheck,
     ConfigExplain,
@@ -25,6 +28,7 @@ pub(crate) enum Command {
     DbMaintain,
     DbSeed,
     DbReset { yes: bool },
+    Jobs(JobsVerb),
 }
 
 /// The command, and where its settings come from.
@@ -56,11 +60,13 @@ fn verb(matches: &ArgMatches) -> Command {
     let Some((name, inner)) = matches.subcommand() else { return serve };
     match (name, inner.subcommand_name().unwrap_or_default()) {
         ("serve", _) if inner.get_flag("rehearse") => Command::Rehearse,
+        ("worker", _) => Command::Worker { skip_health: matches.get_flag("skip-health") },
         ("config", "explain") => Command::ConfigExplain,
         ("config", _) => Command::ConfigCheck,
         ("doctor", _) => Command::DoctorIsolation,
         ("healthcheck", _) => Command::Healthcheck,
         ("openapi", _) => Command::Openapi,
+        ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
         ("db", "migrate") => {
             let dry_run = inner.subcommand().is_some_and(|(_, migrate)| migrate.get_flag("dry-run"));
             Command::DbMigrate { dry_run }
@@ -108,6 +114,7 @@ fn command(product: &Product) -> clap::Command {
                 "Start on a free port, ask every probe, drain under light load, and report: 0 if all went well",
             ),
         ))
+        .subcommand(verb("worker", "Work on jobs and answer probes, without the API"))
         .subcommand(
             verb("config", "The settings")
                 .arg_required_else_help(true)
@@ -137,6 +144,7 @@ fn command(product: &Product) -> clap::Command {
                 .arg_required_else_help(true)
                 .subcommand(verb("isolation", "Prove the isolation of tenants and print the matrix")),
         )
+        .subcommand(jobs::command())
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))
 }

@@ -14,6 +14,7 @@ mod check;
 mod cli;
 mod database;
 mod inspect;
+mod jobs;
 mod rehearse;
 mod serve;
 
@@ -100,6 +101,9 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::Serve { skip_health } => {
                 Box::pin(serve::serve(product, &layers, path, skip_health)).await
             }
+            Command::Worker { skip_health } => {
+                Box::pin(serve::work(product, &layers, path, skip_health)).await
+            }
             Command::Rehearse => Box::pin(rehearse::rehearse(product, layers, path, json)).await,
             Command::ConfigCheck => inspect::config_check(product, &layers, json).await,
             Command::ConfigExplain => inspect::config_explain(product, &layers, json),
@@ -111,6 +115,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::DbCheck => check::check(product, &layers, json).await,
             Command::DbMaintain => database::maintain(product, &layers, json).await,
             Command::DbSeed => database::seed(product, &layers, path).await,
+            Command::Jobs(verb) => Box::pin(jobs::run(product, &layers, verb, json)).await,
             Command::DbReset { yes } => database::reset(product, &layers, &path, yes).await,
         }
     });

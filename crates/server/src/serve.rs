@@ -1,4 +1,4 @@
-//! `serve`: start, answer, drain, stop.
+//! `serve` and `worker`: start, answer, drain, stop.
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, NotStarted, Signals, Stopped, bootstrap_and_start};
 use erp_core::config::Layers;
+use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Product;
 
@@ -18,9 +19,43 @@ pub(crate) async fn serve(
     path: OsString,
     skip_health: bool,
 ) -> Result<ExitCode, StartError> {
-    let terminal = std::io::stdout().is_terminal();
-    let mut options = BootstrapOptions::new(LogSetup::Install { terminal }, path);
+    let mut options = options(path);
     options.skip_health_checks = skip_health;
+    until_signal(product, layers, options).await
+}
+
+/// Works on jobs until a signal; answers probes and operators, and serves no API.
+pub(crate) async fn work(
+    product: &Product,
+    layers: &Layers,
+    path: OsString,
+    skip_health: bool,
+) -> Result<ExitCode, StartError> {
+    if settings(product).load(layers)?.jobs.workers == 0 {
+        let message = "JOB_WORKERS is 0, so this process would do nothing";
+        return Err(StartError::with_fix(
+            Exit::Configuration,
+            message,
+            "set it for `serve` only, or leave it out here",
+        ));
+    }
+    let mut options = options(path);
+    options.skip_health_checks = skip_health;
+    options.serves_api = false;
+    until_signal(product, layers, options).await
+}
+
+fn options(path: OsString) -> BootstrapOptions {
+    let terminal = std::io::stdout().is_terminal();
+    BootstrapOptions::new(LogSetup::Install { terminal }, path)
+}
+
+async fn until_signal(
+    product: &Product,
+    layers: &Layers,
+    mut options: BootstrapOptions,
+) -> Result<ExitCode, StartError> {
+    let serves_api = options.serves_api;
     options.allocator = allocator::ask;
     let mut signals = Signals::listen()?;
     let interrupt = options.interrupt.clone();
@@ -36,9 +71,10 @@ pub(crate) async fn serve(
         address = %running.address,
         tls = app.config.transport.certificate().is_some(),
         redirect = running.redirect.map(tracing::field::display),
-        "Server started"
+        "{}",
+        if serves_api { "Server started" } else { "Worker started" }
     );
-    if app.config.profile().banner {
+    if serves_api && app.config.profile().banner {
         banner::greet(product, &running);
     }
     Ok(match running.until_signal(signals).await {

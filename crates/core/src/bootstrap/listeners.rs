@@ -39,7 +39,7 @@ impl Listeners {
     }
 
     /// They do not share their limits: an operator gets through to a server that is full.
-    pub(super) fn answer(self, edge: &Arc<Edge>) {
+    pub(super) fn answer(self, edge: &Arc<Edge>, serves_api: bool) {
         let Self { api, management, redirect } = self;
         let config = &edge.app.config;
         let lifecycle = &edge.app.lifecycle;
@@ -60,6 +60,10 @@ impl Listeners {
             server.start(lifecycle, limits, move |peer, request| Arc::clone(&edge).manage(peer, request));
         }
         let edge = Arc::clone(edge);
-        api.start(lifecycle, limits, move |peer, request| Arc::clone(&edge).handle(peer, request));
+        if serves_api {
+            api.start(lifecycle, limits, move |peer, request| Arc::clone(&edge).handle(peer, request));
+        } else {
+            api.start(lifecycle, limits, move |peer, request| Arc::clone(&edge).probe(peer, request));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod background;
 mod database;
+mod job_operator;
 mod listeners;
 mod options;
 mod proof;
@@ -24,6 +25,7 @@ pub use background::{background, background_markdown};
 pub use database::{
     Databases, budget_warning, logins, migrate_as_owner, owner_connection, reset, runtime_connection, seed,
 };
+pub use job_operator::{FoundJob, JobAction, JobFilter, JobOperator, JobsMoved, ListedJob, PauseOf};
 pub use options::{BootstrapOptions, LogSetup};
 pub use shutdown::{NotStarted, Signals, Stopped};
 
@@ -40,6 +42,8 @@ pub struct Context {
     pub database: String,
     cluster: Option<Arc<Cluster>>,
     tls: Option<Tls>,
+    /// Whether the API is served.
+    serves_api: bool,
     /// How long a stop may take; `None` when it is not to wait for anything.
     patience: Option<Duration>,
 }
@@ -56,11 +60,12 @@ pub async fn bootstrap(
     let mut start = Start::new();
     let graceful = options.enable_graceful_shutdown;
     let timeout = options.shutdown_timeout;
+    let serves_api = options.serves_api;
     match Box::pin(start.phases(product, layers, options)).await {
         Ok((edge, database)) => {
             let patience = graceful.then(|| timeout.unwrap_or(edge.app.config.lifecycle.shutdown_timeout));
             let Start { phases, cluster, tls, .. } = start;
-            Ok(Context { edge, phases, database, cluster, tls, patience })
+            Ok(Context { edge, phases, database, cluster, tls, serves_api, patience })
         }
         Err(error) => {
             start.tear_down().await;
@@ -80,7 +85,7 @@ pub async fn start_server(mut context: Context, port: u16, host: &str) -> Result
             let address = listeners.api.address();
             let management = listeners.management.as_ref().map(Server::address);
             let redirect = listeners.redirect.as_ref().map(|(server, _)| server.address());
-            listeners.answer(&context.edge);
+            listeners.answer(&context.edge, context.serves_api);
             context.edge.app.lifecycle.enter(Phase::Ready);
             context.phase("server", started);
             Ok(Running { context, address, management, redirect })

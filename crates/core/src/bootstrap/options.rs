@@ -16,6 +16,9 @@ use crate::shared::{Clock, Rng, SystemClock, SystemRng};
 pub struct BootstrapOptions {
     /// Skips the health phase's checks of services and of the machine; never the isolation proof. Default: no.
     pub skip_health_checks: bool,
+    /// Whether the API is served. Without it `PORT` answers probes and operators only, as `erp-backend worker` does.
+    /// Default: yes.
+    pub serves_api: bool,
     /// Whether the first signal lets what is under way finish; else it ends the process as a second one would.
     /// Default: yes.
     pub enable_graceful_shutdown: bool,
@@ -55,6 +58,7 @@ impl BootstrapOptions {
     pub fn new(logging: LogSetup, path: OsString) -> Self {
         Self {
             skip_health_checks: false,
+            serves_api: true,
             enable_graceful_shutdown: true,
             shutdown_timeout: None,
             app: AppOptions::new(),

@@ -13,7 +13,7 @@ use crate::auth::{Authenticator, KnownPermissions, Passwords};
 use crate::cache::{CacheOptions, Caches};
 use crate::config::{Config, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
-use crate::db::{Db, PoolOptions, Pools, Schema};
+use crate::db::{Db, Logins, PoolOptions, Pools, Schema};
 use crate::error::Constraints;
 use crate::factory;
 use crate::jobs::ScheduleTable;
@@ -165,26 +165,7 @@ impl Start {
     }
 
     fn open(&self, databases: &Databases, config: &Config, metrics: &Metrics) -> Result<Pools, StartError> {
-        let runtime = PoolOptions {
-            connection: databases.logins.runtime.clone(),
-            max_connections: config.database.max_connections as usize,
-            acquire_timeout: config.database.acquire_timeout,
-            connect_timeout: config.database.connect_timeout,
-            statement_timeout: config.database.timeout,
-            idle_timeout: config.database.idle_timeout,
-            slow_query: config.database.slow_query,
-            log_queries: config.database.logging,
-            tenant_max_connections: config.database.tenant_max_connections as usize,
-            prepared_statements: config.database.prepared_statements,
-        };
-        let most = config.database.system_max_connections as usize;
-        let system = PoolOptions {
-            connection: databases.logins.system.clone(),
-            max_connections: most,
-            // One tenant's sign-ins leave a connection to those of others.
-            tenant_max_connections: runtime.tenant_max_connections.min(most.saturating_sub(1).max(1)),
-            ..runtime.clone()
-        };
+        let (runtime, system) = pool_options(&databases.logins, config);
         Db::open(runtime, system, metrics, &self.lifecycle)
     }
 
@@ -290,6 +271,31 @@ impl Start {
             logging.flush(); // the process ends next, and its last lines say why
         }
     }
+}
+
+/// How the pools of the two logins are made and bounded.
+pub(super) fn pool_options(logins: &Logins, config: &Config) -> (PoolOptions, PoolOptions) {
+    let runtime = PoolOptions {
+        connection: logins.runtime.clone(),
+        max_connections: config.database.max_connections as usize,
+        acquire_timeout: config.database.acquire_timeout,
+        connect_timeout: config.database.connect_timeout,
+        statement_timeout: config.database.timeout,
+        idle_timeout: config.database.idle_timeout,
+        slow_query: config.database.slow_query,
+        log_queries: config.database.logging,
+        tenant_max_connections: config.database.tenant_max_connections as usize,
+        prepared_statements: config.database.prepared_statements,
+    };
+    let most = config.database.system_max_connections as usize;
+    let system = PoolOptions {
+        connection: logins.system.clone(),
+        max_connections: most,
+        // One tenant's sign-ins leave a connection to those of others.
+        tenant_max_connections: runtime.tenant_max_connections.min(most.saturating_sub(1).max(1)),
+        ..runtime.clone()
+    };
+    (runtime, system)
 }
 
 fn secret(config: &Config) -> Result<&Secret<String>, StartError> {

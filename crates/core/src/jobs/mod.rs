@@ -20,4 +20,5 @@ pub use job::{Job, JobId, JobProgress, JobRow, give_up};
 pub use kind::{AnyJobKind, JobFacts, JobKind, JobRun, JobTable};
 pub use schedule::{MissedRuns, Schedule, ScheduleScope};
 pub(crate) use schedule::{Planned, ScheduleTable};
+pub(crate) use steer::ALL_JOBS;
 pub use steer::{JOBS, JobState, SteeredJob, cancel, discard, retry};

@@ -44,7 +44,7 @@ use boundary::{custom, deadline, panic_guard};
 use origin::client::{Client, TrustedProxies};
 use origin::cors::Cors;
 use origin::https::Https;
-use origin::{Managed, redirect};
+use origin::{Managed, WithoutApi, redirect};
 use representation::compression::Encoders;
 use representation::security_headers::HeadersSet;
 use representation::{acceptable, cache, compression, conditional, security_headers, untaken};
@@ -142,6 +142,12 @@ impl Edge {
     /// Answers one request that came to the management listener: operators' routes and probes only, without a token.
     pub async fn manage(self: Arc<Self>, peer: Peer, mut request: Request) -> Response {
         request.extensions_mut().insert(Managed);
+        self.handle(peer, request).await
+    }
+
+    /// Answers one request to a process that serves no API: the same routes as there, with the token where one is wanted.
+    pub async fn probe(self: Arc<Self>, peer: Peer, mut request: Request) -> Response {
+        request.extensions_mut().insert(WithoutApi);
         self.handle(peer, request).await
     }
 

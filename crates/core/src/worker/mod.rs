@@ -41,7 +41,7 @@ pub(crate) use upkeep::UPKEEP;
 
 crate::system_work! {
     /// What workers do as the system.
-    SYSTEM {
+    pub(crate) SYSTEM {
         QUEUE = "jobs": "Claims the jobs of all tenants, and keeps the queue; each job then runs in its own tenant.";
     }
 }

@@ -9,12 +9,13 @@ use axum::extract::Request;
 use crate::app::{App, Denial};
 use crate::auth::{Caller, bearer};
 use crate::error::{Error, codes};
-use crate::middleware::origin::is_managed;
+use crate::middleware::origin::{has_no_api, is_managed};
 use crate::module::{Access, Route};
 
-/// Refuses a route of tenants on the management listener, which answers operators' routes and probes only.
+/// Refuses a route of tenants on the management listener, and in a process that serves no API: there operators' routes and
+/// probes are all that is answered.
 pub(in crate::middleware) fn check_listener(route: &Route, request: &Request) -> Result<(), Error> {
-    if route.is_operators() || !is_managed(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
+    if route.is_operators() || !has_no_api(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
 }
 
 /// Whether the caller may use the route.

@@ -24,6 +24,15 @@ pub struct Peer {
 #[derive(Clone, Copy)]
 pub(super) struct Managed;
 
+/// Marks a request to a process that serves no API.
+#[derive(Clone, Copy)]
+pub(super) struct WithoutApi;
+
+/// Whether operators' routes and probes are all that is answered where the request came to.
+pub(super) fn has_no_api(request: &Request) -> bool {
+    is_managed(request) || request.extensions().get::<WithoutApi>().is_some()
+}
+
 /// Whether the request came to the management listener.
 pub(super) fn is_managed(request: &Request) -> bool {
     request.extensions().get::<Managed>().is_some()

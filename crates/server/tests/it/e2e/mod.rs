@@ -22,6 +22,7 @@ mod guides;
 mod hang_up;
 mod http;
 mod isolation;
+mod jobs;
 mod kills;
 mod limits;
 mod load;
