@@ -35,7 +35,9 @@ pub use authentication::{Authentication, Lookup, NamedTenant};
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use operation::Operation;
-pub use reference::{permissions_markdown, routes_markdown, schedules_markdown, states_markdown};
+pub use reference::{
+    jobs_markdown, permissions_markdown, routes_markdown, schedules_markdown, states_markdown,
+};
 pub use security_headers::SecurityHeaders;
 pub(crate) use system::refuse_undeclared;
 pub use system::system_work_markdown;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Access, Module};
-use crate::jobs::{MissedRuns, Schedule, ScheduleScope};
+use crate::jobs::{JobFacts, MissedRuns, Schedule, ScheduleScope};
 
 /// `docs/reference/permissions.md`: what a role may do.
 pub fn permissions_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
@@ -71,6 +71,33 @@ pub fn schedules_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> Stri
         let _ = writeln!(
             page,
             "| `{name}` | `{expression}` | {zone} | `{kind}` | {scope} | {missed} | {about} |"
+        );
+    }
+    page
+}
+
+/// `docs/reference/jobs.md`: the kinds of jobs.
+pub fn jobs_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
+    let mut page = String::from(
+        "# Jobs\n\n<!-- Generated from the modules' tables: BLESS=1 script/test integration the_reference_of_jobs writes it. -->\n\n\
+         The kinds of work that is done later, with the name under which operators and metrics have them. *Attempts* are made in\n\
+         all, each of which may take so long. Jobs of a lower priority number go first among those of their tenant. *At most* so\n\
+         many run at a time in one tenant. A job has the permissions of the one who enqueued it, or does *work of the system*.\n\
+         [The guide](../guides/platform-services.md#jobs) tells more.\n\n\
+         | kind | of | what it does | attempts | time limit | priority | at most | threads of their own | work of the system |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for (module, facts) in
+        modules.flat_map(|module| module.jobs.iter().map(move |kind| (module, kind.facts())))
+    {
+        let JobFacts { name, about, attempts, time_limit, priority, at_most, threads, system } = facts;
+        let at_most = at_most.map(|most| most.to_string()).unwrap_or_default();
+        let threads = if *threads { "yes" } else { "" };
+        let system = system.map(|work| format!("`{}`", work.name)).unwrap_or_default();
+        let of = module.name;
+        let _ = writeln!(
+            page,
+            "| `{name}` | {of} | {about} | {attempts} | {time_limit:?} | {priority} | {at_most} | {threads} | {system} |"
         );
     }
     page

@@ -10,7 +10,8 @@ use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
 use erp_core::metrics::{Kind, MetricTable};
 use erp_core::module::{
-    permissions_markdown, routes_markdown, schedules_markdown, states_markdown, system_work_markdown,
+    jobs_markdown, permissions_markdown, routes_markdown, schedules_markdown, states_markdown,
+    system_work_markdown,
 };
 use erp_modules::PRODUCT;
 
@@ -164,6 +165,14 @@ fn the_reference_of_permissions_is_up_to_date() {
 #[test]
 fn the_reference_of_routes_is_up_to_date() {
     is_fresh("routes.md", &routes_markdown(modules(&PRODUCT)));
+}
+
+#[test]
+fn the_reference_of_jobs_is_up_to_date() {
+    is_fresh("jobs.md", &jobs_markdown(modules(&PRODUCT)));
+    for facts in modules(&PRODUCT).flat_map(|module| module.jobs).map(|kind| kind.facts()) {
+        assert!(facts.about.len() > 20 && facts.about.ends_with('.'), "{}", facts.name);
+    }
 }
 
 #[test]

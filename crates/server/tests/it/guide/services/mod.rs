@@ -1,6 +1,7 @@
 //! The code that `docs/guides/platform-services.md` shows is compiled here, a file for each section, and runs.
 
 mod cache;
+mod jobs;
 mod outbound;
 mod schedules;
 
@@ -12,8 +13,13 @@ fn bare(text: &str) -> String {
 #[test]
 fn the_guide_to_services_shows_the_code_that_is_compiled_here() {
     let guide = super::file("docs/guides/platform-services.md");
-    let ours =
-        [include_str!("cache.rs"), include_str!("outbound.rs"), include_str!("schedules.rs")].map(bare);
+    let ours = [
+        include_str!("cache.rs"),
+        include_str!("jobs.rs"),
+        include_str!("outbound.rs"),
+        include_str!("schedules.rs"),
+    ]
+    .map(bare);
     let shown = super::blocks(&guide);
     assert!(shown.len() >= ours.len());
     for block in shown {
