@@ -37,7 +37,7 @@ const ORIGIN: &str = "schedule:";
 /// erp_core::system_work! {
 ///     /// What billing does as the system.
 ///     SYSTEM {
-///         CLOSING = "billing-close": "Closes the days of all tenants, whoever is there.";
+///         CLOSING = "billing-close": "Closes the days of all tenants, at night when nobody is there.";
 ///     }
 /// }
 ///
@@ -290,8 +290,8 @@ impl Planned {
         self.timetable.next(after).unwrap_or(Timestamp::MAX)
     }
 
-    /// What is to be done now that `next_at` has come. Whoever has set that to another time than the expression's means a
-    /// run at that time.
+    /// What is to be done now that `next_at` has come. Where an operator has set that to another time than the expression's,
+    /// there is a run at that time.
     pub(crate) fn due(&self, next_at: Timestamp, now: Timestamp) -> DueRun {
         let last =
             |until: Timestamp| self.timetable.last(until).filter(|run| *run > next_at).unwrap_or(next_at);
@@ -326,6 +326,7 @@ impl Planned {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "rows of a table last as long as the program, in a test too")]
 mod tests {
     use super::*;
     use crate::db::SystemWork;

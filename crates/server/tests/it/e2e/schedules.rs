@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::database::{Database, Session};
 use super::process::{Ended, Home, Process, eventually, run};
 
-fn worker<'a>(database: &'a Database) -> Vec<(&'static str, &'a str)> {
+fn worker(database: &Database) -> Vec<(&'static str, &str)> {
     database.both().into_iter().chain([("JOB_WORKERS", "2"), ("SHUTDOWN_DRAIN_DELAY", "0s")]).collect()
 }
 

@@ -131,6 +131,20 @@ async fn a_run_whose_job_is_still_there_is_not_enqueued_twice() {
     app.finish().await;
 }
 
+/// More than the thousand lanes that the process which fires wakes itself, and more than one look finds.
+#[tokio::test]
+async fn a_run_for_thousands_of_tenants_is_one_statement_and_each_gets_its_job() {
+    let app = working().await;
+    let tenants = "insert into tenants (id, slug, status)
+        select gen_random_uuid(), 'many-' || n, 'active' from generate_series(1, 2500) n";
+    app.sql().batch_execute(tenants).await.expect("the test's SQL");
+    set_next(&app, "clock.each", "now()").await;
+    let all = "select count(*) = (select count(*) from tenants where status = 'active')
+        and count(*) = count(distinct tenant_id) from job_done where kind = 'clock.tick'";
+    until(&app, all).await;
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn what_another_version_of_the_product_has_noted_is_left_to_it() {
     let app = working().await;

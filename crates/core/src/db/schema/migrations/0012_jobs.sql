@@ -110,7 +110,7 @@ create table public.job_tenants (
   weight int not null default 1 check (weight between 1 and 100)
 );
 
--- When each schedule fires next. Whoever moves next_at on has fired it.
+-- When each schedule fires next. The process that moves next_at on has fired it.
 create table public.job_schedules (
   name text primary key,
   spec text not null, -- the expression and its zone: another one begins anew
@@ -233,7 +233,7 @@ begin
       when lock_not_available or deadlock_detected then
         outcome := 'locked';
         return next;
-        exit; -- whoever waits for the table has waited behind this
+        exit; -- a transaction that needs the table has waited behind this
     end;
   end loop;
   return query select c.relname::text, 'made'::text from pg_inherits i join pg_class c on c.oid = i.inhrelid

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 erp_core::system_work! {
     /// What the section's module does as the system.
     SYSTEM {
-        CLOSING = "billing-close": "Closes the days of all tenants, whoever is there.";
+        CLOSING = "billing-close": "Closes the days of all tenants, at night when nobody is there.";
     }
 }
 
