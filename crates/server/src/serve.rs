@@ -21,7 +21,7 @@ pub(crate) async fn serve(
 ) -> Result<ExitCode, StartError> {
     let mut options = options(path);
     options.skip_health_checks = skip_health;
-    until_signal(product, layers, options).await
+    Box::pin(until_signal(product, layers, options)).await
 }
 
 /// Works on jobs until a signal; answers probes and operators, and serves no API.
@@ -42,7 +42,7 @@ pub(crate) async fn work(
     let mut options = options(path);
     options.skip_health_checks = skip_health;
     options.serves_api = false;
-    until_signal(product, layers, options).await
+    Box::pin(until_signal(product, layers, options)).await
 }
 
 fn options(path: OsString) -> BootstrapOptions {
