@@ -1,4 +1,5 @@
-//! What the queue of jobs can do, with PostgreSQL on the same machine. `script/bench jobs`.
+//! What the queue of jobs can do, with PostgreSQL on the same machine: `script/bench jobs`. With `kills`, what becomes of its
+//! jobs while workers are killed: `script/check-deep kills`.
 //!
 //! Each measure has a database of its own, and processes of its own where it says so: this program again, with `work`.
 
@@ -14,6 +15,7 @@ use axum::extract::Request;
 use erp_core::answer::NoContent;
 use erp_core::bootstrap::{BootstrapOptions, Context, LogSetup, bootstrap};
 use erp_core::config::{Layers, MapSource};
+use erp_core::db::{Migration, Sample};
 use erp_core::error::Result;
 use erp_core::extract::Json;
 use erp_core::input;
@@ -28,9 +30,22 @@ use tokio::process::{Child, Command};
 use tokio_postgres::Client;
 
 const PEER: Peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST), tls: false };
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(180);
 
-static BENCH: Module = Module { name: "bench", routes, jobs: &[&NOTHING, &SLEEP, &STAMP], ..Module::BARE };
+static BENCH: Module = Module {
+    name: "bench",
+    routes,
+    jobs: &[&NOTHING, &SLEEP, &STAMP, &MARK],
+    migrations: &[Migration { name: "0001_marks", sql: MARKS, after: &[], was: &[] }],
+    samples: &[Sample {
+        table: "marks",
+        insert: "insert into public.marks (job) values (gen_random_uuid())",
+    }],
+    ..Module::BARE
+};
+const MARKS: &str =
+    "create table public.marks (id uuid not null default gen_random_uuid(), job uuid not null);
+    select app.tenant_table('public.marks', audit_as => 'mark');";
 static MODULES: [&Module; 5] =
     [PRODUCT.modules[0], PRODUCT.modules[1], PRODUCT.modules[2], PRODUCT.modules[3], &BENCH];
 static MEASURED: Product = Product { modules: &MODULES, ..PRODUCT };
@@ -50,6 +65,24 @@ static STAMP: JobKind<Value> = JobKind::new("bench.stamp", "Tells how long it ha
         job.result(&(now - sent.as_i64().unwrap_or(now)))
     })
 });
+
+/// Changes something, in two steps: whoever is killed between them goes on with the second.
+static MARK: JobKind<Value> = JobKind::<Value>::new("bench.mark", "Leaves two marks.", |job, _| {
+    Box::pin(async move {
+        let begun: u32 = job.kept()?.unwrap_or(0);
+        for step in begun..2 {
+            let id = *job.id().as_uuid();
+            let _: Vec<()> =
+                job.call.tenant().last().rows("insert into marks (job) values ($1)", &[&id]).await?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if step == 0 {
+                job.keep(&1).await?;
+            }
+        }
+        Ok(())
+    })
+})
+.attempts(1000);
 
 fn routes() -> Routes {
     Routes::new()
@@ -97,15 +130,25 @@ async fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("work") => return work(arguments.get(1).cloned().unwrap_or_default()).await,
-        Some("--json") | None => {}
-        Some(other) => return Err(io::Error::other(format!("{other}: --json is what there is"))),
+        Some("kills") => return kills().await,
+        _ => {}
     }
+    let named = arguments.iter().filter(|argument| *argument != "--json").collect::<Vec<_>>();
+    let wanted = |name: &str| named.is_empty() || named.iter().any(|given| *given == name);
     let mut rows = Vec::new();
-    rows.push(burn_down().await?);
-    rows.extend(one_by_one().await?);
-    rows.extend(newcomer().await?);
-    rows.push(many_processes().await?);
-    print(&rows, !arguments.is_empty())?;
+    if wanted("burn-down") {
+        rows.push(burn_down().await?);
+    }
+    if wanted("one-by-one") {
+        rows.extend(one_by_one().await?);
+    }
+    if wanted("newcomer") {
+        rows.extend(newcomer().await?);
+    }
+    if wanted("processes") {
+        rows.push(many_processes().await?);
+    }
+    print(&rows, arguments.iter().any(|argument| argument == "--json"))?;
     if rows.iter().all(Row::passed) { Ok(()) } else { Err(io::Error::other("a bound was missed")) }
 }
 
@@ -220,6 +263,40 @@ async fn done(root: &Client, count: u32) -> io::Result<()> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
+}
+
+/// Kills workers a hundred times, and counts what each job has left: two marks and two audit rows, each once.
+async fn kills() -> io::Result<()> {
+    let (kills, jobs) = (100, 20_000);
+    let database = Database::create(&MEASURED).await;
+    let root = database.superuser().await;
+    fill(&root, "bench.mark", 20, jobs / 20).await?;
+    let mut children: Vec<Child> = (0..4).map(|_| child(&database)).collect::<io::Result<_>>()?;
+    for kill in 0..kills {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let one = &mut children[kill % 4];
+        one.kill().await?; // SIGKILL
+        *one = child(&database)?;
+    }
+    done(&root, jobs).await?;
+    let wrong = "select count(*)::float8 from (select job from marks group by job having count(*) <> 2) m";
+    let (wrong, marks) =
+        (number(&root, wrong).await?, number(&root, "select count(distinct job)::float8 from marks").await?);
+    let audited =
+        number(&root, "select count(*)::float8 from audit_log where action = 'mark.created'").await?;
+    let again = number(&root, "select sum(attempt - 1)::float8 from job_done").await?;
+    for mut child in children {
+        drop(child.stdin.take());
+        child.wait().await?;
+    }
+    database.remove();
+    writeln!(
+        io::stdout(),
+        "{kills} kills, {jobs} jobs, {again} attempts more, {marks} jobs with marks, {wrong} with other than two, \
+         {audited} audit rows"
+    )?;
+    let right = wrong == 0.0 && marks == f64::from(jobs) && audited == 2.0 * f64::from(jobs);
+    if right { Ok(()) } else { Err(io::Error::other("not every job had its effect once")) }
 }
 
 async fn burn_down() -> io::Result<Row> {

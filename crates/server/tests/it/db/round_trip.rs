@@ -139,6 +139,29 @@ async fn a_warm_read_and_a_change_of_one_statement_cost_one_round_trip() {
     app.finish().await;
 }
 
+/// A job goes out with the statement that ends the transaction.
+#[tokio::test]
+async fn enqueuing_costs_no_round_trip_of_its_own() {
+    let (proxy, address) = Proxy::start(socket_file()).await;
+    let builder = TestApp::builder().module(&crate::jobs::ERRANDS).setting("DATABASE_MAX_CONNECTIONS", "1");
+    let builder = builder.setting("DATABASE_SYSTEM_MAX_CONNECTIONS", "1");
+    let app = builder.start_through(|url| reroute(&url, address)).await;
+    let alice = app.alice();
+    let post = || alice.post("/test/errands", json!({ "kind": "count", "what": "x" }));
+    post().await.assert(204);
+    // The doorbell rings afterwards, over a connection of its own.
+    let rings = "select count(*) from pg_stat_activity where usename = 'erp_system' and state = 'idle' \
+        and datname = current_database() and query like '%pg_notify%'";
+    while app.sql().query_one(rings, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(proxy.trips_of(post()).await, 1);
+    let both = || alice.post("/test/errands/written", json!({ "kind": "count", "what": "x" }));
+    both().await.assert(204);
+    assert_eq!(proxy.trips_of(both()).await, 1, "a record and a job");
+    app.finish().await;
+}
+
 /// A document with its lines costs no more than a record; what locks it first costs one exchange more for each statement.
 #[tokio::test]
 async fn a_document_with_its_lines_and_a_step_cost_one_round_trip() {

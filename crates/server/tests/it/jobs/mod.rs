@@ -3,19 +3,22 @@
 mod running;
 mod schedules;
 mod steering;
+mod workers;
 
 use std::time::Duration;
 
-use erp_core::answer::NoContent;
+use erp_core::answer::{NoContent, Refusing};
+use erp_core::bootstrap::{BootstrapOptions, Context, LogSetup, bootstrap};
+use erp_core::config::{Layers, MapSource};
 use erp_core::db::{Migration, Sample};
 use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
-use erp_core::jobs::{Job, JobKind, JobOptions, give_up};
+use erp_core::jobs::{AnyJobKind, Job, JobKind, JobOptions, give_up, job_codes};
 use erp_core::module::{Access, Module, Operation, Routes};
 use erp_core::resource::Call;
 use erp_core::shared::Text;
 use erp_core::{from_row, input};
-use erp_testkit::TestApp;
+use erp_testkit::{JWT_SECRET, TestApp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -23,10 +26,10 @@ use tokio::time::Instant;
 /// How long a test waits for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-static ERRANDS: Module = Module {
+pub(crate) static ERRANDS: Module = Module {
     name: "errands",
     routes,
-    jobs: &[&WRITE, &COUNT, &TWICE, &PANICS, &HOPELESS, &STEPS, &SLEEPS, &BLOCKS, &LATE, &FORGETS, &SWEEP],
+    jobs: KINDS,
     system: SYSTEM,
     migrations: &[Migration { name: "0001_errands", sql: TABLE, after: &[], was: &[] }],
     samples: &[Sample { table: "errands", insert: SAMPLE }],
@@ -44,6 +47,11 @@ erp_core::system_work! {
         SWEEPING = "errands-sweep": "Removes what is over.";
     }
 }
+
+const KINDS: &[&dyn AnyJobKind] = &[
+    &WRITE, &COUNT, &TWICE, &PANICS, &HOPELESS, &STEPS, &SLEEPS, &SLOWLY, &BLOCKS, &LATE, &FORGETS, &SWEEP,
+    &ALONE,
+];
 
 /// What all kinds of the test take.
 #[derive(Serialize, Deserialize)]
@@ -81,6 +89,18 @@ static SLEEPS: JobKind<Errand> =
             Ok(())
         })
     });
+static SLOWLY: JobKind<Errand> =
+    JobKind::new("errands.slowly", "Writes it down, and then takes so many milliseconds.", |job, errand| {
+        Box::pin(slowly(job, errand))
+    });
+static ALONE: JobKind<Errand> =
+    JobKind::<Errand>::new("errands.alone", "Two at a time, of each tenant.", |_, _| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok(())
+        })
+    })
+    .at_most(2);
 static BLOCKS: JobKind<Errand> =
     JobKind::<Errand>::new("errands.blocks", "Blocks its thread.", |job, errand| {
         Box::pin(async move {
@@ -127,6 +147,13 @@ async fn write(job: &Job, errand: Errand) -> Result<()> {
     Ok(())
 }
 
+async fn slowly(job: &Job, errand: Errand) -> Result<()> {
+    let time = errand.what.parse().unwrap_or(0);
+    write(job, errand).await?;
+    tokio::time::sleep(Duration::from_millis(time)).await;
+    Ok(())
+}
+
 async fn twice(job: &Job, errand: Errand) -> Result<()> {
     write(job, errand).await?;
     if job.attempt() == 1 { Err(Error::internal("as it is meant to")) } else { Ok(()) }
@@ -152,16 +179,24 @@ fn routes() -> Routes {
         .post("/test/errands", Access::SignedIn, post)
         .doc(Operation::new("postErrand", "Enqueue an errand"))
         .open_to_readers("it is a test's")
+        .post("/test/errands/written", Access::SignedIn, write_and_post)
+        .doc(Operation::new("writeErrand", "Write an errand down, and enqueue it"))
+        .open_to_readers("it is a test's")
         .post("/test/errands/refused", Access::SignedIn, refuse)
         .doc(Operation::new("refuseErrand", "Enqueue an errand, and refuse"))
         .open_to_readers("it is a test's")
 }
 
-async fn post(call: Call, Json(new): Json<NewErrand>) -> Result<NoContent> {
-    let kinds =
-        [&WRITE, &COUNT, &TWICE, &PANICS, &HOPELESS, &STEPS, &SLEEPS, &BLOCKS, &LATE, &FORGETS, &SWEEP];
+async fn post(
+    call: Call,
+    Json(new): Json<NewErrand>,
+) -> Result<NoContent, Refusing<job_codes::BACKLOG_FULL>> {
+    let kinds = [
+        &WRITE, &COUNT, &TWICE, &PANICS, &HOPELESS, &STEPS, &SLEEPS, &SLOWLY, &BLOCKS, &LATE, &FORGETS,
+        &SWEEP, &ALONE,
+    ];
     let wanted = format!("errands.{}", new.kind.to_string());
-    let kind = kinds.into_iter().find(|kind| erp_core::jobs::AnyJobKind::facts(*kind).name == wanted);
+    let kind = kinds.into_iter().find(|kind| kind.facts().name == wanted);
     let mut options = JobOptions::default();
     if let Some(key) = &new.key {
         options = options.unique(key.to_string());
@@ -172,7 +207,15 @@ async fn post(call: Call, Json(new): Json<NewErrand>) -> Result<NoContent> {
     let mut tx = call.tenant();
     let errand = Errand { what: new.what.to_string() };
     call.enqueue_with(&mut tx, kind.expect("one of the test's kinds"), &errand, options)?;
-    tx.commit().await.map(|()| NoContent)
+    tx.commit().await?;
+    Ok(NoContent)
+}
+
+async fn write_and_post(call: Call, Json(new): Json<NewErrand>) -> Result<NoContent> {
+    let mut tx = call.tenant();
+    call.enqueue(&mut tx, &COUNT, &Errand { what: new.what.to_string() })?;
+    let _: Vec<()> = tx.last().rows(ADD, &[&new.what.to_string()]).await?;
+    Ok(NoContent)
 }
 
 async fn refuse(call: Call, Json(new): Json<NewErrand>) -> Result<NoContent> {
@@ -186,6 +229,24 @@ async fn refuse(call: Call, Json(new): Json<NewErrand>) -> Result<NoContent> {
 /// The product with the test's module, and a worker with four slots.
 async fn working() -> TestApp {
     TestApp::builder().module(&ERRANDS).setting("JOB_WORKERS", "4").start().await
+}
+
+/// Another process on the same database, with a worker of so many slots.
+async fn beside(app: &TestApp, workers: &str) -> Context {
+    let roles = &app.database().roles;
+    let settings = [
+        ("APP_ENV", "development"),
+        ("DATABASE_URL", roles.runtime_url.as_str()),
+        ("DATABASE_SYSTEM_URL", &roles.system_url),
+        ("JWT_SECRET", JWT_SECRET),
+        ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("SHUTDOWN_TIMEOUT", "1s"),
+        ("JOB_WORKERS", workers),
+    ];
+    let logging = app.edge().app.logging.clone();
+    let options = BootstrapOptions::new(LogSetup::Given(logging), std::ffi::OsString::new());
+    let layers = Layers::from(MapSource::environment(settings));
+    bootstrap(app.product(), &layers, options).await.expect("another process starts")
 }
 
 /// Waits until `sql` answers true.
