@@ -188,6 +188,8 @@ fn settings(database: &Database, workers: u32) -> Vec<(String, String)> {
         ("LOG_FILE", "/dev/null"),
         ("REQUEST_TIMEOUT", "10m"),
         ("JOB_BACKLOG", "10000000"),
+        ("RATE_LIMIT_MAX", "1000000"),
+        ("SPEED_LIMIT_STEP", "0"),
         ("SHUTDOWN_DRAIN_DELAY", "0s"),
     ];
     let rows = rows.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -231,15 +233,16 @@ async fn ask(context: &Context, database: &Database, count: u32, at_a_time: u32)
 
 /// Jobs that are there already, of `tenants` tenants. They are for the owner of the first demo tenant's permissions, so
 /// that whoever looks finds somebody.
-async fn fill(root: &Client, kind: &str, tenants: u32, each: u32) -> io::Result<()> {
+async fn fill(root: &Client, database: &Database, kind: &str, tenants: u32, each: u32) -> io::Result<()> {
+    let person = database.people.first().ok_or_else(|| io::Error::other("the seed made nobody"))?.user_id;
     let sql = format!(
         "insert into tenants (id, slug) select gen_random_uuid(), 'bench-' || n from generate_series(1, {tenants}) n;
          insert into memberships (tenant_id, user_id)
-           select t.id, (select u.id from users u limit 1) from tenants t where t.slug like 'bench-%';
+           select t.id, '{person}'::uuid from tenants t where t.slug like 'bench-%';
          insert into grants (tenant_id, id, principal_id, built_in)
-           select t.id, gen_random_uuid(), (select u.id from users u limit 1), 'owner' from tenants t where t.slug like 'bench-%';
+           select t.id, gen_random_uuid(), '{person}'::uuid, 'owner' from tenants t where t.slug like 'bench-%';
          insert into job_ready (tenant_id, id, kind, priority, attempt, attempts, principal, origin, args, enqueued_at)
-           select t.id, gen_random_uuid(), '{kind}', 1, 0, 3, (select u.id from users u limit 1), 'bench', 'null', now()
+           select t.id, gen_random_uuid(), '{kind}', 1, 0, 3, '{person}'::uuid, 'bench', 'null', now()
            from generate_series(1, {each}) n, tenants t where t.slug like 'bench-%';"
     );
     let sql = format!(
@@ -270,7 +273,7 @@ async fn kills() -> io::Result<()> {
     let (kills, jobs) = (100, 20_000);
     let database = Database::create(&MEASURED).await;
     let root = database.superuser().await;
-    fill(&root, "bench.mark", 20, jobs / 20).await?;
+    fill(&root, &database, "bench.mark", 20, jobs / 20).await?;
     let mut children: Vec<Child> = (0..4).map(|_| child(&database)).collect::<io::Result<_>>()?;
     for kill in 0..kills {
         tokio::time::sleep(Duration::from_millis(700)).await;
@@ -303,7 +306,7 @@ async fn burn_down() -> io::Result<Row> {
     let count = 100_000;
     let database = Database::create(&MEASURED).await;
     let root = database.superuser().await;
-    fill(&root, "bench.nothing", 20, count / 20).await?;
+    fill(&root, &database, "bench.nothing", 20, count / 20).await?;
     let begun = Instant::now();
     let context = start(settings(&database, 10)).await?;
     done(&root, count).await?;
@@ -364,7 +367,7 @@ async fn one_by_one() -> io::Result<[Row; 2]> {
 async fn newcomer() -> io::Result<[Row; 2]> {
     let database = Database::create(&MEASURED).await;
     let root = database.superuser().await;
-    fill(&root, "bench.sleep", 10_000, 100).await?;
+    fill(&root, &database, "bench.sleep", 10_000, 100).await?;
     let context = start(settings(&database, 10)).await?;
     done(&root, 1_000).await?;
     let mut worst: f64 = 0.0;
@@ -405,7 +408,7 @@ async fn many_processes() -> io::Result<Row> {
     for (processes, each) in [(1u32, 200u32), (8, 1000)] {
         let database = Database::create(&MEASURED).await;
         let root = database.superuser().await;
-        fill(&root, "bench.sleep", 20, each).await?;
+        fill(&root, &database, "bench.sleep", 20, each).await?;
         let children: Vec<Child> = (0..processes).map(|_| child(&database)).collect::<io::Result<_>>()?;
         done(&root, 20 * each / 10).await?; // all have started
         let (from, begun) = (number(&root, "select count(*)::float8 from job_done").await?, Instant::now());
