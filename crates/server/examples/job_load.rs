@@ -66,7 +66,7 @@ static STAMP: JobKind<Value> = JobKind::new("bench.stamp", "Tells how long it ha
     })
 });
 
-/// Changes something, in two steps: whoever is killed between them goes on with the second.
+/// Changes something, in two steps: a job whose worker is killed between them goes on with the second.
 static MARK: JobKind<Value> = JobKind::<Value>::new("bench.mark", "Leaves two marks.", |job, _| {
     Box::pin(async move {
         let begun: u32 = job.kept()?.unwrap_or(0);
@@ -232,7 +232,7 @@ async fn ask(context: &Context, database: &Database, count: u32, at_a_time: u32)
 }
 
 /// Jobs that are there already, of `tenants` tenants. They are for the owner of the first demo tenant's permissions, so
-/// that whoever looks finds somebody.
+/// that there is somebody on whose behalf they run.
 async fn fill(root: &Client, database: &Database, kind: &str, tenants: u32, each: u32) -> io::Result<()> {
     let person = database.people.first().ok_or_else(|| io::Error::other("the seed made nobody"))?.user_id;
     let sql = format!(

@@ -147,7 +147,7 @@ impl Job {
         self.told().progress = Some(JobProgress { done, of });
     }
 
-    /// What it results in, for whoever asks for the job. At most 16 KiB of JSON.
+    /// What it results in, for those who ask for the job. At most 16 KiB of JSON.
     ///
     /// # Errors
     /// `jobs.arguments_too_large`.

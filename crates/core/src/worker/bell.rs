@@ -9,7 +9,7 @@ use erp_postgres::{Channel, Event, Notifications};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{News, Shared};
+use super::{News, WorkerState};
 use crate::db::Lane;
 use crate::error::Result;
 use crate::lifecycle::Stop;
@@ -57,7 +57,7 @@ impl Bell {
 }
 
 /// Takes rings of this process to its own worker and to the others, and theirs to this one, until the stop.
-pub(super) async fn answer(shared: &Arc<Shared>, stop: &Stop) {
+pub(super) async fn answer(shared: &Arc<WorkerState>, stop: &Stop) {
     let own = async {
         loop {
             let lanes = shared.app.db.doorbell().rung().await;
@@ -73,7 +73,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, stop: &Stop) {
 }
 
 /// Notifies other processes.
-async fn ring(shared: &Shared) {
+async fn ring(shared: &WorkerState) {
     loop {
         let untold = shared.bell.untold().await;
         let lines: Vec<String> = untold
@@ -95,7 +95,7 @@ async fn ring(shared: &Shared) {
 }
 
 /// Listens to other processes, again and again.
-async fn listen(shared: &Shared) {
+async fn listen(shared: &WorkerState) {
     let Some(channel) = CHANNEL.filter(|_| shared.slots > 0) else { return };
     let mut said = false;
     loop {
@@ -119,7 +119,7 @@ async fn listen(shared: &Shared) {
 }
 
 /// Hears until the connection ends. Says whether it heard anything: at first, what it says itself.
-async fn hear(shared: &Shared, notifications: &mut Notifications) -> bool {
+async fn hear(shared: &WorkerState, notifications: &mut Notifications) -> bool {
     let hello = vec![shared.sender.clone()];
     let sent: Result<Vec<()>> =
         shared.queue.system.begin(&shared.queue.trace).last().rows(RING, &[&hello]).await;
@@ -149,7 +149,7 @@ async fn hear(shared: &Shared, notifications: &mut Notifications) -> bool {
 }
 
 /// The lanes that somebody else has rung for. What cannot be read is left out: a later version may say more.
-fn lanes(shared: &Shared, payload: &str) -> Vec<(Lane, Uuid)> {
+fn lanes(shared: &WorkerState, payload: &str) -> Vec<(Lane, Uuid)> {
     let mut lines = payload.lines();
     if lines.next().is_none_or(|sender| sender == shared.sender) {
         return Vec::new();

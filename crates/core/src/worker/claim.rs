@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::lanes::Ask;
+use super::lanes::LaneQuota;
 use crate::auth::Trace;
 use crate::db::{System, ToSql};
 use crate::error::{Error, Result};
@@ -132,38 +132,38 @@ from_row!(Claimed {
 
 /// One attempt at a job: what every change of it is fenced by.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attempt {
+pub(super) struct JobAttempt {
     pub(super) tenant: TenantId,
     pub(super) id: JobId,
     pub(super) number: i16,
 }
 
 impl Claimed {
-    pub(super) fn attempt(&self) -> Attempt {
-        Attempt { tenant: self.tenant_id, id: self.id, number: self.attempt }
+    pub(super) fn attempt(&self) -> JobAttempt {
+        JobAttempt { tenant: self.tenant_id, id: self.id, number: self.attempt }
     }
 }
 
 /// A job that is done and changed nothing: its completion is sent along with the next claim.
 #[derive(Debug)]
 pub(super) struct Ack {
-    pub(super) attempt: Attempt,
+    pub(super) attempt: JobAttempt,
     pub(super) result: Option<Value>,
 }
 
 /// The queue, as a worker sees it.
 #[derive(Clone)]
-pub(super) struct Queue {
+pub(super) struct JobQueue {
     pub(super) system: System,
     pub(super) trace: Trace,
 }
 
-impl Queue {
+impl JobQueue {
     /// Completes `acks`, and claims what is asked for.
-    pub(super) async fn claim(&self, worker: Uuid, acks: &[Ack], asks: &[Ask]) -> Result<Vec<Claimed>> {
-        let of = Attempts::of(acks.iter().map(|ack| &ack.attempt));
+    pub(super) async fn claim(&self, worker: Uuid, acks: &[Ack], asks: &[LaneQuota]) -> Result<Vec<Claimed>> {
+        let of = AttemptColumns::of(acks.iter().map(|ack| &ack.attempt));
         let results: Vec<_> = acks.iter().map(|ack| &ack.result).collect();
-        let asked = Asked::of(asks);
+        let asked = QuotaColumns::of(asks);
         let mut tx = self.system.begin(&self.trace);
         if asks.iter().any(|ask| ask.at_most.is_some()) {
             let _: Vec<()> = tx.rows(LOCK, &[&asked.tenants, &asked.kinds, &asked.at_most]).await?;
@@ -185,7 +185,7 @@ impl Queue {
     }
 
     /// Ends an attempt that has failed. Says whether it was this worker's still.
-    pub(super) async fn fail(&self, attempt: Attempt, error: &str, again_in: Option<f64>) -> Result<bool> {
+    pub(super) async fn fail(&self, attempt: JobAttempt, error: &str, again_in: Option<f64>) -> Result<bool> {
         let (tenant, id) = (attempt.tenant, *attempt.id.as_uuid());
         let params: [&(dyn ToSql + Sync); 5] = [&tenant, &id, &attempt.number, &error, &again_in];
         let gone: Option<()> = self.system.begin(&self.trace).last().optional(FAIL, &params).await?;
@@ -193,7 +193,7 @@ impl Queue {
     }
 
     /// Ends an attempt that was cancelled.
-    pub(super) async fn cancel(&self, attempt: Attempt) -> Result<()> {
+    pub(super) async fn cancel(&self, attempt: JobAttempt) -> Result<()> {
         let (tenant, id) = (attempt.tenant, *attempt.id.as_uuid());
         let params: [&(dyn ToSql + Sync); 3] = [&tenant, &id, &attempt.number];
         let _: Option<()> = self.system.begin(&self.trace).last().optional(CANCEL, &params).await?;
@@ -201,27 +201,27 @@ impl Queue {
     }
 
     /// Gives back what was claimed and will not be run here.
-    pub(super) async fn put_back(&self, attempts: &[Attempt]) -> Result<()> {
+    pub(super) async fn put_back(&self, attempts: &[JobAttempt]) -> Result<()> {
         if attempts.is_empty() {
             return Ok(());
         }
-        let of = Attempts::of(attempts.iter());
+        let of = AttemptColumns::of(attempts.iter());
         let params: [&(dyn ToSql + Sync); 3] = [&of.tenants, &of.ids, &of.numbers];
         let _: Vec<()> = self.system.begin(&self.trace).last().rows(PUT_BACK, &params).await?;
         Ok(())
     }
 }
 
-/// Attempts, column by column.
+/// AttemptColumns, column by column.
 #[derive(Default)]
-struct Attempts {
+struct AttemptColumns {
     tenants: Vec<Uuid>,
     ids: Vec<Uuid>,
     numbers: Vec<i16>,
 }
 
-impl Attempts {
-    fn of<'a>(attempts: impl Iterator<Item = &'a Attempt>) -> Self {
+impl AttemptColumns {
+    fn of<'a>(attempts: impl Iterator<Item = &'a JobAttempt>) -> Self {
         attempts.fold(Self::default(), |mut of, attempt| {
             of.tenants.push(*attempt.tenant.as_uuid());
             of.ids.push(*attempt.id.as_uuid());
@@ -233,7 +233,7 @@ impl Attempts {
 
 /// What is asked for, column by column.
 #[derive(Default)]
-struct Asked {
+struct QuotaColumns {
     tenants: Vec<Uuid>,
     kinds: Vec<&'static str>,
     priorities: Vec<i16>,
@@ -242,9 +242,9 @@ struct Asked {
     at_most: Vec<Option<i64>>,
 }
 
-impl Asked {
-    fn of(asks: &[Ask]) -> Self {
-        asks.iter().fold(Self::default(), |mut of, Ask { lane, from, quota, at_most, .. }| {
+impl QuotaColumns {
+    fn of(asks: &[LaneQuota]) -> Self {
+        asks.iter().fold(Self::default(), |mut of, LaneQuota { lane, from, quota, at_most, .. }| {
             of.tenants.push(*lane.tenant.as_uuid());
             of.kinds.push(lane.kind);
             of.priorities.push(lane.priority.into());

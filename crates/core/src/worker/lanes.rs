@@ -57,12 +57,12 @@ struct Flow {
     account: i64,
     /// How many of its jobs have been claimed here and are not over.
     running: BTreeMap<&'static str, usize>,
-    queued: Queue,
+    queued: Standing,
 }
 
 /// Where a tenant stands.
 #[derive(Clone, Copy, Default, PartialEq)]
-enum Queue {
+enum Standing {
     #[default]
     Nowhere,
     Fresh,
@@ -71,7 +71,7 @@ enum Queue {
 
 /// How many jobs of one lane a claim asks for.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Ask {
+pub(super) struct LaneQuota {
     pub(super) lane: Lane,
     /// The ids from here on.
     pub(super) from: Uuid,
@@ -84,7 +84,7 @@ pub(super) struct Ask {
 
 /// How much can be claimed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct ClaimRoom {
     /// Jobs that could begin at once.
     pub(super) slots: usize,
     /// How long those may take in all that are claimed ahead of a free slot, in microseconds.
@@ -93,7 +93,7 @@ pub(super) struct Room {
     pub(super) of_a_tenant: usize,
 }
 
-impl Room {
+impl ClaimRoom {
     /// How many jobs of this length fit, at most.
     fn fits(&self, each: i64) -> usize {
         self.slots + usize::try_from(self.ahead / each).unwrap_or(0)
@@ -121,8 +121,8 @@ impl Lanes {
             flow.lanes.insert(key, from);
             self.known += 1;
         }
-        if flow.queued == Queue::Nowhere {
-            flow.queued = Queue::Fresh;
+        if flow.queued == Standing::Nowhere {
+            flow.queued = Standing::Fresh;
             flow.account = flow.account.min(0); // what it owes it still owes
             self.fresh.push_back(lane.tenant);
         }
@@ -134,16 +134,17 @@ impl Lanes {
     }
 
     /// The lanes to claim from next. Their quotas are charged to the tenants' accounts.
-    pub(super) fn plan(&mut self, room: Room) -> Vec<Ask> {
+    pub(super) fn plan(&mut self, room: ClaimRoom) -> Vec<LaneQuota> {
         let asks = self.go_round(room);
         // Where everybody who could be served is in debt, the rounds that pass until one is not are taken at once.
         if asks.is_empty() && room.slots > 0 && self.skip_rounds(room) { self.go_round(room) } else { asks }
     }
 
     /// One round at most.
-    fn go_round(&mut self, mut room: Room) -> Vec<Ask> {
-        let mut asks: Vec<Ask> = Vec::new();
+    fn go_round(&mut self, mut room: ClaimRoom) -> Vec<LaneQuota> {
+        let mut asks: Vec<LaneQuota> = Vec::new();
         let mut turns = self.fresh.len() + self.round.len();
+        let mut unfinished = Vec::new();
         while (room.slots > 0 || room.ahead > 0) && turns > 0 && asks.len() < MOST_ASKED {
             turns -= 1;
             let Some(tenant) = self.fresh.pop_front().or_else(|| self.round.pop_front()) else { break };
@@ -151,21 +152,31 @@ impl Lanes {
                 room = room.less(ask.quota, ask.each);
                 asks.push(ask);
             }
+            // Its turn goes on with the next free slot, until its account is used up.
+            if self.round.back() == Some(&tenant) && self.has_more(tenant) {
+                unfinished.extend(self.round.pop_back());
+            }
         }
+        unfinished.into_iter().rev().for_each(|tenant| self.round.push_front(tenant));
         asks
     }
 
-    /// Gives one tenant its turn, and puts it where it stands afterwards.
-    fn serve(&mut self, tenant: TenantId, room: Room) -> Option<Ask> {
+    /// Whether a tenant may begin more in this turn.
+    fn has_more(&self, tenant: TenantId) -> bool {
+        self.flows.get(&tenant).is_some_and(|flow| flow.account > 0 && !flow.lanes.is_empty())
+    }
+
+    /// Gives one tenant its turn, and puts it at the end of the round.
+    fn serve(&mut self, tenant: TenantId, room: ClaimRoom) -> Option<LaneQuota> {
         let flow = self.flows.get_mut(&tenant)?;
-        flow.queued = Queue::Nowhere;
+        flow.queued = Standing::Nowhere;
         if flow.lanes.is_empty() {
             if flow.running.is_empty() && flow.account >= 0 {
                 self.flows.remove(&tenant);
             }
             return None; // the next ring puts it back
         }
-        flow.queued = Queue::Round;
+        flow.queued = Standing::Round;
         self.round.push_back(tenant);
         let (lane, from, most) = flow.first_lane(tenant, &self.steering, room)?;
         if flow.account <= 0 {
@@ -183,12 +194,12 @@ impl Lanes {
         flow.account -= each * i64::try_from(quota).unwrap_or(0);
         *flow.running.entry(lane.kind).or_default() += quota;
         let at_most = self.steering.kinds.get(lane.kind).copied().flatten();
-        Some(Ask { lane, from, quota, at_most, each })
+        Some(LaneQuota { lane, from, quota, at_most, each })
     }
 
     /// Fills the accounts as so many rounds would that the first of those who can be served is out of debt. Says whether
     /// there is one.
-    fn skip_rounds(&mut self, room: Room) -> bool {
+    fn skip_rounds(&mut self, room: ClaimRoom) -> bool {
         let steering = &self.steering;
         let able =
             |(tenant, flow): &(&TenantId, &mut Flow)| flow.first_lane(**tenant, steering, room).is_some();
@@ -201,7 +212,7 @@ impl Lanes {
     }
 
     /// What came of asking: how many jobs were claimed, and the last one's id. A lane that had fewer is empty.
-    pub(super) fn claimed(&mut self, ask: &Ask, count: usize, last: Option<Uuid>) {
+    pub(super) fn claimed(&mut self, ask: &LaneQuota, count: usize, last: Option<Uuid>) {
         let Some(flow) = self.flows.get_mut(&ask.lane.tenant) else { return };
         let missing = ask.quota.saturating_sub(count);
         flow.account += ask.each * i64::try_from(missing).unwrap_or(0);
@@ -229,10 +240,10 @@ impl Lanes {
         let Some(flow) = self.flows.get_mut(&tenant) else { return };
         flow.account = flow.account.saturating_sub(took - charged).max(-MOST_DEBT);
         flow.release(kind, 1);
-        if flow.queued == Queue::Nowhere && !flow.lanes.is_empty() {
-            flow.queued = Queue::Round;
+        if flow.queued == Standing::Nowhere && !flow.lanes.is_empty() {
+            flow.queued = Standing::Round;
             self.round.push_back(tenant);
-        } else if flow.queued == Queue::Nowhere && flow.running.is_empty() && flow.account >= 0 {
+        } else if flow.queued == Standing::Nowhere && flow.running.is_empty() && flow.account >= 0 {
             self.flows.remove(&tenant);
         }
     }
@@ -257,7 +268,12 @@ impl Steering {
 
 impl Flow {
     /// The most urgent lane that may be asked now, where it begins, and how many jobs of it may begin.
-    fn first_lane(&self, tenant: TenantId, steering: &Steering, room: Room) -> Option<(Lane, Uuid, usize)> {
+    fn first_lane(
+        &self,
+        tenant: TenantId,
+        steering: &Steering,
+        room: ClaimRoom,
+    ) -> Option<(Lane, Uuid, usize)> {
         let all: usize = self.running.values().sum();
         let of_tenant = room.of_a_tenant.saturating_sub(all);
         if of_tenant == 0 || steering.paused.contains(&tenant) {
@@ -297,8 +313,8 @@ mod tests {
         lanes
     }
 
-    fn slots(slots: usize) -> Room {
-        Room { slots, ahead: 0, of_a_tenant: slots }
+    fn slots(slots: usize) -> ClaimRoom {
+        ClaimRoom { slots, ahead: 0, of_a_tenant: slots }
     }
 
     fn lane(tenant: u128, kind: &'static str) -> Lane {
@@ -310,7 +326,7 @@ mod tests {
         lanes: Lanes,
         slots: usize,
         now: u64,
-        busy: Vec<(u64, Ask, u64)>,
+        busy: Vec<(u64, LaneQuota, u64)>,
         served: HashMap<TenantId, u64>,
     }
 
@@ -322,7 +338,8 @@ mod tests {
         /// Runs jobs of lanes that never end, for so many microseconds.
         fn run(&mut self, until: u64) {
             while self.now < until {
-                let asks = self.lanes.plan(Room { slots: self.slots - self.busy.len(), ..slots(self.slots) });
+                let asks =
+                    self.lanes.plan(ClaimRoom { slots: self.slots - self.busy.len(), ..slots(self.slots) });
                 for ask in asks {
                     let takes = if ask.lane.kind == LONG { 100_000 } else { 1_000 };
                     self.lanes.claimed(&ask, ask.quota, Some(Uuid::max()));
@@ -379,7 +396,7 @@ mod tests {
             asks.iter().for_each(|ask| {
                 lanes.claimed(ask, ask.quota, Some(Uuid::max()));
                 (0..ask.quota).for_each(|_| {
-                    lanes.finished(ask.lane.tenant, SHORT, Duration::from_millis(20), ask.each)
+                    lanes.finished(ask.lane.tenant, SHORT, Duration::from_millis(20), ask.each);
                 });
             });
         }
@@ -394,7 +411,7 @@ mod tests {
         for _ in 0..200 {
             process.lanes.wake(lane(2, LONG), Uuid::nil());
             process.run(process.now + 100_000);
-            let ask = Ask { lane: lane(2, LONG), from: Uuid::max(), quota: 1, at_most: None, each: 0 };
+            let ask = LaneQuota { lane: lane(2, LONG), from: Uuid::max(), quota: 1, at_most: None, each: 0 };
             process.lanes.claimed(&ask, 0, None); // it had only one
         }
         let share = process.share(lane(2, LONG), lane(1, SHORT));
@@ -410,7 +427,7 @@ mod tests {
         lanes.wake(lane(2, "a.capped"), Uuid::nil());
         lanes.wake(lane(3, SHORT), Uuid::nil());
         lanes.steering.paused.insert(lane(3, SHORT).tenant);
-        let asks = lanes.plan(slots(10));
+        let asks = lanes.plan(slots(100));
         assert_eq!(asks[0].lane, urgent);
         let capped = asks.iter().find(|ask| ask.lane.kind == "a.capped").expect("it is asked");
         assert_eq!(capped.quota, 2);
@@ -445,12 +462,12 @@ mod tests {
     fn nobody_holds_all_slots_and_what_is_long_is_not_claimed_ahead() {
         let mut lanes = lanes();
         lanes.wake(lane(1, LONG), Uuid::nil());
-        let room = Room { slots: 4, ahead: 50_000, of_a_tenant: 3 };
+        let room = ClaimRoom { slots: 4, ahead: 50_000, of_a_tenant: 3 };
         (0..5).for_each(|_| drop(lanes.plan(room)));
         assert_eq!(lanes.flows[&lane(1, LONG).tenant].running[LONG], 3);
         lanes.wake(lane(2, SHORT), Uuid::nil());
         lanes.wake(lane(3, LONG), Uuid::nil());
-        let asks = lanes.plan(Room { slots: 0, ahead: 10_000, of_a_tenant: 100 });
+        let asks = lanes.plan(ClaimRoom { slots: 0, ahead: 10_000, of_a_tenant: 100 });
         assert_eq!(asks.iter().map(|ask| (ask.lane, ask.quota)).collect::<Vec<_>>(), [(lane(2, SHORT), 10)]);
     }
 }

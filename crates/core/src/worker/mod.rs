@@ -31,8 +31,8 @@ use crate::lifecycle::{Background, StartError, Stop, StopStage};
 use crate::module::{Authentication, Module};
 use crate::shared::TenantId;
 use bell::Bell;
-use claim::{Ack, Claimed, Queue};
-use lanes::{Ask, Lanes, Room, Steering};
+use claim::{Ack, Claimed, JobQueue};
+use lanes::{ClaimRoom, LaneQuota, Lanes, Steering};
 pub(crate) use maintenance::MAINTENANCE;
 use run::Ending;
 pub(crate) use schedules::{Firing, SCHEDULES};
@@ -71,13 +71,13 @@ const AHEAD: Duration = Duration::from_millis(25);
 
 /// One process's worker.
 #[derive(Clone)]
-pub(crate) struct Worker(Arc<Shared>);
+pub(crate) struct Worker(Arc<WorkerState>);
 
 /// What the tasks of a worker share.
-struct Shared {
+struct WorkerState {
     app: App,
     authentication: Option<&'static Authentication>,
-    queue: Queue,
+    queue: JobQueue,
     /// The kinds that it knows.
     jobs: JobTable,
     /// How many jobs run at a time.
@@ -86,7 +86,7 @@ struct Shared {
     threads: Option<JobThreads>,
     /// The jobs that run.
     tasks: TaskTracker,
-    running: Mutex<HashMap<JobId, Running>>,
+    running: Mutex<HashMap<JobId, RunningJob>>,
     /// News for the task that claims.
     news: mpsc::UnboundedSender<News>,
     heard: tokio::sync::Mutex<mpsc::UnboundedReceiver<News>>,
@@ -101,7 +101,7 @@ struct Shared {
 }
 
 /// A job that runs.
-struct Running {
+struct RunningJob {
     token: CancellationToken,
     cancelled: bool,
     job: Option<Weak<Job>>,
@@ -144,10 +144,10 @@ impl Worker {
         let count = settings.threads.map_or_else(cores, |threads| threads as usize);
         let wanted = slots > 0 && jobs.facts().any(|facts| facts.threads);
         let threads = wanted.then(|| JobThreads::start(count)).transpose()?;
-        let queue = Queue { system: app.queue(&QUEUE), trace: Trace::new("jobs") };
+        let queue = JobQueue { system: app.queue(&QUEUE), trace: Trace::new("jobs") };
         let (news, heard) = mpsc::unbounded_channel();
         let sender = JobId::new(app.clock.as_ref(), app.rng.as_ref()).to_string();
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(WorkerState {
             app,
             jobs,
             authentication,
@@ -189,7 +189,7 @@ async fn work(worker: Worker, stop: Stop) {
 
 /// Where jobs are claimed to, wait for a slot, and are handed out.
 struct Desk {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerState>,
     lanes: Lanes,
     /// Claimed, and waiting for a slot.
     waiting: VecDeque<(Claimed, i64)>,
@@ -200,7 +200,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<WorkerState>) -> Self {
         Self { shared, lanes: Lanes::default(), waiting: VecDeque::new(), running: 0, acks: Vec::new() }
     }
 
@@ -223,7 +223,7 @@ impl Desk {
     }
 
     /// What to claim: as many as there are free slots, and a few ahead where jobs are short.
-    fn plan(&mut self) -> Vec<Ask> {
+    fn plan(&mut self) -> Vec<LaneQuota> {
         let Some(_) = self.shared.lease() else { return Vec::new() };
         let slots = self.shared.slots;
         let ahead = micros(AHEAD).saturating_mul(i64::try_from(slots).unwrap_or(i64::MAX));
@@ -232,7 +232,7 @@ impl Desk {
         if self.running == slots && waiting > ahead / 2 {
             return Vec::new();
         }
-        self.lanes.plan(Room {
+        self.lanes.plan(ClaimRoom {
             slots: slots.saturating_sub(self.running + self.waiting.len()),
             ahead: (ahead - waiting).max(0),
             of_a_tenant: (slots * 3).div_ceil(4)
@@ -242,7 +242,7 @@ impl Desk {
     }
 
     /// One exchange with the database. Meanwhile jobs end, others begin in their place, and lanes are heard of.
-    async fn exchange(&mut self, asks: Vec<Ask>, heard: &mut mpsc::UnboundedReceiver<News>) {
+    async fn exchange(&mut self, asks: Vec<LaneQuota>, heard: &mut mpsc::UnboundedReceiver<News>) {
         let Some(lease) = self.shared.lease() else { return };
         let acks = std::mem::take(&mut self.acks);
         let shared = Arc::clone(&self.shared);
@@ -270,7 +270,7 @@ impl Desk {
         }
     }
 
-    fn claimed(&mut self, asks: &[Ask], claimed: Vec<Claimed>) {
+    fn claimed(&mut self, asks: &[LaneQuota], claimed: Vec<Claimed>) {
         let mut counts: HashMap<_, (usize, Option<Uuid>)> = HashMap::new();
         for job in &claimed {
             let key = (job.tenant_id, job.kind.as_str(), job.priority);
@@ -343,19 +343,19 @@ impl Desk {
     }
 }
 
-impl Shared {
+impl WorkerState {
     fn lease(&self) -> Option<Uuid> {
         *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<JobId, Running>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<JobId, RunningJob>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a job that begins, and gives it what it is stopped by.
     fn begin(&self, id: JobId) -> CancellationToken {
         let token = CancellationToken::new();
-        self.running().insert(id, Running { token: token.clone(), cancelled: false, job: None });
+        self.running().insert(id, RunningJob { token: token.clone(), cancelled: false, job: None });
         token
     }
 

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 
 use super::claim::{Ack, Claimed, words};
 use super::threads::JobThreads;
-use super::{Finished, Shared};
+use super::{Finished, WorkerState};
 use crate::auth::{Actor, Caller, Identity, Permissions, Trace};
 use crate::error::{Error, Result, codes};
 use crate::jobs::{AnyJobKind, Job, JobTold, give_up, job_codes};
@@ -44,7 +44,7 @@ pub(super) enum Ending {
 
 /// Runs a job that was claimed to its end, whatever that is.
 pub(super) async fn run(
-    shared: Arc<Shared>,
+    shared: Arc<WorkerState>,
     claimed: Claimed,
     kind: &'static dyn AnyJobKind,
     token: CancellationToken,
@@ -91,7 +91,7 @@ pub(super) async fn run(
 }
 
 async fn attempt_once(
-    shared: &Arc<Shared>,
+    shared: &Arc<WorkerState>,
     claimed: Claimed,
     kind: &'static dyn AnyJobKind,
     token: &CancellationToken,
@@ -138,7 +138,12 @@ async fn attempt_once(
 }
 
 /// Runs the handler: on threads of its own where its kind says so. A panic is one job's failure.
-async fn handle(shared: &Shared, job: Arc<Job>, kind: &'static dyn AnyJobKind, args: Value) -> Result<()> {
+async fn handle(
+    shared: &WorkerState,
+    job: Arc<Job>,
+    kind: &'static dyn AnyJobKind,
+    args: Value,
+) -> Result<()> {
     let work = async move {
         let handling = AssertUnwindSafe(async { kind.run(&job, args)?.await }).catch_unwind().await;
         handling.unwrap_or_else(|panic| {
@@ -154,7 +159,7 @@ async fn handle(shared: &Shared, job: Arc<Job>, kind: &'static dyn AnyJobKind, a
 
 /// The one whose permissions the job has, as they are now; or the work of the system that its kind declares. Without
 /// either it fails, and is not tried again (T-20).
-async fn on_behalf(shared: &Shared, claimed: &Claimed, kind: &'static dyn AnyJobKind) -> Result<Caller> {
+async fn on_behalf(shared: &WorkerState, claimed: &Claimed, kind: &'static dyn AnyJobKind) -> Result<Caller> {
     let trace = Trace::new(format!("job_{}", claimed.id));
     let tenant = claimed.tenant_id;
     match (claimed.principal, &claimed.system, kind.facts().system) {
@@ -167,7 +172,7 @@ async fn on_behalf(shared: &Shared, claimed: &Claimed, kind: &'static dyn AnyJob
             let actor = Actor::Job { of: PrincipalId::from_uuid(principal) };
             let found = authentication.caller(&shared.app, Identity { tenant, actor }, trace).await;
             found.map_err(|error| match error.code() == &codes::UNAUTHENTICATED {
-                true => give_up("Whoever enqueued it is no member of the tenant any more."),
+                true => give_up("The one who enqueued it is no member of the tenant any more."),
                 false => error,
             })
         }
@@ -176,7 +181,7 @@ async fn on_behalf(shared: &Shared, claimed: &Claimed, kind: &'static dyn AnyJob
 }
 
 /// In how many seconds a job that has failed comes again; `None` when it does not.
-fn again_in(shared: &Shared, error: &Error, attempt: i16, attempts: i16) -> Option<f64> {
+fn again_in(shared: &WorkerState, error: &Error, attempt: i16, attempts: i16) -> Option<f64> {
     if error.code() == &job_codes::GIVEN_UP || attempt >= attempts {
         return None;
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::upkeep::{Ready, jittered};
-use super::{Shared, Worker};
+use super::{Worker, WorkerState};
 use crate::db::{System, ToSql};
 use crate::error::Result;
 use crate::from_row;
@@ -54,10 +54,10 @@ const FIRE: &str = "with due as (
 )
 select tenant_id, kind, priority, id, true as again from ready limit 1000";
 
-struct Clock {
+struct DatabaseNow {
     now: Timestamp,
 }
-from_row!(Clock { now });
+from_row!(DatabaseNow { now });
 
 struct ScheduleRow {
     name: String,
@@ -69,7 +69,7 @@ from_row!(ScheduleRow { name, spec, next_at });
 /// What fires schedules: the worker whose queue it is, and the table.
 #[derive(Clone)]
 pub(crate) struct Firing {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerState>,
     table: Arc<ScheduleTable>,
 }
 
@@ -84,7 +84,7 @@ impl Firing {
 
     /// The time, as the database has it.
     async fn now(&self) -> Result<Timestamp> {
-        let clock: Clock = self.system().begin(&self.shared.queue.trace).last().row(NOW, &[]).await?;
+        let clock: DatabaseNow = self.system().begin(&self.shared.queue.trace).last().row(NOW, &[]).await?;
         Ok(clock.now)
     }
 
@@ -102,9 +102,9 @@ impl Firing {
     async fn fire_due(&self) -> Result<()> {
         let names: Vec<&str> = self.table.iter().map(|planned| planned.schedule.name).collect();
         let mut tx = self.system().begin(&self.shared.queue.trace);
-        let clock: Vec<Clock> = tx.rows(NOW, &[]).await?;
+        let clock: Vec<DatabaseNow> = tx.rows(NOW, &[]).await?;
         let rows: Vec<ScheduleRow> = tx.last().rows(LOOK, &[&names]).await?;
-        let Some(Clock { now }) = clock.into_iter().next() else { return Ok(()) };
+        let Some(DatabaseNow { now }) = clock.into_iter().next() else { return Ok(()) };
         for row in rows {
             let Some(planned) = self.table.get(&row.name).filter(|planned| planned.spec == row.spec) else {
                 continue; // the processes of another version fire it

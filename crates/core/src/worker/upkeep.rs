@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::claim::Queue;
+use super::claim::JobQueue;
 use super::lanes::Steering;
-use super::{News, Shared, Worker, bell};
+use super::{News, Worker, WorkerState, bell};
 use crate::db::{Lane, ToSql};
 use crate::error::Result;
 use crate::from_row;
@@ -138,10 +138,10 @@ struct SteeredTenant {
 }
 from_row!(SteeredTenant { tenant, paused, weight });
 
-struct Count {
+struct WaitingCount {
     jobs: i64,
 }
-from_row!(Count { jobs });
+from_row!(WaitingCount { jobs });
 
 struct KindCount {
     kind: String,
@@ -152,7 +152,7 @@ from_row!(KindCount { kind, jobs, age });
 
 /// What the upkeep remembers from beat to beat.
 struct Upkeep {
-    shared: std::sync::Arc<Shared>,
+    shared: std::sync::Arc<WorkerState>,
     /// Where the next look begins.
     after: Option<Lane>,
     look_at: Instant,
@@ -192,7 +192,7 @@ async fn keep(worker: Worker, stop: Stop) {
 }
 
 /// A second, more or less: the workers of many processes do not come at the same time.
-pub(super) fn jittered(shared: &Shared) -> Duration {
+pub(super) fn jittered(shared: &WorkerState) -> Duration {
     let mut random = [0];
     shared.app.rng.fill(&mut random);
     BEAT.mul_f64(0.8 + 0.4 * f64::from(random[0]) / 255.0)
@@ -215,7 +215,7 @@ impl Upkeep {
         self.count().await
     }
 
-    fn queue(&self) -> &Queue {
+    fn queue(&self) -> &JobQueue {
         &self.shared.queue
     }
 
@@ -347,7 +347,7 @@ impl Upkeep {
         let most = i64::from(app.backlogs.limit()) + 1;
         for tenant in app.backlogs.doubtful(app.clock.instant()) {
             let tx = self.queue().system.begin(&self.queue().trace);
-            let count: Count = tx.last().row(COUNT_TENANT, &[&tenant, &most]).await?;
+            let count: WaitingCount = tx.last().row(COUNT_TENANT, &[&tenant, &most]).await?;
             let jobs = u32::try_from(count.jobs).unwrap_or(u32::MAX);
             app.backlogs.counted(tenant, jobs, app.clock.instant());
         }
@@ -398,7 +398,7 @@ impl Upkeep {
     }
 }
 
-impl Shared {
+impl WorkerState {
     /// Wakes this process's worker and the others for jobs that are ready.
     pub(super) fn tell_ready(&self, jobs: Vec<Ready>) {
         let lanes = lanes(jobs, &self.jobs);

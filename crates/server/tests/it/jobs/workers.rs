@@ -34,7 +34,11 @@ async fn s_11_the_jobs_of_a_dead_worker_run_again_and_the_last_attempt_is_the_la
     until(&app, "select count(*) = 1 from job_dead where error = 'its worker died'").await;
     assert_eq!(written(&app, "acme").await, ["bread", "milk"]);
     assert!(worker.shut_down(false).await);
-    assert_eq!(value(&app, "select to_jsonb(count(*)) from job_workers").await, 0, "whoever goes says so");
+    assert_eq!(
+        value(&app, "select to_jsonb(count(*)) from job_workers").await,
+        0,
+        "a worker that stops says so"
+    );
     app.finish().await;
 }
 

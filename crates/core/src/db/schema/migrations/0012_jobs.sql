@@ -89,7 +89,8 @@ create index job_running_worker on public.job_running (worker);
 alter table public.job_running drop constraint job_running_tenant_id_fkey;
 alter table public.job_done drop constraint job_done_tenant_id_fkey;
 
--- The processes that work on jobs. Whoever has not renewed its row in time has died, and its jobs go to others.
+-- The processes that work on jobs. One that has not renewed its row in time has died, and its jobs
+-- go to others.
 create table public.job_workers (
   id uuid primary key, -- new at each start: a name or an address could come back
   host text not null,
@@ -153,7 +154,8 @@ language sql as $$
   from wanted where run_at is null or run_at <= now()
 $$;
 
--- Completes a job in the transaction that has its effects. Whoever has lost the job to another attempt must not commit.
+-- Completes a job in the transaction that has its effects. A worker that has lost the
+-- job to another attempt must not commit.
 create function app.complete_job(job uuid, attempt smallint, result jsonb) returns void
 language plpgsql as $$
 begin
