@@ -58,21 +58,32 @@ const LOCK: &str = "select 1 as locked from (select hashtextextended(l.tenant_id
     from unnest($1::uuid[], $2::text[], $3::bigint[]) l (tenant_id, kind, at_most) where l.at_most is not null order by 1) k,
     lateral (select pg_advisory_xact_lock(k.number)) locked";
 
-/// Ends an attempt that has failed: the job comes again after `$5` seconds, or is dead where that is null.
+/// Ends an attempt that has failed: the job comes again after `$5` seconds, or is dead where that is null. One that
+/// somebody has cancelled meanwhile is over instead.
 const FAIL: &str = "with gone as (
     delete from job_running r where r.tenant_id = $1 and r.id = $2 and r.attempt = $3 returning r.*
+), cancelled as (
+    delete from job_cancels c using gone g where c.tenant_id = g.tenant_id and c.id = g.id returning c.id
+), fate as (
+    select g.*, case when exists (select from cancelled) then 'over' when $5::float8 is null then 'dead' else 'later' end as fate
+    from gone g
 ), later as (
     insert into job_scheduled (tenant_id, id, kind, priority, attempt, attempts, principal, system, origin, unique_key, args,
       state, error, enqueued_at, run_at)
     select tenant_id, id, kind, priority, attempt, attempts, principal, system, origin, unique_key, args, state, $4, enqueued_at,
-      now() + $5 * interval '1 second' from gone where $5 is not null
+      now() + $5 * interval '1 second' from fate where fate = 'later'
 ), dead as (
     insert into job_dead (tenant_id, id, kind, priority, attempt, attempts, principal, system, origin, unique_key, args, state,
       error, enqueued_at, died_at)
     select tenant_id, id, kind, priority, attempt, attempts, principal, system, origin, unique_key, args, state, $4, enqueued_at,
-      now() from gone where $5 is null
+      now() from fate where fate = 'dead'
+), over as (
+    insert into job_done (tenant_id, id, kind, priority, attempt, attempts, principal, system, origin, unique_key, args, state,
+      error, enqueued_at, outcome, began_at, finished_at)
+    select tenant_id, id, kind, priority, attempt, attempts, principal, system, origin, unique_key, args, state, $4, enqueued_at,
+      'cancelled', began_at, now() from fate where fate = 'over'
 ), freed as (
-    delete from job_keys k using gone g where $5 is null and g.unique_key is not null
+    delete from job_keys k using fate g where g.fate <> 'later' and g.unique_key is not null
       and k.tenant_id = g.tenant_id and k.kind = g.kind and k.key = g.unique_key
 )
 select id from gone";

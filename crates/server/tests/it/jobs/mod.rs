@@ -195,7 +195,7 @@ async fn post(
         &WRITE, &COUNT, &TWICE, &PANICS, &HOPELESS, &STEPS, &SLEEPS, &SLOWLY, &BLOCKS, &LATE, &FORGETS,
         &SWEEP, &ALONE,
     ];
-    let wanted = format!("errands.{}", new.kind.to_string());
+    let wanted = format!("errands.{}", new.kind);
     let kind = kinds.into_iter().find(|kind| kind.facts().name == wanted);
     let mut options = JobOptions::default();
     if let Some(key) = &new.key {

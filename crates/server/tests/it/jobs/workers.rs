@@ -77,6 +77,18 @@ async fn a_cancelled_job_ends_and_what_it_changed_is_rolled_back() {
 }
 
 #[tokio::test]
+async fn a_cancelled_job_that_fails_does_not_come_again() {
+    let app = TestApp::builder().module(&ERRANDS).start().await;
+    app.alice().post("/test/errands", json!({"kind": "twice", "what": "x"})).await.assert(204);
+    app.execute_in("acme", "insert into job_cancels (id) select id from job_ready").await;
+    let worker = beside(&app, "1").await;
+    until(&app, "select count(*) = 1 from job_done where outcome = 'cancelled'").await;
+    assert!(written(&app, "acme").await.is_empty());
+    worker.shut_down(false).await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn at_the_stop_what_runs_may_end_and_the_rest_goes_back_uncounted() {
     let app = TestApp::builder().module(&ERRANDS).start().await;
     let worker = beside(&app, "2").await;
