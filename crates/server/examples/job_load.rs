@@ -387,7 +387,8 @@ async fn newcomer() -> io::Result<[Row; 2]> {
         let line = scraped.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.parse::<f64>().ok()).unwrap_or(f64::NAN)
     };
-    let mean = figure("jobs_claim_duration_ms_sum") / figure("jobs_claim_duration_ms_count");
+    let mean =
+        1000.0 * figure("jobs_claim_duration_seconds_sum") / figure("jobs_claim_duration_seconds_count");
     context.shut_down(false).await;
     database.remove();
     Ok([

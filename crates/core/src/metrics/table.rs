@@ -460,7 +460,7 @@ metrics! {
     jobs_oldest_age_seconds: Gauge[kind] { unit: "s", alert: "over 300 for a kind that somebody waits for" }
 
     /// Time that attempts at jobs took, by kind and outcome: `succeeded`, `failed`, `cancelled`, `interrupted` by a stop.
-    jobs_run_duration_ms: Histogram[kind, outcome] { unit: "ms", buckets: DURATION_MS }
+    jobs_run_duration_seconds: Histogram[kind, outcome] { unit: "s", buckets: DURATION_SECONDS }
 
     /// Jobs that have failed for the last time, by kind.
     jobs_dead_total: Counter[kind] { unit: "jobs", alert: "any increase" }
@@ -475,7 +475,7 @@ metrics! {
     jobs_schedule_next_seconds: Gauge[schedule] { unit: "s", alert: "below -60 for 5 minutes" }
 
     /// Time that claiming the next jobs took.
-    jobs_claim_duration_ms: Histogram[] { unit: "ms", buckets: DURATION_MS }
+    jobs_claim_duration_seconds: Histogram[] { unit: "s", buckets: DURATION_SECONDS }
 
     /// Log lines lost because the sink was too slow or failed.
     log_lines_dropped_total: Counter[] { unit: "lines", alert: "any increase" }

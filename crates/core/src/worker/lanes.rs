@@ -57,12 +57,12 @@ struct Flow {
     account: i64,
     /// How many of its jobs have been claimed here and are not over.
     running: BTreeMap<&'static str, usize>,
-    queued: Standing,
+    queued: FlowPlace,
 }
 
 /// Where a tenant stands.
 #[derive(Clone, Copy, Default, PartialEq)]
-enum Standing {
+enum FlowPlace {
     #[default]
     Nowhere,
     Fresh,
@@ -121,8 +121,8 @@ impl Lanes {
             flow.lanes.insert(key, from);
             self.known += 1;
         }
-        if flow.queued == Standing::Nowhere {
-            flow.queued = Standing::Fresh;
+        if flow.queued == FlowPlace::Nowhere {
+            flow.queued = FlowPlace::Fresh;
             flow.account = flow.account.min(0); // what it owes it still owes
             self.fresh.push_back(lane.tenant);
         }
@@ -169,14 +169,14 @@ impl Lanes {
     /// Gives one tenant its turn, and puts it at the end of the round.
     fn serve(&mut self, tenant: TenantId, room: ClaimRoom) -> Option<LaneQuota> {
         let flow = self.flows.get_mut(&tenant)?;
-        flow.queued = Standing::Nowhere;
+        flow.queued = FlowPlace::Nowhere;
         if flow.lanes.is_empty() {
             if flow.running.is_empty() && flow.account >= 0 {
                 self.flows.remove(&tenant);
             }
             return None; // the next ring puts it back
         }
-        flow.queued = Standing::Round;
+        flow.queued = FlowPlace::Round;
         self.round.push_back(tenant);
         let (lane, from, most) = flow.first_lane(tenant, &self.steering, room)?;
         if flow.account <= 0 {
@@ -240,10 +240,10 @@ impl Lanes {
         let Some(flow) = self.flows.get_mut(&tenant) else { return };
         flow.account = flow.account.saturating_sub(took - charged).max(-MOST_DEBT);
         flow.release(kind, 1);
-        if flow.queued == Standing::Nowhere && !flow.lanes.is_empty() {
-            flow.queued = Standing::Round;
+        if flow.queued == FlowPlace::Nowhere && !flow.lanes.is_empty() {
+            flow.queued = FlowPlace::Round;
             self.round.push_back(tenant);
-        } else if flow.queued == Standing::Nowhere && flow.running.is_empty() && flow.account >= 0 {
+        } else if flow.queued == FlowPlace::Nowhere && flow.running.is_empty() && flow.account >= 0 {
             self.flows.remove(&tenant);
         }
     }

@@ -171,10 +171,6 @@ fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
-}
-
 /// The task that claims and hands out, until the stop; then what runs may end.
 async fn work(worker: Worker, stop: Stop) {
     let shared = worker.0;
@@ -197,11 +193,20 @@ struct Desk {
     running: usize,
     /// Done, and not told to the database yet.
     acks: Vec<Ack>,
+    /// Sent, and not answered yet: sent once more where the stop comes first.
+    sent: Arc<Vec<Ack>>,
 }
 
 impl Desk {
     fn new(shared: Arc<WorkerState>) -> Self {
-        Self { shared, lanes: Lanes::default(), waiting: VecDeque::new(), running: 0, acks: Vec::new() }
+        Self {
+            shared,
+            lanes: Lanes::default(),
+            waiting: VecDeque::new(),
+            running: 0,
+            acks: Vec::new(),
+            sent: Arc::default(),
+        }
     }
 
     async fn run(&mut self, heard: &mut mpsc::UnboundedReceiver<News>) {
@@ -244,7 +249,8 @@ impl Desk {
     /// One exchange with the database. Meanwhile jobs end, others begin in their place, and lanes are heard of.
     async fn exchange(&mut self, asks: Vec<LaneQuota>, heard: &mut mpsc::UnboundedReceiver<News>) {
         let Some(lease) = self.shared.lease() else { return };
-        let acks = std::mem::take(&mut self.acks);
+        let acks = Arc::new(std::mem::take(&mut self.acks));
+        self.sent = Arc::clone(&acks);
         let shared = Arc::clone(&self.shared);
         let begun = Instant::now();
         let mut claiming = Box::pin(async { shared.queue.claim(lease, &acks, &asks).await });
@@ -258,13 +264,14 @@ impl Desk {
             }
         };
         drop(claiming);
-        shared.app.metrics.jobs_claim_duration_ms.with(&[]).observe(milliseconds(begun.elapsed()));
+        self.sent = Arc::default();
+        shared.app.metrics.jobs_claim_duration_seconds.with(&[]).observe(begun.elapsed().as_secs_f64());
         match claimed {
             Ok(claimed) => self.claimed(&asks, claimed),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "No jobs could be claimed");
                 asks.iter().for_each(|ask| self.lanes.claimed(ask, 0, None));
-                self.acks.extend(acks); // once more: one that is completed already is not found
+                self.acks.extend(Arc::into_inner(acks).unwrap_or_default()); // once more: one that is completed already is not found
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
@@ -337,8 +344,9 @@ impl Desk {
         while let Ok(news) = heard.try_recv() {
             self.take(news);
         }
+        self.acks.extend(Arc::into_inner(std::mem::take(&mut self.sent)).unwrap_or_default());
         if let (Some(lease), false) = (shared.lease(), self.acks.is_empty()) {
-            let _ = shared.queue.claim(lease, &self.acks, &[]).await;
+            let _ = shared.queue.claim(lease, &self.acks, &[]).await; // else they run again
         }
     }
 }
@@ -379,7 +387,7 @@ impl WorkerState {
             Ending::Cancelled => "cancelled",
             Ending::Interrupted => "interrupted",
         };
-        self.app.metrics.jobs_run_duration_ms.with(&[facts.name, outcome]).observe(milliseconds(took));
+        self.app.metrics.jobs_run_duration_seconds.with(&[facts.name, outcome]).observe(took.as_secs_f64());
     }
 
     fn failed(&self, facts: &JobFacts, died: bool) {

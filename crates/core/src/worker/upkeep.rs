@@ -43,6 +43,13 @@ const COUNT: Duration = Duration::from_secs(10);
 const ENROL: &str = "insert into job_workers (id, host, version, slots) values ($1, $2, $3, $4)";
 const RENEW: &str = "update job_workers set beat = now() where id = $1 returning id";
 const LEAVE: &str = "delete from job_workers where id = $1 returning id";
+const LEAVE_JOBS: &str = "with left_over as (
+    delete from job_running r where r.worker = $1 returning r.*
+)
+insert into job_ready (tenant_id, id, kind, priority, attempt, attempts, principal, system, origin, unique_key, args, state, error,
+    enqueued_at)
+select tenant_id, id, kind, priority, attempt - 1, attempts, principal, system, origin, unique_key, args, state, error,
+    enqueued_at from left_over returning id";
 
 /// The workers that have died. Their jobs are taken over by a statement of its own, which sees what they claimed last:
 /// a claim holds its worker's row until it is committed.
@@ -185,10 +192,22 @@ async fn keep(worker: Worker, stop: Stop) {
     };
     tokio::join!(beats, bell::answer(&shared, &stop));
     let lease = shared.lease.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-    if let Some(lease) = lease {
-        let _: Result<Option<WorkerRow>> =
-            shared.queue.system.begin(&shared.queue.trace).last().optional(LEAVE, &[&lease]).await;
+    if let Some(lease) = lease
+        && let Err(error) = leave(&shared.queue, lease).await
+    {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "Others take this worker's jobs over once its lease has ended"
+        );
     }
+}
+
+/// Ends the lease. What a claim has taken that was given up at the stop goes back, uncounted.
+async fn leave(queue: &JobQueue, lease: Uuid) -> Result<()> {
+    let mut tx = queue.system.begin(&queue.trace);
+    let _: Option<WorkerRow> = tx.optional(LEAVE, &[&lease]).await?;
+    let _: Vec<()> = tx.last().rows(LEAVE_JOBS, &[&lease]).await?;
+    Ok(())
 }
 
 /// A second, more or less: the workers of many processes do not come at the same time.

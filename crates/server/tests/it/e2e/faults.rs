@@ -242,7 +242,7 @@ fn fill(postgres: &mut Postgres) -> Vec<Session> {
             Ok(session) => others.push(session),
             Err(_) => {
                 others[0]
-                    .run("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'erp_app'");
+                    .run("select pg_terminate_backend(pid) from pg_stat_activity where usename in ('erp_app', 'erp_system')");
             }
         }
     }

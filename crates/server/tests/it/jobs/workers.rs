@@ -106,6 +106,25 @@ async fn at_the_stop_what_runs_may_end_and_the_rest_goes_back_uncounted() {
     app.finish().await;
 }
 
+/// A claim that is under way at the stop may be carried out without anybody hearing of it.
+#[tokio::test]
+async fn s_11_no_job_is_left_behind_by_a_stop_whenever_it_comes() {
+    let app = TestApp::builder().module(&ERRANDS).start().await;
+    let alice = app.alice();
+    join_all((0..200).map(|_| alice.post("/test/errands", json!({"kind": "count", "what": "x"})))).await;
+    for done in [1, 40, 80, 120, 160] {
+        let worker = beside(&app, "4").await;
+        until(&app, &format!("select count(*) >= {done} from job_done")).await;
+        worker.shut_down(false).await;
+        assert_eq!(value(&app, "select to_jsonb(count(*)) from job_running").await, 0);
+    }
+    let worker = beside(&app, "4").await;
+    until(&app, "select count(*) = 200 from job_done").await;
+    assert_eq!(value(&app, "select to_jsonb(max(attempt)) from job_done").await, 1, "a stop is no attempt");
+    worker.shut_down(false).await;
+    app.finish().await;
+}
+
 #[tokio::test]
 async fn the_doorbell_rings_in_other_processes_too() {
     let app = TestApp::builder().module(&ERRANDS).start().await;
