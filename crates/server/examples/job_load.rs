@@ -242,7 +242,7 @@ async fn fill(root: &Client, database: &Database, kind: &str, tenants: u32, each
          insert into grants (tenant_id, id, principal_id, built_in)
            select t.id, gen_random_uuid(), '{person}'::uuid, 'owner' from tenants t where t.slug like 'bench-%';
          insert into job_ready (tenant_id, id, kind, priority, attempt, attempts, principal, origin, args, enqueued_at)
-           select t.id, gen_random_uuid(), '{kind}', 1, 0, 3, '{person}'::uuid, 'bench', 'null', now()
+           select t.id, gen_random_uuid(), '{kind}', 1, 0, 1000, '{person}'::uuid, 'bench', 'null', now()
            from generate_series(1, {each}) n, tenants t where t.slug like 'bench-%';"
     );
     let sql = format!(
