@@ -35,10 +35,7 @@ pub struct Doorbell {
 
 impl Doorbell {
     /// Rings for jobs that are committed.
-    pub(in crate::db) fn ring(&self, jobs: Vec<(Lane, Uuid)>) {
-        if jobs.is_empty() {
-            return;
-        }
+    pub(crate) fn ring(&self, jobs: impl IntoIterator<Item = (Lane, Uuid)>) {
         let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
         for (lane, id) in jobs {
             if rung.len() < MOST || rung.contains_key(&lane) {

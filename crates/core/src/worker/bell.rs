@@ -1,12 +1,10 @@
 //! The doorbell between processes: NOTIFY after the commit, from a connection that no request uses, at most twenty times a
 //! second; and LISTEN. Both are hints. Where a pooler keeps LISTEN from working, jobs are found a second later.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use erp_postgres::{Channel, Event, Notifications};
-use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{News, WorkerState};
@@ -27,42 +25,13 @@ const ECHO: Duration = Duration::from_secs(5);
 /// How long to wait before listening again after the connection was lost.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// What is to be told to other processes.
-#[derive(Default)]
-pub(super) struct Bell {
-    untold: Mutex<HashMap<Lane, Uuid>>,
-    notify: Notify,
-}
-
-impl Bell {
-    /// Tells other processes that there are jobs in these lanes.
-    pub(super) fn tell(&self, lanes: impl IntoIterator<Item = (Lane, Uuid)>) {
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        for (lane, id) in lanes {
-            untold.entry(lane).and_modify(|lowest| *lowest = id.min(*lowest)).or_insert(id);
-        }
-        drop(untold);
-        self.notify.notify_one();
-    }
-
-    async fn untold(&self) -> HashMap<Lane, Uuid> {
-        loop {
-            let untold = std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner));
-            if !untold.is_empty() {
-                return untold;
-            }
-            self.notify.notified().await;
-        }
-    }
-}
-
 /// Takes rings of this process to its own worker and to the others, and theirs to this one, until the stop.
 pub(super) async fn answer(shared: &Arc<WorkerState>, stop: &Stop) {
     let own = async {
         loop {
             let lanes = shared.app.db.doorbell().rung().await;
             let _ = shared.news.send(News::Lanes(lanes.iter().map(|(lane, id)| (*lane, *id)).collect()));
-            shared.bell.tell(lanes);
+            shared.untold.ring(lanes);
         }
     };
     let all = async { tokio::join!(own, ring(shared), listen(shared)) };
@@ -75,15 +44,14 @@ pub(super) async fn answer(shared: &Arc<WorkerState>, stop: &Stop) {
 /// Notifies other processes.
 async fn ring(shared: &WorkerState) {
     loop {
-        let untold = shared.bell.untold().await;
+        let untold = shared.untold.rung().await;
         let lines: Vec<String> = untold
             .iter()
             .map(|(lane, id)| format!("{} {} {} {id}", lane.tenant, lane.kind, lane.priority))
             .collect();
         let rings: Vec<String> =
             lines.chunks(LINES).map(|lines| format!("{}\n{}", shared.sender, lines.join("\n"))).collect();
-        let rung: Result<Vec<()>> =
-            shared.queue.system.begin(&shared.queue.trace).last().rows(RING, &[&rings]).await;
+        let rung: Result<Vec<()>> = shared.queue.begin().last().rows(RING, &[&rings]).await;
         if let Err(error) = rung {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
@@ -121,8 +89,7 @@ async fn listen(shared: &WorkerState) {
 /// Hears until the connection ends. Says whether it heard anything: at first, what it says itself.
 async fn hear(shared: &WorkerState, notifications: &mut Notifications) -> bool {
     let hello = vec![shared.sender.clone()];
-    let sent: Result<Vec<()>> =
-        shared.queue.system.begin(&shared.queue.trace).last().rows(RING, &[&hello]).await;
+    let sent: Result<Vec<()>> = shared.queue.begin().last().rows(RING, &[&hello]).await;
     if sent.is_err() {
         return true; // nothing was said that could be heard
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::lanes::LaneQuota;
 use crate::auth::Trace;
-use crate::db::{System, ToSql};
+use crate::db::{System, SystemTx, ToSql};
 use crate::error::{Error, Result};
 use crate::from_row;
 use crate::jobs::JobId;
@@ -170,12 +170,17 @@ pub(super) struct JobQueue {
 }
 
 impl JobQueue {
+    /// A transaction of the queue's.
+    pub(super) fn begin(&self) -> SystemTx<'_> {
+        self.system.begin(&self.trace)
+    }
+
     /// Completes `acks`, and claims what is asked for.
     pub(super) async fn claim(&self, worker: Uuid, acks: &[Ack], asks: &[LaneQuota]) -> Result<Vec<Claimed>> {
         let of = AttemptColumns::of(acks.iter().map(|ack| &ack.attempt));
         let results: Vec<_> = acks.iter().map(|ack| &ack.result).collect();
         let asked = QuotaColumns::of(asks);
-        let mut tx = self.system.begin(&self.trace);
+        let mut tx = self.begin();
         if asks.iter().any(|ask| ask.at_most.is_some()) {
             let _: Vec<()> = tx.rows(LOCK, &[&asked.tenants, &asked.kinds, &asked.at_most]).await?;
         }
@@ -199,7 +204,7 @@ impl JobQueue {
     pub(super) async fn fail(&self, attempt: JobAttempt, error: &str, again_in: Option<f64>) -> Result<bool> {
         let (tenant, id) = (attempt.tenant, *attempt.id.as_uuid());
         let params: [&(dyn ToSql + Sync); 5] = [&tenant, &id, &attempt.number, &error, &again_in];
-        let gone: Option<()> = self.system.begin(&self.trace).last().optional(FAIL, &params).await?;
+        let gone: Option<()> = self.begin().last().optional(FAIL, &params).await?;
         Ok(gone.is_some())
     }
 
@@ -207,7 +212,7 @@ impl JobQueue {
     pub(super) async fn cancel(&self, attempt: JobAttempt) -> Result<()> {
         let (tenant, id) = (attempt.tenant, *attempt.id.as_uuid());
         let params: [&(dyn ToSql + Sync); 3] = [&tenant, &id, &attempt.number];
-        let _: Option<()> = self.system.begin(&self.trace).last().optional(CANCEL, &params).await?;
+        let _: Option<()> = self.begin().last().optional(CANCEL, &params).await?;
         Ok(())
     }
 
@@ -218,12 +223,12 @@ impl JobQueue {
         }
         let of = AttemptColumns::of(attempts.iter());
         let params: [&(dyn ToSql + Sync); 3] = [&of.tenants, &of.ids, &of.numbers];
-        let _: Vec<()> = self.system.begin(&self.trace).last().rows(PUT_BACK, &params).await?;
+        let _: Vec<()> = self.begin().last().rows(PUT_BACK, &params).await?;
         Ok(())
     }
 }
 
-/// AttemptColumns, column by column.
+/// Attempts, column by column.
 #[derive(Default)]
 struct AttemptColumns {
     tenants: Vec<Uuid>,
@@ -267,7 +272,7 @@ impl QuotaColumns {
     }
 }
 
-/// A failure in the words of the log: the code, what it says, and its causes.
+/// A failure in the words that the job keeps: the code and what it says, as a client may know them.
 pub(super) fn words(error: &Error) -> String {
     let mut words = error.to_string();
     words.truncate(words.floor_char_boundary(1000));

@@ -25,12 +25,11 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::auth::Trace;
-use crate::db::Lane;
+use crate::db::{Doorbell, Lane};
 use crate::jobs::{Job, JobFacts, JobId, JobTable};
 use crate::lifecycle::{Background, StartError, Stop, StopStage};
 use crate::module::{Authentication, Module};
 use crate::shared::TenantId;
-use bell::Bell;
 use claim::{Ack, Claimed, JobQueue};
 use lanes::{ClaimRoom, LaneQuota, Lanes, Steering};
 pub(crate) use maintenance::MAINTENANCE;
@@ -90,14 +89,13 @@ struct WorkerState {
     /// News for the task that claims.
     news: mpsc::UnboundedSender<News>,
     heard: tokio::sync::Mutex<mpsc::UnboundedReceiver<News>>,
-    /// What is to be told to other processes, and the name under which it is.
-    bell: Bell,
+    /// Rings for what is to be told to other processes, and the name under which it is.
+    untold: Doorbell,
     sender: String,
     /// The name of the machine, for people who look at the table of workers.
     host: String,
     /// This process's lease, which is renewed by the upkeep; none while it has none.
     lease: Mutex<Option<Uuid>>,
-    stopping: CancellationToken,
 }
 
 /// A job that runs.
@@ -158,11 +156,10 @@ impl Worker {
             running: Mutex::default(),
             news,
             heard: tokio::sync::Mutex::new(heard),
-            bell: Bell::default(),
+            untold: Doorbell::default(),
             sender,
             host: uname().nodename().to_string_lossy().into_owned(),
             lease: Mutex::default(),
-            stopping: CancellationToken::new(),
         })))
     }
 }
@@ -305,8 +302,8 @@ impl Desk {
             let (shared, token) = (Arc::clone(&self.shared), self.shared.begin(claimed.id));
             self.running += 1;
             self.shared.tasks.spawn(async move {
-                let finished = run::run(Arc::clone(&shared), claimed, kind, token).await;
-                let _ = shared.news.send(News::Finished(Finished { charged, ..finished }));
+                let finished = run::run(Arc::clone(&shared), (claimed, charged), kind, token).await;
+                let _ = shared.news.send(News::Finished(finished));
             });
         }
     }
@@ -337,7 +334,6 @@ impl Desk {
         shared.tasks.close();
         let patience = run::patience(shared.app.config.lifecycle.shutdown_timeout);
         if tokio::time::timeout(patience, shared.tasks.wait()).await.is_err() {
-            shared.stopping.cancel();
             shared.running().values().for_each(|running| running.token.cancel());
             shared.tasks.wait().await;
         }

@@ -42,10 +42,10 @@ pub(super) enum Ending {
     Interrupted,
 }
 
-/// Runs a job that was claimed to its end, whatever that is.
+/// Runs a job that was claimed, with what it was charged, to its end, whatever that is.
 pub(super) async fn run(
     shared: Arc<WorkerState>,
-    claimed: Claimed,
+    (claimed, charged): (Claimed, i64),
     kind: &'static dyn AnyJobKind,
     token: CancellationToken,
 ) -> Finished {
@@ -80,14 +80,7 @@ pub(super) async fn run(
     };
     let ending = ending.instrument(span).await;
     let ack = if let Ending::Done(ack) = ending { Some(ack) } else { None };
-    Finished {
-        tenant: attempt.tenant,
-        id: attempt.id,
-        kind: facts.name,
-        took: begun.elapsed(),
-        charged: 0,
-        ack,
-    }
+    Finished { tenant: attempt.tenant, id: attempt.id, kind: facts.name, took: begun.elapsed(), charged, ack }
 }
 
 async fn attempt_once(

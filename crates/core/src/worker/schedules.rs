@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::upkeep::{Ready, jittered};
 use super::{Worker, WorkerState};
-use crate::db::{System, ToSql};
+use crate::db::ToSql;
 use crate::error::Result;
 use crate::from_row;
 use crate::jobs::{JobFacts, Planned, ScheduleScope, ScheduleTable};
@@ -78,13 +78,9 @@ impl Firing {
         Self { shared: Arc::clone(&worker.0), table: Arc::new(table) }
     }
 
-    fn system(&self) -> &System {
-        &self.shared.queue.system
-    }
-
     /// The time, as the database has it.
     async fn now(&self) -> Result<Timestamp> {
-        let clock: DatabaseNow = self.system().begin(&self.shared.queue.trace).last().row(NOW, &[]).await?;
+        let clock: DatabaseNow = self.shared.queue.begin().last().row(NOW, &[]).await?;
         Ok(clock.now)
     }
 
@@ -94,14 +90,14 @@ impl Firing {
         let names: Vec<&str> = self.table.iter().map(|planned| planned.schedule.name).collect();
         let specs: Vec<&str> = self.table.iter().map(|planned| planned.spec.as_str()).collect();
         let firsts: Vec<Timestamp> = self.table.iter().map(|planned| planned.next(now)).collect();
-        let tx = self.system().begin(&self.shared.queue.trace);
+        let tx = self.shared.queue.begin();
         tx.last().rows::<()>(BEGIN, &[&names, &specs, &firsts]).await.map(drop)
     }
 
     /// Fires what is due, and what of it has become due again, until nothing is.
     async fn fire_due(&self) -> Result<()> {
         let names: Vec<&str> = self.table.iter().map(|planned| planned.schedule.name).collect();
-        let mut tx = self.system().begin(&self.shared.queue.trace);
+        let mut tx = self.shared.queue.begin();
         let clock: Vec<DatabaseNow> = tx.rows(NOW, &[]).await?;
         let rows: Vec<ScheduleRow> = tx.last().rows(LOOK, &[&names]).await?;
         let Some(DatabaseNow { now }) = clock.into_iter().next() else { return Ok(()) };
@@ -145,7 +141,7 @@ impl Firing {
             &origin,
             &planned.args,
         ];
-        let tx = self.system().begin(&self.shared.queue.trace);
+        let tx = self.shared.queue.begin();
         let ready: Vec<Ready> = tx.last().rows(FIRE, &params).await?;
         if !ready.is_empty() {
             tracing::info!(schedule = schedule.name, run = key, "A schedule has fired");

@@ -204,7 +204,7 @@ async fn keep(worker: Worker, stop: Stop) {
 
 /// Ends the lease. What a claim has taken that was given up at the stop goes back, uncounted.
 async fn leave(queue: &JobQueue, lease: Uuid) -> Result<()> {
-    let mut tx = queue.system.begin(&queue.trace);
+    let mut tx = queue.begin();
     let _: Option<WorkerRow> = tx.optional(LEAVE, &[&lease]).await?;
     let _: Vec<()> = tx.last().rows(LEAVE_JOBS, &[&lease]).await?;
     Ok(())
@@ -241,7 +241,7 @@ impl Upkeep {
     /// Says that this process lives. Where others have taken it for dead, it begins anew: its jobs are theirs.
     async fn renew(&self) -> Result<()> {
         if let Some(lease) = self.shared.lease() {
-            let tx = self.queue().system.begin(&self.queue().trace);
+            let tx = self.queue().begin();
             if tx.last().optional::<WorkerRow>(RENEW, &[&lease]).await?.is_some() {
                 return Ok(());
             }
@@ -253,14 +253,14 @@ impl Upkeep {
         let lease = uuid::Builder::from_random_bytes(random).into_uuid();
         let slots = i32::try_from(self.shared.slots).unwrap_or(i32::MAX);
         let params: [&(dyn ToSql + Sync); 4] = [&lease, &self.shared.host, &self.shared.app.version, &slots];
-        let _: Vec<()> = self.queue().system.begin(&self.queue().trace).last().rows(ENROL, &params).await?;
+        let _: Vec<()> = self.queue().begin().last().rows(ENROL, &params).await?;
         *self.shared.lease.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(lease);
         Ok(())
     }
 
     /// What operators have paused and weighed.
     async fn steer(&self) -> Result<()> {
-        let mut tx = self.queue().system.begin(&self.queue().trace);
+        let mut tx = self.queue().begin();
         let kinds: Vec<KindRow> = tx.rows(PAUSED_KINDS, &[]).await?;
         let tenants: Vec<SteeredTenant> = tx.last().rows(STEERED_TENANTS, &[]).await?;
         let paused: HashSet<String> = kinds.into_iter().map(|row| row.kind).collect();
@@ -281,7 +281,7 @@ impl Upkeep {
 
     /// Takes over the jobs of workers that have died.
     async fn bury(&self) -> Result<()> {
-        let mut tx = self.queue().system.begin(&self.queue().trace);
+        let mut tx = self.queue().begin();
         let dead: Vec<WorkerRow> = tx.rows(BURY, &[&LEASE]).await?;
         if dead.is_empty() {
             return Ok(());
@@ -293,17 +293,16 @@ impl Upkeep {
             jobs = lost.len(),
             "Workers have died, and their jobs go to others"
         );
-        self.tell(lost);
+        self.shared.tell_ready(lost);
         Ok(())
     }
 
     /// Makes ready what has become due.
     async fn promote(&self) -> Result<()> {
         loop {
-            let due: Vec<Ready> =
-                self.queue().system.begin(&self.queue().trace).last().rows(PROMOTE, &[]).await?;
+            let due: Vec<Ready> = self.queue().begin().last().rows(PROMOTE, &[]).await?;
             let more = due.len() >= 1000;
-            self.tell(due);
+            self.shared.tell_ready(due);
             if !more {
                 return Ok(());
             }
@@ -312,7 +311,7 @@ impl Upkeep {
 
     /// Ends the running jobs of this process that somebody has cancelled.
     async fn cancel(&self) -> Result<()> {
-        let mut tx = self.queue().system.begin(&self.queue().trace);
+        let mut tx = self.queue().begin();
         let asked: Vec<OfTenant> = tx.rows(CANCELS, &[]).await?;
         if asked.is_empty() {
             return Ok(());
@@ -355,8 +354,7 @@ impl Upkeep {
             return Ok(());
         }
         let params: [&(dyn ToSql + Sync); 4] = [&tenants, &ids, &told, &lease];
-        let _: Vec<()> =
-            self.queue().system.begin(&self.queue().trace).last().rows(PROGRESS, &params).await?;
+        let _: Vec<()> = self.queue().begin().last().rows(PROGRESS, &params).await?;
         Ok(())
     }
 
@@ -365,7 +363,7 @@ impl Upkeep {
         let app = &self.shared.app;
         let most = i64::from(app.backlogs.limit()) + 1;
         for tenant in app.backlogs.doubtful(app.clock.instant()) {
-            let tx = self.queue().system.begin(&self.queue().trace);
+            let tx = self.queue().begin();
             let count: WaitingCount = tx.last().row(COUNT_TENANT, &[&tenant, &most]).await?;
             let jobs = u32::try_from(count.jobs).unwrap_or(u32::MAX);
             app.backlogs.counted(tenant, jobs, app.clock.instant());
@@ -383,8 +381,7 @@ impl Upkeep {
             .after
             .map_or((TenantId::NOBODY, "", -1), |lane| (lane.tenant, lane.kind, i16::from(lane.priority)));
         let params: [&(dyn ToSql + Sync); 4] = [&tenant, &kind, &priority, &LOOK];
-        let found: Vec<Ready> =
-            self.queue().system.begin(&self.queue().trace).last().rows(LANES, &params).await?;
+        let found: Vec<Ready> = self.queue().begin().last().rows(LANES, &params).await?;
         let full = found.len() >= usize::try_from(LOOK).unwrap_or(usize::MAX);
         let lanes = lanes(found, &self.shared.jobs);
         self.after = lanes.last().map(|(lane, _)| *lane).filter(|_| full);
@@ -399,8 +396,7 @@ impl Upkeep {
             return Ok(());
         }
         let begun = Instant::now();
-        let counts: Vec<KindCount> =
-            self.queue().system.begin(&self.queue().trace).last().rows(COUNT_KINDS, &[]).await?;
+        let counts: Vec<KindCount> = self.queue().begin().last().rows(COUNT_KINDS, &[]).await?;
         let counts: HashMap<&str, &KindCount> = counts.iter().map(|row| (row.kind.as_str(), row)).collect();
         for facts in self.shared.jobs.facts() {
             let row = counts.get(facts.name);
@@ -411,10 +407,6 @@ impl Upkeep {
         self.count_at = Instant::now() + COUNT.max(begun.elapsed() * SHARE);
         Ok(())
     }
-
-    fn tell(&self, jobs: Vec<Ready>) {
-        self.shared.tell_ready(jobs);
-    }
 }
 
 impl WorkerState {
@@ -423,7 +415,7 @@ impl WorkerState {
         let lanes = lanes(jobs, &self.jobs);
         if !lanes.is_empty() {
             let _ = self.news.send(News::Lanes(lanes.clone()));
-            self.bell.tell(lanes);
+            self.untold.ring(lanes);
         }
     }
 }
