@@ -184,6 +184,11 @@ impl Resolver for GivenNames {
     }
 }
 
+/// The product with modules more, as long-lived as its own.
+pub fn with_modules(product: Product, modules: &[&'static Module]) -> Product {
+    Product { modules: with(product.modules, modules), ..product }
+}
+
 /// A product's list with rows of the test's own: as long-lived as the product's.
 fn with<T: Copy>(table: &[T], more: &[T]) -> &'static [T] {
     Box::leak([table, more].concat().into_boxed_slice())

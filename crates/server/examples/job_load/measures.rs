@@ -1,0 +1,142 @@
+//! How fast, how soon and how much more with more processes.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use erp_testkit::{Database, Measurement};
+use tokio::process::Child;
+
+use crate::database::{LIMIT, done, fill, number};
+use crate::peer;
+use crate::process::{ask, child, figure, settings, start};
+use crate::product::measured;
+
+/// No-ops that are there, in turn with graphile-worker: the better of three rounds each.
+pub(crate) async fn burn_down() -> io::Result<Vec<Measurement>> {
+    let (mut ours, mut theirs) = (0.0_f64, None);
+    for _ in 0..3 {
+        ours = ours.max(burn_down_ours(100_000).await?);
+        theirs = peer::burn_down(100_000).await?.map(|rate| theirs.unwrap_or(rate).max(rate));
+    }
+    let mut rows =
+        vec![Measurement::at_least("no-ops that were there, one process", ours, "jobs/s", 10_000.0)];
+    if let Some(theirs) = theirs {
+        rows.push(Measurement {
+            name: "the same of graphile-worker",
+            value: theirs,
+            unit: "jobs/s",
+            bound: None,
+        });
+        rows.push(Measurement {
+            name: "ours to graphile-worker's",
+            value: ours / theirs,
+            unit: "times",
+            bound: None,
+        });
+    }
+    Ok(rows)
+}
+
+async fn burn_down_ours(count: u32) -> io::Result<f64> {
+    let database = Database::create(&measured()).await;
+    let root = database.superuser().await;
+    fill(&root, &database, "bench.nothing", 20, count / 20).await?;
+    let begun = Instant::now();
+    let context = start(settings(&database, 10)).await?;
+    done(&root, count).await?;
+    let took = begun.elapsed().as_secs_f64();
+    context.shut_down(false).await;
+    database.remove();
+    Ok(f64::from(count) / took)
+}
+
+pub(crate) async fn one_by_one() -> io::Result<[Measurement; 2]> {
+    let count = 20_000;
+    let database = Database::create(&measured()).await;
+    let root = database.superuser().await;
+    let context = start(settings(&database, 10)).await?;
+    ask(&context, &database, 500, 8).await?;
+    done(&root, 500).await?;
+    let begun = Instant::now();
+    ask(&context, &database, count, 8).await?;
+    done(&root, count + 500).await?;
+    let took = begun.elapsed().as_secs_f64();
+    // At a pace that leaves room: how soon one begins, not how long a queue gets.
+    root.batch_execute("delete from job_done").await.map_err(io::Error::other)?;
+    for _ in 0..200 {
+        ask(&context, &database, 1, 1).await?;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    done(&root, 200).await?;
+    let waited =
+        "select percentile_cont(0.95) within group (order by (result #>> '{}')::float8) / 1000 from job_done";
+    let waited = number(&root, waited).await?;
+    context.shut_down(false).await;
+    database.remove();
+    Ok([
+        Measurement::at_least(
+            "enqueued one by one to their completion",
+            f64::from(count) / took,
+            "jobs/s",
+            2_500.0,
+        ),
+        Measurement::at_most("from before the commit to the start, p95", waited, "ms", 50.0),
+    ])
+}
+
+/// A tenant with one job, while ten thousand have a hundred each.
+pub(crate) async fn newcomer() -> io::Result<[Measurement; 2]> {
+    let database = Database::create(&measured()).await;
+    let root = database.superuser().await;
+    fill(&root, &database, "bench.sleep", 10_000, 100).await?;
+    let context = start(settings(&database, 10)).await?;
+    done(&root, 1_000).await?;
+    let mut worst: f64 = 0.0;
+    for _ in 0..5 {
+        ask(&context, &database, 1, 1).await?;
+        let deadline = Instant::now() + LIMIT;
+        let waited = "select max((result #>> '{}')::float8) / 1000 from job_done where kind = 'bench.stamp'";
+        let before = "select count(*)::float8 from job_done where kind = 'bench.stamp'";
+        let had = number(&root, before).await?;
+        while number(&root, before).await? <= had && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        worst = worst.max(number(&root, waited).await?);
+    }
+    let mean = 1000.0 * figure(&context, "jobs_claim_duration_seconds_sum")
+        / figure(&context, "jobs_claim_duration_seconds_count");
+    context.shut_down(false).await;
+    database.remove();
+    Ok([
+        Measurement::at_most(
+            "one job beside 10,000 tenants with 1,000,000, to its start",
+            worst,
+            "ms",
+            1000.0,
+        ),
+        Measurement::at_most("a claim meanwhile, mean", mean, "ms", 5.0),
+    ])
+}
+
+/// Jobs of 20 ms: how much more eight processes do than one.
+pub(crate) async fn many_processes() -> io::Result<Measurement> {
+    let mut rates = Vec::new();
+    for (processes, each) in [(1u32, 200u32), (8, 1000)] {
+        let database = Database::create(&measured()).await;
+        let root = database.superuser().await;
+        fill(&root, &database, "bench.sleep", 20, each).await?;
+        let children: Vec<Child> = (0..processes).map(|_| child(&database)).collect::<io::Result<_>>()?;
+        done(&root, 20 * each / 10).await?; // all have started
+        let (from, begun) = (number(&root, "select count(*)::float8 from job_done").await?, Instant::now());
+        done(&root, 20 * each * 9 / 10).await?;
+        let to = number(&root, "select count(*)::float8 from job_done").await?;
+        rates.push((to - from) / begun.elapsed().as_secs_f64());
+        for mut child in children {
+            drop(child.stdin.take()); // it ends by itself
+            child.wait().await?;
+        }
+        database.remove();
+    }
+    let gain = rates.last().copied().unwrap_or(0.0) / rates.first().copied().unwrap_or(f64::NAN);
+    Ok(Measurement::at_least("jobs of 20 ms: eight processes to one", gain, "times", 5.0))
+}
