@@ -80,6 +80,8 @@ pub struct Parts {
     pub denials: Denials,
     /// The names of every kind of job of every module.
     pub job_kinds: BTreeSet<&'static str>,
+    /// The names of every kind of event of every module.
+    pub event_kinds: BTreeSet<&'static str>,
     /// How many jobs each tenant has waiting, as far as this process knows.
     pub backlogs: Backlogs,
     /// Every permission of every module.

@@ -11,14 +11,15 @@ use tower::{Layer, Service};
 use crate::app::App;
 use crate::auth::PermissionTable;
 use crate::config::SettingsSchema;
+use crate::events::SubscriberTable;
 use crate::health::HEALTH;
-use crate::jobs::{JobTable, ScheduleTable};
+use crate::jobs::{AnyJobKind, JobTable, ScheduleTable};
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Authentication, Module, Product, Route, Routes, SecurityHeaders, refuse_undeclared};
 use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
-use crate::worker::{MAINTENANCE, WORKER};
+use crate::worker::{EVENTS, MAINTENANCE, WORKER};
 
 /// The module that custom routes are logged under.
 const CUSTOM: &str = "custom";
@@ -141,7 +142,7 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &MAINTENANCE]
+    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &MAINTENANCE]
         .into_iter()
         .chain(product.modules.iter().copied())
 }
@@ -173,6 +174,7 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
     }
     used_modules_come_first(product)?;
     caches_have_names_of_their_own(product)?;
+    events_have_names_of_their_own(product)?;
     let custom: Vec<_> = options.routes.of(CUSTOM).collect();
     refuse_undeclared(&modules(product).collect::<Vec<_>>(), &custom)?;
     let contract = with_custom(product, custom);
@@ -188,7 +190,14 @@ pub fn permissions(product: &Product) -> PermissionTable {
 
 /// Every kind of job of every module.
 pub(crate) fn jobs(product: &Product) -> JobTable {
-    JobTable::new(modules(product).flat_map(|module| module.jobs).copied())
+    let jobs = modules(product).flat_map(|module| module.jobs).copied();
+    let subscribers = modules(product).flat_map(|module| module.subscribers);
+    JobTable::new(jobs.chain(subscribers.map(|subscriber| -> &'static dyn AnyJobKind { *subscriber })))
+}
+
+/// Every subscriber of every module.
+pub fn subscribers(product: &Product) -> SubscriberTable {
+    SubscriberTable::new(modules(product).flat_map(|module| module.subscribers).copied())
 }
 
 /// Every schedule of every module.
@@ -225,6 +234,26 @@ fn caches_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
             if !is_its_own || !names.insert(name) {
                 let what = format!("The cache '{name}' of '{}' has a name that is not its own", module.name);
                 let fix = format!("call it '{}.' and a word that no other cache has", module.name);
+                return Err(StartError::with_fix(Exit::Internal, what, fix));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Events and subscribers are told apart by their names, in the database; and each begins with that of its module.
+fn events_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
+    let mut names = BTreeSet::new();
+    for module in modules(product) {
+        let events = module.events.iter().map(|kind| ("event", kind.facts().name));
+        let subscribers = module.subscribers.iter().map(|subscriber| ("subscriber", subscriber.facts().name));
+        let jobs = module.jobs.iter().map(|kind| ("job", kind.facts().name));
+        for (what, name) in events.chain(subscribers).chain(jobs) {
+            let is_its_own = name.strip_prefix(module.name).is_some_and(|rest| rest.starts_with('.'));
+            let is_read_as = if what == "event" { "event" } else { "job" }; // a subscriber is a kind of job
+            if (what != "job" && !is_its_own) || !names.insert((is_read_as, name)) {
+                let what = format!("The {what} '{name}' of '{}' has a name that is not its own", module.name);
+                let fix = format!("call it '{}.' and a word that no other has", module.name);
                 return Err(StartError::with_fix(Exit::Internal, what, fix));
             }
         }

@@ -42,6 +42,8 @@ pub mod resource;
 
 pub mod jobs;
 
+pub mod events;
+
 pub mod module;
 
 mod worker;

@@ -25,6 +25,7 @@ use crate::cache::DeclaredCache;
 use crate::config::Section;
 use crate::db::{Migration, Namespace, Sample, Schema, SystemWork};
 use crate::error::{Carried, Error, ErrorCode};
+use crate::events::{AnyEventKind, AnySubscriber};
 use crate::extract::Inputs;
 use crate::jobs::{AnyJobKind, Schedule};
 use crate::lifecycle::{Background, StartError};
@@ -36,7 +37,8 @@ pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use operation::Operation;
 pub use reference::{
-    jobs_markdown, permissions_markdown, routes_markdown, schedules_markdown, states_markdown,
+    events_markdown, jobs_markdown, permissions_markdown, routes_markdown, schedules_markdown,
+    states_markdown,
 };
 pub use security_headers::SecurityHeaders;
 pub(crate) use system::refuse_undeclared;
@@ -114,6 +116,10 @@ pub struct Module {
     pub routes: fn() -> Routes,
     /// The kinds of jobs that it has: `&[&REMIND]`. Their names begin with the module's.
     pub jobs: &'static [&'static dyn AnyJobKind],
+    /// What it tells others of: `&[&APPROVED]`. Their names begin with the module's.
+    pub events: &'static [&'static dyn AnyEventKind],
+    /// Who is told of events, its own or other modules': `&[&ON_APPROVED]`. Their names begin with the module's.
+    pub subscribers: &'static [&'static dyn AnySubscriber],
     /// What it keeps of what it has read. The names begin with the module's.
     pub caches: &'static [&'static dyn DeclaredCache],
     /// The jobs that the clock enqueues: `&[&NIGHTLY]`. Their names begin with the module's.
@@ -152,6 +158,8 @@ impl Module {
         metrics: &[],
         routes: Routes::new,
         jobs: &[],
+        events: &[],
+        subscribers: &[],
         caches: &[],
         schedules: &[],
         background: &[],

@@ -147,6 +147,11 @@ impl Caller {
         self.0.uncommitted.load(Ordering::Relaxed)
     }
 
+    /// The same, and forgets it: for work in parts, each of which is judged by itself.
+    pub(crate) fn take_uncommitted(&self) -> bool {
+        self.0.uncommitted.swap(false, Ordering::Relaxed)
+    }
+
     pub(crate) fn deferral(&self) -> Option<u64> {
         self.0.deferral
     }

@@ -13,15 +13,16 @@ use crate::metrics::LAG;
 use crate::module::Product;
 use crate::redis::STORE;
 use crate::server::{ACCEPT, CERTIFICATE};
-use crate::worker::{JOBS, SCHEDULES, UPKEEP};
+use crate::worker::{JOBS, RELAY, SCHEDULES, UPKEEP};
 
 /// The core's own.
-const CORE: [BackgroundFacts; 12] = [
+const CORE: [BackgroundFacts; 13] = [
     ACCEPT.facts(),
     DENIALS.facts(),
     JOBS.facts(),
     SCHEDULES.facts(),
     UPKEEP.facts(),
+    RELAY.facts(),
     PROOF.facts(),
     LAG.facts(),
     MONITOR.facts(),

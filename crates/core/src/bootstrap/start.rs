@@ -27,7 +27,7 @@ use crate::outbound::{Outbound, OutboundOptions};
 use crate::redis::Redis;
 use crate::server::{CERTIFICATE, Tls};
 use crate::shared::Secret;
-use crate::worker::{Firing, JOBS, SCHEDULES, UPKEEP, Worker};
+use crate::worker::{Firing, JOBS, RELAY, Relay, SCHEDULES, UPKEEP, Worker};
 
 /// What the second phase makes.
 struct Services {
@@ -123,6 +123,7 @@ impl Start {
         let app = &edge.app;
         let worker = Worker::new(app.clone(), factory::jobs(product), edge.authentication())?;
         self.lifecycle.start(&UPKEEP, worker.clone());
+        self.lifecycle.start(&RELAY, Relay::new(&worker, factory::subscribers(product)));
         if app.config.jobs.workers > 0 {
             self.lifecycle.start(&SCHEDULES, Firing::new(&worker, schedules));
             self.lifecycle.start(&JOBS, worker);
@@ -239,6 +240,10 @@ impl Start {
             lifecycle: self.lifecycle.clone(),
             denials: Denials::default(),
             job_kinds: factory::jobs(product).facts().map(|kind| kind.name).collect(),
+            event_kinds: factory::modules(product)
+                .flat_map(|module| module.events)
+                .map(|kind| kind.facts().name)
+                .collect(),
             backlogs: Backlogs::new(config.jobs.backlog),
             permissions: Arc::new(factory::permissions(product)),
             known_permissions: KnownPermissions::default(),

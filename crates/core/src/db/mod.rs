@@ -9,6 +9,8 @@ mod columns;
 
 mod doorbell;
 
+mod outbox;
+
 mod connect;
 
 pub mod cluster;
@@ -52,6 +54,7 @@ pub use tokio_postgres::Error as OwnerError;
 /// For types of a module's own, which are read from a column or bound to a parameter.
 pub use tokio_postgres::types::{FromSql, IsNull, Type, private::BytesMut as SqlBuffer, to_sql_checked};
 pub use tx::deferral::Deferral;
+pub(crate) use tx::emit::NewEvent;
 pub(crate) use tx::enqueue::NewJob;
 pub(crate) use tx::no_row;
 pub use tx::row::FromRow;

@@ -1,4 +1,5 @@
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -25,6 +26,8 @@ impl IdKind for JobRow {
     const NAME: &'static str = "job";
 }
 
+/// Lets a job come again later, in the transaction that has its effects.
+const PUT_OFF: &str = "select app.put_off_job($1, $2, $3, $4)";
 const KEEP: &str = "select app.keep_job_state($1, $2, $3)";
 
 /// A job that runs: what its handler is given.
@@ -52,6 +55,7 @@ pub(crate) struct JobTold {
     pub(crate) state: Option<Value>,
     pub(crate) progress: Option<JobProgress>,
     pub(crate) result: Option<Value>,
+    pub(crate) put_off: Option<Duration>,
 }
 
 /// How far a job is.
@@ -145,6 +149,23 @@ impl Job {
     /// Tells how far it is. It is written once a second.
     pub fn progress(&self, done: u64, of: Option<u64>) {
         self.told().progress = Some(JobProgress { done, of });
+    }
+
+    /// Lets the job come again after `time`, in place of ending, once its handler returns without an error: what was changed
+    /// is committed, the job keeps its id and its unique key, and has all its attempts before it again. For work that waits
+    /// for something, and for work that has no end and lets others have a turn.
+    pub fn put_off(&self, time: Duration) {
+        self.told().put_off = Some(time);
+    }
+
+    /// Commits what was changed, and lets the job come again after `time`.
+    pub(crate) async fn comes_again(&self, time: Duration, most: i16) -> Result<()> {
+        let (id, attempt, seconds) = (*self.id.as_uuid(), self.attempt, time.as_secs_f64());
+        if !self.deferral.commit_part(PUT_OFF, &[&id, &attempt, &seconds, &most]).await? {
+            let tx = self.call.tenant().undeferred();
+            let _: Vec<()> = tx.last().rows(PUT_OFF, &[&id, &attempt, &seconds, &most]).await?;
+        }
+        Ok(())
     }
 
     /// What it results in, for those who ask for the job. At most 16 KiB of JSON.

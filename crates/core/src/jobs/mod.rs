@@ -5,6 +5,7 @@
 //! its changes are committed together with its completion, by the attempt that still holds the job. What it does
 //! elsewhere, such as sending a mail, may happen again after a crash.
 
+mod backoff;
 mod codes;
 mod cron;
 mod enqueue;
@@ -13,6 +14,7 @@ mod kind;
 mod schedule;
 mod steer;
 
+pub(crate) use backoff::{backoff, jittered};
 pub use codes::{JOB_ERRORS, job_codes};
 pub use enqueue::JobOptions;
 pub(crate) use job::JobTold;

@@ -477,6 +477,21 @@ metrics! {
     /// Time that claiming the next jobs took.
     jobs_claim_duration_seconds: Histogram[] { unit: "s", buckets: DURATION_SECONDS }
 
+    /// Events that were emitted, by kind: counted once they are committed and have their numbers.
+    events_emitted_total: Counter[event] { unit: "events" }
+
+    /// Events that subscribers were told of, by outcome: `done`, `failed` and tried again, `stopped` after the last failure.
+    events_handled_total: Counter[subscriber, outcome] { unit: "events", alert: "any increase of stopped" }
+
+    /// Time that a subscriber took over an event.
+    events_handle_duration_seconds: Histogram[subscriber] { unit: "s", buckets: DURATION_SECONDS }
+
+    /// How old the oldest event is that a subscriber has not been told of, in all tenants together.
+    events_oldest_unread_age_seconds: Gauge[subscriber] { unit: "s", alert: "over 300 for 5 minutes" }
+
+    /// In how many tenants a subscriber has stopped at an event that fails: `erp-backend events list --stopped`.
+    events_stopped_cursors: Gauge[subscriber] { unit: "tenants", alert: "above 0" }
+
     /// Log lines lost because the sink was too slow or failed.
     log_lines_dropped_total: Counter[] { unit: "lines", alert: "any increase" }
 

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
+
 use super::{Access, Module};
+use crate::events::{EventFacts, SubscriberFacts};
 use crate::jobs::{JobFacts, MissedRuns, Schedule, ScheduleScope};
 
 /// `docs/reference/permissions.md`: what a role may do.
@@ -98,6 +101,48 @@ pub fn jobs_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
         let _ = writeln!(
             page,
             "| `{name}` | {of} | {about} | {attempts} | {time_limit:?} | {priority} | {at_most} | {threads} | {system} |"
+        );
+    }
+    page
+}
+
+/// `docs/reference/events.md`: the kinds of events, and who is told of them.
+pub fn events_markdown<'a>(modules: impl Iterator<Item = &'a Module> + Clone) -> String {
+    let mut page = String::from(
+        "# Events\n\n<!-- Generated from the modules' tables: BLESS=1 script/test integration the_reference_of_events writes it. -->\n\n\
+         What happens to a tenant's documents and is told of: to subscribers in the product, to webhooks by this name, and at\n\
+         `GET /api/v1/events`. [The guide](../guides/platform-services.md#events) tells more.\n\n\
+         | event | of | what has happened | payload |\n| --- | --- | --- | --- |\n",
+    );
+    for (module, kind) in
+        modules.clone().flat_map(|module| module.events.iter().map(move |kind| (module, kind)))
+    {
+        let EventFacts { name, about } = kind.facts();
+        let schema = kind.schema();
+        let fields = schema.get("properties").and_then(Value::as_object);
+        let fields: Vec<String> =
+            fields.into_iter().flat_map(|fields| fields.keys()).map(|field| format!("`{field}`")).collect();
+        let _ = writeln!(page, "| `{name}` | {} | {about} | {} |", module.name, fields.join(", "));
+    }
+    page.push_str(
+        "\n## Subscribers\n\nEach is a kind of job of the same name, one at a time in each tenant, and is told of events in \
+         their order. An event\nthat fails is tried so often in all, each of which may take so long; then the subscriber \
+         stops in that tenant.\n\n\
+         | subscriber | of | event | what it does | attempts | time limit | a new one begins | work of the system |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for (module, subscriber) in
+        modules.flat_map(|module| module.subscribers.iter().map(move |subscriber| (module, subscriber)))
+    {
+        let SubscriberFacts { name, attempts, time_limit, from_start, .. } = subscriber.subscribes();
+        let event = subscriber.subscribes().event().map_or("every".to_owned(), |event| format!("`{event}`"));
+        let begins = if *from_start { "with what is kept" } else { "with the next" };
+        let job = subscriber.facts();
+        let work = job.system.map(|work| format!("`{}`", work.name)).unwrap_or_default();
+        let (of, about) = (module.name, job.about);
+        let _ = writeln!(
+            page,
+            "| `{name}` | {of} | {event} | {about} | {attempts} | {time_limit:?} | {begins} | {work} |"
         );
     }
     page

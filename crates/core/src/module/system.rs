@@ -48,9 +48,12 @@ fn uses(module: &Module) -> Vec<(String, &'static SystemWork)> {
     let authentication = module.authentication.map(|offered| ("`authentication`".to_owned(), offered.system));
     let jobs = module.jobs.iter().map(|kind| kind.facts());
     let jobs = jobs.filter_map(|facts| Some((format!("the job `{}`", facts.name), facts.system?)));
+    let subscribers = module.subscribers.iter().map(|subscriber| subscriber.facts());
+    let subscribers =
+        subscribers.filter_map(|facts| Some((format!("the subscriber `{}`", facts.name), facts.system?)));
     let background =
         module.system_background.iter().map(|(task, work)| (format!("the task `{task}`"), *work));
-    routes.chain(authentication).chain(jobs).chain(background).collect()
+    routes.chain(authentication).chain(jobs).chain(subscribers).chain(background).collect()
 }
 
 /// `docs/reference/system-work.md`.

@@ -8,6 +8,7 @@ mod bell;
 mod claim;
 mod lanes;
 mod maintenance;
+mod relay;
 mod run;
 mod schedules;
 mod threads;
@@ -33,6 +34,7 @@ use crate::shared::TenantId;
 use claim::{Ack, Claimed, JobQueue};
 use lanes::{ClaimRoom, LaneQuota, Lanes, Steering};
 pub(crate) use maintenance::MAINTENANCE;
+pub(crate) use relay::{EVENTS, RELAY, Relay};
 use run::Ending;
 pub(crate) use schedules::{Firing, SCHEDULES};
 use threads::JobThreads;
@@ -50,7 +52,12 @@ pub(crate) static WORKER: Module = Module {
     name: "worker",
     about: "Work that is done later.",
     system: SYSTEM,
-    system_background: &[("jobs", &QUEUE), ("job upkeep", &QUEUE), ("job schedules", &QUEUE)],
+    system_background: &[
+        ("jobs", &QUEUE),
+        ("job upkeep", &QUEUE),
+        ("job schedules", &QUEUE),
+        ("event relay", &QUEUE),
+    ],
     errors: crate::jobs::JOB_ERRORS,
     ..Module::BARE
 };

@@ -15,18 +15,13 @@ use super::threads::JobThreads;
 use super::{Finished, WorkerState};
 use crate::auth::{Actor, Caller, Identity, Permissions, Trace};
 use crate::error::{Error, Result, codes};
-use crate::jobs::{AnyJobKind, Job, JobTold, give_up, job_codes};
+use crate::jobs::{AnyJobKind, Job, JobTold, backoff, give_up, jittered, job_codes};
 use crate::lifecycle::panic_message;
 use crate::resource::Call;
 use crate::shared::PrincipalId;
 
 /// Completes a job in the transaction that has its effects.
 const COMPLETE: &str = "select app.complete_job($1, $2, $3)";
-
-/// How long a failed job rests before its second attempt; before each further one twice as long.
-const FIRST_PAUSE: f64 = 5.0;
-/// And no longer than this, in seconds.
-const LONGEST_PAUSE: f64 = 3600.0;
 
 /// How an attempt ended.
 pub(super) enum Ending {
@@ -111,6 +106,11 @@ async fn attempt_once(
                 "the handler ended without `commit()`; where a change is meant to be dropped, it says `rollback()`",
             ));
         }
+        let put_off = job.told().put_off.take();
+        if let Some(time) = put_off {
+            let most = i16::try_from(kind.facts().attempts).unwrap_or(i16::MAX);
+            return job.comes_again(time, most).await.map(|()| Ending::Committed);
+        }
         let result = job.told().result.take();
         let (id, number) = (*attempt.id.as_uuid(), attempt.number);
         match job.deferral.commit_part(COMPLETE, &[&id, &number, &result]).await? {
@@ -178,12 +178,10 @@ fn again_in(shared: &WorkerState, error: &Error, attempt: i16, attempts: i16) ->
     if error.code() == &job_codes::GIVEN_UP || attempt >= attempts {
         return None;
     }
-    let doubled = FIRST_PAUSE * 2f64.powi(i32::from(attempt) - 1);
-    let asked = error.wait().map_or(0.0, |wait| wait.as_secs_f64());
-    let mut random = [0; 2];
-    shared.app.rng.fill(&mut random);
-    let jitter = 0.8 + 0.4 * f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX);
-    Some(doubled.min(LONGEST_PAUSE).max(asked) * jitter)
+    let rng = shared.app.rng.as_ref();
+    let own = backoff(u32::try_from(attempt - 1).unwrap_or_default(), rng);
+    let asked = error.wait().map_or(Duration::ZERO, |wait| jittered(wait.as_secs_f64(), rng));
+    Some(own.max(asked).as_secs_f64())
 }
 
 /// Failures that are tried again are warnings; a job that dies is an error.

@@ -15,6 +15,7 @@ mod cache;
 mod chain;
 mod db;
 mod e2e;
+mod events;
 mod guide;
 mod jobs;
 mod modules;

@@ -36,6 +36,8 @@ pub(in crate::db) struct Checkout {
     pub(in crate::db) returns_to: Option<(u64, Option<TenantId>)>,
     /// Jobs that the open transaction has enqueued: their lanes, and their ids.
     pub(in crate::db) enqueued: Vec<(Lane, Uuid)>,
+    /// Whether the open transaction has emitted events.
+    pub(in crate::db) emitted: bool,
     /// Tags whose data the open transaction changes.
     pub(in crate::db) changed: Vec<TenantTag>,
     /// The end of the transaction is under way, and may be carried out without our hearing of it.
@@ -52,6 +54,7 @@ impl Checkout {
             armed: false,
             returns_to: None,
             enqueued: Vec::new(),
+            emitted: false,
             changed: Vec::new(),
             in_doubt: false,
             db,
@@ -109,6 +112,7 @@ impl Checkout {
             armed: true,
             returns_to: None,
             enqueued: std::mem::take(&mut self.enqueued),
+            emitted: self.emitted,
             changed: std::mem::take(&mut self.changed),
             in_doubt: false,
             db: self.db.clone(),

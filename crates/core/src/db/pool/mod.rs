@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::db::doorbell::Doorbell;
 use crate::db::generations::Generations;
+use crate::db::outbox::Outbox;
 use crate::db::proof::{Report, prove_both};
 use crate::db::{Connection, Sample, Writes};
 use crate::error::{Error, Result, codes};
@@ -92,6 +93,8 @@ struct DbInner {
     deferrals: Deferrals,
     /// Rings for jobs that this process has enqueued, whichever pool they went through.
     doorbell: Arc<Doorbell>,
+    /// Tells of events that this process has emitted, whichever pool they went through.
+    outbox: Arc<Outbox>,
     generations: Arc<Generations>,
 }
 
@@ -121,6 +124,7 @@ impl Db {
         let (report_writes, writes) = watch::channel(Writes::Taken);
         let distrust = Arc::new(AtomicBool::new(false));
         let doorbell = Arc::new(Doorbell::default());
+        let outbox = Arc::new(Outbox::default());
         let (doubt, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let watched = Watched {
             connection: runtime.connection.clone(),
@@ -149,6 +153,7 @@ impl Db {
                 reconnected: Arc::clone(&reconnected),
                 deferrals: Deferrals::default(),
                 doorbell: Arc::clone(&doorbell),
+                outbox: Arc::clone(&outbox),
                 generations: Arc::clone(&generations),
             }))
         };
@@ -163,6 +168,11 @@ impl Db {
     /// Rings when jobs have been committed.
     pub(crate) fn doorbell(&self) -> &Doorbell {
         &self.0.doorbell
+    }
+
+    /// Tells when events have been committed.
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.0.outbox
     }
 
     pub(in crate::db) fn deferrals(&self) -> &Deferrals {

@@ -36,6 +36,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0010_states",
         "0011_system_access",
         "0012_jobs",
+        "0013_events",
     ],
     samples: crate::samples![
         "audit_log",
@@ -47,7 +48,10 @@ pub const CORE: Namespace<'static> = Namespace {
         "job_dead",
         "job_done",
         "job_keys",
-        "job_cancels"
+        "job_cancels",
+        "events",
+        "event_heads",
+        "event_cursors"
     ],
 };
 

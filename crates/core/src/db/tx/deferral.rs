@@ -56,6 +56,14 @@ impl Deferral {
         pin!(tx.run(sql, params, true)).await?;
         Ok(true)
     }
+
+    /// Rolls back what was changed since the last part.
+    ///
+    /// # Errors
+    /// As [`Deferral::commit`], where a later change took the earlier ones with it: they are rolled back, too.
+    pub(crate) fn drop_part(&self) -> Result<()> {
+        self.db.deferrals().take(self.number).map(drop)
+    }
 }
 
 impl Drop for Deferral {

@@ -11,6 +11,7 @@ use erp_postgres::{Plan, Reply, TransactionStatus, Wire};
 use uuid::Uuid;
 
 use super::context::TxContext;
+use super::emit::{EMIT, NewEvent};
 use super::enqueue::{self, ENQUEUE, NewJob};
 use super::stream::Streaming;
 use crate::auth::Caller;
@@ -45,6 +46,8 @@ pub(in crate::db) struct Tx<'db> {
     pub(in crate::db) audit: Vec<serde_json::Value>,
     /// Jobs that go out with the end of the transaction.
     pub(in crate::db) jobs: Vec<NewJob>,
+    /// Events that go out with it, too.
+    pub(in crate::db) events: Vec<NewEvent>,
     /// Tags whose data is changed.
     pub(in crate::db) changed: Vec<TenantTag>,
     checkout: Option<Checkout>,
@@ -117,6 +120,7 @@ impl<'db> Tx<'db> {
             context_sent: false,
             audit: Vec::new(),
             jobs: Vec::new(),
+            events: Vec::new(),
             changed: Vec::new(),
             checkout: None,
             plan: None,
@@ -243,7 +247,10 @@ impl<'db> Tx<'db> {
 
     /// Commits what was done, with its audit entries.
     pub(in crate::db) async fn commit(mut self) -> Result<()> {
-        let nothing = self.audit.is_empty() && self.jobs.is_empty() && self.changed.is_empty();
+        let nothing = self.audit.is_empty()
+            && self.jobs.is_empty()
+            && self.events.is_empty()
+            && self.changed.is_empty();
         if self.checkout.is_none() && nothing && !self.failed {
             return Ok(()); // nothing was asked for
         }
@@ -318,6 +325,10 @@ impl<'db> Tx<'db> {
             let jobs = serde_json::to_string(&self.jobs).map_err(Error::internal)?;
             wire.own(ENQUEUE, &[&jobs])?;
         }
+        if then != Then::More && !self.events.is_empty() {
+            let events = serde_json::to_string(&self.events).map_err(Error::internal)?;
+            wire.own(EMIT, &[&events])?;
+        }
         let commits = ends && self.open;
         if commits {
             wire.own(COMMIT, &[])?;
@@ -348,6 +359,16 @@ impl<'db> Tx<'db> {
         (self.reply, self.failed) = (reply, false);
         if then != Then::More && !self.jobs.is_empty() {
             checkout.enqueued.extend(enqueue::due(std::mem::take(&mut self.jobs), self.tenant));
+        }
+        if then != Then::More && !self.events.is_empty() {
+            self.events.clear();
+            checkout.emitted = true;
+        }
+        if ends
+            && std::mem::take(&mut checkout.emitted)
+            && let Some(tenant) = self.tenant
+        {
+            self.db.outbox().tell(tenant);
         }
         if ends && !checkout.enqueued.is_empty() {
             self.db.doorbell().ring(std::mem::take(&mut checkout.enqueued));

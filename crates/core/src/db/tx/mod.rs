@@ -5,6 +5,7 @@
 
 pub(super) mod context;
 pub(super) mod deferral;
+pub(super) mod emit;
 pub(super) mod enqueue;
 pub(super) mod exchange;
 pub(super) mod repeat;
@@ -118,6 +119,11 @@ impl<'db> TenantTx<'db> {
     /// Adds a job, which is sent with the end of the transaction.
     pub(crate) fn add_job(&mut self, job: enqueue::NewJob) {
         self.0.jobs.push(job);
+    }
+
+    /// Adds an event, which is sent with the end of the transaction.
+    pub(crate) fn add_event(&mut self, event: emit::NewEvent) {
+        self.0.events.push(event);
     }
 
     /// Says that the transaction changes the data of a tag: what caches have kept of it, in the caller's tenant, is of no

@@ -10,8 +10,8 @@ use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
 use erp_core::metrics::{Kind, MetricTable};
 use erp_core::module::{
-    jobs_markdown, permissions_markdown, routes_markdown, schedules_markdown, states_markdown,
-    system_work_markdown,
+    events_markdown, jobs_markdown, permissions_markdown, routes_markdown, schedules_markdown,
+    states_markdown, system_work_markdown,
 };
 use erp_modules::PRODUCT;
 
@@ -172,6 +172,20 @@ fn the_reference_of_jobs_is_up_to_date() {
     is_fresh("jobs.md", &jobs_markdown(modules(&PRODUCT)));
     for facts in modules(&PRODUCT).flat_map(|module| module.jobs).map(|kind| kind.facts()) {
         assert!(facts.about.len() > 20 && facts.about.ends_with('.'), "{}", facts.name);
+    }
+}
+
+#[test]
+fn the_reference_of_events_is_up_to_date() {
+    let all: Vec<_> = modules(&PRODUCT).collect();
+    is_fresh("events.md", &events_markdown(all.iter().copied()));
+    let events = all.iter().flat_map(|module| module.events).map(|kind| kind.facts());
+    let subscribers = all.iter().flat_map(|module| module.subscribers).map(|subscriber| subscriber.facts());
+    for (name, about) in events
+        .map(|facts| (facts.name, facts.about))
+        .chain(subscribers.map(|facts| (facts.name, facts.about)))
+    {
+        assert!(about.len() > 10 && about.ends_with('.'), "{name}: {about}");
     }
 }
 

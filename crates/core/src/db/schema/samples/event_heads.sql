@@ -1,0 +1,1 @@
+insert into public.event_heads (number) values (1);
