@@ -23,6 +23,7 @@ use crate::config::{Config, ModuleSettings};
 use crate::db::proof::Report;
 use crate::db::{Db, Pools, System, SystemWork};
 use crate::error::{Constraints, Error, Result};
+use crate::files::FileStore;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{Limits, SlowDown, TenantLimits};
 use crate::logging::Logging;
@@ -64,6 +65,8 @@ pub struct Parts {
     pub tenant_limits: TenantLimits,
     /// Calls of other services.
     pub outbound: Outbound,
+    /// The store of tenants' files.
+    pub files: FileStore,
     /// Password hashes.
     pub passwords: Passwords,
     /// Counters, gauges and histograms.

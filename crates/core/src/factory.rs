@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::auth::PermissionTable;
 use crate::config::SettingsSchema;
 use crate::events::SubscriberTable;
+use crate::files::FileKinds;
 use crate::health::HEALTH;
 use crate::jobs::{AnyJobKind, JobTable, ScheduleTable};
 use crate::lifecycle::{Exit, StartError};
@@ -19,6 +20,7 @@ use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Authentication, Module, Product, Route, Routes, SecurityHeaders, refuse_undeclared};
 use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
+use crate::stored_files::FILES;
 use crate::worker::{EVENTS, MAINTENANCE, WORKER};
 
 /// The module that custom routes are logged under.
@@ -142,7 +144,7 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &MAINTENANCE]
+    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &MAINTENANCE, &FILES]
         .into_iter()
         .chain(product.modules.iter().copied())
 }
@@ -175,6 +177,7 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
     used_modules_come_first(product)?;
     caches_have_names_of_their_own(product)?;
     events_have_names_of_their_own(product)?;
+    files_have_names_of_their_own(product)?;
     let custom: Vec<_> = options.routes.of(CUSTOM).collect();
     refuse_undeclared(&modules(product).collect::<Vec<_>>(), &custom)?;
     let contract = with_custom(product, custom);
@@ -198,6 +201,11 @@ pub(crate) fn jobs(product: &Product) -> JobTable {
 /// Every subscriber of every module.
 pub fn subscribers(product: &Product) -> SubscriberTable {
     SubscriberTable::new(modules(product).flat_map(|module| module.subscribers).copied())
+}
+
+/// Every kind of file of every module.
+pub(crate) fn file_kinds(product: &Product) -> FileKinds {
+    FileKinds::new(modules(product).flat_map(|module| module.files).copied())
 }
 
 /// Every schedule of every module.
@@ -254,6 +262,24 @@ fn events_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
             if (what != "job" && !is_its_own) || !names.insert((is_read_as, name)) {
                 let what = format!("The {what} '{name}' of '{}' has a name that is not its own", module.name);
                 let fix = format!("call it '{}.' and a word that no other has", module.name);
+                return Err(StartError::with_fix(Exit::Internal, what, fix));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Files are found by the name of their kind; and each begins with that of its module.
+fn files_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
+    let mut names = BTreeSet::new();
+    for module in modules(product) {
+        for kind in module.files {
+            let name = kind.name;
+            let is_its_own = name.strip_prefix(module.name).is_some_and(|rest| rest.starts_with('.'));
+            if !is_its_own || !names.insert(name) {
+                let what =
+                    format!("The kind of file '{name}' of '{}' has a name that is not its own", module.name);
+                let fix = format!("call it '{}.' and a word that no other kind has", module.name);
                 return Err(StartError::with_fix(Exit::Internal, what, fix));
             }
         }

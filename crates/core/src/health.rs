@@ -247,6 +247,7 @@ fn limited(app: &App) -> Vec<HealthCheck> {
         place("bodiesKiB", app.bodies.use_of_members()),
         place("streams", app.streams.use_of_places()),
         place("slowDown", app.slow_down.use_of_places()),
+        place("uploads", app.files.use_of_places()),
     ];
     if let (Some(files), Some(most)) = open_files() {
         checks.push(check("files", files < most / 10 * 9, json!({ "used": files, "max": most })));

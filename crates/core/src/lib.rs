@@ -26,6 +26,8 @@ pub mod limits;
 
 pub mod outbound;
 
+pub mod files;
+
 pub mod cache;
 
 pub mod assets;
@@ -55,6 +57,8 @@ pub mod openapi;
 pub mod health;
 
 pub mod static_files;
+
+pub mod stored_files;
 
 pub mod factory;
 

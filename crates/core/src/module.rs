@@ -27,6 +27,7 @@ use crate::db::{Migration, Namespace, Sample, Schema, SystemWork};
 use crate::error::{Carried, Error, ErrorCode};
 use crate::events::{AnyEventKind, AnySubscriber};
 use crate::extract::Inputs;
+use crate::files::FileKind;
 use crate::jobs::{AnyJobKind, Schedule};
 use crate::lifecycle::{Background, StartError};
 use crate::limits::Policy;
@@ -120,6 +121,8 @@ pub struct Module {
     pub events: &'static [&'static dyn AnyEventKind],
     /// Who is told of events, its own or other modules': `&[&ON_APPROVED]`. Their names begin with the module's.
     pub subscribers: &'static [&'static dyn AnySubscriber],
+    /// The kinds of files that it has: `&[&ATTACHMENT]`. Their names begin with the module's.
+    pub files: &'static [&'static FileKind],
     /// What it keeps of what it has read. The names begin with the module's.
     pub caches: &'static [&'static dyn DeclaredCache],
     /// The jobs that the clock enqueues: `&[&NIGHTLY]`. Their names begin with the module's.
@@ -160,6 +163,7 @@ impl Module {
         jobs: &[],
         events: &[],
         subscribers: &[],
+        files: &[],
         caches: &[],
         schedules: &[],
         background: &[],

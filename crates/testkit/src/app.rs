@@ -29,6 +29,7 @@ pub struct TestApp {
     pub(crate) running: Option<Running>,
     pub(crate) database: Database,
     pub(crate) pooler: Option<Pooler>,
+    pub(crate) files: std::path::PathBuf,
     pub(crate) root: Client,
     pub(crate) http: Http<HttpConnector, Full<Bytes>>,
     pub(crate) clock: Arc<ManualClock>,
@@ -135,6 +136,11 @@ impl TestApp {
     /// What stands before the database, with [`Builder::pooled`].
     pub fn pooler(&self) -> Option<&Pooler> {
         self.pooler.as_ref()
+    }
+
+    /// The folder with the bytes of tenants' files, unless the test has set `FILES_URL`.
+    pub fn files(&self) -> &std::path::Path {
+        &self.files
     }
 
     /// A superuser's session: sees and changes every tenant's rows.
@@ -291,6 +297,7 @@ impl Drop for TestApp {
             self.log.tail(40).iter().for_each(|line| eprintln!("{line}"));
         }
         self.database.remove();
+        let _ = std::fs::remove_dir_all(&self.files); // most tests have none
         assert!(self.running.is_none() || std::thread::panicking(), "end the test with `app.finish().await`");
     }
 }

@@ -145,7 +145,10 @@ impl Builder {
         let log = Log::capture(Arc::<ManualClock>::clone(&clock));
         let prepared = if self.pooled { "off" } else { "on" };
         let system_url = url.replacen("//erp_app", "//erp_system", 1);
+        let files = std::env::temp_dir().join(format!("erp-files-{}", database.name));
+        let files_url = format!("file://{}", files.display());
         let ours = [
+            ("FILES_URL", files_url.as_str()),
             ("DATABASE_URL", url.as_str()),
             ("DATABASE_SYSTEM_URL", &system_url),
             ("DATABASE_PREPARED_STATEMENTS", prepared),
@@ -165,6 +168,7 @@ impl Builder {
             root: database.superuser().await,
             database,
             pooler,
+            files,
             http: Http::builder(TokioExecutor::new()).build_http(),
             clock,
             log,

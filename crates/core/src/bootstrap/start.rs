@@ -11,11 +11,12 @@ use crate::app::{Answers, App, Backlogs, Bodies, DENIALS, Denials, Parts, Probes
 use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownPermissions, Passwords};
 use crate::cache::{CacheOptions, Caches};
-use crate::config::{Config, Layers};
+use crate::config::{Config, Environment, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
 use crate::db::{Db, Logins, PoolOptions, Pools, Schema};
 use crate::error::Constraints;
 use crate::factory;
+use crate::files::{FileStore, FileStoreOptions};
 use crate::jobs::ScheduleTable;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::limits::{self, Limits, Shared, SlowDown, TenantLimits};
@@ -37,6 +38,7 @@ struct Services {
     passwords: Passwords,
     limits: Limits,
     outbound: Outbound,
+    files: FileStore,
     caches: Caches,
 }
 
@@ -92,10 +94,11 @@ impl Start {
         let limits = limits(&config, &options, redis.clone(), metrics.clone())?;
         let caches = self.caches(product, &config, &options, redis, &pools, &metrics)?;
         let outbound = outbound(product, &config, &options, metrics.clone())?;
+        let files = self.files(product, &config, &outbound, &metrics);
         self.phase("services", started);
 
         let started = Instant::now();
-        let services = Services { pools, logging, metrics, passwords, limits, caches, outbound };
+        let services = Services { pools, logging, metrics, passwords, limits, caches, outbound, files };
         let app = self.app(product, config, services, &options)?;
         let edge = factory::create_app(app, product, std::mem::take(&mut options.app))?;
         self.phase("application", started);
@@ -201,6 +204,18 @@ impl Start {
         }))
     }
 
+    fn files(&self, product: &Product, config: &Config, outbound: &Outbound, metrics: &Metrics) -> FileStore {
+        let development = config.process.app_env == Environment::Development;
+        FileStore::new(FileStoreOptions {
+            settings: config.files.clone(),
+            default_folder: development.then(|| config.process.data_dir.join("files")),
+            kinds: factory::file_kinds(product),
+            outbound: outbound.clone(),
+            metrics: metrics.clone(),
+            lifecycle: self.lifecycle.clone(),
+        })
+    }
+
     fn app(
         &self,
         product: &Product,
@@ -210,6 +225,7 @@ impl Start {
     ) -> Result<App, StartError> {
         // Handlers reach the database by transactions, and have no use for the way to it.
         (config.database.url, config.database.system_url, config.database.owner_url) = (None, None, None);
+        (config.files.access_key, config.files.secret_key) = (None, None);
         let secret = secret(&config)?;
         let authenticator = Authenticator::new(
             secret,
@@ -222,6 +238,7 @@ impl Start {
         Ok(App::new(Parts {
             authenticator,
             outbound: services.outbound,
+            files: services.files,
             passwords: services.passwords,
             limits: services.limits,
             caches: services.caches,

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::reader::Reader;
-use super::{Cidr, ClientAuth, Config, PostgresUrl, SettingProblem, SslMode};
+use super::{Cidr, ClientAuth, Config, Environment, FilesUrl, PostgresUrl, SettingProblem, SslMode};
 
 /// What is wrong with the URLs of the database beyond each of them.
 pub(super) fn database_urls(reader: &Reader<'_>) -> Vec<SettingProblem> {
@@ -71,6 +71,44 @@ pub(super) fn half_tls(reader: &Reader<'_>) -> Vec<SettingProblem> {
             "HTTP_REDIRECT_PORT",
             "redirects to HTTPS, which is not spoken here",
             "Set TLS_CERT_PATH and TLS_KEY_PATH, or let the proxy redirect",
+        ),
+    ];
+    let broken = rules.into_iter().filter(|(broken, ..)| *broken);
+    let problem = |(_, name, message, fix): (bool, &str, &str, &str)| SettingProblem {
+        name: name.into(),
+        message: message.into(),
+        fix: fix.into(),
+    };
+    broken.map(problem).collect()
+}
+
+/// What is wrong with the place of files: several instances that each have a folder of their own, a bucket without its keys,
+/// and keys that go over the network in the clear.
+pub(super) fn file_store(reader: &Reader<'_>) -> Vec<SettingProblem> {
+    let development = reader.glance("APP_ENV") == Some(Environment::Development);
+    let several = reader.glance("INSTANCES").is_some_and(|instances: u32| instances > 1);
+    let url: Option<FilesUrl> = reader.glance("FILES_URL");
+    let in_a_folder = matches!(url, Some(FilesUrl::Folder(_)));
+    let without_keys = matches!(url, Some(FilesUrl::Bucket(_))) && !reader.is_set("FILES_ACCESS_KEY");
+    let in_the_clear = matches!(&url, Some(FilesUrl::Bucket(bucket)) if bucket.is_in_the_clear());
+    let rules = [
+        (
+            in_a_folder && several && !development,
+            "FILES_URL",
+            "names a folder, and INSTANCES says that there are several processes, which would not see each other's files",
+            "Name a bucket, s3://bucket/prefix?endpoint=https://host&region=name, or set INSTANCES=1",
+        ),
+        (
+            without_keys,
+            "FILES_ACCESS_KEY",
+            "is not set, and FILES_URL names a bucket",
+            "Set FILES_ACCESS_KEY and FILES_SECRET_KEY, or the paths of their files: FILES_SECRET_KEY_FILE",
+        ),
+        (
+            in_the_clear && !development,
+            "FILES_URL",
+            "reaches a store on another machine without TLS",
+            "Begin its endpoint with https://",
         ),
     ];
     let broken = rules.into_iter().filter(|(broken, ..)| *broken);

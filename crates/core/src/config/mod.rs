@@ -20,6 +20,7 @@ mod consistency;
 mod env_file;
 mod features;
 mod file;
+mod files_url;
 mod foreign_url;
 mod groups;
 mod lists;
@@ -43,6 +44,7 @@ pub use allowed_hosts::AllowedHosts;
 pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion};
 pub use env_file::EnvFile;
 pub use features::{Features, Rollout};
+pub use files_url::{Bucket, FilesUrl};
 pub use groups::{Audit, PASSWORDS, PasswordPolicy, Rbac, Security};
 pub use lists::Cidr;
 pub use origins::{Origins, PublicUrl};
@@ -54,10 +56,10 @@ pub use render::Explained;
 pub use secrets::dev_secrets;
 pub use section::{ModuleSettings, Rules, Section, Settings, SettingsSchema, lists};
 pub use settings::{
-    CacheSettings, Config, DatabaseSettings, EncryptionSettings, HttpSettings, JobSettings, JwtSettings,
-    LifecycleSettings, LoggingSettings, MailSettings, MetricsSettings, OutboundSettings, ProcessSettings,
-    RateLimitSettings, RedisSettings, SETTINGS, SpeedLimitSettings, TrafficSettings, TransportSettings,
-    WebhookSettings,
+    CacheSettings, Config, DatabaseSettings, EncryptionSettings, FileSettings, HttpSettings, JobSettings,
+    JwtSettings, LifecycleSettings, LoggingSettings, MailSettings, MetricsSettings, OutboundSettings,
+    ProcessSettings, RateLimitSettings, RedisSettings, SETTINGS, SpeedLimitSettings, TrafficSettings,
+    TransportSettings, WebhookSettings,
 };
 pub use source::{Layers, MapSource, Origin, ProcessEnvironment, Source};
 pub use table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Setting, Unit};

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::consistency::{database_urls, half_tls};
+use super::consistency::{database_urls, file_store, half_tls};
 use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
-    AllowedHosts, ByteSize, Cidr, ClientAuth, Environment, Features, Level, LogFormat, Origins, PublicUrl,
-    Setting, SmtpTls, TlsVersion,
+    AllowedHosts, ByteSize, Cidr, ClientAuth, Environment, Features, FilesUrl, Level, LogFormat, Origins,
+    PublicUrl, Setting, SmtpTls, TlsVersion,
 };
 use crate::settings;
 use crate::shared::Secret;
@@ -426,6 +426,40 @@ settings! {
     OUTBOUND_CA_PATH ca_path: Option<PathBuf> {};
 }
 
+settings! {
+    /// Where files are kept, and how much of them.
+    pub struct FileSettings in "Files", rules file_store;
+
+    /// Where files are kept: a folder, `file:///var/lib/erp/files`, or a bucket of S3 or of a store that speaks as S3 does,
+    /// `s3://bucket/prefix?endpoint=https://s3.example.com&region=eu-central-1`. In development, when unset, the folder `files`
+    /// of `DATA_DIR`. Elsewhere no file can be stored while it is unset.
+    FILES_URL url: Option<FilesUrl> {};
+
+    /// Access key of the bucket.
+    FILES_ACCESS_KEY access_key: Option<Secret<String>> { along_with: &["FILES_SECRET_KEY"] };
+
+    /// Secret key of the bucket.
+    FILES_SECRET_KEY secret_key: Option<Secret<String>> { along_with: &["FILES_ACCESS_KEY"] };
+
+    /// How much the files of one tenant may take, with a unit: `10GiB`.
+    FILES_TENANT_QUOTA tenant_quota: ByteSize { default: Defaults::all("10GiB"), range: Some(("0", "1000000GiB")) };
+
+    /// Most uploads that a process takes at a time, three quarters of them of one tenant. Each holds up to 5 MiB of memory where
+    /// files are in a bucket, and 1 MiB where they are in a folder.
+    FILES_MAX_UPLOADS max_uploads: u32 { default: Defaults::all("16"), range: Some(("1", "1000")) };
+
+    /// How long an upload or a download may take as a whole.
+    FILES_TRANSFER_TIMEOUT transfer_timeout: Duration { default: Defaults::all("10m"), range: Some(("1s", "24h")) };
+
+    /// How long the store may take for one step: to take a part of a file, to give the next one, to remove one.
+    FILES_STORE_TIMEOUT store_timeout: Duration {
+        default: Defaults::all("15s"), unit: Unit::Milliseconds, range: Some(("10ms", "10m")),
+    };
+
+    /// How old an upload that was never finished must be before the nightly sweep removes what is left of it.
+    FILES_SWEEP_AFTER sweep_after: Duration { default: Defaults::all("24h"), range: Some(("1s", "720h")) };
+}
+
 /// Makes [`Config`] of its sections.
 macro_rules! config {
     ($($(#[doc = $doc:literal])+ $field:ident: $section:ty,)+) => {
@@ -493,6 +527,8 @@ config! {
     webhooks: WebhookSettings,
     /// Calls of other services.
     outbound: OutboundSettings,
+    /// Where files are kept, and how much of them.
+    files: FileSettings,
 }
 
 /// Every setting of the core, in the order of the reference.

@@ -491,6 +491,36 @@ metrics! {
 
     /// In how many tenants a subscriber has stopped at an event that fails: `erp-backend events list --stopped`.
     events_stopped_cursors: Gauge[subscriber] { unit: "tenants", alert: "above 0" }
+    /// Uploads of files, by kind and outcome: `stored`, `refused` for their size, type, digest or the quota, `broken_off` by the
+    /// client, `failed` for want of the store or the database.
+    files_uploads_total: Counter[kind, outcome] { unit: "uploads", alert: "any increase of failed" }
+
+    /// Downloads of files, by kind and outcome: `complete`, `left` by the client, `failed` for want of the store, `damaged`.
+    files_downloads_total: Counter[kind, outcome] { unit: "downloads", alert: "any increase of failed" }
+
+    /// Bytes of files that were stored, by kind.
+    files_stored_bytes_total: Counter[kind] { unit: "bytes" }
+
+    /// Bytes of files that were sent to clients, by kind.
+    files_sent_bytes_total: Counter[kind] { unit: "bytes" }
+
+    /// What the files of a tenant take, as far as this process has stored or removed some.
+    files_used_bytes: Gauge[tenant] { unit: "bytes" }
+
+    /// Uploads that the quota of their tenant refused.
+    files_quota_refusals_total: Counter[tenant] { unit: "uploads", alert: "any increase: the tenant can store no more" }
+
+    /// Files whose bytes are missing from the store, or are not those that were stored, by kind; each time that one is read.
+    files_damaged_total: Counter[kind] { unit: "files", alert: "any increase: restore them from a backup" }
+
+    /// Objects of the store that no file referred to any more, or never did, and that were removed, by reason: `deleted` with
+    /// their file, `orphaned` by an upload that never ended.
+    files_removed_total: Counter[reason] { unit: "objects", alert: "orphaned: over 100 a day" }
+
+    /// Time that steps of the store took, by operation and outcome: `ok`, `failed`, `timeout`.
+    files_store_duration_seconds: Histogram[operation, outcome] {
+        unit: "s", buckets: DURATION_SECONDS, alert: "any timeout; 99th percentile over 5 s for 5 minutes",
+    }
 
     /// Log lines lost because the sink was too slow or failed.
     log_lines_dropped_total: Counter[] { unit: "lines", alert: "any increase" }

@@ -187,6 +187,13 @@ impl Outbound {
         Ok(given)
     }
 
+    /// The client for what the operator has configured, for a library that makes its own requests: it lacks all that
+    /// [`Outbound::request`] adds, but for the connection.
+    pub(crate) async fn client_of_operator(&self) -> Result<reqwest::Client, OutboundError> {
+        let clients = self.0.clients.get_or_try_init(|| self.0.clients()).await?;
+        Ok(clients.operator.clone())
+    }
+
     /// The pool for a call of this kind.
     async fn client(&self, aim: &Aim) -> Result<&reqwest::Client, OutboundError> {
         let clients = self.0.clients.get_or_try_init(|| self.0.clients()).await?;

@@ -7,6 +7,7 @@
 //! | requests that are held back (`limits/slow_down.rs`) | `SLEEPERS` | nobody: 429 |
 //! | memory for bodies (`app/bodies.rs`) | `MEMBERS`, strangers' apart | the sender |
 //! | memory for answers (`app/answers.rs`) | `MEMBERS`, `STRANGERS`, operators' apart | nobody: 503 |
+//! | uploads of files (`files/store.rs`) | `MEMBERS` | nobody: 503 |
 //! | streamed lists (`app/streams.rs`) | half of one tenant, and its own rules for slow readers | nobody: 503 |
 //! | connections of the pool (`db/pool/`) | `TenantShares` of `DATABASE_TENANT_MAX_CONNECTIONS` | the request |
 

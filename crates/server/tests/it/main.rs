@@ -16,6 +16,7 @@ mod chain;
 mod db;
 mod e2e;
 mod events;
+mod files;
 mod guide;
 mod jobs;
 mod modules;

@@ -37,6 +37,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0011_system_access",
         "0012_jobs",
         "0013_events",
+        "0014_files",
     ],
     samples: crate::samples![
         "audit_log",
@@ -51,7 +52,10 @@ pub const CORE: Namespace<'static> = Namespace {
         "job_cancels",
         "events",
         "event_heads",
-        "event_cursors"
+        "event_cursors",
+        "files",
+        "unreferenced_objects",
+        "file_usage"
     ],
 };
 

@@ -30,6 +30,11 @@ impl Db {
         deferrals.begin(number);
         Deferral { db: self.clone(), number }
     }
+
+    /// Whether the caller has changed something that waits for the end of its request, or of its job's step.
+    pub(crate) fn has_change_waiting(&self, caller: &Caller) -> bool {
+        caller.deferral().is_some_and(|number| self.deferrals().is_waiting(number))
+    }
 }
 
 impl Deferral {

@@ -152,6 +152,16 @@ fn the_reference_of_caches_is_up_to_date() {
 }
 
 #[test]
+fn the_reference_of_files_is_up_to_date() {
+    let kinds = || modules(&PRODUCT).flat_map(|module| module.files.iter().map(|kind| (module.name, *kind)));
+    is_fresh("files.md", &erp_core::files::files_markdown(kinds()));
+    for (module, kind) in kinds() {
+        assert!(kind.name.starts_with(&format!("{module}.")), "{}: begin it with {module}.", kind.name);
+        assert!(kind.about.len() > 20 && kind.about.ends_with('.'), "{}", kind.name);
+    }
+}
+
+#[test]
 fn the_reference_of_errors_is_up_to_date() {
     let tables: Vec<_> = modules(&PRODUCT).map(|module| module.errors).collect();
     is_fresh("errors.md", &render_markdown(&tables));

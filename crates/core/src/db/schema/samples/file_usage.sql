@@ -1,0 +1,1 @@
+insert into public.file_usage (bytes) values (4);

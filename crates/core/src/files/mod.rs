@@ -1,0 +1,36 @@
+//! Files of tenants: what kinds there are, and the store that keeps their bytes.
+//!
+//! A module declares a [`FileKind`] and lists it in its row. Bytes go to the store first
+//! ([`Call::store_file`](crate::resource::Call::store_file)), while no transaction is open; the row that makes a file of them
+//! is written in the caller's transaction, and commits or vanishes with it. What the store holds beside files is written down
+//! before its first byte is stored, so that nothing is ever left there unseen (`docs/decisions/0023-files.md`).
+
+mod codes;
+mod kind;
+mod media;
+mod name;
+mod store;
+mod writer;
+
+pub use codes::{FILE_ERRORS, file_codes};
+pub(crate) use kind::size_words;
+pub use kind::{FileKind, FileKinds, files_markdown};
+pub use media::Media;
+pub(crate) use media::{HEAD, TextCheck};
+pub use name::FileName;
+pub use store::FileStore;
+pub(crate) use store::{FileStoreOptions, ObjectKey, ObjectStream};
+pub(crate) use writer::ObjectWriter;
+
+use crate::shared::{Id, IdKind};
+
+/// The id of a file, and of its object in the store.
+pub type FileId = Id<FileRow>;
+
+/// See [`FileId`].
+#[derive(Debug)]
+pub enum FileRow {}
+
+impl IdKind for FileRow {
+    const NAME: &'static str = "file";
+}

@@ -1,0 +1,28 @@
+//! Files of tenants, as a module: their codes, their store's probe, and what keeps the store clean.
+
+mod upkeep;
+
+use std::time::Duration;
+
+use crate::module::{Module, Probe};
+use upkeep::{NIGHTLY, REMOVE, SWEEP, SYSTEM};
+
+/// The core's part in files, as a module like any other.
+pub(crate) static FILES: Module = Module {
+    name: "files",
+    about: "Files of tenants.",
+    errors: crate::files::FILE_ERRORS,
+    jobs: &[&REMOVE, &SWEEP],
+    schedules: NIGHTLY,
+    system: SYSTEM,
+    probes: &[STORE],
+    ..Module::BARE
+};
+
+/// Without the store, everything but files works.
+const STORE: Probe = Probe {
+    name: "files",
+    required: false,
+    timeout: Duration::from_secs(5),
+    check: |app| Box::pin(app.files.probe()),
+};
