@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use erp_core::bootstrap::{JobAction, JobFilter, JobOperator, ListedJob, PauseOf};
+use erp_core::bootstrap::{JobAction, JobFilter, JobOperator, ListedJob, ListedSchedule, PauseOf};
 use erp_core::config::Layers;
-use erp_core::factory::settings;
+use erp_core::factory::{modules, settings};
 use erp_core::jobs::{JobId, JobState};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Product;
@@ -35,6 +35,7 @@ pub(crate) struct JobsVerb {
 enum Verb {
     List,
     Show,
+    Schedules,
     Steer(JobAction),
     Pause(bool),
     Weigh(i32),
@@ -62,6 +63,7 @@ pub(crate) fn command() -> Command {
                 .arg(ids().num_args(1..).required(true))
                 .arg(contents()),
         )
+        .subcommand(verb("schedules", "List what the clock enqueues, with its next and its last run"))
         .subcommand(steering("retry", "Let dead jobs run again"))
         .subcommand(steering("cancel", "End jobs that wait or run"))
         .subcommand(steering("discard", "Put dead jobs away"))
@@ -137,6 +139,7 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<JobsVerb> {
     let verb = match name {
         "list" => Verb::List,
         "show" => Verb::Show,
+        "schedules" => Verb::Schedules,
         "retry" => Verb::Steer(JobAction::Retry),
         "cancel" => Verb::Steer(JobAction::Cancel),
         "discard" => Verb::Steer(JobAction::Discard),
@@ -166,6 +169,12 @@ pub(crate) async fn run(
     json: bool,
 ) -> Result<ExitCode, StartError> {
     let config = settings(product).load(layers)?;
+    if let (Verb::Pause(true), Some(kind)) = (&asked.verb, &asked.filter.kind)
+        && !modules(product).any(|module| module.jobs.iter().any(|known| known.facts().name == kind))
+    {
+        let _ =
+            writeln!(io::stderr(), "This version has no kind '{kind}'; it is paused for those that have it.");
+    }
     let operator = JobOperator::open(&config, &SystemRng::new())?;
     let outcome = Box::pin(perform(&operator, asked, json)).await;
     operator.close().await;
@@ -184,6 +193,7 @@ async fn perform(
     match verb {
         Verb::List => list(operator, &filter, json).await,
         Verb::Show => show(operator, &filter, contents).await,
+        Verb::Schedules => schedules(operator, json).await,
         Verb::Steer(action) => steer(operator, action, &filter, yes, json).await,
         Verb::Pause(paused) => {
             let of = match (filter.kind, filter.tenant) {
@@ -242,6 +252,22 @@ async fn show(operator: &JobOperator, filter: &JobFilter, contents: bool) -> Res
     let jobs = operator.list(filter, contents).await.map_err(failed)?;
     print(&serde_json::to_string_pretty(&jobs).map_err(internal)?);
     Ok(ExitCode::from(if jobs.len() == filter.ids.len() { Exit::Done } else { Exit::Finding } as u8))
+}
+
+async fn schedules(operator: &JobOperator, json: bool) -> Result<ExitCode, StartError> {
+    let schedules = operator.schedules().await.map_err(failed)?;
+    if json {
+        print(&serde_json::to_string_pretty(&schedules).map_err(internal)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if schedules.is_empty() {
+        print("No schedule is noted yet: a process with workers does that within a second.");
+    }
+    for ListedSchedule { name, spec, next_at, last_at } in &schedules {
+        let last = last_at.map_or("never".to_owned(), |at| at.to_string());
+        print(&format!("{name:<28} {spec:<24} next {next_at}  last {last}"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Tells how many are meant before anything is done, unless they were named one by one.

@@ -117,6 +117,21 @@ pub struct FoundJob {
 }
 from_row!(FoundJob { tenant_id, id });
 
+/// A schedule, as the database has noted it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedSchedule {
+    /// Its name.
+    pub name: String,
+    /// Its expression, and the zone.
+    pub spec: String,
+    /// The run that comes next.
+    pub next_at: Timestamp,
+    /// The last run that has fired, if one has.
+    pub last_at: Option<Timestamp>,
+}
+from_row!(ListedSchedule { name, spec, next_at, last_at });
+
 /// What an operator does with jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobAction {
@@ -188,6 +203,7 @@ const LIST: &str = sql![
     MATCHES,
     " order by job.id desc limit $6"
 ];
+const SCHEDULES: &str = "select name, spec, next_at, last_at from job_schedules order by next_at, name";
 const TENANT: &str = "select id from tenants where slug = $1";
 const PAUSE_KIND: &str = "insert into job_kinds (kind, paused) values ($1, $2) \
      on conflict (kind) do update set paused = excluded.paused returning kind";
@@ -246,6 +262,14 @@ impl JobOperator {
         let states = state.map(|state| vec![state.as_str()]);
         let tx = self.system.begin(&self.trace).last();
         tx.rows(LIST, &[tenant, kind, &states, older_than, ids, limit, &contents]).await
+    }
+
+    /// The schedules that a worker has noted, those that come next first.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn schedules(&self) -> Result<Vec<ListedSchedule>> {
+        self.system.begin(&self.trace).last().rows(SCHEDULES, &[]).await
     }
 
     /// The jobs that match and that `action` is about.

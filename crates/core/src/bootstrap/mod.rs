@@ -25,7 +25,9 @@ pub use background::{background, background_markdown};
 pub use database::{
     Databases, budget_warning, logins, migrate_as_owner, owner_connection, reset, runtime_connection, seed,
 };
-pub use job_operator::{FoundJob, JobAction, JobFilter, JobOperator, JobsMoved, ListedJob, PauseOf};
+pub use job_operator::{
+    FoundJob, JobAction, JobFilter, JobOperator, JobsMoved, ListedJob, ListedSchedule, PauseOf,
+};
 pub use options::{BootstrapOptions, LogSetup};
 pub use shutdown::{NotStarted, Signals, Stopped};
 

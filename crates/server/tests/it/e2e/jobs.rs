@@ -121,6 +121,23 @@ fn an_operator_lists_and_shows_jobs_across_tenants() {
 }
 
 #[test]
+fn an_operator_sees_when_the_clock_enqueues_what_and_hears_of_a_kind_that_is_misspelt() {
+    let (home, database) = scene("jobs_schedules");
+    let none = jobs(&home, &database, &["schedules"]);
+    assert!(none.code == 0 && none.out[0].starts_with("No schedule is noted yet"), "{none:#?}");
+    database.run("insert into job_schedules (name, spec, next_at) values ('billing.nightly', '30 2 * * * UTC', '2031-02-03T02:30Z')");
+    let one = jobs(&home, &database, &["schedules"]);
+    assert!(one.out[0].ends_with("next 2031-02-03T02:30:00Z  last never"), "{one:#?}");
+    let json: Value =
+        serde_json::from_str(&jobs(&home, &database, &["schedules", "--json"]).out.join("")).unwrap();
+    assert_eq!((&json[0]["name"], &json[0]["lastAt"]), (&"billing.nightly".into(), &Value::Null));
+    let unknown = jobs(&home, &database, &["pause", "--kind", "billing.remnid"]);
+    assert!(unknown.code == 0 && unknown.err.join("").contains("no kind 'billing.remnid'"), "{unknown:#?}");
+    let known = jobs(&home, &database, &["pause", "--kind", "maintenance.keys"]);
+    assert!(known.code == 0 && known.err.is_empty(), "{known:#?}");
+}
+
+#[test]
 fn u_01_what_an_operator_does_to_many_jobs_is_confirmed_and_audited_in_their_tenant() {
     let (home, database) = scene("jobs_steer");
     write(&database, "job_dead", ACME, "billing.remind", 1500);
