@@ -14,6 +14,7 @@ use crate::config::SettingsSchema;
 use crate::events::SubscriberTable;
 use crate::files::FileKinds;
 use crate::health::HEALTH;
+use crate::imports::IMPORTS;
 use crate::jobs::{AnyJobKind, JobTable, ScheduleTable};
 use crate::lifecycle::{Exit, StartError};
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
@@ -144,7 +145,7 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &MAINTENANCE, &FILES]
+    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &IMPORTS, &MAINTENANCE, &FILES]
         .into_iter()
         .chain(product.modules.iter().copied())
 }

@@ -48,6 +48,8 @@ pub mod events;
 
 pub mod module;
 
+pub mod imports;
+
 mod worker;
 
 pub mod middleware;

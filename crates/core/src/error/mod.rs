@@ -133,6 +133,16 @@ impl Error {
         self.0.code
     }
 
+    /// What is wrong with the request's values.
+    pub(crate) fn violations(&self) -> &[Violation] {
+        &self.0.violations
+    }
+
+    /// What the client is told about this case; where there is nothing to say of it, about all of its code.
+    pub(crate) fn told(&self) -> &str {
+        self.0.detail.as_deref().unwrap_or(self.0.code.what)
+    }
+
     /// Where a fault of our own was noticed, if that was recorded: for the log, and for developers.
     pub(crate) fn backtrace(&self) -> Option<&Backtrace> {
         self.0.backtrace.as_ref().filter(|trace| trace.status() == BacktraceStatus::Captured)

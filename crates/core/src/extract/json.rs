@@ -75,7 +75,7 @@ fn require_plain(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// serde decides. Only what it refuses is held against the schema, to say everything that is wrong with it.
-fn parse<T: DeserializeOwned + JsonSchema>(body: &[u8]) -> Result<T, Error> {
+pub(crate) fn parse<T: DeserializeOwned + JsonSchema>(body: &[u8]) -> Result<T, Error> {
     // serde would read an array as a struct's fields in order, past the names and `deny_unknown_fields`.
     let refusal = if body.trim_ascii_start().starts_with(b"[") {
         BodyRefusal { pointer: String::new(), error: serde::de::Error::custom("an object is expected") }

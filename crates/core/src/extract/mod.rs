@@ -17,6 +17,7 @@ use http::request::Parts;
 
 pub(crate) use body::{MAX_BODY_BYTES, read as read_body};
 pub use input::{Arguments, HeaderField, Input, Inputs, SchemaOf};
+pub(crate) use json::parse;
 pub use json::{Json, present};
 pub use patch::Patch;
 pub(crate) use path::PathParams;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::enqueue::bounded;
 use super::job_codes;
-use crate::db::{Deferral, FromSql, System, Type};
+use crate::db::{Deferral, FromSql, System, TenantTx, Type};
 use crate::error::{Error, Result};
 use crate::resource::Call;
 use crate::shared::{Id, IdKind};
@@ -28,7 +28,7 @@ impl IdKind for JobRow {
 
 /// Lets a job come again later, in the transaction that has its effects.
 const PUT_OFF: &str = "select app.put_off_job($1, $2, $3, $4)";
-const KEEP: &str = "select app.keep_job_state($1, $2, $3)";
+const KEEP: &str = "select app.keep_job_state($1, $2, $3, $4)";
 
 /// A job that runs: what its handler is given.
 ///
@@ -41,6 +41,8 @@ pub struct Job {
     pub call: Call,
     pub(crate) id: JobId,
     pub(crate) attempt: i16,
+    /// How many attempts its kind has, in a row in which none gets any further.
+    pub(crate) most: i16,
     pub(crate) enqueued_at: Timestamp,
     /// The correlation id of who enqueued it, or the run of a schedule.
     pub(crate) origin: String,
@@ -129,19 +131,31 @@ impl Job {
         kept.map(serde_json::from_value).transpose().map_err(unreadable)
     }
 
-    /// Ends a step: commits what was changed so far, and keeps `state` with it for an attempt that goes on from here.
+    /// Ends a step: commits what was changed so far, and keeps `state` with it for an attempt that goes on from here, which
+    /// has all attempts before it again.
     ///
     /// # Errors
     /// As the database answers; `core.unavailable` where another attempt has taken the job over. The step's changes were
     /// not committed then.
     pub async fn keep<S: Serialize>(&self, state: &S) -> Result<()> {
-        let state = serde_json::to_value(state).map_err(Error::internal)?;
-        bounded(&state)?;
+        let state = bounded_state(state)?;
         let (id, attempt) = (*self.id.as_uuid(), self.attempt);
-        if !self.deferral.commit_part(KEEP, &[&id, &attempt, &state]).await? {
+        if !self.deferral.commit_part(KEEP, &[&id, &attempt, &state, &self.most]).await? {
             let tx = self.call.tenant().undeferred();
-            let _: Vec<()> = tx.last().rows(KEEP, &[&id, &attempt, &state]).await?;
+            let _: Vec<()> = tx.last().rows(KEEP, &[&id, &attempt, &state, &self.most]).await?;
         }
+        self.told().state = Some(state);
+        Ok(())
+    }
+
+    /// The same for what `tx` has changed, which commits by itself.
+    ///
+    /// # Errors
+    /// As [`Job::keep`].
+    pub(crate) async fn keep_in<S: Serialize>(&self, tx: TenantTx<'_>, state: &S) -> Result<()> {
+        let state = bounded_state(state)?;
+        let id = *self.id.as_uuid();
+        let _: Vec<()> = tx.last().rows(KEEP, &[&id, &self.attempt, &state, &self.most]).await?;
         self.told().state = Some(state);
         Ok(())
     }
@@ -159,8 +173,8 @@ impl Job {
     }
 
     /// Commits what was changed, and lets the job come again after `time`.
-    pub(crate) async fn comes_again(&self, time: Duration, most: i16) -> Result<()> {
-        let (id, attempt, seconds) = (*self.id.as_uuid(), self.attempt, time.as_secs_f64());
+    pub(crate) async fn comes_again(&self, time: Duration) -> Result<()> {
+        let (id, attempt, seconds, most) = (*self.id.as_uuid(), self.attempt, time.as_secs_f64(), self.most);
         if !self.deferral.commit_part(PUT_OFF, &[&id, &attempt, &seconds, &most]).await? {
             let tx = self.call.tenant().undeferred();
             let _: Vec<()> = tx.last().rows(PUT_OFF, &[&id, &attempt, &seconds, &most]).await?;
@@ -182,6 +196,12 @@ impl Job {
     pub(crate) fn told(&self) -> std::sync::MutexGuard<'_, JobTold> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn bounded_state<S: Serialize>(state: &S) -> Result<Value> {
+    let state = serde_json::to_value(state).map_err(Error::internal)?;
+    bounded(&state)?;
+    Ok(state)
 }
 
 /// Says that a job can never succeed: it is not tried again, whatever its kind says.

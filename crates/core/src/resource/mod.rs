@@ -32,7 +32,7 @@ pub use sort::{SortColumn, SortKey, SortValue, accepts_of, sort_columns_of};
 pub use states::{States, Transition};
 pub use text::{
     Field, assignments, camel_case, columns, concat, condition_of_step, count, equalities, look_at_step,
-    page_statement, places, text,
+    page_statement, places, text, upsert,
 };
 pub use values::Values;
 

@@ -116,6 +116,41 @@ pub const fn places(out: &mut [u8], count: usize, first: usize) -> usize {
     at
 }
 
+/// `update set sku = excluded.sku, name = excluded.name where (i.sku, i.name) is distinct from (excluded.sku, excluded.name)`.
+pub const fn upsert(out: &mut [u8], fields: &[Field<'_>]) -> usize {
+    let at = put(out, 0, "update set ");
+    let at = put_each(out, at, fields, ["", " = excluded."]);
+    let at = put(out, at, " where (");
+    let at = put_each(out, at, fields, ["i.", ""]);
+    let at = put(out, at, ") is distinct from (");
+    let at = put_each(out, at, fields, ["excluded.", ""]);
+    put(out, at, ")")
+}
+
+/// Each column behind `before`, and once more behind `again` where that is not empty.
+const fn put_each(out: &mut [u8], mut at: usize, fields: &[Field<'_>], [before, again]: [&str; 2]) -> usize {
+    let (mut first, mut index) = (true, 0);
+    while index < fields.len() {
+        let (name, suffixes) = fields[index];
+        let mut part = 0;
+        while part < suffixes.len() {
+            at = put(out, at, if first { "" } else { ", " });
+            at = put(out, at, before);
+            at = put(out, at, name);
+            at = put(out, at, suffixes[part]);
+            if !again.is_empty() {
+                at = put(out, at, again);
+                at = put(out, at, name);
+                at = put(out, at, suffixes[part]);
+            }
+            first = false;
+            part += 1;
+        }
+        index += 1;
+    }
+    at
+}
+
 /// `sku = $3, name = $4`, from `first` on; of a patch `sku = case when $3 then $4 else sku end, …`.
 pub const fn assignments(out: &mut [u8], fields: &[Field<'_>], first: usize, patch: bool) -> usize {
     let (mut at, mut index, mut place) = (0, 0, first);
@@ -286,6 +321,11 @@ mod tests {
             "sku = case when $7::boolean then $8 else sku end, \
              net_minor = case when $9::boolean then $10 else net_minor end, \
              net_currency = case when $11::boolean then $12 else net_currency end"
+        );
+        assert_eq!(
+            const_text!(r::upsert, FIELDS),
+            "update set sku = excluded.sku, net_minor = excluded.net_minor, net_currency = excluded.net_currency \
+             where (i.sku, i.net_minor, i.net_currency) is distinct from (excluded.sku, excluded.net_minor, excluded.net_currency)"
         );
         assert_eq!(const_text!(r::camel_case, "a_net_price"), "aNetPrice");
         const AT: &[r::SortColumn] = &[r::SortColumn::only("date")];

@@ -19,6 +19,8 @@ pub trait Values {
 /// - `NewItem::COLUMNS`: `sku, name`
 /// - `NewItem::VALUES`: `$2, $3`, for INSERT, where `$1` is the id
 /// - `NewItem::SET`: `sku = $3, name = $4`, for UPDATE, where `$1` and `$2` are those of [`THIS`](crate::resource::THIS)
+/// - `NewItem::UPSERT`: `update set sku = excluded.sku, … where (i.sku, …) is distinct from (excluded.sku, …)`, for INSERT into
+///   a table `as i`, behind `on conflict (tenant_id, sku) do`
 ///
 /// and `new.values()` are the values of these parameters. `Money` and `Days` take two of each.
 ///
@@ -54,6 +56,10 @@ macro_rules! input {
             /// Its assignments in UPDATE.
             $vis const SET: &'static str =
                 $crate::const_text!($crate::resource::assignments, $name::FIELDS, 3, false);
+
+            /// The end of an INSERT that changes a record which is there, where it differs: `update set sku = excluded.sku
+            /// where i.sku is distinct from excluded.sku`. The table is called `i`.
+            $vis const UPSERT: &'static str = $crate::const_text!($crate::resource::upsert, $name::FIELDS);
 
             /// The values of the statement's parameters, in the order of the fields.
             $vis fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::shared::{Currency, Day, Id, Int, Money, Version};
 
 /// What a spreadsheet takes for the beginning of a formula, full-width forms included.
-const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
+pub(crate) const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
 /// What is only told from the line's own characters within quotes; `;` separates in half of Europe.
 const QUOTED: [char; 5] = ['"', ',', ';', '\n', '\r'];
 
@@ -19,7 +19,7 @@ pub struct CsvLine<'a> {
 }
 
 impl<'a> CsvLine<'a> {
-    pub(super) fn new(out: &'a mut BytesMut) -> Self {
+    pub(crate) fn new(out: &'a mut BytesMut) -> Self {
         Self { out, begun: false }
     }
 

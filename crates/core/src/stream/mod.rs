@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 
+pub(crate) use csv::FORMULA;
 pub use csv::{Cell, CsvLine};
 
 use crate::app::{App, StreamPlace};
@@ -47,6 +48,13 @@ pub trait Record: FromRow + Serialize + Send + 'static {
 
     /// Writes its values, in the order of their names.
     fn write(&self, line: &mut CsvLine<'_>);
+}
+
+/// The names of a record's values, as the first line of CSV has them.
+pub(crate) fn names<R: Record>() -> Vec<String> {
+    let mut out = BytesMut::new();
+    R::write_names(&mut CsvLine::new(&mut out));
+    String::from_utf8_lossy(&out).split(',').map(str::to_owned).collect()
 }
 
 /// Answers with all rows of a READ ONLY statement in the caller's tenant, as [`NDJSON`] or [`CSV`].

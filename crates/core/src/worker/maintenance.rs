@@ -50,7 +50,7 @@ static PARTITIONS: JobKind<()> = JobKind::<()>::new(
 
 static KEYS: JobKind<()> = JobKind::<()>::new(
     "maintenance.keys",
-    "Removes the answers to requests with an `Idempotency-Key` that have expired.",
+    "Removes the answers to requests with an `Idempotency-Key` that have expired, and rows that imports have left over.",
     |job, ()| Box::pin(keys(job)),
 )
 .system(&MAINTAIN_TABLES)
@@ -58,6 +58,9 @@ static KEYS: JobKind<()> = JobKind::<()>::new(
 
 /// A request with a key removes a few of its tenant's; this is for the tenants that send none any more.
 const EXPIRED: &str = "delete from idempotency_keys where expires_at < now()";
+
+/// Rejected rows of imports that never came to their end.
+const LEFT_OVER: &str = "delete from import_rejections where added_at < now() - interval '30 days'";
 
 async fn partitions(job: &Job) -> Result<()> {
     let app = &job.call.app;
@@ -74,5 +77,7 @@ async fn partitions(job: &Job) -> Result<()> {
 }
 
 async fn keys(job: &Job) -> Result<()> {
-    job.call.tenant().last().rows::<()>(EXPIRED, &[]).await.map(drop)
+    let mut tx = job.call.tenant();
+    tx.rows::<()>(EXPIRED, &[]).await?;
+    tx.last().rows::<()>(LEFT_OVER, &[]).await.map(drop)
 }

@@ -93,6 +93,7 @@ async fn attempt_once(
             call: Call::of(shared.app.clone(), deferral.of(&caller)),
             id: claimed.id,
             attempt: claimed.attempt,
+            most: i16::try_from(kind.facts().attempts).unwrap_or(i16::MAX),
             enqueued_at: claimed.enqueued_at,
             origin: claimed.origin,
             system: kind.facts().system.map(|work| shared.app.system(work)),
@@ -108,8 +109,7 @@ async fn attempt_once(
         }
         let put_off = job.told().put_off.take();
         if let Some(time) = put_off {
-            let most = i16::try_from(kind.facts().attempts).unwrap_or(i16::MAX);
-            return job.comes_again(time, most).await.map(|()| Ending::Committed);
+            return job.comes_again(time).await.map(|()| Ending::Committed);
         }
         let result = job.told().result.take();
         let (id, number) = (*attempt.id.as_uuid(), attempt.number);

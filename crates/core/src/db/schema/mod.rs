@@ -38,6 +38,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0012_jobs",
         "0013_events",
         "0014_files",
+        "0015_imports",
     ],
     samples: crate::samples![
         "audit_log",
@@ -49,6 +50,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "job_dead",
         "job_done",
         "job_keys",
+        "import_rejections",
         "job_cancels",
         "events",
         "event_heads",

@@ -195,6 +195,13 @@ impl<'db> TenantTx<'db> {
         self.0.unfinished.forgive();
     }
 
+    /// Lets the database check what it would check at COMMIT, and rolls back.
+    pub(crate) async fn try_out(mut self) -> Result<()> {
+        let _: Vec<()> = self.rows("set constraints all immediate", &[]).await?;
+        self.rollback();
+        Ok(())
+    }
+
     /// Commits what was done, with its audit entries.
     ///
     /// # Errors

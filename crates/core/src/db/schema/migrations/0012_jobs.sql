@@ -179,10 +179,10 @@ begin
 end $$;
 
 -- Keeps a step of a long job, in the transaction that has the effects of the step.
-create function app.keep_job_state(job uuid, attempt smallint, state jsonb) returns void
+create function app.keep_job_state(job uuid, attempt smallint, state jsonb, most smallint) returns void
 language plpgsql as $$
 begin
-  update public.job_running r set state = keep_job_state.state
+  update public.job_running r set state = keep_job_state.state, attempts = greatest(r.attempts, r.attempt + most)
   where r.tenant_id = nullif((select current_setting('app.tenant_id', true)), '')::uuid
     and r.id = job and r.attempt = keep_job_state.attempt;
   if not found then
@@ -284,7 +284,7 @@ declare
   login constant text := current_setting('app.system_role');
 begin
   execute format('grant execute on function app.enqueue(jsonb) to %I, %I', runtime, login);
-  execute format('grant execute on function app.complete_job(uuid, smallint, jsonb), app.keep_job_state(uuid, smallint, jsonb) to %I',
+  execute format('grant execute on function app.complete_job(uuid, smallint, jsonb), app.keep_job_state(uuid, smallint, jsonb, smallint) to %I',
     runtime);
   execute format('grant execute on function app.maintain_partitions(int) to %I', login);
 end $$;
