@@ -46,6 +46,8 @@ pub mod jobs;
 
 pub mod events;
 
+pub mod webhooks;
+
 pub mod module;
 
 pub mod imports;

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod jobs;
 pub mod purchasing;
 pub mod suppliers;
+pub mod webhooks;
 
 #[cfg(test)]
 mod facades;
@@ -20,5 +21,11 @@ use erp_core::module::Module;
 pub use product::PRODUCT;
 
 /// Every feature module. To add one: write its folder, and name it here.
-pub const ALL: &[&Module] =
-    &[&identity::MODULE, &jobs::MODULE, &catalog::MODULE, &suppliers::MODULE, &purchasing::MODULE];
+pub const ALL: &[&Module] = &[
+    &identity::MODULE,
+    &jobs::MODULE,
+    &catalog::MODULE,
+    &suppliers::MODULE,
+    &purchasing::MODULE,
+    &webhooks::MODULE,
+];

@@ -13,6 +13,7 @@ mod banner;
 mod check;
 mod cli;
 mod database;
+mod events;
 mod inspect;
 mod jobs;
 mod rehearse;
@@ -115,6 +116,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::DbCheck => check::check(product, &layers, json).await,
             Command::DbMaintain => database::maintain(product, &layers, json).await,
             Command::DbSeed => database::seed(product, &layers, path).await,
+            Command::Events(verb) => Box::pin(events::run(product, &layers, verb, json)).await,
             Command::Jobs(verb) => Box::pin(jobs::run(product, &layers, verb, json)).await,
             Command::DbReset { yes } => database::reset(product, &layers, &path, yes).await,
         }

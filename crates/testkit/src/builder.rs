@@ -20,12 +20,13 @@ use crate::{Database, Log, Pooler, TestApp};
 /// The key of every test's tokens, for tests that forge some.
 pub const JWT_SECRET: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
 const ENCRYPTION_KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     ("APP_ENV", "development"),
     ("HOST", "127.0.0.1"),
     ("LOG_LEVEL", "debug"),
     ("JWT_SECRET", JWT_SECRET),
     ("ENCRYPTION_KEY", ENCRYPTION_KEY),
+    ("WEBHOOK_SECRET", "q8Zr5Xw2Nk7Lm3Vt9Bc4Hd6Jf1Gs0PyAeU"),
     ("SHUTDOWN_TIMEOUT", "5s"),
     // A test of jobs says how many work.
     ("JOB_WORKERS", "0"),

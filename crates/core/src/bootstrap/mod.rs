@@ -2,6 +2,7 @@
 
 mod background;
 mod database;
+mod event_operator;
 mod job_operator;
 mod listeners;
 mod options;
@@ -25,6 +26,7 @@ pub use background::{background, background_markdown};
 pub use database::{
     Databases, budget_warning, logins, migrate_as_owner, owner_connection, reset, runtime_connection, seed,
 };
+pub use event_operator::{CursorFilter, CursorMove, EventOperator, ListedCursor};
 pub use job_operator::{
     FoundJob, JobAction, JobFilter, JobOperator, JobsMoved, ListedJob, ListedSchedule, PauseOf,
 };

@@ -14,8 +14,8 @@ use crate::shared::{Rng, Secret};
 
 const LEAST_BYTES: usize = 32;
 
-/// In development, fills a missing `JWT_SECRET` and `ENCRYPTION_KEY` from the files `jwt-secret` and `encryption-key`
-/// (mode 600) in `DATA_DIR`, which it makes when there are none, so that sign-ins outlive a restart. Does nothing
+/// In development, fills a missing `JWT_SECRET`, `ENCRYPTION_KEY` and `WEBHOOK_SECRET` from the files `jwt-secret`,
+/// `encryption-key` and `webhook-secret` (mode 600) in `DATA_DIR`, which it makes when there are none, so that sign-ins outlive a restart. Does nothing
 /// elsewhere or when they are set.
 ///
 /// # Errors
@@ -25,9 +25,11 @@ pub fn dev_secrets(config: &mut Config, rng: &dyn Rng) -> Result<(), StartError>
         return Ok(());
     }
     let folder = &config.process.data_dir;
-    for (secret, file) in
-        [(&mut config.jwt.secret, "jwt-secret"), (&mut config.encryption.key, "encryption-key")]
-    {
+    for (secret, file) in [
+        (&mut config.jwt.secret, "jwt-secret"),
+        (&mut config.encryption.key, "encryption-key"),
+        (&mut config.webhooks.secret, "webhook-secret"),
+    ] {
         if secret.is_none() {
             let path = folder.join(file);
             *secret = Some(read_or_make(&path, rng).map_err(|error| {

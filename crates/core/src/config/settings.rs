@@ -149,6 +149,9 @@ settings! {
 
     /// How many days a job that is over is kept for those who ask what became of it.
     JOB_RETENTION_DAYS retention_days: u32 { default: Defaults::all("7"), range: Some(("1", "3650")) };
+
+    /// How many days an event is kept, for webhooks and for subscribers that read from an earlier time.
+    EVENT_RETENTION_DAYS event_retention_days: u32 { default: Defaults::all("30"), range: Some(("7", "3650")) };
 }
 
 settings! {
@@ -399,8 +402,13 @@ settings! {
     /// Outgoing webhooks.
     pub struct WebhookSettings in "External services";
 
-    /// Key that signs outgoing webhooks. Checked, and not read yet.
+    /// Key that the secrets of webhooks' endpoints are kept with. At least 32 random bytes: `openssl rand -base64 48`. Without
+    /// it there are no webhooks. In development, when unset, one is generated into `DATA_DIR`.
     WEBHOOK_SECRET secret: Option<Secret<String>> { check: Check::Key };
+
+    /// The former `WEBHOOK_SECRET`, until all secrets are kept with the new one: the next night, or after the job
+    /// `webhooks.rewrap`. No endpoint's own secret changes.
+    WEBHOOK_SECRET_PREVIOUS secret_previous: Option<Secret<String>> { check: Check::Key };
 }
 
 settings! {

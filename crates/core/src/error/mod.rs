@@ -234,6 +234,9 @@ error_codes! {
         UNAUTHENTICATED = "core.unauthenticated", 401, "Not signed in";
             "The credential is missing, invalid or has expired.";
             "Sign in and send the access token as 'Authorization: Bearer …'.";
+        WEBHOOK_NOT_SIGNED = "core.webhook_not_signed", 401, "The webhook is not signed as it should be";
+            "A header of the signature is missing or wrong, or the time in it is more than five minutes off.";
+            "Sign the body as Standard Webhooks 1.0 says, with the secret that was agreed on, and check the clock.";
         FORBIDDEN = "core.forbidden", 403, "Not allowed";
             "The caller's role lacks the permission named in the detail.";
             "Ask an owner of the tenant for a role that has it.";

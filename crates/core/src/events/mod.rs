@@ -15,5 +15,6 @@ pub use codes::{EVENT_ERRORS, event_codes};
 pub use kind::{AnyEventKind, EventFacts, EventKind};
 pub(crate) use reading::CURSOR_KEY;
 pub use subscriber::{
-    AnySubscriber, DomainEvent, EventId, EventRow, Handle, Subscriber, SubscriberFacts, SubscriberTable,
+    Aggregate, AggregateId, AnySubscriber, DomainEvent, EventId, EventRow, Handle, Subscriber,
+    SubscriberFacts, SubscriberTable,
 };

@@ -12,9 +12,8 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use uuid::Uuid;
 
-use super::{DomainEvent, EventId, Handle, SubscriberFacts};
+use super::{AggregateId, DomainEvent, EventId, Handle, SubscriberFacts};
 use crate::db::AuditEntry;
 use crate::error::{Error, Result, codes};
 use crate::from_row;
@@ -38,10 +37,12 @@ const NEXT: &str = "select c.number as cursor, c.failures, c.stopped_at is not n
 /// Moves the cursor on, unless an operator has moved it meanwhile.
 const MOVE: &str = "update event_cursors set number = $3, failures = 0, error = null, retry_at = null, stopped_at = null \
      where subscriber = $1 and number = $2 returning number";
-/// Notes that an event has failed: again after so many seconds, or for the last time.
+/// Notes that an event has failed: again after so many seconds, or for the last time. An attempt that has lost the job to
+/// another one notes nothing.
 const FAIL: &str = "update event_cursors set failures = failures + 1, error = $3, \
      retry_at = clock_timestamp() + $4::float8 * interval '1 second', \
-     stopped_at = case when $4::float8 is null then clock_timestamp() end where subscriber = $1 and number = $2 returning number";
+     stopped_at = case when $4::float8 is null then clock_timestamp() end where subscriber = $1 and number = $2 \
+       and exists (select from job_running r where r.id = $5 and r.attempt = $6) returning number";
 const HEAD: &str = "select number from event_heads for update";
 const UNREAD: &str = "select exists (select from events e where e.number > c.number and ($2::text is null or e.name = $2)) \
      as unread, c.number as cursor from event_cursors c where c.subscriber = $1";
@@ -62,7 +63,7 @@ struct Unread {
     number: Option<i64>,
     name: Option<String>,
     aggregate: Option<String>,
-    aggregate_id: Option<Uuid>,
+    aggregate_id: Option<AggregateId>,
     payload: Option<Value>,
     principal: Option<PrincipalId>,
     origin: Option<String>,
@@ -227,11 +228,12 @@ impl<P: DeserializeOwned + Send + 'static> Reader<P> {
                 details: serde_json::json!({ "after": cursor, "code": error.code().code }),
             })?;
         }
+        let (id, attempt) = (*job.id().as_uuid(), job.attempt);
         let noted: Option<EventNumber> =
-            tx.last().optional(FAIL, &[&name, &cursor, &words, &seconds]).await?;
+            tx.last().optional(FAIL, &[&name, &cursor, &words, &seconds, &id, &attempt]).await?;
         let error = error as &dyn std::error::Error;
         match pause {
-            _ if noted.is_none() => job.put_off(Duration::ZERO), // an operator has moved the cursor: it reads from there
+            _ if noted.is_none() => job.put_off(Duration::ZERO), // an operator has moved the cursor, or the job is another one's
             Some(pause) => {
                 metrics.events_handled_total.with(&[name, "failed"]).inc();
                 tracing::warn!(

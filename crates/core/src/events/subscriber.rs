@@ -7,12 +7,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::reading::{Reader, read_on};
 use super::{AnyEventKind, EventKind};
 use crate::db::SystemWork;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::jobs::{AnyJobKind, Job, JobFacts, give_up};
 use crate::shared::{Id, IdKind, PrincipalId};
 
@@ -27,6 +26,17 @@ impl IdKind for EventRow {
     const NAME: &'static str = "event";
 }
 
+/// The id of what an event has happened to, whatever that is.
+pub type AggregateId = Id<Aggregate>;
+
+/// See [`AggregateId`].
+#[derive(Debug)]
+pub enum Aggregate {}
+
+impl IdKind for Aggregate {
+    const NAME: &'static str = "aggregate";
+}
+
 /// An event, as a subscriber is told of it.
 #[derive(Debug)]
 pub struct DomainEvent<P> {
@@ -39,7 +49,7 @@ pub struct DomainEvent<P> {
     /// What it has happened to: `order`.
     pub aggregate: String,
     /// And which one.
-    pub aggregate_id: Uuid,
+    pub aggregate_id: AggregateId,
     /// What its kind tells of it.
     pub payload: P,
     /// Who did it; nobody for work of the system.
@@ -48,6 +58,20 @@ pub struct DomainEvent<P> {
     pub correlation_id: String,
     /// When it was emitted, by the clock of the database.
     pub emitted_at: Timestamp,
+}
+
+impl<P> DomainEvent<P> {
+    /// The id of what it has happened to, as that of a `K`.
+    ///
+    /// # Errors
+    /// `core.internal` where it has happened to something else.
+    pub fn happened_to<K: IdKind>(&self) -> Result<Id<K>> {
+        if self.aggregate == K::NAME {
+            return Ok(Id::from_uuid(*self.aggregate_id.as_uuid()));
+        }
+        let what = format!("{} has happened to a {}, and not to a {}", self.name, self.aggregate, K::NAME);
+        Err(Error::internal(what))
+    }
 }
 
 impl DomainEvent<Value> {

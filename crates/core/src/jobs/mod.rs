@@ -23,4 +23,4 @@ pub use kind::{AnyJobKind, JobFacts, JobKind, JobRun, JobTable};
 pub use schedule::{MissedRuns, Schedule, ScheduleScope};
 pub(crate) use schedule::{Planned, ScheduleTable};
 pub(crate) use steer::ALL_JOBS;
-pub use steer::{JOBS, JobState, SteeredJob, cancel, discard, retry};
+pub use steer::{JOBS, JobState, SteeredJob, cancel, discard, hasten, retry};

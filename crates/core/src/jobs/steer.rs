@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::JobId;
+use super::{AnyJobKind, JobId, JobKind};
 use crate::db::{Sql, TenantTx};
 use crate::error::Result;
 use crate::shared::TenantId;
@@ -106,6 +106,9 @@ const DISCARD: &str = sql![
      select id, kind, priority, false as running from gone"
 ];
 
+const HASTEN: &str = "update job_scheduled set run_at = now() where tenant_id = $1 and kind = $2 and unique_key = any ($3) \
+     and run_at > now()";
+
 /// A job that was moved, or whose worker was asked to end it.
 #[derive(Debug)]
 pub struct SteeredJob {
@@ -155,6 +158,22 @@ pub async fn retry(
 /// As the database answers.
 pub async fn discard(tx: &mut TenantTx<'_>, tenant: TenantId, ids: &[JobId]) -> Result<Vec<SteeredJob>> {
     steer(tx, DISCARD, tenant, ids).await
+}
+
+/// Lets the jobs of a kind that rest until their time begin now: those of these unique keys. Others are let be.
+///
+/// # Errors
+/// As the database answers.
+pub async fn hasten<A>(
+    tx: &mut TenantTx<'_>,
+    kind: &'static JobKind<A>,
+    tenant: TenantId,
+    keys: &[String],
+) -> Result<()>
+where
+    JobKind<A>: AnyJobKind,
+{
+    tx.rows::<()>(HASTEN, &[&tenant, &kind.facts().name, &keys]).await.map(drop)
 }
 
 async fn steer(

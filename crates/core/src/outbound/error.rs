@@ -28,8 +28,8 @@ pub enum OutboundError {
     Broken(OutboundCause),
     /// There was no whole answer in time. The call may have had an effect.
     TimedOut,
-    /// The answer is larger than the caller allows. The call has had its effect.
-    TooLarge,
+    /// The answer, of this status, is larger than the caller allows. The call has had its effect.
+    TooLarge(StatusCode),
     /// The answer has another status than success: see [`OutboundResponse::success`](super::OutboundResponse::success).
     Status(StatusCode),
     /// The body of the answer is not what the caller expects.
@@ -64,7 +64,7 @@ impl OutboundError {
             Self::Unreachable(_) => "unreachable",
             Self::Broken(_) => "broken",
             Self::TimedOut => "timed_out",
-            Self::TooLarge => "too_large",
+            Self::TooLarge(_) => "too_large",
             Self::Status(status) => super::response::outcome(*status),
             Self::Unreadable(_) => "unreadable",
         }
@@ -104,7 +104,7 @@ impl fmt::Display for OutboundError {
             Self::Unreachable(_) => f.write_str("the destination cannot be reached"),
             Self::Broken(_) => f.write_str("the connection was lost, or what came is not HTTP"),
             Self::TimedOut => f.write_str("there was no whole answer in time"),
-            Self::TooLarge => f.write_str("the answer is too large"),
+            Self::TooLarge(status) => write!(f, "the answer, {status}, is too large"),
             Self::Status(status) => write!(f, "the answer is {status}"),
             Self::Unreadable(_) => f.write_str("the answer is not what was expected"),
         }
@@ -119,7 +119,7 @@ impl StdError for OutboundError {
             | Self::Unreachable(cause)
             | Self::Broken(cause)
             | Self::Unreadable(cause) => Some(&**cause),
-            Self::Held | Self::LeftAlone(_) | Self::TimedOut | Self::TooLarge | Self::Status(_) => None,
+            Self::Held | Self::LeftAlone(_) | Self::TimedOut | Self::TooLarge(_) | Self::Status(_) => None,
         }
     }
 }

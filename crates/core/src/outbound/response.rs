@@ -24,18 +24,18 @@ pub struct OutboundResponse {
 impl OutboundResponse {
     /// Reads the whole answer, and no more of it than `most` bytes.
     pub(super) async fn read(mut response: reqwest::Response, most: usize) -> Result<Self, OutboundError> {
+        let status = response.status();
         let declared = response.content_length().unwrap_or_default();
         if usize::try_from(declared).map_or(true, |declared| declared > most) {
-            return Err(OutboundError::TooLarge);
+            return Err(OutboundError::TooLarge(status));
         }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(OutboundError::of)? {
             if body.len() + chunk.len() > most {
-                return Err(OutboundError::TooLarge);
+                return Err(OutboundError::TooLarge(status));
             }
             body.extend_from_slice(&chunk);
         }
-        let status = response.status();
         Ok(Self { status, headers: std::mem::take(response.headers_mut()), body: body.freeze() })
     }
 

@@ -95,7 +95,11 @@ impl Call {
         self.created_at(record.id(), record)
     }
 
-    pub(super) fn created_at<K: IdKind, R>(&self, id: Id<K>, record: R) -> Result<Created<R>> {
+    /// The same for what has its id elsewhere, such as a record with something that is shown this once.
+    ///
+    /// # Errors
+    /// As [`Call::created`].
+    pub fn created_at<K: IdKind, R>(&self, id: Id<K>, record: R) -> Result<Created<R>> {
         let collection = self.target.as_ref().map_or("", |target| target.path());
         let location = HeaderValue::try_from(format!("{collection}/{id}")).map_err(Error::internal)?;
         Ok(Created { record, location })

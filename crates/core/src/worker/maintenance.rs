@@ -2,6 +2,7 @@
 
 use crate::db::{MAINTAIN, PartitionOutcome};
 use crate::error::Result;
+use crate::from_row;
 use crate::jobs::{Job, JobKind, Schedule};
 use crate::module::Module;
 
@@ -16,7 +17,7 @@ crate::system_work! {
 pub(crate) static MAINTENANCE: Module = Module {
     name: "maintenance",
     about: "What is done each night.",
-    jobs: &[&PARTITIONS, &KEYS],
+    jobs: &[&PARTITIONS, &KEYS, &OLD_EVENTS],
     schedules: NIGHTLY,
     system: SYSTEM,
     ..Module::BARE
@@ -37,6 +38,13 @@ const NIGHTLY: &[&Schedule] = &[
         "Removes the answers to repeated requests that have expired.",
         "40 3 * * *",
         &KEYS,
+        &(),
+    ),
+    &Schedule::for_each_tenant(
+        "maintenance.events",
+        "Removes events that are kept no longer.",
+        "45 3 * * *",
+        &OLD_EVENTS,
         &(),
     ),
 ];
@@ -62,6 +70,44 @@ const EXPIRED: &str = "delete from idempotency_keys where expires_at < now()";
 /// Rejected rows of imports that never came to their end.
 const LEFT_OVER: &str = "delete from import_rejections where added_at < now() - interval '30 days'";
 
+static OLD_EVENTS: JobKind<()> = JobKind::<()>::new(
+    "maintenance.events",
+    "Removes events that are older than EVENT_RETENTION_DAYS; those at which a subscriber has stopped stay.",
+    |job, ()| Box::pin(old_events(job)),
+)
+.system(&MAINTAIN_TABLES)
+.unhurried();
+
+/// Webhooks that other services have sent are told from repetitions for far longer than their time holds.
+const RECEIPTS: &str = "delete from webhook_receipts where received_at < now() - interval '1 day'";
+
+/// A subscriber that is well is not so far behind. The tenant is named, since the system's login sees the events of all.
+const OLD: &str = "delete from events e where e.tenant_id = $2 and e.emitted_at < now() - $1::int * interval '1 day' \
+     and e.id in (select f.id from events f where f.tenant_id = $2 and f.number is not null order by f.number limit 10000) \
+     and not exists (select from event_cursors c where c.tenant_id = $2 and c.number < e.number \
+       and (c.failures > 0 or c.stopped_at is not null)) \
+     returning e.number";
+
+struct OldEvent {
+    #[allow(dead_code, reason = "they are counted")]
+    number: i64,
+}
+from_row!(OldEvent { number });
+
+async fn old_events(job: &Job) -> Result<()> {
+    let days = i32::try_from(job.call.app.config.jobs.event_retention_days).unwrap_or(i32::MAX);
+    let tenant = job.call.caller.tenant();
+    let mut removed = 0;
+    loop {
+        let tx = job.system()?.begin(job.call.caller.trace()).within(tenant).await?;
+        let gone: Vec<OldEvent> = tx.last().rows(OLD, &[&days, &tenant]).await?;
+        removed += gone.len();
+        if gone.len() < 10_000 {
+            return job.result(&removed);
+        }
+    }
+}
+
 async fn partitions(job: &Job) -> Result<()> {
     let app = &job.call.app;
     let days = i32::try_from(app.config.jobs.retention_days).unwrap_or(i32::MAX);
@@ -78,6 +124,7 @@ async fn partitions(job: &Job) -> Result<()> {
 
 async fn keys(job: &Job) -> Result<()> {
     let mut tx = job.call.tenant();
+    tx.rows::<()>(RECEIPTS, &[]).await?;
     tx.rows::<()>(EXPIRED, &[]).await?;
     tx.last().rows::<()>(LEFT_OVER, &[]).await.map(drop)
 }

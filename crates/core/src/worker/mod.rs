@@ -34,7 +34,7 @@ use crate::shared::TenantId;
 use claim::{Ack, Claimed, JobQueue};
 use lanes::{ClaimRoom, LaneQuota, Lanes, Steering};
 pub(crate) use maintenance::MAINTENANCE;
-pub(crate) use relay::{EVENTS, RELAY, Relay};
+pub(crate) use relay::{EVENTS, RELAY, Relay, WAKE};
 use run::Ending;
 pub(crate) use schedules::{Firing, SCHEDULES};
 use threads::JobThreads;

@@ -72,7 +72,7 @@ const NUMBER: &str = "with new as materialized (
 )
 select tenant_id, name, count(*) as events from numbered group by tenant_id, name";
 /// Wakes subscribers: each in its tenant has one job, unless it has stopped. A new one begins at `$3`.
-const WAKE: &str = "with wanted as materialized (
+pub(crate) const WAKE: &str = "with wanted as materialized (
     select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::smallint[]) w (tenant_id, subscriber, number, system, attempts)
 ), begun as (
     insert into event_cursors (tenant_id, subscriber, number) select tenant_id, subscriber, number from wanted order by 1, 2

@@ -13,20 +13,27 @@ use crate::product::measured;
 const FEW: u32 = 100;
 const MANY: u32 = 600;
 
-/// How much more a create takes that enqueues a job, in percent; NaN without valgrind.
-pub(crate) async fn measure() -> io::Result<Measurement> {
+/// How much more a create takes that enqueues a job, or emits an event, which the same process then numbers, in percent.
+pub(crate) async fn measure() -> io::Result<[Measurement; 2]> {
     let plain = instructions("plain").await?;
-    let with_job = instructions("job").await?;
-    let more = 100.0 * (with_job / plain - 1.0);
-    Ok(Measurement::at_most("instructions that a job adds to the create of an item", more, "%", 10.0))
+    let with_job = 100.0 * (instructions("job").await? / plain - 1.0);
+    let with_event = 100.0 * (instructions("event").await? / plain - 1.0);
+    Ok([
+        Measurement::at_most("instructions that a job adds to the create of an item", with_job, "%", 10.0),
+        Measurement::at_most("instructions that an event adds to it, numbered", with_event, "%", 25.0),
+    ])
 }
 
 /// Creates so many items, by requests of their own.
-pub(crate) async fn some(count: &str, with_job: bool) -> io::Result<()> {
+pub(crate) async fn some(count: &str, with: &str) -> io::Result<()> {
     let count: u32 = count.parse().map_err(io::Error::other)?;
     let database = Database::create(&measured()).await;
     let context = start(settings(&database, 0)).await?;
-    let path = if with_job { "/bench/items/job" } else { "/bench/items" };
+    let path = match with {
+        "job" => "/bench/items/job",
+        "event" => "/bench/items/event",
+        _ => "/bench/items",
+    };
     for number in 0..count {
         request(&context, &database, path, &serde_json::json!({"number": number})).await?;
     }

@@ -24,7 +24,7 @@ async fn main() -> io::Result<()> {
     let argument = |index: usize| arguments.get(index).cloned().unwrap_or_default();
     match argument(0).as_str() {
         "work" => return process::work(argument(1)).await,
-        "create" => return create::some(&argument(1), argument(2) == "job").await,
+        "create" => return create::some(&argument(1), &argument(2)).await,
         "kills" => return kills::measure().await,
         "snapshot" => return snapshot::measure(&argument(1)).await,
         _ => {}
@@ -48,7 +48,7 @@ async fn main() -> io::Result<()> {
         rows.push(measures::many_processes().await?);
     }
     if wanted("create") {
-        rows.push(create::measure().await?);
+        rows.extend(create::measure().await?);
     }
     report(&rows, arguments.iter().any(|argument| argument == "--json"))
 }

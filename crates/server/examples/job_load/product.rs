@@ -6,13 +6,17 @@ use std::time::Duration;
 use erp_core::answer::NoContent;
 use erp_core::db::{Migration, Sample};
 use erp_core::error::Result;
+use erp_core::events::EventKind;
 use erp_core::extract::Json;
 use erp_core::input;
 use erp_core::jobs::JobKind;
 use erp_core::module::{Access, Module, Operation, Product, Routes};
 use erp_core::resource::Call;
 use erp_modules::PRODUCT;
+use erp_modules::catalog::Item;
 use erp_testkit::with_modules;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// The product that all measures have.
@@ -24,6 +28,7 @@ static BENCH: Module = Module {
     name: "bench",
     routes,
     jobs: &[&NOTHING, &SLEEP, &STAMP, &MARK],
+    events: &[&CREATED],
     migrations: &[Migration { name: "0001_marks", sql: MARKS, after: &[], was: &[] }],
     samples: &[Sample {
         table: "marks",
@@ -79,7 +84,18 @@ fn routes() -> Routes {
         .post("/bench/items/job", Access::SignedIn, create_with_job)
         .doc(Operation::new("benchCreateWithJob", "Create an item, and enqueue a job"))
         .open_to_readers("it is the benchmark's")
+        .post("/bench/items/event", Access::SignedIn, create_with_event)
+        .doc(Operation::new("benchCreateWithEvent", "Create an item, and emit an event"))
+        .open_to_readers("it is the benchmark's")
 }
+
+/// An item was created.
+#[derive(Serialize, Deserialize, JsonSchema)]
+struct ItemCreated {
+    number: i64,
+}
+
+static CREATED: EventKind<ItemCreated> = EventKind::new("bench.item_created", "An item was created.");
 
 input! { Load { count: i64, at_a_time: i64 } }
 
@@ -95,6 +111,13 @@ async fn create(call: Call, Json(wanted): Json<Wanted>) -> Result<NoContent> {
 async fn create_with_job(call: Call, Json(wanted): Json<Wanted>) -> Result<NoContent> {
     let mut tx = call.tenant();
     call.enqueue(&mut tx, &NOTHING, &json!({"number": wanted.number}))?;
+    let _: Vec<()> = tx.last().rows(CREATE, &[&wanted.number]).await?;
+    Ok(NoContent)
+}
+
+async fn create_with_event(call: Call, Json(wanted): Json<Wanted>) -> Result<NoContent> {
+    let mut tx = call.tenant();
+    call.emit(&mut tx, &CREATED, call.new_id::<Item>(), &ItemCreated { number: wanted.number })?;
     let _: Vec<()> = tx.last().rows(CREATE, &[&wanted.number]).await?;
     Ok(NoContent)
 }

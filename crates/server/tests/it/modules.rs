@@ -5,9 +5,11 @@
 use erp_testkit::Fixture;
 
 /// What the sweeps send to the modules' routes where it does not follow from the contract: `FIXTURES` of their `tests.rs`.
-pub(crate) const FIXTURES: &[&[Fixture]] = &[crate::purchasing::FIXTURES, jobs::FIXTURES];
+pub(crate) const FIXTURES: &[&[Fixture]] = &[crate::purchasing::FIXTURES, jobs::FIXTURES, webhooks::FIXTURES];
 
 #[path = "../../../modules/src/jobs/tests.rs"]
 mod jobs;
 #[path = "../../../modules/src/suppliers/tests.rs"]
 mod suppliers;
+#[path = "../../../modules/src/webhooks/tests.rs"]
+mod webhooks;

@@ -55,6 +55,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "events",
         "event_heads",
         "event_cursors",
+        "webhook_receipts",
         "files",
         "unreferenced_objects",
         "file_usage"

@@ -6,7 +6,8 @@
 
 use crate::auth::{Actor, Trace};
 use crate::db::{Db, FromRow, Params, Sql};
-use crate::error::Result;
+use crate::error::{Error, Result, codes};
+use crate::from_row;
 use crate::shared::TenantId;
 
 use super::context::TxContext;
@@ -45,6 +46,13 @@ pub struct SystemTx<'db> {
     tx: Tx<'db>,
 }
 
+const ACTIVE: &str = "select id from tenants where slug = $1 and status = 'active'";
+
+struct ActiveTenant {
+    id: TenantId,
+}
+from_row!(ActiveTenant { id });
+
 /// Declares the work that a module does as the system, with the table of it for
 /// [`Module::system`](crate::module::Module::system).
 ///
@@ -80,6 +88,17 @@ impl System {
         tracing::debug!(work = self.work.name, "System transaction");
         let context = self.db.context(TxContext::change(None, self.actor(), trace));
         SystemTx { tx: Tx::new(&self.db, None, false, context) }
+    }
+
+    /// A transaction in the active tenant of this slug, as the system: for a public route whose path names the tenant.
+    ///
+    /// # Errors
+    /// `core.not_found` where there is none.
+    pub async fn within(&self, trace: &Trace, slug: &str) -> Result<TenantTx<'_>> {
+        let mut tx = self.begin(trace);
+        let found: Option<ActiveTenant> = tx.optional(ACTIVE, &[&slug]).await?;
+        let ActiveTenant { id } = found.ok_or_else(|| Error::new(&codes::NOT_FOUND))?;
+        tx.within(id).await
     }
 
     /// Who acts, as audit rows name it.

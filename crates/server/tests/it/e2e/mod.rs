@@ -16,6 +16,7 @@ mod clients;
 mod commands;
 mod connecting;
 mod database;
+mod events;
 mod faults;
 mod foreign;
 mod guides;

@@ -1,6 +1,7 @@
 //! Events, from the transaction that emits one to what its subscribers have made of it.
 
 mod reading;
+mod steering;
 
 use std::time::Duration;
 

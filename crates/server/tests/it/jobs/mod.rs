@@ -233,6 +233,11 @@ async fn working() -> TestApp {
 
 /// Another process on the same database, with a worker of so many slots.
 async fn beside(app: &TestApp, workers: &str) -> Context {
+    beside_with(app, workers, &[("WEBHOOK_SECRET", "q8Zr5Xw2Nk7Lm3Vt9Bc4Hd6Jf1Gs0PyAeU")]).await
+}
+
+/// The same with further settings.
+pub(crate) async fn beside_with(app: &TestApp, workers: &str, more: &[(&str, &str)]) -> Context {
     let roles = &app.database().roles;
     let settings = [
         ("APP_ENV", "development"),
@@ -245,7 +250,7 @@ async fn beside(app: &TestApp, workers: &str) -> Context {
     ];
     let logging = app.edge().app.logging.clone();
     let options = BootstrapOptions::new(LogSetup::Given(logging), std::ffi::OsString::new());
-    let layers = Layers::from(MapSource::environment(settings));
+    let layers = Layers::from(MapSource::environment(settings.into_iter().chain(more.iter().copied())));
     bootstrap(app.product(), &layers, options).await.expect("another process starts")
 }
 

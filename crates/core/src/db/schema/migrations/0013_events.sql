@@ -35,6 +35,13 @@ create table public.event_cursors (
   stopped_at timestamptz -- it has failed for the last time: an operator retries or skips it
 );
 
+-- Webhooks that other services have sent, so that each has its effect once.
+create table public.webhook_receipts (
+  source text not null check (length(source) between 1 and 100), -- as the module calls the other service
+  id text not null check (length(id) between 1 and 255), -- the sender's id of the message
+  received_at timestamptz not null default now()
+);
+
 do $$
 declare
   machinery constant text := 'an event tells of a change that is audited itself';
@@ -42,7 +49,9 @@ begin
   perform app.tenant_table('public.events', append_only => true, why => 'what has happened in a tenant', unaudited => machinery);
   perform app.tenant_table('public.event_heads', key => '{}', deletable => false, why => 'how far the numbers of events go', unaudited => machinery);
   perform app.tenant_table('public.event_cursors', key => '{subscriber}', deletable => false, why => 'how far subscribers have read', unaudited => machinery);
+  perform app.tenant_table('public.webhook_receipts', key => '{source,id}', why => 'webhooks that have come', unaudited => 'what it gives rise to is audited');
 end $$;
+select app.system_access('public.webhook_receipts', '{select,insert}', 'a webhook comes from a service that is no caller');
 select app.system_access('public.events', '{select,update,delete}', 'events of all tenants are numbered, and removed when their time is over', across => true);
 select app.system_access('public.event_heads', '{select,insert,update}', 'the numbers of all tenants are given by the process that comes first', across => true);
 select app.system_access('public.event_cursors', '{select,insert,update}', 'subscribers of all tenants are woken, and steered by operators', across => true);

@@ -1,9 +1,11 @@
 //! The code that `docs/guides/platform-services.md` shows is compiled here, a file for each section, and runs.
 
 mod cache;
+mod events;
 mod jobs;
 mod outbound;
 mod schedules;
+mod webhooks;
 
 /// Without white space.
 fn bare(text: &str) -> String {
@@ -15,9 +17,11 @@ fn the_guide_to_services_shows_the_code_that_is_compiled_here() {
     let guide = super::file("docs/guides/platform-services.md");
     let ours = [
         include_str!("cache.rs"),
+        include_str!("events.rs"),
         include_str!("jobs.rs"),
         include_str!("outbound.rs"),
         include_str!("schedules.rs"),
+        include_str!("webhooks.rs"),
     ]
     .map(bare);
     let shown = super::blocks(&guide);
