@@ -31,7 +31,7 @@ use crate::metrics::{AskAllocator, Format, Metrics};
 use crate::outbound::Outbound;
 use crate::shared::{Clock, Rng};
 
-pub use answers::Answers;
+pub use answers::{Answers, Flowing};
 pub(crate) use backlogs::BELIEVED;
 pub use backlogs::Backlogs;
 pub use bodies::Bodies;

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::auth::PermissionTable;
 use crate::config::SettingsSchema;
 use crate::events::SubscriberTable;
-use crate::files::FileKinds;
+use crate::files::{FileKind, FileKinds};
 use crate::health::HEALTH;
 use crate::imports::IMPORTS;
 use crate::jobs::{AnyJobKind, JobTable, ScheduleTable};
@@ -270,7 +270,7 @@ fn events_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Files are found by the name of their kind; and each begins with that of its module.
+/// Files are found by the name of their kind; and each begins with that of its module, whose routes alone take them.
 fn files_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
     let mut names = BTreeSet::new();
     for module in modules(product) {
@@ -283,6 +283,14 @@ fn files_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
                 let fix = format!("call it '{}.' and a word that no other kind has", module.name);
                 return Err(StartError::with_fix(Exit::Internal, what, fix));
             }
+        }
+        let declared = |kind: &FileKind| module.files.iter().any(|known| std::ptr::eq(*known, kind));
+        let mut taken =
+            (module.routes)().of(module.name).filter_map(|route| Some((route.path, route.upload?)));
+        if let Some((path, kind)) = taken.find(|(_, kind)| !declared(kind)) {
+            let what =
+                format!("{path} takes a file '{}', which is not in the row of '{}'", kind.name, module.name);
+            return Err(StartError::with_fix(Exit::Internal, what, "add it there, as `files: &[&KIND]`"));
         }
     }
     Ok(())

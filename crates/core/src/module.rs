@@ -26,7 +26,7 @@ use crate::config::Section;
 use crate::db::{Migration, Namespace, Sample, Schema, SystemWork};
 use crate::error::{Carried, Error, ErrorCode};
 use crate::events::{AnyEventKind, AnySubscriber};
-use crate::extract::Inputs;
+use crate::extract::{Inputs, UploadedKind};
 use crate::files::FileKind;
 use crate::jobs::{AnyJobKind, Schedule};
 use crate::lifecycle::{Background, StartError};
@@ -258,6 +258,8 @@ pub struct Route {
     pub open_to_readers: Option<&'static str>,
     /// The work that its handler does as the system.
     pub system: Option<&'static SystemWork>,
+    /// The kind of file that its body is, if it is one.
+    pub upload: Option<&'static FileKind>,
     /// A limit of its own, beside the general one.
     pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
@@ -313,6 +315,9 @@ impl Route {
     pub(crate) async fn answer(&self, mut request: Request, app: &App) -> Result<Response, Error> {
         if let Some(work) = self.system {
             request.extensions_mut().insert(app.system(work));
+        }
+        if let Some(kind) = self.upload {
+            request.extensions_mut().insert(UploadedKind(kind));
         }
         let changes = !self.method.is_safe();
         let caller = if changes { request.extensions().get::<Caller>().cloned() } else { None };
@@ -439,6 +444,7 @@ impl Routes {
             surface: Surface::of(access),
             open_to_readers: None,
             system: None,
+            upload: None,
             limit: None,
             module: "",
             transition: None,
@@ -474,6 +480,14 @@ impl Routes {
     #[must_use]
     pub fn system(self, work: &'static SystemWork) -> Self {
         self.with(|route| route.system = Some(work))
+    }
+
+    /// The kind of file that the body of the route just added is: its handler takes an [`Upload`](crate::extract::Upload). The
+    /// module names it in [`Module::files`]. Its requests may be as large as the kind allows, and take as long as
+    /// `FILES_TRANSFER_TIMEOUT`.
+    #[must_use]
+    pub fn uploads(self, kind: &'static FileKind) -> Self {
+        self.with(|route| route.upload = Some(kind))
     }
 
     /// A limit of the route just added, beside the general one.

@@ -11,6 +11,10 @@ const OF_OPERATORS: usize = 8 * KIB;
 /// What an answer of unknown length is taken for: the buffers between its source and its client, and an encoder.
 const UNKNOWN: usize = 1024 * KIB;
 
+/// Marks an answer of which no more is in memory than so many bytes: it flows from where it is kept to its client.
+#[derive(Debug, Clone, Copy)]
+pub struct Flowing(pub(crate) u64);
+
 /// The memory for answers that are not small. One tenant's members have at most three quarters of the members', one
 /// address half of the strangers', and neither keeps anything from operators.
 pub struct Answers {

@@ -94,7 +94,7 @@ impl Start {
         let limits = limits(&config, &options, redis.clone(), metrics.clone())?;
         let caches = self.caches(product, &config, &options, redis, &pools, &metrics)?;
         let outbound = outbound(product, &config, &options, metrics.clone())?;
-        let files = self.files(product, &config, &outbound, &metrics);
+        let files = self.files(product, &config, &outbound, &metrics)?;
         self.phase("services", started);
 
         let started = Instant::now();
@@ -204,16 +204,24 @@ impl Start {
         }))
     }
 
-    fn files(&self, product: &Product, config: &Config, outbound: &Outbound, metrics: &Metrics) -> FileStore {
+    fn files(
+        &self,
+        product: &Product,
+        config: &Config,
+        outbound: &Outbound,
+        metrics: &Metrics,
+    ) -> Result<FileStore, StartError> {
         let development = config.process.app_env == Environment::Development;
-        FileStore::new(FileStoreOptions {
+        Ok(FileStore::new(FileStoreOptions {
+            secret: secret(config)?.clone(),
+            secret_previous: config.jwt.secret_previous.clone(),
             settings: config.files.clone(),
             default_folder: development.then(|| config.process.data_dir.join("files")),
             kinds: factory::file_kinds(product),
             outbound: outbound.clone(),
             metrics: metrics.clone(),
             lifecycle: self.lifecycle.clone(),
-        })
+        }))
     }
 
     fn app(

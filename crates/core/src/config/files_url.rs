@@ -49,6 +49,9 @@ impl Value for FilesUrl {
 
     fn parse(_: &Setting, text: &str) -> Option<Self> {
         let url = Url::parse(text).ok()?;
+        if text.split(['/', '?']).any(|part| matches!(part, "." | "..")) {
+            return None; // the parser would resolve them without a word
+        }
         let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
         match url.scheme() {
             "file" if plain && url.query().is_none() => folder(text, &url),

@@ -74,20 +74,20 @@ fn most(declared: Option<u64>) -> usize {
 }
 
 /// The clocks of a body: one for the whole, and one for each stretch of it.
-struct BodyReading {
+pub(super) struct BodyReading {
     deadline: Instant,
     window_ends: Instant,
     in_window: usize,
 }
 
 impl BodyReading {
-    fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration) -> Self {
         let now = Instant::now();
         Self { deadline: now + limit, window_ends: now + WINDOW, in_window: 0 }
     }
 
     /// The next part; `None` at the end.
-    async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, Error> {
+    pub(super) async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, Error> {
         loop {
             let frame = timeout_at(self.window_ends.min(self.deadline), body.frame()).await;
             match frame {

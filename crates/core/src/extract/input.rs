@@ -45,6 +45,8 @@ pub struct Inputs {
     pub refusals: Vec<&'static ErrorCode>,
     /// Whether it works as the system.
     pub system: bool,
+    /// Whether it takes a file.
+    pub upload: bool,
 }
 
 /// An argument of a handler. What says nothing about the request, such as the app, implements it empty.

@@ -10,6 +10,7 @@ mod patch;
 mod path;
 mod precondition;
 pub(crate) mod query;
+mod upload;
 mod violations;
 
 use axum::extract::FromRequestParts;
@@ -25,6 +26,8 @@ pub use path::{Path, PathValues, Segment};
 pub use precondition::{ETag, IfMatch};
 pub(crate) use precondition::{in_coding, opaque};
 pub use query::Query;
+pub use upload::Upload;
+pub(crate) use upload::UploadedKind;
 pub use violations::of_value as violations;
 
 use crate::app::App;

@@ -17,8 +17,8 @@ impl ETag {
     /// `ETag`, as the contract tells of it.
     pub const FIELD: HeaderField = HeaderField {
         name: "ETag",
-        what: "The version of what is answered, and the coding if it is compressed; If-Match takes it.",
-        pattern: Some(r#"^(W/)?"[0-9]+(-gzip|-br|-zstd)?"$"#),
+        what: "The version of what is answered, and the coding if it is compressed; If-Match takes it. Of a file its SHA-256.",
+        pattern: Some(r#"^(W/)?"([0-9]+|[0-9a-f]{64})(-gzip|-br|-zstd)?"$"#),
         example: "\"1\"",
         always: true,
     };

@@ -15,6 +15,9 @@ error_codes! {
         DIGEST_MISMATCH = "files.digest_mismatch", 422, "The file was changed on its way";
             "The bytes that came do not have the SHA-256 that Content-Digest names.";
             "Send the file again; if it happens again, reckon the digest anew.";
+        RANGE_NOT_SATISFIABLE = "files.range_not_satisfiable", 416, "Range not satisfiable";
+            "The range of bytes that was asked for begins behind the end of the file.";
+            "Ask without Range; the detail says how many bytes there are.";
         QUOTA_EXCEEDED = "files.quota_exceeded", 413, "No room for more files";
             "The tenant's files would take more than they may.";
             "Remove files that are not needed any more; or ask the operator for a larger quota.";

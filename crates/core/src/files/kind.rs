@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Media;
+use super::{Media, file_codes};
 use crate::auth::Permission;
+use crate::error::Error;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -98,6 +99,15 @@ impl FileKinds {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+pub(crate) fn too_large(kind: &FileKind) -> Error {
+    let detail = format!("It may have {} at most.", size_words(kind.at_most));
+    Error::new(&file_codes::TOO_LARGE).detail(detail)
+}
+
+pub(crate) fn type_not_allowed(kind: &FileKind) -> Error {
+    Error::new(&file_codes::TYPE_NOT_ALLOWED).detail(format!("It may be {}.", kind.type_names()))
 }
 
 /// How large, in words: `10 MiB`.

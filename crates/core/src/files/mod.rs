@@ -6,18 +6,24 @@
 //! before its first byte is stored, so that nothing is ever left there unseen (`docs/decisions/0023-files.md`).
 
 mod codes;
+mod disposition;
 mod kind;
+mod link;
 mod media;
 mod name;
+mod new;
 mod store;
 mod writer;
 
 pub use codes::{FILE_ERRORS, file_codes};
-pub(crate) use kind::size_words;
+pub(crate) use disposition::{attachment, name_of};
 pub use kind::{FileKind, FileKinds, files_markdown};
+pub(crate) use kind::{size_words, too_large, type_not_allowed};
+pub(crate) use link::LONGEST_LINK;
 pub use media::Media;
 pub(crate) use media::{HEAD, TextCheck};
 pub use name::FileName;
+pub use new::NewFile;
 pub use store::FileStore;
 pub(crate) use store::{FileStoreOptions, ObjectKey, ObjectStream};
 pub(crate) use writer::ObjectWriter;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{HttpClient, HttpConnector};
 use object_store::local::LocalFileSystem;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::OnceCell;
 use tokio_util::io::ReaderStream;
 
+use super::link::LinkKeys;
 use super::{FileId, FileKinds, ObjectWriter, file_codes};
 use crate::config::{Bucket, FileSettings, FilesUrl};
 use crate::error::{Error, Result};
@@ -57,6 +59,9 @@ pub(crate) struct FileStoreOptions {
     pub(crate) default_folder: Option<PathBuf>,
     /// The kinds of files that the modules declare.
     pub(crate) kinds: FileKinds,
+    /// Signs links: `JWT_SECRET`, and the one before.
+    pub(crate) secret: Secret<String>,
+    pub(crate) secret_previous: Option<Secret<String>>,
     pub(crate) outbound: Outbound,
     pub(crate) metrics: Metrics,
     pub(crate) lifecycle: Lifecycle,
@@ -70,6 +75,7 @@ struct FileStoreInner {
     place: Option<FilesUrl>,
     settings: FileSettings,
     kinds: FileKinds,
+    links: LinkKeys,
     outbound: Outbound,
     metrics: Metrics,
     lifecycle: Lifecycle,
@@ -90,7 +96,8 @@ pub(super) struct OpenStore {
 
 impl FileStore {
     pub(crate) fn new(options: FileStoreOptions) -> Self {
-        let FileStoreOptions { settings, default_folder, kinds, outbound, metrics, lifecycle } = options;
+        let FileStoreOptions { settings, default_folder, kinds, outbound, metrics, lifecycle, .. } = options;
+        let links = LinkKeys::new(&options.secret, options.secret_previous.as_ref());
         let place = settings.url.clone().or(default_folder.map(FilesUrl::Folder));
         if place.is_none() && !kinds.is_empty() {
             tracing::warn!(
@@ -104,6 +111,7 @@ impl FileStore {
             place,
             settings,
             kinds,
+            links,
             outbound,
             metrics,
             lifecycle,
@@ -123,6 +131,16 @@ impl FileStore {
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.0.lifecycle
+    }
+
+    /// What stands for a file in a link, until `expires`.
+    pub(crate) fn sign(&self, key: ObjectKey, expires: Timestamp) -> String {
+        self.0.links.sign(key, expires)
+    }
+
+    /// The file of a link that was signed here and is not over.
+    pub(crate) fn linked(&self, link: &str, now: Timestamp) -> Option<ObjectKey> {
+        self.0.links.open(link, now)
     }
 
     /// How many uploads are under way, and how many may be.

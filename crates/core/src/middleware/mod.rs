@@ -190,7 +190,7 @@ impl Edge {
     async fn chain(&self, client: Client, mut request: Request) -> Response {
         let mut visit = Visit::enter(self, client, &mut request);
         let span = visit.span();
-        let limit = self.time_limit();
+        let limit = self.time_limit(&request);
         // Each future is pinned where it is made: a local of it would be held twice, and it is large. What the deadline cuts
         // off is dropped inside the span: the lines of its statements carry the request's id.
         let outcome = {
@@ -240,8 +240,12 @@ impl Edge {
         visit.leave(outcome)
     }
 
-    fn time_limit(&self) -> Duration {
-        if self.switches.deadline { self.app.config.traffic.request_timeout } else { Duration::MAX }
+    fn time_limit(&self, request: &Request) -> Duration {
+        match self.switches.deadline {
+            false => Duration::MAX,
+            true if self.routes.sends_a_file(request) => idempotency::longest(&self.app, true),
+            true => idempotency::longest(&self.app, false),
+        }
     }
 
     fn compresses(&self) -> bool {

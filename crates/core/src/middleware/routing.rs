@@ -18,6 +18,8 @@ pub struct RouteTable {
     paths: matchit::Router<usize>,
     /// The routes of each path.
     routes: Vec<Vec<Route>>,
+    /// Whether one of them takes files.
+    takes_files: bool,
 }
 
 /// What a request's path and method lead to.
@@ -73,6 +75,17 @@ impl RouteTable {
                 }
             }));
         }
+        if inputs.upload != route.upload.is_some() {
+            let name = format!("{} {}", route.method, route.path);
+            return Err(clash(match route.upload {
+                None => format!(
+                    "{name}: its handler takes an `Upload`; say of what kind, below the route: `.uploads(&KIND)`"
+                ),
+                Some(kind) => {
+                    format!("{name} takes a file '{}', and its handler takes no `Upload`", kind.name)
+                }
+            }));
+        }
         if !route.surface.admits(route.access) {
             return Err(clash(format!(
                 "{} {} is for {:?} and its access rule is {:?}: one of them is wrong",
@@ -85,6 +98,7 @@ impl RouteTable {
         if let Some(Err(invalid)) = &route.deprecation {
             return Err(clash(format!("{} {}: {invalid}", route.method, route.path)));
         }
+        self.takes_files |= route.upload.is_some();
         if let Some(known) =
             self.routes.iter_mut().find(|known| known.first().is_some_and(|r| r.path == route.path))
         {
@@ -104,6 +118,16 @@ impl RouteTable {
     /// All routes, path by path.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.routes.iter().flatten()
+    }
+
+    /// Whether `request` sends a file, which may take a while.
+    pub(super) fn sends_a_file(&self, request: &Request) -> bool {
+        self.takes_files
+            && !request.method().is_safe()
+            && self.paths.at(request.uri().path()).is_ok_and(|matched| {
+                let routes = self.routes.get(*matched.value).map(Vec::as_slice).unwrap_or_default();
+                routes.iter().any(|route| route.method == *request.method() && route.upload.is_some())
+            })
     }
 
     /// The route of `request`, whose path parameters are put into it.

@@ -49,6 +49,7 @@ impl<'edge> Visit<'edge> {
         unread::check(request)?;
         size::check(request)?;
         let found = self.edge.routes.find(request);
+        size::check_body(request, found.as_ref().ok().and_then(RouteMatch::route))?;
         if let Some(https) = &self.edge.https {
             let route = found.as_ref().ok().and_then(RouteMatch::route);
             if let Some(redirection) = https.check(self.client, request, route)? {

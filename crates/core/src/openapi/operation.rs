@@ -9,6 +9,7 @@ use super::refusals::{self, DocumentedRefusals, PROBLEM};
 use crate::answer::{Content, Link, Outputs, Success};
 use crate::error::ErrorCode;
 use crate::extract::{HeaderField, Inputs};
+use crate::files::size_words;
 use crate::module::{Access, Operation, Route};
 use crate::resource::Transition;
 
@@ -50,6 +51,12 @@ pub(super) fn describe(
             content["application/merge-patch+json"] = media;
         }
         set("requestBody", json!({ "required": true, "content": content }));
+    }
+    if let Some(kind) = route.upload {
+        let content: Map<_, _> = kind.types.iter().map(|media| (media.name.to_owned(), json!({}))).collect();
+        let size = size_words(kind.at_most);
+        let about = format!("{} It has {size} at most.", kind.about);
+        set("requestBody", json!({ "required": true, "description": about, "content": content }));
     }
     if let Some(deprecation) = route.deprecation() {
         set("deprecated", true.into());

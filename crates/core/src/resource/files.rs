@@ -16,13 +16,17 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::db::{TenantTx, ToSql};
 use crate::error::{Error, Result, codes};
+use crate::extract::Upload;
 use crate::files::{
-    FileId, FileKind, FileName, HEAD, Media, ObjectKey, ObjectStream, TextCheck, file_codes, size_words,
+    FileId, FileKind, HEAD, LONGEST_LINK, Media, NewFile, ObjectKey, ObjectStream, TextCheck, file_codes,
+    too_large, type_not_allowed,
 };
-use crate::shared::{LARGEST_EXACT, PrincipalId, hex};
+use crate::shared::{LARGEST_EXACT, PrincipalId, TenantId, hex};
 use crate::shares::OwnedShare;
 use crate::{from_row, record, sql};
 
+/// For the example.
+const SHA256_OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 /// How many objects are removed at a time.
 const AT_ONCE: usize = 8;
 
@@ -44,7 +48,7 @@ record! {
         #[schemars(range(min = 0, max = LARGEST_EXACT))]
         pub bytes: i64,
         /// Its SHA-256, as hexadecimal digits.
-        #[schemars(regex(pattern = "^[0-9a-f]{64}$"))]
+        #[schemars(regex(pattern = "^[0-9a-f]{64}$"), example = &SHA256_OF_NOTHING)]
         pub sha256: String,
         /// Who has stored it; nobody where it was work of the system.
         pub created_by: Option<PrincipalId>,
@@ -52,34 +56,6 @@ record! {
         pub created_at: Timestamp,
         /// When it will be removed, if it will.
         pub expires_at: Option<Timestamp>,
-    }
-}
-
-/// What is said of a file that is to be stored.
-#[derive(Debug, Clone)]
-pub struct NewFile {
-    name: FileName,
-    media: &'static Media,
-    length: Option<u64>,
-    sha256: Option<[u8; 32]>,
-}
-
-impl NewFile {
-    /// A file of this type, and of this name once it is made safe ([`FileName`]).
-    pub fn new(name: &str, media: &'static Media) -> Self {
-        Self { name: FileName::new(name, media), media, length: None, sha256: None }
-    }
-
-    /// How many bytes it will have, where that is known: what the quota has no room for is refused before they come.
-    #[must_use]
-    pub fn length(self, bytes: Option<u64>) -> Self {
-        Self { length: bytes, ..self }
-    }
-
-    /// The SHA-256 that its bytes must have.
-    #[must_use]
-    pub fn sha256(self, digest: Option<[u8; 32]>) -> Self {
-        Self { sha256: digest, ..self }
     }
 }
 
@@ -197,6 +173,15 @@ impl Call {
         outcome
     }
 
+    /// Stores what a client uploads: as [`Call::store_file`], what and what kind the route and the request say.
+    ///
+    /// # Errors
+    /// As [`Call::store_file`]; `core.request_timeout` and `core.malformed_body` for bytes that do not come.
+    pub async fn store_upload(&self, upload: Upload) -> Result<FileDraft> {
+        let (kind, new, bytes) = upload.into_parts();
+        self.store_file(kind, new, bytes).await
+    }
+
     async fn storing(
         &self,
         kind: &'static FileKind,
@@ -296,6 +281,14 @@ impl Call {
     /// `files.damaged` where the store does not have them, `files.store_unavailable`.
     pub async fn file_content(&self, file: &StoredFile) -> Result<FileContent> {
         FileContent::open(&self.app, self.caller.tenant(), file).await
+    }
+
+    /// A path under which a file can be read without a credential, for so long and at most a day; to be sent to one who is no
+    /// member, or to open in a browser. Everybody who has it can read the file, until then or until it is deleted.
+    pub fn file_link(&self, file: &StoredFile, valid_for: Duration) -> String {
+        let key = ObjectKey { tenant: self.caller.tenant(), file: file.id };
+        let expires = self.now() + valid_for.clamp(Duration::from_secs(1), LONGEST_LINK);
+        format!("/api/v1/files/linked?link={}", self.app.files.sign(key, expires))
     }
 
     /// Deletes a file of this kind in a transaction; its bytes are removed after the commit. A file that a row owns
@@ -424,7 +417,7 @@ impl Sum {
 }
 
 impl FileContent {
-    pub(crate) async fn open(app: &App, tenant: crate::shared::TenantId, file: &StoredFile) -> Result<Self> {
+    pub(crate) async fn open(app: &App, tenant: TenantId, file: &StoredFile) -> Result<Self> {
         let bytes = u64::try_from(file.bytes).unwrap_or_default();
         let key = ObjectKey { tenant, file: file.id };
         let opened = app.files.read(key, 0..bytes).await;
@@ -545,13 +538,4 @@ fn declared(app: &App, kind: &'static FileKind) -> Result<()> {
     }
     let fix = "add it there, as `files: &[&KIND]`";
     Err(Error::internal(format!("the kind of file '{}' is in no module's row: {fix}", kind.name)))
-}
-
-fn too_large(kind: &FileKind) -> Error {
-    let detail = format!("It may have {} at most.", size_words(kind.at_most));
-    Error::new(&file_codes::TOO_LARGE).detail(detail)
-}
-
-pub(crate) fn type_not_allowed(kind: &FileKind) -> Error {
-    Error::new(&file_codes::TYPE_NOT_ALLOWED).detail(format!("It may be {}.", kind.type_names()))
 }

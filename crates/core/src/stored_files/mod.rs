@@ -1,5 +1,6 @@
 //! Files of tenants, as a module: their codes, their store's probe, and what keeps the store clean.
 
+mod routes;
 mod upkeep;
 
 use std::time::Duration;
@@ -10,7 +11,8 @@ use upkeep::{NIGHTLY, REMOVE, SWEEP, SYSTEM};
 /// The core's part in files, as a module like any other.
 pub(crate) static FILES: Module = Module {
     name: "files",
-    about: "Files of tenants.",
+    about: "Files of tenants: what is known of each, and its bytes.",
+    routes: routes::routes,
     errors: crate::files::FILE_ERRORS,
     jobs: &[&REMOVE, &SWEEP],
     schedules: NIGHTLY,

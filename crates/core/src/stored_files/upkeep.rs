@@ -12,6 +12,7 @@ crate::system_work! {
     /// What is done about files as the system.
     pub(super) SYSTEM {
         KEEP_STORE = "files": "Removes the bytes of deleted files from the store, after the commit that deleted them, whoever that was.";
+        OPEN_LINK = "file-links": "Finds the file of a link in the tenant that its signature names: who has the link has no credential.";
     }
 }
 

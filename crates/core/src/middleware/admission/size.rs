@@ -7,6 +7,8 @@ use http::header::CONTENT_LENGTH;
 
 use crate::error::{Error, codes};
 use crate::extract::MAX_BODY_BYTES;
+use crate::files::too_large;
+use crate::module::Route;
 
 const MAX_TARGET_BYTES: usize = 8 * 1024;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -23,12 +25,18 @@ pub(in crate::middleware) fn check(request: &Request) -> Result<(), Error> {
     if headers.len() > MAX_HEADERS || bytes > MAX_HEADER_BYTES {
         return Err(Error::new(&codes::HEADERS_TOO_LARGE));
     }
+    Ok(())
+}
+
+/// Looks at the length of the body that the head declares, where the route is known.
+pub(in crate::middleware) fn check_body(request: &Request, route: Option<&Route>) -> Result<(), Error> {
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let declared = declared.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    if declared > MAX_BODY_BYTES as u64 {
-        return Err(Error::new(&codes::TOO_LARGE));
+    match route.and_then(|route| route.upload) {
+        Some(kind) if declared > kind.at_most => Err(too_large(kind)),
+        None if declared > MAX_BODY_BYTES as u64 => Err(Error::new(&codes::TOO_LARGE)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -43,7 +51,9 @@ mod tests {
         for (name, value) in headers {
             request.headers_mut().append(name, HeaderValue::try_from(value).unwrap());
         }
-        check(&request).map_or_else(|error| error.code().code, |()| "ok")
+        check(&request)
+            .and_then(|()| check_body(&request, None))
+            .map_or_else(|error| error.code().code, |()| "ok")
     }
 
     fn named(name: &'static str, value: impl Into<String>) -> (HeaderName, String) {

@@ -4,6 +4,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::longest;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::db::{Deferral, ToSql};
@@ -82,6 +83,7 @@ pub(super) struct Claim<'a> {
     principal: String,
     route: String,
     key: String,
+    sends_a_file: bool,
     /// Tells this attempt from others at the same key.
     number: Uuid,
 }
@@ -92,14 +94,15 @@ impl<'a> Claim<'a> {
         app.rng.fill(&mut random);
         let number = uuid::Builder::from_random_bytes(random).into_uuid();
         let principal = caller.actor().to_string();
+        let sends_a_file = route.upload.is_some();
         let route = format!("{} {}", route.method, route.path);
-        Self { app, caller, principal, route, key, number }
+        Self { app, caller, principal, route, key, sends_a_file, number }
     }
 
     /// One round trip.
     pub(super) async fn take(&self, fingerprint: &[u8]) -> Result<ClaimVerdict> {
         let config = &self.app.config;
-        let lease = config.traffic.request_timeout.as_secs_f64() + MARGIN;
+        let lease = longest(self.app, self.sends_a_file).as_secs_f64() + MARGIN;
         let kept = config.http.idempotency_keep.as_secs_f64();
         let params: [&(dyn ToSql + Sync); 7] =
             [&self.principal, &self.route, &self.key, &fingerprint, &self.number, &lease, &kept];

@@ -7,6 +7,8 @@
 
 mod claim;
 
+use std::time::Duration;
+
 use aws_lc_rs::digest;
 use axum::body::Body;
 use axum::extract::Request;
@@ -116,12 +118,15 @@ async fn once(
     caller: &Caller,
     request: Request,
 ) -> Result<Response, Error> {
-    let (request, fingerprint) = fingerprint(app, caller, request).await?;
+    let (request, fingerprint) = match route.upload {
+        None => fingerprint(app, caller, request).await?,
+        Some(_) => of_upload(request),
+    };
     let claim = Claim::new(app, route, key, caller);
     match claim.take(&fingerprint).await? {
         ClaimVerdict::Answered(stored) => return replay(stored),
         ClaimVerdict::InFlight => {
-            let wait = std::time::Duration::from_secs(1);
+            let wait = Duration::from_secs(1);
             return Err(Error::new(&codes::IDEMPOTENCY_IN_FLIGHT).retry_after(wait));
         }
         ClaimVerdict::AnotherRequest => return Err(Error::new(&codes::IDEMPOTENCY_KEY_REUSED)),
@@ -179,6 +184,26 @@ async fn fingerprint(app: &App, caller: &Caller, request: Request) -> Result<(Re
     let body = read_body(body, Some(caller.tenant()), app).await?;
     context.update(&body);
     Ok((Request::from_parts(head, Body::from(body)), context.finish().as_ref().to_vec()))
+}
+
+/// What makes an upload the same: method, target, and what its headers say of it. Its bytes are not held until they have all
+/// come; a client that sends `Content-Digest` has other bytes under its key noticed.
+fn of_upload(request: Request) -> (Request, Vec<u8>) {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let said = ["content-type", "content-disposition", "content-length", "content-digest"];
+    let said = said.map(|name| request.headers().get(name).map_or(&b""[..], |value| value.as_bytes()));
+    for part in [request.method().as_str().as_bytes(), target.as_bytes()].into_iter().chain(said) {
+        context.update(part);
+        context.update(b"\n");
+    }
+    (request, context.finish().as_ref().to_vec())
+}
+
+/// How long a request may take; one that sends a file may take longer.
+pub(super) fn longest(app: &App, sends_a_file: bool) -> Duration {
+    let usual = app.config.traffic.request_timeout;
+    if sends_a_file { usual.max(app.config.files.transfer_timeout) } else { usual }
 }
 
 #[cfg(test)]

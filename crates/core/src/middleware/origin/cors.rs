@@ -19,13 +19,13 @@ use crate::middleware::headers::vary;
 
 /// What a page may send beyond the few headers that need no permission.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-ID, X-Correlation-ID, \
-     X-Tenant-ID, traceparent, tracestate",
+    "Authorization, Content-Type, Content-Disposition, Content-Digest, Range, If-Range, If-Match, If-None-Match, \
+     Idempotency-Key, X-Request-ID, X-Correlation-ID, X-Tenant-ID, traceparent, tracestate",
 );
 /// What a page may read beyond the few headers that need no permission.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "ETag, Location, Retry-After, RateLimit, RateLimit-Policy, Idempotency-Replayed, Deprecation, Sunset, X-Request-ID, \
-     X-Correlation-ID, traceparent",
+     X-Correlation-ID, traceparent, Content-Disposition, Content-Range, Accept-Ranges, Repr-Digest",
 );
 /// How long a browser remembers a preflight's answer, in seconds: what Chromium caps it at.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");

@@ -18,7 +18,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
-use crate::app::{Answers, App};
+use crate::app::{Answers, App, Flowing};
 use crate::assets::Resident;
 use crate::error::Error;
 use crate::middleware::admission::overload::refusal;
@@ -40,7 +40,8 @@ pub(in crate::middleware) fn leave(
     repeatable: bool,
     response: &mut Response,
 ) -> Result<(), Error> {
-    let bytes = response.body().size_hint().exact();
+    let flowing = response.extensions_mut().remove::<Flowing>();
+    let bytes = flowing.map(|Flowing(bytes)| bytes).or_else(|| response.body().size_hint().exact());
     if Answers::is_small(bytes) || response.extensions_mut().remove::<Resident>().is_some() {
         return Ok(());
     }

@@ -1,22 +1,28 @@
 //! Files, on a module with a kind for each thing that can be wrong with one.
 
+mod faults;
+mod links;
 mod storing;
+mod transfer;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ::http::Request as HttpRequest;
 use axum::extract::Request;
 use erp_core::answer::NoContent;
 use erp_core::db::{Migration, Sample};
-use erp_core::error::{Error, Result};
-use erp_core::extract::{Json, Path};
+use erp_core::error::{Error, Result, codes};
+use erp_core::extract::{Json, Path, Upload};
 use erp_core::files::{FileId, FileKind, Media};
+use erp_core::input;
 use erp_core::jobs::{Job, JobKind};
 use erp_core::module::{Access, Module, Operation, Routes};
 use erp_core::resource::{Call, NewFile, StoredFile};
-use erp_testkit::TestApp;
+use erp_testkit::{Actor, Answer, TestApp};
 use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
@@ -25,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) static PAPERS: Module = Module {
     name: "papers",
+    permissions: PERMISSIONS,
     routes,
     files: &[&NOTE, &SCAN, &SLIP],
     jobs: &[&COPY],
@@ -50,9 +57,17 @@ const TABLE: &str = "
     select app.tenant_reference('public.papers', 'folder', 'public.folders', on_delete => 'cascade');
     select app.owns_file('public.papers', 'scan_id');";
 
+erp_core::permissions! {
+    /// The permissions of the test's module.
+    PERMISSIONS {
+        READ_SCANS = "papers.scan.read" to [Owner, Member]: "Read scans of papers.";
+    }
+}
+
 static NOTE: FileKind =
     FileKind::new("papers.note", "A note.").types(&[&Media::TEXT, &Media::CSV]).at_most(64 * 1024);
-static SCAN: FileKind = FileKind::new("papers.scan", "A scan of a paper.").at_most(300 * 1024 * 1024);
+static SCAN: FileKind =
+    FileKind::new("papers.scan", "A scan of a paper.").at_most(300 * 1024 * 1024).read(&READ_SCANS);
 static SLIP: FileKind = FileKind::new("papers.slip", "A slip that is soon thrown away.")
     .types(&[&Media::TEXT])
     .kept_for(Duration::from_secs(3600));
@@ -90,6 +105,21 @@ fn routes() -> Routes {
         .doc(Operation::new("readNote", "Read a note"))
         .delete("/test/notes/{id}", Access::SignedIn, delete_note)
         .doc(Operation::new("deleteNote", "Delete a note"))
+        .open_to_readers("it is a test's")
+        .post("/test/papers", Access::SignedIn, file_paper)
+        .uploads(&SCAN)
+        .doc(Operation::new("filePaper", "File a paper with its scan"))
+        .open_to_readers("it is a test's")
+        .put("/test/papers/{id}/scan", Access::SignedIn, replace_scan)
+        .uploads(&SCAN)
+        .doc(Operation::new("replaceScan", "Replace the scan of a paper"))
+        .open_to_readers("it is a test's")
+        .post("/test/papers/{id}/links", Access::Permission(&READ_SCANS), link_scan)
+        .doc(Operation::new("linkScan", "Make a link to a scan"))
+        .open_to_readers("it is a test's")
+        .post("/test/slips", Access::SignedIn, take_slip)
+        .uploads(&SLIP)
+        .doc(Operation::new("takeSlip", "Store a slip"))
         .open_to_readers("it is a test's")
         .post("/test/notes/{id}/copies", Access::SignedIn, copy_note)
         .doc(Operation::new("copyNote", "Copy a note"))
@@ -134,6 +164,63 @@ async fn copy_note(call: Call, Path(note): Path<FileId>) -> Result<NoContent> {
     call.enqueue(&mut tx, &COPY, &Copying { note })?;
     tx.commit().await?;
     Ok(NoContent)
+}
+
+const FILE_PAPER: &str =
+    "insert into papers (id, folder, scan_id) values ($1, (select id from folders limit 1), $1)";
+const REPLACE_SCAN: &str = "update papers set scan_id = $2 where id = $1 returning id";
+
+/// The paper has the id of its first scan.
+async fn file_paper(call: Call, upload: Upload) -> Result<Json<StoredFile>> {
+    let draft = call.store_upload(upload).await?;
+    let mut tx = call.tenant();
+    let scan = call.keep_file(&mut tx, draft).await?;
+    let _: Vec<()> = tx.last().rows(FILE_PAPER, &[&scan.id]).await?;
+    Ok(Json(scan))
+}
+
+async fn replace_scan(call: Call, Path(id): Path<FileId>, upload: Upload) -> Result<Json<StoredFile>> {
+    let draft = call.store_upload(upload).await?;
+    let mut tx = call.tenant();
+    let scan = call.keep_file(&mut tx, draft).await?;
+    let paper: Option<()> = tx.last().optional(REPLACE_SCAN, &[&id, &scan.id]).await?;
+    paper.map(|()| Json(scan)).ok_or_else(|| Error::new(&codes::NOT_FOUND))
+}
+
+input! { NewLink { seconds: i64 } }
+
+async fn link_scan(call: Call, Path(id): Path<FileId>, Json(new): Json<NewLink>) -> Result<String> {
+    let file = call.file(&SCAN, id).await?;
+    Ok(call.file_link(&file, Duration::from_secs(new.seconds.unsigned_abs())))
+}
+
+async fn take_slip(call: Call, upload: Upload) -> Result<Json<StoredFile>> {
+    let draft = call.store_upload(upload).await?;
+    let mut tx = call.tenant();
+    let slip = call.keep_file(&mut tx, draft).await?;
+    tx.commit().await?;
+    Ok(Json(slip))
+}
+
+/// Sends a file as the whole body, with these headers beside.
+async fn send(
+    actor: &Actor<'_>,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+) -> Answer {
+    let request = HttpRequest::builder().method(method).uri(path);
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    actor.request(request.body(body.into()).expect("a request")).await
+}
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and so on";
+
+/// Files a paper of acme with a small picture.
+async fn file_png(actor: &Actor<'_>) -> Value {
+    let headers =
+        [("content-type", "image/png"), ("content-disposition", "attachment; filename=\"scan.png\"")];
+    send(actor, ("POST", "/test/papers"), &headers, PNG).await.assert(200).json()
 }
 
 /// The product with the test's module, and a worker.

@@ -36,7 +36,8 @@ async fn r_08_a_listed_origin_may_read_answers_with_credentials() {
             assert_eq!(
                 answer.header("access-control-expose-headers"),
                 "ETag, Location, Retry-After, RateLimit, RateLimit-Policy, Idempotency-Replayed, Deprecation, \
-                 Sunset, X-Request-ID, X-Correlation-ID, traceparent"
+                 Sunset, X-Request-ID, X-Correlation-ID, traceparent, Content-Disposition, Content-Range, Accept-Ranges, \
+                 Repr-Digest"
             );
             assert!(answer.header("vary").contains("Origin"));
         }
