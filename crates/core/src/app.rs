@@ -27,6 +27,7 @@ use crate::files::FileStore;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{Limits, SlowDown, TenantLimits};
 use crate::logging::Logging;
+use crate::mail::Mail;
 use crate::metrics::{AskAllocator, Format, Metrics};
 use crate::outbound::Outbound;
 use crate::shared::{Clock, Rng};
@@ -67,6 +68,8 @@ pub struct Parts {
     pub outbound: Outbound,
     /// The store of tenants' files.
     pub files: FileStore,
+    /// How mail is sent.
+    pub mail: Mail,
     /// Password hashes.
     pub passwords: Passwords,
     /// Counters, gauges and histograms.

@@ -10,13 +10,14 @@ use tower::{Layer, Service};
 
 use crate::app::App;
 use crate::auth::PermissionTable;
-use crate::config::SettingsSchema;
+use crate::config::{Config, SettingsSchema};
 use crate::events::SubscriberTable;
 use crate::files::{FileKind, FileKinds};
 use crate::health::HEALTH;
 use crate::imports::IMPORTS;
 use crate::jobs::{AnyJobKind, JobTable, ScheduleTable};
 use crate::lifecycle::{Exit, StartError};
+use crate::mailer::MAIL;
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{Authentication, Module, Product, Route, Routes, SecurityHeaders, refuse_undeclared};
 use crate::openapi::{Contract, OPENAPI};
@@ -145,7 +146,7 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &IMPORTS, &MAINTENANCE, &FILES]
+    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &IMPORTS, &MAINTENANCE, &FILES, &MAIL]
         .into_iter()
         .chain(product.modules.iter().copied())
 }
@@ -207,6 +208,45 @@ pub fn subscribers(product: &Product) -> SubscriberTable {
 /// Every kind of file of every module.
 pub(crate) fn file_kinds(product: &Product) -> FileKinds {
     FileKinds::new(modules(product).flat_map(|module| module.files).copied())
+}
+
+/// The names of the templates of mails of every module, and the statement that tells what a tenant calls itself.
+///
+/// # Errors
+/// `Exit::Internal` for a template whose name is not its own, or where two modules tell what tenants call themselves.
+pub(crate) fn mails(product: &Product) -> Result<(BTreeSet<&'static str>, Option<&'static str>), StartError> {
+    let mut names = BTreeSet::new();
+    for module in modules(product) {
+        for name in module.mails.iter().map(|template| template.facts().name) {
+            let is_its_own = name.strip_prefix(module.name).is_some_and(|rest| rest.starts_with('.'));
+            if !is_its_own || !names.insert(name) {
+                let what = format!("The mail '{name}' of '{}' has a name that is not its own", module.name);
+                let fix = format!("call it '{}.' and a word that no other mail has", module.name);
+                return Err(StartError::with_fix(Exit::Internal, what, fix));
+            }
+        }
+    }
+    let mut telling = modules(product).filter_map(|module| module.tenant_name);
+    match (telling.next(), telling.next()) {
+        (first, None) => Ok((names, first)),
+        _ => Err(StartError::new(
+            Exit::Internal,
+            "Two modules have `tenant_name`: only one of them can tell it",
+        )),
+    }
+}
+
+/// A promotional mail has a link by which its recipient unsubscribes, and that leads to `PUBLIC_URL`.
+pub(crate) fn links_lead_somewhere(product: &Product, config: &Config) -> Result<(), StartError> {
+    let mut promotional = modules(product).flat_map(|module| module.mails).map(|template| template.facts());
+    match promotional.find(|facts| facts.promotional) {
+        Some(facts) if crate::mailer::base(config).is_none() => Err(StartError::with_fix(
+            Exit::Configuration,
+            format!("PUBLIC_URL is not set, and the mail '{}' has a link to unsubscribe by", facts.name),
+            "set it to where clients reach this API",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Every schedule of every module.

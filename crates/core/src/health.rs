@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, Outputs};
-use crate::app::{App, Proof};
+use crate::app::{App, Outcome, Proof};
 use crate::db::{ServerVersion, Writes};
 use crate::error::{Error, Result, codes};
 use crate::extract::Json;
@@ -135,8 +135,10 @@ impl HealthCheck {
 
 /// `GET /readyz`: 503 while starting, draining, or when the database, the isolation proof or a required probe fails.
 async fn readyz(State(app): State<App>) -> HealthAnswer<Readiness> {
-    let failed: Vec<&'static str> =
-        checks(&app).await.iter().filter(|check| check.refuses()).map(|check| check.name).collect();
+    let failed: Vec<&'static str> = checks(&app, &app.probe_required().await)
+        .filter(HealthCheck::refuses)
+        .map(|check| check.name)
+        .collect();
     let (code, status) =
         if failed.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unready") };
     HealthAnswer(code, Readiness { status, failed })
@@ -151,7 +153,7 @@ async fn health(State(app): State<App>) -> HealthAnswer<Health> {
 
 /// `GET /health/detailed`: every check with its numbers. What is behind them is asked at most once a second.
 async fn detailed(State(app): State<App>) -> HealthAnswer<Health> {
-    let mut checks = checks(&app).await;
+    let mut checks: Vec<_> = checks(&app, &app.probe().await).collect();
     checks.extend(limited(&app));
     let well = checks.iter().all(|check| check.passed);
     let unready = checks.iter().any(HealthCheck::refuses);
@@ -209,15 +211,14 @@ fn basics(app: &App, status: &'static str) -> Health {
     Health { status, version: app.version, uptime, checks: None }
 }
 
-async fn checks(app: &App) -> Vec<HealthCheck> {
-    let probes = app.probe().await;
+fn checks(app: &App, probes: &[Outcome]) -> impl Iterator<Item = HealthCheck> {
     let probes = probes.iter().map(|outcome| HealthCheck {
         name: outcome.name,
         required: outcome.required,
         passed: outcome.failure.is_none(),
         details: outcome.failure.as_ref().map_or(Value::Null, |failure| json!({ "failure": failure })),
     });
-    required_checks(app).into_iter().chain(probes).collect()
+    required_checks(app).into_iter().chain(probes)
 }
 
 /// What the server can do without for a while: it answers then, and worse.

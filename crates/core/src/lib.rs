@@ -30,6 +30,8 @@ pub mod files;
 
 pub mod cache;
 
+pub mod mail;
+
 pub mod assets;
 
 pub mod app;
@@ -53,6 +55,8 @@ pub mod module;
 pub mod imports;
 
 mod worker;
+
+pub mod mailer;
 
 pub mod middleware;
 

@@ -31,6 +31,7 @@ use crate::files::FileKind;
 use crate::jobs::{AnyJobKind, Schedule};
 use crate::lifecycle::{Background, StartError};
 use crate::limits::Policy;
+use crate::mail::AnyMailTemplate;
 use crate::metrics::MetricTable;
 use crate::resource::{States, Transition};
 pub use authentication::{Authentication, Lookup, NamedTenant};
@@ -38,8 +39,8 @@ pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use operation::Operation;
 pub use reference::{
-    events_markdown, jobs_markdown, permissions_markdown, routes_markdown, schedules_markdown,
-    states_markdown,
+    events_markdown, jobs_markdown, mails_markdown, permissions_markdown, routes_markdown,
+    schedules_markdown, states_markdown,
 };
 pub use security_headers::SecurityHeaders;
 pub(crate) use system::refuse_undeclared;
@@ -123,6 +124,11 @@ pub struct Module {
     pub subscribers: &'static [&'static dyn AnySubscriber],
     /// The kinds of files that it has: `&[&ATTACHMENT]`. Their names begin with the module's.
     pub files: &'static [&'static FileKind],
+    /// The templates of the mails that it sends: `&[&APPROVED]`. Their names begin with the module's.
+    pub mails: &'static [&'static dyn AnyMailTemplate],
+    /// The statement that tells what the current tenant calls itself, if it is the one module that knows: the sender's name in
+    /// mails. It returns one row with the column `name`, or none.
+    pub tenant_name: Option<&'static str>,
     /// What it keeps of what it has read. The names begin with the module's.
     pub caches: &'static [&'static dyn DeclaredCache],
     /// The jobs that the clock enqueues: `&[&NIGHTLY]`. Their names begin with the module's.
@@ -164,6 +170,8 @@ impl Module {
         events: &[],
         subscribers: &[],
         files: &[],
+        mails: &[],
+        tenant_name: None,
         caches: &[],
         schedules: &[],
         background: &[],

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod demo;
 pub mod identity;
 pub mod jobs;
+pub mod mails;
 pub mod purchasing;
 pub mod suppliers;
 pub mod webhooks;
@@ -24,6 +25,7 @@ pub use product::PRODUCT;
 pub const ALL: &[&Module] = &[
     &identity::MODULE,
     &jobs::MODULE,
+    &mails::MODULE,
     &catalog::MODULE,
     &suppliers::MODULE,
     &purchasing::MODULE,

@@ -42,6 +42,9 @@ pub(crate) fn greet(product: &Product, running: &Running) {
     let scheme = if app.config.transport.certificate().is_some() { "https" } else { "http" };
     let address = format!("{scheme}://{}", authority(&app.config.process.host, running.address.port()));
     row("address", &address);
+    if app.mail.is_filed() {
+        row("mails", &format!("{address}/dev/mail"));
+    }
     row("database", &running.context.database);
     if let Some(proof) = app.proof() {
         row("isolation", &paint(&proof.report.one_line(), "1;32"));

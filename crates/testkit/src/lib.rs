@@ -32,6 +32,7 @@ mod people;
 mod pooler;
 mod probe;
 mod redis;
+mod smtp;
 mod sweeps;
 mod with_postgres;
 
@@ -46,5 +47,6 @@ pub use people::Person;
 pub use pooler::Pooler;
 pub use probe::PROBE;
 pub use redis::Redis;
+pub use smtp::MailServer;
 pub use sweeps::{Fixture, Prepared, Preparing, Ready, Setup, Sweep, Sweeps};
 pub use with_postgres::with_postgres;

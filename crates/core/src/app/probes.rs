@@ -40,6 +40,13 @@ pub struct Outcome {
 
 /// The probes of all modules, and their last outcomes.
 pub struct Probes {
+    required: ProbeGroup,
+    optional: ProbeGroup,
+}
+
+/// Probes that are asked together.
+#[derive(Default)]
+struct ProbeGroup {
     probes: Vec<&'static Probe>,
     last: Mutex<Option<(Instant, Arc<[Outcome]>)>>,
 }
@@ -47,24 +54,37 @@ pub struct Probes {
 impl Probes {
     /// None was asked yet.
     pub fn new(probes: impl IntoIterator<Item = &'static Probe>) -> Self {
-        Self { probes: probes.into_iter().collect(), last: Mutex::default() }
+        let (required, optional) = probes.into_iter().partition(|probe| probe.required);
+        let group = |probes| ProbeGroup { probes, last: Mutex::default() };
+        Self { required: group(required), optional: group(optional) }
     }
 }
 
 impl App {
     /// The outcome of every module's probe, at most a second old. Callers that come meanwhile wait for the same answers.
-    pub async fn probe(&self) -> Arc<[Outcome]> {
-        if self.probes.probes.is_empty() {
+    pub async fn probe(&self) -> Vec<Outcome> {
+        let groups = [&self.probes.required, &self.probes.optional];
+        let outcomes = join_all(groups.map(|group| self.ask_group(group))).await;
+        outcomes.iter().flat_map(|outcomes| outcomes.iter().cloned()).collect()
+    }
+
+    /// The same of those that are required: what readiness depends on must not wait for what it does not.
+    pub async fn probe_required(&self) -> Arc<[Outcome]> {
+        self.ask_group(&self.probes.required).await
+    }
+
+    async fn ask_group(&self, group: &ProbeGroup) -> Arc<[Outcome]> {
+        if group.probes.is_empty() {
             return Arc::new([]);
         }
-        let mut last = self.probes.last.lock().await;
+        let mut last = group.last.lock().await;
         if let Some((at, outcomes)) = &*last
             && at.elapsed() < FRESH
         {
             return Arc::clone(outcomes);
         }
         let outcomes: Arc<[Outcome]> =
-            join_all(self.probes.probes.iter().map(|probe| self.ask(probe))).await.into();
+            join_all(group.probes.iter().map(|probe| self.ask(probe))).await.into();
         *last = Some((Instant::now(), Arc::clone(&outcomes)));
         outcomes
     }

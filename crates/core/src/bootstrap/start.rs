@@ -21,6 +21,7 @@ use crate::jobs::ScheduleTable;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::limits::{self, Limits, Shared, SlowDown, TenantLimits};
 use crate::logging::Logging;
+use crate::mail::Mail;
 use crate::metrics::{self, LAG, Metrics};
 use crate::middleware::Edge;
 use crate::module::Product;
@@ -243,8 +244,16 @@ impl Start {
             Arc::clone(&options.rng),
         );
         let assets = factory::modules(product).flat_map(|module| module.assets);
+        let (templates, sender_name) = factory::mails(product)?;
+        factory::links_lead_somewhere(product, &config)?;
+        let mail =
+            Mail::new(&config, services.outbound.clone(), services.metrics.clone(), templates, sender_name)
+                .map_err(|error| {
+                StartError::new(Exit::Configuration, "SMTP_FROM is no address").because(error)
+            })?;
         Ok(App::new(Parts {
             authenticator,
+            mail,
             outbound: services.outbound,
             files: services.files,
             passwords: services.passwords,

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::reader::Reader;
-use super::{Cidr, ClientAuth, Config, Environment, FilesUrl, PostgresUrl, SettingProblem, SslMode};
+use super::{Cidr, ClientAuth, Config, Environment, FilesUrl, PostgresUrl, SettingProblem, SmtpTls, SslMode};
 
 /// What is wrong with the URLs of the database beyond each of them.
 pub(super) fn database_urls(reader: &Reader<'_>) -> Vec<SettingProblem> {
@@ -120,6 +120,20 @@ pub(super) fn file_store(reader: &Reader<'_>) -> Vec<SettingProblem> {
     broken.map(problem).collect()
 }
 
+/// A password for the mail server that would cross a network in the clear.
+pub(super) fn mail_in_the_clear(reader: &Reader<'_>) -> Vec<SettingProblem> {
+    let development = reader.glance("APP_ENV") == Some(Environment::Development);
+    let away = reader.glance("SMTP_HOST").is_some_and(|host: String| !is_this_machine(&host));
+    let clear = reader.glance("SMTP_TLS") == Some(SmtpTls::None);
+    let exposed = !development && away && clear && reader.is_set("SMTP_PASSWORD");
+    let problem = || SettingProblem {
+        name: "SMTP_TLS".into(),
+        message: "is none, and SMTP_PASSWORD would be sent to another machine in the clear".into(),
+        fix: "Set SMTP_TLS to starttls, or to tls with SMTP_PORT=465".into(),
+    };
+    exposed.then(problem).into_iter().collect()
+}
+
 impl Config {
     /// Whether plain HTTP is kept out: `FORCE_HTTPS`, as far as the server can tell how a client came.
     pub fn enforces_https(&self) -> bool {
@@ -135,6 +149,7 @@ impl Config {
             (self.http.trusted_proxies.iter().any(is_everybody), EVERYBODY_TRUSTED),
             (self.profile().open_management && !is_this_machine(&self.process.host), OPEN_DEVELOPMENT),
             (self.metrics.enabled && !self.shows_metrics(), METRICS_UNSEEN),
+            (!self.profile().generates_secrets && self.mail.host.is_none(), MAIL_HELD),
         ];
         let broken = rules.into_iter().filter(|(broken, _)| *broken).map(|(_, warning)| warning.to_owned());
         self.noticed.iter().cloned().chain(broken).collect()
@@ -157,6 +172,9 @@ const OPEN_DEVELOPMENT: &str = "APP_ENV is development and HOST can be reached f
     causes of errors, /metrics and /log-level without a token. Set HOST=localhost, or APP_ENV=staging";
 const METRICS_UNSEEN: &str = "METRICS_ENABLED is on, and /metrics answers 404 since nobody may read it: set METRICS_TOKEN to \
     a bearer token for it, or METRICS_PORT to a port of its own that only operators reach; or METRICS_ENABLED=false";
+
+const MAIL_HELD: &str = "SMTP_HOST is not set, so no mail is sent: mails are recorded as held. Set SMTP_HOST and SMTP_FROM; \
+    'erp-backend mail retry --state held' sends what was held";
 
 /// Whether a network is larger than any that one operator owns: the private ones end at /8, and in IPv6 at /7.
 fn is_everybody(network: &Cidr) -> bool {

@@ -14,7 +14,7 @@ pub(super) fn is_host(text: &str) -> bool {
 }
 
 /// Whether `text` is an address as mail programs take it (RFC 5321, 4.1.2, without quoted local parts and literals).
-pub(super) fn is_email(text: &str) -> bool {
+pub(crate) fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte);
     text.len() <= 254

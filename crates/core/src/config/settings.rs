@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::consistency::{database_urls, file_store, half_tls};
+use super::consistency::{database_urls, file_store, half_tls, mail_in_the_clear};
 use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
@@ -376,26 +376,40 @@ settings! {
 }
 
 settings! {
-    /// The mail server.
-    pub struct MailSettings in "External services";
+    /// How mail is sent.
+    pub struct MailSettings in "Mail", rules mail_in_the_clear;
 
-    /// Mail server. Checked, and not read yet, as are the other `SMTP_` settings.
-    SMTP_HOST host: Option<String> { check: Check::Host };
+    /// Mail server that takes the product's mails. Without it they go to files in development (`DATA_DIR/mails`, shown at
+    /// `/dev/mail`), and are recorded as held elsewhere.
+    SMTP_HOST host: Option<String> { check: Check::Host, along_with: &["SMTP_FROM"] };
 
-    /// The mail server's port.
+    /// The mail server's port: 587 for submission, 465 with `SMTP_TLS=tls`.
     SMTP_PORT port: u16 { default: Defaults::all("587"), range: Some(("1", "65535")) };
 
     /// The account to send mail as.
-    SMTP_USER user: Option<String> {};
+    SMTP_USER user: Option<String> { along_with: &["SMTP_PASSWORD"] };
 
     /// The account's password.
     SMTP_PASSWORD password: Option<Secret<String>> { check: Check::Password };
 
-    /// The sender's address, such as `erp@example.com`.
+    /// The sender's address, such as `erp@example.com`. The tenant's name stands beside it.
     SMTP_FROM from: Option<String> { check: Check::Email };
 
-    /// How the connection to the mail server is protected.
+    /// How the connection to the mail server is protected. With `starttls` nothing is sent to a server that does not offer it.
+    /// Authorities are this machine's and those of `OUTBOUND_CA_PATH`.
     SMTP_TLS tls: SmtpTls { default: Defaults::all("starttls") };
+
+    /// How long each stage of the exchange with the mail server may take: its name, TCP, TLS, greeting, sign-in, sender,
+    /// recipient, and twice as long for what it says once it has the whole mail.
+    SMTP_TIMEOUT timeout: Duration {
+        default: Defaults::all("20s"), unit: Unit::Milliseconds, range: Some(("10ms", "5m")),
+    };
+
+    /// Most connections of this process to the mail server.
+    SMTP_CONNECTIONS connections: u32 { default: Defaults::all("4"), range: Some(("1", "64")) };
+
+    /// How many days what a mail says is kept once it is sent. That it was sent is known after that, too.
+    MAIL_RETENTION_DAYS retention_days: u32 { default: Defaults::all("30"), range: Some(("1", "3650")) };
 }
 
 settings! {
@@ -529,7 +543,7 @@ config! {
     cache: CacheSettings,
     /// What instances share limits and caches through.
     redis: RedisSettings,
-    /// The mail server.
+    /// How mail is sent.
     mail: MailSettings,
     /// Outgoing webhooks.
     webhooks: WebhookSettings,

@@ -535,11 +535,35 @@ fn the_mail_server_and_the_sender_are_checked_everywhere() {
         "{text}"
     );
     assert_eq!(text.lines().count(), 2, "{text}");
+    let text = messages(load([("SMTP_HOST", "mail.example.com")]));
+    assert!(text.contains("SMTP_FROM"), "{text}");
+}
+
+#[test]
+fn the_password_of_the_mail_server_crosses_no_network_in_the_clear() {
+    let settings = |host, tls| {
+        let account =
+            [("SMTP_FROM", "erp@example.com"), ("SMTP_USER", "erp"), ("SMTP_PASSWORD", "kR4-vX9_mT2")];
+        let [from, user, password] = account;
+        [from, user, password, ("SMTP_HOST", host), ("SMTP_TLS", tls)]
+    };
+    assert!(messages(production(settings("mail.example", "none"))).contains("SMTP_TLS: is none"));
+    load(settings("mail.example", "none")).unwrap();
+    production(settings("127.0.0.1", "none")).unwrap();
+    production(settings("mail.example", "starttls")).unwrap();
+    let held = |config: Config| config.warnings().iter().any(|warning| warning.contains("no mail is sent"));
+    assert!(held(production([]).unwrap()), "mails are held, and the operator is told");
+    assert!(!held(load([]).unwrap()) && !held(production(settings("127.0.0.1", "none")).unwrap()));
 }
 
 #[test]
 fn groups_show_the_same_values() {
-    let config = production([("REDIS_URL", "rediss://cache:6380"), ("SMTP_HOST", "mail.example")]).unwrap();
+    let settings = [
+        ("REDIS_URL", "rediss://cache:6380"),
+        ("SMTP_HOST", "mail.example"),
+        ("SMTP_FROM", "erp@mail.example"),
+    ];
+    let config = production(settings).unwrap();
     assert_eq!(config.security().jwt.expires_in, config.jwt.expires_in);
     assert_eq!(config.security().rbac.role_valid_for, config.jwt.expires_in);
     assert_eq!(config.database.max_connections, 20);
@@ -678,10 +702,9 @@ fn h_03_forcing_https_blindly_is_warned_of() {
     assert!(config.http.force_https && !config.enforces_https());
     assert!(config.warnings()[0].contains("TRUSTED_PROXIES"));
     for (name, value) in [("TRUSTED_PROXIES", "10.0.0.0/8"), ("FORCE_HTTPS", "false")] {
-        assert!(
-            production([(name, value), ("METRICS_ENABLED", "false")]).unwrap().warnings().is_empty(),
-            "{name}"
-        );
+        let mail = [("SMTP_HOST", "mail.example"), ("SMTP_FROM", "erp@mail.example")];
+        let settings = [(name, value), ("METRICS_ENABLED", "false"), mail[0], mail[1]];
+        assert!(production(settings).unwrap().warnings().is_empty(), "{name}");
     }
     assert!(production([("TRUSTED_PROXIES", "10.0.0.0/8")]).unwrap().enforces_https());
     assert!(load([]).unwrap().warnings().is_empty());

@@ -55,7 +55,7 @@ pub use tokio_postgres::Error as OwnerError;
 pub use tokio_postgres::types::{FromSql, IsNull, Type, private::BytesMut as SqlBuffer, to_sql_checked};
 pub use tx::deferral::Deferral;
 pub(crate) use tx::emit::NewEvent;
-pub(crate) use tx::enqueue::NewJob;
+pub(crate) use tx::enqueue::{NewJob, NewMail};
 pub(crate) use tx::no_row;
 pub use tx::row::FromRow;
 pub use tx::stream::RowStream;

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::{AnyJobKind as _, JobFacts, JobId, JobKind, job_codes};
 use crate::app::{App, BELIEVED};
-use crate::auth::{Actor, Caller};
+use crate::auth::{Actor, Caller, Trace};
 use crate::db::{NewJob, TenantTx};
 use crate::error::{Error, Result};
 use crate::resource::Call;
-use crate::shared::Id;
+use crate::shared::{Id, TenantId};
 
 /// Longer arguments, results and states are refused: a queue is no store.
 const MOST_BYTES: usize = 16 * 1024;
@@ -109,6 +109,7 @@ fn new_job(
         return Err(Error::new(&job_codes::BACKLOG_FULL).retry_after(BELIEVED));
     }
     let (principal, system) = on_behalf(caller, kind)?;
+    let origin = caller.trace().correlation_id.to_string();
     Ok(NewJob {
         id: *JobId::new(app.clock.as_ref(), app.rng.as_ref()).as_uuid(),
         kind: kind.name,
@@ -116,11 +117,42 @@ fn new_job(
         attempts: kind.attempts,
         principal,
         system,
-        origin: caller.trace().correlation_id.to_string(),
+        origin,
         unique_key,
         args,
         delay: delay.map(|delay| delay.as_secs_f64()),
         run_at,
+    })
+}
+
+/// A job of a kind that does work of the system, to be run at once, whoever enqueues it.
+pub(crate) fn system_job<A: Serialize + DeserializeOwned>(
+    app: &App,
+    tenant: TenantId,
+    trace: &Trace,
+    kind: &'static JobKind<A>,
+    id: JobId,
+    args: &A,
+) -> Result<NewJob> {
+    let args = serde_json::to_value(args).map_err(Error::internal)?;
+    let facts = kind.facts();
+    bounded(&args)?;
+    if !app.backlogs.admit(tenant, app.clock.instant()) {
+        return Err(Error::new(&job_codes::BACKLOG_FULL).retry_after(BELIEVED));
+    }
+    let work = facts.system.ok_or_else(|| Error::internal("the kind does no work of the system"))?;
+    Ok(NewJob {
+        id: *id.as_uuid(),
+        kind: facts.name,
+        priority: facts.priority,
+        attempts: facts.attempts,
+        principal: None,
+        system: Some(work.name),
+        origin: trace.correlation_id.to_string(),
+        unique_key: None,
+        args,
+        delay: None,
+        run_at: None,
     })
 }
 

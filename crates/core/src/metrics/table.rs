@@ -522,6 +522,26 @@ metrics! {
         unit: "s", buckets: DURATION_SECONDS, alert: "any timeout; 99th percentile over 5 s for 5 minutes",
     }
 
+    /// Mails by what became of them: `sent`, `held`, `suppressed`, `refused` by the mail server for good, `retried` later, or
+    /// `given_up` after four days.
+    mails_sent_total: Counter[template, outcome] {
+        unit: "mails", alert: "outcome=\"given_up\": any increase; outcome=\"retried\": grows for 15 minutes",
+    }
+
+    /// Time of the stages of the exchange with the mail server.
+    mail_stage_duration_seconds: Histogram[stage] { unit: "s", buckets: DURATION_SECONDS }
+
+    /// Exchanges with the mail server that failed, by the stage at which they did.
+    mail_failures_total: Counter[stage] { unit: "exchanges", alert: "any for 15 minutes" }
+
+    /// Whether the mail server is left alone, since it fails: 1, or 0.
+    mail_breaker_open: Gauge[] { unit: "boolean", alert: "1 for 5 minutes: mails wait" }
+
+    /// Time from the request that gave rise to a mail to the moment when the mail server had taken it.
+    mail_delay_seconds: Histogram[] {
+        unit: "s", buckets: &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0],
+    }
+
     /// Log lines lost because the sink was too slow or failed.
     log_lines_dropped_total: Counter[] { unit: "lines", alert: "any increase" }
 

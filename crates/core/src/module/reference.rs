@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Access, Module};
 use crate::events::{EventFacts, SubscriberFacts};
 use crate::jobs::{JobFacts, MissedRuns, Schedule, ScheduleScope};
+use crate::mail::MailFacts;
 
 /// `docs/reference/permissions.md`: what a role may do.
 pub fn permissions_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
@@ -143,6 +144,30 @@ pub fn events_markdown<'a>(modules: impl Iterator<Item = &'a Module> + Clone) ->
         let _ = writeln!(
             page,
             "| `{name}` | {of} | {event} | {about} | {attempts} | {time_limit:?} | {begins} | {work} |"
+        );
+    }
+    page
+}
+
+/// `docs/reference/mails.md`: the templates of mails.
+pub fn mails_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String {
+    let mut page = String::from(
+        "# Mails\n\n<!-- Generated from the modules' tables: BLESS=1 script/test integration the_reference_of_mails writes it. -->\n\n\
+         What is sent to people, with the name under which operators and metrics have it. Somebody whose language a template has\n\
+         not gets it in English. Recipients of *promotional* mails can unsubscribe with one click. What a *confidential* mail says\n\
+         is shown to nobody, and is removed once it is sent. [The guide](../guides/platform-services.md#mail) tells more.\n\n\
+         | mail | of | what it tells | languages | promotional | confidential |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    let templates = modules.flat_map(|module| module.mails.iter().map(move |template| (module, template)));
+    for (module, template) in templates {
+        let MailFacts { name, about, promotional, confidential } = template.facts();
+        let yes = |flag: &bool| if *flag { "yes" } else { "" };
+        let (of, locales) = (module.name, template.locales().join(", "));
+        let _ = writeln!(
+            page,
+            "| `{name}` | {of} | {about} | {locales} | {} | {} |",
+            yes(promotional),
+            yes(confidential)
         );
     }
     page

@@ -15,7 +15,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Stops calls to a destination of which half of the last 16 failed. After a pause one call is let through as a trial; when
 /// it succeeds, all are again.
 #[derive(Debug, Default)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     /// The last outcomes, the newest in the lowest bit: 1 is a failure.
     outcomes: u16,
     known: u32,
@@ -30,7 +30,7 @@ struct Pause {
 
 /// What an outcome has made of the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BreakerChange {
+pub(crate) enum BreakerChange {
     Opened,
     Closed,
 }
@@ -40,7 +40,7 @@ impl Breaker {
     ///
     /// Of the calls that come after a pause the first is the trial. The next pause begins with it, not with its outcome, so
     /// that a trial that is given up midway holds up nothing.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
         let Some(pause) = &mut self.open else { return Ok(()) };
         if now < pause.until {
             return Err(pause.until - now);
@@ -51,7 +51,7 @@ impl Breaker {
     }
 
     /// Notes what became of a call that was admitted.
-    pub(super) fn note(&mut self, failed: bool, now: Instant) -> Option<BreakerChange> {
+    pub(crate) fn note(&mut self, failed: bool, now: Instant) -> Option<BreakerChange> {
         if self.open.is_some() {
             if failed {
                 return None;
@@ -68,7 +68,7 @@ impl Breaker {
         Some(BreakerChange::Opened)
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
     }
 }

@@ -23,7 +23,7 @@
 //! ([decision 0022](../../../../../docs/decisions/0022-one-http-client.md)).
 
 mod addresses;
-mod breaker;
+pub(crate) mod breaker;
 mod destination;
 mod error;
 mod known;
@@ -201,6 +201,24 @@ impl Outbound {
             Aim::Operator { .. } => &clients.operator,
             Aim::Tenant(_) => &clients.tenants,
         })
+    }
+
+    /// TLS towards a service of the operator's that speaks another protocol than HTTP, such as the mail server.
+    ///
+    /// # Errors
+    /// None as long as the TLS library has its defaults.
+    pub(crate) fn tls(&self) -> Result<ClientConfig, rustls::Error> {
+        let mut config = tls::client_config(self.0.authorities.clone())?;
+        config.alpn_protocols.clear();
+        Ok(config)
+    }
+
+    /// Looks up the name of such a service.
+    pub(crate) async fn look_up(&self, host: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
+        match host.parse() {
+            Ok(address) => Ok(vec![address]),
+            Err(_) => self.0.resolver.resolve(host, GivenBy::Operator).await,
+        }
     }
 
     /// A random number from 0 to 1.

@@ -21,6 +21,7 @@ pub static MODULE: Module = Module {
     ],
     samples: erp_core::samples!["tenant_profiles"],
     system: SYSTEM,
+    tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
     ..Module::BARE
 };

@@ -19,6 +19,7 @@ mod events;
 mod files;
 mod guide;
 mod jobs;
+mod mail;
 mod modules;
 mod origin;
 mod pages;

@@ -5,10 +5,13 @@
 use erp_testkit::Fixture;
 
 /// What the sweeps send to the modules' routes where it does not follow from the contract: `FIXTURES` of their `tests.rs`.
-pub(crate) const FIXTURES: &[&[Fixture]] = &[crate::purchasing::FIXTURES, jobs::FIXTURES, webhooks::FIXTURES];
+pub(crate) const FIXTURES: &[&[Fixture]] =
+    &[crate::purchasing::FIXTURES, jobs::FIXTURES, mails::FIXTURES, webhooks::FIXTURES];
 
 #[path = "../../../modules/src/jobs/tests.rs"]
 mod jobs;
+#[path = "../../../modules/src/mails/tests.rs"]
+mod mails;
 #[path = "../../../modules/src/suppliers/tests.rs"]
 mod suppliers;
 #[path = "../../../modules/src/webhooks/tests.rs"]

@@ -23,10 +23,17 @@ pub(super) const FIXTURES: &[Fixture] = &[
     Fixture::new("GET /api/v1/files/linked", |_| Box::pin(async { Prepared::default() }))
         .answers(422)
         .except(&[(Sweep::Condition, NO_KIND)]),
+    // Development alone has these, of mails that were sent there.
+    Fixture::new("GET /dev/mail/{id}", |_| Box::pin(no_mail())).answers(404),
+    Fixture::new("GET /dev/mail/{id}/html", |_| Box::pin(no_mail())).answers(404),
     // The level that tests have already.
     Fixture::new("PUT /log-level", |_| Box::pin(async { Prepared::body(json!({ "level": "debug" })) })),
     Fixture::new("POST /api/v1/auth/login", |setup| Box::pin(login(setup))),
 ];
+
+async fn no_mail() -> Prepared {
+    Prepared::at(["00000000-0000-7000-8000-000000000000"])
+}
 
 async fn login(setup: &Setup<'_>) -> Prepared {
     let credential = &setup.app().person(setup.tenant(), Role::Owner).credential;

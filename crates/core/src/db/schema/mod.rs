@@ -39,6 +39,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0013_events",
         "0014_files",
         "0015_imports",
+        "0016_mail",
     ],
     samples: crate::samples![
         "audit_log",
@@ -58,7 +59,9 @@ pub const CORE: Namespace<'static> = Namespace {
         "webhook_receipts",
         "files",
         "unreferenced_objects",
-        "file_usage"
+        "file_usage",
+        "mails",
+        "mail_suppressions"
     ],
 };
 

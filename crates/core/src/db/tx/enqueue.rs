@@ -1,4 +1,4 @@
-//! Jobs that a transaction enqueues: they go out with its end, and commit or vanish with it.
+//! Jobs and mails that a transaction enqueues: they go out with its end, and commit or vanish with it.
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -8,6 +8,8 @@ use crate::shared::TenantId;
 
 /// Enqueues in the exchange that ends the transaction: no round trip of its own.
 pub(super) const ENQUEUE: &str = "select app.enqueue($1)";
+/// The same for mails, whose jobs are enqueued beside.
+pub(super) const ADD_MAILS: &str = "select app.add_mails($1)";
 
 /// A job as `app.enqueue` takes it.
 #[derive(Debug, Serialize)]
@@ -27,6 +29,22 @@ pub(crate) struct NewJob {
     pub(crate) delay: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) run_at: Option<jiff::Timestamp>,
+}
+
+/// A mail as `app.add_mails` takes it.
+#[derive(Debug, Serialize)]
+pub(crate) struct NewMail {
+    pub(crate) id: Uuid,
+    pub(crate) template: &'static str,
+    pub(crate) recipient: String,
+    pub(crate) recipient_name: Option<String>,
+    pub(crate) locale: &'static str,
+    pub(crate) subject: String,
+    pub(crate) text: String,
+    pub(crate) html: Option<String>,
+    pub(crate) promotional: bool,
+    pub(crate) confidential: bool,
+    pub(crate) message_id: String,
 }
 
 /// The lanes of those jobs that can be claimed once the transaction is committed, for the doorbell.

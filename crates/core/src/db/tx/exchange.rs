@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::context::TxContext;
 use super::emit::{EMIT, NewEvent};
-use super::enqueue::{self, ENQUEUE, NewJob};
+use super::enqueue::{self, ADD_MAILS, ENQUEUE, NewJob, NewMail};
 use super::stream::Streaming;
 use crate::auth::Caller;
 use crate::db::doorbell::Lane;
@@ -48,6 +48,8 @@ pub(in crate::db) struct Tx<'db> {
     pub(in crate::db) jobs: Vec<NewJob>,
     /// Events that go out with it, too.
     pub(in crate::db) events: Vec<NewEvent>,
+    /// Mails that do, each with a job.
+    pub(in crate::db) mails: Vec<NewMail>,
     /// Tags whose data is changed.
     pub(in crate::db) changed: Vec<TenantTag>,
     checkout: Option<Checkout>,
@@ -121,6 +123,7 @@ impl<'db> Tx<'db> {
             audit: Vec::new(),
             jobs: Vec::new(),
             events: Vec::new(),
+            mails: Vec::new(),
             changed: Vec::new(),
             checkout: None,
             plan: None,
@@ -321,6 +324,10 @@ impl<'db> Tx<'db> {
             let entries = serde_json::to_string(&self.audit).map_err(Error::internal)?;
             wire.own(WRITE_AUDIT, &[&entries])?;
         }
+        if then != Then::More && !self.mails.is_empty() {
+            let mails = serde_json::to_string(&self.mails).map_err(Error::internal)?;
+            wire.own(ADD_MAILS, &[&mails])?;
+        }
         if then != Then::More && !self.jobs.is_empty() {
             let jobs = serde_json::to_string(&self.jobs).map_err(Error::internal)?;
             wire.own(ENQUEUE, &[&jobs])?;
@@ -359,6 +366,7 @@ impl<'db> Tx<'db> {
         (self.reply, self.failed) = (reply, false);
         if then != Then::More && !self.jobs.is_empty() {
             checkout.enqueued.extend(enqueue::due(std::mem::take(&mut self.jobs), self.tenant));
+            self.mails.clear();
         }
         if then != Then::More && !self.events.is_empty() {
             self.events.clear();

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::auth::Caller;
 use crate::db::{Db, FromRow, HasTag, Params, RowStream, Sql, TenantTag};
 use crate::error::{Error, Result};
+use crate::shared::TenantId;
 use context::TxContext;
 use exchange::{Tx, Unfinished};
 use serde::Serialize;
@@ -124,6 +125,17 @@ impl<'db> TenantTx<'db> {
     /// Adds an event, which is sent with the end of the transaction.
     pub(crate) fn add_event(&mut self, event: emit::NewEvent) {
         self.0.events.push(event);
+    }
+
+    /// Adds a mail, which is sent with the end of the transaction, and its job.
+    pub(crate) fn add_mail(&mut self, mail: enqueue::NewMail, job: enqueue::NewJob) {
+        self.0.mails.push(mail);
+        self.0.jobs.push(job);
+    }
+
+    /// The tenant, unless it is work of the system that has not gone within one.
+    pub(crate) fn tenant(&self) -> Option<TenantId> {
+        self.0.tenant
     }
 
     /// Says that the transaction changes the data of a tag: what caches have kept of it, in the caller's tenant, is of no

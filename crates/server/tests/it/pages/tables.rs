@@ -10,8 +10,8 @@ use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
 use erp_core::metrics::{Kind, MetricTable};
 use erp_core::module::{
-    events_markdown, jobs_markdown, permissions_markdown, routes_markdown, schedules_markdown,
-    states_markdown, system_work_markdown,
+    events_markdown, jobs_markdown, mails_markdown, permissions_markdown, routes_markdown,
+    schedules_markdown, states_markdown, system_work_markdown,
 };
 use erp_modules::PRODUCT;
 
@@ -196,6 +196,14 @@ fn the_reference_of_events_is_up_to_date() {
         .chain(subscribers.map(|facts| (facts.name, facts.about)))
     {
         assert!(about.len() > 10 && about.ends_with('.'), "{name}: {about}");
+    }
+}
+
+#[test]
+fn the_reference_of_mails_is_up_to_date() {
+    is_fresh("mails.md", &mails_markdown(modules(&PRODUCT)));
+    for facts in modules(&PRODUCT).flat_map(|module| module.mails).map(|template| template.facts()) {
+        assert!(facts.about.len() > 20 && facts.about.ends_with('.'), "{}", facts.name);
     }
 }
 

@@ -1,0 +1,131 @@
+//! Mails, from the request that enqueues one to what a real mail server has of it.
+
+mod dev;
+mod sending;
+
+use erp_core::answer::NoContent;
+use erp_core::error::Result;
+use erp_core::extract::Json;
+use erp_core::input;
+use erp_core::mail::{AnyMailTemplate, MailAddress, MailTemplate, Recipient};
+use erp_core::module::{Access, Module, Operation, Routes};
+use erp_core::resource::Call;
+use erp_testkit::{Builder, MailServer, TestApp};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a test waits for what has to happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+static LETTERS: Module = Module { name: "letters", routes, mails: TEMPLATES, ..Module::BARE };
+
+const TEMPLATES: &[&dyn AnyMailTemplate] = &[&PLAIN, &FULL, &NEWS, &SECRET];
+
+pub(crate) struct Letter {
+    subject: String,
+    what: String,
+}
+
+static PLAIN: MailTemplate<Letter> = erp_core::mail_template!(
+    "letters.plain", "Says something as text.", Letter,
+    "en": { subject: "{{ mail.subject }}", text: "mail/letters/letter.en.txt" },
+);
+static FULL: MailTemplate<Letter> = erp_core::mail_template!(
+    "letters.full", "Says something as text and HTML.", Letter,
+    "en": { subject: "{{ mail.subject }}", text: "mail/letters/letter.en.txt", html: "mail/letters/letter.en.html" },
+    "de": { subject: "Zu: {{ mail.subject }}", text: "mail/letters/letter.de.txt" },
+);
+static NEWS: MailTemplate<Letter> = erp_core::mail_template!(
+    "letters.news", "Says something new.", Letter,
+    "en": { subject: "{{ mail.subject }}", text: "mail/letters/letter.en.txt", html: "mail/letters/letter.en.html" },
+)
+.promotional();
+static SECRET: MailTemplate<Letter> = erp_core::mail_template!(
+    "letters.secret", "Says something to the recipient only.", Letter,
+    "en": { subject: "{{ mail.subject }}", text: "mail/letters/letter.en.txt" },
+)
+.confidential();
+
+input! {
+    NewLetter {
+        template: String,
+        to: MailAddress,
+        name: Option<String>,
+        locale: Option<String>,
+        subject: String,
+        what: String,
+        dropped: Option<bool>,
+    }
+}
+
+fn routes() -> Routes {
+    Routes::new()
+        .post("/test/letters", Access::SignedIn, post)
+        .doc(Operation::new("postLetter", "Send a letter"))
+        .open_to_readers("it is a test's")
+}
+
+async fn post(call: Call, Json(new): Json<NewLetter>) -> Result<NoContent> {
+    let mut recipient = Recipient::new(new.to.clone());
+    if let Some(name) = &new.name {
+        recipient = recipient.named(name);
+    }
+    if let Some(locale) = &new.locale {
+        recipient = recipient.speaks(locale);
+    }
+    let letter = Letter { subject: new.subject, what: new.what };
+    let template = match &*new.template {
+        "plain" => &PLAIN,
+        "full" => &FULL,
+        "news" => &NEWS,
+        _ => &SECRET,
+    };
+    let mut tx = call.tenant();
+    call.mail(&mut tx, template, &recipient, &letter)?;
+    if new.dropped == Some(true) {
+        tx.rollback();
+    } else {
+        tx.commit().await?;
+    }
+    Ok(NoContent)
+}
+
+/// The product with the test's module and a worker with four slots, whose mails go to this port.
+fn working(port: u16) -> Builder {
+    TestApp::builder()
+        .module(&LETTERS)
+        .setting("JOB_WORKERS", "4")
+        .setting("SMTP_HOST", "127.0.0.1")
+        .setting("SMTP_PORT", &port.to_string())
+        .setting("SMTP_TLS", "none")
+        .setting("SMTP_FROM", "erp@product.example")
+        .setting("SMTP_TIMEOUT", "2s")
+}
+
+/// A mail server, and the product that sends through it.
+async fn with_server() -> Option<(MailServer, TestApp)> {
+    if !MailServer::is_installed("mails to a real server") {
+        return None;
+    }
+    let server = MailServer::start();
+    let app = working(server.port()).start().await;
+    Some((server, app))
+}
+
+/// Waits until `sql` answers true.
+async fn until(app: &TestApp, sql: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let row = app.sql().query_one(sql, &[]).await.expect("the test's SQL");
+        if row.get::<_, Option<bool>>(0) == Some(true) {
+            return;
+        }
+        if Instant::now() > deadline {
+            let all = "select jsonb_build_object('mails', (select jsonb_agg(to_jsonb(m)) from mails m), 'dead',
+                (select jsonb_agg(to_jsonb(j)) from job_dead j), 'later', (select jsonb_agg(to_jsonb(j)) from job_scheduled j))";
+            let all: serde_json::Value = app.sql().query_one(all, &[]).await.expect("the test's SQL").get(0);
+            panic!("it has not come to {sql}: {all:#}");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
