@@ -24,6 +24,7 @@
 mod actor;
 mod app;
 mod browser;
+mod bucket;
 mod builder;
 mod database;
 mod log;
@@ -39,6 +40,7 @@ mod with_postgres;
 pub use actor::{Actor, Answer};
 pub use app::TestApp;
 pub use browser::Browser;
+pub use bucket::BucketServer;
 pub use builder::{Builder, JWT_SECRET, with_modules};
 pub use database::Database;
 pub use log::Log;

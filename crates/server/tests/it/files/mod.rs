@@ -1,7 +1,10 @@
 //! Files, on a module with a kind for each thing that can be wrong with one.
 
+mod bucket;
 mod faults;
+mod kills;
 mod links;
+mod memory;
 mod storing;
 mod transfer;
 
