@@ -11,6 +11,7 @@ use erp_core::lifecycle::Exit;
 use erp_core::module::Product;
 
 use crate::events::{self, EventsVerb};
+use crate::files::{self, FilesVerb};
 use crate::jobs::{self, JobsVerb};
 
 /// What the process was asked to do.
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     DbSeed,
     DbReset { yes: bool },
     Jobs(JobsVerb),
+    Files(FilesVerb),
     Events(EventsVerb),
 }
 
@@ -69,6 +71,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("healthcheck", _) => Command::Healthcheck,
         ("openapi", _) => Command::Openapi,
         ("events", _) => events::read(inner).map_or(serve, Command::Events),
+        ("files", _) => files::read(inner).map_or(serve, Command::Files),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
         ("db", "migrate") => {
             let dry_run = inner.subcommand().is_some_and(|(_, migrate)| migrate.get_flag("dry-run"));
@@ -148,6 +151,7 @@ fn command(product: &Product) -> clap::Command {
                 .subcommand(verb("isolation", "Prove the isolation of tenants and print the matrix")),
         )
         .subcommand(jobs::command())
+        .subcommand(files::command())
         .subcommand(events::command())
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))

@@ -14,6 +14,7 @@ mod check;
 mod cli;
 mod database;
 mod events;
+mod files;
 mod inspect;
 mod jobs;
 mod rehearse;
@@ -117,6 +118,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::DbMaintain => database::maintain(product, &layers, json).await,
             Command::DbSeed => database::seed(product, &layers, path).await,
             Command::Events(verb) => Box::pin(events::run(product, &layers, verb, json)).await,
+            Command::Files(verb) => Box::pin(files::run(product, &layers, verb, json)).await,
             Command::Jobs(verb) => Box::pin(jobs::run(product, &layers, verb, json)).await,
             Command::DbReset { yes } => database::reset(product, &layers, &path, yes).await,
         }

@@ -3,6 +3,7 @@
 mod background;
 mod database;
 mod event_operator;
+mod file_operator;
 mod job_operator;
 mod listeners;
 mod options;
@@ -27,6 +28,7 @@ pub use database::{
     Databases, budget_warning, logins, migrate_as_owner, owner_connection, reset, runtime_connection, seed,
 };
 pub use event_operator::{CursorFilter, CursorMove, EventOperator, ListedCursor};
+pub use file_operator::{FileOperator, FileTenant, FileUsage, ListedFile, VerifiedFiles};
 pub use job_operator::{
     FoundJob, JobAction, JobFilter, JobOperator, JobsMoved, ListedJob, ListedSchedule, PauseOf,
 };

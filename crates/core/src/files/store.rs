@@ -207,9 +207,11 @@ impl FileStore {
     pub(crate) async fn list(&self, tenant: TenantId) -> Result<BoxStream<'static, Result<(FileId, u64)>>> {
         let reached = self.reached().await?;
         let all = reached.objects.list(Some(&reached.tenant(tenant))).map_err(refusal);
-        let named = all.try_filter_map(|object| async move {
-            let id = object.location.filename().and_then(|name| name.parse().ok());
-            Ok(id.map(|id| (id, object.size)))
+        let places = reached.clone();
+        let named = all.try_filter_map(move |object| {
+            let id: Option<FileId> = object.location.filename().and_then(|name| name.parse().ok());
+            let is_ours = |file: &FileId| places.path(ObjectKey { tenant, file: *file }) == object.location;
+            std::future::ready(Ok(id.filter(is_ours).map(|id| (id, object.size))))
         });
         Ok(within(named.boxed(), self.0.settings.store_timeout))
     }

@@ -508,7 +508,7 @@ fn note_damage(app: &App, file: &StoredFile, error: &Error) {
     damage_of(app, file.id, &file.kind, error);
 }
 
-/// Says that a file is damaged, since whoever reads it may only see that it breaks off.
+/// Says that a file is damaged: its reader may only see that it breaks off.
 fn damage_of(app: &App, id: FileId, kind: &str, error: &Error) {
     if error.code() == &file_codes::DAMAGED {
         app.metrics.files_damaged_total.with(&[kind]).inc();

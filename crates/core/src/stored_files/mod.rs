@@ -6,6 +6,7 @@ mod upkeep;
 use std::time::Duration;
 
 use crate::module::{Module, Probe};
+pub(crate) use upkeep::KEEP_STORE;
 use upkeep::{NIGHTLY, REMOVE, SWEEP, SYSTEM};
 
 /// The core's part in files, as a module like any other.

@@ -10,8 +10,8 @@ use crate::resource::{Call, remove_objects};
 
 crate::system_work! {
     /// What is done about files as the system.
-    pub(super) SYSTEM {
-        KEEP_STORE = "files": "Removes the bytes of deleted files from the store, after the commit that deleted them, whoever that was.";
+    pub(crate) SYSTEM {
+        KEEP_STORE = "files": "Removes the bytes of deleted files from the store, after the commit that deleted them; no caller waits for that.";
         OPEN_LINK = "file-links": "Finds the file of a link in the tenant that its signature names: who has the link has no credential.";
     }
 }

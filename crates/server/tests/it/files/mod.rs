@@ -5,6 +5,7 @@ mod faults;
 mod kills;
 mod links;
 mod memory;
+mod operator;
 mod storing;
 mod transfer;
 

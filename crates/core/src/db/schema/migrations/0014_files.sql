@@ -2,7 +2,7 @@
 -- under the tenant's id and the row's.
 --
 -- No object is ever without a row. It is written down here before the first of its bytes is stored, in a transaction of its
--- own; the transaction that makes the file takes it over, and whoever deletes the file gives it back. So what a crash leaves in
+-- own; the transaction that makes the file takes it over, and one that deletes the file gives it back. So what a crash leaves in
 -- the store is found by a statement, and not by walking through the store.
 
 create table public.files (

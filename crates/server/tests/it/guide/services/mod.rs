@@ -2,6 +2,7 @@
 
 mod cache;
 mod events;
+mod files;
 mod jobs;
 mod outbound;
 mod schedules;
@@ -18,6 +19,7 @@ fn the_guide_to_services_shows_the_code_that_is_compiled_here() {
     let ours = [
         include_str!("cache.rs"),
         include_str!("events.rs"),
+        include_str!("files.rs"),
         include_str!("jobs.rs"),
         include_str!("outbound.rs"),
         include_str!("schedules.rs"),
