@@ -7,10 +7,10 @@ use super::codes::import_codes;
 use super::declared::{Import, ImportArgs, ImportRow};
 use crate::answer::{Answer, Outputs};
 use crate::error::Result;
-use crate::extract::Json;
+use crate::extract::{Json, Upload};
 use crate::input;
 use crate::jobs::{JobId, job_codes};
-use crate::resource::{Call, FileDraft};
+use crate::resource::Call;
 use crate::shared::IdKind;
 use crate::stream::Record;
 
@@ -49,18 +49,18 @@ impl Answer for ImportBegun {
 }
 
 impl Call {
-    /// Begins to import the rows of a file that was stored. The file is kept, and its columns are looked at, before the job is
-    /// enqueued.
+    /// Begins to import the rows of a file that is sent. It is stored, and its columns are looked at, before the job is enqueued.
     ///
     /// # Errors
-    /// `imports.columns` for columns that a row does not have, `jobs.backlog_full`, or as the store and the database answer.
-    /// Nothing is imported then.
+    /// `imports.columns` for columns that a row does not have, `jobs.backlog_full`, and as [`Call::store_upload`]. Nothing is
+    /// imported then.
     pub async fn import<T: ImportRow, R: Record + IdKind>(
         &self,
         import: &'static Import<T, R>,
-        draft: FileDraft,
+        upload: Upload,
         ImportOptions { dry_run }: ImportOptions,
     ) -> Result<ImportBegun> {
+        let draft = self.store_upload(upload).await?;
         let mut tx = self.tenant();
         let file = self.keep_file(&mut tx, draft).await?;
         tx.commit().await?;

@@ -8,6 +8,7 @@ mod bell;
 mod claim;
 mod lanes;
 mod maintenance;
+mod probes;
 mod relay;
 mod run;
 mod schedules;
@@ -59,6 +60,7 @@ pub(crate) static WORKER: Module = Module {
         ("event relay", &QUEUE),
     ],
     errors: crate::jobs::JOB_ERRORS,
+    probes: probes::PROBES,
     ..Module::BARE
 };
 

@@ -30,7 +30,7 @@ pub(crate) static UPKEEP: Background<Worker> = Background {
 };
 
 /// A worker that has not been heard of for so long has died, in seconds.
-const LEASE: f64 = 10.0;
+pub(super) const LEASE: f64 = 10.0;
 /// How often this worker is heard of.
 const BEAT: Duration = Duration::from_secs(1);
 /// Lanes that one look finds at most.

@@ -2,14 +2,16 @@
 //!
 //! This module is the example to follow (`docs/guides/add-a-module.md`): tables first, then one handler after the other.
 
+mod imports;
+
 use erp_core::answer::NoContent;
-use erp_core::auth::Permission;
 use erp_core::error::Result;
 use erp_core::extract::{IfMatch, Json, Path};
 use erp_core::module::{Access, Module, Operation, Routes};
 use erp_core::resource::{Call, Created, Listed, Page, THIS, Tagged};
 use erp_core::shared::{Contains, Id, Identifier, Int, Text, Version};
 use erp_core::{input, list, patch, record, sql};
+use imports::{IMPORT, import};
 use jiff::Timestamp;
 
 /// The catalogue module.
@@ -19,6 +21,8 @@ pub static MODULE: Module = Module {
     permissions: PERMISSIONS,
     errors: ERRORS,
     routes,
+    jobs: &[&IMPORT.job],
+    files: &[&IMPORT.file, &IMPORT.rejections],
     migrations: erp_core::migrations![
         "0001_items" was ["0004_catalog"],
         "0002_item_rules" was ["0008_catalog_rules"],
@@ -51,16 +55,16 @@ erp_core::error_codes! {
     }
 }
 
-const fn may(permission: &'static Permission) -> Access {
-    Access::Permission(permission)
-}
-
 fn routes() -> Routes {
+    let may = Access::Permission;
     Routes::new()
         .get("/api/v1/items", may(&READ), list)
         .doc(Operation::new("listItems", "List items"))
         .post("/api/v1/items", may(&WRITE), create)
         .doc(Operation::new("createItem", "Create an item"))
+        .post("/api/v1/items/imports", may(&WRITE), import)
+        .doc(Operation::new("importItems", "Import items from CSV or NDJSON"))
+        .uploads(&IMPORT.file)
         .get("/api/v1/items/{id}", may(&READ), read)
         .doc(Operation::new("readItem", "Read an item"))
         .put("/api/v1/items/{id}", may(&WRITE), replace)

@@ -24,7 +24,7 @@ async fn main() -> io::Result<()> {
     let argument = |index: usize| arguments.get(index).cloned().unwrap_or_default();
     match argument(0).as_str() {
         "work" => return process::work(argument(1)).await,
-        "create" => return create::some(&argument(1), &argument(2)).await,
+        "creates" => return create::some(&argument(1), &argument(2)).await,
         "kills" => return kills::measure().await,
         "snapshot" => return snapshot::measure(&argument(1)).await,
         _ => {}

@@ -101,7 +101,8 @@ input! { Load { count: i64, at_a_time: i64 } }
 
 input! { Wanted { number: i64 } }
 
-const CREATE: &str = "insert into items (sku, name, quantity) values ('B-' || $1::bigint, 'Bolt', 5)";
+const CREATE: &str =
+    "insert into items (id, sku, name, quantity) values (gen_random_uuid(), 'B-' || $1::bigint, 'Bolt', 5)";
 
 async fn create(call: Call, Json(wanted): Json<Wanted>) -> Result<NoContent> {
     let _: Vec<()> = call.tenant().last().rows(CREATE, &[&wanted.number]).await?;

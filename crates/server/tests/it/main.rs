@@ -18,6 +18,7 @@ mod e2e;
 mod events;
 mod files;
 mod guide;
+mod imports;
 mod jobs;
 mod mail;
 mod modules;

@@ -6,7 +6,7 @@ use erp_core::module::Route;
 use http::Method;
 use serde_json::Value;
 
-use super::{Fixture, Prepared, Setup, Sweeps, filled, name};
+use super::{Fixture, PDF, Prepared, Setup, Sweeps, filled, name, request};
 
 /// What follows from the contract, or what to write.
 type Derived<T> = Result<T, String>;
@@ -66,7 +66,9 @@ impl Sweeps<'_> {
             colleague: setup.caller.clone(),
         };
         let prepared = Box::pin(self.prepare_in(post, &swapped)).await;
-        let made = maker.send(Method::POST, &filled(post.path, &prepared.values), prepared.body).await;
+        let path = filled(post.path, &prepared.values);
+        let made =
+            maker.request(request(post, &path, prepared.body.as_ref(), http::Request::builder())).await;
         let made = made.assert(self.success(post)).json();
         let id = made["id"].as_str().unwrap_or_else(|| panic!("POST {collection} answers no id: {made}"));
         [prepared.values, vec![id.to_owned()]].concat()
@@ -130,6 +132,14 @@ impl Sweeps<'_> {
     /// The body that the contract shows, with a number in its texts. It may name no other resource: what could be another
     /// tenant's is a fixture's to name, so that the sweeps try just that.
     fn example(&self, route: &Route) -> Derived<Option<Value>> {
+        if let Some(kind) = route.upload {
+            let is_pdf = kind.types.iter().any(|media| media.name == "application/pdf");
+            return if is_pdf {
+                Ok(Some(PDF.into()))
+            } else {
+                Err(no_fixture(route, "it takes a file that is no PDF"))
+            };
+        }
         let (Some(media), Some(schema)) = (self.media(route), self.schema(route)) else { return Ok(None) };
         let mut body = media["example"].clone();
         for (field, schema) in schema["properties"].as_object().into_iter().flatten() {

@@ -88,6 +88,11 @@ impl Prepared {
         Self { values: Vec::new(), body: Some(body) }
     }
 
+    /// Of a path without parameters, for a route that takes a file: its text.
+    pub fn file(text: &str) -> Self {
+        Self::body(Value::from(text))
+    }
+
     /// Of a path with these values, and without a body.
     pub fn at(values: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { values: values.into_iter().map(Into::into).collect(), body: None }

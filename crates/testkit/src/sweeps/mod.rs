@@ -81,19 +81,40 @@ pub struct Ready<'app> {
 impl Ready<'_> {
     /// Sends it as `actor`.
     pub async fn send_as(&self, actor: &Actor<'_>, route: &Route) -> Answer {
-        actor.send(route.method.clone(), &self.path, self.body.clone()).await
+        actor.request(self.request(route, http::Request::builder())).await
     }
 
     /// Sends it with a header more.
     pub async fn send_with(&self, actor: &Actor<'_>, route: &Route, name: &str, value: &str) -> Answer {
-        let request = http::Request::builder().method(route.method.clone()).uri(&self.path);
-        let request = request.header(name, value);
-        let request =
-            if self.body.is_some() { request.header("content-type", "application/json") } else { request };
-        let body = self.body.as_ref().map(Value::to_string).unwrap_or_default();
-        actor.request(request.body(body).expect("the path is a URI")).await
+        actor.request(self.request(route, http::Request::builder().header(name, value))).await
+    }
+
+    fn request(&self, route: &Route, begun: http::request::Builder) -> http::Request<String> {
+        request(route, &self.path, self.body.as_ref(), begun)
     }
 }
+
+/// A request of this route. The body of one that takes a file is the text of the file.
+fn request(
+    route: &Route,
+    path: &str,
+    body: Option<&Value>,
+    begun: http::request::Builder,
+) -> http::Request<String> {
+    let begun = begun.method(route.method.clone()).uri(path);
+    let request = match (route.upload, body) {
+        (Some(kind), Some(Value::String(text))) => {
+            let media = if text.starts_with(PDF) { "application/pdf" } else { kind.types[0].name };
+            begun.header("content-type", media).body(text.clone())
+        }
+        (_, Some(body)) => begun.header("content-type", "application/json").body(body.to_string()),
+        (_, None) => begun.body(String::new()),
+    };
+    request.expect("the path is a URI")
+}
+
+/// How a PDF begins: the file that the sweeps send where a route takes one.
+const PDF: &str = "%PDF-1.7\n";
 
 impl<'app> Sweeps<'app> {
     /// The sweeps over all routes of `app`, with the fixtures of its modules. Those of core and identity are known.

@@ -209,7 +209,7 @@ impl<'db> TenantTx<'db> {
 
     /// Lets the database check what it would check at COMMIT, and rolls back.
     pub(crate) async fn try_out(mut self) -> Result<()> {
-        let _: Vec<()> = self.rows("set constraints all immediate", &[]).await?;
+        let _: Vec<()> = self.rows("select app.check_now()", &[]).await?;
         self.rollback();
         Ok(())
     }

@@ -93,13 +93,22 @@ impl Client {
         self.send("POST", "/api/v1/items", &json!({ "sku": sku, "name": "An item" }).to_string())
     }
 
+    /// Sends a file.
+    pub(super) fn upload(&self, path: &str, media_type: &str, text: &str) -> io::Result<Answer> {
+        receive(self.send_as("POST", path, media_type, text)?)
+    }
+
     /// Sends a request, and returns the connection on which its answer will come.
     pub(super) fn send(&self, method: &str, path: &str, body: &str) -> io::Result<TcpStream> {
+        self.send_as(method, path, "application/json", body)
+    }
+
+    fn send_as(&self, method: &str, path: &str, media_type: &str, body: &str) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(LIMIT))?;
         let bearer = self.token.iter().map(|token| format!("authorization: Bearer {token}\r\n"));
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: {media_type}\r\n\
              content-length: {}\r\n{}\r\n",
             self.address,
             body.len(),

@@ -22,6 +22,7 @@ mod foreign;
 mod guides;
 mod hang_up;
 mod http;
+mod imports;
 mod isolation;
 mod jobs;
 mod kills;

@@ -232,13 +232,14 @@ async fn working() -> TestApp {
 }
 
 /// Another process on the same database, with a worker of so many slots.
-async fn beside(app: &TestApp, workers: &str) -> Context {
+pub(crate) async fn beside(app: &TestApp, workers: &str) -> Context {
     beside_with(app, workers, &[("WEBHOOK_SECRET", "q8Zr5Xw2Nk7Lm3Vt9Bc4Hd6Jf1Gs0PyAeU")]).await
 }
 
 /// The same with further settings.
 pub(crate) async fn beside_with(app: &TestApp, workers: &str, more: &[(&str, &str)]) -> Context {
     let roles = &app.database().roles;
+    let files = format!("file://{}", app.files().display());
     let settings = [
         ("APP_ENV", "development"),
         ("DATABASE_URL", roles.runtime_url.as_str()),
@@ -247,6 +248,7 @@ pub(crate) async fn beside_with(app: &TestApp, workers: &str, more: &[(&str, &st
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
         ("SHUTDOWN_TIMEOUT", "1s"),
         ("JOB_WORKERS", workers),
+        ("FILES_URL", &files),
     ];
     let logging = app.edge().app.logging.clone();
     let options = BootstrapOptions::new(LogSetup::Given(logging), std::ffi::OsString::new());
@@ -255,7 +257,7 @@ pub(crate) async fn beside_with(app: &TestApp, workers: &str, more: &[(&str, &st
 }
 
 /// Waits until `sql` answers true.
-async fn until(app: &TestApp, sql: &str) {
+pub(crate) async fn until(app: &TestApp, sql: &str) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let row = app.sql().query_one(sql, &[]).await.expect("the test's SQL");

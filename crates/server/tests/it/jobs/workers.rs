@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{ERRANDS, beside, until, value, working, written};
+use super::{ERRANDS, PATIENCE, beside, until, value, working, written};
 
 /// Puts a job where a worker that has died would have left it.
 const LEFT: &str = "insert into job_workers (id, host, version, slots, beat)
@@ -257,5 +257,28 @@ async fn t_22_many_who_enqueue_do_not_wait_for_each_other() {
     let (seen, _) = tokio::join!(watching, enqueuing);
     assert_eq!(seen, 0, "sessions that wait for a lock");
     assert_eq!(value(&app, "select to_jsonb(count(*)) from job_ready").await, 320);
+    app.finish().await;
+}
+
+/// Nobody works, or the clock has stopped: an operator is told, and requests are served all the same.
+#[tokio::test]
+async fn jobs_that_nobody_works_on_and_schedules_that_nobody_fires_are_told_and_leave_the_process_ready() {
+    let app = TestApp::builder().module(&ERRANDS).start().await; // no workers
+    let passed = async |name: &str| {
+        let health = app.anonymous().get("/health/detailed").await.assert(200).json();
+        let checks = health["checks"].as_array().expect("checks").clone();
+        let check = checks.into_iter().find(|check| check["name"] == name).expect("the check");
+        check["passed"] == json!(true)
+    };
+    assert!(passed("workers").await && passed("scheduler").await, "nothing waits");
+    app.alice().post("/test/errands", json!({ "kind": "write", "what": "wait" })).await.assert(204);
+    let late = "insert into job_schedules (name, spec, next_at) values ('test.late', 'x', now() - interval '2 minutes')";
+    app.sql().batch_execute(late).await.expect("the test's SQL");
+    let deadline = Instant::now() + PATIENCE; // answers are good for a second
+    while passed("workers").await || passed("scheduler").await {
+        assert!(Instant::now() < deadline, "nobody is told");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    app.anonymous().get("/readyz").await.assert(200);
     app.finish().await;
 }

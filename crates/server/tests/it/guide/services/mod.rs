@@ -1,4 +1,5 @@
-//! The code that `docs/guides/platform-services.md` shows is compiled here, a file for each section, and runs.
+//! The code that `docs/guides/platform-services.md` shows is compiled here, a file for each section, and runs. That of imports
+//! is the catalogue's.
 
 mod cache;
 mod events;
@@ -24,6 +25,7 @@ fn the_guide_to_services_shows_the_code_that_is_compiled_here() {
         include_str!("outbound.rs"),
         include_str!("schedules.rs"),
         include_str!("webhooks.rs"),
+        include_str!("../../../../../modules/src/catalog/imports.rs"),
     ]
     .map(bare);
     let shown = super::blocks(&guide);
