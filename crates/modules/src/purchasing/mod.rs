@@ -3,6 +3,9 @@
 //! This module is the example of a document (`docs/guides/a-document-module.md`): it has a number, lines, and states that
 //! people move it through. `catalog` is the example of a plain resource.
 
+mod notices;
+mod quotes;
+
 use erp_core::auth::Permission;
 use erp_core::db::Params;
 use erp_core::error::{Error, Result, Violation, codes as invalid};
@@ -12,6 +15,9 @@ use erp_core::resource::{Call, Created, Listed, Page, Tagged, WithLines};
 use erp_core::shared::{Id, Int, List, Money, PrincipalId, Version};
 use erp_core::{answer::Refusing, input, list, record, sql, states};
 use jiff::Timestamp;
+
+use notices::{ORDER_APPROVED, ORDER_PLACED, OrderApproved, TELL_SUPPLIER};
+use quotes::QUOTE;
 
 use crate::catalog::facade::{self as items, Item, QUANTITY_TOO_LARGE};
 use crate::suppliers::facade::Supplier;
@@ -24,8 +30,14 @@ pub static MODULE: Module = Module {
     permissions: PERMISSIONS,
     errors: ERRORS,
     routes,
+    events: &[&ORDER_APPROVED],
+    subscribers: &[&TELL_SUPPLIER],
+    mails: &[&ORDER_PLACED],
+    files: &[&QUOTE],
+    system: notices::SYSTEM,
     migrations: erp_core::migrations![
         "0001_purchase_orders" after ["catalog/0001_items", "suppliers/0001_suppliers"],
+        "0002_quotes",
     ],
     states: &[Status::STATES],
     samples: erp_core::samples!["purchase_orders", "purchase_order_lines"],
@@ -87,6 +99,14 @@ fn routes() -> Routes {
         .doc(Operation::new("receivePurchaseOrder", "Receive what was ordered, into the items' quantities"))
         .transition(Method::POST, "/api/v1/purchase-orders/{id}/cancel", &CANCELLATION, cancel)
         .doc(Operation::new("cancelPurchaseOrder", "Cancel a purchase order"))
+        .put("/api/v1/purchase-orders/{id}/quote", may(&WRITE), quotes::set)
+        .doc(Operation::new(
+            "setQuote",
+            "Keep what the supplier has offered, in place of what was kept before",
+        ))
+        .uploads(&QUOTE)
+        .get("/api/v1/purchase-orders/{id}/quote", may(&READ), quotes::read)
+        .doc(Operation::new("readQuote", "Read what the supplier has offered"))
 }
 
 type Pieces = Int<1, 1_000_000_000>;
@@ -250,8 +270,12 @@ async fn revise(
     }
 }
 
+/// The event is told with the approval, or not at all.
 async fn approve(call: Call, Path(id): Path<Id<Order>>, when: IfMatch) -> Result<Tagged<Order>> {
-    call.advance(&APPROVAL, APPROVE_ORDER, id, when).await
+    let (mut tx, order) = call.advancing::<Order>(&APPROVAL, APPROVE_ORDER, id, when, &[]).await?;
+    call.emit(&mut tx, &ORDER_APPROVED, id, &OrderApproved::of(&order))?;
+    tx.commit().await?;
+    Ok(Tagged(order))
 }
 
 /// Locks the order, then its items in the order of their ids.

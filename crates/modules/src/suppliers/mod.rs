@@ -58,15 +58,27 @@ fn routes() -> Routes {
 
 /// What other modules use of this one.
 pub mod facade {
+    use erp_core::db::TenantTx;
+    use erp_core::error::Result;
+    use erp_core::shared::Id;
+
     pub use super::Supplier;
+
+    /// The supplier of this id, if there is one.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn read(tx: &mut TenantTx<'_>, id: Id<Supplier>) -> Result<Option<Supplier>> {
+        tx.optional(super::READ_ONE, &[&id]).await
+    }
 }
 
 record! {
     /// A supplier, as it is stored and answered.
     pub Supplier in "suppliers" as "supplier" {
         id: Id<Supplier>,
-        name: String,
-        email: Option<String>,
+        pub name: String,
+        pub email: Option<String>,
         created_at: Timestamp,
         updated_at: Timestamp,
         version: Version,

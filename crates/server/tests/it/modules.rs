@@ -5,8 +5,13 @@
 use erp_testkit::Fixture;
 
 /// What the sweeps send to the modules' routes where it does not follow from the contract: `FIXTURES` of their `tests.rs`.
-pub(crate) const FIXTURES: &[&[Fixture]] =
-    &[crate::purchasing::FIXTURES, crate::imports::FIXTURES, jobs::FIXTURES, mails::FIXTURES, webhooks::FIXTURES];
+pub(crate) const FIXTURES: &[&[Fixture]] = &[
+    crate::purchasing::FIXTURES,
+    crate::imports::FIXTURES,
+    jobs::FIXTURES,
+    mails::FIXTURES,
+    webhooks::FIXTURES,
+];
 
 #[path = "../../../modules/src/jobs/tests.rs"]
 mod jobs;

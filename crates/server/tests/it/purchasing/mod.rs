@@ -3,6 +3,7 @@
 mod lists;
 mod numbers;
 mod orders;
+mod services;
 mod steps;
 
 use erp_modules::purchasing::{APPROVE, READ};
@@ -18,6 +19,8 @@ const UNKNOWN: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
 pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /api/v1/purchase-orders", |setup| Box::pin(new_order(setup))),
     Fixture::new("POST /api/v1/purchase-orders/{id}/receive", |setup| Box::pin(order_to_receive(setup))),
+    Fixture::new("PUT /api/v1/purchase-orders/{id}/quote", |setup| Box::pin(quote(setup))),
+    Fixture::new("GET /api/v1/purchase-orders/{id}/quote", |setup| Box::pin(order_with_quote(setup))),
 ];
 
 async fn new_order(setup: &Setup<'_>) -> Prepared {
@@ -29,6 +32,17 @@ async fn new_order(setup: &Setup<'_>) -> Prepared {
 async fn order_to_receive(setup: &Setup<'_>) -> Prepared {
     let id = setup.make(ORDERS).await;
     step(setup.caller(), &id, "approve", &[]).await.assert(200);
+    Prepared::at([id])
+}
+
+/// What a supplier has offered for an order of a colleague's.
+async fn quote(setup: &Setup<'_>) -> Prepared {
+    Prepared::at([setup.make(ORDERS).await]).with("%PDF-1.7\n".into())
+}
+
+async fn order_with_quote(setup: &Setup<'_>) -> Prepared {
+    let id = setup.make(ORDERS).await;
+    services::put_quote(setup.caller(), &id, "%PDF-1.7\nan offer").await.assert(204);
     Prepared::at([id])
 }
 

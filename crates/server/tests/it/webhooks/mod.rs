@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 /// How long a test waits for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
-const HOST: &str = "hooks.example.com";
+pub(crate) const HOST: &str = "hooks.example.com";
 const WEBHOOK_SECRET: &str = "q8Zr5Xw2Nk7Lm3Vt9Bc4Hd6Jf1Gs0PyAeU";
 
 /// Emits an event for whatever is asked for.
@@ -75,7 +75,7 @@ async fn ring(call: Call, Json(ringing): Json<Ringing>) -> Result<NoContent> {
 
 /// Something that an endpoint was sent.
 #[derive(Clone, Debug)]
-struct Received {
+pub(crate) struct Received {
     path: String,
     headers: HeaderMap,
     body: Bytes,
@@ -87,7 +87,7 @@ impl Received {
         self.headers[name].to_str().unwrap()
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
@@ -95,7 +95,7 @@ impl Received {
         self.json()["data"]["tone"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn verifies(&self, secret: &str) -> bool {
+    pub(crate) fn verifies(&self, secret: &str) -> bool {
         let secret = SigningSecret::parse(secret).unwrap();
         let at = self.header("webhook-timestamp").parse().unwrap();
         secret.verifies(self.header("webhook-id"), at, &self.body, self.header("webhook-signature"))
@@ -114,14 +114,14 @@ enum Reaction {
 
 /// An HTTP server of somebody else.
 #[derive(Clone)]
-struct Receiver {
+pub(crate) struct Receiver {
     port: u16,
     received: Arc<Mutex<Vec<Received>>>,
     reactions: Arc<Mutex<HashMap<String, Vec<Reaction>>>>,
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let receiver = Self { port, received: Arc::default(), reactions: Arc::default() };
@@ -161,7 +161,7 @@ impl Receiver {
         })
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{HOST}:{}{path}", self.port)
     }
 
@@ -175,7 +175,7 @@ impl Receiver {
     }
 
     /// Waits until so many have come to a path.
-    async fn until(&self, path: &str, count: usize) -> Vec<Received> {
+    pub(crate) async fn until(&self, path: &str, count: usize) -> Vec<Received> {
         let deadline = Instant::now() + PATIENCE;
         while self.at(path).len() < count {
             assert!(Instant::now() < deadline, "{path}: {} of {count}", self.at(path).len());
