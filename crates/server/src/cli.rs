@@ -13,6 +13,7 @@ use erp_core::module::Product;
 use crate::events::{self, EventsVerb};
 use crate::files::{self, FilesVerb};
 use crate::jobs::{self, JobsVerb};
+use crate::mail::{self, MailVerb};
 
 /// What the process was asked to do.
 pub(crate) enum Command {
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     DbReset { yes: bool },
     Jobs(JobsVerb),
     Files(FilesVerb),
+    Mail(MailVerb),
     Events(EventsVerb),
 }
 
@@ -72,6 +74,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("openapi", _) => Command::Openapi,
         ("events", _) => events::read(inner).map_or(serve, Command::Events),
         ("files", _) => files::read(inner).map_or(serve, Command::Files),
+        ("mail", _) => mail::read(inner).map_or(serve, Command::Mail),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
         ("db", "migrate") => {
             let dry_run = inner.subcommand().is_some_and(|(_, migrate)| migrate.get_flag("dry-run"));
@@ -152,6 +155,7 @@ fn command(product: &Product) -> clap::Command {
         )
         .subcommand(jobs::command())
         .subcommand(files::command())
+        .subcommand(mail::command())
         .subcommand(events::command())
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))

@@ -17,6 +17,7 @@ mod events;
 mod files;
 mod inspect;
 mod jobs;
+mod mail;
 mod rehearse;
 mod serve;
 
@@ -119,6 +120,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::DbSeed => database::seed(product, &layers, path).await,
             Command::Events(verb) => Box::pin(events::run(product, &layers, verb, json)).await,
             Command::Files(verb) => Box::pin(files::run(product, &layers, verb, json)).await,
+            Command::Mail(verb) => Box::pin(mail::run(product, &layers, verb, json)).await,
             Command::Jobs(verb) => Box::pin(jobs::run(product, &layers, verb, json)).await,
             Command::DbReset { yes } => database::reset(product, &layers, &path, yes).await,
         }

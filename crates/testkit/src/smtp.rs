@@ -42,7 +42,8 @@ impl MailServer {
         Self::with(json!({ "tls": "none" }))
     }
 
-    /// One with `tls` (`none`, `starttls` or `tls`), `certificate` and `key` as paths, and `account` as user and password.
+    /// One with `tls` (`none`, `starttls` or `tls`), `certificate` and `key` as paths, `account` as user and password, and
+    /// `pause`, the seconds that it takes to say that it has taken a mail.
     pub fn with(mut options: Value) -> Self {
         let (process, port, lines) = spawn(&options);
         options["port"] = port.into();
@@ -57,6 +58,11 @@ impl MailServer {
     /// The next mail that it has taken.
     pub async fn mail(&mut self) -> Value {
         timeout(PATIENCE, self.lines.recv()).await.expect("a mail arrives").expect("the mail server runs")
+    }
+
+    /// The mails that it has taken meanwhile.
+    pub fn mails_so_far(&mut self) -> Vec<Value> {
+        std::iter::from_fn(|| self.lines.try_recv().ok()).collect()
     }
 
     /// The mails that it has taken until none has come for so long.

@@ -18,7 +18,7 @@ options = json.loads(sys.argv[1])
 class Handler:
     async def handle_RCPT(self, server, session, envelope, address, rcpt_options):
         said = {
-            "550": "550 5.1.1 no such user: gr\u00fc\u00df dich",
+            "550": "550 5.1.1 no such user",
             "552": "552 5.2.2 mailbox full",
             "450": "450 4.2.0 greylisted, come again",
             "relay": "554 5.7.1 relay access denied",
@@ -37,11 +37,12 @@ class Handler:
                 "to": envelope.rcpt_tos,
                 "options": envelope.mail_options,
                 "content": base64.b64encode(envelope.original_content).decode(),
-                "tls": session.ssl is not None,
+                "tls": server.transport.get_extra_info("ssl_object") is not None,
                 "login": session.auth_data if isinstance(session.auth_data, str) else None,
                 "peer": session.peer[1],
             }
         )
+        await asyncio.sleep(options.get("pause", 0))
         return "250 2.0.0 taken"
 
 

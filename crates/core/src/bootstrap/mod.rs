@@ -6,6 +6,7 @@ mod event_operator;
 mod file_operator;
 mod job_operator;
 mod listeners;
+mod mail_operator;
 mod options;
 mod proof;
 mod resources;
@@ -32,6 +33,7 @@ pub use file_operator::{FileOperator, FileTenant, FileUsage, ListedFile, Verifie
 pub use job_operator::{
     FoundJob, JobAction, JobFilter, JobOperator, JobsMoved, ListedJob, ListedSchedule, PauseOf,
 };
+pub use mail_operator::{ListedMail, ListedSuppression, MailFilter, MailOperator, tried, try_mail};
 pub use options::{BootstrapOptions, LogSetup};
 pub use shutdown::{NotStarted, Signals, Stopped};
 

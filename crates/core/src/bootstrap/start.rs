@@ -251,6 +251,7 @@ impl Start {
                 .map_err(|error| {
                 StartError::new(Exit::Configuration, "SMTP_FROM is no address").because(error)
             })?;
+        mail.warn_if_held();
         Ok(App::new(Parts {
             authenticator,
             mail,

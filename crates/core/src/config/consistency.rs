@@ -149,7 +149,6 @@ impl Config {
             (self.http.trusted_proxies.iter().any(is_everybody), EVERYBODY_TRUSTED),
             (self.profile().open_management && !is_this_machine(&self.process.host), OPEN_DEVELOPMENT),
             (self.metrics.enabled && !self.shows_metrics(), METRICS_UNSEEN),
-            (!self.profile().generates_secrets && self.mail.host.is_none(), MAIL_HELD),
         ];
         let broken = rules.into_iter().filter(|(broken, _)| *broken).map(|(_, warning)| warning.to_owned());
         self.noticed.iter().cloned().chain(broken).collect()
@@ -172,9 +171,6 @@ const OPEN_DEVELOPMENT: &str = "APP_ENV is development and HOST can be reached f
     causes of errors, /metrics and /log-level without a token. Set HOST=localhost, or APP_ENV=staging";
 const METRICS_UNSEEN: &str = "METRICS_ENABLED is on, and /metrics answers 404 since nobody may read it: set METRICS_TOKEN to \
     a bearer token for it, or METRICS_PORT to a port of its own that only operators reach; or METRICS_ENABLED=false";
-
-const MAIL_HELD: &str = "SMTP_HOST is not set, so no mail is sent: mails are recorded as held. Set SMTP_HOST and SMTP_FROM; \
-    'erp-backend mail retry --state held' sends what was held";
 
 /// Whether a network is larger than any that one operator owns: the private ones end at /8, and in IPv6 at /7.
 fn is_everybody(network: &Cidr) -> bool {

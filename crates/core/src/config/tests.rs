@@ -551,9 +551,6 @@ fn the_password_of_the_mail_server_crosses_no_network_in_the_clear() {
     load(settings("mail.example", "none")).unwrap();
     production(settings("127.0.0.1", "none")).unwrap();
     production(settings("mail.example", "starttls")).unwrap();
-    let held = |config: Config| config.warnings().iter().any(|warning| warning.contains("no mail is sent"));
-    assert!(held(production([]).unwrap()), "mails are held, and the operator is told");
-    assert!(!held(load([]).unwrap()) && !held(production(settings("127.0.0.1", "none")).unwrap()));
 }
 
 #[test]
@@ -702,9 +699,10 @@ fn h_03_forcing_https_blindly_is_warned_of() {
     assert!(config.http.force_https && !config.enforces_https());
     assert!(config.warnings()[0].contains("TRUSTED_PROXIES"));
     for (name, value) in [("TRUSTED_PROXIES", "10.0.0.0/8"), ("FORCE_HTTPS", "false")] {
-        let mail = [("SMTP_HOST", "mail.example"), ("SMTP_FROM", "erp@mail.example")];
-        let settings = [(name, value), ("METRICS_ENABLED", "false"), mail[0], mail[1]];
-        assert!(production(settings).unwrap().warnings().is_empty(), "{name}");
+        assert!(
+            production([(name, value), ("METRICS_ENABLED", "false")]).unwrap().warnings().is_empty(),
+            "{name}"
+        );
     }
     assert!(production([("TRUSTED_PROXIES", "10.0.0.0/8")]).unwrap().enforces_https());
     assert!(load([]).unwrap().warnings().is_empty());

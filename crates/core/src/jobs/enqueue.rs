@@ -125,7 +125,7 @@ fn new_job(
     })
 }
 
-/// A job of a kind that does work of the system, to be run at once, whoever enqueues it.
+/// A job of a kind that does work of the system, to be run at once: it does not matter who enqueues it.
 pub(crate) fn system_job<A: Serialize + DeserializeOwned>(
     app: &App,
     tenant: TenantId,
@@ -134,12 +134,22 @@ pub(crate) fn system_job<A: Serialize + DeserializeOwned>(
     id: JobId,
     args: &A,
 ) -> Result<NewJob> {
-    let args = serde_json::to_value(args).map_err(Error::internal)?;
-    let facts = kind.facts();
-    bounded(&args)?;
     if !app.backlogs.admit(tenant, app.clock.instant()) {
         return Err(Error::new(&job_codes::BACKLOG_FULL).retry_after(BELIEVED));
     }
+    job_of_system(trace, kind, id, args)
+}
+
+/// The same where there is no app, and whatever else waits.
+pub(crate) fn job_of_system<A: Serialize + DeserializeOwned>(
+    trace: &Trace,
+    kind: &'static JobKind<A>,
+    id: JobId,
+    args: &A,
+) -> Result<NewJob> {
+    let args = serde_json::to_value(args).map_err(Error::internal)?;
+    let facts = kind.facts();
+    bounded(&args)?;
     let work = facts.system.ok_or_else(|| Error::internal("the kind does no work of the system"))?;
     Ok(NewJob {
         id: *id.as_uuid(),

@@ -320,7 +320,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<MailAddress>(), Err(why), "{text}");
         }
-        let long = format!("{}@{}.example", "a".repeat(64), "b".repeat(60).repeat(1));
+        let long = format!("{}@{}.example", "a".repeat(64), "b".repeat(60));
         assert!(long.parse::<MailAddress>().is_ok());
         let longer = format!("{}@{}.example", "a".repeat(65), "b".repeat(60));
         assert!(longer.parse::<MailAddress>().is_err());

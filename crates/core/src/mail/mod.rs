@@ -92,6 +92,15 @@ impl Mail {
         Ok(Self { way, from, environment, allow: config.outbound.allow.clone(), templates, sender_name })
     }
 
+    /// Says so where modules send mails, and none will leave.
+    pub(crate) fn warn_if_held(&self) {
+        if matches!(self.way, MailWay::Nowhere) && !self.templates.is_empty() {
+            tracing::warn!(
+                "SMTP_HOST is not set, so no mail is sent, and mails are recorded as held: set SMTP_HOST and SMTP_FROM"
+            );
+        }
+    }
+
     /// Whether mails become files.
     pub fn is_filed(&self) -> bool {
         matches!(self.way, MailWay::Folder(_))

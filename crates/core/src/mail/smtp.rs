@@ -245,6 +245,9 @@ impl MailServer {
             self.metrics.mail_failures_total.with(&[fault.stage.word()]).inc();
         }
         let failed = fault.is_some_and(SmtpFault::is_servers);
+        if let (true, Ok(mut probed)) = (failed, self.probed.try_lock()) {
+            *probed = None; // what was true half a minute ago is not any more
+        }
         let change = self.breaker().note(failed, Instant::now());
         let is_open = self.breaker().is_open();
         self.metrics.mail_breaker_open.with(&[]).set(if is_open { 1.0 } else { 0.0 });

@@ -1,5 +1,7 @@
 //! The mail server at its worst: servers of our own that hang, refuse, break off, speak nonsense and lie at each stage.
 
+#![allow(clippy::disallowed_methods)] // the tasks of these servers are tests' own
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::auth::Trace;
 use crate::db::{NewMail, TenantTx};
 use crate::error::{Error, Result};
-use crate::jobs::{JobId, system_job};
+use crate::jobs::{JobId, job_of_system, system_job};
 use crate::mail::{AnyMailTemplate as _, MailTemplate, Recipient};
 use crate::resource::Call;
 use crate::shared::{Id, IdKind};
@@ -104,6 +104,13 @@ impl App {
         tx.add_mail(new, job);
         Ok(mail.mail)
     }
+}
+
+/// Enqueues the job of a mail once more; one that is dead is the same one.
+pub(crate) async fn again(tx: &mut TenantTx<'_>, trace: &Trace, mail: MailId) -> Result<()> {
+    let _: Vec<()> = tx.rows("delete from job_dead where id = $1", &[&mail]).await?;
+    tx.add_job(job_of_system(trace, &SEND, Id::from_uuid(*mail.as_uuid()), &MailJob { mail })?);
+    Ok(())
 }
 
 /// The same for each attempt: a mail that is sent again after a crash is known as the same one.

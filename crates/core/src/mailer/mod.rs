@@ -14,6 +14,7 @@ use crate::error_codes;
 use crate::jobs::Schedule;
 use crate::module::{Module, Probe};
 
+pub(crate) use enqueue::again;
 pub use enqueue::{MailId, MailRow};
 pub use send::{MailResult, MailState};
 pub(crate) use unsubscribe::base;
@@ -30,7 +31,7 @@ error_codes! {
 
 crate::system_work! {
     /// What is done about mails as the system.
-    SYSTEM {
+    pub(crate) SYSTEM {
         SEND_MAILS = "mail": "Sends mails, and removes what they have said; they are sent whatever becomes of those who gave rise to them.";
     }
 }

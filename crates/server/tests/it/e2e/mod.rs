@@ -29,6 +29,7 @@ mod kills;
 mod limits;
 mod load;
 mod locales;
+mod mail;
 mod management;
 mod memory;
 mod migration_rules;

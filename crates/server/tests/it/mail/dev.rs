@@ -70,6 +70,10 @@ async fn outside_development_there_is_no_page_and_mails_without_a_server_are_hel
             json!({"template": "plain", "to": "bob@example.com", "subject": "Hello", "what": "Hello"});
         app.alice().post("/test/letters", letter).await.assert(204);
         until(&app, "select count(*) = 1 from mails where state = 'held' and error like '%o%'").await;
+        let told = |line: &serde_json::Value| {
+            line["message"].as_str().is_some_and(|text| text.contains("SMTP_HOST is not set"))
+        };
+        assert!(app.log().lines().iter().any(told), "the operator is told at the start");
         app.finish().await;
     }
 }

@@ -1,6 +1,7 @@
 //! Mails, from the request that enqueues one to what a real mail server has of it.
 
 mod dev;
+mod secure;
 mod sending;
 
 use erp_core::answer::NoContent;

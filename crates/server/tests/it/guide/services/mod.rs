@@ -5,6 +5,7 @@ mod cache;
 mod events;
 mod files;
 mod jobs;
+mod mail;
 mod outbound;
 mod schedules;
 mod webhooks;
@@ -22,6 +23,8 @@ fn the_guide_to_services_shows_the_code_that_is_compiled_here() {
         include_str!("events.rs"),
         include_str!("files.rs"),
         include_str!("jobs.rs"),
+        include_str!("mail.rs"),
+        include_str!("dunning/overdue.en.html"),
         include_str!("outbound.rs"),
         include_str!("schedules.rs"),
         include_str!("webhooks.rs"),
