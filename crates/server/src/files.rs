@@ -208,7 +208,7 @@ async fn sweep(operator: &FileOperator, json: bool) -> Result<ExitCode, StartErr
             "The sweep comes within a second, where a process works on jobs: see 'jobs list --kind files.sweep'.",
         ),
         (false, false) => {
-            print("No schedule is noted yet: start a process that works on jobs, and say it again.")
+            print("No schedule is noted yet: start a process that works on jobs, and say it again.");
         }
     }
     Ok(ExitCode::from(if comes { Exit::Done } else { Exit::Finding } as u8))

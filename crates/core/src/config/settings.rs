@@ -473,7 +473,8 @@ settings! {
     /// How long an upload or a download may take as a whole.
     FILES_TRANSFER_TIMEOUT transfer_timeout: Duration { default: Defaults::all("10m"), range: Some(("1s", "24h")) };
 
-    /// How long the store may take for one step: to take a part of a file, to give the next one, to remove one.
+    /// How long the store may take for one step: to take a part of a file, to give the next one, to remove one; and four times as
+    /// long to complete a file.
     FILES_STORE_TIMEOUT store_timeout: Duration {
         default: Defaults::all("15s"), unit: Unit::Milliseconds, range: Some(("10ms", "10m")),
     };

@@ -919,3 +919,25 @@ fn a_generated_secret_that_others_could_have_put_there_is_refused() {
     refused("no regular file");
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn files_of_several_instances_are_in_a_bucket_with_keys_and_tls() {
+    let folder = ("FILES_URL", "file:///var/lib/erp/files");
+    assert!(production([folder]).is_ok() && production([("INSTANCES", "3")]).is_ok());
+    assert!(load([folder, ("INSTANCES", "3")]).is_ok(), "a developer's machine has one disk");
+    let text = messages(production([folder, ("INSTANCES", "3")]));
+    assert!(text.contains("FILES_URL") && text.contains("Name a bucket, s3://"), "{text}");
+    let bucket = ("FILES_URL", "s3://erp-files?endpoint=http://store.example:9000");
+    let text = messages(production([bucket]));
+    for problem in
+        ["FILES_ACCESS_KEY: is not set, and FILES_URL names a bucket", "Begin its endpoint with https://"]
+    {
+        assert!(text.contains(problem), "{problem}: {text}");
+    }
+    let text = messages(production([("FILES_URL", "s3://key:hunter2hunter2@erp-files")]));
+    assert!(text.contains("FILES_URL") && text.contains("file:///absolute/path"), "{text}");
+    let keys = [("FILES_ACCESS_KEY", "erp"), ("FILES_SECRET_KEY", "k3Qk8vZp1sXw7Rt5Yb2L")];
+    let secure = ("FILES_URL", "s3://erp-files/one?endpoint=https://store.example");
+    let config = production([secure, keys[0], keys[1], ("INSTANCES", "3")]).unwrap();
+    assert!(!format!("{config:?}").contains("k3Qk8vZp1sXw7Rt5Yb2L"));
+}

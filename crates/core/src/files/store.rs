@@ -39,6 +39,8 @@ const MIB: usize = 1024 * KIB;
 const CHUNK: usize = 64 * KIB;
 /// When to try again what the store did not do.
 const LATER: Duration = Duration::from_secs(5);
+/// The step that makes a file of parts.
+pub(super) const COMPLETE: &str = "complete";
 /// How long a probe may take: shorter than others, since somebody waits for the answer of all probes.
 const PROBE: Duration = Duration::from_secs(3);
 
@@ -297,7 +299,9 @@ impl FileStore {
 
     async fn bounded<T>(&self, operation: &'static str, work: impl Future<Output = Result<T>>) -> Result<T> {
         let begun = Instant::now();
-        let outcome = tokio::time::timeout(self.0.settings.store_timeout, work).await;
+        // A disk that writes all of a large file down, or a bucket that joins its parts, takes longer than over one part.
+        let times = if operation == COMPLETE { 4 } else { 1 };
+        let outcome = tokio::time::timeout(self.0.settings.store_timeout * times, work).await;
         let (word, outcome) = match outcome {
             Ok(Ok(value)) => ("ok", Ok(value)),
             Ok(Err(error)) => ("failed", Err(error)),

@@ -4,7 +4,7 @@ use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload};
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::FileStore;
-use super::store::OpenStore;
+use super::store::{COMPLETE, OpenStore};
 use crate::error::Result;
 
 /// Writes an object part by part, one part in memory at a time. Small ones are written in one go.
@@ -48,20 +48,20 @@ impl ObjectWriter {
     pub(crate) async fn finish(mut self) -> Result<()> {
         if self.upload.is_none() {
             let payload = PutPayload::from(self.waiting.split().freeze());
-            self.store.timed("write", self.reached.objects.put(&self.path, payload)).await?;
+            self.store.timed(COMPLETE, self.reached.objects.put(&self.path, payload)).await?;
         } else {
             if !self.waiting.is_empty() {
                 self.send().await?;
             }
             if let Some(upload) = &mut self.upload {
-                self.store.timed("complete", upload.complete()).await?;
+                self.store.timed(COMPLETE, upload.complete()).await?;
             }
             self.upload = None;
         }
         if let Some(folder) = &self.reached.folder {
             let written = folder.join(self.path.as_ref());
             let ours = std::fs::Permissions::from_mode(0o600);
-            self.store.timed_io("complete", tokio::fs::set_permissions(written, ours)).await?;
+            self.store.timed_io(COMPLETE, tokio::fs::set_permissions(written, ours)).await?;
         }
         Ok(())
     }

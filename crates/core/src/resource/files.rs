@@ -190,19 +190,14 @@ impl Call {
     ) -> Result<FileDraft> {
         let _place = self.begin_storing(kind, &new)?;
         let mut bytes = pin!(bytes.fuse()); // the head may have been all
-        let mut head = BytesMut::new();
-        while head.len() < HEAD
-            && let Some(part) = bytes.try_next().await?
-        {
-            head.extend_from_slice(&part);
-        }
+        let head = head_of(&mut bytes).await?;
         new.media.check(&head)?;
         let key = ObjectKey { tenant: self.caller.tenant(), file: self.new_id() };
         let mut object = ReservedObject::new(self, key);
         object.count(new.length.unwrap_or(head.len() as u64)).await?;
         let mut writer = self.app.files.write(key).await?;
         let mut sum = Sum::new(kind, new.media);
-        let mut part = head.freeze();
+        let mut part = head;
         loop {
             sum.add(&part)?;
             if sum.bytes > object.bytes {
@@ -421,8 +416,8 @@ impl FileContent {
         let bytes = u64::try_from(file.bytes).unwrap_or_default();
         let key = ObjectKey { tenant, file: file.id };
         let opened = app.files.read(key, 0..bytes).await;
-        let source = opened.inspect_err(|error| note_damage(app, file, error))?;
-        Ok(Self(verified(app.clone(), file, bytes, source)))
+        let source = opened.inspect_err(|error| damage_of(app, file.id, &file.kind, error))?;
+        Ok(Self(Verifying::new(app, file, bytes, source).stream()))
     }
 
     /// As something that can be read from.
@@ -442,70 +437,64 @@ impl Stream for FileContent {
     }
 }
 
-/// A stream of a whole file that ends with an error unless its bytes are those that were stored. Its last part is held back until
-/// that is certain.
-fn verified(
+/// A whole file on its way, which is compared with what was stored. Its last part is held back until that is certain.
+struct Verifying {
     app: App,
-    file: &StoredFile,
-    bytes: u64,
-    source: ObjectStream,
-) -> BoxStream<'static, Result<Bytes>> {
-    struct Verifying {
-        app: App,
-        id: FileId,
-        kind: String,
-        sha256: String,
-        missing: u64,
-        source: Option<ObjectStream>,
-        held: Option<Bytes>,
-        hash: digest::Context,
-    }
+    id: FileId,
+    kind: String,
+    sha256: String,
+    missing: u64,
+    source: Option<ObjectStream>,
+    held: Option<Bytes>,
+    hash: digest::Context,
+}
 
-    impl Verifying {
-        /// The next part; after it the one that is held back.
-        async fn next(&mut self) -> Result<Option<Bytes>> {
-            while let Some(source) = &mut self.source {
-                let Some(part) = source.try_next().await? else {
-                    self.source = None;
-                    let found = digest::Context::clone(&self.hash).finish();
-                    if self.missing != 0 || hex(found.as_ref()) != self.sha256 {
-                        return Err(Error::new(&file_codes::DAMAGED)
-                            .because("its bytes are not those that were stored"));
-                    }
-                    return Ok(self.held.take());
-                };
-                self.hash.update(&part);
-                self.missing = self.missing.wrapping_sub(part.len() as u64);
-                if let Some(before) = self.held.replace(part) {
-                    return Ok(Some(before));
-                }
-            }
-            Ok(None)
+impl Verifying {
+    fn new(app: &App, file: &StoredFile, bytes: u64, source: ObjectStream) -> Self {
+        Self {
+            app: app.clone(),
+            id: file.id,
+            kind: file.kind.clone(),
+            sha256: file.sha256.clone(),
+            missing: bytes,
+            source: Some(source),
+            held: None,
+            hash: digest::Context::new(&digest::SHA256),
         }
     }
 
-    let verifying = Verifying {
-        app,
-        id: file.id,
-        kind: file.kind.clone(),
-        sha256: file.sha256.clone(),
-        missing: bytes,
-        source: Some(source),
-        held: None,
-        hash: digest::Context::new(&digest::SHA256),
-    };
-    stream::unfold(verifying, |mut verifying| async move {
-        let next = verifying.next().await.inspect_err(|error| {
-            verifying.source = None;
-            damage_of(&verifying.app, verifying.id, &verifying.kind, error);
-        });
-        next.transpose().map(|part| (part, verifying))
-    })
-    .boxed()
-}
+    fn stream(self) -> BoxStream<'static, Result<Bytes>> {
+        stream::unfold(self, |mut verifying| async move {
+            let next = verifying.next().await.inspect_err(|error| {
+                verifying.source = None;
+                damage_of(&verifying.app, verifying.id, &verifying.kind, error);
+            });
+            next.transpose().map(|part| (part, verifying))
+        })
+        .fuse()
+        .boxed()
+    }
 
-fn note_damage(app: &App, file: &StoredFile, error: &Error) {
-    damage_of(app, file.id, &file.kind, error);
+    /// The next part; after the last one the one that is held back.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        while let Some(source) = &mut self.source {
+            let Some(part) = source.try_next().await? else {
+                self.source = None;
+                let found = digest::Context::clone(&self.hash).finish();
+                if self.missing != 0 || hex(found.as_ref()) != self.sha256 {
+                    let what = "its bytes are not those that were stored";
+                    return Err(Error::new(&file_codes::DAMAGED).because(what));
+                }
+                return Ok(self.held.take());
+            };
+            self.hash.update(&part);
+            self.missing = self.missing.wrapping_sub(part.len() as u64);
+            if let Some(before) = self.held.replace(part) {
+                return Ok(Some(before));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Says that a file is damaged: its reader may only see that it breaks off.
@@ -521,6 +510,17 @@ fn tell_usage(app: &App, caller: &Caller, used: Option<i64>) {
         let tenant = app.metrics.tenant_label(Some(caller.tenant()));
         app.metrics.files_used_bytes.with(&[tenant.as_str()]).set(used as f64);
     }
+}
+
+/// The first bytes of a file, enough to tell its type by; all of a small one.
+async fn head_of(bytes: &mut (impl Stream<Item = Result<Bytes>> + Unpin)) -> Result<Bytes> {
+    let mut head = BytesMut::new();
+    while head.len() < HEAD
+        && let Some(part) = bytes.try_next().await?
+    {
+        head.extend_from_slice(&part);
+    }
+    Ok(head.freeze())
 }
 
 /// What became of an upload that failed, for the metrics.

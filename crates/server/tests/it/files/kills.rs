@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use erp_core::bootstrap::{BootstrapOptions, LogSetup, bootstrap_and_start};
@@ -44,7 +45,7 @@ async fn serves_until_it_is_killed() {
 }
 
 /// A server on the app's database and store, as a process of its own; `shell` may limit it first.
-fn serve(app: &TestApp, shell: &str) -> (Child, String) {
+fn serve(app: &TestApp, shell: &str) -> (ServerProcess, String) {
     let roles = &app.database().roles;
     let files = format!("file://{}", app.files().display());
     let settings = [
@@ -69,22 +70,27 @@ fn serve(app: &TestApp, shell: &str) -> (Child, String) {
     command.args(["files::kills::serves_until_it_is_killed", "--exact", "--ignored", "--nocapture"]);
     command.env(SETTINGS, &path).env_remove("NEXTEST_EXECUTION_MODE");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn().unwrap();
+    let server = ServerProcess(command.spawn().unwrap());
     let begun = Instant::now();
     loop {
         if let Ok(found) = std::fs::read_to_string(&address) {
             let _ = std::fs::remove_file(&path);
             let _ = std::fs::remove_file(&address);
-            return (child, found);
+            return (server, found);
         }
         assert!(begun.elapsed() < PATIENCE, "the server does not come up");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-fn kill(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
+/// A server, which dropping this kills.
+struct ServerProcess(Child);
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Files a paper, slowly enough to be killed; what was answered, if the server lived.
@@ -115,24 +121,34 @@ fn upload(address: &str, token: &str, bytes: usize) -> Option<String> {
 async fn s_11_kill_9_in_the_middle_of_uploads_leaves_only_what_the_sweep_removes() {
     let app = filing().await;
     let token = app.alice().token().to_owned();
-    let mut acknowledged = 0;
+    let acknowledged = Arc::new(AtomicUsize::new(0));
     for round in 0..if deep() { 100 } else { 4 } {
-        let (child, address) = serve(&app, "");
+        let (server, address) = serve(&app, "");
+        let before = acknowledged.load(Ordering::Relaxed);
         let uploads: Vec<_> = (0..UPLOADERS)
             .map(|_| {
-                let (address, token) = (address.clone(), token.clone());
+                let (address, token, acknowledged) =
+                    (address.clone(), token.clone(), Arc::clone(&acknowledged));
                 tokio::task::spawn_blocking(move || {
-                    let answers = std::iter::from_fn(|| upload(&address, &token, SIZE));
-                    answers.take(50).filter(|answer| answer.starts_with("HTTP/1.1 200")).count()
+                    while let Some(answer) = upload(&address, &token, SIZE) {
+                        let done = answer.starts_with("HTTP/1.1 200");
+                        acknowledged.fetch_add(usize::from(done), Ordering::Relaxed);
+                    }
                 })
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(150 + (round * 83) % 300)).await;
-        kill(child);
+        let begun = Instant::now();
+        while acknowledged.load(Ordering::Relaxed) == before {
+            assert!(begun.elapsed() < PATIENCE, "nothing is uploaded");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis((round * 37) % 130)).await; // at another moment of the uploads each time
+        drop(server);
         for upload in uploads {
-            acknowledged += upload.await.unwrap();
+            upload.await.unwrap();
         }
     }
+    let acknowledged = acknowledged.load(Ordering::Relaxed);
     let busy = "select count(*) = 0 from pg_stat_activity where datname = current_database() and usename = 'erp_app' \
         and state <> 'idle' and query like '%unreferenced_objects%'";
     until(&app, busy).await;
@@ -153,7 +169,6 @@ async fn s_11_kill_9_in_the_middle_of_uploads_leaves_only_what_the_sweep_removes
     let (files, bytes): (i64, i64) = (row.get(0), row.get(1));
     let objects = stored(&app);
     println!("deep: files: {acknowledged} uploads acknowledged, {files} files, {} objects", objects.len());
-    assert!(acknowledged > 0, "nothing was uploaded");
     assert!(files >= acknowledged as i64, "{files} of {acknowledged} acknowledged files");
     assert_eq!((objects.len() as i64, used(&app, "acme").await), (files, bytes), "{objects:?}");
     until(&app, "select count(*) = 0 from unreferenced_objects").await;
@@ -168,7 +183,7 @@ async fn a_full_disk_is_a_503_that_leaves_nothing() {
     let app = filing().await;
     let token = app.alice().token().to_owned();
     // No file may be longer than some 2 MiB: to write on fails, as on a disk that is full.
-    let (child, address) = serve(&app, "trap '' XFSZ; ulimit -f 4000;");
+    let (server, address) = serve(&app, "trap '' XFSZ; ulimit -f 4000;");
     let answer =
         tokio::task::spawn_blocking(move || upload(&address, &token, 5 * SIZE)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("files.store_unavailable"), "{answer}");
@@ -176,6 +191,6 @@ async fn a_full_disk_is_a_503_that_leaves_nothing() {
     assert_eq!((stored(&app).len(), used(&app, "acme").await), (0, 0));
     let problem: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap_or_default();
     assert_eq!(problem["status"], 503);
-    kill(child);
+    drop(server);
     app.finish().await;
 }

@@ -105,6 +105,12 @@ fn routes() -> Routes {
         .post("/test/notes/forgotten", Access::SignedIn, forget_note)
         .doc(Operation::new("forgetNote", "Store a note, and roll back"))
         .open_to_readers("it is a test's")
+        .post("/test/notes/late", Access::SignedIn, keep_too_late)
+        .doc(Operation::new("keepTooLate", "Keep a note that the sweep has taken"))
+        .open_to_readers("it is a test's")
+        .post("/test/notes/twice", Access::SignedIn, change_first)
+        .doc(Operation::new("changeFirst", "Store a note after a change"))
+        .open_to_readers("it is a test's")
         .get("/test/notes/{id}", Access::SignedIn, read_note)
         .doc(Operation::new("readNote", "Read a note"))
         .delete("/test/notes/{id}", Access::SignedIn, delete_note)
@@ -147,6 +153,30 @@ async fn forget_note(call: Call, request: Request) -> Result<NoContent> {
     let mut tx = call.tenant();
     call.keep_file(&mut tx, draft).await?;
     tx.rollback();
+    Ok(NoContent)
+}
+
+const TAKE_AWAY: &str = "update unreferenced_objects set removing = true";
+
+/// The sweep comes between the bytes and the row.
+async fn keep_too_late(call: Call, request: Request) -> Result<NoContent> {
+    let draft = call.store_file(&NOTE, NewFile::new("note.txt", &Media::TEXT), parts(request)).await?;
+    let _: Vec<()> = call.tenant().last().rows(TAKE_AWAY, &[]).await?;
+    let mut tx = call.tenant();
+    call.keep_file(&mut tx, draft).await?;
+    tx.commit().await?;
+    Ok(NoContent)
+}
+
+/// Under a key the first note waits for its COMMIT, and the second one would hold two connections.
+async fn change_first(call: Call) -> Result<NoContent> {
+    for text in ["one", "two"] {
+        let bytes = futures_util::stream::iter([Ok(text.into())]);
+        let draft = call.store_file(&NOTE, NewFile::new("note.txt", &Media::TEXT), bytes).await?;
+        let mut tx = call.tenant();
+        call.keep_file(&mut tx, draft).await?;
+        tx.commit().await?;
+    }
     Ok(NoContent)
 }
 
