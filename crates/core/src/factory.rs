@@ -197,7 +197,7 @@ pub fn permissions(product: &Product) -> PermissionTable {
 pub(crate) fn jobs(product: &Product) -> JobTable {
     let jobs = modules(product).flat_map(|module| module.jobs).copied();
     let subscribers = modules(product).flat_map(|module| module.subscribers);
-    JobTable::new(jobs.chain(subscribers.map(|subscriber| -> &'static dyn AnyJobKind { *subscriber })))
+    JobTable::new(jobs.chain(subscribers.copied().map(|subscriber| subscriber as &dyn AnyJobKind)))
 }
 
 /// Every subscriber of every module.

@@ -119,7 +119,7 @@ pub type Handle<P> = for<'a> fn(&'a Job, DomainEvent<P>) -> BoxFuture<'a, Result
 /// erp_core::system_work! {
 ///     /// What dunning does as the system.
 ///     SYSTEM {
-///         DUNNING = "dunning": "Ends reminders once an invoice is paid, whoever has noted the payment.";
+///         DUNNING = "dunning": "Ends reminders once an invoice is paid, whichever person has noted the payment.";
 ///     }
 /// }
 ///

@@ -160,9 +160,8 @@ impl SignedWebhook {
     pub fn verify(self, secrets: &[SigningSecret]) -> Result<VerifiedWebhook> {
         let Self { id, timestamp, signatures, body } = self;
         // All of them are tried: the time says nothing of which one it was.
-        let verified = secrets
-            .iter()
-            .fold(false, |verified, secret| secret.verifies(&id, timestamp, &body, &signatures) || verified);
+        let verifies = |secret: &&SigningSecret| secret.verifies(&id, timestamp, &body, &signatures);
+        let verified = secrets.iter().filter(verifies).count() > 0;
         if verified {
             Ok(VerifiedWebhook { id, body })
         } else {

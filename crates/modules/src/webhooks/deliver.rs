@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use erp_core::db::{Params, TenantTx};
 use erp_core::error::{Error, Result};
 use erp_core::events::EventId;
 use erp_core::from_row;
@@ -90,15 +91,14 @@ const RECORD: &str = "with a as materialized (
      update webhook_deliveries d set attempts = d.attempts + 1, status = j.verdict, last_outcome = j.outcome, last_status = j.status,
        next_at = case when j.verdict = 'pending' then clock_timestamp() + j.again_in * interval '1 second' end,
        finished_at = case when j.verdict <> 'pending' then clock_timestamp() end
-     from judged j where d.id = j.id and d.webhook_id = $1 returning d.status, j.fate = 'pending' and j.verdict = 'failed' as given_up";
-const SUCCEEDED: &str = "update webhook_health set failures = 0, failing_since = null, rests_until = null, \
-     succeeded_at = clock_timestamp() where webhook_id = $1";
+     from judged j where d.id = j.id and d.webhook_id = $1 returning j.fate = 'pending' and j.verdict = 'failed' as given_up";
+const SUCCEEDED: &str = "update webhook_health set failures = 0, failing_since = null, failed_at = null, \
+     succeeded_at = clock_timestamp(), rests_until = clock_timestamp() + $2::float8 * interval '1 second' where webhook_id = $1";
 /// Two failures with days of silence between them are no five days of failures.
 const FAILED: &str = "update webhook_health set failures = failures + 1, failed_at = clock_timestamp(), \
      failing_since = case when failed_at > clock_timestamp() - interval '2 days' then failing_since else clock_timestamp() end, \
      rests_until = clock_timestamp() + $2::float8 * interval '1 second' where webhook_id = $1 \
      returning failing_since < clock_timestamp() - interval '5 days' as over";
-const REST: &str = "update webhook_health set rests_until = clock_timestamp() + $2::float8 * interval '1 second' where webhook_id = $1";
 const DISABLE: &str = "update webhooks set enabled = false, disabled_reason = $2, disabled_at = now() \
      where id = $1 and enabled returning id";
 const GIVE_UP: &str = "update webhook_deliveries set status = 'failed', next_at = null, finished_at = now(), \
@@ -132,10 +132,9 @@ struct UntilNext {
 from_row!(UntilNext { wait });
 
 struct Recorded {
-    status: DeliveryStatus,
     given_up: bool,
 }
-from_row!(Recorded { status, given_up });
+from_row!(Recorded { given_up });
 
 struct FailingSince {
     over: bool,
@@ -169,39 +168,33 @@ async fn deliver(job: &Job, Deliver { webhook }: Deliver) -> Result<()> {
         let most = if target.failures > 0 { PROBES } else { SIDE_BY_SIDE };
         let due: Vec<Due> = job.call.tenant_read().last().rows(DUE, &[&webhook, &most]).await?;
         if due.is_empty() {
-            if is_over(job, webhook).await? {
-                return Ok(());
-            }
-            continue;
+            return end(job, webhook).await;
         }
         let endpoint = Endpoint::open(job, webhook, &target).await?;
-        let left_alone = send_all(job, webhook, &endpoint, target.failures, &due).await?;
-        if let Some(pause) = left_alone {
+        if let Some(pause) = send_all(job, webhook, &endpoint, target.failures, &due).await? {
             job.put_off(pause);
             return Ok(());
+        }
+        if i64::try_from(due.len()).is_ok_and(|due| due < most) {
+            return end(job, webhook).await;
         }
         if begun.elapsed() > TURN {
             job.put_off(Duration::ZERO);
             return Ok(());
         }
+        job.keep(&()).await?;
     }
 }
 
-/// Looks once more, and ends or rests while it holds the endpoint.
-async fn is_over(job: &Job, webhook: Id<Webhook>) -> Result<bool> {
+/// Looks once more, and ends or rests while it holds the endpoint. What was noted before is committed along with it.
+async fn end(job: &Job, webhook: Id<Webhook>) -> Result<()> {
     let mut tx = job.call.tenant();
     let _: Option<WebhookKey> = tx.optional(HOLD, &[&webhook]).await?;
-    let UntilNext { wait } = tx.row(NEXT, &[&webhook]).await?;
-    match wait {
-        Some(wait) if wait <= 0.0 => {
-            tx.rollback();
-            return Ok(false);
-        }
-        Some(wait) => job.put_off(Duration::from_secs_f64(wait)),
-        None => {}
+    let UntilNext { wait } = tx.last().row(NEXT, &[&webhook]).await?;
+    if let Some(wait) = wait {
+        job.put_off(Duration::from_secs_f64(wait.max(0.0)));
     }
-    tx.commit().await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Where an endpoint is, and what signs.
@@ -276,8 +269,29 @@ async fn send_all(
     Ok(left_alone)
 }
 
-/// Notes what was sent, in one transaction with the fence of the job's attempt.
+/// Notes what was sent, to be committed with the fence of the job's attempt. Says how long the endpoint rests, if it does.
 async fn note(job: &Job, webhook: Id<Webhook>, sent: &[Sent]) -> Result<Option<Duration>> {
+    let rest = sent.iter().filter_map(|sent| sent.rest).reduce(f64::max);
+    let gone = sent.iter().any(|sent| sent.gone).then_some(DisabledReason::Gone);
+    let mut tx = job.call.tenant();
+    let given_up = record(&mut tx, webhook, sent).await?;
+    let metrics: &WebhookMetrics = job.call.app.metrics.of()?;
+    metrics.webhooks_given_up_total.with(&[]).add(given_up);
+    if gone.is_none() && sent.iter().any(|sent| sent.fate == DeliveryStatus::Succeeded) {
+        tx.last().rows::<()>(SUCCEEDED, &[&webhook, &rest]).await?;
+        return Ok(rest.map(Duration::from_secs_f64));
+    }
+    let is_failing = sent.iter().any(|sent| sent.fate != DeliveryStatus::Held);
+    let failing = is_failing && has_failed_for_days(&mut tx, webhook, rest).await?;
+    if let Some(reason) = gone.or(failing.then_some(DisabledReason::Failing)) {
+        disable(job, &mut tx, webhook, reason).await?;
+    }
+    tx.commit().await?;
+    Ok(rest.map(Duration::from_secs_f64))
+}
+
+/// Writes the attempts, and what becomes of their deliveries; how many of these are given up.
+async fn record(tx: &mut TenantTx<'_>, webhook: Id<Webhook>, sent: &[Sent]) -> Result<u64> {
     let ids: Vec<Id<Delivery>> = sent.iter().map(|sent| sent.id).collect();
     let outcomes: Vec<&str> = sent.iter().map(|sent| sent.outcome).collect();
     let statuses: Vec<Option<i32>> = sent.iter().map(|sent| sent.status).collect();
@@ -285,39 +299,33 @@ async fn note(job: &Job, webhook: Id<Webhook>, sent: &[Sent]) -> Result<Option<D
     let answers: Vec<Option<&str>> = sent.iter().map(|sent| sent.answer.as_deref()).collect();
     let fates: Vec<&str> = sent.iter().map(|sent| sent.fate.as_str()).collect();
     let waits: Vec<f64> = sent.iter().map(|sent| sent.again_in).collect();
-    let mut tx = job.call.tenant();
-    let recorded: Vec<Recorded> =
-        tx.rows(RECORD, &[&webhook, &ids, &outcomes, &statuses, &times, &answers, &fates, &waits]).await?;
-    let metrics: &WebhookMetrics = job.call.app.metrics.of()?;
-    let given_up = recorded.iter().filter(|row| row.given_up && row.status == DeliveryStatus::Failed).count();
-    metrics.webhooks_given_up_total.with(&[]).add(given_up as u64);
-    let rest = sent.iter().filter_map(|sent| sent.rest).reduce(f64::max);
-    let mut reason = sent.iter().any(|sent| sent.gone).then_some(DisabledReason::Gone);
-    let succeeded = sent.iter().any(|sent| sent.fate == DeliveryStatus::Succeeded);
-    let held = sent.iter().all(|sent| sent.fate == DeliveryStatus::Held);
-    if succeeded {
-        tx.rows::<()>(SUCCEEDED, &[&webhook]).await?;
-        if let Some(rest) = rest {
-            tx.rows::<()>(REST, &[&webhook, &rest]).await?;
-        }
-    } else if !held {
-        let since: Option<FailingSince> = tx.optional(FAILED, &[&webhook, &rest]).await?;
-        let over = since.is_some_and(|since| since.over);
-        reason = reason.or(over.then_some(DisabledReason::Failing));
+    let params: Params<'_> = &[&webhook, &ids, &outcomes, &statuses, &times, &answers, &fates, &waits];
+    let recorded: Vec<Recorded> = tx.rows(RECORD, params).await?;
+    Ok(recorded.iter().filter(|row| row.given_up).count() as u64)
+}
+
+/// Notes that the endpoint has failed. Whether it has for five days.
+async fn has_failed_for_days(tx: &mut TenantTx<'_>, webhook: Id<Webhook>, rest: Option<f64>) -> Result<bool> {
+    let since: Option<FailingSince> = tx.optional(FAILED, &[&webhook, &rest]).await?;
+    Ok(since.is_some_and(|since| since.over))
+}
+
+/// Tells an endpoint nothing any more, and the tenant of that.
+async fn disable(
+    job: &Job,
+    tx: &mut TenantTx<'_>,
+    webhook: Id<Webhook>,
+    reason: DisabledReason,
+) -> Result<()> {
+    let disabled: Option<WebhookKey> = tx.optional(DISABLE, &[&webhook, &reason]).await?;
+    tx.rows::<()>(GIVE_UP, &[&webhook]).await?;
+    if disabled.is_some() {
+        job.call.emit(tx, &DISABLED, webhook, &WebhookDisabled { webhook_id: webhook, reason })?;
+        let metrics: &WebhookMetrics = job.call.app.metrics.of()?;
+        metrics.webhooks_disabled_total.with(&[reason.as_str()]).inc();
+        tracing::warn!(webhook = %webhook, reason = reason.as_str(), "An endpoint was disabled");
     }
-    if let Some(reason) = reason {
-        let disabled: Option<WebhookKey> = tx.optional(DISABLE, &[&webhook, &reason]).await?;
-        tx.rows::<()>(GIVE_UP, &[&webhook]).await?;
-        if disabled.is_some() {
-            let told = WebhookDisabled { webhook_id: webhook, reason };
-            job.call.emit(&mut tx, &DISABLED, webhook, &told)?;
-            metrics.webhooks_disabled_total.with(&[reason.as_str()]).inc();
-            tracing::warn!(webhook = %webhook, reason = reason.as_str(), "An endpoint was disabled");
-        }
-    }
-    tx.commit().await?;
-    job.keep(&()).await?;
-    Ok(rest.map(Duration::from_secs_f64))
+    Ok(())
 }
 
 fn tell(metrics: &Metrics, due: &[Due], sent: &[Sent]) -> Result<()> {

@@ -106,7 +106,7 @@ async fn note_all(job: &Job, event: DomainEvent<Value>) -> Result<()> {
     Ok(())
 }
 
-input! { Sending { what: Text<1, 20000>, times: Option<Int<1>>, lost: Option<bool>, drops: Option<bool>, parcel: Option<Id<Parcel>> } }
+input! { Sending { what: Text<1, 20000>, times: Option<Int<1>>, lost: Option<bool>, drops: Option<bool>, parcel: Option<Id<Parcel>>, bare: Option<bool> } }
 
 fn routes() -> Routes {
     Routes::new()
@@ -118,8 +118,10 @@ fn routes() -> Routes {
 async fn send(call: Call, Json(sending): Json<Sending>) -> Result<NoContent> {
     let id: Id<Parcel> = sending.parcel.unwrap_or_else(|| call.new_id());
     let mut tx = call.tenant();
-    let sql = "insert into parcels (id) values ($1) on conflict (tenant_id, id) do update set sent = parcels.sent + 1";
-    tx.rows::<()>(sql, &[&id]).await?;
+    if sending.bare != Some(true) {
+        let sql = "insert into parcels (id) values ($1) on conflict (tenant_id, id) do update set sent = parcels.sent + 1";
+        tx.rows::<()>(sql, &[&id]).await?;
+    }
     let kind = if sending.lost == Some(true) { &LOST } else { &SENT };
     for time in 0..sending.times.map_or(1, i64::from) {
         let what = if sending.times.is_some() {

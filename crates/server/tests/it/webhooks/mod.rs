@@ -79,7 +79,6 @@ pub(crate) struct Received {
     path: String,
     headers: HeaderMap,
     body: Bytes,
-    at: Instant,
 }
 
 impl Received {
@@ -143,7 +142,7 @@ impl Receiver {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let path = head.uri.path().to_owned();
-        let received = Received { path: path.clone(), headers: head.headers, body, at: Instant::now() };
+        let received = Received { path: path.clone(), headers: head.headers, body };
         self.received.lock().unwrap().push(received);
         let reaction = {
             let mut reactions = self.reactions.lock().unwrap();
