@@ -3,6 +3,8 @@
 //! One tenant has a thousand endpoints on this machine. Each event goes to all of them; the time is from the answer of the
 //! request that emits it to its arrival. In turn all endpoints answer, and one of them never does.
 
+#![allow(clippy::disallowed_methods, reason = "its server runs beside the product")]
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;

@@ -14,7 +14,8 @@ mod kind;
 mod schedule;
 mod steer;
 
-pub(crate) use backoff::{backoff, jittered};
+pub(crate) use backoff::backoff;
+pub use backoff::jittered;
 pub use codes::{JOB_ERRORS, job_codes};
 pub use enqueue::JobOptions;
 pub(crate) use enqueue::{job_of_system, system_job};

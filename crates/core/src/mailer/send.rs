@@ -141,7 +141,7 @@ async fn send(job: &Job, id: MailId) -> Result<()> {
         }
         MailOutcome::Held(why) => end(job, id, &mail, 0, MailState::Held, Some(why.to_owned())).await,
         MailOutcome::LeftAlone(wait) => {
-            job.put_off(jittered(wait.as_secs_f64(), job.call.app.rng.as_ref())); // it was not tried
+            job.put_off(jittered(wait, job.call.app.rng.as_ref())); // it was not tried
             Ok(())
         }
         MailOutcome::Failed(fault) => failed(job, id, &mail, &outgoing, fault).await,

@@ -180,7 +180,7 @@ fn again_in(shared: &WorkerState, error: &Error, attempt: i16, attempts: i16) ->
     }
     let rng = shared.app.rng.as_ref();
     let own = backoff(u32::try_from(attempt - 1).unwrap_or_default(), rng);
-    let asked = error.wait().map_or(Duration::ZERO, |wait| jittered(wait.as_secs_f64(), rng));
+    let asked = error.wait().map_or(Duration::ZERO, |wait| jittered(wait, rng));
     Some(own.max(asked).as_secs_f64())
 }
 

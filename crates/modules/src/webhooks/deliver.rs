@@ -11,7 +11,7 @@ use erp_core::db::{Params, TenantTx};
 use erp_core::error::{Error, Result};
 use erp_core::events::EventId;
 use erp_core::from_row;
-use erp_core::jobs::{Job, JobKind};
+use erp_core::jobs::{Job, JobKind, jittered};
 use erp_core::metrics::Metrics;
 use erp_core::outbound::{OutboundError, OutboundResponse, TenantUrl};
 use erp_core::shared::{Id, Rng};
@@ -50,16 +50,15 @@ const TURN: Duration = Duration::from_secs(10);
 /// How much of an answer is kept, in characters.
 const ANSWER: usize = 500;
 
-/// The waits between the attempts at a delivery, in seconds: each three times as long as the one before, up to eight hours, for
-/// four days in all (`RECORD`).
-const FIRST_WAIT: f64 = 5.0;
-const WAIT_FACTOR: f64 = 3.0;
-const LONGEST_WAIT: f64 = 8.0 * 3600.0;
+/// The waits between the attempts at a delivery: each three times as long as the one before, up to eight hours, for four days in
+/// all (`RECORD`).
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_secs(8 * 3600);
 /// How long an endpoint rests that does not answer: twice as long each time, up to an hour; and no longer than a day where it
 /// asks for more.
-const FIRST_REST: f64 = 5.0;
-const LONGEST_REST: f64 = 3600.0;
-const LONGEST_ASKED: f64 = 24.0 * 3600.0;
+const FIRST_REST: Duration = Duration::from_secs(5);
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
 
 const TARGET: &str = "select w.url, w.enabled, s.sealed, case when s.previous_until > clock_timestamp() then s.previous end as previous, \
      h.failures, extract(epoch from h.rests_until - clock_timestamp())::float8 as rests \
@@ -146,13 +145,13 @@ struct Sent {
     id: Id<Delivery>,
     outcome: &'static str,
     status: Option<i32>,
-    milliseconds: i32,
+    took: Duration,
     answer: Option<String>,
     fate: DeliveryStatus,
-    /// In seconds, where it is sent again.
-    again_in: f64,
-    /// How long the endpoint is left alone, in seconds; what it has answered was no refusal of this one delivery.
-    rest: Option<f64>,
+    /// When it is sent again, if it is.
+    again_in: Duration,
+    /// How long the endpoint is left alone, where what it has answered was no refusal of this one delivery.
+    rest: Option<Duration>,
     gone: bool,
 }
 
@@ -271,23 +270,24 @@ async fn send_all(
 
 /// Notes what was sent, to be committed with the fence of the job's attempt. Says how long the endpoint rests, if it does.
 async fn note(job: &Job, webhook: Id<Webhook>, sent: &[Sent]) -> Result<Option<Duration>> {
-    let rest = sent.iter().filter_map(|sent| sent.rest).reduce(f64::max);
+    let rest = sent.iter().filter_map(|sent| sent.rest).max();
+    let seconds = rest.map(|rest| rest.as_secs_f64());
     let gone = sent.iter().any(|sent| sent.gone).then_some(DisabledReason::Gone);
     let mut tx = job.call.tenant();
     let given_up = record(&mut tx, webhook, sent).await?;
     let metrics: &WebhookMetrics = job.call.app.metrics.of()?;
     metrics.webhooks_given_up_total.with(&[]).add(given_up);
     if gone.is_none() && sent.iter().any(|sent| sent.fate == DeliveryStatus::Succeeded) {
-        tx.last().rows::<()>(SUCCEEDED, &[&webhook, &rest]).await?;
-        return Ok(rest.map(Duration::from_secs_f64));
+        tx.last().rows::<()>(SUCCEEDED, &[&webhook, &seconds]).await?;
+        return Ok(rest);
     }
     let is_failing = sent.iter().any(|sent| sent.fate != DeliveryStatus::Held);
-    let failing = is_failing && has_failed_for_days(&mut tx, webhook, rest).await?;
+    let failing = is_failing && has_failed_for_days(&mut tx, webhook, seconds).await?;
     if let Some(reason) = gone.or(failing.then_some(DisabledReason::Failing)) {
         disable(job, &mut tx, webhook, reason).await?;
     }
     tx.commit().await?;
-    Ok(rest.map(Duration::from_secs_f64))
+    Ok(rest)
 }
 
 /// Writes the attempts, and what becomes of their deliveries; how many of these are given up.
@@ -295,10 +295,11 @@ async fn record(tx: &mut TenantTx<'_>, webhook: Id<Webhook>, sent: &[Sent]) -> R
     let ids: Vec<Id<Delivery>> = sent.iter().map(|sent| sent.id).collect();
     let outcomes: Vec<&str> = sent.iter().map(|sent| sent.outcome).collect();
     let statuses: Vec<Option<i32>> = sent.iter().map(|sent| sent.status).collect();
-    let times: Vec<i32> = sent.iter().map(|sent| sent.milliseconds).collect();
+    let times: Vec<i32> =
+        sent.iter().map(|sent| i32::try_from(sent.took.as_millis()).unwrap_or(i32::MAX)).collect();
     let answers: Vec<Option<&str>> = sent.iter().map(|sent| sent.answer.as_deref()).collect();
     let fates: Vec<&str> = sent.iter().map(|sent| sent.fate.as_str()).collect();
-    let waits: Vec<f64> = sent.iter().map(|sent| sent.again_in).collect();
+    let waits: Vec<f64> = sent.iter().map(|sent| sent.again_in.as_secs_f64()).collect();
     let params: Params<'_> = &[&webhook, &ids, &outcomes, &statuses, &times, &answers, &fates, &waits];
     let recorded: Vec<Recorded> = tx.rows(RECORD, params).await?;
     Ok(recorded.iter().filter(|row| row.given_up).count() as u64)
@@ -332,7 +333,7 @@ fn tell(metrics: &Metrics, due: &[Due], sent: &[Sent]) -> Result<()> {
     let metrics: &WebhookMetrics = metrics.of()?;
     for sent in sent {
         metrics.webhooks_attempts_total.with(&[sent.outcome]).inc();
-        metrics.webhooks_attempt_duration_seconds.with(&[]).observe(f64::from(sent.milliseconds) / 1000.0);
+        metrics.webhooks_attempt_duration_seconds.with(&[]).observe(sent.took.as_secs_f64());
     }
     for due in due.iter().filter(|due| due.attempts == 0) {
         metrics.webhooks_first_delivery_delay_seconds.with(&[]).observe(due.age);
@@ -349,12 +350,12 @@ impl Sent {
         now: Timestamp,
         rng: &dyn Rng,
     ) -> Self {
-        let grown = |first: f64, factor: f64, made: i32, longest: f64| {
-            (first * factor.powi(made)).min(longest) * dice(rng)
+        let grown = |first: Duration, factor: u32, made: i32, longest: Duration| {
+            let power = factor.saturating_pow(u32::try_from(made).unwrap_or_default());
+            jittered(first.saturating_mul(power).min(longest), rng)
         };
-        let again_in = grown(FIRST_WAIT, WAIT_FACTOR, due.attempts, LONGEST_WAIT);
-        let own_rest = grown(FIRST_REST, 2.0, failures, LONGEST_REST);
-        let milliseconds = i32::try_from(took.as_millis()).unwrap_or(i32::MAX);
+        let again_in = grown(FIRST_WAIT, 3, due.attempts, LONGEST_WAIT);
+        let own_rest = grown(FIRST_REST, 2, failures, LONGEST_REST);
         let (fate, rest, asked, gone) = judge(&answer, now);
         let rest = rest.then(|| own_rest.max(asked.unwrap_or_default().min(LONGEST_ASKED)));
         let outcome = match &answer {
@@ -365,7 +366,7 @@ impl Sent {
             id: due.id,
             outcome,
             status: answer.as_ref().ok().map(|response| response.status.as_u16().into()),
-            milliseconds,
+            took,
             answer: answer.ok().map(|response| first_bytes(&response.body)),
             fate,
             again_in: again_in.max(rest.unwrap_or_default()),
@@ -375,11 +376,11 @@ impl Sent {
     }
 }
 
-/// What becomes of the delivery; whether the endpoint rests, and how long it asks to, in seconds; and whether it is gone (W-02).
+/// What becomes of the delivery; whether the endpoint rests, and how long it asks to; and whether it is gone (W-02).
 fn judge(
     answer: &std::result::Result<OutboundResponse, OutboundError>,
     now: Timestamp,
-) -> (DeliveryStatus, bool, Option<f64>, bool) {
+) -> (DeliveryStatus, bool, Option<Duration>, bool) {
     let response = match answer {
         Ok(response) => response,
         Err(OutboundError::Held) => return (DeliveryStatus::Held, false, None, false),
@@ -390,7 +391,7 @@ fn judge(
         }
         Err(_) => return (DeliveryStatus::Pending, true, None, false),
     };
-    let asked = response.retry_after(now).map(|wait| wait.as_secs_f64());
+    let asked = response.retry_after(now);
     match response.status.as_u16() {
         200..=299 => (DeliveryStatus::Succeeded, asked.is_some(), asked, false),
         410 => (DeliveryStatus::Failed, false, None, true),
@@ -407,13 +408,6 @@ fn outcome(status: http::StatusCode) -> &'static str {
         5 => "server_error",
         _ => "other",
     }
-}
-
-/// From 0.8 to 1.2: what has failed at one time does not come back at one time.
-fn dice(rng: &dyn Rng) -> f64 {
-    let mut random = [0; 2];
-    rng.fill(&mut random);
-    0.8 + 0.4 * f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX)
 }
 
 /// The beginning of an answer, as text that can be stored and shown.

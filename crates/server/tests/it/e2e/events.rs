@@ -92,15 +92,15 @@ impl TakingEndpoint {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let noting = Arc::clone(&noting);
-                thread::spawn(move || take(stream, &noting));
+                thread::spawn(move || take(&stream, &noting));
             }
         });
         Self { port, taken }
     }
 }
 
-fn take(stream: TcpStream, taken: &Mutex<Vec<(String, u64, u64)>>) {
-    let mut reader = BufReader::new(&stream);
+fn take(stream: &TcpStream, taken: &Mutex<Vec<(String, u64, u64)>>) {
+    let mut reader = BufReader::new(stream);
     loop {
         let (mut id, mut length) = (String::new(), 0);
         loop {
@@ -125,7 +125,7 @@ fn take(stream: TcpStream, taken: &Mutex<Vec<(String, u64, u64)>>) {
         let data = &body["data"];
         taken.lock().unwrap().push((id, data["aggregate"].as_u64().unwrap(), data["step"].as_u64().unwrap()));
         thread::sleep(Duration::from_millis(5));
-        if (&stream).write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {
+        if (&*stream).write_all(b"HTTP/1.1 204 No Content\r\n\r\n").is_err() {
             return;
         }
     }
