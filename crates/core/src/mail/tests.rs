@@ -362,12 +362,26 @@ async fn starttls_cannot_be_taken_away_or_talked_past() {
 
 #[tokio::test]
 async fn a_connection_that_has_died_meanwhile_costs_no_mail() {
-    let hostile = Hostile::start("NOOP", Act::Close).await;
-    let server = server(hostile.port, &[]);
-    for _ in 0..3 {
-        assert!(send(&server).await.is_ok());
+    for act in [Act::Close, Act::Say(b"221 idle for too long\r\n"), Act::Say(b"421 4.4.2 bye\r\n"), Act::Hang]
+    {
+        let hostile = Hostile::start("NOOP", act).await;
+        let server = server(hostile.port, &[]);
+        for _ in 0..3 {
+            assert!(send(&server).await.is_ok());
+        }
+        assert_eq!(hostile.connections.load(Ordering::SeqCst), 3);
     }
-    assert_eq!(hostile.connections.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_mail_that_is_given_up_midway_gives_its_connection_back() {
+    let hostile = Hostile::start(".", Act::Hang).await;
+    let server = server(hostile.port, &[("SMTP_CONNECTIONS", "1"), ("SMTP_TIMEOUT", "30s")]);
+    for _ in 0..5 {
+        let given_up = tokio::time::timeout(Duration::from_millis(100), send(&server)).await;
+        assert!(given_up.is_err(), "it is under way, and not left alone");
+    }
+    assert_eq!(hostile.connections.load(Ordering::SeqCst), 5);
 }
 
 #[tokio::test]

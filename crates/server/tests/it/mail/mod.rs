@@ -4,13 +4,19 @@ mod dev;
 mod secure;
 mod sending;
 
+use axum::extract::State;
 use erp_core::answer::NoContent;
-use erp_core::error::Result;
-use erp_core::extract::Json;
+use erp_core::app::App;
+use erp_core::auth::Trace;
+use erp_core::db::System;
+use erp_core::error::{Error, Result};
+use erp_core::extract::{Json, Path};
 use erp_core::input;
+use erp_core::jobs::{Job, JobKind};
 use erp_core::mail::{AnyMailTemplate, MailAddress, MailTemplate, Recipient};
 use erp_core::module::{Access, Module, Operation, Routes};
 use erp_core::resource::Call;
+use erp_core::shared::TenantId;
 use erp_testkit::{Builder, MailServer, TestApp};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -18,7 +24,26 @@ use tokio::time::Instant;
 /// How long a test waits for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-static LETTERS: Module = Module { name: "letters", routes, mails: TEMPLATES, ..Module::BARE };
+static LETTERS: Module =
+    Module { name: "letters", routes, mails: TEMPLATES, jobs: &[&WRITE], system: SYSTEM, ..Module::BARE };
+
+erp_core::system_work! {
+    /// What the test's module does as the system.
+    SYSTEM {
+        INVITING = "letters-invite": "Invites somebody who has no account yet, and so is no caller.";
+    }
+}
+
+/// A job that sends a letter.
+static WRITE: JobKind<String> =
+    JobKind::<String>::new("letters.write", "Writes to somebody.", |job, to| Box::pin(write(job, to)));
+
+async fn write(job: &Job, to: String) -> Result<()> {
+    let mut tx = job.call.tenant();
+    let letter = Letter { subject: "From a job".to_owned(), what: "x".to_owned() };
+    job.call.mail(&mut tx, &PLAIN, &Recipient::new(to.parse().map_err(Error::internal)?), &letter)?;
+    tx.commit().await
+}
 
 const TEMPLATES: &[&dyn AnyMailTemplate] = &[&PLAIN, &FULL, &NEWS, &SECRET];
 
@@ -64,6 +89,33 @@ fn routes() -> Routes {
         .post("/test/letters", Access::SignedIn, post)
         .doc(Operation::new("postLetter", "Send a letter"))
         .open_to_readers("it is a test's")
+        .post("/test/letters/by-a-job", Access::SignedIn, enqueue)
+        .doc(Operation::new("postLetterByJob", "Send a letter by a job"))
+        .open_to_readers("it is a test's")
+        .post("/test/letters/invitations/{tenant}", Access::Public, invite)
+        .system(&INVITING)
+        .doc(Operation::new("invite", "Invite somebody"))
+}
+
+async fn enqueue(call: Call) -> Result<NoContent> {
+    let mut tx = call.tenant();
+    call.enqueue(&mut tx, &WRITE, &"job@example.com".to_owned())?;
+    tx.commit().await?;
+    Ok(NoContent)
+}
+
+async fn invite(
+    State(app): State<App>,
+    trace: Trace,
+    system: System,
+    Path(tenant): Path<TenantId>,
+) -> Result<NoContent> {
+    let mut tx = system.begin(&trace).within(tenant).await?;
+    let letter = Letter { subject: "Invitation".to_owned(), what: "x".to_owned() };
+    let guest = Recipient::new("guest@example.com".parse().map_err(Error::internal)?);
+    app.mail_to(&mut tx, &trace, &SECRET, &guest, &letter)?;
+    tx.commit().await?;
+    Ok(NoContent)
 }
 
 async fn post(call: Call, Json(new): Json<NewLetter>) -> Result<NoContent> {

@@ -419,3 +419,19 @@ async fn after_four_days_a_mail_is_given_up_and_one_without_a_job_too() {
     assert_eq!(errors, "job gone, recipient 450 4.2.0");
     app.finish().await;
 }
+
+#[tokio::test]
+async fn jobs_and_the_system_send_mail_too_to_somebody_without_an_account() {
+    let Some((mut server, app)) = with_server().await else { return };
+    app.alice().post("/test/letters/by-a-job", json!({})).await.assert(204);
+    assert_eq!(server.mail().await["to"], json!(["job@example.com"]));
+    let tenant = app.tenant_id("globex");
+    app.anonymous().post(&format!("/test/letters/invitations/{tenant}"), json!({})).await.assert(204);
+    assert_eq!(server.mail().await["to"], json!(["guest@example.com"]));
+    until(&app, "select count(*) = 2 from mails where state = 'sent'").await;
+    let ours = app.alice().get("/api/v1/mails").await.assert(200).json()["items"].clone();
+    let theirs = app.bob().get("/api/v1/mails").await.assert(200).json()["items"].clone();
+    assert_eq!((ours.as_array().unwrap().len(), &ours[0]["recipient"]), (1, &json!("job@example.com")));
+    assert_eq!((theirs.as_array().unwrap().len(), &theirs[0]["recipient"]), (1, &json!("guest@example.com")));
+    app.finish().await;
+}
