@@ -187,13 +187,13 @@ fn collect(schema: &Value, path: &mut Vec<String>, found: &mut Vec<Place>) {
         let whole = std::iter::once(property).chain(alternatives);
         match whole.clone().find(|one| one.get("properties").is_some()) {
             Some(object) => collect(object, path, found),
-            None => found.push(Place { path: path.clone(), kind: kind(whole) }),
+            None => found.push(Place { path: path.clone(), kind: kind(&whole) }),
         }
         path.pop();
     }
 }
 
-fn kind<'a>(alternatives: impl Iterator<Item = &'a Value> + Clone) -> CellKind {
+fn kind<'a>(alternatives: &(impl Iterator<Item = &'a Value> + Clone)) -> CellKind {
     let is = |wanted: &str| {
         alternatives.clone().filter_map(|one| one.get("type")).any(|kind| match kind {
             Value::Array(kinds) => kinds.iter().any(|kind| kind == wanted),

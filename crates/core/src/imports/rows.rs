@@ -43,7 +43,7 @@ pub(super) struct Rows<T> {
 }
 
 enum Format {
-    Csv { records: Records, columns: Columns },
+    Csv { records: Box<Records>, columns: Columns },
     Ndjson(Lines),
 }
 
@@ -67,7 +67,11 @@ impl<T: ImportRow> Rows<T> {
             None => return Err(Error::new(&import_codes::COLUMNS).detail("The file is empty.")),
         };
         let columns = Columns::of::<T>(header, ignored)?;
-        Ok(Self { format: Format::Csv { records, columns }, number: 1, types: PhantomData })
+        Ok(Self {
+            format: Format::Csv { records: Box::new(records), columns },
+            number: 1,
+            types: PhantomData,
+        })
     }
 
     /// Passes over rows that an earlier attempt has written.
@@ -177,7 +181,7 @@ fn delimiter(head: &[u8]) -> u8 {
             b'"' => quoted = !quoted,
             b'\n' | b'\r' if !quoted => break,
             byte if !quoted => {
-                counts.iter_mut().filter(|(one, _)| one == byte).for_each(|(_, count)| *count += 1)
+                counts.iter_mut().filter(|(one, _)| one == byte).for_each(|(_, count)| *count += 1);
             }
             _ => {}
         }

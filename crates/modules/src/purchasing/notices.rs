@@ -15,7 +15,7 @@ use crate::suppliers::facade::{self as suppliers, Supplier};
 erp_core::system_work! {
     /// What purchasing does as the system.
     pub(super) SYSTEM {
-        ORDERING = "purchasing": "Sends approved orders to their suppliers; whoever has approved them need not be there.";
+        ORDERING = "purchasing": "Sends approved orders to their suppliers, also when the person who approved them is no member any more.";
     }
 }
 
