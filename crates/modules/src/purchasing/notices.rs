@@ -49,7 +49,7 @@ pub(super) static TELL_SUPPLIER: Subscriber<OrderApproved> = Subscriber::new(
 );
 
 /// What the mail to a supplier says.
-pub struct OrderPlaced {
+pub(super) struct OrderPlaced {
     supplier: String,
     number: String,
     total: Money<0>,

@@ -77,7 +77,9 @@ record! {
     /// A supplier, as it is stored and answered.
     pub Supplier in "suppliers" as "supplier" {
         id: Id<Supplier>,
+        /// What it is called, unique within the tenant.
         pub name: String,
+        /// Where orders go.
         pub email: Option<String>,
         created_at: Timestamp,
         updated_at: Timestamp,
