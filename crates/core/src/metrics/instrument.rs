@@ -195,6 +195,11 @@ struct Buckets {
 }
 
 impl Histogram {
+    /// Records a time, for a histogram of seconds.
+    pub fn observe_time(&self, time: std::time::Duration) {
+        self.observe(time.as_secs_f64());
+    }
+
     /// Counts `value` in the first bucket whose bound is not less. What is not a number is not counted.
     pub fn observe(&self, value: f64) {
         let Some(buckets) = self.0.as_ref().filter(|_| !value.is_nan()) else { return };

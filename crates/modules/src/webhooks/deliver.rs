@@ -61,10 +61,10 @@ const LONGEST_REST: Duration = Duration::from_secs(3600);
 const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
 
 const TARGET: &str = "select w.url, w.enabled, s.sealed, case when s.previous_until > clock_timestamp() then s.previous end as previous, \
-     h.failures, extract(epoch from h.rests_until - clock_timestamp())::float8 as rests \
+     h.failures, (extract(epoch from h.rests_until - clock_timestamp()) * 1000)::bigint as rests \
      from webhooks w join webhook_secrets s on s.webhook_id = w.id join webhook_health h on h.webhook_id = w.id where w.id = $1";
 const DUE: &str = "select d.id, d.name, d.attempts, d.event_id, d.created_at, e.payload, \
-     extract(epoch from clock_timestamp() - d.created_at)::float8 as age \
+     (extract(epoch from clock_timestamp() - d.created_at) * 1000)::bigint as age \
      from webhook_deliveries d left join events e on e.id = d.event_id \
      where d.webhook_id = $1 and d.status = 'pending' and d.next_at <= clock_timestamp() \
        and not exists (select from webhook_deliveries p where p.webhook_id = d.webhook_id and p.aggregate_id = d.aggregate_id \
@@ -72,31 +72,31 @@ const DUE: &str = "select d.id, d.name, d.attempts, d.event_id, d.created_at, e.
      order by d.number limit $2";
 /// Holds the endpoint against new deliveries, which refer to it, until the job is completed.
 const HOLD: &str = "select id from webhooks where id = $1 for update";
-const NEXT: &str = "select extract(epoch from min(d.next_at) - clock_timestamp())::float8 as wait from webhook_deliveries d \
+const NEXT: &str = "select ceil(extract(epoch from min(d.next_at) - clock_timestamp()) * 1000)::bigint as wait from webhook_deliveries d \
      where d.webhook_id = $1 and d.status = 'pending' \
        and not exists (select from webhook_deliveries p where p.webhook_id = d.webhook_id and p.aggregate_id = d.aggregate_id \
          and p.status = 'pending' and p.number < d.number)";
 const RECORD: &str = "with a as materialized (
-       select * from unnest($2::uuid[], $3::text[], $4::int[], $5::int[], $6::text[], $7::text[], $8::float8[])
+       select * from unnest($2::uuid[], $3::text[], $4::int[], $5::int[], $6::text[], $7::text[], $8::bigint[])
          a (id, outcome, status, milliseconds, answer, fate, again_in)
      ), logged as (
        insert into webhook_attempts (delivery_id, attempt, began_at, milliseconds, outcome, status, answer)
        select a.id, d.attempts + 1, clock_timestamp() - a.milliseconds * interval '1 millisecond', a.milliseconds, a.outcome,
          a.status, a.answer from a join webhook_deliveries d on d.id = a.id
      ), judged as (
-       select a.*, case when a.fate = 'pending' and clock_timestamp() + a.again_in * interval '1 second' > d.due_since + interval '4 days'
+       select a.*, case when a.fate = 'pending' and clock_timestamp() + a.again_in * interval '1 millisecond' > d.due_since + interval '4 days'
          then 'failed' else a.fate end as verdict from a join webhook_deliveries d on d.id = a.id
      )
      update webhook_deliveries d set attempts = d.attempts + 1, status = j.verdict, last_outcome = j.outcome, last_status = j.status,
-       next_at = case when j.verdict = 'pending' then clock_timestamp() + j.again_in * interval '1 second' end,
+       next_at = case when j.verdict = 'pending' then clock_timestamp() + j.again_in * interval '1 millisecond' end,
        finished_at = case when j.verdict <> 'pending' then clock_timestamp() end
      from judged j where d.id = j.id and d.webhook_id = $1 returning j.fate = 'pending' and j.verdict = 'failed' as given_up";
 const SUCCEEDED: &str = "update webhook_health set failures = 0, failing_since = null, failed_at = null, \
-     succeeded_at = clock_timestamp(), rests_until = clock_timestamp() + $2::float8 * interval '1 second' where webhook_id = $1";
+     succeeded_at = clock_timestamp(), rests_until = clock_timestamp() + $2::bigint * interval '1 millisecond' where webhook_id = $1";
 /// Two failures with days of silence between them are no five days of failures.
 const FAILED: &str = "update webhook_health set failures = failures + 1, failed_at = clock_timestamp(), \
      failing_since = case when failed_at > clock_timestamp() - interval '2 days' then failing_since else clock_timestamp() end, \
-     rests_until = clock_timestamp() + $2::float8 * interval '1 second' where webhook_id = $1 \
+     rests_until = clock_timestamp() + $2::bigint * interval '1 millisecond' where webhook_id = $1 \
      returning failing_since < clock_timestamp() - interval '5 days' as over";
 const DISABLE: &str = "update webhooks set enabled = false, disabled_reason = $2, disabled_at = now() \
      where id = $1 and enabled returning id";
@@ -110,7 +110,8 @@ struct Target {
     sealed: Vec<u8>,
     previous: Option<Vec<u8>>,
     failures: i32,
-    rests: Option<f64>,
+    /// In milliseconds.
+    rests: Option<i64>,
 }
 from_row!(Target { url, enabled, sealed, previous, failures, rests });
 
@@ -121,12 +122,14 @@ struct Due {
     event_id: Option<EventId>,
     created_at: Timestamp,
     payload: Option<Value>,
-    age: f64,
+    /// In milliseconds.
+    age: i64,
 }
 from_row!(Due { id, name, attempts, event_id, created_at, payload, age });
 
 struct UntilNext {
-    wait: Option<f64>,
+    /// In milliseconds.
+    wait: Option<i64>,
 }
 from_row!(UntilNext { wait });
 
@@ -160,8 +163,8 @@ async fn deliver(job: &Job, Deliver { webhook }: Deliver) -> Result<()> {
     loop {
         let found: Option<Target> = job.call.tenant_read().last().optional(TARGET, &[&webhook]).await?;
         let Some(target) = found.filter(|target| target.enabled) else { return Ok(()) };
-        if let Some(rests) = target.rests.filter(|rests| *rests > 0.0) {
-            job.put_off(Duration::from_secs_f64(rests));
+        if let Some(rests) = target.rests.filter(|rests| *rests > 0) {
+            job.put_off(Duration::from_millis(rests.unsigned_abs()));
             return Ok(());
         }
         let most = if target.failures > 0 { PROBES } else { SIDE_BY_SIDE };
@@ -169,7 +172,7 @@ async fn deliver(job: &Job, Deliver { webhook }: Deliver) -> Result<()> {
         if due.is_empty() {
             return end(job, webhook).await;
         }
-        let endpoint = Endpoint::open(job, webhook, &target).await?;
+        let endpoint = SignedTarget::open(job, webhook, &target).await?;
         if let Some(pause) = send_all(job, webhook, &endpoint, target.failures, &due).await? {
             job.put_off(pause);
             return Ok(());
@@ -191,18 +194,18 @@ async fn end(job: &Job, webhook: Id<Webhook>) -> Result<()> {
     let _: Option<WebhookKey> = tx.optional(HOLD, &[&webhook]).await?;
     let UntilNext { wait } = tx.last().row(NEXT, &[&webhook]).await?;
     if let Some(wait) = wait {
-        job.put_off(Duration::from_secs_f64(wait.max(0.0)));
+        job.put_off(Duration::from_millis(wait.max(0).unsigned_abs()));
     }
     Ok(())
 }
 
 /// Where an endpoint is, and what signs.
-struct Endpoint {
+struct SignedTarget {
     url: std::result::Result<TenantUrl, &'static str>,
     secrets: Vec<SigningSecret>,
 }
 
-impl Endpoint {
+impl SignedTarget {
     async fn open(job: &Job, webhook: Id<Webhook>, target: &Target) -> Result<Self> {
         let (app, tenant) = (&job.call.app, job.call.caller.tenant());
         let seal = SecretSeal::of(&app.config.webhooks).ok_or_else(|| Error::new(&codes::NOT_CONFIGURED))?;
@@ -244,7 +247,7 @@ impl Endpoint {
 async fn send_all(
     job: &Job,
     webhook: Id<Webhook>,
-    endpoint: &Endpoint,
+    endpoint: &SignedTarget,
     failures: i32,
     due: &[Due],
 ) -> Result<Option<Duration>> {
@@ -271,18 +274,18 @@ async fn send_all(
 /// Notes what was sent, to be committed with the fence of the job's attempt. Says how long the endpoint rests, if it does.
 async fn note(job: &Job, webhook: Id<Webhook>, sent: &[Sent]) -> Result<Option<Duration>> {
     let rest = sent.iter().filter_map(|sent| sent.rest).max();
-    let seconds = rest.map(|rest| rest.as_secs_f64());
+    let millis = rest.map(milliseconds);
     let gone = sent.iter().any(|sent| sent.gone).then_some(DisabledReason::Gone);
     let mut tx = job.call.tenant();
     let given_up = record(&mut tx, webhook, sent).await?;
     let metrics: &WebhookMetrics = job.call.app.metrics.of()?;
     metrics.webhooks_given_up_total.with(&[]).add(given_up);
     if gone.is_none() && sent.iter().any(|sent| sent.fate == DeliveryStatus::Succeeded) {
-        tx.last().rows::<()>(SUCCEEDED, &[&webhook, &seconds]).await?;
+        tx.last().rows::<()>(SUCCEEDED, &[&webhook, &millis]).await?;
         return Ok(rest);
     }
     let is_failing = sent.iter().any(|sent| sent.fate != DeliveryStatus::Held);
-    let failing = is_failing && has_failed_for_days(&mut tx, webhook, seconds).await?;
+    let failing = is_failing && has_failed_for_days(&mut tx, webhook, millis).await?;
     if let Some(reason) = gone.or(failing.then_some(DisabledReason::Failing)) {
         disable(job, &mut tx, webhook, reason).await?;
     }
@@ -299,14 +302,14 @@ async fn record(tx: &mut TenantTx<'_>, webhook: Id<Webhook>, sent: &[Sent]) -> R
         sent.iter().map(|sent| i32::try_from(sent.took.as_millis()).unwrap_or(i32::MAX)).collect();
     let answers: Vec<Option<&str>> = sent.iter().map(|sent| sent.answer.as_deref()).collect();
     let fates: Vec<&str> = sent.iter().map(|sent| sent.fate.as_str()).collect();
-    let waits: Vec<f64> = sent.iter().map(|sent| sent.again_in.as_secs_f64()).collect();
+    let waits: Vec<i64> = sent.iter().map(|sent| milliseconds(sent.again_in)).collect();
     let params: Params<'_> = &[&webhook, &ids, &outcomes, &statuses, &times, &answers, &fates, &waits];
     let recorded: Vec<Recorded> = tx.rows(RECORD, params).await?;
     Ok(recorded.iter().filter(|row| row.given_up).count() as u64)
 }
 
 /// Notes that the endpoint has failed. Whether it has for five days.
-async fn has_failed_for_days(tx: &mut TenantTx<'_>, webhook: Id<Webhook>, rest: Option<f64>) -> Result<bool> {
+async fn has_failed_for_days(tx: &mut TenantTx<'_>, webhook: Id<Webhook>, rest: Option<i64>) -> Result<bool> {
     let since: Option<FailingSince> = tx.optional(FAILED, &[&webhook, &rest]).await?;
     Ok(since.is_some_and(|since| since.over))
 }
@@ -333,10 +336,13 @@ fn tell(metrics: &Metrics, due: &[Due], sent: &[Sent]) -> Result<()> {
     let metrics: &WebhookMetrics = metrics.of()?;
     for sent in sent {
         metrics.webhooks_attempts_total.with(&[sent.outcome]).inc();
-        metrics.webhooks_attempt_duration_seconds.with(&[]).observe(sent.took.as_secs_f64());
+        metrics.webhooks_attempt_duration_seconds.with(&[]).observe_time(sent.took);
     }
     for due in due.iter().filter(|due| due.attempts == 0) {
-        metrics.webhooks_first_delivery_delay_seconds.with(&[]).observe(due.age);
+        metrics
+            .webhooks_first_delivery_delay_seconds
+            .with(&[])
+            .observe_time(Duration::from_millis(due.age.max(0).unsigned_abs()));
     }
     Ok(())
 }
@@ -408,6 +414,10 @@ fn outcome(status: http::StatusCode) -> &'static str {
         5 => "server_error",
         _ => "other",
     }
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The beginning of an answer, as text that can be stored and shown.
