@@ -164,7 +164,7 @@ fn w_04_kill_9_between_commit_and_send_loses_no_event_and_keeps_the_order_of_eac
     let (home, database) = scene("webhook_kills");
     let taking = TakingEndpoint::start();
     endpoint(&database, taking.port);
-    let rounds: u64 = if deep() { 50 } else { 3 };
+    let rounds: u64 = if deep() { 50 } else { 2 };
     let variables = [
         database.both()[0],
         ("PORT", "0"),
