@@ -111,10 +111,10 @@ const UNREAD: &str = "select s.subscriber, count(c.stopped_at) as stopped,
       and (s.event is null or n.name = s.event) order by n.number limit 1) e on true
     group by s.subscriber";
 
-struct OfTenant {
+struct EmittingTenant {
     tenant_id: TenantId,
 }
-from_row!(OfTenant { tenant_id });
+from_row!(EmittingTenant { tenant_id });
 
 struct EventHead {
     tenant_id: TenantId,
@@ -217,7 +217,7 @@ impl Relay {
     /// What nobody has told of.
     async fn look(&self) -> Result<Vec<TenantId>> {
         let most = i64::try_from(TENANTS_AT_ONCE).unwrap_or(i64::MAX);
-        let found: Vec<OfTenant> = self.shared.queue.begin().last().rows(LOOK, &[&most]).await?;
+        let found: Vec<EmittingTenant> = self.shared.queue.begin().last().rows(LOOK, &[&most]).await?;
         Ok(found.into_iter().map(|row| row.tenant_id).collect())
     }
 
