@@ -19,12 +19,12 @@ const PAGE: i64 = 50;
 
 /// What is asked for.
 pub(crate) struct FilesVerb {
-    verb: Verb,
+    verb: FilesAction,
     /// The tenant's slug; all tenants without one.
     tenant: Option<String>,
 }
 
-enum Verb {
+enum FilesAction {
     List { kind: Option<String>, limit: i64 },
     Usage,
     Quota(Option<i64>),
@@ -90,11 +90,11 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<FilesVerb> {
     let flag = |name: &str| given.try_get_one::<bool>(name).ok().flatten().copied().unwrap_or_default();
     let limit = given.try_get_one::<i64>("limit").ok().flatten().copied();
     let verb = match name {
-        "list" => Verb::List { kind: text("kind"), limit: limit.unwrap_or(PAGE) },
-        "usage" => Verb::Usage,
-        "quota" => Verb::Quota(*given.get_one::<Option<i64>>("quota")?),
-        "verify" => Verb::Verify { contents: flag("contents"), remove: flag("remove-orphans") },
-        _ => Verb::Sweep,
+        "list" => FilesAction::List { kind: text("kind"), limit: limit.unwrap_or(PAGE) },
+        "usage" => FilesAction::Usage,
+        "quota" => FilesAction::Quota(*given.get_one::<Option<i64>>("quota")?),
+        "verify" => FilesAction::Verify { contents: flag("contents"), remove: flag("remove-orphans") },
+        _ => FilesAction::Sweep,
     };
     Some(FilesVerb { verb, tenant: text("tenant") })
 }
@@ -118,7 +118,7 @@ async fn perform(
     FilesVerb { verb, tenant }: FilesVerb,
     json: bool,
 ) -> Result<ExitCode, StartError> {
-    if let Verb::Sweep = verb {
+    if let FilesAction::Sweep = verb {
         return sweep(operator, json).await;
     }
     let tenants = operator.tenants(tenant.as_deref()).await.map_err(failed)?;
@@ -129,17 +129,19 @@ async fn perform(
     let mut clean = true;
     for tenant in &tenants {
         let value = match &verb {
-            Verb::List { kind, limit } => list(operator, tenant, kind.as_deref(), *limit, json).await?,
-            Verb::Quota(quota) => {
+            FilesAction::List { kind, limit } => {
+                list(operator, tenant, kind.as_deref(), *limit, json).await?
+            }
+            FilesAction::Quota(quota) => {
                 operator.set_quota(tenant, *quota).await.map_err(failed)?;
                 usage(operator, tenant, json).await?
             }
-            Verb::Verify { contents, remove } => {
+            FilesAction::Verify { contents, remove } => {
                 let found = operator.verify(tenant, *contents, *remove).await.map_err(failed)?;
                 clean &= found.is_clean();
                 verified(tenant, &found, json)?
             }
-            Verb::Usage | Verb::Sweep => usage(operator, tenant, json).await?,
+            FilesAction::Usage | FilesAction::Sweep => usage(operator, tenant, json).await?,
         };
         all.insert(tenant.slug.clone(), value);
     }

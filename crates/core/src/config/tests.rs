@@ -393,7 +393,10 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
         let file = folder.join(setting.name);
         std::fs::write(&file, format!("{secret}\n")).unwrap();
         let name = setting.file_name().unwrap();
-        let layers = Layers::from(MapSource::environment([(name.as_str(), file.to_str().unwrap())]));
+        // One that comes with another.
+        let beside = (setting.name == "FILES_SECRET_KEY").then_some(("FILES_ACCESS_KEY", "an access key"));
+        let given = [(name.as_str(), file.to_str().unwrap())];
+        let layers = Layers::from(MapSource::environment(given.into_iter().chain(beside)));
         let config = Config::load(&layers).unwrap();
         let rows = SettingsSchema::core().explain(&layers);
         let row = rows.iter().find(|row| row.name == setting.name).unwrap();
@@ -402,7 +405,7 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
         let debug = format!("{config:?}");
         let unset = format!("{:?}", load([]).unwrap());
         let nones = |text: &str| text.matches("None").count();
-        assert_eq!(nones(&debug) + 1, nones(&unset), "{name} is not read: {debug}");
+        assert_eq!(nones(&debug) + 1 + beside.iter().count(), nones(&unset), "{name} is not read: {debug}");
         let panicked = std::panic::catch_unwind(|| panic!("unexpected: {config:?}")).unwrap_err();
         let panicked = panicked.downcast_ref::<String>().unwrap();
         std::fs::write(&file, format!("{secret}\u{1}")).unwrap();
@@ -430,13 +433,18 @@ fn development_makes_a_secret_once_and_keeps_it() {
 
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data.join("jwt-secret")), 0o600);
-    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 2);
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 3, "those of tokens, encryption and webhooks");
 
     std::fs::write(data.join("jwt-secret"), "short").unwrap();
     let error = dev_secrets(&mut fresh(), &SystemRng::new()).unwrap_err();
     assert_eq!(error.exit, Exit::DataFolder);
-    let mut set =
-        load([("JWT_SECRET", "mine"), ("ENCRYPTION_KEY", KEY), ("DATA_DIR", "/nonexistent")]).unwrap();
+    let mut set = load([
+        ("JWT_SECRET", "mine"),
+        ("ENCRYPTION_KEY", KEY),
+        ("WEBHOOK_SECRET", STRONG),
+        ("DATA_DIR", "/nonexistent"),
+    ])
+    .unwrap();
     dev_secrets(&mut set, &SystemRng::new()).unwrap();
     assert_eq!(set.jwt.secret.unwrap().expose(), "mine");
     std::fs::remove_dir_all(folder).unwrap();

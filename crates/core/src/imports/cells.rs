@@ -16,9 +16,9 @@ use crate::stream::{CsvLine, FORMULA};
 pub(super) const OF_REJECTIONS: [&str; 2] = ["row", "errors"];
 
 /// The cells of one row.
-pub(super) struct Record(pub(super) Vec<String>);
+pub(super) struct CsvRecord(pub(super) Vec<String>);
 
-impl Record {
+impl CsvRecord {
     pub(super) fn new(cells: &[u8], ends: &[usize]) -> Result<Self> {
         let text = std::str::from_utf8(cells).map_err(|_| not_utf_8())?;
         let mut begin = 0;
@@ -121,7 +121,7 @@ impl Columns {
     }
 
     /// The JSON that a row stands for. An empty cell is left out.
-    pub(super) fn json(&self, Record(cells): &Record) -> Result<Vec<u8>> {
+    pub(super) fn json(&self, CsvRecord(cells): &CsvRecord) -> Result<Vec<u8>> {
         let mut object = Map::new();
         for (cell, place) in cells.iter().zip(&self.places) {
             let (Some(place), false) = (place, cell.is_empty()) else { continue };
@@ -232,7 +232,7 @@ mod tests {
     fn cells_are_what_the_schema_says() {
         let columns = columns("id,price.amount,hidden,name,quantity,price.currency").unwrap();
         let json = |cells: &[&str]| {
-            let record = Record(cells.iter().map(|cell| (*cell).to_owned()).collect());
+            let record = CsvRecord(cells.iter().map(|cell| (*cell).to_owned()).collect());
             String::from_utf8(columns.json(&record).unwrap()).unwrap()
         };
         assert_eq!(

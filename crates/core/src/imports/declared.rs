@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::engine;
-use super::rows::Rows;
+use super::rows::RowReader;
 use crate::auth::Permission;
 use crate::error::Result;
 use crate::files::{FileId, FileKind, Media};
@@ -76,7 +76,7 @@ impl<T: ImportRow, R: Record + IdKind> Import<T, R> {
 
     /// Whether a file can be read: of CSV, whether its columns fit.
     pub(super) async fn accepts(&self, content: FileContent, media_type: &str) -> Result<()> {
-        Rows::<T>::open(content, media_type, &Self::passed_over()).await.map(drop)
+        RowReader::<T>::open(content, media_type, &Self::passed_over()).await.map(drop)
     }
 
     /// The columns that a file may have and that are passed over: those of the record that are not the row's, so that an

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::declared::{Import, ImportArgs, ImportRow};
 use super::rejections::{RejectedRow, Rejections};
-use super::rows::{FileRow, Rows};
+use super::rows::{RowRead, RowReader};
 use crate::db::{TenantTx, ToSql};
 use crate::error::{Error, Result, codes};
 use crate::files::FileId;
@@ -64,7 +64,7 @@ pub(super) async fn run<T: ImportRow, R: Record + IdKind>(
     job.call.caller.require(import.permission)?;
     let file = job.call.file(&import.file, args.file).await?;
     let content = job.call.file_content(&file).await?;
-    let mut rows = Rows::<T>::open(content, &file.media_type, &Import::<T, R>::passed_over()).await?;
+    let mut rows = RowReader::<T>::open(content, &file.media_type, &Import::<T, R>::passed_over()).await?;
     let mut count: ImportCount = job.kept()?.unwrap_or_default();
     rows.pass(count.rows).await?;
     let mut stopped = false;
@@ -73,7 +73,7 @@ pub(super) async fn run<T: ImportRow, R: Record + IdKind>(
         if batch.is_empty() {
             break;
         }
-        Batch { import, job, dry_run: args.dry_run }.write(&mut count, batch).await?;
+        RowBatch { import, job, dry_run: args.dry_run }.write(&mut count, batch).await?;
         job.progress(count.rows, None);
         stopped = count.rejected > MOST_REJECTED;
         if stopped {
@@ -85,15 +85,15 @@ pub(super) async fn run<T: ImportRow, R: Record + IdKind>(
 }
 
 /// What the batches of one import have in common.
-struct Batch<'a, T: ImportRow, R: IdKind> {
+struct RowBatch<'a, T: ImportRow, R: IdKind> {
     import: &'static Import<T, R>,
     job: &'a Job,
     dry_run: bool,
 }
 
-impl<T: ImportRow, R: Record + IdKind> Batch<'_, T, R> {
+impl<T: ImportRow, R: Record + IdKind> RowBatch<'_, T, R> {
     /// Writes all rows at once; where one cannot be written, each for itself.
-    async fn write(&self, count: &mut ImportCount, rows: Vec<FileRow<T>>) -> Result<()> {
+    async fn write(&self, count: &mut ImportCount, rows: Vec<RowRead<T>>) -> Result<()> {
         let mut after = count.clone();
         match self.write_at_once(&mut after, &rows).await {
             Ok(()) => *count = after,
@@ -108,7 +108,7 @@ impl<T: ImportRow, R: Record + IdKind> Batch<'_, T, R> {
     }
 
     /// One row, whose refusal by the database is its own.
-    async fn write_alone(&self, count: &mut ImportCount, mut row: FileRow<T>) -> Result<()> {
+    async fn write_alone(&self, count: &mut ImportCount, mut row: RowRead<T>) -> Result<()> {
         let mut after = count.clone();
         let written = self.write_at_once(&mut after, std::slice::from_ref(&row)).await;
         let Err(error) = written else {
@@ -124,7 +124,7 @@ impl<T: ImportRow, R: Record + IdKind> Batch<'_, T, R> {
 
     /// The rows, those that are rejected already, and how far the import has come then: in one transaction. In a dry run the
     /// rows are written too, and rolled back.
-    async fn write_at_once(&self, count: &mut ImportCount, rows: &[FileRow<T>]) -> Result<()> {
+    async fn write_at_once(&self, count: &mut ImportCount, rows: &[RowRead<T>]) -> Result<()> {
         let call = &self.job.call;
         let mut tx = call.tenant().undeferred();
         let mut rejected = Vec::new();

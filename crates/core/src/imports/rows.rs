@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
 
-use super::cells::{Columns, Record};
+use super::cells::{Columns, CsvRecord};
 use super::codes::import_codes;
 use super::declared::ImportRow;
 use crate::error::{Error, Result, codes};
@@ -23,10 +23,10 @@ const MOST_CELLS: usize = 256;
 /// So much of a file tells what separates its cells.
 const SNIFFED: usize = 8 * 1024;
 
-type Source = Box<dyn AsyncBufRead + Send + Unpin>;
+type RowSource = Box<dyn AsyncBufRead + Send + Unpin>;
 
 /// A row as it stands in the file, and what it was read as.
-pub(super) struct FileRow<T> {
+pub(super) struct RowRead<T> {
     /// The number that a spreadsheet shows for it, where the header is the first; of NDJSON, the line's.
     pub(super) number: u64,
     /// As it stands there, to be written to the file of the rejected rows.
@@ -35,14 +35,14 @@ pub(super) struct FileRow<T> {
 }
 
 /// What is left of a file.
-pub(super) struct Rows<T> {
-    format: Format,
+pub(super) struct RowReader<T> {
+    format: RowFormat,
     /// Rows that were read or passed, the header included.
     number: u64,
     types: PhantomData<fn() -> T>,
 }
 
-enum Format {
+enum RowFormat {
     Csv { records: Box<Records>, columns: Columns },
     Ndjson(Lines),
 }
@@ -53,22 +53,22 @@ struct RawRow {
     json: Result<Vec<u8>>,
 }
 
-impl<T: ImportRow> Rows<T> {
+impl<T: ImportRow> RowReader<T> {
     /// Opens a file of this type, and reads the header of one with columns. `ignored` are columns that are passed over.
     pub(super) async fn open(content: FileContent, media_type: &str, ignored: &[String]) -> Result<Self> {
-        let source: Source = Box::new(BufReader::with_capacity(SNIFFED, content.reader()));
+        let source: RowSource = Box::new(BufReader::with_capacity(SNIFFED, content.reader()));
         if media_type != Media::CSV.name {
-            return Ok(Self { format: Format::Ndjson(Lines { source }), number: 0, types: PhantomData });
+            return Ok(Self { format: RowFormat::Ndjson(Lines { source }), number: 0, types: PhantomData });
         }
         let mut records = Records::open(source).await?;
         let header = match records.next().await? {
-            Some(Ok(Record(header))) => header,
+            Some(Ok(CsvRecord(header))) => header,
             Some(Err(error)) => return Err(error),
             None => return Err(Error::new(&import_codes::COLUMNS).detail("The file is empty.")),
         };
         let columns = Columns::of::<T>(header, ignored)?;
         Ok(Self {
-            format: Format::Csv { records: Box::new(records), columns },
+            format: RowFormat::Csv { records: Box::new(records), columns },
             number: 1,
             types: PhantomData,
         })
@@ -85,13 +85,13 @@ impl<T: ImportRow> Rows<T> {
     }
 
     /// The next rows, so many at most; none at the end.
-    pub(super) async fn next(&mut self, most: usize) -> Result<Vec<FileRow<T>>> {
+    pub(super) async fn next(&mut self, most: usize) -> Result<Vec<RowRead<T>>> {
         let mut rows = Vec::with_capacity(most);
         while rows.len() < most
             && let Some(RawRow { text, json }) = self.next_raw().await?
         {
             let parsed = json.and_then(|json| parse(&json));
-            rows.push(FileRow { number: self.number, text, parsed });
+            rows.push(RowRead { number: self.number, text, parsed });
         }
         Ok(rows)
     }
@@ -99,8 +99,8 @@ impl<T: ImportRow> Rows<T> {
     /// The first line of a file of rejected rows, if it has one: the columns of this file.
     pub(super) fn header(&self) -> Option<&[String]> {
         match &self.format {
-            Format::Csv { columns, .. } => Some(columns.names()),
-            Format::Ndjson(_) => None,
+            RowFormat::Csv { columns, .. } => Some(columns.names()),
+            RowFormat::Ndjson(_) => None,
         }
     }
 
@@ -108,13 +108,13 @@ impl<T: ImportRow> Rows<T> {
     async fn next_raw(&mut self) -> Result<Option<RawRow>> {
         loop {
             let row = match &mut self.format {
-                Format::Csv { records, columns } => match records.next().await? {
+                RowFormat::Csv { records, columns } => match records.next().await? {
                     None => return Ok(None),
                     Some(Ok(record)) if record.is_blank() => None,
                     Some(Ok(record)) => Some(RawRow { text: record.line(), json: columns.json(&record) }),
                     Some(Err(error)) => Some(RawRow { text: String::new(), json: Err(error) }),
                 },
-                Format::Ndjson(lines) => match lines.next().await? {
+                RowFormat::Ndjson(lines) => match lines.next().await? {
                     None => return Ok(None),
                     Some(Ok(line)) if line.trim().is_empty() => None,
                     Some(Ok(line)) => {
@@ -134,21 +134,21 @@ impl<T: ImportRow> Rows<T> {
 
 /// The records of a CSV file (RFC 4180), whatever ends its lines, and whether `,`, `;` or a tab separates its cells.
 struct Records {
-    source: Source,
+    source: RowSource,
     reader: csv_core::Reader,
     cells: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Records {
-    async fn open(mut source: Source) -> Result<Self> {
+    async fn open(mut source: RowSource) -> Result<Self> {
         let delimiter = delimiter(source.fill_buf().await.map_err(unreadable)?);
         let reader = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
         Ok(Self { source, reader, cells: vec![0; LONGEST], ends: vec![0; MOST_CELLS] })
     }
 
     /// The next record; an error of its own for one that is too long or is not in UTF-8.
-    async fn next(&mut self) -> Result<Option<Result<Record>>> {
+    async fn next(&mut self) -> Result<Option<Result<CsvRecord>>> {
         let (mut filled, mut ended, mut too_long) = (0, 0, false);
         loop {
             let input = self.source.fill_buf().await.map_err(unreadable)?;
@@ -164,7 +164,7 @@ impl Records {
                 }
                 ReadRecordResult::Record if too_long => return Ok(Some(Err(too_large()))),
                 ReadRecordResult::Record => {
-                    return Ok(Some(Record::new(&self.cells[..filled], &self.ends[..ended])));
+                    return Ok(Some(CsvRecord::new(&self.cells[..filled], &self.ends[..ended])));
                 }
                 ReadRecordResult::End => return Ok(None),
             }
@@ -192,7 +192,7 @@ fn delimiter(head: &[u8]) -> u8 {
 
 /// The lines of a file.
 struct Lines {
-    source: Source,
+    source: RowSource,
 }
 
 impl Lines {
@@ -268,7 +268,7 @@ mod tests {
         let mut records = Records::open(Box::new(std::io::Cursor::new(text.to_vec()))).await.unwrap();
         let mut all = Vec::new();
         while let Some(record) = records.next().await.unwrap() {
-            all.push(record.map(|Record(cells)| cells).map_err(|error| error.to_string()));
+            all.push(record.map(|CsvRecord(cells)| cells).map_err(|error| error.to_string()));
         }
         all
     }

@@ -68,13 +68,13 @@ async fn find(call: &Call, id: FileId) -> Result<StoredFile> {
     Ok(file)
 }
 
-type Unreadable = Refusing<codes::FORBIDDEN>;
+type NotReadable = Refusing<codes::FORBIDDEN>;
 
-async fn read(call: Call, Path(id): Path<FileId>) -> Result<Json<StoredFile>, Unreadable> {
+async fn read(call: Call, Path(id): Path<FileId>) -> Result<Json<StoredFile>, NotReadable> {
     Ok(Json(find(&call, id).await?))
 }
 
-async fn content(call: Call, Path(id): Path<FileId>, range: ByteRange) -> Result<Download, Unreadable> {
+async fn content(call: Call, Path(id): Path<FileId>, range: ByteRange) -> Result<Download, NotReadable> {
     let file = find(&call, id).await?;
     Ok(call.download(&file, &range).await?)
 }

@@ -34,11 +34,11 @@ const WORKERS: &str = "select exists (select from job_ready) as waits, \
      exists (select from job_workers where beat > now() - $1 * interval '1 second') as works";
 const OVERDUE: &str = "select name from job_schedules where next_at < now() - $1 * interval '1 second' order by next_at limit 1";
 
-struct QueueState {
+struct QueueHealth {
     waits: bool,
     works: bool,
 }
-from_row!(QueueState { waits, works });
+from_row!(QueueHealth { waits, works });
 
 struct OverdueSchedule {
     name: String,
@@ -48,9 +48,9 @@ from_row!(OverdueSchedule { name });
 /// Jobs that wait while nobody works would wait for ever.
 async fn workers(app: &App) -> Result<()> {
     let system = app.queue(&QUEUE);
-    let state: QueueState = system.begin(&Trace::new("health")).last().row(WORKERS, &[&LEASE]).await?;
+    let state: QueueHealth = system.begin(&Trace::new("health")).last().row(WORKERS, &[&LEASE]).await?;
     match state {
-        QueueState { waits: true, works: false } => Err(Error::unavailable().because(
+        QueueHealth { waits: true, works: false } => Err(Error::unavailable().because(
             "jobs wait, and no process works on them: start one with JOB_WORKERS above 0, or 'erp-backend worker'",
         )),
         _ => Ok(()),

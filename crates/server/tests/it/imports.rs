@@ -149,9 +149,7 @@ async fn json_lines_are_bodies() {
     assert_eq!((lines.len(), &lines[0]["row"], &lines[2]["row"]), (3, &json!(3), &json!(5)));
     assert_eq!(lines[1]["errors"][0]["pointer"], "/name");
     assert_eq!(lines[2]["value"]["colour"], 1);
-    let again = told
-        .replace("\"sku\":\"J-2\"", "\"sku\":\"J-2\",\"name\":\"Two\"")
-        .replace(",\"sku\":\"J-3\"", ",\"sku\":\"J-3\"");
+    let again = told.replace("\"sku\":\"J-2\"", "\"sku\":\"J-2\",\"name\":\"Two\"");
     let made = result(&app, &alice, send(&alice, IMPORTS, "application/x-ndjson", &again).await).await;
     assert_eq!(counts(&made), [3, 1, 0, 0, 2], "what came back is read as the row that it holds: {made:#}");
     app.finish().await;
