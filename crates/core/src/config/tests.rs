@@ -394,7 +394,11 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
         std::fs::write(&file, format!("{secret}\n")).unwrap();
         let name = setting.file_name().unwrap();
         // One that comes with another.
-        let beside = (setting.name == "FILES_SECRET_KEY").then_some(("FILES_ACCESS_KEY", "an access key"));
+        let beside = match setting.name {
+            "FILES_SECRET_KEY" => Some(("FILES_ACCESS_KEY", "an access key")),
+            "FILES_ACCESS_KEY" => Some(("FILES_SECRET_KEY", "k3Qk8vZp1sXw7Rt5Yb2L")),
+            _ => None,
+        };
         let given = [(name.as_str(), file.to_str().unwrap())];
         let layers = Layers::from(MapSource::environment(given.into_iter().chain(beside)));
         let config = Config::load(&layers).unwrap();
