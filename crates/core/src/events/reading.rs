@@ -48,13 +48,13 @@ const UNREAD: &str = "select exists (select from events e where e.number > c.num
      as unread, c.number as cursor from event_cursors c where c.subscriber = $1";
 
 /// What reads, without the table that it stands in.
-pub(super) struct Reader<P> {
+pub(super) struct EventReader<P> {
     pub(super) facts: SubscriberFacts,
     pub(super) handle: Handle<P>,
 }
 
 /// A row of [`NEXT`].
-struct Unread {
+struct UnreadEvent {
     cursor: i64,
     failures: i32,
     stopped: bool,
@@ -69,7 +69,7 @@ struct Unread {
     origin: Option<String>,
     emitted_at: Option<Timestamp>,
 }
-from_row!(Unread {
+from_row!(UnreadEvent {
     cursor,
     failures,
     stopped,
@@ -96,7 +96,7 @@ struct AtEnd {
 }
 from_row!(AtEnd { unread, cursor });
 
-impl Unread {
+impl UnreadEvent {
     /// The event, if there is one.
     fn event(self) -> Option<DomainEvent<Value>> {
         Some(DomainEvent {
@@ -116,13 +116,13 @@ impl Unread {
 /// Reads until there is nothing more, the turn is over, or an event fails.
 pub(super) async fn read_on<P: DeserializeOwned + Send + 'static>(
     job: &Job,
-    reader: Reader<P>,
+    reader: EventReader<P>,
 ) -> Result<()> {
     let begun = Instant::now();
     let SubscriberFacts { name, .. } = reader.facts;
     loop {
         let event = reader.facts.event();
-        let next: Vec<Unread> = job.call.tenant_read().last().rows(NEXT, &[&name, &event]).await?;
+        let next: Vec<UnreadEvent> = job.call.tenant_read().last().rows(NEXT, &[&name, &event]).await?;
         let Some(first) = next.first() else { return Ok(()) };
         let (mut cursor, mut failures) = (first.cursor, first.failures);
         if first.stopped {
@@ -132,7 +132,7 @@ pub(super) async fn read_on<P: DeserializeOwned + Send + 'static>(
             job.put_off(Duration::from_secs_f64(wait));
             return Ok(());
         }
-        let events: Vec<_> = next.into_iter().filter_map(Unread::event).collect();
+        let events: Vec<_> = next.into_iter().filter_map(UnreadEvent::event).collect();
         if events.is_empty() && is_at_end(job, &reader.facts).await? {
             return Ok(());
         }
@@ -166,7 +166,7 @@ async fn is_at_end(job: &Job, facts: &SubscriberFacts) -> Result<bool> {
     Ok(true)
 }
 
-impl<P: DeserializeOwned + Send + 'static> Reader<P> {
+impl<P: DeserializeOwned + Send + 'static> EventReader<P> {
     /// One event: what it changes, the move of the cursor, and the fence of the attempt, in one COMMIT.
     async fn one(&self, job: &Job, cursor: i64, event: DomainEvent<Value>) -> Result<()> {
         let number = event.number;

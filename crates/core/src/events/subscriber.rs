@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::reading::{Reader, read_on};
+use super::reading::{EventReader, read_on};
 use super::{AnyEventKind, EventKind};
 use crate::db::SystemWork;
 use crate::error::{Error, Result};
@@ -253,7 +253,7 @@ impl<P: DeserializeOwned + Send + 'static> AnyJobKind for Subscriber<P> {
     }
 
     fn run<'a>(&self, job: &'a Job, _: Value) -> Result<BoxFuture<'a, Result<()>>> {
-        let reader = Reader { facts: self.facts, handle: self.handle };
+        let reader = EventReader { facts: self.facts, handle: self.handle };
         Ok(Box::pin(read_on(job, reader)))
     }
 }

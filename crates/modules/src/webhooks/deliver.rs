@@ -104,7 +104,7 @@ const GIVE_UP: &str = "update webhook_deliveries set status = 'failed', next_at 
      last_outcome = 'disabled' where webhook_id = $1 and status = 'pending'";
 const RESEAL: &str = "update webhook_secrets set sealed = $3 where webhook_id = $1 and sealed = $2";
 
-struct Target {
+struct DeliveryTarget {
     url: String,
     enabled: bool,
     sealed: Vec<u8>,
@@ -113,7 +113,7 @@ struct Target {
     /// In milliseconds.
     rests: Option<i64>,
 }
-from_row!(Target { url, enabled, sealed, previous, failures, rests });
+from_row!(DeliveryTarget { url, enabled, sealed, previous, failures, rests });
 
 struct Due {
     id: Id<Delivery>,
@@ -133,10 +133,10 @@ struct UntilNext {
 }
 from_row!(UntilNext { wait });
 
-struct Recorded {
+struct RecordedAttempt {
     given_up: bool,
 }
-from_row!(Recorded { given_up });
+from_row!(RecordedAttempt { given_up });
 
 struct FailingSince {
     over: bool,
@@ -161,7 +161,8 @@ struct Sent {
 async fn deliver(job: &Job, Deliver { webhook }: Deliver) -> Result<()> {
     let begun = Instant::now();
     loop {
-        let found: Option<Target> = job.call.tenant_read().last().optional(TARGET, &[&webhook]).await?;
+        let found: Option<DeliveryTarget> =
+            job.call.tenant_read().last().optional(TARGET, &[&webhook]).await?;
         let Some(target) = found.filter(|target| target.enabled) else { return Ok(()) };
         if let Some(rests) = target.rests.filter(|rests| *rests > 0) {
             job.put_off(Duration::from_millis(rests.unsigned_abs()));
@@ -206,7 +207,7 @@ struct SignedTarget {
 }
 
 impl SignedTarget {
-    async fn open(job: &Job, webhook: Id<Webhook>, target: &Target) -> Result<Self> {
+    async fn open(job: &Job, webhook: Id<Webhook>, target: &DeliveryTarget) -> Result<Self> {
         let (app, tenant) = (&job.call.app, job.call.caller.tenant());
         let seal = SecretSeal::of(&app.config.webhooks).ok_or_else(|| Error::new(&codes::NOT_CONFIGURED))?;
         let place = place(tenant, webhook);
@@ -304,7 +305,7 @@ async fn record(tx: &mut TenantTx<'_>, webhook: Id<Webhook>, sent: &[Sent]) -> R
     let fates: Vec<&str> = sent.iter().map(|sent| sent.fate.as_str()).collect();
     let waits: Vec<i64> = sent.iter().map(|sent| milliseconds(sent.again_in)).collect();
     let params: Params<'_> = &[&webhook, &ids, &outcomes, &statuses, &times, &answers, &fates, &waits];
-    let recorded: Vec<Recorded> = tx.rows(RECORD, params).await?;
+    let recorded: Vec<RecordedAttempt> = tx.rows(RECORD, params).await?;
     Ok(recorded.iter().filter(|row| row.given_up).count() as u64)
 }
 

@@ -17,12 +17,12 @@ fn of_several_processes_one_fires_each_run_and_another_expression_begins_anew() 
     let homes: Vec<Home> = (0..3).map(|_| Home::new()).collect();
     let processes: Vec<Process> = homes.iter().map(|home| Process::serve(home, &worker(&database))).collect();
     eventually("the schedules have begun", || {
-        database.value("select count(*) = 2 from job_schedules where next_at > now()") == "true"
+        database.value("select count(*) >= 2 and bool_and(next_at > now()) from job_schedules") == "true"
     });
-    let fired = "select count(*) from job_schedules where next_at > now()";
+    let fired = "select bool_and(next_at > now()) from job_schedules";
     for _ in 0..5 {
         database.run("update job_schedules set next_at = date_trunc('second', clock_timestamp())");
-        eventually("they have fired", || database.value(fired) == "2");
+        eventually("they have fired", || database.value(fired) == "true");
         std::thread::sleep(Duration::from_millis(1100)); // the next run has another time
     }
     let jobs = |kind: &str| {
@@ -44,7 +44,7 @@ fn of_several_processes_one_fires_each_run_and_another_expression_begins_anew() 
     let home = Home::new();
     let process = Process::serve(&home, &worker(&database));
     eventually("it begins anew", || {
-        database.value("select bool_and(next_at > now() and spec like '_0 3 * * * UTC') from job_schedules")
+        database.value("select bool_and(next_at > now() and spec like '__ 3 * * * UTC') from job_schedules")
             == "true"
     });
     assert_eq!(database.value("select count(*) from job_schedules where last_at is not null"), "0");
