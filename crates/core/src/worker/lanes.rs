@@ -111,8 +111,23 @@ impl ClaimRoom {
 }
 
 impl Lanes {
-    /// There may be jobs in a lane, from this id on.
+    /// Jobs have come into a lane, from this id on: a tenant that had none is served before those with a backlog.
     pub(super) fn wake(&mut self, lane: Lane, from: Uuid) {
+        if self.begins(lane, from, FlowPlace::Fresh) {
+            self.fresh.push_back(lane.tenant);
+        }
+    }
+
+    /// A look has found jobs in a lane, which may have waited for long: a tenant that is not known takes its place in the
+    /// round. Thousands that are found at a start, each as a newcomer, would be served before one that comes then.
+    pub(super) fn find(&mut self, lane: Lane, from: Uuid) {
+        if self.begins(lane, from, FlowPlace::Round) {
+            self.round.push_back(lane.tenant);
+        }
+    }
+
+    /// Notes where a lane begins. Says whether its tenant is to take this place, since it had none.
+    fn begins(&mut self, lane: Lane, from: Uuid, place: FlowPlace) -> bool {
         let flow = self.flows.entry(lane.tenant).or_default();
         let key = (lane.priority, lane.kind);
         if let Some(begins) = flow.lanes.get_mut(&key) {
@@ -121,11 +136,12 @@ impl Lanes {
             flow.lanes.insert(key, from);
             self.known += 1;
         }
-        if flow.queued == FlowPlace::Nowhere {
-            flow.queued = FlowPlace::Fresh;
+        let joins = flow.queued == FlowPlace::Nowhere;
+        if joins {
+            flow.queued = place;
             flow.account = flow.account.min(0); // what it owes it still owes
-            self.fresh.push_back(lane.tenant);
         }
+        joins
     }
 
     /// Takes over what operators have said since.
@@ -402,6 +418,17 @@ mod tests {
         }
         lanes.wake(lane(0, SHORT), Uuid::nil());
         assert_eq!(lanes.plan(slots(1)).first().map(|ask| ask.lane), Some(lane(0, SHORT)));
+    }
+
+    #[test]
+    fn t_22_who_comes_is_next_also_where_ten_thousand_have_just_been_found() {
+        let mut lanes = lanes();
+        (1..=10_000).for_each(|tenant| lanes.find(lane(tenant, SHORT), Uuid::nil()));
+        lanes.wake(lane(0, SHORT), Uuid::nil());
+        let first = lanes.plan(slots(1)).remove(0);
+        assert_eq!(first.lane, lane(0, SHORT));
+        lanes.claimed(&first, 0, None); // there was nothing more
+        assert_eq!(lanes.plan(slots(1)).first().map(|ask| ask.lane), Some(lane(1, SHORT)));
     }
 
     #[test]

@@ -116,8 +116,10 @@ struct RunningJob {
 
 /// What the task that claims is told.
 enum News {
-    /// There may be jobs in these lanes, from these ids on.
+    /// Jobs have come into these lanes, from these ids on.
     Lanes(Vec<(Lane, Uuid)>),
+    /// A look has found jobs in these lanes.
+    Found(Vec<(Lane, Uuid)>),
     /// What operators have said.
     Steering(Steering),
     /// An attempt is over.
@@ -320,6 +322,7 @@ impl Desk {
     fn take(&mut self, news: News) {
         match news {
             News::Lanes(lanes) => lanes.into_iter().for_each(|(lane, from)| self.lanes.wake(lane, from)),
+            News::Found(lanes) => lanes.into_iter().for_each(|(lane, from)| self.lanes.find(lane, from)),
             News::Steering(steering) => self.lanes.steer(steering),
             News::Finished(Finished { tenant, id, kind, took, charged, ack }) => {
                 self.running -= 1;

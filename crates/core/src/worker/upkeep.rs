@@ -385,7 +385,7 @@ impl Upkeep {
         let full = found.len() >= usize::try_from(LOOK).unwrap_or(usize::MAX);
         let lanes = lanes(found, &self.shared.jobs);
         self.after = lanes.last().map(|(lane, _)| *lane).filter(|_| full);
-        let _ = self.shared.news.send(News::Lanes(lanes));
+        let _ = self.shared.news.send(News::Found(lanes));
         self.look_at = Instant::now() + begun.elapsed() * SHARE;
         Ok(())
     }
