@@ -160,10 +160,15 @@ impl Lanes {
     fn go_round(&mut self, mut room: ClaimRoom) -> Vec<LaneQuota> {
         let mut asks: Vec<LaneQuota> = Vec::new();
         let mut turns = self.fresh.len() + self.round.len();
-        let mut unfinished = Vec::new();
+        let (mut unfinished, mut unserved) = (Vec::new(), Vec::new());
         while (room.slots > 0 || room.ahead > 0) && turns > 0 && asks.len() < MOST_ASKED {
             turns -= 1;
-            let Some(tenant) = self.fresh.pop_front().or_else(|| self.round.pop_front()) else { break };
+            let newcomer = self.fresh.pop_front();
+            let Some(tenant) = newcomer.or_else(|| self.round.pop_front()) else { break };
+            if newcomer.is_some() && !self.has_room(tenant, room) {
+                unserved.push(tenant); // it is the first again when there is a free slot
+                continue;
+            }
             if let Some(ask) = self.serve(tenant, room) {
                 room = room.less(ask.quota, ask.each);
                 asks.push(ask);
@@ -174,7 +179,15 @@ impl Lanes {
             }
         }
         unfinished.into_iter().rev().for_each(|tenant| self.round.push_front(tenant));
+        unserved.into_iter().rev().for_each(|tenant| self.fresh.push_front(tenant));
         asks
+    }
+
+    /// Whether what a tenant would begin next fits into the room: what takes long is not claimed ahead of a free slot.
+    fn has_room(&self, tenant: TenantId, room: ClaimRoom) -> bool {
+        let first = self.flows.get(&tenant).and_then(|flow| flow.first_lane(tenant, &self.steering, room));
+        let each = |lane: Lane| self.run_times.get(lane.kind).copied().unwrap_or(UNKNOWN).max(1);
+        first.is_none_or(|(lane, ..)| room.fits(each(lane)) > 0)
     }
 
     /// Whether a tenant may begin more in this turn.
@@ -429,6 +442,16 @@ mod tests {
         assert_eq!(first.lane, lane(0, SHORT));
         lanes.claimed(&first, 0, None); // there was nothing more
         assert_eq!(lanes.plan(slots(1)).first().map(|ask| ask.lane), Some(lane(1, SHORT)));
+    }
+
+    #[test]
+    fn t_22_who_comes_while_no_slot_is_free_is_next_when_one_is() {
+        let mut lanes = lanes();
+        (1..=100).for_each(|tenant| lanes.find(lane(tenant, SHORT), Uuid::nil()));
+        lanes.wake(lane(0, "a.capped"), Uuid::nil()); // nobody knows how long its job takes
+        let ahead = ClaimRoom { slots: 0, ..slots(1) };
+        assert!(lanes.plan(ahead).iter().all(|ask| ask.lane.tenant != lane(0, SHORT).tenant));
+        assert_eq!(lanes.plan(slots(1)).first().map(|ask| ask.lane), Some(lane(0, "a.capped")));
     }
 
     #[test]
