@@ -11,7 +11,7 @@ use erp_core::module::Product;
 use erp_core::shared::SystemRng;
 use serde_json::json;
 
-use crate::inspect::{internal, print};
+use crate::inspect::{internal, print, unreachable};
 
 /// What is asked for.
 pub(crate) struct EventsVerb {
@@ -144,7 +144,5 @@ async fn steer(
 }
 
 fn failed(error: erp_core::error::Error) -> StartError {
-    let what = "The subscribers of events cannot be reached";
-    let fix = "run 'erp-backend db check', and 'erp-backend db migrate' where migrations are pending";
-    StartError::with_fix(Exit::Unavailable, what, fix).because(error)
+    unreachable("The subscribers of events cannot be reached", error)
 }

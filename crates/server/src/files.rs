@@ -12,7 +12,7 @@ use erp_core::module::Product;
 use erp_core::shared::SystemRng;
 use serde_json::{Map, Value, json};
 
-use crate::inspect::{internal, print};
+use crate::inspect::{internal, print, unreachable};
 
 /// The most files that are listed of a tenant, unless it is said otherwise.
 const PAGE: i64 = 50;
@@ -217,14 +217,10 @@ async fn sweep(operator: &FileOperator, json: bool) -> Result<ExitCode, StartErr
 }
 
 fn failed(error: erp_core::error::Error) -> StartError {
-    let (what, fix) = match error.code().code {
-        "files.store_unavailable" => {
-            ("The store of files cannot be reached", "look at FILES_URL, its keys, and the store's own log")
-        }
-        _ => (
-            "Tenants' files cannot be looked at",
-            "run 'erp-backend db check', and 'erp-backend db migrate' where migrations are pending",
-        ),
-    };
+    if error.code().code != "files.store_unavailable" {
+        return unreachable("Tenants' files cannot be looked at", error);
+    }
+    let what = "The store of files cannot be reached";
+    let fix = "look at FILES_URL, its keys, and the store's own log";
     StartError::with_fix(Exit::Unavailable, what, fix).because(error)
 }

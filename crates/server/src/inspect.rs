@@ -163,3 +163,9 @@ pub(crate) fn print(text: &str) {
 pub(crate) fn internal(error: serde_json::Error) -> StartError {
     StartError::new(Exit::Internal, "The answer could not be written").because(error)
 }
+
+/// What an operator asks about cannot be read from the database.
+pub(crate) fn unreachable(what: &'static str, error: erp_core::error::Error) -> StartError {
+    let fix = "run 'erp-backend db check', and 'erp-backend db migrate' where migrations are pending";
+    StartError::with_fix(Exit::Unavailable, what, fix).because(error)
+}

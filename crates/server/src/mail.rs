@@ -13,7 +13,7 @@ use erp_core::module::Product;
 use erp_core::shared::SystemRng;
 use serde_json::json;
 
-use crate::inspect::{internal, print};
+use crate::inspect::{internal, print, unreachable};
 
 /// The most mails that one command moves, unless it says otherwise.
 const MOST: i64 = 10_000;
@@ -217,7 +217,5 @@ fn line(mail: &ListedMail) -> String {
 }
 
 fn failed(error: erp_core::error::Error) -> StartError {
-    let what = "The mails cannot be reached";
-    let fix = "run 'erp-backend db check', and 'erp-backend db migrate' where migrations are pending";
-    StartError::with_fix(Exit::Unavailable, what, fix).because(error)
+    unreachable("The mails cannot be reached", error)
 }

@@ -1,22 +1,17 @@
 //! What an operator does about events from a terminal, as the system's login: see how far subscribers are, let one that has
 //! stopped try again or leave out an event, and let one read again from an earlier time.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::logins;
-use super::start::pool_options;
-use crate::auth::Trace;
+use super::operator_session::OperatorSession;
 use crate::config::Config;
-use crate::db::{AuditEntry, Db, System, TenantTx, ToSql};
+use crate::db::{AuditEntry, TenantTx, ToSql};
 use crate::error::Result;
 use crate::events::{AnySubscriber, CURSOR_KEY};
 use crate::from_row;
-use crate::lifecycle::{Lifecycle, StartError};
-use crate::metrics::Metrics;
+use crate::lifecycle::StartError;
 use crate::shared::{Rng, TenantId};
 use crate::worker::{QUEUE, WAKE};
 
@@ -94,9 +89,7 @@ from_row!(MovedCursor { number });
 
 /// Events, as an operator reaches them.
 pub struct EventOperator {
-    system: System,
-    trace: Trace,
-    lifecycle: Lifecycle,
+    session: OperatorSession,
 }
 
 impl EventOperator {
@@ -105,18 +98,12 @@ impl EventOperator {
     /// # Errors
     /// `Exit::Configuration` where the URLs cannot be used.
     pub fn open(config: &Config, rng: &dyn Rng) -> Result<Self, StartError> {
-        let lifecycle = Lifecycle::new();
-        let (runtime, system) = pool_options(&logins(config)?, config);
-        let pools = Db::open(runtime, system, &Metrics::new(false), &lifecycle)?;
-        let mut random = [0; 8];
-        rng.fill(&mut random);
-        let trace = Trace::new(format!("cli_{:016x}", u64::from_le_bytes(random)));
-        Ok(Self { system: System::new(pools.system, &QUEUE), trace, lifecycle })
+        OperatorSession::open(config, rng, &QUEUE).map(|session| Self { session })
     }
 
     /// Ends what `open` has begun.
     pub async fn close(self) {
-        self.lifecycle.stop(Duration::from_secs(1)).await;
+        self.session.close().await;
     }
 
     /// The cursors that match, those that have stopped first.
@@ -125,7 +112,7 @@ impl EventOperator {
     /// As the database answers.
     pub async fn list(&self, filter: &CursorFilter) -> Result<Vec<ListedCursor>> {
         let CursorFilter { tenant, subscriber, failing } = filter;
-        self.system.begin(&self.trace).last().rows(LIST, &[tenant, subscriber, failing]).await
+        self.session.begin().last().rows(LIST, &[tenant, subscriber, failing]).await
     }
 
     /// Moves a cursor and wakes its subscriber, with an entry in the tenant's audit log. Says where it is then; `None` where
@@ -145,7 +132,7 @@ impl EventOperator {
             CursorMove::Skip => (true, None),
             CursorMove::Replay(since) => (false, Some(since)),
         };
-        let mut tx = self.system.begin(&self.trace).within(cursor.tenant_id).await?;
+        let mut tx = self.session.within(cursor.tenant_id).await?;
         let params: [&(dyn ToSql + Sync); 6] =
             [&cursor.tenant_id, &facts.name, &facts.event(), &cursor.number, &skip, &since];
         let Some(MovedCursor { number }) = tx.optional(MOVE, &params).await? else {

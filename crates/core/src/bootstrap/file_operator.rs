@@ -3,23 +3,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use super::logins;
-use super::start::pool_options;
-use crate::auth::Trace;
+use super::operator_session::OperatorSession;
 use crate::config::{Config, Environment};
-use crate::db::{AuditEntry, Db, System, TenantTx};
+use crate::db::{AuditEntry, TenantTx};
 use crate::error::Result;
 use crate::factory;
 use crate::files::{FileId, FileStore, FileStoreOptions, ObjectKey, file_codes};
 use crate::from_row;
-use crate::lifecycle::{Lifecycle, StartError};
+use crate::lifecycle::StartError;
 use crate::metrics::Metrics;
 use crate::module::Product;
 use crate::outbound::{Outbound, OutboundOptions, SystemResolver};
@@ -134,10 +131,8 @@ from_row!(SweptSchedule { name });
 
 /// Tenants' files, as an operator reaches them.
 pub struct FileOperator {
-    system: System,
+    session: OperatorSession,
     store: FileStore,
-    trace: Trace,
-    lifecycle: Lifecycle,
 }
 
 impl FileOperator {
@@ -146,12 +141,8 @@ impl FileOperator {
     /// # Errors
     /// `Exit::Configuration` where the settings cannot be used.
     pub fn open(product: &Product, config: &Config, rng: Arc<dyn Rng>) -> Result<Self, StartError> {
-        let lifecycle = Lifecycle::new();
-        let (runtime, system) = pool_options(&logins(config)?, config);
+        let session = OperatorSession::open(config, rng.as_ref(), &KEEP_STORE)?;
         let metrics = Metrics::new(false);
-        let pools = Db::open(runtime, system, &metrics, &lifecycle)?;
-        let mut random = [0; 8];
-        rng.fill(&mut random);
         let outbound = OutboundOptions {
             resolver: Arc::new(SystemResolver::default()),
             user_agent: format!("{}/{}", product.name, product.version),
@@ -168,15 +159,14 @@ impl FileOperator {
             secret_previous: None,
             outbound: Outbound::new(config, outbound)?,
             metrics,
-            lifecycle: lifecycle.clone(),
+            lifecycle: session.lifecycle.clone(),
         });
-        let trace = Trace::new(format!("cli_{:016x}", u64::from_le_bytes(random)));
-        Ok(Self { system: System::new(pools.system, &KEEP_STORE), store, trace, lifecycle })
+        Ok(Self { session, store })
     }
 
     /// Ends what `open` has begun.
     pub async fn close(self) {
-        self.lifecycle.stop(Duration::from_secs(1)).await;
+        self.session.close().await;
     }
 
     /// All tenants, or the one of a slug.
@@ -184,7 +174,7 @@ impl FileOperator {
     /// # Errors
     /// As the database answers.
     pub async fn tenants(&self, slug: Option<&str>) -> Result<Vec<FileTenant>> {
-        self.system.begin(&self.trace).last().rows(TENANTS, &[&slug]).await
+        self.session.begin().last().rows(TENANTS, &[&slug]).await
     }
 
     /// A tenant's files, the newest first.
@@ -225,7 +215,7 @@ impl FileOperator {
     /// # Errors
     /// As the database answers.
     pub async fn sweep(&self) -> Result<bool> {
-        let swept: Option<SweptSchedule> = self.system.begin(&self.trace).last().optional(SWEEP, &[]).await?;
+        let swept: Option<SweptSchedule> = self.session.begin().last().optional(SWEEP, &[]).await?;
         Ok(swept.is_some_and(|schedule| !schedule.name.is_empty()))
     }
 
@@ -309,6 +299,6 @@ impl FileOperator {
     }
 
     async fn within(&self, tenant: &FileTenant) -> Result<TenantTx<'_>> {
-        self.system.begin(&self.trace).within(tenant.id).await
+        self.session.within(tenant.id).await
     }
 }

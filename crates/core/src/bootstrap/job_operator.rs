@@ -2,21 +2,17 @@
 //! weigh. Each thing that is done in a tenant stands in that tenant's audit log.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::logins;
-use super::start::pool_options;
-use crate::auth::Trace;
+use super::operator_session::OperatorSession;
 use crate::config::Config;
-use crate::db::{AuditEntry, Db, System, TenantTx};
+use crate::db::{AuditEntry, TenantTx};
 use crate::error::Result;
 use crate::jobs::{self, ALL_JOBS, JobId, JobState};
-use crate::lifecycle::{Lifecycle, StartError};
-use crate::metrics::Metrics;
+use crate::lifecycle::StartError;
 use crate::shared::{PrincipalId, Rng, TenantId};
 use crate::worker::QUEUE;
 use crate::{from_row, sql};
@@ -204,7 +200,6 @@ const LIST: &str = sql![
     " order by job.id desc limit $6"
 ];
 const SCHEDULES: &str = "select name, spec, next_at, last_at from job_schedules order by next_at, name";
-const TENANT: &str = "select id from tenants where slug = $1";
 const PAUSE_KIND: &str = "insert into job_kinds (kind, paused) values ($1, $2) \
      on conflict (kind) do update set paused = excluded.paused returning kind";
 const PAUSE_TENANT: &str = "insert into job_tenants (tenant, paused) values ($1, $2) \
@@ -212,16 +207,9 @@ const PAUSE_TENANT: &str = "insert into job_tenants (tenant, paused) values ($1,
 const WEIGH: &str = "insert into job_tenants (tenant, weight) values ($1, $2) \
      on conflict (tenant) do update set weight = excluded.weight returning tenant";
 
-struct SlugRow {
-    id: TenantId,
-}
-from_row!(SlugRow { id });
-
 /// The queue of jobs, as an operator reaches it.
 pub struct JobOperator {
-    system: System,
-    trace: Trace,
-    lifecycle: Lifecycle,
+    session: OperatorSession,
 }
 
 impl JobOperator {
@@ -230,18 +218,12 @@ impl JobOperator {
     /// # Errors
     /// `Exit::Configuration` where the URLs cannot be used.
     pub fn open(config: &Config, rng: &dyn Rng) -> Result<Self, StartError> {
-        let lifecycle = Lifecycle::new();
-        let (runtime, system) = pool_options(&logins(config)?, config);
-        let pools = Db::open(runtime, system, &Metrics::new(false), &lifecycle)?;
-        let mut random = [0; 8];
-        rng.fill(&mut random);
-        let trace = Trace::new(format!("cli_{:016x}", u64::from_le_bytes(random)));
-        Ok(Self { system: System::new(pools.system, &QUEUE), trace, lifecycle })
+        OperatorSession::open(config, rng, &QUEUE).map(|session| Self { session })
     }
 
     /// Ends what `open` has begun.
     pub async fn close(self) {
-        self.lifecycle.stop(Duration::from_secs(1)).await;
+        self.session.close().await;
     }
 
     /// The tenant of a slug, if there is one.
@@ -249,8 +231,7 @@ impl JobOperator {
     /// # Errors
     /// As the database answers.
     pub async fn tenant(&self, slug: &str) -> Result<Option<TenantId>> {
-        let found: Option<SlugRow> = self.system.begin(&self.trace).last().optional(TENANT, &[&slug]).await?;
-        Ok(found.map(|row| row.id))
+        self.session.tenant(slug).await
     }
 
     /// The jobs that match, the newest first. `contents` says whether with their arguments and results.
@@ -260,7 +241,7 @@ impl JobOperator {
     pub async fn list(&self, filter: &JobFilter, contents: bool) -> Result<Vec<ListedJob>> {
         let JobFilter { ids, tenant, kind, state, older_than, limit } = filter;
         let states = state.map(|state| vec![state.as_str()]);
-        let tx = self.system.begin(&self.trace).last();
+        let tx = self.session.begin().last();
         tx.rows(LIST, &[tenant, kind, &states, older_than, ids, limit, &contents]).await
     }
 
@@ -269,7 +250,7 @@ impl JobOperator {
     /// # Errors
     /// As the database answers.
     pub async fn schedules(&self) -> Result<Vec<ListedSchedule>> {
-        self.system.begin(&self.trace).last().rows(SCHEDULES, &[]).await
+        self.session.begin().last().rows(SCHEDULES, &[]).await
     }
 
     /// The jobs that match and that `action` is about.
@@ -280,7 +261,7 @@ impl JobOperator {
         let JobFilter { ids, tenant, kind, state, older_than, limit } = filter;
         let about = action.states().iter().filter(|known| state.is_none_or(|state| state == **known));
         let states: Vec<&str> = about.map(|state| state.as_str()).collect();
-        let tx = self.system.begin(&self.trace).last();
+        let tx = self.session.begin().last();
         tx.rows(FIND, &[tenant, kind, &states, older_than, ids, limit]).await
     }
 
@@ -331,9 +312,7 @@ impl JobOperator {
     /// As the database answers.
     pub async fn pause(&self, of: &PauseOf, paused: bool) -> Result<()> {
         match of {
-            PauseOf::Kind(kind) => {
-                self.system.begin(&self.trace).last().row(PAUSE_KIND, &[kind, &paused]).await
-            }
+            PauseOf::Kind(kind) => self.session.begin().last().row(PAUSE_KIND, &[kind, &paused]).await,
             PauseOf::Tenant(tenant) => {
                 let mut tx = self.within(*tenant).await?;
                 let _: Option<()> = tx.optional(PAUSE_TENANT, &[tenant, &paused]).await?;
@@ -356,7 +335,7 @@ impl JobOperator {
     }
 
     async fn within(&self, tenant: TenantId) -> Result<TenantTx<'_>> {
-        self.system.begin(&self.trace).within(tenant).await
+        self.session.within(tenant).await
     }
 }
 

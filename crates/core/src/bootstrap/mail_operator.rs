@@ -3,20 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::logins;
-use super::start::pool_options;
-use crate::auth::Trace;
+use super::operator_session::OperatorSession;
 use crate::config::Config;
-use crate::db::{AuditEntry, Db, System, TenantTx};
+use crate::db::{AuditEntry, TenantTx};
 use crate::error::Result;
 use crate::from_row;
-use crate::lifecycle::{Exit, Lifecycle, StartError};
+use crate::lifecycle::{Exit, StartError};
 use crate::mail::{Mail, MailAddress, MailOutcome, OutgoingMail, Subject};
 use crate::mailer::{MailId, MailState, SEND_MAILS, again};
 use crate::metrics::Metrics;
@@ -104,7 +101,6 @@ const AGAIN: &str = "update mails set state = 'queued', ended_at = null, error =
 const SUPPRESSED: &str = "select t.slug as tenant, s.address, s.reason, s.mail, s.created_at \
      from mail_suppressions s join tenants t on t.id = s.tenant_id \
      where ($1::uuid is null or s.tenant_id = $1) order by s.id desc limit $2";
-const TENANT: &str = "select id from tenants where slug = $1";
 
 struct FoundMail {
     tenant_id: TenantId,
@@ -117,16 +113,9 @@ struct MailIdRow {
 }
 from_row!(MailIdRow { id });
 
-struct MailTenantRow {
-    id: TenantId,
-}
-from_row!(MailTenantRow { id });
-
 /// The mails of all tenants, as an operator reaches them.
 pub struct MailOperator {
-    system: System,
-    trace: Trace,
-    lifecycle: Lifecycle,
+    session: OperatorSession,
 }
 
 impl MailOperator {
@@ -135,18 +124,12 @@ impl MailOperator {
     /// # Errors
     /// `Exit::Configuration` where the URLs cannot be used.
     pub fn open(config: &Config, rng: &dyn Rng) -> Result<Self, StartError> {
-        let lifecycle = Lifecycle::new();
-        let (runtime, system) = pool_options(&logins(config)?, config);
-        let pools = Db::open(runtime, system, &Metrics::new(false), &lifecycle)?;
-        let mut random = [0; 8];
-        rng.fill(&mut random);
-        let trace = Trace::new(format!("cli_{:016x}", u64::from_le_bytes(random)));
-        Ok(Self { system: System::new(pools.system, &SEND_MAILS), trace, lifecycle })
+        OperatorSession::open(config, rng, &SEND_MAILS).map(|session| Self { session })
     }
 
     /// Ends what `open` has begun.
     pub async fn close(self) {
-        self.lifecycle.stop(Duration::from_secs(1)).await;
+        self.session.close().await;
     }
 
     /// The tenant of a slug, if there is one.
@@ -154,9 +137,7 @@ impl MailOperator {
     /// # Errors
     /// As the database answers.
     pub async fn tenant(&self, slug: &str) -> Result<Option<TenantId>> {
-        let found: Option<MailTenantRow> =
-            self.system.begin(&self.trace).last().optional(TENANT, &[&slug]).await?;
-        Ok(found.map(|row| row.id))
+        self.session.tenant(slug).await
     }
 
     /// The mails that match, the newest first.
@@ -165,7 +146,7 @@ impl MailOperator {
     /// As the database answers.
     pub async fn list(&self, filter: &MailFilter) -> Result<Vec<ListedMail>> {
         let MailFilter { ids, tenant, state, template, limit } = filter;
-        self.system.begin(&self.trace).last().rows(LIST, &[tenant, state, template, ids, limit]).await
+        self.session.begin().last().rows(LIST, &[tenant, state, template, ids, limit]).await
     }
 
     /// The addresses that get no more mail, the latest first.
@@ -173,7 +154,7 @@ impl MailOperator {
     /// # Errors
     /// As the database answers.
     pub async fn suppressions(&self, tenant: Option<TenantId>, limit: i64) -> Result<Vec<ListedSuppression>> {
-        self.system.begin(&self.trace).last().rows(SUPPRESSED, &[&tenant, &limit]).await
+        self.session.begin().last().rows(SUPPRESSED, &[&tenant, &limit]).await
     }
 
     /// Lets mails that match and were not sent be sent, if what they say is still there; how many. One whose address is suppressed
@@ -184,7 +165,7 @@ impl MailOperator {
     pub async fn retry(&self, filter: &MailFilter) -> Result<usize> {
         let MailFilter { ids, tenant, state, template, limit } = filter;
         let found: Vec<FoundMail> =
-            self.system.begin(&self.trace).last().rows(FIND, &[tenant, state, template, ids, limit]).await?;
+            self.session.begin().last().rows(FIND, &[tenant, state, template, ids, limit]).await?;
         let mut done = 0;
         for of_tenant in found.chunk_by(|one, next| one.tenant_id == next.tenant_id) {
             for batch in of_tenant.chunks(1000) {
@@ -197,10 +178,10 @@ impl MailOperator {
     async fn batch(&self, batch: &[FoundMail]) -> Result<usize> {
         let Some(tenant) = batch.first().map(|mail| mail.tenant_id) else { return Ok(0) };
         let ids: Vec<MailId> = batch.iter().map(|mail| mail.id).collect();
-        let mut tx: TenantTx<'_> = self.system.begin(&self.trace).within(tenant).await?;
+        let mut tx: TenantTx<'_> = self.session.within(tenant).await?;
         let queued: Vec<MailIdRow> = tx.rows(AGAIN, &[&ids]).await?;
         for mail in &queued {
-            again(&mut tx, &self.trace, mail.id).await?;
+            again(&mut tx, &self.session.trace, mail.id).await?;
         }
         if !queued.is_empty() {
             tx.audit(&AuditEntry {

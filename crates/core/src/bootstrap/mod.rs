@@ -7,6 +7,7 @@ mod file_operator;
 mod job_operator;
 mod listeners;
 mod mail_operator;
+mod operator_session;
 mod options;
 mod proof;
 mod resources;

@@ -73,11 +73,18 @@ pub(super) fn half_tls(reader: &Reader<'_>) -> Vec<SettingProblem> {
             "Set TLS_CERT_PATH and TLS_KEY_PATH, or let the proxy redirect",
         ),
     ];
+    problems(rules)
+}
+
+/// The rules that are broken. A rule is whether it is, the setting to blame, what is wrong with it, and what to do.
+fn problems(
+    rules: impl IntoIterator<Item = (bool, &'static str, &'static str, &'static str)>,
+) -> Vec<SettingProblem> {
     let broken = rules.into_iter().filter(|(broken, ..)| *broken);
-    let problem = |(_, name, message, fix): (bool, &str, &str, &str)| SettingProblem {
-        name: name.into(),
-        message: message.into(),
-        fix: fix.into(),
+    let problem = |(_, name, message, fix)| SettingProblem {
+        name: String::from(name),
+        message: String::from(message),
+        fix: String::from(fix),
     };
     broken.map(problem).collect()
 }
@@ -111,13 +118,7 @@ pub(super) fn file_store(reader: &Reader<'_>) -> Vec<SettingProblem> {
             "Begin its endpoint with https://",
         ),
     ];
-    let broken = rules.into_iter().filter(|(broken, ..)| *broken);
-    let problem = |(_, name, message, fix): (bool, &str, &str, &str)| SettingProblem {
-        name: name.into(),
-        message: message.into(),
-        fix: fix.into(),
-    };
-    broken.map(problem).collect()
+    problems(rules)
 }
 
 /// A password for the mail server that would cross a network in the clear.
