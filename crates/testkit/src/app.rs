@@ -1,6 +1,7 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use erp_core::auth::{Caller, Permission, Role};
@@ -19,7 +20,9 @@ use tokio_postgres::Client;
 use crate::{Actor, Builder, Database, Log, Person, Pooler};
 
 /// How long a connection may take to come back from a request that was left.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a test waits for what has to happen.
+const UNTIL: Duration = Duration::from_secs(20);
 
 /// The whole product on a port and a database of its own, with two tenants and a clock that stands.
 ///
@@ -146,6 +149,23 @@ impl TestApp {
     /// A superuser's session: sees and changes every tenant's rows.
     pub fn sql(&self) -> &Client {
         &self.root
+    }
+
+    /// Waits until `sql` answers true. After 20 s the test fails, with the JSON that the statement `picture` answers.
+    pub async fn until(&self, sql: &str, picture: &str) {
+        let deadline = Instant::now() + UNTIL;
+        while !self.holds(sql).await {
+            if Instant::now() > deadline {
+                let picture: Value = self.root.query_one(picture, &[]).await.expect("the test's SQL").get(0);
+                panic!("it has not come to {sql}: {picture:#}");
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn holds(&self, sql: &str) -> bool {
+        let row = self.root.query_one(sql, &[]).await.expect("the test's SQL");
+        row.get::<_, Option<bool>>(0) == Some(true)
     }
 
     /// Runs SQL as the superuser in a transaction that has the tenant's context, as its audit triggers need.

@@ -21,9 +21,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// How long a test waits for what has to happen.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Parcels that are sent, and a ledger that notes what it is told of them.
 pub(crate) static PARCELS: Module = Module {
     name: "parcels",
@@ -151,21 +148,11 @@ async fn sends(person: &Actor<'_>, what: &str) {
 
 /// Waits until `sql` answers true.
 async fn until(app: &TestApp, sql: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let row = app.sql().query_one(sql, &[]).await.expect("the test's SQL");
-        if row.get::<_, Option<bool>>(0) == Some(true) {
-            return;
-        }
-        if Instant::now() > deadline {
-            let all = "select jsonb_build_object('cursors', (select jsonb_agg(to_jsonb(c)) from event_cursors c),
+    const PICTURE: &str = "select jsonb_build_object('cursors', (select jsonb_agg(to_jsonb(c)) from event_cursors c),
                 'events', (select jsonb_agg(to_jsonb(e)) from events e), 'notes', (select jsonb_agg(what) from parcel_notes),
                 'ready', (select jsonb_agg(to_jsonb(j)) from job_ready j), 'running', (select jsonb_agg(to_jsonb(j)) from job_running j),
                 'scheduled', (select jsonb_agg(to_jsonb(j)) from job_scheduled j), 'dead', (select jsonb_agg(to_jsonb(j)) from job_dead j))";
-            panic!("it has not come to {sql}: {:#}", value(app, all).await);
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    app.until(sql, PICTURE).await;
 }
 
 async fn value(app: &TestApp, sql: &str) -> Value {

@@ -28,7 +28,6 @@ use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
-use tokio::time::Instant;
 
 /// How long a test waits for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -264,15 +263,8 @@ async fn filing() -> TestApp {
 
 /// Waits until `sql` answers true.
 async fn until(app: &TestApp, sql: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let row = app.sql().query_one(sql, &[]).await.expect("the test's SQL");
-        if row.get::<_, Option<bool>>(0) == Some(true) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "it has not come to {sql}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    const PICTURE: &str = "select coalesce(jsonb_agg(to_jsonb(o)), '[]') from unreferenced_objects o";
+    app.until(sql, PICTURE).await;
 }
 
 /// What is in the store, below its folder.

@@ -21,7 +21,6 @@ use erp_core::{from_row, input};
 use erp_testkit::{JWT_SECRET, TestApp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::time::Instant;
 
 /// How long a test waits for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -258,24 +257,13 @@ pub(crate) async fn beside_with(app: &TestApp, workers: &str, more: &[(&str, &st
 
 /// Waits until `sql` answers true.
 pub(crate) async fn until(app: &TestApp, sql: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let row = app.sql().query_one(sql, &[]).await.expect("the test's SQL");
-        if row.get::<_, Option<bool>>(0) == Some(true) {
-            return;
-        }
-        if Instant::now() > deadline {
-            let all = "select coalesce(jsonb_agg(to_jsonb(j)), '[]') from (
+    const PICTURE: &str = "select coalesce(jsonb_agg(to_jsonb(j)), '[]') from (
                 select 'ready' as place, id, kind, attempt, error from job_ready union all
                 select 'running', id, kind, attempt, error from job_running union all
                 select 'scheduled', id, kind, attempt, error from job_scheduled union all
                 select 'dead', id, kind, attempt, error from job_dead union all
                 select 'done', id, kind, attempt, error from job_done) j";
-            let jobs: Value = app.sql().query_one(all, &[]).await.expect("the test's SQL").get(0);
-            panic!("it has not come to {sql}: {jobs:#}");
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    app.until(sql, PICTURE).await;
 }
 
 /// What the test's module has written in a tenant.

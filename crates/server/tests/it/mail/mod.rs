@@ -18,11 +18,6 @@ use erp_core::module::{Access, Module, Operation, Routes};
 use erp_core::resource::Call;
 use erp_core::shared::TenantId;
 use erp_testkit::{Builder, MailServer, TestApp};
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// How long a test waits for what has to happen.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 static LETTERS: Module =
     Module { name: "letters", routes, mails: TEMPLATES, jobs: &[&WRITE], system: SYSTEM, ..Module::BARE };
@@ -167,18 +162,7 @@ async fn with_server() -> Option<(MailServer, TestApp)> {
 
 /// Waits until `sql` answers true.
 async fn until(app: &TestApp, sql: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let row = app.sql().query_one(sql, &[]).await.expect("the test's SQL");
-        if row.get::<_, Option<bool>>(0) == Some(true) {
-            return;
-        }
-        if Instant::now() > deadline {
-            let all = "select jsonb_build_object('mails', (select jsonb_agg(to_jsonb(m)) from mails m), 'dead',
+    const PICTURE: &str = "select jsonb_build_object('mails', (select jsonb_agg(to_jsonb(m)) from mails m), 'dead',
                 (select jsonb_agg(to_jsonb(j)) from job_dead j), 'later', (select jsonb_agg(to_jsonb(j)) from job_scheduled j))";
-            let all: serde_json::Value = app.sql().query_one(all, &[]).await.expect("the test's SQL").get(0);
-            panic!("it has not come to {sql}: {all:#}");
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    app.until(sql, PICTURE).await;
 }

@@ -211,22 +211,11 @@ async fn rings(person: &Actor<'_>, tone: &str, bell: Option<&str>) {
 
 /// Waits until `sql` answers true.
 async fn until(app: &TestApp, sql: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let row = app.sql().query_one(sql, &[]).await.expect("the test's SQL");
-        if row.get::<_, Option<bool>>(0) == Some(true) {
-            return;
-        }
-        if Instant::now() > deadline {
-            let all = "select jsonb_build_object('deliveries', (select jsonb_agg(to_jsonb(d)) from webhook_deliveries d),
+    const PICTURE: &str = "select jsonb_build_object('deliveries', (select jsonb_agg(to_jsonb(d)) from webhook_deliveries d),
                 'health', (select jsonb_agg(to_jsonb(h)) from webhook_health h), 'webhooks', (select jsonb_agg(to_jsonb(w)) from webhooks w),
                 'cursors', (select jsonb_agg(to_jsonb(c)) from event_cursors c), 'ready', (select jsonb_agg(to_jsonb(j)) from job_ready j),
                 'scheduled', (select jsonb_agg(to_jsonb(j)) from job_scheduled j), 'dead', (select jsonb_agg(to_jsonb(j)) from job_dead j))";
-            let all: Value = app.sql().query_one(all, &[]).await.expect("the test's SQL").get(0);
-            panic!("it has not come to {sql}: {all:#}");
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    app.until(sql, PICTURE).await;
 }
 
 /// Lets everything that rests go on at once: time goes by.
