@@ -4,7 +4,8 @@
 //! the next round, which fills the account by its weight. What is charged is how long jobs run, not how many there are: a
 //! tenant of long jobs does not get more of the process than one of short ones. A tenant that becomes active is served
 //! before those with a backlog, as fq_codel does for packets (RFC 8290): with ten thousand tenants a whole round takes too
-//! long for somebody who has one job.
+//! long for somebody who has one job. Unlike there, a tenant whose lanes have become empty keeps what is left on its account
+//! until its next turn: somebody who has one job after the other need not wait either, and gets no more than a turn a round.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -22,6 +23,8 @@ const QUANTUM: i64 = 50_000;
 const UNKNOWN: i64 = 1_000_000;
 /// Lanes that one claim asks at most.
 const MOST_ASKED: usize = 64;
+/// Tenants that one claim passes over at most, since their jobs are too long to be claimed ahead of a free slot.
+const MOST_PASSED: usize = 64;
 /// Lanes that are known at most; the rest are found again when there is room.
 const MOST_KNOWN: usize = 100_000;
 
@@ -29,8 +32,11 @@ const MOST_KNOWN: usize = 100_000;
 #[derive(Default)]
 pub(super) struct Lanes {
     flows: HashMap<TenantId, Flow>,
-    /// Tenants that have just become active, and those that are in the round.
+    /// Tenants that have just become active, and had no turn yet.
     fresh: VecDeque<TenantId>,
+    /// Tenants whose turn goes on.
+    unfinished: VecDeque<TenantId>,
+    /// Tenants in the order of their next turns. Those above, but for the fresh ones, have their next turn here, too.
     round: VecDeque<TenantId>,
     known: usize,
     /// How long the jobs of a kind have run lately, in microseconds.
@@ -57,15 +63,17 @@ struct Flow {
     account: i64,
     /// How many of its jobs have been claimed here and are not over.
     running: BTreeMap<&'static str, usize>,
-    queued: FlowPlace,
+    /// Whether it is among those that are served before the round: the fresh and the unfinished.
+    is_ahead: bool,
+    /// Whether it has a next turn in the round.
+    in_round: bool,
 }
 
-/// Where a tenant stands.
-#[derive(Clone, Copy, Default, PartialEq)]
+/// Where a tenant was taken from that is to be served.
+#[derive(Clone, Copy, PartialEq)]
 enum FlowPlace {
-    #[default]
-    Nowhere,
     Fresh,
+    Unfinished,
     Round,
 }
 
@@ -113,21 +121,29 @@ impl ClaimRoom {
 impl Lanes {
     /// Jobs have come into a lane, from this id on: a tenant that had none is served before those with a backlog.
     pub(super) fn wake(&mut self, lane: Lane, from: Uuid) {
-        if self.begins(lane, from, FlowPlace::Fresh) {
+        let flow = self.note(lane, from);
+        if flow.is_nowhere() {
+            flow.is_ahead = true;
             self.fresh.push_back(lane.tenant);
+        } else {
+            self.resume(lane.tenant);
         }
     }
 
     /// A look has found jobs in a lane, which may have waited for long: a tenant that is not known takes its place in the
     /// round. Thousands that are found at a start, each as a newcomer, would be served before one that comes then.
     pub(super) fn find(&mut self, lane: Lane, from: Uuid) {
-        if self.begins(lane, from, FlowPlace::Round) {
+        let flow = self.note(lane, from);
+        if flow.is_nowhere() {
+            flow.in_round = true;
             self.round.push_back(lane.tenant);
+        } else {
+            self.resume(lane.tenant);
         }
     }
 
-    /// Notes where a lane begins. Says whether its tenant is to take this place, since it had none.
-    fn begins(&mut self, lane: Lane, from: Uuid, place: FlowPlace) -> bool {
+    /// Notes where a lane begins.
+    fn note(&mut self, lane: Lane, from: Uuid) -> &mut Flow {
         let flow = self.flows.entry(lane.tenant).or_default();
         let key = (lane.priority, lane.kind);
         if let Some(begins) = flow.lanes.get_mut(&key) {
@@ -136,12 +152,28 @@ impl Lanes {
             flow.lanes.insert(key, from);
             self.known += 1;
         }
-        let joins = flow.queued == FlowPlace::Nowhere;
-        if joins {
-            flow.queued = place;
-            flow.account = flow.account.min(0); // what it owes it still owes
+        flow
+    }
+
+    /// Lets a tenant's turn go on that had come to an end before its account was used up: its lanes were empty, or it had
+    /// been charged too much.
+    fn resume(&mut self, tenant: TenantId) {
+        if let Some(flow) = self.flows.get_mut(&tenant)
+            && flow.in_round
+            && !flow.is_ahead
+            && flow.has_more()
+        {
+            flow.is_ahead = true;
+            self.unfinished.push_back(tenant);
         }
-        joins
+    }
+
+    /// Forgets a tenant of which there is nothing to be known.
+    fn forget(&mut self, tenant: TenantId) {
+        let idle = |flow: &Flow| flow.lanes.is_empty() && flow.running.is_empty() && flow.account >= 0;
+        if self.flows.get(&tenant).is_some_and(|flow| flow.is_nowhere() && idle(flow)) {
+            self.flows.remove(&tenant);
+        }
     }
 
     /// Takes over what operators have said since.
@@ -159,14 +191,28 @@ impl Lanes {
     /// One round at most.
     fn go_round(&mut self, mut room: ClaimRoom) -> Vec<LaneQuota> {
         let mut asks: Vec<LaneQuota> = Vec::new();
-        let mut turns = self.fresh.len() + self.round.len();
-        let (mut unfinished, mut unserved) = (Vec::new(), Vec::new());
-        while (room.slots > 0 || room.ahead > 0) && turns > 0 && asks.len() < MOST_ASKED {
-            turns -= 1;
-            let newcomer = self.fresh.pop_front();
-            let Some(tenant) = newcomer.or_else(|| self.round.pop_front()) else { break };
-            if newcomer.is_some() && !self.has_room(tenant, room) {
-                unserved.push(tenant); // it is the first again when there is a free slot
+        let mut places = self.fresh.len() + self.unfinished.len() + self.round.len();
+        let (mut unserved, mut unfinished, mut due) = (Vec::new(), Vec::new(), Vec::new());
+        let mut passed = 0;
+        while (room.slots > 0 || room.ahead > 0)
+            && places > 0
+            && asks.len() < MOST_ASKED
+            && passed < MOST_PASSED
+        {
+            places -= 1;
+            let Some((tenant, place)) = self.next() else { break };
+            if place != FlowPlace::Unfinished && !self.has_room(tenant, room) {
+                // It is the first again when there is a free slot.
+                (if place == FlowPlace::Fresh { &mut unserved } else { &mut due }).push(tenant);
+                passed += 1;
+                continue;
+            }
+            let asked = || asks.iter().any(|ask| ask.lane.tenant == tenant);
+            if place == FlowPlace::Round && (self.is_ahead(tenant) || asked()) {
+                due.push(tenant); // one turn after the other, and no lane twice in one claim
+                continue;
+            }
+            if place != FlowPlace::Unfinished && !self.begin_turn(tenant, room) {
                 continue;
             }
             if let Some(ask) = self.serve(tenant, room) {
@@ -174,13 +220,22 @@ impl Lanes {
                 asks.push(ask);
             }
             // Its turn goes on with the next free slot, until its account is used up.
-            if self.round.back() == Some(&tenant) && self.has_more(tenant) {
-                unfinished.extend(self.round.pop_back());
+            if self.goes_on(tenant) {
+                unfinished.push(tenant);
             }
         }
-        unfinished.into_iter().rev().for_each(|tenant| self.round.push_front(tenant));
+        due.into_iter().rev().for_each(|tenant| self.round.push_front(tenant));
+        unfinished.into_iter().rev().for_each(|tenant| self.unfinished.push_front(tenant));
         unserved.into_iter().rev().for_each(|tenant| self.fresh.push_front(tenant));
         asks
+    }
+
+    /// Takes the next tenant from its place.
+    fn next(&mut self) -> Option<(TenantId, FlowPlace)> {
+        let fresh = self.fresh.pop_front().map(|tenant| (tenant, FlowPlace::Fresh));
+        let ahead =
+            fresh.or_else(|| self.unfinished.pop_front().map(|tenant| (tenant, FlowPlace::Unfinished)));
+        ahead.or_else(|| self.round.pop_front().map(|tenant| (tenant, FlowPlace::Round)))
     }
 
     /// Whether what a tenant would begin next fits into the room: what takes long is not claimed ahead of a free slot.
@@ -190,30 +245,39 @@ impl Lanes {
         first.is_none_or(|(lane, ..)| room.fits(each(lane)) > 0)
     }
 
-    /// Whether a tenant may begin more in this turn.
-    fn has_more(&self, tenant: TenantId) -> bool {
-        self.flows.get(&tenant).is_some_and(|flow| flow.account > 0 && !flow.lanes.is_empty())
+    fn is_ahead(&self, tenant: TenantId) -> bool {
+        self.flows.get(&tenant).is_some_and(|flow| flow.is_ahead)
     }
 
-    /// Gives one tenant its turn, and puts it at the end of the round.
-    fn serve(&mut self, tenant: TenantId, room: ClaimRoom) -> Option<LaneQuota> {
-        let flow = self.flows.get_mut(&tenant)?;
-        flow.queued = FlowPlace::Nowhere;
+    /// Whether a tenant may begin more in this turn, before the next one's.
+    fn goes_on(&mut self, tenant: TenantId) -> bool {
+        self.flows.get_mut(&tenant).is_some_and(|flow| {
+            flow.is_ahead = flow.has_more();
+            flow.is_ahead
+        })
+    }
+
+    /// Begins a tenant's turn: its next one is at the end of the round, and its account is filled for this one. Says
+    /// whether there is anything to be served. A tenant without jobs leaves the round.
+    fn begin_turn(&mut self, tenant: TenantId, room: ClaimRoom) -> bool {
+        let Some(flow) = self.flows.get_mut(&tenant) else { return false };
         if flow.lanes.is_empty() {
-            if flow.running.is_empty() && flow.account >= 0 {
-                self.flows.remove(&tenant);
-            }
-            return None; // the next ring puts it back
+            (flow.is_ahead, flow.in_round) = (false, false);
+            self.forget(tenant);
+            return false; // the next ring puts it back
         }
-        flow.queued = FlowPlace::Round;
+        flow.in_round = true;
         self.round.push_back(tenant);
+        if flow.first_lane(tenant, &self.steering, room).is_some() {
+            flow.account = flow.account.min(0) + self.steering.quantum(tenant); // what it owes it still owes
+        }
+        true
+    }
+
+    /// What a tenant begins in its turn, as far as its account and the room go.
+    fn serve(&mut self, tenant: TenantId, room: ClaimRoom) -> Option<LaneQuota> {
+        let flow = self.flows.get_mut(&tenant).filter(|flow| flow.account > 0)?;
         let (lane, from, most) = flow.first_lane(tenant, &self.steering, room)?;
-        if flow.account <= 0 {
-            flow.account += self.steering.quantum(tenant);
-        }
-        if flow.account <= 0 {
-            return None;
-        }
         let each = self.run_times.get(lane.kind).copied().unwrap_or(UNKNOWN).max(1);
         let affords = usize::try_from(flow.account / each).unwrap_or(usize::MAX).max(1);
         let quota = affords.min(room.fits(each)).min(most);
@@ -226,14 +290,15 @@ impl Lanes {
         Some(LaneQuota { lane, from, quota, at_most, each })
     }
 
-    /// Fills the accounts as so many rounds would that the first of those who can be served is out of debt. Says whether
-    /// there is one.
+    /// Fills the accounts as so many rounds would that the next turn takes the first of those who can be served out of debt.
+    /// Says whether there is one.
     fn skip_rounds(&mut self, room: ClaimRoom) -> bool {
         let steering = &self.steering;
         let able =
             |(tenant, flow): &(&TenantId, &mut Flow)| flow.first_lane(**tenant, steering, room).is_some();
         let mut able: Vec<_> = self.flows.iter_mut().filter(able).collect();
-        let rounds = able.iter().map(|(tenant, flow)| 1 - flow.account / steering.quantum(**tenant)).min();
+        let rounds =
+            able.iter().map(|(tenant, flow)| -flow.account.min(0) / steering.quantum(**tenant)).min();
         for (tenant, flow) in &mut able {
             flow.account += rounds.unwrap_or(0) * steering.quantum(**tenant);
         }
@@ -259,6 +324,7 @@ impl Lanes {
         {
             *begins = last;
         }
+        self.resume(ask.lane.tenant); // with another lane
     }
 
     /// A job is over: what it took is charged, in place of what was `charged` when it was claimed.
@@ -269,12 +335,8 @@ impl Lanes {
         let Some(flow) = self.flows.get_mut(&tenant) else { return };
         flow.account = flow.account.saturating_sub(took - charged).max(-MOST_DEBT);
         flow.release(kind, 1);
-        if flow.queued == FlowPlace::Nowhere && !flow.lanes.is_empty() {
-            flow.queued = FlowPlace::Round;
-            self.round.push_back(tenant);
-        } else if flow.queued == FlowPlace::Nowhere && flow.running.is_empty() && flow.account >= 0 {
-            self.flows.remove(&tenant);
-        }
+        self.resume(tenant);
+        self.forget(tenant);
     }
 
     /// The shortest that any kind takes, in microseconds.
@@ -296,6 +358,16 @@ impl Steering {
 }
 
 impl Flow {
+    /// Whether it stands in no queue.
+    fn is_nowhere(&self) -> bool {
+        !self.is_ahead && !self.in_round
+    }
+
+    /// Whether it has jobs, and is not in debt.
+    fn has_more(&self) -> bool {
+        self.account > 0 && !self.lanes.is_empty()
+    }
+
     /// The most urgent lane that may be asked now, where it begins, and how many jobs of it may begin.
     fn first_lane(
         &self,
@@ -336,7 +408,8 @@ mod tests {
 
     fn lanes() -> Lanes {
         let mut lanes = Lanes::default();
-        let kinds = [(SHORT, None), (LONG, None), ("a.capped", Some(2))].into_iter().collect();
+        let kinds =
+            [(SHORT, None), (LONG, None), ("a.new", None), ("a.capped", Some(2))].into_iter().collect();
         lanes.steer(Steering { kinds, ..Steering::default() });
         lanes.run_times = [(SHORT, 1_000), (LONG, 100_000), ("a.capped", 1_000)].into_iter().collect();
         lanes
@@ -466,6 +539,80 @@ mod tests {
         }
         let share = process.share(lane(2, LONG), lane(1, SHORT));
         assert!(share < 1.3, "{share}");
+    }
+
+    /// One job of the lane is there, and is run: says whether it was the next one.
+    fn is_next(lanes: &mut Lanes, lane: Lane, room: ClaimRoom, takes: u64) -> bool {
+        lanes.wake(lane, Uuid::nil());
+        let asks = lanes.plan(room);
+        let next = asks.first().is_some_and(|ask| ask.lane == lane);
+        for ask in asks {
+            let count = if ask.lane == lane { 1 } else { ask.quota };
+            lanes.claimed(&ask, count, Some(Uuid::max()));
+            let takes = Duration::from_micros(if ask.lane == lane { takes } else { 20_000 });
+            (0..count).for_each(|_| lanes.finished(ask.lane.tenant, ask.lane.kind, takes, ask.each));
+        }
+        next
+    }
+
+    #[test]
+    fn t_22_who_comes_with_one_short_job_after_the_other_is_next_each_time() {
+        let ahead = ClaimRoom { ahead: 250_000, ..slots(1) };
+        for (kind, room) in [(SHORT, slots(1)), (SHORT, ahead), ("a.new", slots(1)), ("a.new", ahead)] {
+            let mut lanes = lanes();
+            (1..=10_000).for_each(|tenant| lanes.find(lane(tenant, LONG), Uuid::nil()));
+            for job in 0..40 {
+                assert!(is_next(&mut lanes, lane(0, kind), room, 1_000), "{kind}, job {job}, {room:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn t_22_who_comes_with_one_short_job_after_the_other_gets_no_more_than_the_others() {
+        let mut process = Process::new(1);
+        (1..=10).for_each(|tenant| process.lanes.wake(lane(tenant, SHORT), Uuid::nil()));
+        for _ in 0..20_000 {
+            process.lanes.wake(lane(0, SHORT), Uuid::nil());
+            process.run(process.now + 1_000);
+            let ask = LaneQuota { lane: lane(0, SHORT), from: Uuid::max(), quota: 1, at_most: None, each: 0 };
+            process.lanes.claimed(&ask, 0, None); // it had only one
+        }
+        let share = process.share(lane(0, SHORT), lane(1, SHORT));
+        assert!((0.8..1.1).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn t_22_who_comes_now_and_then_is_next_for_as_long_as_it_stays_below_its_share() {
+        let mut lanes = lanes();
+        (1..=100).for_each(|tenant| lanes.find(lane(tenant, LONG), Uuid::nil()));
+        for job in 0..1_000 {
+            assert!(is_next(&mut lanes, lane(0, SHORT), slots(1), 1_000), "job {job}");
+            for ask in (0..5).flat_map(|_| lanes.plan(slots(1))).collect::<Vec<_>>() {
+                let count = if ask.lane == lane(0, SHORT) { 0 } else { ask.quota };
+                lanes.claimed(&ask, count, Some(Uuid::max()));
+                let takes = Duration::from_millis(100);
+                (0..count).for_each(|_| lanes.finished(ask.lane.tenant, LONG, takes, ask.each));
+            }
+        }
+    }
+
+    #[test]
+    fn t_22_a_turn_goes_on_where_a_lane_held_less_than_was_charged_or_a_job_took_less() {
+        let mut lanes = lanes();
+        (1..=100).for_each(|tenant| lanes.find(lane(tenant, SHORT), Uuid::nil()));
+        lanes.wake(lane(0, SHORT), Uuid::nil());
+        lanes.wake(lane(0, "a.new"), Uuid::nil());
+        let room = slots(1_000);
+        let new = lanes.plan(room).swap_remove(0);
+        assert_eq!(new.lane, lane(0, "a.new"));
+        assert_eq!(new.quota, 1, "nobody knows how long its jobs take");
+        lanes.claimed(&new, 1, Some(Uuid::max()));
+        lanes.finished(new.lane.tenant, "a.new", Duration::from_millis(1), new.each);
+        // Before the round, and after at most one whose turn is not over either.
+        let soon = |asks: &[LaneQuota], lane| asks.iter().take(2).find(|ask| ask.lane == lane).cloned();
+        let again = soon(&lanes.plan(room), lane(0, "a.new")).expect("it took less than was charged");
+        lanes.claimed(&again, 0, None);
+        assert!(soon(&lanes.plan(room), lane(0, SHORT)).is_some(), "there were none left");
     }
 
     #[test]
