@@ -3,12 +3,14 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use erp_core::bootstrap::Context;
 use erp_testkit::{Database, Measurement};
 use tokio::process::Child;
+use tokio_postgres::Client;
 
 use crate::database::{LIMIT, done, fill, number};
 use crate::peer;
-use crate::process::{ask, child, figure, settings, start};
+use crate::process::{ask, child, figure, request, settings, start};
 use crate::product::measured;
 
 /// No-ops that are there, in turn with graphile-worker: the better of three rounds each.
@@ -84,38 +86,81 @@ pub(crate) async fn one_by_one() -> io::Result<[Measurement; 2]> {
     ])
 }
 
-/// A tenant with one job, while ten thousand have a hundred each.
-pub(crate) async fn newcomer() -> io::Result<[Measurement; 2]> {
+/// A tenant that comes with one job after the other, while ten thousand have a hundred each: at first with short ones, and
+/// then with some that are as long as the others'.
+pub(crate) async fn newcomer() -> io::Result<[Measurement; 4]> {
     let database = Database::create(&measured()).await;
     let root = database.superuser().await;
     fill(&root, &database, "bench.sleep", 10_000, 100).await?;
     let context = start(settings(&database, 10)).await?;
     done(&root, 1_000).await?;
-    let mut worst: f64 = 0.0;
+    let mut waits = Vec::new();
     for _ in 0..5 {
         ask(&context, &database, 1, 1).await?;
-        let deadline = Instant::now() + LIMIT;
-        let waited = "select max((result #>> '{}')::float8) / 1000 from job_done where kind = 'bench.stamp'";
-        let before = "select count(*)::float8 from job_done where kind = 'bench.stamp'";
-        let had = number(&root, before).await?;
-        while number(&root, before).await? <= had && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        worst = worst.max(number(&root, waited).await?);
+        waits.push(wait_of_next(&root, waits.len()).await?);
     }
+    let rest = waits.iter().skip(1).copied().fold(0.0, f64::max);
     let mean = 1000.0 * figure(&context, "jobs_claim_duration_seconds_sum")
         / figure(&context, "jobs_claim_duration_seconds_count");
+    let share = share_of_one_who_keeps_coming(&root, &context, &database).await?;
     context.shut_down(false).await;
     database.remove();
+    let first = waits.first().copied().unwrap_or(f64::NAN);
     Ok([
         Measurement::at_most(
             "one job beside 10,000 tenants with 1,000,000, to its start",
-            worst,
+            first,
             "ms",
             1000.0,
         ),
+        Measurement::at_most("four more, each after the one before: the worst", rest, "ms", 1000.0),
         Measurement::at_most("a claim meanwhile, mean", mean, "ms", 5.0),
+        Measurement::at_most(
+            "who comes with one job of 20 ms after the other, to the mean of the others",
+            share,
+            "times",
+            2.5,
+        ),
     ])
+}
+
+/// How long the stamp after so many has waited, once it is there.
+async fn wait_of_next(root: &Client, had: usize) -> io::Result<f64> {
+    let waited = format!(
+        "select (select (result #>> '{{}}')::float8 / 1000 from job_done where kind = 'bench.stamp'
+          order by finished_at offset {had} limit 1)"
+    );
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        let waited = number(root, &waited).await?;
+        if !waited.is_nan() {
+            return Ok(waited);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err(io::Error::other("the job has not come to an end"))
+}
+
+/// In a time in which the others have some more than one turn each.
+async fn share_of_one_who_keeps_coming(
+    root: &Client,
+    context: &Context,
+    database: &Database,
+) -> io::Result<f64> {
+    let count = "select count(*)::float8 from job_done d join tenants t on t.id = d.tenant_id
+        where kind = 'bench.sleep' and";
+    let (own, others) =
+        (format!("{count} t.slug not like 'bench-%'"), format!("{count} t.slug like 'bench-%'"));
+    let (others_had, end) = (number(root, &others).await?, Instant::now() + Duration::from_secs(75));
+    let mut enqueued = 0.0;
+    while Instant::now() < end {
+        if number(root, &own).await? >= enqueued {
+            request(context, database, "/bench/enqueue/sleep", &serde_json::json!({})).await?;
+            enqueued += 1.0;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(number(root, &own).await? / ((number(root, &others).await? - others_had) / 10_000.0))
 }
 
 /// Jobs of 20 ms: how much more eight processes do than one.

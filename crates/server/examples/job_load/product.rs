@@ -78,6 +78,9 @@ fn routes() -> Routes {
         .post("/bench/enqueue", Access::SignedIn, enqueue)
         .doc(Operation::new("benchEnqueue", "Enqueue jobs, each in a transaction of its own"))
         .open_to_readers("it is the benchmark's")
+        .post("/bench/enqueue/sleep", Access::SignedIn, enqueue_sleep)
+        .doc(Operation::new("benchEnqueueSleep", "Enqueue one job that takes 20 ms"))
+        .open_to_readers("it is the benchmark's")
         .post("/bench/items", Access::SignedIn, create)
         .doc(Operation::new("benchCreate", "Create an item"))
         .open_to_readers("it is the benchmark's")
@@ -138,4 +141,11 @@ async fn enqueue(call: Call, Json(load): Json<Load>) -> Result<NoContent> {
     };
     let all = futures_util::future::join_all((0..load.at_a_time).map(|_| one())).await;
     all.into_iter().collect::<Result<Vec<()>>>().map(|_| NoContent)
+}
+
+async fn enqueue_sleep(call: Call) -> Result<NoContent> {
+    let mut tx = call.tenant();
+    call.enqueue(&mut tx, &SLEEP, &Value::Null)?;
+    tx.commit().await?;
+    Ok(NoContent)
 }
