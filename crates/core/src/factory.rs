@@ -13,7 +13,7 @@ use crate::auth::PermissionTable;
 use crate::config::{Config, SettingsSchema};
 use crate::events::SubscriberTable;
 use crate::files::{FileKind, FileKinds};
-use crate::health::HEALTH;
+use crate::health::{HEALTH, OWN_CHECKS};
 use crate::imports::IMPORTS;
 use crate::jobs::{AnyJobKind, JobTable, ScheduleTable};
 use crate::lifecycle::{Exit, StartError};
@@ -180,6 +180,7 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
     caches_have_names_of_their_own(product)?;
     events_have_names_of_their_own(product)?;
     files_have_names_of_their_own(product)?;
+    probes_have_names_of_their_own(product)?;
     let custom: Vec<_> = options.routes.of(CUSTOM).collect();
     refuse_undeclared(&modules(product).collect::<Vec<_>>(), &custom)?;
     let contract = with_custom(product, custom);
@@ -336,6 +337,19 @@ fn files_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Checks of `/health/detailed` are told apart by their names.
+fn probes_have_names_of_their_own(product: &Product) -> Result<(), StartError> {
+    let mut names: BTreeSet<_> = OWN_CHECKS.iter().copied().collect();
+    for module in modules(product) {
+        if let Some(probe) = module.probes.iter().find(|probe| !names.insert(probe.name)) {
+            let what =
+                format!("The probe '{}' of '{}' has the name of another check", probe.name, module.name);
+            return Err(StartError::with_fix(Exit::Internal, what, "rename it"));
+        }
+    }
+    Ok(())
+}
+
 /// How the product tells who asks.
 fn authentication(
     product: &Product,
@@ -358,5 +372,38 @@ fn authentication(
             "The modules '{first}' and '{second}' both tell who asks: only one of them can have `authentication`"
         )),
         None => Ok(Some(authentication)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::module::Probe;
+
+    static NAMED_AS_A_CHECK: Module = Module {
+        name: "twice",
+        probes: &[Probe {
+            name: "files",
+            required: false,
+            timeout: Duration::from_secs(1),
+            check: |_| Box::pin(std::future::ready(Ok(()))),
+        }],
+        ..Module::BARE
+    };
+
+    #[test]
+    fn a_probe_with_the_name_of_another_check_refuses_the_start() {
+        static MODULES: &[&Module] = &[&NAMED_AS_A_CHECK];
+        let product = |modules| Product {
+            name: "test",
+            version: "0",
+            modules,
+            seed: |_| Box::pin(std::future::ready(Ok(()))),
+        };
+        assert!(probes_have_names_of_their_own(&product(&[])).is_ok());
+        let refused = probes_have_names_of_their_own(&product(MODULES)).unwrap_err();
+        assert!(refused.message.contains("The probe 'files' of 'twice' has the name of another check"));
     }
 }

@@ -32,6 +32,25 @@ pub static HEALTH: Module = Module {
     ..Module::BARE
 };
 
+/// The names of the checks of `/health/detailed` that are no module's probes.
+pub const OWN_CHECKS: &[&str] = &[
+    "lifecycle",
+    "database",
+    "isolation",
+    "log",
+    "databaseWrites",
+    "databasePool",
+    "background",
+    "connections",
+    "requests",
+    "bodiesKiB",
+    "streams",
+    "slowDown",
+    "uploads",
+    "files",
+    "redis",
+];
+
 /// Whatever `Accept` says: a probe's client looks at the status.
 const ANYTHING: &[&str] = &[];
 

@@ -17,7 +17,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// Something that a module depends on.
 pub struct Probe {
-    /// One lower-case word, such as `redis`.
+    /// One lower-case word that no other check of `/health/detailed` has, such as `smtp`.
     pub name: &'static str,
     /// Whether the process is unready without it; else `/health/detailed` says `degraded`.
     pub required: bool,

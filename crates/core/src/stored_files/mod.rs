@@ -24,7 +24,7 @@ pub(crate) static FILES: Module = Module {
 
 /// Without the store, everything but files works.
 const STORE: Probe = Probe {
-    name: "files",
+    name: "store",
     required: false,
     timeout: Duration::from_secs(5),
     check: |app| Box::pin(app.files.probe()),

@@ -1,5 +1,6 @@
 //! An application with middleware, routes and probes of its own.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -7,9 +8,11 @@ use axum::extract::{Extension, State};
 use axum::response::Response;
 use erp_core::app::App;
 use erp_core::error::{Error, codes};
-use erp_core::factory::AppOptions;
+use erp_core::factory::{AppOptions, modules};
+use erp_core::health::OWN_CHECKS;
 use erp_core::middleware::Peer;
 use erp_core::module::{Access, Module, Probe};
+use erp_modules::PRODUCT;
 use erp_testkit::TestApp;
 use http::HeaderValue;
 
@@ -94,6 +97,21 @@ async fn needed() -> Result<(), Error> {
         1 => Err(Error::new(&codes::UNAVAILABLE).because("the drawer is locked")),
         _ => panic!("the drawer fell"),
     }
+}
+
+#[tokio::test]
+async fn each_check_has_a_name_of_its_own() {
+    let app = TestApp::start().await;
+    let health = app.anonymous().get("/health/detailed").await.assert(200).json();
+    let names: Vec<_> =
+        health["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
+    let probes: Vec<_> = modules(&PRODUCT).flat_map(|module| module.probes).map(|probe| probe.name).collect();
+    let known: BTreeSet<_> = OWN_CHECKS.iter().chain(&probes).copied().collect();
+    assert_eq!(names.iter().copied().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+    assert_eq!(known.len(), OWN_CHECKS.len() + probes.len(), "{known:?}");
+    let unknown: Vec<_> = names.iter().filter(|name| !known.contains(*name)).collect();
+    assert!(unknown.is_empty(), "add to OWN_CHECKS: {unknown:?}");
+    app.finish().await;
 }
 
 #[tokio::test]

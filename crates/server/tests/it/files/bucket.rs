@@ -67,8 +67,8 @@ async fn a_bucket_keeps_small_files_and_those_of_several_parts() {
     until(&app, "select count(*) = 0 from unreferenced_objects").await;
     assert_eq!((objects(&server), used(&app, "acme").await), (Vec::<String>::new(), 0));
     let health = app.anonymous().get("/health/detailed").await.assert(200).json();
-    let files = health["checks"].as_array().unwrap().iter().find(|check| check["name"] == "files").unwrap();
-    assert_eq!(files["passed"], true);
+    let store = health["checks"].as_array().unwrap().iter().find(|check| check["name"] == "store").unwrap();
+    assert_eq!(store["passed"], true);
     app.finish().await;
 }
 

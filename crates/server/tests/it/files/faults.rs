@@ -83,8 +83,8 @@ async fn a_store_that_hangs_is_a_503_within_its_time_and_ready_all_the_same() {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     app.anonymous().get("/readyz").await.assert(200);
     let health = app.anonymous().get("/health/detailed").await.assert(200).json();
-    let files = health["checks"].as_array().unwrap().iter().find(|check| check["name"] == "files").unwrap();
-    assert_eq!((&health["status"], &files["passed"]), (&"degraded".into(), &false.into()));
+    let store = health["checks"].as_array().unwrap().iter().find(|check| check["name"] == "store").unwrap();
+    assert_eq!((&health["status"], &store["passed"]), (&"degraded".into(), &false.into()));
     assert!(!app.log().text().contains("secret-of-the-test"));
     // What the store may still complete is left to the sweep.
     until(&app, "select count(*) = 1 from unreferenced_objects").await;
