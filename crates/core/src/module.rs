@@ -268,6 +268,8 @@ pub struct Route {
     pub system: Option<&'static SystemWork>,
     /// The kind of file that its body is, if it is one.
     pub upload: Option<&'static FileKind>,
+    /// Whether its answer shows a secret that is shown once.
+    pub shows_secret: bool,
     /// A limit of its own, beside the general one.
     pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
@@ -317,7 +319,28 @@ pub fn too_weak(modules: &[&'static Module]) -> Vec<String> {
     weak.map(tell).collect()
 }
 
+/// The routes of `modules` whose answers have a field of the type [`ShownSecret`](crate::shared::ShownSecret) and that do not
+/// say so: the secret would be kept in the clear for the `Idempotency-Key` of a request. For a product's own tests.
+pub fn undeclared_secrets(modules: &[&'static Module]) -> Vec<String> {
+    let routes = modules.iter().flat_map(|module| (module.routes)().of(module.name));
+    let undeclared = routes.filter(Route::hides_its_secret);
+    let tell = |route: Route| {
+        format!(
+            "{} {} of '{}' shows a secret and does not say so: add `.shows_secret()`",
+            route.method, route.path, route.module
+        )
+    };
+    undeclared.map(tell).collect()
+}
+
 impl Route {
+    /// Whether its answer shows a secret, and its declaration does not say so.
+    pub fn hides_its_secret(&self) -> bool {
+        let mut outputs = Outputs::default();
+        (self.outputs)(&mut outputs);
+        !self.shows_secret && outputs.has_secret()
+    }
+
     /// The handler's answer. A handler's error travels inside its response; here it becomes an error again, so that there
     /// is one way out.
     pub(crate) async fn answer(&self, mut request: Request, app: &App) -> Result<Response, Error> {
@@ -453,6 +476,7 @@ impl Routes {
             open_to_readers: None,
             system: None,
             upload: None,
+            shows_secret: false,
             limit: None,
             module: "",
             transition: None,
@@ -496,6 +520,17 @@ impl Routes {
     #[must_use]
     pub fn uploads(self, kind: &'static FileKind) -> Self {
         self.with(|route| route.upload = Some(kind))
+    }
+
+    /// That the answer of the route just added shows a secret, which is not shown again: a field of it is a
+    /// [`ShownSecret`](crate::shared::ShownSecret). What is kept of it for its `Idempotency-Key` is sealed, and it is not
+    /// compressed. One that is not declared is found by [`undeclared_secrets`].
+    #[must_use]
+    pub fn shows_secret(self) -> Self {
+        self.with(|route| {
+            route.shows_secret = true;
+            route.compress = false;
+        })
     }
 
     /// A limit of the route just added, beside the general one.

@@ -1,7 +1,9 @@
 use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::Value;
 
 use crate::error::ErrorCode;
 use crate::extract::{ETag, HeaderField, SchemaOf};
+use crate::shared::ShownSecret;
 
 /// `Location`: where the thing is that was created (RFC 9110, 10.2.2).
 pub static LOCATION: HeaderField = HeaderField {
@@ -95,8 +97,30 @@ impl Outputs {
         self.answers.iter().any(|answer| answer.status == 200 && answer.headers.contains(&&ETag::FIELD))
     }
 
+    /// Whether one of the answers has a [`ShownSecret`], wherever in it.
+    pub(crate) fn has_secret(&self) -> bool {
+        let schemas = self.answers.iter().filter_map(|answer| match answer.content {
+            Content::Json(schema) => Some(schema),
+            Content::Nothing | Content::Text(_) => None,
+        });
+        schemas.into_iter().any(|schema| {
+            let mut generator = SchemaGenerator::default();
+            let answer = schema(&mut generator).to_value();
+            let parts = generator.take_definitions(true);
+            has_mark(&answer) || parts.values().any(has_mark)
+        })
+    }
+
     fn answer(&mut self, status: u16, content: Content) -> &mut Self {
         self.answers.push(Success { status, content, headers: Vec::new() });
         self
+    }
+}
+
+fn has_mark(schema: &Value) -> bool {
+    match schema {
+        Value::Object(fields) => fields.contains_key(ShownSecret::MARK) || fields.values().any(has_mark),
+        Value::Array(parts) => parts.iter().any(has_mark),
+        _ => false,
     }
 }

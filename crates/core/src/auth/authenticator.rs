@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::verified::Verified;
 use super::{Actor, Identity};
 use crate::error::{Error, codes};
-use crate::shared::{Clock, Rng, Secret, TenantId, UserId};
+use crate::shared::{Clock, Rng, Secret, ShownSecret, TenantId, UserId};
 
 const ISSUER: &str = "erp-backend";
 const AUDIENCE: &str = "erp-backend-api";
@@ -46,7 +46,7 @@ struct SigningKey {
 pub struct AccessToken {
     /// A JWT; send it as `Authorization: Bearer …`.
     #[schemars(example = &"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI…")]
-    pub access_token: String,
+    pub access_token: ShownSecret,
     /// Always `Bearer`.
     #[schemars(example = &"Bearer")]
     pub token_type: &'static str,
@@ -108,6 +108,7 @@ impl Authenticator {
         header.typ = Some(TYPE.to_owned());
         header.kid = Some(key.id.clone());
         let access_token = encode(&header, &claims, &key.sign).map_err(Error::internal)?;
+        let access_token = Secret::new(access_token).into();
         Ok(AccessToken { access_token, token_type: "Bearer", expires_in: self.lifetime.as_secs() })
     }
 

@@ -234,7 +234,7 @@ settings! {
     JWT_SECRET secret: Option<Secret<String>> { check: Check::Key, required_in: OUTSIDE_DEVELOPMENT };
 
     /// Another key that verifies access tokens and signs none: the former `JWT_SECRET` or the next one, so that a rotation logs
-    /// nobody out.
+    /// nobody out. The former one also opens what it has sealed: answers that show a secret, kept for their `Idempotency-Key`.
     JWT_SECRET_PREVIOUS secret_previous: Option<Secret<String>> { check: Check::Key };
 
     /// How long an access token is valid. 15 minutes is also the most: a stolen token must be short-lived.

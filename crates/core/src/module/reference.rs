@@ -29,7 +29,8 @@ pub fn routes_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String 
         "# Routes\n\n<!-- Generated from the modules' routes: BLESS=1 script/test integration the_reference_of_routes writes it. -->\n\n\
          Every path and method that is answered. HEAD is answered where GET is, OPTIONS on every path; another method \
          of a path is 405, another path 404. *Operators* are everybody in development, elsewhere those who \
-         reach `METRICS_PORT` or, while that is unset, hold `METRICS_TOKEN`; to others the route is not there.\n\n\
+         reach `METRICS_PORT` or, while that is unset, hold `METRICS_TOKEN`; to others the route is not there. The answer of one\n\
+         that *shows a secret* has something that is not shown again.\n\n\
          | method | path | who may call it | module |\n| --- | --- | --- | --- |\n",
     );
     for route in modules.flat_map(|module| (module.routes)().of(module.name)) {
@@ -40,9 +41,10 @@ pub fn routes_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String 
             Access::Permission(permission) => format!("`{}`", permission.name),
         };
         let deprecated = route.deprecation().map_or(String::new(), |deprecation| format!("; {deprecation}"));
+        let shows = if route.shows_secret { "; shows a secret" } else { "" };
         let _ = writeln!(
             page,
-            "| {} | `{}` | {access}{deprecated} | {} |",
+            "| {} | `{}` | {access}{shows}{deprecated} | {} |",
             route.method, route.path, route.module
         );
     }

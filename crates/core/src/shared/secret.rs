@@ -1,7 +1,7 @@
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroize;
 
 /// A value that does not print, serialise or compare, and is wiped when dropped.
@@ -58,6 +58,49 @@ impl<T: Zeroize> fmt::Debug for Secret<T> {
     }
 }
 
+/// A secret in an answer, shown to the caller this once: `whsec_…`, a key of the API, a link that works once. It does not
+/// print either. Its route is declared with [`Routes::shows_secret`](crate::module::Routes::shows_secret).
+#[derive(Debug, Clone)]
+pub struct ShownSecret(Secret<String>);
+
+impl ShownSecret {
+    /// In the schema of what is shown so.
+    pub(crate) const MARK: &str = "x-shown-once";
+
+    /// The secret itself: see [`Secret::expose`].
+    pub const fn expose(&self) -> &String {
+        self.0.expose()
+    }
+}
+
+impl From<Secret<String>> for ShownSecret {
+    fn from(secret: Secret<String>) -> Self {
+        Self(secret)
+    }
+}
+
+impl Serialize for ShownSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose())
+    }
+}
+
+impl JsonSchema for ShownSecret {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ShownSecret".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = generator.subschema_for::<String>();
+        schema.insert(Self::MARK.to_owned(), true.into());
+        schema
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +110,8 @@ mod tests {
         let secret = Secret::new("hunter2".to_owned());
         assert_eq!(format!("{secret:?}"), "[secret]");
         assert_eq!(secret.expose(), "hunter2");
+        let shown = ShownSecret::from(secret);
+        assert!(!format!("{shown:?}").contains("hunter2"));
+        assert_eq!(serde_json::to_string(&shown).unwrap(), "\"hunter2\"");
     }
 }

@@ -53,6 +53,7 @@ static FAILED_SIGN_INS: Policy = Policy::failures("sign-in", |config| {
 fn routes() -> Routes {
     Routes::new()
         .post("/api/v1/auth/login", Access::Public, login::login)
+        .shows_secret()
         .limit(&FAILED_SIGN_INS)
         .system(&SIGN_IN)
         .doc(

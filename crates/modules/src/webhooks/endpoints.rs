@@ -7,7 +7,7 @@ use erp_core::error::{Error, Result, Violation, codes as core};
 use erp_core::events::AnyEventKind as _;
 use erp_core::extract::{IfMatch, Json, Patch, Path};
 use erp_core::resource::{Call, Created, Listed, Page, THIS, Tagged, Versioned};
-use erp_core::shared::{Id, Int, List, TenantId, Text, Version};
+use erp_core::shared::{Id, Int, List, ShownSecret, TenantId, Text, Version};
 use erp_core::stream::{Cell, CsvLine};
 use erp_core::webhooks::{SecretSeal, SigningSecret};
 use erp_core::{choice, from_row, input, list, record, sql};
@@ -154,7 +154,7 @@ pub(super) struct WebhookWithSecret {
     #[serde(flatten)]
     webhook: Webhook,
     /// What deliveries are signed with: `whsec_…`. It is not shown again.
-    secret: String,
+    secret: ShownSecret,
 }
 
 impl Versioned for WebhookWithSecret {
@@ -170,7 +170,7 @@ impl Versioned for WebhookWithSecret {
 #[serde(rename_all = "camelCase")]
 pub(super) struct RotatedSecret {
     /// What deliveries are signed with from now on: `whsec_…`. It is not shown again.
-    secret: String,
+    secret: ShownSecret,
     /// Until when the former one signs, too.
     previous_until: Option<Timestamp>,
 }
@@ -260,8 +260,7 @@ pub(super) async fn create(
     let made: Option<Webhook> =
         tx.optional(CREATE, &[&id, &url.as_str(), &new.description, &events, &sealed]).await?;
     let webhook = made.ok_or_else(|| Error::new(&codes::TOO_MANY))?;
-    let secret = secret.text().expose().clone();
-    Ok(call.created_at(id, WebhookWithSecret { webhook, secret })?)
+    Ok(call.created_at(id, WebhookWithSecret { webhook, secret: secret.text().into() })?)
 }
 
 pub(super) async fn change(
@@ -304,7 +303,7 @@ pub(super) async fn rotate(
     let rotated: Option<PreviousUntil> = tx.optional(ROTATE, &[&id, &sealed, &hours]).await?;
     let PreviousUntil { previous_until } = rotated.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
     tx.commit().await?;
-    Ok(Json(RotatedSecret { secret: secret.text().expose().clone(), previous_until }))
+    Ok(Json(RotatedSecret { secret: secret.text().into(), previous_until }))
 }
 
 pub(super) async fn test(

@@ -130,6 +130,7 @@ fn routes() -> Routes {
         .get("/api/v1/webhooks", read, endpoints::list)
         .doc(Operation::new("listWebhooks", "List webhooks"))
         .post("/api/v1/webhooks", write, endpoints::create)
+        .shows_secret()
         .doc(Operation::new("createWebhook", "Create a webhook").about(
             "The answer has the secret that deliveries are signed with; it is not shown again. `*` and `module.*` stand for the \
              events that there are now: what an endpoint is told of changes only when it is asked to.",
@@ -141,6 +142,7 @@ fn routes() -> Routes {
         .delete("/api/v1/webhooks/{id}", write, endpoints::delete)
         .doc(Operation::new("deleteWebhook", "Delete a webhook with its deliveries"))
         .post("/api/v1/webhooks/{id}/rotate", write, endpoints::rotate)
+        .shows_secret()
         .doc(Operation::new("rotateWebhook", "Replace the secret of a webhook").about(
             "For 24 hours, or as long as is asked for, deliveries have both signatures.",
         ))

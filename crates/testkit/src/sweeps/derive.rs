@@ -12,9 +12,13 @@ use super::{Fixture, PDF, Prepared, Setup, Sweeps, filled, name, request};
 type Derived<T> = Result<T, String>;
 
 impl Sweeps<'_> {
-    /// The routes that want a fixture, since their requests do not follow from the contract: each with what to write.
+    /// The routes that want a fixture, since their requests do not follow from the contract, and those that do not say that they
+    /// show a secret: each with what to write.
     pub fn lacking(&self) -> BTreeSet<String> {
-        self.routes().filter_map(|route| self.can_be_prepared(route).err()).collect()
+        let unprepared = self.routes().filter_map(|route| self.can_be_prepared(route).err());
+        let hiding = self.routes().filter(|route| route.hides_its_secret());
+        let hiding = hiding.map(|route| format!("{} shows a secret: add `.shows_secret()`", name(route)));
+        unprepared.chain(hiding).collect()
     }
 
     pub(super) fn fixture(&self, route: &Route) -> Option<&Fixture> {

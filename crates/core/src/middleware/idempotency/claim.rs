@@ -5,6 +5,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::longest;
+use super::sealed::{open, seal};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::db::{Deferral, ToSql};
@@ -57,7 +58,7 @@ pub(super) enum ClaimVerdict {
     AnotherRequest,
 }
 
-/// An answer as it is kept.
+/// An answer that is kept.
 pub(super) struct Stored {
     pub(super) status: i16,
     pub(super) headers: Vec<(String, String)>,
@@ -84,6 +85,7 @@ pub(super) struct Claim<'a> {
     route: String,
     key: String,
     sends_a_file: bool,
+    shows_secret: bool,
     /// Tells this attempt from others at the same key.
     number: Uuid,
 }
@@ -95,8 +97,15 @@ impl<'a> Claim<'a> {
         let number = uuid::Builder::from_random_bytes(random).into_uuid();
         let principal = caller.actor().to_string();
         let sends_a_file = route.upload.is_some();
+        let shows_secret = route.shows_secret;
         let route = format!("{} {}", route.method, route.path);
-        Self { app, caller, principal, route, key, sends_a_file, number }
+        Self { app, caller, principal, route, key, sends_a_file, shows_secret, number }
+    }
+
+    /// What an answer is sealed for. None of the parts has a line break.
+    fn place(&self) -> Vec<u8> {
+        let tenant = self.caller.tenant().to_string();
+        [tenant.as_str(), &self.principal, &self.route, &self.key].join("\n").into_bytes()
     }
 
     /// One round trip.
@@ -110,20 +119,28 @@ impl<'a> Claim<'a> {
         Ok(match row {
             ClaimRow { taken: true, .. } => ClaimVerdict::Ours,
             ClaimRow { fingerprint: Some(other), .. } if other != fingerprint => ClaimVerdict::AnotherRequest,
-            ClaimRow { status: Some(status), headers, body, .. } => ClaimVerdict::Answered(Stored {
-                status,
-                headers: serde_json::from_value(headers.unwrap_or_default()).map_err(Error::internal)?,
-                body: body.unwrap_or_default(),
-            }),
+            ClaimRow { status: Some(status), headers, body, .. } => {
+                let body = body.unwrap_or_default();
+                ClaimVerdict::Answered(match headers {
+                    Some(headers) => {
+                        let headers = serde_json::from_value(headers).map_err(Error::internal)?;
+                        Stored { status, headers, body }
+                    }
+                    None => open(config, &self.place(), status, &body)?,
+                })
+            }
             _ => ClaimVerdict::InFlight,
         })
     }
 
-    /// Stores the answer and commits what the request has changed, in one.
+    /// Stores the answer and commits what the request has changed, in one. The headers of one that is sealed are in its body.
     pub(super) async fn store(&self, deferral: Deferral, answer: &Stored) -> Result<()> {
-        let headers = serde_json::to_value(&answer.headers).map_err(Error::internal)?;
+        let sealed = self.shows_secret.then(|| seal(self.app, &self.place(), answer)).transpose()?;
+        let headers = if sealed.is_some() { None } else { Some(serde_json::to_value(&answer.headers)) };
+        let headers = headers.transpose().map_err(Error::internal)?;
+        let body = sealed.as_ref().unwrap_or(&answer.body);
         let params: [&(dyn ToSql + Sync); 7] =
-            [&self.principal, &self.route, &self.key, &self.number, &answer.status, &headers, &answer.body];
+            [&self.principal, &self.route, &self.key, &self.number, &answer.status, &headers, body];
         if !deferral.commit(STORE, &params).await? {
             let _: Vec<()> = self.app.db.tenant(self.caller).last().rows(STORE, &params).await?;
         }

@@ -6,6 +6,7 @@
 //! same key may be tried again. It assumes that clients make a new key for each new request.
 
 mod claim;
+mod sealed;
 
 use std::time::Duration;
 

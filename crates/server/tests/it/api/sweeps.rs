@@ -1,8 +1,12 @@
 //! Sweeps the product: each route as nobody, without permission, as another tenant, twice under one key, and with right.
 
 use erp_core::auth::{Permission, Role};
-use erp_core::module::{Access, Module, Routes, too_weak};
+use erp_core::extract::Json;
+use erp_core::module::{Access, Module, Routes, too_weak, undeclared_secrets};
+use erp_core::shared::{Secret, ShownSecret};
 use erp_testkit::TestApp;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::api::fixtures::sweeps;
 
@@ -112,4 +116,51 @@ fn f57_a_rule_that_is_too_weak_is_found_unless_there_is_a_reason() {
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("POST /weak/signed-in of 'weak'"), "{found:?}");
     assert!(found[1].starts_with("PUT /weak/reader"), "{found:?}");
+}
+
+#[test]
+fn every_route_that_shows_a_secret_says_so() {
+    let undeclared = undeclared_secrets(erp_modules::ALL);
+    assert!(undeclared.is_empty(), "{}", undeclared.join("\n"));
+}
+
+#[test]
+fn a_route_that_shows_a_secret_and_does_not_say_so_is_found() {
+    #[derive(Serialize, JsonSchema)]
+    struct Key {
+        key: ShownSecret,
+    }
+    #[derive(Serialize, JsonSchema)]
+    struct Keys {
+        keys: Vec<Option<Key>>,
+    }
+    #[derive(Serialize, JsonSchema)]
+    struct Named {
+        name: String,
+        #[serde(flatten)]
+        key: Key,
+    }
+    async fn deep() -> Json<Keys> {
+        Json(Keys { keys: Vec::new() })
+    }
+    async fn flat() -> Json<Named> {
+        let key = Key { key: Secret::new("key".to_owned()).into() };
+        Json(Named { name: "name".to_owned(), key })
+    }
+    static TALKATIVE: Module = Module {
+        name: "talkative",
+        routes: || {
+            Routes::new()
+                .post("/talkative/deep", Access::SignedIn, deep)
+                .post("/talkative/flat", Access::SignedIn, flat)
+                .post("/talkative/declared", Access::SignedIn, flat)
+                .shows_secret()
+                .post("/talkative/plain", Access::SignedIn, async || "nothing")
+        },
+        ..Module::BARE
+    };
+    let found = undeclared_secrets(&[&TALKATIVE]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("POST /talkative/deep of 'talkative'"), "{found:?}");
+    assert!(found[1].ends_with("add `.shows_secret()`"), "{found:?}");
 }

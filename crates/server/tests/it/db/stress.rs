@@ -85,7 +85,7 @@ pub(super) async fn make_tenants(app: &TestApp) -> Vec<Tenant> {
         );
         app.sql().batch_execute(&items).await.unwrap();
         let issued = app.edge().app.authenticator.issue(tenant, user);
-        tenants.push(Tenant { slug, token: issued.unwrap().access_token });
+        tenants.push(Tenant { slug, token: issued.unwrap().access_token.expose().clone() });
     }
     tenants
 }

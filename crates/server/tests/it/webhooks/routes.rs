@@ -1,6 +1,8 @@
 //! Who may see and change webhooks, and what is refused.
 
 use super::*;
+use erp_testkit::Answer;
+use http::Request;
 
 #[tokio::test]
 async fn t_18_webhooks_deliveries_and_events_of_another_tenant_do_not_exist() {
@@ -67,5 +69,42 @@ async fn a_webhook_is_changed_and_its_secret_is_shown_once() {
     let left = "select jsonb_build_array((select count(*) from webhook_secrets), (select count(*) from webhook_health))";
     let left: Value = app.sql().query_one(left, &[]).await.unwrap().get(0);
     assert_eq!(left, json!([0, 0]));
+    app.finish().await;
+}
+
+/// A POST under a key.
+async fn under_key(actor: &Actor<'_>, path: &str, key: &str, body: &Value) -> Answer {
+    let request =
+        Request::post(path).header("idempotency-key", key).header("content-type", "application/json");
+    actor.request(request.body(body.to_string()).unwrap()).await
+}
+
+#[tokio::test]
+async fn h_09_an_answer_that_shows_a_secret_is_repeated_byte_for_byte_and_kept_sealed() {
+    let (app, receiver) = working().await;
+    let alice = app.alice();
+    let new = json!({ "url": receiver.url("/one"), "events": ["bells.bell_rung"] });
+    let made = under_key(&alice, "/api/v1/webhooks", "made", &new).await.assert(201);
+    let rotate = format!("{}/rotate", made.header("location"));
+    let rotated = under_key(&alice, &rotate, "rotated", &json!({})).await.assert(200);
+    let again = under_key(&alice, "/api/v1/webhooks", "made", &new).await.assert(201);
+    let rotated_again = under_key(&alice, &rotate, "rotated", &json!({})).await.assert(200);
+    for (first, second) in [(&made, &again), (&rotated, &rotated_again)] {
+        assert_eq!(second.body, first.body);
+        assert!(first.json()["secret"].as_str().unwrap().starts_with("whsec_"));
+        for header in ["etag", "location", "content-type"] {
+            assert_eq!(second.header(header), first.header(header));
+        }
+        assert_eq!(second.header("idempotency-replayed"), "true");
+    }
+    let kept = "select jsonb_build_array(count(*), count(*) filter (where position('whsec_'::bytea in body) > 0 \
+        or headers is not null)) from idempotency_keys";
+    let kept: Value = app.sql().query_one(kept, &[]).await.unwrap().get(0);
+    assert_eq!(kept, json!([2, 0]));
+    // Of no use in another row.
+    app.sql().batch_execute("update idempotency_keys set key = 'moved' where key = 'made'").await.unwrap();
+    app.expect_errors();
+    under_key(&alice, "/api/v1/webhooks", "moved", &new).await.assert(500).problem("core.internal");
+    assert!(app.log().text().contains("JWT_SECRET_PREVIOUS"));
     app.finish().await;
 }
