@@ -3,6 +3,7 @@
 mod authentication;
 mod csp;
 mod deprecation;
+mod gauge;
 mod operation;
 mod reference;
 mod security_headers;
@@ -37,6 +38,7 @@ use crate::resource::{States, Transition};
 pub use authentication::{Authentication, Lookup, NamedTenant};
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
+pub use gauge::SystemGauge;
 pub use operation::Operation;
 pub use reference::{
     events_markdown, jobs_markdown, mails_markdown, permissions_markdown, routes_markdown,
@@ -114,6 +116,8 @@ pub struct Module {
     pub settings: &'static [Section],
     /// Its metrics, from `metrics!`: `&[MetricTable::of::<…>()]`. Their names begin with the module's.
     pub metrics: &'static [MetricTable],
+    /// Gauges of what the rows of all tenants say: `&[&DISABLED_ENDPOINTS]`.
+    pub gauges: &'static [&'static SystemGauge],
     /// Its routes.
     pub routes: fn() -> Routes,
     /// The kinds of jobs that it has: `&[&REMIND]`. Their names begin with the module's.
@@ -139,6 +143,9 @@ pub struct Module {
     pub system: &'static [&'static SystemWork],
     /// The background tasks that do some of it, by name, for the reference. Today they are the core's own.
     pub system_background: &'static [(&'static str, &'static SystemWork)],
+    /// The verbs of operators that do some of it, by name: `&[("webhooks", &OPERATE)]`. Its
+    /// [`OperatorSession`](crate::bootstrap::OperatorSession) opens by this row.
+    pub system_verbs: &'static [(&'static str, &'static SystemWork)],
     /// How it tells who asks, if it is the one module that does.
     pub authentication: Option<&'static Authentication>,
     /// What it depends on beside the database.
@@ -165,6 +172,7 @@ impl Module {
         errors: &[],
         settings: &[],
         metrics: &[],
+        gauges: &[],
         routes: Routes::new,
         jobs: &[],
         events: &[],
@@ -177,6 +185,7 @@ impl Module {
         background: &[],
         system: &[],
         system_background: &[],
+        system_verbs: &[],
         authentication: None,
         probes: &[],
         assets: &[],

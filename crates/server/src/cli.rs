@@ -14,6 +14,7 @@ use crate::events::{self, EventsVerb};
 use crate::files::{self, FilesVerb};
 use crate::jobs::{self, JobsVerb};
 use crate::mail::{self, MailVerb};
+use crate::webhooks::{self, WebhooksVerb};
 
 /// What the process was asked to do.
 pub(crate) enum Command {
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Files(FilesVerb),
     Mail(MailVerb),
     Events(EventsVerb),
+    Webhooks(WebhooksVerb),
 }
 
 /// The command, and where its settings come from.
@@ -75,6 +77,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("events", _) => events::read(inner).map_or(serve, Command::Events),
         ("files", _) => files::read(inner).map_or(serve, Command::Files),
         ("mail", _) => mail::read(inner).map_or(serve, Command::Mail),
+        ("webhooks", _) => webhooks::read(inner).map_or(serve, Command::Webhooks),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
         ("db", "migrate") => {
             let dry_run = inner.subcommand().is_some_and(|(_, migrate)| migrate.get_flag("dry-run"));
@@ -108,6 +111,8 @@ fn layers(product: &Product, matches: &ArgMatches) -> Layers {
 
 fn command(product: &Product) -> clap::Command {
     let verb = |name: &'static str, about: &'static str| clap::Command::new(name).about(about);
+    let mut verbs = product.modules.iter().flat_map(|module| module.system_verbs);
+    let has_webhooks = verbs.any(|(verb, _)| *verb == "webhooks");
     clap::Command::new(product.name)
         .version(product.version)
         .about("Core infrastructure of a multitenant ERP: tenants that provably cannot see each other.")
@@ -157,6 +162,7 @@ fn command(product: &Product) -> clap::Command {
         .subcommand(files::command())
         .subcommand(mail::command())
         .subcommand(events::command())
+        .subcommands(has_webhooks.then(webhooks::command))
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))
 }

@@ -20,6 +20,7 @@ mod jobs;
 mod mail;
 mod rehearse;
 mod serve;
+mod webhooks;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -121,6 +122,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::Events(verb) => Box::pin(events::run(product, &layers, verb, json)).await,
             Command::Files(verb) => Box::pin(files::run(product, &layers, verb, json)).await,
             Command::Mail(verb) => Box::pin(mail::run(product, &layers, verb, json)).await,
+            Command::Webhooks(verb) => Box::pin(webhooks::run(product, &layers, verb, json)).await,
             Command::Jobs(verb) => Box::pin(jobs::run(product, &layers, verb, json)).await,
             Command::DbReset { yes } => database::reset(product, &layers, &path, yes).await,
         }

@@ -35,6 +35,7 @@ pub use job_operator::{
     FoundJob, JobAction, JobFilter, JobOperator, JobsMoved, ListedJob, ListedSchedule, PauseOf,
 };
 pub use mail_operator::{ListedMail, ListedSuppression, MailFilter, MailOperator, tried, try_mail};
+pub use operator_session::OperatorSession;
 pub use options::{BootstrapOptions, LogSetup};
 pub use shutdown::{NotStarted, Signals, Stopped};
 

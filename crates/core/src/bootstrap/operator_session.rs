@@ -1,15 +1,23 @@
+//! The way of an operator's command to the database: as the system's login, across tenants or in one of them.
+
 use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::logins;
 use super::start::pool_options;
 use crate::auth::Trace;
 use crate::config::Config;
-use crate::db::{Db, System, SystemTx, SystemWork, TenantTx};
+use crate::db::{Db, NewJob, System, SystemTx, SystemWork, TenantTx};
 use crate::error::Result;
+use crate::factory::modules;
 use crate::from_row;
-use crate::lifecycle::{Lifecycle, StartError};
+use crate::jobs::{JobId, JobKind, hasten, job_of_system};
+use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::metrics::Metrics;
-use crate::shared::{Rng, TenantId};
+use crate::module::Product;
+use crate::shared::{Rng, SystemClock, SystemRng, TenantId};
 
 const TENANT: &str = "select id from tenants where slug = $1";
 
@@ -19,7 +27,7 @@ struct TenantOfSlug {
 from_row!(TenantOfSlug { id });
 
 /// The way to the database that one command of an operator's has, as the system's login.
-pub(super) struct OperatorSession {
+pub struct OperatorSession {
     pub(super) lifecycle: Lifecycle,
     pub(super) trace: Trace,
     system: System,
@@ -44,23 +52,64 @@ impl OperatorSession {
         Ok(Self { lifecycle, trace, system: System::new(pools.system, work) })
     }
 
+    /// Opens it for a verb that a module of the product declares in [`Module::system_verbs`](crate::module::Module::system_verbs).
+    ///
+    /// # Errors
+    /// `Exit::Usage` where none does; `Exit::Configuration` where the URLs cannot be used.
+    pub fn of_verb(
+        product: &Product,
+        config: &Config,
+        rng: &dyn Rng,
+        verb: &str,
+    ) -> Result<Self, StartError> {
+        let mut verbs = modules(product).flat_map(|module| module.system_verbs);
+        let (_, work) = verbs.find(|(name, _)| *name == verb).ok_or_else(|| {
+            StartError::new(Exit::Usage, format!("No module of {} has the verb '{verb}'", product.name))
+        })?;
+        Self::open(config, rng, work)
+    }
+
+    /// Adds a job that does work of the system to a transaction, once for a key; one of that key that rests begins now.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn enqueue<A: Serialize + DeserializeOwned>(
+        &self,
+        tx: &mut TenantTx<'_>,
+        kind: &'static JobKind<A>,
+        (tenant, key): (TenantId, &str),
+        args: &A,
+    ) -> Result<()> {
+        hasten(tx, kind, tenant, &[key.to_owned()]).await?;
+        let id = JobId::new(&SystemClock, &SystemRng::new());
+        let job = job_of_system(&self.trace, kind, id, args)?;
+        tx.add_job(NewJob { unique_key: Some(key.to_owned()), ..job });
+        Ok(())
+    }
+
     /// Ends what `open` has begun.
-    pub(super) async fn close(self) {
+    pub async fn close(self) {
         self.lifecycle.stop(Duration::from_secs(1)).await;
     }
 
     /// A transaction across tenants.
-    pub(super) fn begin(&self) -> SystemTx<'_> {
+    pub fn begin(&self) -> SystemTx<'_> {
         self.system.begin(&self.trace)
     }
 
     /// A transaction in one tenant.
-    pub(super) async fn within(&self, tenant: TenantId) -> Result<TenantTx<'_>> {
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn within(&self, tenant: TenantId) -> Result<TenantTx<'_>> {
         self.begin().within(tenant).await
     }
 
     /// The tenant of a slug, if there is one.
-    pub(super) async fn tenant(&self, slug: &str) -> Result<Option<TenantId>> {
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn tenant(&self, slug: &str) -> Result<Option<TenantId>> {
         let found: Option<TenantOfSlug> = self.begin().last().optional(TENANT, &[&slug]).await?;
         Ok(found.map(|row| row.id))
     }

@@ -126,8 +126,10 @@ impl Start {
     fn work(&self, product: &Product, schedules: ScheduleTable, edge: &Edge) -> Result<(), StartError> {
         let app = &edge.app;
         let worker = Worker::new(app.clone(), factory::jobs(product), edge.authentication())?;
+        let gauges = factory::modules(product).flat_map(|module| module.gauges).copied();
+        let relay = Relay::new(&worker, factory::subscribers(product), gauges);
         self.lifecycle.start(&UPKEEP, worker.clone());
-        self.lifecycle.start(&RELAY, Relay::new(&worker, factory::subscribers(product)));
+        self.lifecycle.start(&RELAY, relay);
         if app.config.jobs.workers > 0 {
             self.lifecycle.start(&SCHEDULES, Firing::new(&worker, schedules));
             self.lifecycle.start(&JOBS, worker);

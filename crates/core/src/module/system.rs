@@ -53,7 +53,17 @@ fn uses(module: &Module) -> Vec<(String, &'static SystemWork)> {
         subscribers.filter_map(|facts| Some((format!("the subscriber `{}`", facts.name), facts.system?)));
     let background =
         module.system_background.iter().map(|(task, work)| (format!("the task `{task}`"), *work));
-    routes.chain(authentication).chain(jobs).chain(subscribers).chain(background).collect()
+    let verbs =
+        module.system_verbs.iter().map(|(verb, work)| (format!("the operators' verb `{verb}`"), *work));
+    let gauges = module.gauges.iter().map(|gauge| (format!("the gauge `{}`", gauge.metric), gauge.work));
+    routes
+        .chain(authentication)
+        .chain(jobs)
+        .chain(subscribers)
+        .chain(background)
+        .chain(verbs)
+        .chain(gauges)
+        .collect()
 }
 
 /// `docs/reference/system-work.md`.

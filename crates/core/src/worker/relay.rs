@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use super::upkeep::{Ready, jittered};
 use super::{Worker, WorkerState};
+use crate::auth::Trace;
 use crate::db::{SystemTx, ToSql};
 use crate::error::Result;
 use crate::events::{AnySubscriber, CURSOR_KEY, SubscriberTable};
 use crate::from_row;
 use crate::lifecycle::{Background, Stop, StopStage};
-use crate::module::Module;
+use crate::module::{Module, SystemGauge};
 use crate::shared::TenantId;
 
 /// The core's part in events, as a module. Routes on them are the module `webhooks`'s.
@@ -143,16 +144,27 @@ struct UnreadEvents {
 }
 from_row!(UnreadEvents { subscriber, stopped, age });
 
+struct GaugeRow {
+    label: String,
+    value: f64,
+}
+from_row!(GaugeRow { label, value });
+
 /// What numbers events: the worker whose queue it enqueues to, and who is told of what.
 #[derive(Clone)]
 pub(crate) struct Relay {
     shared: Arc<WorkerState>,
     subscribers: Arc<SubscriberTable>,
+    gauges: Arc<[&'static SystemGauge]>,
 }
 
 impl Relay {
-    pub(crate) fn new(worker: &Worker, subscribers: SubscriberTable) -> Self {
-        Self { shared: Arc::clone(&worker.0), subscribers: Arc::new(subscribers) }
+    pub(crate) fn new(
+        worker: &Worker,
+        subscribers: SubscriberTable,
+        gauges: impl Iterator<Item = &'static SystemGauge>,
+    ) -> Self {
+        Self { shared: Arc::clone(&worker.0), subscribers: Arc::new(subscribers), gauges: gauges.collect() }
     }
 
     /// Numbers what has no number yet in these tenants. A tenant that has more than one transaction takes comes again a second later.
@@ -240,7 +252,22 @@ impl Relay {
         if !told.is_empty() {
             self.wake(self.shared.queue.begin(), &told).await?;
         }
-        self.measure(&names, &events).await
+        self.measure(&names, &events).await?;
+        self.set_gauges().await
+    }
+
+    /// Sets the gauges that modules have of all tenants' rows.
+    async fn set_gauges(&self) -> Result<()> {
+        let app = &self.shared.app;
+        for SystemGauge { work, sql, labels, set, .. } in self.gauges.iter().copied() {
+            let trace = Trace::new("gauges");
+            let rows: Vec<GaugeRow> = app.queue(work).begin(&trace).last().rows(*sql, &[]).await?;
+            for label in *labels {
+                let row = rows.iter().find(|row| row.label == *label);
+                set(&app.metrics, label, row.map_or(0.0, |row| row.value))?;
+            }
+        }
+        Ok(())
     }
 
     async fn measure(&self, names: &[&str], events: &[Option<&str>]) -> Result<()> {

@@ -2,17 +2,18 @@
 //! can be seen and repeated.
 //!
 //! `fan_out.rs` makes a delivery of each event for each endpoint that wants it, `deliver.rs` sends them, `endpoints.rs` and
-//! `deliveries.rs` are the routes. Why it is so: docs/decisions/0025-events.md.
+//! `deliveries.rs` are the routes, `operator.rs` is what operators do. Why it is so: docs/decisions/0025-events.md.
 
 mod deliver;
 mod deliveries;
 mod endpoints;
 mod fan_out;
+pub mod operator;
 mod rewrap;
 
 use erp_core::events::EventKind;
 use erp_core::metrics::MetricTable;
-use erp_core::module::{Access, Module, Operation, Routes};
+use erp_core::module::{Access, Module, Operation, Routes, SystemGauge};
 use erp_core::shared::Id;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,13 +27,15 @@ pub static MODULE: Module = Module {
     permissions: PERMISSIONS,
     errors: ERRORS,
     metrics: &[MetricTable::of::<WebhookMetrics>()],
+    gauges: &[&DISABLED_ENDPOINTS],
     routes,
     jobs: &[&deliver::DELIVER, &deliveries::RECOVER, &rewrap::REWRAP],
     events: &[&DISABLED, &PING],
     subscribers: &[&fan_out::FAN_OUT],
     schedules: &[&rewrap::NIGHTLY],
     system: SYSTEM,
-    migrations: erp_core::migrations!["0001_webhooks"],
+    system_verbs: &[("webhooks", &OPERATE)],
+    migrations: erp_core::migrations!["0001_webhooks", "0002_operators"],
     samples: erp_core::samples![
         "webhooks",
         "webhook_secrets",
@@ -68,6 +71,7 @@ erp_core::system_work! {
     /// What the webhooks module does as the system.
     pub(crate) SYSTEM {
         DELIVERY = "webhooks": "Tells endpoints of events, whichever person has given rise to them, and keeps their secrets sealed.";
+        OPERATE = "webhook-operators": "Operators look at the endpoints of all tenants, switch them, and let deliveries be sent again.";
     }
 }
 
@@ -90,7 +94,21 @@ erp_core::metrics! {
 
     /// Endpoints that were disabled, by reason: `gone` (410), `failing` (five days without a success).
     webhooks_disabled_total: Counter[reason] { unit: "endpoints", alert: "any increase" }
+
+    /// Endpoints that are disabled at present, in all tenants, by reason: as above, and `switched_off` by somebody.
+    webhooks_disabled_endpoints: Gauge[reason] { unit: "endpoints" }
 }
+
+static DISABLED_ENDPOINTS: SystemGauge = SystemGauge {
+    metric: "webhooks_disabled_endpoints",
+    work: &OPERATE,
+    sql: "select disabled_reason as label, count(*)::float8 as value from webhooks where not enabled group by disabled_reason",
+    labels: &["gone", "failing", "switched_off"],
+    set: |metrics, reason, count| {
+        metrics.of::<WebhookMetrics>()?.webhooks_disabled_endpoints.with(&[reason]).set(count);
+        Ok(())
+    },
+};
 
 /// An endpoint was disabled.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]

@@ -50,3 +50,4 @@ mod start;
 mod stop;
 mod tls;
 mod versions;
+mod webhooks;

@@ -108,3 +108,24 @@ async fn h_09_an_answer_that_shows_a_secret_is_repeated_byte_for_byte_and_kept_s
     assert!(app.log().text().contains("JWT_SECRET_PREVIOUS"));
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_gauge_tells_how_many_endpoints_are_disabled_in_all_tenants() {
+    let (app, receiver) = working().await;
+    let (alice, bob) = (app.alice(), app.bob());
+    for person in [&alice, &bob] {
+        let (webhook, _) = endpoint(person, &receiver.url("/one")).await;
+        person.patch(&webhook, json!({ "enabled": false })).await.assert(200);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let scraped = app.anonymous().get("/metrics").await.assert(200).text();
+        if scraped.contains("\nwebhooks_disabled_endpoints{reason=\"switched_off\"} 2\n") {
+            assert!(scraped.contains("\nwebhooks_disabled_endpoints{reason=\"gone\"} 0\n"), "{scraped}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{scraped}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    app.finish().await;
+}
