@@ -1,5 +1,8 @@
 //! Databases for the tests: one of a test's own on the shared server, and whole servers that may be broken.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::mem::ManuallyDrop;
+
 use erp_core::db::Logins;
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
@@ -9,9 +12,16 @@ use super::process::Home;
 /// The roles' password. It must never be seen in any output.
 pub(super) const PASSWORD: &str = "never-to-be-shown";
 
-/// A database with roles of its own, since roles belong to the whole server. Dropping it removes them all.
+/// The advisory locks of lent roles, by their number.
+const LENDING: i32 = 0x65_32_65;
+
+/// A database with roles that no other test has at the same time, since roles belong to the whole server.
 pub(super) struct Database {
     name: String,
+    /// What the names of its roles begin with.
+    roles: String,
+    /// Whose the roles are. Without it they are the database's own, and are dropped with it.
+    lent: Option<LentRoles>,
     admin: String,
     /// As the superuser, in this database.
     pub(super) admin_url: String,
@@ -29,20 +39,29 @@ impl Database {
 
     /// An empty one made with these options of CREATE DATABASE.
     pub(super) fn made_with(name: &str, options: &str) -> Self {
+        let name = of_this_process(name);
+        Self::create(name.clone(), name, options)
+    }
+
+    /// Makes the database, and the roles, which get back what a test before may have taken from them or given to them.
+    fn create(name: String, roles: String, options: &str) -> Self {
         let admin = shared_server();
-        let name = format!("e2e_{name}_{}", std::process::id());
-        let session = Session::open(&admin);
-        session.run(&format!("create database {name} {options}"));
+        Session::open(&admin).run(&format!("create database {name} {options}"));
         let this = Self {
             admin_url: url(&admin, None, &name),
-            owner_url: url(&admin, Some(&format!("{name}_owner")), &name),
-            runtime_url: url(&admin, Some(&format!("{name}_app")), &name),
+            owner_url: url(&admin, Some(&format!("{roles}_owner")), &name),
+            runtime_url: url(&admin, Some(&format!("{roles}_app")), &name),
             name,
+            roles,
+            lent: None,
             admin,
         };
-        this.run(&this.roles());
+        let session = Session::open(&this.admin_url);
+        session.run(&this.roles());
         for role in [this.owner(), this.app(), this.system()] {
-            this.run(&format!("alter role {role} password '{PASSWORD}'"));
+            session.run(&format!(
+                "alter role {role} password '{PASSWORD}' connection limit -1; alter role {role} reset all"
+            ));
         }
         this
     }
@@ -68,28 +87,32 @@ impl Database {
         &self.name
     }
 
-    /// One whose migrations have been applied with `db migrate`.
+    /// One whose migrations have been applied with `db migrate`: a copy, which takes a tenth of that time, of a template
+    /// of the run.
     pub(super) fn migrated(name: &str) -> Self {
-        let this = Self::empty(name);
-        let home = Home::new();
-        let ended = super::process::run(&home, &["db", "migrate"], &this.both());
-        assert_eq!(ended.code, 0, "{ended:?}");
+        let lent = LentRoles::take();
+        if !lent.has_template() {
+            lent.make_template();
+        }
+        let options = format!("template {} {}", lent.template, lent.strategy());
+        let mut this = Self::create(of_this_process(name), lent.roles.clone(), &options);
+        this.lent = Some(lent);
         this
     }
 
     /// The owner role's name.
     pub(super) fn owner(&self) -> String {
-        format!("{}_owner", self.name)
+        format!("{}_owner", self.roles)
     }
 
     /// The runtime role's name.
     pub(super) fn app(&self) -> String {
-        format!("{}_app", self.name)
+        format!("{}_app", self.roles)
     }
 
     /// The name of the system's login.
     pub(super) fn system(&self) -> String {
-        format!("{}_system", self.name)
+        format!("{}_system", self.roles)
     }
 
     /// As the system's login.
@@ -156,8 +179,69 @@ impl Drop for Database {
     fn drop(&mut self) {
         let session = Session::open(&self.admin);
         session.run(&format!("drop database if exists {} with (force)", self.name));
-        session.run(&format!("drop role if exists {}, {}, {}", self.owner(), self.app(), self.system()));
+        if self.lent.is_none() {
+            session.run(&format!("drop role if exists {}, {}, {}", self.owner(), self.app(), self.system()));
+        }
     }
+}
+
+/// Three roles that one test has at a time, and a template in which they have their rights. As many are made as tests run
+/// at the same time.
+struct LentRoles {
+    roles: String,
+    template: String,
+    /// Holds the lock on the number of the roles.
+    session: Session,
+}
+
+impl LentRoles {
+    fn take() -> Self {
+        let session = Session::open(&shared_server());
+        let is_free = |number: &u32| {
+            session.value(&format!("select pg_try_advisory_lock({LENDING}, {number})")) == "true"
+        };
+        let number = (0..).find(is_free).unwrap();
+        let (roles, template) =
+            (format!("e2e_lent_{number}"), format!("e2e_migrated_{:016x}_{number}", state_of_schema()));
+        Self { roles, template, session }
+    }
+
+    /// Whether a test has made the template before, and to its end.
+    fn has_template(&self) -> bool {
+        let label = "select shobj_description(oid, 'pg_database') from pg_database where datname";
+        self.session.value(&format!("{label} = '{}'", self.template)) == "complete"
+    }
+
+    fn make_template(&self) {
+        let Self { roles, template, session } = self;
+        session.run(&format!("drop database if exists {template} with (force)"));
+        let made = ManuallyDrop::new(Database::create(template.clone(), roles.clone(), "")); // kept for the tests to come
+        let ended = super::process::run(&Home::new(), &["db", "migrate"], &made.both());
+        assert_eq!(ended.code, 0, "{ended:?}");
+        session.run(&format!(
+            "alter database {template} with allow_connections false; comment on database {template} is 'complete'"
+        ));
+    }
+
+    /// How PostgreSQL copies for less work; before version 15 it knows no other way.
+    fn strategy(&self) -> &'static str {
+        let knows = self.session.value("select current_setting('server_version_num')::int >= 150000");
+        if knows == "true" { "strategy file_copy" } else { "" }
+    }
+}
+
+/// Another schema is another template.
+fn state_of_schema() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let schema = erp_modules::PRODUCT.schema().unwrap();
+    schema.migrations().iter().for_each(|entry| (&entry.name, entry.migration.sql).hash(&mut hasher));
+    include_str!("../../../../../migrations/roles.sql").hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A name that no test of another process has.
+fn of_this_process(name: &str) -> String {
+    format!("e2e_{name}_{}", std::process::id())
 }
 
 /// The runtime role's URL with the system's login in its place, and the same password; other users' as it is.
