@@ -618,6 +618,8 @@ async fn t_06_the_systems_policy_is_for_its_login_and_where_the_registry_says_so
             "alter policy system on items to public",
             "alter policy system on items to {rt}",
             "alter policy system on items to {own}",
+            "alter policy system on items to {sys} using (true)",
+            "select app.open_across('public.items'); alter policy system on items with check (true)",
         ] {
             let found = {
                 db.sabotage(sql).await;
@@ -626,7 +628,7 @@ async fn t_06_the_systems_policy_is_for_its_login_and_where_the_registry_says_so
             let found: BTreeSet<_> = found.iter().map(|f| (f.check, f.object.as_str())).collect();
             assert!(found.contains(&canonical), "{sql}: {found:?}");
         }
-        let back = "alter policy system on items to {sys}";
+        let back = "select app.system_access('public.items', '{select}', 'looks for it in all tenants', across => true)";
         expect(db, back, &[]).await;
         let silent = "update app.relations set system_across = false where relation = 'public.items'";
         db.sabotage(silent).await;
@@ -635,6 +637,37 @@ async fn t_06_the_systems_policy_is_for_its_login_and_where_the_registry_says_so
         // Said again, it is for the named tenant only.
         expect(db, "select app.system_access('public.items', '{select}', 'looks in one tenant')", &[]).await;
         assert_eq!(count(&db.system().await).await, 0);
+    })
+    .await;
+}
+
+/// Whatever a statement forgets to say.
+#[tokio::test]
+async fn t_17_within_one_tenant_the_system_reaches_that_tenants_rows_only() {
+    with_database(async |db| {
+        let opened = "select app.system_access('public.items', '{select,insert,update,delete}', 'test', across => true)";
+        expect(db, opened, &[]).await;
+        let row = "set app.tenant_id = '00000000-0000-7000-8000-00000000c001'; set row_security = on;
+            set app.actor = 'test'; insert into items (id, sku, name) values (gen_random_uuid(), 'A', 'A')";
+        db.sabotage(row).await;
+        let system = db.system().await;
+        system.batch_execute("set app.actor = 'test'").await.unwrap();
+        let name = async |tenant: &str| {
+            system.execute("select set_config('app.tenant_id', $1, false)", &[&tenant]).await.unwrap();
+        };
+        let touched = async |sql: &str| system.execute(sql, &[]).await.unwrap();
+        name("00000000-0000-7000-8000-00000000c002").await;
+        for sql in ["select from items", "update items set name = 'B'", "delete from items"] {
+            assert_eq!(touched(sql).await, 0, "within another tenant: {sql}");
+        }
+        let foreign = "insert into items (id, tenant_id, sku, name) values \
+            (gen_random_uuid(), '00000000-0000-7000-8000-00000000c001', 'C', 'C')";
+        let refused = system.execute(foreign, &[]).await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "42501");
+        name("00000000-0000-7000-8000-00000000c001").await;
+        assert_eq!(touched("update items set name = 'B'").await, 1, "within its own");
+        name("").await;
+        assert_eq!(touched("select from items").await, 1, "outside of any");
     })
     .await;
 }

@@ -41,11 +41,13 @@ func as materialized (
     exists (select from pg_trigger t where t.tgfoid = p.oid and not t.tgisinternal) as of_trigger
   from pg_proc p where p.oid >= 16384
 ),
--- The policies that app.system_access makes. Each login tells its half of whom they are for: the system's that they are for
+-- The policies that app.system_access makes, which open a table only while no tenant is named. Each login tells its half of whom they are for: the system's that they are for
 -- that role, the runtime role that they are for one role, and another one.
 systems as materialized (
   select p.oid from rel r join pg_policy p on p.polrelid = r.oid
   where r.system_across and p.polname = 'system' and p.polpermissive and p.polcmd = '*' and cardinality(p.polroles) = 1
+    and btrim(regexp_replace(pg_get_expr(p.polqual, r.oid), '\s+', ' ', 'g')) = 'CASE WHEN (NULLIF(( SELECT current_setting(''app.tenant_id''::text, true) AS current_setting), ''''::text) IS NULL) THEN true ELSE false END'
+    and pg_get_expr(p.polwithcheck, r.oid) = pg_get_expr(p.polqual, r.oid)
     and p.polroles[1] <> 0 and (p.polroles[1] = (select rt.oid from rt)) = (current_setting('app.proof_login') = 'system')
 ),
 -- Reading an expression back is dear, and most policies are the same: each distinct one is read once. The same tree

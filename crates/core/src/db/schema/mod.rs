@@ -40,6 +40,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0014_files",
         "0015_imports",
         "0016_mail",
+        "0017_system_within",
     ],
     samples: crate::samples![
         "audit_log",

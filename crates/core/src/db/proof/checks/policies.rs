@@ -5,9 +5,9 @@ use super::Question;
 pub(super) const CHECKS: &[Question] = &[
     Question {
         id: "T-06 policy-canonical",
-        what: "The policies of a tenant table are the canonical tenant policy and nothing else, for USING and WITH CHECK alike; where the registry says that the system sees all rows, one more for its login.",
+        what: "The policies of a tenant table are the canonical tenant policy and nothing else, for USING and WITH CHECK alike; where the registry says that the system sees all tenants' rows, one more for its login, for as long as it has named no tenant.",
         sql: "select p.name, format('policy %s: %s', p.polname, case
-                when p.polname = 'system' then 'is not for the system''s login alone, or is registered nowhere'
+                when p.polname = 'system' then 'is not for the system''s login alone, opens the table within a tenant, too, or is registered nowhere'
                 when not p.applies then 'is for other roles'
                 when 'true' in (u.words, w.words) then 'is always true'
                 when concat(u.words, w.words) collate \"C\" !~ 'tenant_id' then 'does not look at the tenant'
