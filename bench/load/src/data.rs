@@ -104,8 +104,8 @@ pub async fn fill(database: &Database) -> Result<()> {
             .await?;
         for person in (1..=USERS_PER_TENANT).map(|person| user(number, person)) {
             let email = format!("{person}@example.com");
-            owner.execute("insert into users (id, email) values ($1, $2)", &[&person, &email]).await?;
-            owner.execute("insert into memberships (user_id) values ($1)", &[&person]).await?;
+            owner.execute("insert into auth.people (id, email) values ($1, $2)", &[&person, &email]).await?;
+            owner.execute("insert into memberships (user_id, email) values ($1, $2)", &[&person, &email]).await?;
             let grant = "insert into grants (id, principal_id, built_in) values ($1, $1, 'member')";
             owner.execute(grant, &[&person]).await?;
         }

@@ -241,7 +241,7 @@ pub(crate) fn mails(product: &Product) -> Result<(BTreeSet<&'static str>, Option
 pub(crate) fn links_lead_somewhere(product: &Product, config: &Config) -> Result<(), StartError> {
     let mut promotional = modules(product).flat_map(|module| module.mails).map(|template| template.facts());
     match promotional.find(|facts| facts.promotional) {
-        Some(facts) if crate::mailer::base(config).is_none() => Err(StartError::with_fix(
+        Some(facts) if crate::mailer::link_base(config).is_none() => Err(StartError::with_fix(
             Exit::Configuration,
             format!("PUBLIC_URL is not set, and the mail '{}' has a link to unsubscribe by", facts.name),
             "set it to where clients reach this API",

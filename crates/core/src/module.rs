@@ -313,7 +313,7 @@ pub fn too_weak(modules: &[&'static Module]) -> Vec<String> {
     let weak = routes.filter(|route| {
         let readers = match route.access {
             Access::SignedIn => true,
-            Access::Permission(permission) => permission.roles.contains(&Role::ReadOnly),
+            Access::Permission(permission) => Role::ReadOnly.has(permission),
             Access::Public | Access::Management => false,
         };
         readers && !route.method.is_safe() && route.open_to_readers.is_none()

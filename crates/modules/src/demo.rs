@@ -24,13 +24,16 @@ const PEOPLE: [(Role, &str, &str); 3] = [
 
 const ADD_TENANT: &str = "insert into tenants (id, slug) values ($1, $2)";
 const ADD_PROFILE: &str = "insert into tenant_profiles (name) values ($1)";
-const ADD_USER: &str = "insert into users (id, email, name, password_hash) values ($1, $2, $3, $4) \
-     on conflict (email) do nothing";
-const NEW_PASSWORD: &str = "update users set password_hash = $2 where email = $1";
-const ADD_MEMBERSHIP: &str =
-    "insert into memberships (user_id) select id from users where email = $1 on conflict do nothing";
-const ADD_GRANT: &str = "insert into grants (id, principal_id, built_in) select gen_random_uuid(), id, $2 from users where email = $1 \
+const ADD_PERSON: &str =
+    "insert into auth.people (id, email, name) values ($1, $2, $3) on conflict (email) do nothing";
+const ADD_PASSWORD: &str = "insert into auth.passwords (person_id, phc) select id, $2 from auth.people where email = $1 \
      on conflict do nothing";
+const NEW_PASSWORD: &str = "update auth.passwords w set phc = $2, set_at = now() from auth.people p \
+     where p.email = $1 and w.person_id = p.id";
+const ADD_MEMBERSHIP: &str = "insert into memberships (user_id, email, name) select id, email, name from auth.people where email = $1 \
+     on conflict do nothing";
+const ADD_GRANT: &str = "insert into grants (id, principal_id, built_in) select gen_random_uuid(), id, $2 from auth.people \
+     where email = $1 on conflict do nothing";
 
 /// One entry of `demo-credentials.json`.
 #[derive(Serialize, Deserialize)]
@@ -122,7 +125,8 @@ async fn settle(
         people.iter().filter(|person| person.tenant == demo.slug)
     {
         let user: UserId = id(seed);
-        seed.owner.execute(ADD_USER, &[&user, email, name, &hash.expose()]).await?;
+        seed.owner.execute(ADD_PERSON, &[&user, email, name]).await?;
+        seed.owner.execute(ADD_PASSWORD, &[email, &hash.expose()]).await?;
         if seed.new_passwords {
             seed.owner.execute(NEW_PASSWORD, &[email, &hash.expose()]).await?;
         }

@@ -136,7 +136,7 @@ async fn start(database: &Database) -> io::Result<Context> {
 /// Somebody of the first tenant, as a handler gets them.
 async fn caller(context: &Context, database: &Database) -> io::Result<Caller> {
     let person = database.people.first().ok_or_else(|| io::Error::other("the seed made nobody"))?;
-    let issued = context.edge.app.authenticator.issue(person.tenant_id, person.user_id);
+    let issued = context.edge.app.authenticator.issue(person.tenant_id, person.user_id, None);
     let token = issued.map_err(io::Error::other)?.access_token.expose().clone();
     let request = Request::get("/test/caller").header("authorization", format!("Bearer {token}"));
     let request =

@@ -149,7 +149,7 @@ async fn chain(database: &Database, without: Without, logging: LogSetup) -> io::
         .custom_routes(|routes| routes.get("/small", Access::SignedIn, small));
     let context = bootstrap(&PRODUCT, &layers, options).await.map_err(io::Error::other)?;
     let person = database.people.first().ok_or_else(|| io::Error::other("the seed made nobody"))?;
-    let issued = context.edge.app.authenticator.issue(person.tenant_id, person.user_id);
+    let issued = context.edge.app.authenticator.issue(person.tenant_id, person.user_id, None);
     let token = issued.map_err(io::Error::other)?.access_token.expose().clone();
     // The first reads the tenant's own limit and the permissions, and verifies the token.
     Arc::clone(&context.edge).handle(PEER, request(&token)).await;

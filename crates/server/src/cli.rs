@@ -14,6 +14,7 @@ use crate::events::{self, EventsVerb};
 use crate::files::{self, FilesVerb};
 use crate::jobs::{self, JobsVerb};
 use crate::mail::{self, MailVerb};
+use crate::tenant::{self, TenantVerb};
 use crate::webhooks::{self, WebhooksVerb};
 
 /// What the process was asked to do.
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Jobs(JobsVerb),
     Files(FilesVerb),
     Mail(MailVerb),
+    Tenant(TenantVerb),
     Events(EventsVerb),
     Webhooks(WebhooksVerb),
 }
@@ -78,6 +80,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("files", _) => files::read(inner).map_or(serve, Command::Files),
         ("mail", _) => mail::read(inner).map_or(serve, Command::Mail),
         ("webhooks", _) => webhooks::read(inner).map_or(serve, Command::Webhooks),
+        ("tenant", _) => tenant::read(inner).map_or(serve, Command::Tenant),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
         ("db", "migrate") => {
             let dry_run = inner.subcommand().is_some_and(|(_, migrate)| migrate.get_flag("dry-run"));
@@ -163,6 +166,7 @@ fn command(product: &Product) -> clap::Command {
         .subcommand(mail::command())
         .subcommand(events::command())
         .subcommands(has_webhooks.then(webhooks::command))
+        .subcommand(tenant::command())
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))
 }

@@ -20,6 +20,8 @@ mod jobs;
 mod mail;
 mod rehearse;
 mod serve;
+
+mod tenant;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -121,6 +123,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::DbSeed => database::seed(product, &layers, path).await,
             Command::Events(verb) => Box::pin(events::run(product, &layers, verb, json)).await,
             Command::Files(verb) => Box::pin(files::run(product, &layers, verb, json)).await,
+            Command::Tenant(verb) => Box::pin(tenant::run(product, &layers, verb, json)).await,
             Command::Mail(verb) => Box::pin(mail::run(product, &layers, verb, json)).await,
             Command::Webhooks(verb) => Box::pin(webhooks::run(product, &layers, verb, json)).await,
             Command::Jobs(verb) => Box::pin(jobs::run(product, &layers, verb, json)).await,

@@ -32,7 +32,7 @@ impl<'app> Actor<'app> {
     }
 
     pub(crate) fn signed_in(app: &'app TestApp, tenant: TenantId, person: UserId) -> Self {
-        let issued = app.edge().app.authenticator.issue(tenant, person);
+        let issued = app.edge().app.authenticator.issue(tenant, person, None);
         let issued = issued.expect("tokens can be signed");
         Self { app, token: Some(issued.access_token.expose().clone()), person: Some(person) }
     }

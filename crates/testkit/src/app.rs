@@ -188,7 +188,7 @@ impl TestApp {
             rows
         });
         let join = format!(
-            "insert into memberships (user_id) values ('{id}'); insert into roles (id, name) values ('{role}', '{role}'); \
+            "insert into memberships (user_id, email) select id, email from auth.people where id = '{id}'; insert into roles (id, name) values ('{role}', '{role}'); \
              {named} insert into grants (id, principal_id, role_id) values (gen_random_uuid(), '{id}', '{role}')"
         );
         self.execute_in(tenant, &join).await;
@@ -206,7 +206,7 @@ impl TestApp {
     async fn new_person(&self, tenant: &str) -> UserId {
         let id = self.new_id::<User>();
         let person = format!(
-            "insert into users (id, email, name) values ('{id}', '{id}@{tenant}.example', 'Someone')"
+            "insert into auth.people (id, email, name) values ('{id}', '{id}@{tenant}.example', 'Someone')"
         );
         self.root.batch_execute(&person).await.expect("a new person");
         id
@@ -215,7 +215,7 @@ impl TestApp {
     /// Makes a person a member of acme or globex, with one of the roles that every tenant has.
     pub async fn join(&self, tenant: &str, person: UserId, role: Role) {
         let join = format!(
-            "insert into memberships (user_id) values ('{person}'); \
+            "insert into memberships (user_id, email, name) select id, email, name from auth.people where id = '{person}'; \
              insert into grants (id, principal_id, built_in) values (gen_random_uuid(), '{person}', '{role}')"
         );
         self.execute_in(tenant, &join).await;

@@ -45,6 +45,7 @@ pub struct Builder {
     pooled: bool,
     statements_logged: bool,
     names: HashMap<String, IpAddr>,
+    database: Option<Database>,
 }
 
 impl Builder {
@@ -60,6 +61,7 @@ impl Builder {
             pooled,
             statements_logged: false,
             names: HashMap::from([("localhost".to_owned(), Ipv4Addr::LOCALHOST.into())]),
+            database: None,
         }
     }
 
@@ -113,7 +115,14 @@ impl Builder {
         self
     }
 
-    /// Starts the app on a fresh database.
+    /// Makes it another instance of `app`, on its database, with a clock of its own. It finishes before `app`.
+    #[must_use]
+    pub fn beside(mut self, app: &TestApp) -> Self {
+        self.database = Some(app.database.borrowed());
+        self
+    }
+
+    /// Starts the app on a fresh database, unless it is beside another one.
     pub async fn start(self) -> TestApp {
         Box::pin(self.start_through(|url| url)).await
     }
@@ -129,7 +138,10 @@ impl Builder {
         };
         let modules: Vec<_> = self.product.modules.iter().map(replaced).collect();
         let product = Product { modules: with(&modules, &self.modules), ..self.product };
-        let database = Database::create(&product).await;
+        let database = match self.database {
+            Some(database) => database,
+            None => Database::create(&product).await,
+        };
         if self.statements_logged {
             let sql = format!("alter database {} set log_statement = 'all'", database.name);
             database.superuser().await.batch_execute(&sql).await.expect("a superuser may");

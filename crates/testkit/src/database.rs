@@ -30,6 +30,8 @@ pub struct Database {
     /// Those who can sign in.
     pub people: Vec<Person>,
     admin: Config,
+    /// It is another app's, which removes it.
+    borrowed: bool,
 }
 
 impl Database {
@@ -47,7 +49,7 @@ impl Database {
         copy(&root, &template, &name).await;
         // Rights on a database are not copied with it.
         let roles = provision(&url, &name).await.expect("the copy takes the roles");
-        Self { name, roles, people, admin }
+        Self { name, roles, people, admin, borrowed: false }
     }
 
     /// A database without anything in it but the rights of the roles: for tests of migrations.
@@ -55,7 +57,19 @@ impl Database {
         let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL is not set: run script/test");
         let name = format!("test_{}", random());
         let roles = provision(&url, &name).await.expect("the database takes the roles");
-        Self { name, roles, people: Vec::new(), admin: url.parse().expect("a PostgreSQL URL") }
+        Self {
+            name,
+            roles,
+            people: Vec::new(),
+            admin: url.parse().expect("a PostgreSQL URL"),
+            borrowed: false,
+        }
+    }
+
+    /// The same one, for another instance of the app.
+    pub(crate) fn borrowed(&self) -> Self {
+        let (name, people) = (self.name.clone(), self.people.clone());
+        Self { name, roles: self.roles.clone(), people, admin: self.admin.clone(), borrowed: true }
     }
 
     /// A connection as the superuser, whom row level security does not bind.
@@ -106,6 +120,9 @@ impl Database {
     /// The server finishes this by itself: it waits for a checkpoint, and a tenth of a second for each session that it has
     /// to end. No test needs that time, and one whose database stays loses nothing, since the cluster ends with the run.
     pub fn remove(&self) {
+        if self.borrowed {
+            return;
+        }
         let (admin, sql) =
             (self.admin.clone(), format!("drop database if exists {} with (force)", self.name));
         let asked = std::thread::spawn(move || {

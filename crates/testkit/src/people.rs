@@ -32,7 +32,7 @@ impl Person {
     /// Looks up the ids of those in `demo-credentials.json`, as the superuser.
     pub(crate) async fn identify(root: &Client, credentials: &[u8]) -> Vec<Self> {
         let credentials: Vec<Credential> = serde_json::from_slice(credentials).expect("credentials are JSON");
-        let sql = "select t.id, u.id from tenants t, users u where t.slug = $1 and u.email = $2";
+        let sql = "select t.id, u.id from tenants t, auth.people u where t.slug = $1 and u.email = $2";
         let mut people = Vec::with_capacity(credentials.len());
         for credential in credentials {
             let row = root.query_one(sql, &[&credential.tenant, &credential.email]).await;

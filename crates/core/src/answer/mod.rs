@@ -76,6 +76,21 @@ macro_rules! undescribed {
 }
 undescribed!(Response, Body, StatusCode, Error, ());
 
+/// 202 with what is under way.
+pub struct Accepted<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Accepted<T> {
+    fn into_response(self) -> Response {
+        (StatusCode::ACCEPTED, Json(self.0)).into_response()
+    }
+}
+
+impl<T: Serialize + JsonSchema> Answer for Accepted<T> {
+    fn describe(outputs: &mut Outputs) {
+        outputs.json::<T>(202);
+    }
+}
+
 /// 204: done, and nothing to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoContent;

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::App;
-use crate::auth::{Actor, Caller, Trace};
+use crate::auth::{Actor, Caller, Identity, Trace};
 use crate::db::AuditEntry;
 use crate::error::Result;
 use crate::lifecycle::{Background, Stop, StopStage};
@@ -123,7 +123,7 @@ impl App {
             }),
         };
         // What it may do does not matter to an entry that the server itself writes.
-        let caller = Caller::unknown(denial.tenant, denial.actor, tally.trace.clone());
+        let caller = Caller::unknown(Identity::new(denial.tenant, denial.actor), tally.trace.clone());
         let mut tx = self.db.tenant(&caller);
         tx.audit(&entry)?;
         tx.commit().await

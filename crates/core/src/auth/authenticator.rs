@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::verified::Verified;
-use super::{Actor, Identity};
+use super::{Actor, Identity, Methods, RefreshKeys, SignedIn};
 use crate::error::{Error, codes};
-use crate::shared::{Clock, Rng, Secret, ShownSecret, TenantId, UserId};
+use crate::shared::{Clock, Rng, Secret, SessionId, ShownSecret, TenantId, UserId};
 
 const ISSUER: &str = "erp-backend";
 const AUDIENCE: &str = "erp-backend-api";
@@ -27,6 +27,7 @@ const LEEWAY_SECONDS: i64 = 60;
 pub struct Authenticator {
     /// The first signs; all verify.
     ring: Vec<SigningKey>,
+    refresh_keys: RefreshKeys,
     /// Verifying a signature costs more than all else that a read does on its way in.
     verified: Verified,
     lifetime: Duration,
@@ -70,6 +71,13 @@ struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
     jti: String,
+    /// The session; tokens of the version before sessions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<SessionId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    auth_time: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amr: Option<Methods>,
 }
 
 impl Authenticator {
@@ -81,15 +89,28 @@ impl Authenticator {
         clock: Arc<dyn Clock>,
         rng: Arc<dyn Rng>,
     ) -> Self {
-        let ring = std::iter::once(current).chain(previous).map(SigningKey::new).collect();
-        Self { ring, verified: Verified::default(), lifetime, clock, rng }
+        let secrets = || std::iter::once(current).chain(previous);
+        let ring = secrets().map(SigningKey::new).collect();
+        let refresh_keys = RefreshKeys::new(secrets());
+        Self { ring, refresh_keys, verified: Verified::default(), lifetime, clock, rng }
     }
 
-    /// An access token for a person whose credentials have just been verified.
+    /// The keys that lead from one refresh token to the next.
+    pub fn refresh_keys(&self) -> &RefreshKeys {
+        &self.refresh_keys
+    }
+
+    /// An access token for a person whose credentials have just been verified, of a session of its own, if there is one: it
+    /// is good as long as the session.
     ///
     /// # Errors
     /// `core.internal` when signing fails.
-    pub fn issue(&self, tenant: TenantId, user: UserId) -> Result<AccessToken, Error> {
+    pub fn issue(
+        &self,
+        tenant: TenantId,
+        user: UserId,
+        signed_in: Option<SignedIn>,
+    ) -> Result<AccessToken, Error> {
         let mut jti = [0; 16];
         self.rng.fill(&mut jti);
         let iat = self.clock.now().as_second();
@@ -102,6 +123,9 @@ impl Authenticator {
             exp: iat.saturating_add_unsigned(self.lifetime.as_secs()),
             nbf: None,
             jti: URL_SAFE_NO_PAD.encode(jti),
+            sid: signed_in.map(|session| session.session),
+            auth_time: signed_in.map(|session| session.at),
+            amr: signed_in.map(|session| session.methods),
         };
         let key = self.ring.first().ok_or_else(|| Error::internal("the ring of signing keys is empty"))?;
         let mut header = Header::new(Algorithm::HS256);
@@ -138,7 +162,12 @@ impl Authenticator {
             .ok_or_else(|| refused("signed with a key that is not on the ring"))?;
         let claims = decode::<Claims>(token, &key.verify, &validation()).map_err(refused)?.claims;
         self.check_times(&claims, now)?;
-        let identity = Identity { tenant: claims.tid, actor: Actor::Person(claims.sub) };
+        let signed_in = claims.sid.map(|session| SignedIn {
+            session,
+            at: claims.auth_time.unwrap_or(claims.iat),
+            methods: claims.amr.unwrap_or_default(),
+        });
+        let identity = Identity { tenant: claims.tid, actor: Actor::Person(claims.sub), signed_in };
         let begin = claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat));
         self.verified.remember(token, identity, begin - LEEWAY_SECONDS..claims.exp, now);
         Ok(identity)

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Permission, Permissions};
+use super::{Identity, Permission, Permissions, SignedIn};
 use crate::error::{Error, codes};
 use crate::shared::{PrincipalId, TenantId, TraceContext, UserId};
 
@@ -19,6 +19,7 @@ pub struct Caller(Arc<CallerInner>);
 struct CallerInner {
     tenant: TenantId,
     actor: Actor,
+    signed_in: Option<SignedIn>,
     permissions: Permissions,
     trace: Trace,
     /// The number of the deferral that the caller's change waits for.
@@ -109,23 +110,28 @@ impl Trace {
 impl Caller {
     /// An actor whose right to be in `tenant` has been verified, with what it may do there.
     pub(crate) fn new(tenant: TenantId, actor: Actor, permissions: Permissions, trace: Trace) -> Self {
-        let uncommitted = AtomicBool::new(false);
-        Self(Arc::new(CallerInner { tenant, actor, permissions, trace, deferral: None, uncommitted }))
+        Self::of(Identity::new(tenant, actor), permissions, trace)
     }
 
-    /// An actor of whom nothing is known yet but a verified credential. It may do nothing: with it, its grants are read.
-    pub(crate) fn unknown(tenant: TenantId, actor: Actor, trace: Trace) -> Self {
-        Self::new(tenant, actor, Permissions::none(), trace)
+    /// Whom a verified credential belongs to, with what it may do in its tenant.
+    pub(crate) fn of(identity: Identity, permissions: Permissions, trace: Trace) -> Self {
+        let Identity { tenant, actor, signed_in } = identity;
+        let uncommitted = AtomicBool::new(false);
+        let deferral = None;
+        Self(Arc::new(CallerInner { tenant, actor, signed_in, permissions, trace, deferral, uncommitted }))
+    }
+
+    /// Somebody of whom nothing is known yet but a verified credential. It may do nothing: with it, its grants are read.
+    pub(crate) fn unknown(identity: Identity, trace: Trace) -> Self {
+        Self::of(identity, Permissions::none(), trace)
     }
 
     /// The same caller, whose change is committed by a deferral: see `Db::defer`.
     pub(crate) fn deferred(&self, deferral: u64) -> Self {
-        let CallerInner { tenant, actor, ref permissions, ref trace, .. } = *self.0;
-        let permissions = permissions.clone();
-        let trace = trace.clone();
-        let deferral = Some(deferral);
-        let uncommitted = AtomicBool::new(false);
-        Self(Arc::new(CallerInner { tenant, actor, permissions, trace, deferral, uncommitted }))
+        let CallerInner { tenant, actor, signed_in, ref permissions, ref trace, .. } = *self.0;
+        let (permissions, trace) = (permissions.clone(), trace.clone());
+        let (deferral, uncommitted) = (Some(deferral), AtomicBool::new(false));
+        Self(Arc::new(CallerInner { tenant, actor, signed_in, permissions, trace, deferral, uncommitted }))
     }
 
     /// Somebody in the same tenant who may do nothing and is nobody: what such a caller reads is the same for everybody
@@ -133,8 +139,8 @@ impl Caller {
     pub(crate) fn nobody(&self) -> Self {
         let CallerInner { tenant, ref trace, deferral, .. } = *self.0;
         let (actor, permissions) = (Actor::System("cache"), Permissions::none());
-        let (trace, uncommitted) = (trace.clone(), AtomicBool::new(false));
-        Self(Arc::new(CallerInner { tenant, actor, permissions, trace, deferral, uncommitted }))
+        let (signed_in, trace, uncommitted) = (None, trace.clone(), AtomicBool::new(false));
+        Self(Arc::new(CallerInner { tenant, actor, signed_in, permissions, trace, deferral, uncommitted }))
     }
 
     /// Notes that a change was dropped without COMMIT.
@@ -173,6 +179,11 @@ impl Caller {
     pub fn user(&self) -> Result<UserId, Error> {
         let person = self.0.actor.person();
         person.ok_or_else(|| Error::new(&codes::FORBIDDEN).detail("Only a person can do this."))
+    }
+
+    /// The session that the caller's credential is of: none for machines and jobs.
+    pub fn signed_in(&self) -> Option<SignedIn> {
+        self.0.signed_in
     }
 
     /// What the caller may do in the tenant, and by which roles.

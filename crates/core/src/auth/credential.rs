@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::Actor;
+use super::{Actor, SignedIn};
 use crate::error::{Error, codes};
 use crate::shared::TenantId;
 
@@ -17,6 +17,15 @@ pub struct Identity {
     pub tenant: TenantId,
     /// Who acts with it.
     pub actor: Actor,
+    /// The session that it is of, if it is of one.
+    pub signed_in: Option<SignedIn>,
+}
+
+impl Identity {
+    /// Of somebody whose credential is of no session.
+    pub const fn new(tenant: TenantId, actor: Actor) -> Self {
+        Self { tenant, actor, signed_in: None }
+    }
 }
 
 /// What was found of a credential without waiting for anything.

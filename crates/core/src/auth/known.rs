@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 
 use super::Permissions;
 use crate::error::{Error, ErrorCode};
-use crate::shared::{PrincipalId, TenantId};
+use crate::shared::{PrincipalId, SessionId, TenantId};
 
 /// How long what was read holds: a role that is taken away counts no longer than this.
 const FRESH: Duration = Duration::from_secs(5);
@@ -21,7 +21,10 @@ const MOST: usize = 10_000;
 /// database that is away is not asked by one after the other. Later requests do not hear of it, nor of somebody who was
 /// no member: a new member need not wait.
 #[derive(Default)]
-pub struct KnownPermissions(RwLock<HashMap<(TenantId, PrincipalId), KnownGrants>>);
+pub struct KnownPermissions(RwLock<HashMap<Grantee, KnownGrants>>);
+
+/// Who has permissions: a principal in a tenant, for as long as its session lasts, if it has one.
+pub(crate) type Grantee = (TenantId, PrincipalId, Option<SessionId>);
 
 struct KnownGrants {
     permissions: GrantsReading,
@@ -32,21 +35,20 @@ struct KnownGrants {
 type GrantsReading = Arc<OnceCell<Result<Permissions, &'static ErrorCode>>>;
 
 impl KnownPermissions {
-    /// What `principal` may do in `tenant`; by `read` where that is not known at `now`.
+    /// What `grantee` may do; by `read` where that is not known at `now`.
     ///
     /// # Errors
     /// As `read`.
-    pub async fn get<F>(
+    pub(crate) async fn get<F>(
         &self,
-        tenant: TenantId,
-        principal: PrincipalId,
+        grantee: Grantee,
         now: Instant,
         read: impl FnOnce() -> F,
     ) -> Result<Permissions, Error>
     where
         F: Future<Output = Result<Permissions, Error>>,
     {
-        let key = (tenant, principal);
+        let key = grantee;
         if let Some(permissions) = self.find(key, now) {
             return Ok(permissions);
         }
@@ -65,25 +67,27 @@ impl KnownPermissions {
     }
 
     /// Forgets a reading that has failed, once those who wait for it are told.
-    fn give_up(&self, key: (TenantId, PrincipalId), reading: &GrantsReading) {
+    fn give_up(&self, key: Grantee, reading: &GrantsReading) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.get(&key).is_some_and(|known| Arc::ptr_eq(&known.permissions, reading)) {
             known.remove(&key);
         }
     }
 
-    /// Forgets what a principal may do: the next request reads it anew. For those who have just changed it.
+    /// Forgets what a principal may do, in all its sessions: the next request reads it anew. For those who have just changed
+    /// it.
     pub fn forget(&self, tenant: TenantId, principal: PrincipalId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&(tenant, principal));
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|of, _| (of.0, of.1) != (tenant, principal));
     }
 
-    fn find(&self, key: (TenantId, PrincipalId), now: Instant) -> Option<Permissions> {
+    fn find(&self, key: Grantee, now: Instant) -> Option<Permissions> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&key).filter(|known| known.is_fresh(now))?.permissions.get()?.clone().ok()
     }
 
     /// What others wait for already, or else begins to be read now.
-    fn begin(&self, key: (TenantId, PrincipalId), now: Instant) -> GrantsReading {
+    fn begin(&self, key: Grantee, now: Instant) -> GrantsReading {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST && !known.contains_key(&key) {
             known.retain(|_, known| known.is_fresh(now));
@@ -116,7 +120,8 @@ mod tests {
     use crate::auth::{Grants, Permission, PermissionTable, Role};
     use crate::error::codes;
 
-    static READ: Permission = Permission { name: "a.thing.read", what: "", roles: &[Role::Owner] };
+    static READ: Permission =
+        Permission { name: "a.thing.read", what: "", roles: &[Role::Owner], owners_alone: false };
 
     fn somebody(number: u128) -> (TenantId, PrincipalId) {
         (TenantId::from_uuid(Uuid::from_u128(1)), PrincipalId::from_uuid(Uuid::from_u128(number)))
@@ -130,7 +135,7 @@ mod tests {
     async fn t_16_a_role_that_is_taken_away_counts_for_five_seconds_at_most() {
         let (known, (tenant, principal), now) = (KnownPermissions::default(), somebody(2), Instant::now());
         let get = async |at, role| {
-            let found = known.get(tenant, principal, at, async || Ok(of(role))).await;
+            let found = known.get((tenant, principal, None), at, async || Ok(of(role))).await;
             found.unwrap().contains(&READ)
         };
         assert!(get(now, Role::Owner).await);
@@ -143,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn one_reads_and_others_wait_and_a_failure_is_not_kept() {
         let (known, (tenant, principal), now) = (KnownPermissions::default(), somebody(2), Instant::now());
-        let refused = known.get(tenant, principal, now, async || Err(Error::unavailable())).await;
+        let refused = known.get((tenant, principal, None), now, async || Err(Error::unavailable())).await;
         assert!(refused.is_err());
         let reads = AtomicU32::new(0);
         let read = async || {
@@ -151,7 +156,7 @@ mod tests {
             tokio::task::yield_now().await;
             Ok(of(Role::Owner))
         };
-        let all = (0..50).map(|_| known.get(tenant, principal, now, read));
+        let all = (0..50).map(|_| known.get((tenant, principal, None), now, read));
         assert!(futures_util::future::join_all(all).await.iter().all(Result::is_ok));
         assert_eq!(reads.load(Ordering::Relaxed), 1);
     }
@@ -165,11 +170,11 @@ mod tests {
             tokio::task::yield_now().await;
             Err(Error::unavailable())
         };
-        let all = (0..50).map(|_| known.get(tenant, principal, now, fail));
+        let all = (0..50).map(|_| known.get((tenant, principal, None), now, fail));
         let refused = futures_util::future::join_all(all).await;
         assert!(refused.into_iter().all(|outcome| outcome.unwrap_err().code() == &codes::UNAVAILABLE));
         assert_eq!(reads.load(Ordering::Relaxed), 1, "not one after the other");
-        assert!(known.get(tenant, principal, now, async || Ok(of(Role::Owner))).await.is_ok());
+        assert!(known.get((tenant, principal, None), now, async || Ok(of(Role::Owner))).await.is_ok());
     }
 
     #[tokio::test]
@@ -177,7 +182,7 @@ mod tests {
         let (known, now) = (KnownPermissions::default(), Instant::now());
         for number in 0..(2 * MOST as u128 + 5) {
             let (tenant, principal) = somebody(number);
-            known.get(tenant, principal, now, async || Ok(Permissions::none())).await.unwrap();
+            known.get((tenant, principal, None), now, async || Ok(Permissions::none())).await.unwrap();
         }
         assert!(known.0.read().unwrap().len() <= MOST);
     }

@@ -7,6 +7,8 @@ mod known;
 mod password;
 mod permission;
 mod permissions;
+mod session;
+mod tenant_secret;
 mod verified;
 
 pub use authenticator::{AccessToken, Authenticator};
@@ -16,3 +18,5 @@ pub use known::KnownPermissions;
 pub use password::{PasswordHash, Passwords};
 pub use permission::{Permission, Role, UnknownRole};
 pub use permissions::{Grants, OwnRole, PermissionTable, Permissions};
+pub use session::{Method, Methods, RefreshKey, RefreshKeys, RefreshToken, SignedIn};
+pub use tenant_secret::TenantSecret;

@@ -77,7 +77,7 @@ impl PermissionTable {
             }
         };
         for (number, permission) in self.all.iter().enumerate() {
-            if permission.roles.iter().any(|role| grants.built_in.contains(role)) {
+            if grants.built_in.iter().any(|role| role.has(permission)) {
                 allow(number);
             }
         }
@@ -107,6 +107,12 @@ impl Permissions {
         self.0.table.number(permission).is_some_and(|number| self.has(number))
     }
 
+    /// Whether all of `others` are among them: nobody gives more than he has.
+    pub fn include(&self, others: &Self) -> bool {
+        let theirs = others.0.table.all.iter().enumerate().filter(|(number, _)| others.has(*number));
+        theirs.map(|(_, permission)| permission).all(|permission| self.contains(permission))
+    }
+
     fn has(&self, number: usize) -> bool {
         self.0.bits.get(number / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
@@ -130,10 +136,16 @@ impl Permissions {
 mod tests {
     use super::*;
 
-    static READ: Permission =
-        Permission { name: "a.thing.read", what: "", roles: &[Role::Owner, Role::ReadOnly] };
-    static CHANGE: Permission = Permission { name: "a.thing.change", what: "", roles: &[Role::Owner] };
-    static ELSEWHERE: Permission = Permission { name: "b.thing.read", what: "", roles: &[Role::Owner] };
+    static READ: Permission = Permission {
+        name: "a.thing.read",
+        what: "",
+        roles: &[Role::Owner, Role::ReadOnly],
+        owners_alone: false,
+    };
+    static CHANGE: Permission =
+        Permission { name: "a.thing.change", what: "", roles: &[Role::Owner], owners_alone: true };
+    static ELSEWHERE: Permission =
+        Permission { name: "b.thing.read", what: "", roles: &[Role::Owner], owners_alone: false };
 
     fn table() -> Arc<PermissionTable> {
         Arc::new(PermissionTable::new([&READ, &CHANGE]))
@@ -160,6 +172,17 @@ mod tests {
     }
 
     #[test]
+    fn administrators_and_auditors_follow_from_owners_and_those_who_look_on() {
+        let of = |role| table().resolve(&Grants { built_in: vec![role], own: vec![] });
+        let [owner, administrator, member, auditor, reader] = Role::ALL.map(of);
+        assert_eq!(owner.names(), ["a.thing.change", "a.thing.read"]);
+        assert_eq!(administrator.names(), ["a.thing.read"], "the other is the owners' alone");
+        assert_eq!((auditor.names(), member.names()), (reader.names(), Vec::new()));
+        assert!(owner.include(&administrator) && !administrator.include(&owner));
+        assert!(administrator.include(&auditor) && administrator.include(&Permissions::none()));
+    }
+
+    #[test]
     fn what_nobody_has_granted_or_no_module_declares_is_not_allowed() {
         let owner = table().resolve(&Grants { built_in: vec![Role::Owner], own: vec![] });
         assert!(!owner.contains(&ELSEWHERE), "of a module that is not built in");
@@ -173,7 +196,12 @@ mod tests {
         reason = "a table of permissions is static, and this one is made by the test"
     )]
     fn a_set_is_as_wide_as_the_table() {
-        let named = |n| Permission { name: String::leak(format!("m.p{n:04}.read")), what: "", roles: &[] };
+        let named = |n| Permission {
+            name: String::leak(format!("m.p{n:04}.read")),
+            what: "",
+            roles: &[],
+            owners_alone: false,
+        };
         let many: &'static [Permission] = Vec::leak((0..3000).map(named).collect());
         let table = Arc::new(PermissionTable::new(many));
         let granted: Vec<String> = (0..3000).step_by(7).map(|n| format!("m.p{n:04}.read")).collect();

@@ -63,7 +63,7 @@ mod tests {
 
     fn identity() -> Identity {
         let (clock, rng) = (SystemClock, SystemRng::new());
-        Identity { tenant: TenantId::new(&clock, &rng), actor: Actor::Person(UserId::new(&clock, &rng)) }
+        Identity::new(TenantId::new(&clock, &rng), Actor::Person(UserId::new(&clock, &rng)))
     }
 
     #[test]

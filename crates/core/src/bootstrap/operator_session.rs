@@ -38,11 +38,7 @@ impl OperatorSession {
     ///
     /// # Errors
     /// `Exit::Configuration` where the URLs cannot be used.
-    pub(super) fn open(
-        config: &Config,
-        rng: &dyn Rng,
-        work: &'static SystemWork,
-    ) -> Result<Self, StartError> {
+    pub fn open(config: &Config, rng: &dyn Rng, work: &'static SystemWork) -> Result<Self, StartError> {
         let lifecycle = Lifecycle::new();
         let (runtime, system) = pool_options(&logins(config)?, config);
         let pools = Db::open(runtime, system, &Metrics::new(false), &lifecycle)?;

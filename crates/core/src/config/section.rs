@@ -159,7 +159,7 @@ impl SettingsSchema {
 
 impl Config {
     /// The settings of a module's section; `None` when no module of the product declares it.
-    pub(crate) fn of_module<S: Settings>(&self) -> Option<&S> {
+    pub fn of_module<S: Settings>(&self) -> Option<&S> {
         self.of_modules.iter().find_map(|held| (&**held as &dyn Any).downcast_ref())
     }
 }

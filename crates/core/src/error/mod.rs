@@ -139,7 +139,7 @@ impl Error {
     }
 
     /// What the client is told about this case; where there is nothing to say of it, about all of its code.
-    pub(crate) fn told(&self) -> &str {
+    pub fn told(&self) -> &str {
         self.0.detail.as_deref().unwrap_or(self.0.code.what)
     }
 

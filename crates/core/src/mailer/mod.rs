@@ -17,7 +17,7 @@ use crate::module::{Module, Probe};
 pub(crate) use enqueue::again;
 pub use enqueue::{MailId, MailRow};
 pub use send::{MailResult, MailState};
-pub(crate) use unsubscribe::base;
+pub use unsubscribe::base as link_base;
 pub use unsubscribe::unsubscribing;
 
 error_codes! {

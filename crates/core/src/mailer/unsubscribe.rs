@@ -18,7 +18,7 @@ const PART: usize = 16;
 const PATH: &str = "/unsubscribe/";
 
 /// Where clients reach us: `PUBLIC_URL`, or in development this machine.
-pub(crate) fn base(config: &Config) -> Option<String> {
+pub fn base(config: &Config) -> Option<String> {
     match &config.http.public_url {
         Some(url) => Some(url.as_str().trim_end_matches('/').to_owned()),
         None if config.process.app_env == Environment::Development => {

@@ -25,7 +25,8 @@ pub struct Authentication {
     pub credential: fn(&App, System, &HeaderMap) -> Result<Credential>,
     /// The tenant that `X-Tenant-ID` names, if there is an active one. What it means to be named is checked afterwards.
     pub tenant: for<'a> fn(System, &'a NamedTenant<'a>, &'a Trace) -> Lookup<'a, TenantId>,
-    /// The roles that the caller's actor holds in the caller's tenant; `None` when it has no business there (any more).
+    /// The roles that the caller's actor holds in the caller's tenant; `None` when it has no business there (any more), or when
+    /// its session has ended.
     /// The caller that is given may read the tenant's data, and has no permission yet.
     pub grants: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, Grants>,
     /// The limit of requests that the caller's tenant has of its own, instead of `RATE_LIMIT_MAX`.
@@ -37,24 +38,20 @@ impl Authentication {
     ///
     /// # Errors
     /// `core.unauthenticated` when it has no business in the tenant (any more), or as the database answers.
-    pub(crate) async fn caller(
-        &self,
-        app: &App,
-        Identity { tenant, actor }: Identity,
-        trace: Trace,
-    ) -> Result<Caller> {
-        let principal = actor.principal().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+    pub(crate) async fn caller(&self, app: &App, identity: Identity, trace: Trace) -> Result<Caller> {
+        let principal = identity.actor.principal().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+        let of = (identity.tenant, principal, identity.signed_in.map(|session| session.session));
         // Boxed, since it is read once in five seconds and every request would carry its size.
         let read = || {
             Box::pin(async {
-                let unknown = Caller::unknown(tenant, actor, trace.clone());
+                let unknown = Caller::unknown(identity, trace.clone());
                 let grants = (self.grants)(app, &unknown).await?;
                 let grants = grants.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
                 Ok(app.permissions.resolve(&grants))
             })
         };
-        let permissions = app.known_permissions.get(tenant, principal, app.clock.instant(), read).await?;
-        Ok(Caller::new(tenant, actor, permissions, trace))
+        let permissions = app.known_permissions.get(of, app.clock.instant(), read).await?;
+        Ok(Caller::of(identity, permissions, trace))
     }
 }
 

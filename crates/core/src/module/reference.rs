@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{Access, Module};
+use crate::auth::Role;
 use crate::events::{EventFacts, SubscriberFacts};
 use crate::jobs::{JobFacts, MissedRuns, Schedule, ScheduleScope};
 use crate::mail::MailFacts;
@@ -17,7 +18,8 @@ pub fn permissions_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> St
          | permission | allows | roles |\n| --- | --- | --- |\n",
     );
     for permission in modules.flat_map(|module| module.permissions) {
-        let roles: Vec<&str> = permission.roles.iter().map(|role| role.as_str()).collect();
+        let roles = Role::ALL.into_iter().filter(|role| role.has(permission));
+        let roles: Vec<&str> = roles.map(Role::as_str).collect();
         let _ = writeln!(page, "| `{}` | {} | {} |", permission.name, permission.what, roles.join(", "));
     }
     page

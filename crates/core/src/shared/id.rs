@@ -34,6 +34,14 @@ pub enum User {}
 #[derive(Debug)]
 pub enum Principal {}
 
+/// See [`SessionId`].
+#[derive(Debug)]
+pub enum Session {}
+
+impl IdKind for Session {
+    const NAME: &'static str = "session";
+}
+
 impl IdKind for Principal {
     const NAME: &'static str = "principal";
 }
@@ -51,6 +59,9 @@ pub type TenantId = Id<Tenant>;
 
 /// The id of a person. People are global; what ties one to a tenant is a membership.
 pub type UserId = Id<User>;
+
+/// The id of a session: of one sign-in of a person, until it is signed out.
+pub type SessionId = Id<Session>;
 
 /// The id of a principal, which can hold a role in a tenant: a person, by its [`UserId`], a service account or a key.
 pub type PrincipalId = Id<Principal>;

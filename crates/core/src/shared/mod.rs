@@ -21,7 +21,9 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use currency::Currency;
 pub use days::{Day, Days};
 pub(crate) use hex::{hex, put_hex};
-pub use id::{Id, IdKind, InvalidId, Principal, PrincipalId, Tenant, TenantId, User, UserId};
+pub use id::{
+    Id, IdKind, InvalidId, Principal, PrincipalId, Session, SessionId, Tenant, TenantId, User, UserId,
+};
 pub use int::{Int, LARGEST_EXACT, Version};
 pub use list::List;
 pub(crate) use money::is_decimal;

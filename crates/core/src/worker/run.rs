@@ -163,7 +163,7 @@ async fn on_behalf(shared: &WorkerState, claimed: &Claimed, kind: &'static dyn A
             let no_module = || Error::internal("no module tells what a principal may do");
             let authentication = shared.authentication.ok_or_else(no_module)?;
             let actor = Actor::Job { of: PrincipalId::from_uuid(principal) };
-            let found = authentication.caller(&shared.app, Identity { tenant, actor }, trace).await;
+            let found = authentication.caller(&shared.app, Identity::new(tenant, actor), trace).await;
             found.map_err(|error| match error.code() == &codes::UNAUTHENTICATED {
                 true => give_up("The one who enqueued it is no member of the tenant any more."),
                 false => error,

@@ -12,14 +12,17 @@ use http::HeaderMap;
 use super::SELECT_TENANT;
 
 const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
-/// A row for each role of a principal, and one without a role for a member that has none; none for nobody.
+/// A row for each role of a principal, and one without a role for a member that has none; none for nobody, and none
+/// for a session that has ended.
 const READ_GRANTS: &str = "select g.built_in, r.name, \
      array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
-     from memberships m join users u on u.id = m.user_id join tenants t on t.id = m.tenant_id \
+     from memberships m join tenants t on t.id = m.tenant_id \
      left join grants g on g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
      left join roles r on r.id = g.role_id \
-     where m.user_id = $1 and m.ended_at is null and u.disabled_at is null and t.status = 'active' \
-     order by array_position(array['owner', 'member', 'read-only'], g.built_in), r.name";
+     where m.user_id = $1 and m.ended_at is null and m.deactivated_at is null and m.disabled_at is null \
+       and t.status = 'active' and ($2::uuid is null or exists (select from sessions s where s.id = $2 \
+         and s.principal_id = m.user_id and s.revoked_at is null and s.expires_at > now())) \
+     order by array_position(array['owner', 'administrator', 'member', 'auditor', 'read-only'], g.built_in), r.name";
 const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
 
 /// By `Authorization: Bearer` with an access token of ours.
@@ -59,7 +62,9 @@ fn tenant<'a>(system: System, named: &'a NamedTenant<'a>, trace: &'a Trace) -> L
 fn grants<'a>(app: &'a App, caller: &'a Caller) -> Lookup<'a, Grants> {
     Box::pin(async move {
         let Some(principal) = caller.actor().principal() else { return Ok(None) };
-        let rows: Vec<Granted> = app.db.tenant_read(caller).last().rows(READ_GRANTS, &[&principal]).await?;
+        let session = caller.signed_in().map(|signed_in| signed_in.session);
+        let tx = app.db.tenant_read(caller).last();
+        let rows: Vec<Granted> = tx.rows(READ_GRANTS, &[&principal, &session]).await?;
         if rows.is_empty() {
             return Ok(None);
         }

@@ -1,8 +1,8 @@
 use axum::extract::State;
 use erp_core::answer::Refusing;
 use erp_core::app::{App, Denial};
-use erp_core::auth::{AccessToken, Actor, PasswordHash, Trace};
-use erp_core::db::{AuditEntry, System};
+use erp_core::auth::{Actor, PasswordHash, Trace};
+use erp_core::db::System;
 use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
 use erp_core::from_row;
@@ -10,17 +10,21 @@ use erp_core::limits::{AccountName, Attempt};
 use erp_core::logging::Severity;
 use erp_core::security_event;
 use erp_core::shared::{Secret, TenantId, Text, UserId};
+use http::HeaderMap;
+use http::header::USER_AGENT;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::codes;
+use super::session::{self, Begin, Tokens, address};
 
 /// What is tried here, in the audit log and in the security log.
-const ACTION: &str = "identity.sign_in";
+pub(super) const ACTION: &str = "identity.sign_in";
 
 const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
-const FIND_USER: &str = "select u.id, u.password_hash from users u join memberships m on m.user_id = u.id \
-     where u.email = $1 and u.disabled_at is null and m.ended_at is null";
+const FIND_PERSON: &str = "select p.id, w.phc from auth.people p left join auth.passwords w on w.person_id = p.id \
+     join memberships m on m.user_id = p.id \
+     where p.email = $1 and p.disabled_at is null and m.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null";
 
 /// The body of `POST /api/v1/auth/login`.
 #[derive(Deserialize, JsonSchema)]
@@ -42,18 +46,19 @@ from_row!(TenantRow { id });
 
 struct AccountRow {
     id: UserId,
-    password_hash: Option<String>,
+    phc: Option<String>,
 }
-from_row!(AccountRow { id, password_hash });
+from_row!(AccountRow { id, phc });
 
-/// `POST /api/v1/auth/login`: an access token for the right password; for anything else one answer, as slow (A-08).
+/// `POST /api/v1/auth/login`: a session for the right password; for anything else one answer, as slow (A-08).
 pub(super) async fn login(
     State(app): State<App>,
     trace: Trace,
     attempt: Attempt,
     system: System,
+    headers: HeaderMap,
     Json(login): Json<Login>,
-) -> Result<Json<AccessToken>, Refusing<codes::SIGN_IN_FAILED>> {
+) -> Result<Json<Tokens>, Refusing<codes::SIGN_IN_FAILED>> {
     // Before anything is looked up or counted: it must not tell what is there.
     app.passwords.admit(&login.password)?;
     let (tenant, email) = (folded(&login.tenant), folded(&login.email));
@@ -67,7 +72,9 @@ pub(super) async fn login(
             ip = address(&trace),
         );
     })?;
-    let outcome = sign_in(&app, &system, &trace, Try { login, name, last: charged.is_last() }).await;
+    let outcome =
+        sign_in(&app, &system, &trace, Try { login, name, agent: agent(&headers), last: charged.is_last() })
+            .await;
     match &outcome {
         Ok(_) => charged.succeeded().await,
         Err(error) if error.code() == &codes::SIGN_IN_FAILED => {}
@@ -78,9 +85,10 @@ pub(super) async fn login(
 }
 
 /// One attempt to sign in.
-struct Try {
+struct Try<'a> {
     login: Login,
     name: AccountName,
+    agent: &'a str,
     /// When it fails, the next one is refused.
     last: bool,
 }
@@ -89,16 +97,15 @@ async fn sign_in(
     app: &App,
     system: &System,
     trace: &Trace,
-    Try { login, name, last }: Try,
-) -> Result<AccessToken> {
+    Try { login, name, agent, last }: Try<'_>,
+) -> Result<Tokens> {
     let (tenant, account) = find(system, trace, &login).await?;
-    let stored =
-        account.as_ref().and_then(|account| account.password_hash.clone()).map(PasswordHash::from_stored);
+    let stored = account.as_ref().and_then(|account| account.phc.clone()).map(PasswordHash::from_stored);
     let verified = app.passwords.verify(login.password, stored).await?;
     match (tenant, account) {
         (Some(tenant), Some(account)) if verified => {
-            record(system, trace, tenant, account.id).await?;
-            app.authenticator.issue(tenant, account.id)
+            let methods = session::by_password();
+            session::begin(app, system, trace, Begin { tenant, person: account.id, methods, agent }).await
         }
         (tenant, account) => {
             let user = account.map(|account| account.id.to_string());
@@ -140,8 +147,9 @@ fn deny(app: &App, trace: &Trace, (actor, tenant, user): (Actor, TenantId, Optio
     app.deny(denial, trace);
 }
 
-fn address(trace: &Trace) -> Option<String> {
-    trace.client_ip.map(|ip| ip.to_string())
+/// What a client says of itself.
+pub(super) fn agent(headers: &HeaderMap) -> &str {
+    headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// The tenant and the account that are meant, as far as they exist. Text that cannot be a slug or an address is
@@ -158,23 +166,12 @@ async fn find(
     let mut tx = system.begin(trace);
     let tenant = tx.optional(FIND_TENANT, &[&slug]).await?.map(|TenantRow { id }| id);
     // Where there is no such tenant the account is looked for all the same, among nobody's: as much work, and as slow.
-    let within = tx.within(tenant.unwrap_or(TenantId::NOBODY)).await?;
-    Ok((tenant, within.last().optional(FIND_USER, &[&email]).await?))
+    let within = tenant.unwrap_or(TenantId::NOBODY);
+    let tx = tx.within(within).await?;
+    Ok((tenant, tx.last().optional(FIND_PERSON, &[&email, &within]).await?))
 }
 
 /// A slug or an address as it is stored and counted, in whatever case it was typed.
-fn folded(typed: &str) -> String {
+pub(super) fn folded(typed: &str) -> String {
     typed.trim().to_lowercase()
-}
-
-async fn record(system: &System, trace: &Trace, tenant: TenantId, user: UserId) -> Result<()> {
-    let mut tx = system.begin(trace).within(tenant).await?;
-    tx.audit(&AuditEntry {
-        action: ACTION,
-        resource: "user",
-        resource_id: Some(user.to_string()),
-        outcome: "success",
-        details: serde_json::Value::Null,
-    })?;
-    tx.commit().await
 }

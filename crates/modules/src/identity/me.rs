@@ -8,10 +8,9 @@ use erp_core::shared::{TenantId, UserId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-const READ: &str = "select u.id, u.email, u.name, p.tenant_id, t.slug, p.name as tenant_name \
-     from memberships m join users u on u.id = m.user_id \
-     join tenant_profiles p on p.tenant_id = m.tenant_id join tenants t on t.id = p.tenant_id \
-     where m.user_id = $1 and m.ended_at is null and u.disabled_at is null and t.status = 'active'";
+const READ: &str = "select m.user_id as id, m.email, m.name, p.tenant_id, t.slug, p.name as tenant_name \
+     from memberships m join tenant_profiles p on p.tenant_id = m.tenant_id join tenants t on t.id = p.tenant_id \
+     where m.user_id = $1 and m.ended_at is null and m.deactivated_at is null and m.disabled_at is null and t.status = 'active'";
 
 struct MembershipRow {
     id: UserId,

@@ -1,9 +1,21 @@
-//! Who people are: sign-in, and what a caller can find out about itself.
+//! Who people are: sign-in, sessions, and what a caller can find out about itself.
 
 mod authentication;
+mod device;
+mod invitations;
 mod login;
 mod me;
+mod members;
+pub mod operator;
+mod password_routes;
+mod passwords;
+mod roles;
+mod session;
+mod sessions;
 
+use std::time::Duration;
+
+use erp_core::config::Section;
 use erp_core::limits::{Policy, Quota};
 use erp_core::module::{Access, Module, Operation, Routes};
 
@@ -11,16 +23,22 @@ use erp_core::module::{Access, Module, Operation, Routes};
 pub static MODULE: Module = Module {
     name: "identity",
     about: ABOUT,
+    permissions: PERMISSIONS,
     errors: ERRORS,
+    settings: &[Section::of::<IdentitySettings>()],
     routes,
     migrations: erp_core::migrations![
         "0001_people" was ["0003_identity"],
         "0002_tenant_rate_limit" was ["0006_tenant_rate_limit"],
         "0003_access",
         "0004_system_access",
+        "0005_sessions",
+        "0006_members",
+        "0007_one_time",
     ],
-    samples: erp_core::samples!["tenant_profiles"],
+    samples: erp_core::samples!["tenant_profiles", "memberships", "grants", "sessions", "invitations"],
     system: SYSTEM,
+    mails: &[&invitations::INVITATION, &password_routes::RESET, &password_routes::CHANGED],
     tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
     ..Module::BARE
@@ -34,19 +52,80 @@ erp_core::error_codes! {
         SIGN_IN_FAILED = "identity.sign_in_failed", 401, "Sign-in failed";
             "The tenant, the e-mail address or the password is wrong, or the account cannot sign in.";
             "Check all three; the answer does not say which.";
+        SESSION_ENDED = "identity.session_ended", 401, "The session has ended";
+            "The refresh token is not one that is good: its session was signed out, has expired or was left unused for too long, or the token was used before.";
+            "Sign in again.";
+        INVITATION_ENDED = "identity.invitation_ended", 410, "The invitation cannot be accepted";
+            "It was accepted or taken back, its time is over, or the token is not that of an invitation.";
+            "Ask for another one.";
+        LINK_ENDED = "identity.link_ended", 410, "The link cannot be used";
+            "It was used, its time is over, or the password was changed since.";
+            "Ask for another one.";
+        WEAK_PASSWORD = "identity.weak_password", 422, "The password is too easy to guess";
+            "It is too short, or among what others would try first; the detail says why.";
+            "Choose a longer one, of words that have nothing to do with the account.";
+        MORE_THAN_OWN = "identity.more_than_own", 403, "More than one's own rights";
+            "Nobody gives roles, or changes members, with rights that he has not himself.";
+            "Ask somebody who has them.";
+        LAST_OWNER = "identity.last_owner", 409, "The tenant would have no owner";
+            "An active member keeps the role 'owner' for good.";
+            "Make somebody else an owner first.";
+        TENANT_TAKEN = "identity.tenant_taken", 409, "The tenant is there already";
+            "There is a tenant of this slug, and it has an owner.";
+            "Choose another slug.";
+        NO_PUBLIC_URL = "identity.no_public_url", 503, "Links cannot be made";
+            "The operator has not set PUBLIC_URL, which links in mails begin with.";
+            "Ask the operator to set PUBLIC_URL.";
     }
+}
+
+erp_core::permissions! {
+    /// The permissions of the identity module.
+    pub PERMISSIONS {
+        READ_USERS = "identity.user.read" to [Owner, Member]: "See who the members are, and what roles they have.";
+        INVITE = "identity.user.invite" to [Owner]: "Invite people, and take invitations back.";
+        MANAGE_USERS = "identity.user.manage" to [Owner]: "Give members roles, pause and remove them.";
+        OWN = "identity.tenant.own" to [Owner] alone: "Answer for the tenant: make and unmake owners.";
+        END_SESSIONS = "identity.session.end" to [Owner]: "End the sessions of others.";
+    }
+}
+
+erp_core::settings! {
+    /// How people sign in, and for how long.
+    pub struct IdentitySettings in "Identity" of MODULE;
+
+    /// The longest that a session lasts, however often it is refreshed.
+    IDENTITY_SESSION_LIFETIME session_lifetime: Duration { default: Defaults::all("30d"), range: Some(("1m", "30d")) };
+
+    /// A session that is not refreshed for so long ends.
+    IDENTITY_SESSION_IDLE session_idle: Duration { default: Defaults::all("7d"), range: Some(("1m", "30d")) };
+
+    /// How many sessions a person has in a tenant at a time; one more ends the one that was used longest ago.
+    IDENTITY_SESSIONS_PER_PERSON sessions_per_person: u32 { default: Defaults::all("20"), range: Some(("1", "1000")) };
+
+    /// How long an invitation can be accepted.
+    IDENTITY_INVITATION_LIFETIME invitation_lifetime: Duration { default: Defaults::all("3d"), range: Some(("1h", "30d")) };
 }
 
 erp_core::system_work! {
     /// What identity does as the system.
     SYSTEM {
         SIGN_IN = "sign-in": "Finds the tenant of a slug and the account of an address within it, while nobody has signed in yet.";
+        SESSIONS = "sessions": "Keeps up and ends sessions: a refresh token comes before its tenant is known, and a person's sessions may be in several.";
+        PASSWORDS = "passwords": "Sets passwords, which no tenant sees, for those who know the one before or have the link of a mail.";
+        MEMBERS = "members": "Makes, changes and ends memberships on behalf of those who may, and of those who accept an invitation and are no callers yet.";
+        TENANTS = "tenants": "Makes tenants and moves them from state to state, as operators ask for it.";
         SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it.";
     }
 }
 
 /// Failed sign-ins of one address, and of one account from there: `RATE_LIMIT_AUTH_MAX` in `RATE_LIMIT_AUTH_WINDOW`.
 static FAILED_SIGN_INS: Policy = Policy::failures("sign-in", |config| {
+    Quota::new(config.rate_limit.auth_max, config.rate_limit.auth_window)
+});
+
+/// Links to set a password that one address asks for: `RATE_LIMIT_AUTH_MAX` in `RATE_LIMIT_AUTH_WINDOW`.
+static LINKS: Policy = Policy::requests("password-links", |config| {
     Quota::new(config.rate_limit.auth_max, config.rate_limit.auth_window)
 });
 
@@ -61,6 +140,78 @@ fn routes() -> Routes {
                 "One answer for everything that is wrong, so that it does not tell who has an account.",
             ),
         )
+        .post("/api/v1/auth/refresh", Access::Public, sessions::refresh)
+        .shows_secret()
+        .system(&SESSIONS)
+        .doc(Operation::new("refresh", "Get the next tokens of a session").about(
+            "A refresh token is good once. Who has not got the answer asks again within ten seconds and gets the same; a token \
+             that was used before ends its session.",
+        ))
+        .post("/api/v1/auth/password/change", Access::SignedIn, password_routes::change)
+        .open_to_readers("everybody has a password of their own")
+        .limit(&FAILED_SIGN_INS)
+        .system(&PASSWORDS)
+        .doc(Operation::new("changePassword", "Change one's password").about(
+            "It wants the current one, and ends all other sessions of the person, in all tenants.",
+        ))
+        .post("/api/v1/auth/password/forgot", Access::Public, password_routes::forgot)
+        .limit(&LINKS)
+        .system(&PASSWORDS)
+        .doc(Operation::new("forgotPassword", "Ask for a link to set a password").about(
+            "The answer is the same whoever it is. The link is good for an hour, once, and goes to the address that is stored.",
+        ))
+        .post("/api/v1/auth/password/reset", Access::Public, password_routes::reset)
+        .limit(&LINKS)
+        .system(&PASSWORDS)
+        .doc(Operation::new("resetPassword", "Set a password by a link").about(
+            "It ends all sessions of the person and begins none.",
+        ))
+        .get("/api/v1/auth/sessions", Access::SignedIn, sessions::list)
+        .doc(Operation::new("listSessions", "List one's own sessions"))
+        .delete("/api/v1/auth/sessions/{id}", Access::SignedIn, sessions::end)
+        .open_to_readers("everybody ends sessions of their own")
+        .system(&SESSIONS)
+        .doc(Operation::new("endSession", "End a session"))
+        .post("/api/v1/auth/logout", Access::SignedIn, sessions::logout)
+        .open_to_readers("everybody signs out")
+        .system(&SESSIONS)
+        .doc(Operation::new("signOut", "Sign out"))
+        .post("/api/v1/auth/logout-all", Access::SignedIn, sessions::logout_all)
+        .open_to_readers("everybody signs out")
+        .system(&SESSIONS)
+        .doc(Operation::new("signOutEverywhere", "Sign out of all sessions, in all tenants"))
+        .get("/api/v1/users", Access::Permission(&READ_USERS), members::list)
+        .doc(Operation::new("listUsers", "List the members"))
+        .get("/api/v1/users/{id}", Access::Permission(&READ_USERS), members::read)
+        .doc(Operation::new("readUser", "Read a member"))
+        .delete("/api/v1/users/{id}", Access::Permission(&MANAGE_USERS), members::remove)
+        .system(&MEMBERS)
+        .doc(Operation::new("removeUser", "End a membership").about(
+            "With its roles, its sessions and the invitations that it has given. The person keeps its account.",
+        ))
+        .put("/api/v1/users/{id}/roles", Access::Permission(&MANAGE_USERS), members::give)
+        .system(&MEMBERS)
+        .doc(Operation::new("setRoles", "Say which roles a member has"))
+        .post("/api/v1/users/{id}/deactivate", Access::Permission(&MANAGE_USERS), members::deactivate)
+        .system(&MEMBERS)
+        .doc(Operation::new("deactivateUser", "Keep a member out until further notice"))
+        .post("/api/v1/users/{id}/reactivate", Access::Permission(&MANAGE_USERS), members::reactivate)
+        .system(&MEMBERS)
+        .doc(Operation::new("reactivateUser", "Let a member in again"))
+        .get("/api/v1/invitations", Access::Permission(&INVITE), invitations::list)
+        .doc(Operation::new("listInvitations", "List the open invitations"))
+        .post("/api/v1/invitations", Access::Permission(&INVITE), invitations::invite)
+        .system(&MEMBERS)
+        .doc(Operation::new("invite", "Invite somebody").about(
+            "The answer is the same whoever it is; the link is in the mail.",
+        ))
+        .delete("/api/v1/invitations/{id}", Access::Permission(&INVITE), invitations::revoke)
+        .system(&MEMBERS)
+        .doc(Operation::new("revokeInvitation", "Take an invitation back"))
+        .post("/api/v1/invitations/accept", Access::Public, invitations::accept)
+        .limit(&FAILED_SIGN_INS)
+        .system(&MEMBERS)
+        .doc(Operation::new("acceptInvitation", "Accept an invitation"))
         .get("/api/v1/me", Access::SignedIn, me::me)
         .doc(Operation::new("me", "Show who the caller is and what it may do"))
 }

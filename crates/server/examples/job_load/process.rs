@@ -81,7 +81,7 @@ pub(crate) async fn request(
     body: &Value,
 ) -> io::Result<()> {
     let person = database.people.first().ok_or_else(|| io::Error::other("the seed made nobody"))?;
-    let issued = context.edge.app.authenticator.issue(person.tenant_id, person.user_id);
+    let issued = context.edge.app.authenticator.issue(person.tenant_id, person.user_id, None);
     let token = issued.map_err(io::Error::other)?.access_token.expose().clone();
     let request = Request::post(path)
         .header("authorization", format!("Bearer {token}"))

@@ -18,6 +18,7 @@ mod e2e;
 mod events;
 mod files;
 mod guide;
+mod identity;
 mod imports;
 mod jobs;
 mod mail;

@@ -42,7 +42,7 @@ impl Sweeps<'_> {
         let visit = async |route: &Route| {
             let Access::Permission(permission) = route.access else { return };
             let roles = [Role::Owner, Role::Member, Role::ReadOnly];
-            let without = roles.into_iter().filter(|role| !permission.roles.contains(role));
+            let without = roles.into_iter().filter(|role| !role.has(permission));
             let without = without.map(|role| self.app.actor("acme", role)).chain([nothing.clone()]);
             let ready = self.ready(route, "acme").await;
             for actor in without {

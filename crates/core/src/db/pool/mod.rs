@@ -90,7 +90,8 @@ struct DbInner {
     distrust: Arc<AtomicBool>,
     /// The monitor had to connect anew.
     reconnected: Arc<Notify>,
-    deferrals: Deferrals,
+    /// What waits for the end of its request, whichever pool it went through.
+    deferrals: Arc<Deferrals>,
     /// Rings for jobs that this process has enqueued, whichever pool they went through.
     doorbell: Arc<Doorbell>,
     /// Tells of events that this process has emitted, whichever pool they went through.
@@ -138,6 +139,7 @@ impl Db {
         };
         // What is known of the server is known to both.
         let generations = Arc::<Generations>::default();
+        let deferrals = Arc::<Deferrals>::default();
         let db = |pool, options: PoolOptions| {
             Self(Arc::new(DbInner {
                 pool,
@@ -151,7 +153,7 @@ impl Db {
                 doubt: Arc::clone(&doubt),
                 distrust: Arc::clone(&distrust),
                 reconnected: Arc::clone(&reconnected),
-                deferrals: Deferrals::default(),
+                deferrals: Arc::clone(&deferrals),
                 doorbell: Arc::clone(&doorbell),
                 outbox: Arc::clone(&outbox),
                 generations: Arc::clone(&generations),

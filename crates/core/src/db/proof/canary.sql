@@ -17,15 +17,16 @@ begin
   for step in
     select r.relation, s.no, s.tenant, s.sql = '{sample}' as keep,
       replace(coalesce(case when s.sql = '{sample}' then plan -> 'samples' ->> r.relation end, s.sql), '{table}', r.relation) as sql
-    from (select relation, kind, case when as_system then system_privileges else privileges end as privileges, ordinal
+    from (select relation, kind, case when as_system then system_privileges else privileges end as privileges, ordinal, canary
         from app.relations where to_regclass(relation) is not null and not (as_system and system_across)
-        union all select 'the server', 'server', '{}', 2147483647) r
+        union all select 'the server', 'server', '{}', 2147483647, false) r
     join jsonb_to_recordset(plan -> 'steps') s (no int, kind text, tenant text, sql text, own_row boolean) on s.kind = r.kind
     where (s.tenant is not null or fresh)
       and (s.sql <> '{sample}' or (plan -> 'samples' ? r.relation and 'insert' = any (r.privileges)))
-      -- A sample that the login may not add is not there; a table without one got its row with the tenant.
+      -- A sample that the login may not add is not there, unless a migration has kept one; a table without one got its row with
+      -- the tenant.
       and (not s.own_row or 'select' = any (r.privileges)
-        and ('insert' = any (r.privileges) or not plan -> 'samples' ? r.relation))
+        and ('insert' = any (r.privileges) or r.canary or not plan -> 'samples' ? r.relation))
     order by s.tenant is not null, r.ordinal, s.no
   loop
     if step.tenant is not null then

@@ -41,6 +41,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0015_imports",
         "0016_mail",
         "0017_system_within",
+        "0018_system_answers",
     ],
     samples: crate::samples![
         "audit_log",

@@ -4,14 +4,14 @@
 //! [`Authentication`](crate::module::Authentication), and gets a [`System`] there; nothing else makes one. What is
 //! declared stands in `docs/reference/system-work.md`.
 
-use crate::auth::{Actor, Trace};
+use crate::auth::{Actor, Caller, Trace};
 use crate::db::{Db, FromRow, Params, Sql};
 use crate::error::{Error, Result, codes};
 use crate::from_row;
 use crate::shared::TenantId;
 
 use super::context::TxContext;
-use super::exchange::Tx;
+use super::exchange::{Tx, Unfinished};
 use super::{Last, TenantTx};
 
 /// One kind of work that the system does in the database beyond what a caller may: a row of a `system_work!` table.
@@ -88,6 +88,17 @@ impl System {
         tracing::debug!(work = self.work.name, "System transaction");
         let context = self.db.context(TxContext::change(None, self.actor(), trace));
         SystemTx { tx: Tx::new(&self.db, None, false, context) }
+    }
+
+    /// A transaction without a tenant, as the system, but on behalf of a caller who has been found to have the right: its
+    /// audit rows name the caller. It goes [`within`](SystemTx::within) the caller's tenant, and there belongs to the caller's
+    /// request as its own changes do: under an `Idempotency-Key` it waits for the answer.
+    pub fn on_behalf(&self, caller: &Caller) -> SystemTx<'_> {
+        tracing::debug!(work = self.work.name, "System transaction");
+        let context = self.db.context(TxContext::change(None, caller.actor(), caller.trace()));
+        let mut tx = Tx::new(&self.db, None, false, context).deferred(caller.deferral());
+        tx.unfinished = Unfinished::of(caller);
+        SystemTx { tx }
     }
 
     /// A transaction in the active tenant of this slug, as the system: for a public route whose path names the tenant.

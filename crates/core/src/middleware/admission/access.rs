@@ -100,8 +100,12 @@ mod tests {
     use crate::module::{Routes, Surface};
     use crate::shared::{TenantId, UserId};
 
-    static PERMISSION: Permission =
-        Permission { name: "test.thing.change", what: "", roles: &[Role::Owner, Role::Member] };
+    static PERMISSION: Permission = Permission {
+        name: "test.thing.change",
+        what: "",
+        roles: &[Role::Owner, Role::Member],
+        owners_alone: false,
+    };
 
     fn route(access: Access) -> Routes {
         Routes::new().get("/x", access, async || "")

@@ -174,7 +174,7 @@ async fn tenant_quota(
     // Boxed, since it is read once a minute and every request would carry its size.
     let read = || {
         Box::pin(async {
-            let caller = Caller::unknown(identity.tenant, identity.actor, trace.clone());
+            let caller = Caller::unknown(identity, trace.clone());
             let read = (authentication.own_limit)(app, &caller);
             tokio::time::timeout(PATIENCE, read).await.map_err(Error::internal)?
         })
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn l_03_a_member_counts_as_one_and_for_the_routes_limit_only_if_it_counts_requests() {
         let (tenant, user) = (TenantId::from_uuid(Uuid::from_u128(1)), UserId::from_uuid(Uuid::from_u128(2)));
-        let identity = Identity { tenant, actor: Actor::Person(user) };
+        let identity = Identity::new(tenant, Actor::Person(user));
         for (limit, own) in [(&REQUESTS, true), (&FAILURES, false)] {
             let route = route(Access::SignedIn, Surface::Tenant, limit);
             let asked = Ok(Asked::Route(&route, Credential::Verified(identity)));

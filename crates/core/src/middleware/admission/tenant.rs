@@ -42,9 +42,13 @@ async fn select(
 ) -> Result<Caller, Error> {
     let system = app.system(authentication.system);
     let tenant = (authentication.tenant)(system, &named, &trace).await?;
-    let home = || Caller::unknown(identity.tenant, identity.actor, trace.clone());
+    let home = || Caller::unknown(identity, trace.clone());
     let Some(tenant) = tenant else { return Err(refuse(app, &home(), &named)) };
-    match authentication.caller(app, Identity { tenant, ..identity }, trace.clone()).await {
+    if identity.signed_in.is_some() {
+        authentication.caller(app, identity, trace.clone()).await?; // the session, which is where it was begun
+    }
+    let there = Identity::new(tenant, identity.actor);
+    match authentication.caller(app, there, trace.clone()).await {
         // Somebody who is no member is told so alike, whether there is such a tenant or not.
         Err(error) if error.code() == &codes::UNAUTHENTICATED => Err(refuse(app, &home(), &named)),
         outcome => outcome,

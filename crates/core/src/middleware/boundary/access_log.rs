@@ -116,7 +116,7 @@ impl<'edge> AccessLogEntry<'edge> {
 
     /// Logs the cause of an error that the client is not told: once, here.
     pub(in crate::middleware) fn failed(&mut self, error: &Error) {
-        if let (None, Some(Identity { tenant, actor })) = (self.tenant, self.identity) {
+        if let (None, Some(Identity { tenant, actor, .. })) = (self.tenant, self.identity) {
             self.tenant = Some(tenant);
             self.span.record("tenant_id", tracing::field::display(tenant));
             if let Some(principal) = actor.principal() {

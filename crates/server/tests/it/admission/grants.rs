@@ -117,8 +117,8 @@ fn by_key(app: &App, system: System, headers: &HeaderMap) -> Result<Credential> 
         let tenant = tenant.ok_or_else(unknown)?.id;
         let person = tx.within(tenant).await?.last();
         let person: Option<Person> =
-            person.optional("select id from users where email = $1", &[&key]).await?;
-        Ok(Identity { tenant, actor: Actor::Person(person.ok_or_else(unknown)?.id) })
+            person.optional("select user_id as id from memberships where email = $1", &[&key]).await?;
+        Ok(Identity::new(tenant, Actor::Person(person.ok_or_else(unknown)?.id)))
     })))
 }
 

@@ -11,13 +11,16 @@ async fn sign_in(app: &TestApp, tenant: &str, email: &str, password: &str) -> An
 
 /// Disables acme's member, ends its reader's membership, takes a password away, and closes a tenant.
 async fn bar_from_signing_in(app: &TestApp, member: &str) {
-    app.sql().execute("update users set disabled_at = now() where email = $1", &[&member]).await.unwrap();
+    app.sql()
+        .execute("update auth.people set disabled_at = now() where email = $1", &[&member])
+        .await
+        .unwrap();
     let ended = format!(
         "update memberships set ended_at = now() where user_id = '{}'",
         app.person("acme", Role::ReadOnly).user_id
     );
     app.execute_in("acme", &ended).await;
-    app.execute_in("globex", "update users set password_hash = null where email like 'reader@globex%'").await;
+    app.execute_in("globex", "delete from auth.passwords w using auth.people p where p.id = w.person_id and p.email like 'reader@globex%'").await;
     app.sql()
         .batch_execute(
             "insert into tenants (id, slug, status) values (gen_random_uuid(), 'closed', 'closed')",
@@ -48,10 +51,10 @@ async fn t_17_sign_in_is_the_work_of_the_systems_login_and_requests_are_not() {
     let owner = &app.person("acme", Role::Owner).credential;
     let sign_in = async || sign_in(&app, "acme", &owner.email, &owner.password).await.status;
     app.alice().get("/api/v1/me").await.assert(200);
-    app.sql().batch_execute("revoke select on users from erp_system").await.unwrap();
+    app.sql().batch_execute("revoke select on auth.people from erp_system").await.unwrap();
     assert_eq!(sign_in().await, 500);
     app.alice().get("/api/v1/me").await.assert(200);
-    let swapped = "grant select on users to erp_system; revoke select on users from erp_app";
+    let swapped = "grant select on auth.people to erp_system; revoke select on memberships from erp_app";
     app.sql().batch_execute(swapped).await.unwrap();
     assert_eq!(sign_in().await, 200);
     app.alice().get("/api/v1/me").await.assert(500);

@@ -134,7 +134,7 @@ async fn t_17_an_ended_membership_and_a_suspended_tenant_cannot_be_selected() {
 async fn t_03_without_a_tenant_there_are_no_rows_and_nothing_can_be_written() {
     let app = TestApp::start().await;
     let runtime = app.database().runtime().await;
-    let tables = ["items", "memberships", "tenant_profiles", "audit_log", "audit_heads", "users"];
+    let tables = ["items", "memberships", "tenant_profiles", "audit_log", "audit_heads", "sessions"];
     let set = format!("begin; set local app.tenant_id = '{}'; select 1; commit", app.tenant_id("acme"));
     // In a fresh session, and in one where the setting reads '' since a transaction has ended (T-04).
     for before in ["select 1", &set, "begin; set local app.tenant_id = ''; commit"] {
@@ -216,8 +216,9 @@ async fn t_21_who_is_disabled_and_who_is_of_a_suspended_tenant_is_nobody() {
         actor.get("/api/v1/me").await.assert(200);
     }
     let id = app.person("acme", Role::Owner).user_id;
-    let disabled = format!("update users set disabled_at = now() where id = '{id}'");
-    app.sql().batch_execute(&disabled).await.unwrap();
+    let disabled = format!("update memberships set disabled_at = now() where user_id = '{id}'");
+    app.execute_in("acme", &disabled).await;
+    app.execute_in("globex", &disabled).await;
     app.sql().batch_execute("update tenants set status = 'suspended' where slug = 'globex'").await.unwrap();
     for actor in [&alice, &bob] {
         actor.get("/api/v1/me").await.assert(401).problem("core.unauthenticated");
@@ -232,8 +233,12 @@ async fn t_21_who_is_disabled_and_who_is_of_a_suspended_tenant_is_nobody() {
 
 /// A module whose handler finds out itself what the caller must be allowed.
 static ASKING: Module = Module { name: "asking", routes: asking, permissions: &[&CLOSE], ..Module::BARE };
-static CLOSE: Permission =
-    Permission { name: "asking.book.close", what: "Close the books.", roles: &[Role::Owner] };
+static CLOSE: Permission = Permission {
+    name: "asking.book.close",
+    what: "Close the books.",
+    roles: &[Role::Owner],
+    owners_alone: false,
+};
 
 fn asking() -> Routes {
     Routes::new().get("/asking/{what}", Access::SignedIn, ask)

@@ -95,9 +95,14 @@ fn f57_no_route_changes_something_for_those_who_may_only_read() {
 
 #[test]
 fn f57_a_rule_that_is_too_weak_is_found_unless_there_is_a_reason() {
-    static READ: Permission =
-        Permission { name: "weak.thing.read", what: "", roles: &[Role::Owner, Role::ReadOnly] };
-    static CHANGE: Permission = Permission { name: "weak.thing.change", what: "", roles: &[Role::Owner] };
+    static READ: Permission = Permission {
+        name: "weak.thing.read",
+        what: "",
+        roles: &[Role::Owner, Role::ReadOnly],
+        owners_alone: false,
+    };
+    static CHANGE: Permission =
+        Permission { name: "weak.thing.change", what: "", roles: &[Role::Owner], owners_alone: false };
     async fn done() {}
     static WEAK: Module = Module {
         name: "weak",

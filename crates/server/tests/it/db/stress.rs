@@ -78,13 +78,13 @@ pub(super) async fn make_tenants(app: &TestApp) -> Vec<Tenant> {
         let tenant: TenantId = app.sql().query_one(add, &[&slug]).await.unwrap().get(0);
         let user: UserId = Id::new(app.edge().app.clock.as_ref(), app.edge().app.rng.as_ref());
         let items = format!(
-            "begin; insert into users (id, email) values ('{user}', '{user}@{slug}.example'); \
-             set local app.tenant_id = '{tenant}'; insert into memberships (user_id) values ('{user}'); \
+            "begin; insert into auth.people (id, email) values ('{user}', '{user}@{slug}.example'); \
+             set local app.tenant_id = '{tenant}'; insert into memberships (user_id, email) values ('{user}', '{user}@{slug}.example'); \
              insert into grants (id, principal_id, built_in) values (gen_random_uuid(), '{user}', 'member'); \
              insert into items (id, sku, name) select gen_random_uuid(), '{slug}/' || n, '{slug}' from generate_series(1, 5) n; commit"
         );
         app.sql().batch_execute(&items).await.unwrap();
-        let issued = app.edge().app.authenticator.issue(tenant, user);
+        let issued = app.edge().app.authenticator.issue(tenant, user, None);
         tenants.push(Tenant { slug, token: issued.unwrap().access_token.expose().clone() });
     }
     tenants

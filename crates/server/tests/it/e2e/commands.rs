@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use erp_core::config::{SETTINGS, Setting};
+use erp_core::config::Setting;
+use erp_core::factory::settings;
 use serde_json::Value;
 
 use super::database::Database;
@@ -59,6 +60,11 @@ fn config_is_checked_and_explained_without_connecting() {
     assert!(!json.contains(secret), "{json}");
 }
 
+/// The settings of the whole product.
+fn all() -> Vec<&'static Setting> {
+    settings(&erp_modules::PRODUCT).rows().collect()
+}
+
 /// The flag of a setting: a secret's names a file, since its value would show in the list of processes.
 fn flag(setting: &Setting) -> String {
     let name = setting.file_name().unwrap_or_else(|| setting.name.to_owned());
@@ -70,7 +76,7 @@ fn help_has_a_flag_for_every_setting_with_its_meaning_and_no_other() {
     let help = run(&Home::new(), &["--help"], &[]);
     // One line, however it is broken for the terminal.
     let text = help.out.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
-    for setting in SETTINGS {
+    for setting in all() {
         let words = setting.default.words().unwrap_or_else(|| "none".to_owned());
         let about = if setting.secret {
             format!("{} <PATH> File that holds {}. {}", flag(setting), setting.name, setting.doc())
@@ -85,7 +91,7 @@ fn help_has_a_flag_for_every_setting_with_its_meaning_and_no_other() {
         assert!(text.contains(&about), "no {about:?} in {text}");
     }
     let general = ["--json", "--skip-health", "--check-config", "--env-file", "--help", "--version"];
-    let known = SETTINGS.iter().map(flag).chain(general.map(str::to_owned)).collect::<BTreeSet<_>>();
+    let known = all().into_iter().map(flag).chain(general.map(str::to_owned)).collect::<BTreeSet<_>>();
     let first =
         |line: &String| line.split_whitespace().find(|word| word.starts_with("--")).map(str::to_owned);
     let options = help.out.iter().filter(|line| line.trim_start().starts_with('-'));
@@ -97,12 +103,12 @@ fn every_flag_overrides_the_environment_before_the_verb_and_after_it() {
     let home = Home::new();
     fs::write(home.path().join("secret"), "what-the-flag's-file-holds").unwrap();
     // Values are not checked here, so that each setting can have a text of its own.
-    let values = SETTINGS
-        .iter()
+    let values = all()
+        .into_iter()
         .map(|setting| if setting.secret { "secret".to_owned() } else { format!("flag's {}", setting.name) });
-    let flags = SETTINGS.iter().zip(values).flat_map(|(setting, value)| [flag(setting), value]);
+    let flags = all().into_iter().zip(values).flat_map(|(setting, value)| [flag(setting), value]);
     let flags = flags.collect::<Vec<_>>();
-    let variables = SETTINGS.iter().map(|setting| (setting.name, "environment's")).collect::<Vec<_>>();
+    let variables = all().into_iter().map(|setting| (setting.name, "environment's")).collect::<Vec<_>>();
     let verb = ["config", "explain", "--json"].map(str::to_owned);
     for arguments in [[&flags[..], &verb].concat(), [&verb, &flags[..]].concat()] {
         let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
@@ -111,8 +117,8 @@ fn every_flag_overrides_the_environment_before_the_verb_and_after_it() {
         let text = ended.out.join("\n");
         assert!(!text.contains("environment's") && !text.contains("file-holds"), "{text}");
         let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
-        assert_eq!(rows.len(), SETTINGS.len());
-        for (row, setting) in rows.iter().zip(SETTINGS) {
+        assert_eq!(rows.len(), all().len());
+        for (row, setting) in rows.iter().zip(all()) {
             let (value, source) = match setting.file_name() {
                 Some(file) => ("[secret]".to_owned(), format!("flag ({file})")),
                 None => (format!("flag's {}", setting.name), "flag".to_owned()),
@@ -130,7 +136,7 @@ fn every_flag_overrides_the_environment_before_the_verb_and_after_it() {
 #[test]
 fn no_secret_is_taken_from_the_command_line() {
     let home = Home::new();
-    for setting in SETTINGS.iter().filter(|setting| setting.secret) {
+    for setting in all().into_iter().filter(|setting| setting.secret) {
         let own = format!("--{}", setting.name.to_lowercase().replace('_', "-"));
         let ended = run(&home, &["config", "explain", &own, "never-to-be-shown"], &[]);
         assert_eq!((ended.code, ended.out.len()), (2, 0), "{own}: {ended:#?}");

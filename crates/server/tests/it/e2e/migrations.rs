@@ -118,8 +118,7 @@ fn s_10_four_servers_migrate_and_seed_an_empty_database_once() {
         let items = client.get("/api/v1/items").unwrap().json();
         assert_eq!(items["items"].as_array().unwrap().len(), 3, "seeded once: {items}");
     }
-    let people =
-        "select count(*) from memberships m join users u on u.id = m.user_id where u.email like '%.example'";
+    let people = "select count(*) from memberships m join auth.people u on u.id = m.user_id where u.email like '%.example'";
     assert_eq!(database.value(people), "6");
     let ended: Vec<_> = servers.into_iter().map(|server| server.stop("TERM")).collect();
     let applied = ended.iter().flat_map(|ended| &ended.out).filter(|line| line.contains("Migration applied"));

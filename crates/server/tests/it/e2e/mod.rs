@@ -48,6 +48,7 @@ mod settings;
 mod soak;
 mod start;
 mod stop;
+mod tenants;
 mod tls;
 mod versions;
 mod webhooks;

@@ -1,0 +1,327 @@
+//! Invitations: by whoever may, with roles that are within the giver's own, accepted by whoever holds the mailbox.
+//!
+//! Inviting looks nobody up: the answer is the same whether the address is known anywhere, and the secret is in the mail alone. It
+//! is spent by POST and never by GET, since programs that look for malware follow links.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use erp_core::answer::{Accepted, NoContent, Refusing};
+use erp_core::app::App;
+use erp_core::auth::{Caller, PasswordHash, TenantSecret, Trace};
+use erp_core::db::{AuditEntry, System, TenantTx};
+use erp_core::error::{Error, Result, Violation, codes as core};
+use erp_core::extract::{Json, Path};
+use erp_core::limits::Attempt;
+use erp_core::mail::{MailAddress, MailTemplate, Recipient};
+use erp_core::shared::{Clock, Id, IdKind, Rng, Secret, TenantId, Text, UserId};
+use erp_core::{from_row, mail_template};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::roles::{self, Resolved, RoleNames};
+use super::{IdentitySettings, codes, passwords};
+
+/// What its secret begins with: `erp_inv_`.
+const KIND: &str = "inv";
+
+/// An invitation.
+#[derive(Debug)]
+pub(super) enum InvitationRow {}
+
+impl IdKind for InvitationRow {
+    const NAME: &'static str = "invitation";
+}
+
+/// The body of `POST /api/v1/invitations`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewInvitation {
+    #[schemars(example = &"ada@example.com")]
+    email: MailAddress,
+    /// The roles that the new member will have: within the giver's own.
+    #[schemars(example = ["member"])]
+    roles: RoleNames,
+}
+
+/// What was done, whoever it is.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Invited {
+    id: Id<InvitationRow>,
+    expires_at: Timestamp,
+}
+
+impl Invited {
+    pub(super) const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+}
+
+/// The body of `POST /api/v1/invitations/accept`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Acceptance {
+    /// The secret of the mail.
+    #[schemars(example = &"erp_inv_…")]
+    token: Secret<String>,
+    /// What the new member is called; one who has an account keeps the name that is there.
+    #[serde(default)]
+    #[schemars(example = &"Ada Lovelace")]
+    name: Option<Text<1, 200>>,
+    /// A new password; for an address that has an account, the password of that account.
+    #[schemars(example = &"correct horse battery staple")]
+    password: Secret<String>,
+}
+
+/// Where the new member belongs to now.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Joined {
+    /// The tenant's slug, to sign in with.
+    #[schemars(example = &"acme")]
+    tenant: String,
+    #[schemars(example = &"ada@example.com")]
+    email: String,
+}
+
+/// An invitation that nobody has answered yet.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct OpenInvitation {
+    id: Id<InvitationRow>,
+    #[schemars(example = &"ada@example.com")]
+    email: String,
+    #[schemars(example = ["member"])]
+    roles: Vec<String>,
+    invited_by: Option<UserId>,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+}
+from_row!(OpenInvitation { id, email, roles, invited_by, created_at, expires_at });
+
+/// Those that are open, the newest first.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct OpenInvitations {
+    invitations: Vec<OpenInvitation>,
+}
+
+/// What the mail says.
+pub(super) struct InvitationMail {
+    tenant: String,
+    link: String,
+    hours: u64,
+}
+
+pub(super) static INVITATION: MailTemplate<InvitationMail> = mail_template!(
+    "identity.invitation", "Invites somebody to a tenant, with the link to accept by.", InvitationMail,
+    "en": { subject: "You are invited to {{ mail.tenant }}", text: "identity/mails/invitation.en.txt" },
+    "de": { subject: "Einladung zu {{ mail.tenant }}", text: "identity/mails/invitation.de.txt" },
+)
+.confidential();
+
+const ADD: &str = "insert into invitations (id, email, roles, secret_hash, invited_by, expires_at) \
+     values ($1, $2, $3, $4, $5, now() + $6 * interval '1 second') returning expires_at";
+const TENANT: &str = "select name, tenant_id from tenant_profiles where tenant_id = $1";
+const OPEN: &str = "select id, email, roles, invited_by, created_at, expires_at from invitations \
+     where ended_at is null and expires_at > now() order by created_at desc, id limit 200";
+const END: &str = "update invitations set ended_at = now() where id = $1 and tenant_id = $2 and ended_at is null returning id";
+/// Held until the end: two who accept at the same time make one member.
+const TAKE: &str = "select i.id, i.email, i.roles, t.slug, p.id as person_id, p.disabled_at is not null as disabled, w.phc \
+     from invitations i join tenants t on t.id = i.tenant_id left join auth.people p on p.email = i.email \
+     left join auth.passwords w on w.person_id = p.id \
+     where i.tenant_id = $1 and i.secret_hash = $2 and i.ended_at is null and i.expires_at > now() and t.status = 'active'";
+const SPEND: &str = "update invitations set ended_at = now(), accepted_by = $3 where id = $1 and tenant_id = $2 \
+     and ended_at is null returning id";
+const ADD_PERSON: &str = "insert into auth.people (id, email, name) values ($1, $2, $3)";
+const ADD_PASSWORD: &str = "insert into auth.passwords (person_id, phc) values ($1, $2)";
+/// Somebody who was removed comes back; somebody who is paused does not come in by another door.
+const JOIN: &str = "insert into memberships as m (user_id, email, name) select id, email, name from auth.people where id = $1 \
+     on conflict (tenant_id, user_id) do update set ended_at = null, deactivated_at = null, email = excluded.email, \
+       name = excluded.name where m.ended_at is not null \
+     returning user_id as id";
+
+struct ExpiresAt {
+    expires_at: Timestamp,
+}
+from_row!(ExpiresAt { expires_at });
+
+struct TenantName {
+    name: String,
+}
+from_row!(TenantName { name });
+
+struct Taken {
+    id: Id<InvitationRow>,
+    email: String,
+    roles: Vec<String>,
+    slug: String,
+    person_id: Option<UserId>,
+    disabled: bool,
+    phc: Option<String>,
+}
+from_row!(Taken { id, email, roles, slug, person_id, disabled, phc });
+
+/// `POST /api/v1/invitations`.
+pub(super) async fn invite(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Json(new): Json<NewInvitation>,
+) -> Result<Accepted<Invited>, Refusing<codes::MORE_THAN_OWN>> {
+    let tenant = caller.tenant();
+    let mut tx = system.on_behalf(&caller).within(tenant).await?;
+    let names: Vec<String> = new.roles.iter().map(ToString::to_string).collect();
+    let Resolved { permissions, built_in, .. } = roles::resolve(&app, &mut tx, tenant, &names).await?;
+    roles::within_own(&caller, &built_in, &permissions)?;
+    let inviter = caller.actor().person();
+    let terms = Terms::of(&app)?;
+    let (invited, link) = add(&mut tx, tenant, (&new.email, &names, inviter), &terms).await?;
+    let TenantName { name } = tx.row(TENANT, &[&tenant]).await?;
+    let mail = InvitationMail { tenant: name, link, hours: terms.lifetime.as_secs() / 3600 };
+    app.mail_to(&mut tx, caller.trace(), &INVITATION, &Recipient::new(new.email), &mail)?;
+    tx.commit().await?;
+    Ok(Accepted(invited))
+}
+
+/// What an invitation is made of, beside whom it is for.
+pub(super) struct Terms<'a> {
+    /// What its link begins with.
+    pub(super) base: String,
+    /// For how long it is good.
+    pub(super) lifetime: Duration,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) rng: &'a dyn Rng,
+}
+
+impl<'a> Terms<'a> {
+    fn of(app: &'a App) -> Result<Self> {
+        let base = app.public_url().ok_or_else(|| Error::new(&codes::NO_PUBLIC_URL))?;
+        let lifetime = app.settings::<IdentitySettings>()?.invitation_lifetime;
+        Ok(Self { base, lifetime, clock: app.clock.as_ref(), rng: app.rng.as_ref() })
+    }
+}
+
+/// Writes an invitation; also the link that accepts it.
+pub(super) async fn add(
+    tx: &mut TenantTx<'_>,
+    tenant: TenantId,
+    (email, roles, inviter): (&MailAddress, &[String], Option<UserId>),
+    terms: &Terms<'_>,
+) -> Result<(Invited, String)> {
+    let id: Id<InvitationRow> = Id::new(terms.clock, terms.rng);
+    let secret = TenantSecret::new(KIND, tenant, terms.rng);
+    let (base, seconds) = (&terms.base, terms.lifetime.as_secs_f64());
+    let email = email.to_string().to_lowercase();
+    let ExpiresAt { expires_at } =
+        tx.row(ADD, &[&id, &email, &roles, &secret.hash(), &inviter, &seconds]).await?;
+    // Behind the `#`, so that it is in no log of a proxy's.
+    Ok((Invited { id, expires_at }, format!("{base}/invitation#{}", secret.expose())))
+}
+
+/// `GET /api/v1/invitations`.
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<OpenInvitations>> {
+    Ok(Json(OpenInvitations { invitations: app.db.tenant_read(&caller).last().rows(OPEN, &[]).await? }))
+}
+
+/// `DELETE /api/v1/invitations/{id}`.
+pub(super) async fn revoke(
+    caller: Caller,
+    system: System,
+    Path(id): Path<Id<InvitationRow>>,
+) -> Result<NoContent> {
+    let tx = system.on_behalf(&caller).within(caller.tenant()).await?;
+    let ended: Option<()> = tx.last().optional(END, &[&id, &caller.tenant()]).await?;
+    ended.map(|()| NoContent).ok_or_else(|| Error::new(&core::NOT_FOUND))
+}
+
+/// `POST /api/v1/invitations/accept`.
+pub(super) async fn accept(
+    State(app): State<App>,
+    trace: Trace,
+    attempt: Attempt,
+    system: System,
+    Json(acceptance): Json<Acceptance>,
+) -> Result<Json<Joined>, Refusing<(codes::INVITATION_ENDED, codes::SIGN_IN_FAILED, codes::WEAK_PASSWORD)>> {
+    app.passwords.admit(&acceptance.password)?;
+    let Acceptance { token, name, password } = acceptance;
+    let ended = || Error::new(&codes::INVITATION_ENDED);
+    let secret = TenantSecret::parse(KIND, token.expose()).ok_or_else(ended)?;
+    let look = system.begin(&trace).within(secret.tenant).await?.last();
+    let taken: Option<Taken> = look.optional(TAKE, &[&secret.tenant, &secret.hash()]).await?;
+    let taken = taken.filter(|taken| !taken.disabled).ok_or_else(ended)?;
+    // What takes long is done before the transaction.
+    let person = match (taken.person_id, taken.phc.clone()) {
+        (Some(person), Some(phc)) => {
+            let charged = attempt.at(&taken.slug, &taken.email).await?;
+            if !app.passwords.verify(password, Some(PasswordHash::from_stored(phc))).await? {
+                return Err(Error::new(&codes::SIGN_IN_FAILED).into());
+            }
+            charged.succeeded().await;
+            Joining { person, new_name: None, new_hash: None }
+        }
+        (person, _) => {
+            passwords::check(
+                &password,
+                &[&taken.email, &taken.slug, name.as_ref().map_or("", Text::as_str)],
+            )?;
+            let hash = app.passwords.hash(password).await?;
+            let new_name = match person {
+                Some(_) => None,
+                None => Some(name.ok_or_else(name_is_missing)?),
+            };
+            let fresh = || Id::new(app.clock.as_ref(), app.rng.as_ref());
+            Joining { person: person.unwrap_or_else(fresh), new_name, new_hash: Some(hash) }
+        }
+    };
+    join(&app, &system, &trace, (secret.tenant, &taken, person)).await?;
+    Ok(Json(Joined { tenant: taken.slug, email: taken.email }))
+}
+
+/// Who joins: somebody with an account, or a new one.
+struct Joining {
+    person: UserId,
+    new_name: Option<Text<1, 200>>,
+    new_hash: Option<PasswordHash>,
+}
+
+fn name_is_missing() -> Error {
+    Error::new(&core::INVALID).violation(Violation::new("/name", "required", "A new account has a name."))
+}
+
+async fn join(
+    app: &App,
+    system: &System,
+    trace: &Trace,
+    (tenant, taken, joining): (TenantId, &Taken, Joining),
+) -> Result<()> {
+    let Joining { person, new_name, new_hash } = joining;
+    let mut tx = system.begin(trace).within(tenant).await?;
+    let spent: Option<()> = tx.optional(SPEND, &[&taken.id, &tenant, &person]).await?;
+    if spent.is_none() {
+        return Err(Error::new(&codes::INVITATION_ENDED));
+    }
+    if let Some(name) = &new_name {
+        let _: Vec<()> = tx.rows(ADD_PERSON, &[&person, &taken.email, name]).await?;
+    }
+    if let Some(hash) = &new_hash {
+        let _: Vec<()> = tx.rows(ADD_PASSWORD, &[&person, &hash.expose()]).await?;
+    }
+    let joined: Option<()> = tx.optional(JOIN, &[&person]).await?;
+    if joined.is_none() {
+        return Err(Error::new(&codes::INVITATION_ENDED).because("already a member"));
+    }
+    let resolved = roles::resolve(app, &mut tx, tenant, &taken.roles).await?;
+    roles::grant(&mut tx, person.into(), &resolved).await?;
+    tx.audit(&AuditEntry {
+        action: "identity.joined",
+        resource: "user",
+        resource_id: Some(person.to_string()),
+        outcome: "success",
+        details: json!({ "invitation": taken.id.to_string(), "roles": taken.roles }),
+    })?;
+    tx.commit().await?;
+    app.known_permissions.forget(tenant, person.into());
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! A tenant's members, for those who run it: what they may do, whether they may come in, and their end.
+//!
+//! An administrator acts on the membership only: a person's address, password and factors are the person's own, since it may be a
+//! member elsewhere.
+
+use axum::extract::State;
+use erp_core::answer::{NoContent, Refusing};
+use erp_core::app::App;
+use erp_core::auth::{Caller, Grants, OwnRole, Role};
+use erp_core::db::{AuditEntry, System, TenantTx};
+use erp_core::error::{Error, Result, codes as core};
+use erp_core::extract::{Json, Path};
+use erp_core::shared::{TenantId, UserId};
+use erp_core::{from_row, sql};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::codes;
+use super::roles::{self, RoleNames};
+
+/// A member of the tenant.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Member {
+    id: UserId,
+    #[schemars(example = &"ada@example.com")]
+    email: String,
+    #[schemars(example = &"Ada Lovelace")]
+    name: String,
+    /// `active`, or `deactivated` by an administrator, or `disabled` by an operator.
+    #[schemars(example = &"active")]
+    status: String,
+    #[schemars(example = ["member"])]
+    roles: Vec<String>,
+    joined_at: Timestamp,
+}
+from_row!(Member { id, email, name, status, roles, joined_at });
+
+/// The members, in the order of their addresses.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Members {
+    users: Vec<Member>,
+}
+
+/// The body of `PUT /api/v1/users/{id}/roles`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewRoles {
+    /// All that the member is to have: within the giver's own.
+    #[schemars(example = ["member"])]
+    roles: RoleNames,
+}
+
+const COLUMNS: &str = "m.user_id as id, m.email, m.name, m.created_at as joined_at, \
+     case when m.disabled_at is not null then 'disabled' when m.deactivated_at is not null then 'deactivated' else 'active' end \
+       as status, \
+     array(select coalesce(g.built_in, r.name) from grants g left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id \
+       where g.tenant_id = m.tenant_id and g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
+       order by 1) as roles";
+const LIST: &str =
+    sql!["select ", COLUMNS, " from memberships m where m.ended_at is null order by m.email limit 1000"];
+const READ: &str =
+    sql!["select ", COLUMNS, " from memberships m where m.user_id = $1 and m.ended_at is null"];
+/// Held while who owns the tenant is changed: two who demote one another come one after the other.
+const GUARD: &str = "select tenant_id from tenant_profiles where tenant_id = $1 for no key update";
+const THEIRS: &str = "select g.built_in, r.name, \
+     array(select p.permission from role_permissions p where p.tenant_id = g.tenant_id and p.role_id = g.role_id) as permissions \
+     from memberships m left join grants g on g.tenant_id = m.tenant_id and g.principal_id = m.user_id \
+     left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id \
+     where m.tenant_id = $1 and m.user_id = $2 and m.ended_at is null";
+const OWNERS: &str = "select m.user_id as id from memberships m join grants g on g.tenant_id = m.tenant_id and g.principal_id = m.user_id \
+     where m.tenant_id = $1 and g.built_in = 'owner' and g.expires_at is null and m.ended_at is null \
+       and m.deactivated_at is null and m.disabled_at is null limit 1";
+const DEACTIVATE: &str = "update memberships set deactivated_at = coalesce(deactivated_at, now()) \
+     where tenant_id = $1 and user_id = $2 and ended_at is null";
+const REACTIVATE: &str =
+    "update memberships set deactivated_at = null where tenant_id = $1 and user_id = $2 and ended_at is null";
+const REMOVE: &str =
+    "update memberships set ended_at = now() where tenant_id = $1 and user_id = $2 and ended_at is null";
+const END_SESSIONS: &str = "update sessions set revoked_at = now(), reason = 'removed' \
+     where tenant_id = $1 and principal_id = $2 and revoked_at is null";
+const DROP_GRANTS: &str = "delete from grants where tenant_id = $1 and principal_id = $2";
+const DROP_INVITATIONS: &str = "update invitations set ended_at = now() \
+     where tenant_id = $1 and invited_by = $2 and ended_at is null";
+
+struct Held {
+    built_in: Option<String>,
+    name: Option<String>,
+    permissions: Vec<String>,
+}
+from_row!(Held { built_in, name, permissions });
+
+struct OwnerOf {
+    #[expect(dead_code, reason = "that there is one is what counts")]
+    id: UserId,
+}
+from_row!(OwnerOf { id });
+
+/// `GET /api/v1/users`.
+pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Members>> {
+    Ok(Json(Members { users: app.db.tenant_read(&caller).last().rows(LIST, &[]).await? }))
+}
+
+/// `GET /api/v1/users/{id}`.
+pub(super) async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<UserId>,
+) -> Result<Json<Member>> {
+    let member: Option<Member> = app.db.tenant_read(&caller).last().optional(READ, &[&id]).await?;
+    member.map(Json).ok_or_else(|| Error::new(&core::NOT_FOUND))
+}
+
+/// `PUT /api/v1/users/{id}/roles`.
+pub(super) async fn give(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Path(id): Path<UserId>,
+    Json(new): Json<NewRoles>,
+) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
+    let tenant = caller.tenant();
+    let mut tx = begin(&app, &caller, &system, id).await?;
+    let names: Vec<String> = new.roles.iter().map(ToString::to_string).collect();
+    let given = roles::resolve(&app, &mut tx, tenant, &names).await?;
+    roles::within_own(&caller, &given.built_in, &given.permissions)?;
+    roles::replace(&mut tx, (tenant, id.into()), &given).await?;
+    finish(&app, tx, (tenant, id)).await?;
+    Ok(NoContent)
+}
+
+/// `POST /api/v1/users/{id}/deactivate`: out until somebody lets the member in again.
+pub(super) async fn deactivate(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Path(id): Path<UserId>,
+) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
+    let mut tx = begin(&app, &caller, &system, id).await?;
+    end(&mut tx, (caller.tenant(), id), &[DEACTIVATE, END_SESSIONS]).await?;
+    finish(&app, tx, (caller.tenant(), id)).await?;
+    Ok(NoContent)
+}
+
+/// `POST /api/v1/users/{id}/reactivate`.
+pub(super) async fn reactivate(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Path(id): Path<UserId>,
+) -> Result<NoContent, Refusing<codes::MORE_THAN_OWN>> {
+    let mut tx = begin(&app, &caller, &system, id).await?;
+    end(&mut tx, (caller.tenant(), id), &[REACTIVATE]).await?;
+    tx.commit().await?;
+    Ok(NoContent)
+}
+
+/// `DELETE /api/v1/users/{id}`: the membership ends, with its roles, its sessions and the invitations that it has given.
+pub(super) async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Path(id): Path<UserId>,
+) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
+    let mut tx = begin(&app, &caller, &system, id).await?;
+    let all = [REMOVE, END_SESSIONS, DROP_GRANTS, DROP_INVITATIONS];
+    end(&mut tx, (caller.tenant(), id), &all).await?;
+    tx.audit(&AuditEntry {
+        action: "identity.removed",
+        resource: "user",
+        resource_id: Some(id.to_string()),
+        outcome: "success",
+        details: json!(null),
+    })?;
+    finish(&app, tx, (caller.tenant(), id)).await?;
+    Ok(NoContent)
+}
+
+/// A transaction on behalf of the caller, in which the tenant's owners stand still, once it is known that the member is there
+/// and has nothing that the caller has not.
+async fn begin<'db>(
+    app: &App,
+    caller: &Caller,
+    system: &'db System,
+    member: UserId,
+) -> Result<TenantTx<'db>> {
+    let tenant = caller.tenant();
+    let mut tx = system.on_behalf(caller).within(tenant).await?;
+    let _: Vec<()> = tx.rows(GUARD, &[&tenant]).await?;
+    let held: Vec<Held> = tx.rows(THEIRS, &[&tenant, &member]).await?;
+    if held.is_empty() {
+        return Err(Error::new(&core::NOT_FOUND));
+    }
+    let mut grants = Grants::default();
+    for Held { built_in, name, permissions } in held {
+        grants.built_in.extend(built_in.and_then(|role| role.parse::<Role>().ok()));
+        grants.own.extend(name.map(|name| OwnRole { name, permissions }));
+    }
+    roles::within_own(caller, &grants.built_in, &app.permissions.resolve(&grants))?;
+    Ok(tx)
+}
+
+async fn end(
+    tx: &mut TenantTx<'_>,
+    (tenant, member): (TenantId, UserId),
+    statements: &[&'static str],
+) -> Result<()> {
+    for statement in statements {
+        let _: Vec<()> = tx.rows(*statement, &[&tenant, &member]).await?;
+    }
+    Ok(())
+}
+
+/// Commits, unless the tenant would have no owner.
+async fn finish(app: &App, mut tx: TenantTx<'_>, (tenant, member): (TenantId, UserId)) -> Result<()> {
+    let owner: Option<OwnerOf> = tx.optional(OWNERS, &[&tenant]).await?;
+    if owner.is_none() {
+        return Err(Error::new(&codes::LAST_OWNER));
+    }
+    tx.commit().await?;
+    app.known_permissions.forget(tenant, member.into());
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! How people change a password that they know, and get another one when they do not.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use erp_core::answer::{Accepted, NoContent, Refusing};
+use erp_core::app::App;
+use erp_core::auth::{Caller, PasswordHash, TenantSecret, Trace};
+use erp_core::db::{AuditEntry, System, SystemTx};
+use erp_core::error::{Error, Result};
+use erp_core::extract::Json;
+use erp_core::limits::Attempt;
+use erp_core::mail::{MailAddress, MailTemplate, Recipient};
+use erp_core::shared::{Secret, TenantId, Text, UserId};
+use erp_core::{from_row, mail_template};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::login::folded;
+use super::sessions::EndedThere;
+use super::{codes, passwords, sessions};
+
+/// What a link's secret begins with: `erp_reset_`.
+const KIND: &str = "reset";
+/// For how long a link is good (A-11).
+const LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+/// The body of `POST /api/v1/auth/password/change`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Change {
+    #[schemars(example = &"correct horse battery staple")]
+    current_password: Secret<String>,
+    #[schemars(example = &"another horse battery staple")]
+    new_password: Secret<String>,
+}
+
+/// The body of `POST /api/v1/auth/password/forgot`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Forgot {
+    #[schemars(example = &"acme")]
+    tenant: String,
+    #[schemars(example = &"ada@example.com")]
+    email: String,
+}
+
+/// The same whoever it is.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LinkIsSent {
+    /// For how many seconds the link is good, if there is such an account.
+    #[schemars(example = 3600)]
+    expires_in: u64,
+}
+
+/// The body of `POST /api/v1/auth/password/reset`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reset {
+    /// The secret of the mail.
+    #[schemars(example = &"erp_reset_…")]
+    token: Secret<String>,
+    #[schemars(example = &"another horse battery staple")]
+    password: Secret<String>,
+}
+
+/// What the mail with a link says.
+pub(super) struct ResetMail {
+    tenant: String,
+    link: String,
+}
+
+/// What the mail after a change says.
+pub(super) struct ChangedMail {
+    tenant: String,
+}
+
+pub(super) static RESET: MailTemplate<ResetMail> = mail_template!(
+    "identity.password_reset", "Gives the link by which somebody who has forgotten a password sets another one.", ResetMail,
+    "en": { subject: "Your password for {{ mail.tenant }}", text: "identity/mails/password_reset.en.txt" },
+    "de": { subject: "Ihr Passwort für {{ mail.tenant }}", text: "identity/mails/password_reset.de.txt" },
+)
+.confidential();
+
+pub(super) static CHANGED: MailTemplate<ChangedMail> = mail_template!(
+    "identity.password_changed", "Tells somebody that the password was changed.", ChangedMail,
+    "en": { subject: "Your password was changed", text: "identity/mails/password_changed.en.txt" },
+    "de": { subject: "Ihr Passwort wurde geändert", text: "identity/mails/password_changed.de.txt" },
+);
+
+const OWN: &str = "select p.id, p.email, p.name, w.phc from auth.people p left join auth.passwords w on w.person_id = p.id \
+     where p.id = $1 and p.disabled_at is null";
+/// Only where the hash is still the one that was looked at: of two changes at a time one is made.
+const CHANGE: &str = "update auth.passwords set phc = $3, set_at = now() where person_id = $1 and phc = $2 returning person_id as id";
+const SET: &str = "insert into auth.passwords (person_id, phc) values ($1, $2) \
+     on conflict (person_id) do update set phc = excluded.phc, set_at = now()";
+const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";
+const NAME: &str = "select name from tenant_profiles where tenant_id = $1";
+const FIND: &str = "select t.id as tenant_id, p.id, p.email from tenants t join memberships m on m.tenant_id = t.id \
+     join auth.people p on p.id = m.user_id \
+     where t.id = $1 and t.status = 'active' and p.email = $2 and p.disabled_at is null and m.ended_at is null \
+       and m.deactivated_at is null";
+const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
+const ADD_LINK: &str = "insert into auth.one_time (kind, hash, person_id, expires_at) \
+     values ('reset', $1, $2, now() + $3 * interval '1 second')";
+/// Links of others stay: whoever asks again and again must not end the one that is on its way for ever.
+const FEW_LINKS: &str =
+    "select count(*) < 5 as few from auth.one_time where person_id = $1 and expires_at > now()";
+const LOOK: &str = "select p.id, p.email, p.name from auth.one_time o join auth.people p on p.id = o.person_id \
+     where o.kind = 'reset' and o.hash = $1 and o.used_at is null and o.expires_at > now() and p.disabled_at is null";
+const SPEND: &str = "update auth.one_time set used_at = now() where kind = 'reset' and hash = $1 and used_at is null \
+     and expires_at > now() returning person_id as id";
+
+struct OwnAccount {
+    id: UserId,
+    email: String,
+    name: String,
+    phc: Option<String>,
+}
+from_row!(OwnAccount { id, email, name, phc });
+
+struct LinkOwner {
+    id: UserId,
+    email: String,
+    name: String,
+}
+from_row!(LinkOwner { id, email, name });
+
+struct Forgetful {
+    tenant_id: TenantId,
+    id: UserId,
+    email: String,
+}
+from_row!(Forgetful { tenant_id, id, email });
+
+struct FoundTenant {
+    id: TenantId,
+}
+from_row!(FoundTenant { id });
+
+struct Few {
+    few: bool,
+}
+from_row!(Few { few });
+
+struct TenantName {
+    name: String,
+}
+from_row!(TenantName { name });
+
+struct Touched {
+    #[expect(dead_code, reason = "that there is a row is what counts")]
+    id: UserId,
+}
+from_row!(Touched { id });
+
+/// `POST /api/v1/auth/password/change`: wants the current one, and ends the person's other sessions (A-10).
+pub(super) async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    attempt: Attempt,
+    system: System,
+    Json(change): Json<Change>,
+) -> Result<NoContent, Refusing<(codes::SIGN_IN_FAILED, codes::WEAK_PASSWORD)>> {
+    let Change { current_password, new_password } = change;
+    app.passwords.admit(&current_password)?;
+    app.passwords.admit(&new_password)?;
+    let person = caller.user()?;
+    let own: Option<OwnAccount> = system.begin(caller.trace()).last().optional(OWN, &[&person]).await?;
+    let own = own.ok_or_else(|| Error::new(&codes::SIGN_IN_FAILED))?;
+    let charged = attempt.at(&caller.tenant().to_string(), &own.email).await?;
+    let stored = own.phc.clone().map(PasswordHash::from_stored);
+    if !app.passwords.verify(current_password, stored).await? {
+        return Err(Error::new(&codes::SIGN_IN_FAILED).into());
+    }
+    charged.succeeded().await;
+    passwords::check(&new_password, &[&own.email, &own.name])?;
+    let hash = app.passwords.hash(new_password).await?;
+    let mut tx = system.on_behalf(&caller);
+    let changed: Option<Touched> = tx.optional(CHANGE, &[&own.id, &own.phc, &hash.expose()]).await?;
+    if changed.is_none() {
+        return Err(Error::new(&codes::SIGN_IN_FAILED).because("another change came first").into());
+    }
+    let mine = caller.signed_in().map(|signed_in| signed_in.session);
+    let ended = sessions::end_in(&mut tx, (person, "password", mine)).await?;
+    finish(
+        &app,
+        &system,
+        tx,
+        Finish { trace: caller.trace(), tenant: caller.tenant(), person, email: &own.email, ended },
+    )
+    .await?;
+    Ok(NoContent)
+}
+
+/// `POST /api/v1/auth/password/forgot`: the answer is the same, and as fast, whoever it is: the work is done behind it.
+pub(super) async fn forgot(
+    State(app): State<App>,
+    trace: Trace,
+    system: System,
+    Json(forgot): Json<Forgot>,
+) -> Result<Accepted<LinkIsSent>> {
+    let work = {
+        let (app, system) = (app.clone(), system.clone());
+        async move {
+            if let Err(error) = send_link(&app, &system, &trace, &forgot).await {
+                tracing::error!(
+                    code = error.code().code,
+                    cause = error.cause().map(ToString::to_string),
+                    "No link to set a password was sent"
+                );
+            }
+        }
+    };
+    drop(app.lifecycle.serve(work)); // it goes on, and the stop waits for it
+    Ok(Accepted(LinkIsSent { expires_in: LIFETIME.as_secs() }))
+}
+
+async fn send_link(app: &App, system: &System, trace: &Trace, forgot: &Forgot) -> Result<()> {
+    let (tenant, email) = (folded(&forgot.tenant), folded(&forgot.email));
+    let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&tenant), Text::<3, 254>::parse(&email)) else {
+        return Ok(());
+    };
+    let mut tx = system.begin(trace);
+    let Some(FoundTenant { id }) = tx.optional(FIND_TENANT, &[&slug]).await? else { return Ok(()) };
+    let mut tx = tx.within(id).await?;
+    let Some(found): Option<Forgetful> = tx.optional(FIND, &[&id, &email]).await? else { return Ok(()) };
+    let Few { few } = tx.row(FEW_LINKS, &[&found.id]).await?;
+    let Some(base) = app.public_url().filter(|_| few) else { return Ok(()) };
+    let secret = TenantSecret::new(KIND, found.tenant_id, app.rng.as_ref());
+    let seconds = LIFETIME.as_secs_f64();
+    let _: Vec<()> = tx.rows(ADD_LINK, &[&secret.hash(), &found.id, &seconds]).await?;
+    let TenantName { name } = tx.row(NAME, &[&found.tenant_id]).await?;
+    let mail = ResetMail { tenant: name, link: format!("{base}/password#{}", secret.expose()) };
+    // To the stored address, and never to what was typed.
+    let address: MailAddress = found.email.parse().map_err(Error::internal)?;
+    app.mail_to(&mut tx, trace, &RESET, &Recipient::new(address), &mail)?;
+    tx.audit(&AuditEntry {
+        action: "identity.password_forgotten",
+        resource: "user",
+        resource_id: Some(found.id.to_string()),
+        outcome: "success",
+        details: json!(null),
+    })?;
+    tx.commit().await
+}
+
+/// `POST /api/v1/auth/password/reset`: begins no session, and spares nobody a second factor.
+pub(super) async fn reset(
+    State(app): State<App>,
+    trace: Trace,
+    system: System,
+    Json(reset): Json<Reset>,
+) -> Result<NoContent, Refusing<(codes::LINK_ENDED, codes::WEAK_PASSWORD)>> {
+    let Reset { token, password } = reset;
+    app.passwords.admit(&password)?;
+    let ended = || Error::new(&codes::LINK_ENDED);
+    let secret = TenantSecret::parse(KIND, token.expose()).ok_or_else(ended)?;
+    let owner: Option<LinkOwner> = system.begin(&trace).last().optional(LOOK, &[&secret.hash()]).await?;
+    let LinkOwner { id: person, email, name } = owner.ok_or_else(ended)?;
+    passwords::check(&password, &[&email, &name])?;
+    let hash = app.passwords.hash(password).await?;
+    let mut tx = system.begin(&trace);
+    let spent: Option<Touched> = tx.optional(SPEND, &[&secret.hash()]).await?;
+    if spent.is_none() {
+        return Err(ended().into());
+    }
+    let _: Vec<()> = tx.rows(SET, &[&person, &hash.expose()]).await?;
+    let all = sessions::end_in(&mut tx, (person, "password", None)).await?;
+    finish(
+        &app,
+        &system,
+        tx,
+        Finish { trace: &trace, tenant: secret.tenant, person, email: &email, ended: all },
+    )
+    .await?;
+    Ok(NoContent)
+}
+
+/// What is left to do once a password is another one.
+struct Finish<'a> {
+    trace: &'a Trace,
+    tenant: TenantId,
+    person: UserId,
+    email: &'a str,
+    ended: Vec<EndedThere>,
+}
+
+/// Ends links that are on their way, tells the auditor and the person, commits, and tells the auditors of other tenants whose
+/// sessions have ended.
+async fn finish(app: &App, system: &System, mut tx: SystemTx<'_>, finish: Finish<'_>) -> Result<()> {
+    let Finish { trace, tenant, person, email, ended } = finish;
+    let _: Vec<()> = tx.rows(DROP_LINKS, &[&person]).await?;
+    let mut tx = tx.within(tenant).await?;
+    let TenantName { name } = tx.row(NAME, &[&tenant]).await?;
+    tx.audit(&AuditEntry {
+        action: "identity.password_changed",
+        resource: "user",
+        resource_id: Some(person.to_string()),
+        outcome: "success",
+        details: json!({ "sessionsEnded": ended.len() }),
+    })?;
+    let address: MailAddress = email.parse().map_err(Error::internal)?;
+    app.mail_to(&mut tx, trace, &CHANGED, &Recipient::new(address), &ChangedMail { tenant: name })?;
+    tx.commit().await?;
+    sessions::tell_others(app, system, trace, (person, "password", tenant), &ended).await
+}

@@ -1,0 +1,287 @@
+//! Sessions: begun by who has signed in, kept up by refresh tokens, and ended by sign-out, by an administrator, by a new
+//! password, or by somebody who uses a token that was used before.
+
+use erp_core::app::App;
+use erp_core::auth::{AccessToken, Method, Methods, RefreshToken, SignedIn, Trace};
+use erp_core::db::{AuditEntry, System};
+use erp_core::error::{Error, Result};
+use erp_core::from_row;
+use erp_core::logging::Severity;
+use erp_core::security_event;
+use erp_core::shared::{Id, Secret, SessionId, ShownSecret, TenantId, UserId};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::json;
+
+use super::device::device;
+use super::{IdentitySettings, codes};
+
+/// For so long the token before still leads to its successor: who did not get the answer asks again.
+const RETRY_SECONDS: f64 = 10.0;
+
+/// The answer to a sign-in and to a refresh.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Tokens {
+    /// A JWT; send it as `Authorization: Bearer …`.
+    #[schemars(example = &"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI…")]
+    access_token: ShownSecret,
+    /// Always `Bearer`.
+    #[schemars(example = &"Bearer")]
+    token_type: &'static str,
+    /// Seconds until the access token expires.
+    #[schemars(example = 900)]
+    #[schemars(range(min = 1, max = 900))]
+    expires_in: u64,
+    /// What `POST /api/v1/auth/refresh` takes, once.
+    #[schemars(example = &"ert_AZtgk0…")]
+    refresh_token: ShownSecret,
+    /// When the session ends, unless it is left unused before.
+    session_expires_at: Timestamp,
+}
+
+/// Who begins a session, and how.
+pub(super) struct Begin<'a> {
+    pub(super) tenant: TenantId,
+    pub(super) person: UserId,
+    pub(super) methods: Methods,
+    /// What the client says of itself: `User-Agent`.
+    pub(super) agent: &'a str,
+}
+
+const BEGIN: &str = "with sessions as (insert into sessions (id, principal_id, secret_hash, key_id, auth_time, amr, device, address, \
+       idle_at, expires_at) \
+       values ($1, $2, $3, $4, now(), $5, $6, $7::text::inet, now() + least($8::float8, $9) * interval '1 second', \
+         now() + $9::float8 * interval '1 second') \
+       returning auth_time, expires_at) \
+     select auth_time, expires_at from sessions";
+/// Ends what is more than a person may have, the one that was used longest ago first.
+const END_SURPLUS: &str = "update sessions set revoked_at = now(), reason = 'replaced' where id in (select id from sessions \
+       where tenant_id = $2 and principal_id = $1 and revoked_at is null and expires_at > now() and idle_at > now() \
+       order by rotated_at desc offset $3)";
+/// What is checked of the session itself stands in the update, which looks again where it has waited for another one.
+const ROTATE: &str = "update sessions s set generation = s.generation + 1, secret_hash = $4, rotated_at = now(), \
+       key_since = case when s.key_id = $5 then s.key_since else s.generation end, \
+       key_before = case when s.key_id = $5 then s.key_before else s.key_id end, key_id = $5, \
+       address = $6::text::inet, idle_at = least(now() + $7 * interval '1 second', s.expires_at) \
+     from memberships m, tenants t, auth.people p \
+     where s.id = $1 and s.tenant_id = $8 and s.generation = $2 and s.secret_hash = $3 and s.revoked_at is null \
+       and s.expires_at > now() and s.idle_at > now() \
+       and m.tenant_id = s.tenant_id and m.user_id = s.principal_id and m.ended_at is null and m.deactivated_at is null \
+       and t.id = s.tenant_id and t.status = 'active' and p.id = s.principal_id and p.disabled_at is null \
+     returning s.principal_id, s.auth_time, s.amr, s.expires_at";
+/// Why a token was not the one that is good now.
+const LOOK: &str = "select s.principal_id, s.generation, s.secret_hash, s.key_id, s.key_since, s.key_before, s.auth_time, s.amr, \
+       s.expires_at, s.revoked_at is null and s.expires_at > now() and s.idle_at > now() as alive, \
+       s.rotated_at > now() - $3 * interval '1 second' as recent \
+     from sessions s join memberships m on m.tenant_id = s.tenant_id and m.user_id = s.principal_id \
+     join tenants t on t.id = s.tenant_id join auth.people p on p.id = s.principal_id \
+     where s.id = $1 and s.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null and t.status = 'active' \
+       and p.disabled_at is null";
+const END_REUSED: &str = "update sessions set revoked_at = now(), reason = 'reuse' where id = $1 and tenant_id = $2 \
+     and revoked_at is null returning id";
+
+struct Begun {
+    auth_time: Timestamp,
+    expires_at: Timestamp,
+}
+from_row!(Begun { auth_time, expires_at });
+
+/// What a refresh goes on with.
+struct Kept {
+    principal_id: UserId,
+    auth_time: Timestamp,
+    amr: Vec<String>,
+    expires_at: Timestamp,
+}
+from_row!(Kept { principal_id, auth_time, amr, expires_at });
+
+struct Stored {
+    principal_id: UserId,
+    generation: i32,
+    secret_hash: Vec<u8>,
+    key_id: String,
+    key_since: i32,
+    key_before: Option<String>,
+    auth_time: Timestamp,
+    amr: Vec<String>,
+    expires_at: Timestamp,
+    alive: bool,
+    recent: bool,
+}
+from_row!(Stored {
+    principal_id,
+    generation,
+    secret_hash,
+    key_id,
+    key_since,
+    key_before,
+    auth_time,
+    amr,
+    expires_at,
+    alive,
+    recent
+});
+
+struct Ended {
+    #[expect(dead_code, reason = "that there is a row is what counts")]
+    id: SessionId,
+}
+from_row!(Ended { id });
+
+/// Begins a session, under an id of its own (R-05), and tells the tenant's auditor.
+pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begin<'_>) -> Result<Tokens> {
+    let Begin { tenant, person, methods, agent } = begin;
+    let settings = app.settings::<IdentitySettings>()?;
+    let session: SessionId = Id::new(app.clock.as_ref(), app.rng.as_ref());
+    let token = RefreshToken::first(tenant, session, app.rng.as_ref());
+    let key = app.authenticator.refresh_keys().current().ok_or_else(no_key)?;
+    let (hash, device, address) = (token.hash(), device(agent), address(trace));
+    let (idle, lifetime) = (settings.session_idle.as_secs_f64(), settings.session_lifetime.as_secs_f64());
+    let mut tx = system.begin(trace).within(tenant).await?;
+    tx.audit(&AuditEntry {
+        action: super::login::ACTION,
+        resource: "user",
+        resource_id: Some(person.to_string()),
+        outcome: "success",
+        details: json!({ "session": session.to_string(), "methods": methods.words() }),
+    })?;
+    let Begun { auth_time, expires_at } = tx
+        .row(
+            BEGIN,
+            &[&session, &person, &hash, &key.id(), &methods.words(), &device, &address, &idle, &lifetime],
+        )
+        .await?;
+    let most = i64::from(settings.sessions_per_person);
+    tx.last().rows::<()>(END_SURPLUS, &[&person, &tenant, &most]).await?;
+    let signed_in = SignedIn { session, at: auth_time.as_second(), methods };
+    answer(app.authenticator.issue(tenant, person, Some(signed_in))?, &token, expires_at)
+}
+
+/// The next tokens of a session. Who comes with the token before within ten seconds gets the same; who comes with an older one
+/// ends the session, since two hold it (R-01, R-02).
+///
+/// # Errors
+/// `core.unauthenticated`, the same for every reason.
+pub(super) async fn refresh(app: &App, system: &System, trace: &Trace, text: &str) -> Result<Tokens> {
+    let token = RefreshToken::parse(text).ok_or_else(|| refused("not a refresh token"))?;
+    let settings = app.settings::<IdentitySettings>()?;
+    let keys = app.authenticator.refresh_keys();
+    let key = keys.current().ok_or_else(no_key)?;
+    let next = token.next(key);
+    let (idle, address) = (settings.session_idle.as_secs_f64(), address(trace));
+    let tx = system.begin(trace).within(token.tenant).await?;
+    let kept: Option<Kept> = tx
+        .last()
+        .optional(
+            ROTATE,
+            &[
+                &token.session,
+                &token.generation,
+                &token.hash(),
+                &next.hash(),
+                &key.id(),
+                &address,
+                &idle,
+                &token.tenant,
+            ],
+        )
+        .await?;
+    match kept {
+        Some(kept) => kept.answer(app, &next),
+        None => again(app, system, trace, &token).await,
+    }
+}
+
+/// Somebody comes with a token that is not the one that is good now.
+async fn again(app: &App, system: &System, trace: &Trace, token: &RefreshToken) -> Result<Tokens> {
+    let look = system.begin(trace).within(token.tenant).await?.last();
+    let stored: Option<Stored> =
+        look.optional(LOOK, &[&token.session, &token.tenant, &RETRY_SECONDS]).await?;
+    let stored = stored.filter(|stored| stored.alive).ok_or_else(|| refused("the session has ended"))?;
+    let keys = app.authenticator.refresh_keys();
+    let key_of = |generation: i32| match stored.key_since <= generation {
+        true => keys.by_id(&stored.key_id),
+        false => stored.key_before.as_deref().and_then(|id| keys.by_id(id)),
+    };
+    if !token.leads_to(stored.generation, &stored.secret_hash, key_of) {
+        return Err(refused("a refresh token that never was"));
+    }
+    let is_predecessor = token.generation + 1 == stored.generation;
+    if let (true, Some(key)) = (is_predecessor && stored.recent, key_of(token.generation)) {
+        let Stored { principal_id, auth_time, amr, expires_at, .. } = stored;
+        return Kept { principal_id, auth_time, amr, expires_at }.answer(app, &token.next(key));
+    }
+    end_reused(app, system, trace, (token, stored.principal_id)).await?;
+    Err(refused("a refresh token that was used before"))
+}
+
+/// Two hold the session: it ends for both.
+async fn end_reused(
+    app: &App,
+    system: &System,
+    trace: &Trace,
+    (token, person): (&RefreshToken, UserId),
+) -> Result<()> {
+    let mut tx = system.begin(trace).within(token.tenant).await?;
+    let ended: Option<Ended> = tx.optional(END_REUSED, &[&token.session, &token.tenant]).await?;
+    if ended.is_none() {
+        return Ok(());
+    }
+    tx.audit(&AuditEntry {
+        action: "identity.token_reuse",
+        resource: "session",
+        resource_id: Some(token.session.to_string()),
+        outcome: "denied",
+        details: json!({ "user": person.to_string() }),
+    })?;
+    tx.commit().await?;
+    app.known_permissions.forget(token.tenant, person.into());
+    security_event!(
+        Severity::High,
+        "A refresh token was used twice: its session has ended",
+        action = "identity.token_reuse",
+        tenant_id = %token.tenant,
+        user_id = %person,
+        ip = address(trace),
+    );
+    Ok(())
+}
+
+impl Kept {
+    fn answer(self, app: &App, next: &RefreshToken) -> Result<Tokens> {
+        let methods = Methods::of_words(self.amr.iter().map(String::as_str));
+        let signed_in = SignedIn { session: next.session, at: self.auth_time.as_second(), methods };
+        let access = app.authenticator.issue(next.tenant, self.principal_id, Some(signed_in))?;
+        answer(access, next, self.expires_at)
+    }
+}
+
+fn answer(access: AccessToken, refresh: &RefreshToken, session_expires_at: Timestamp) -> Result<Tokens> {
+    let AccessToken { access_token, token_type, expires_in } = access;
+    Ok(Tokens {
+        access_token,
+        token_type,
+        expires_in,
+        refresh_token: Secret::new(refresh.expose()).into(),
+        session_expires_at,
+    })
+}
+
+/// The ways of somebody who has given a password, and nothing else.
+pub(super) fn by_password() -> Methods {
+    Methods::default().and(Method::Password)
+}
+
+pub(super) fn address(trace: &Trace) -> Option<String> {
+    trace.client_ip.map(|ip| ip.to_string())
+}
+
+fn refused(reason: &'static str) -> Error {
+    Error::new(&codes::SESSION_ENDED).because(reason)
+}
+
+fn no_key() -> Error {
+    Error::internal("the ring of refresh keys is empty")
+}

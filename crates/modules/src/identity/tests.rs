@@ -1,0 +1,105 @@
+//! What the sweeps send to the routes of identity.
+
+use erp_core::auth::Role;
+use erp_testkit::{Fixture, Prepared, Setup, Sweep};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery staple";
+/// A route of people who are no callers yet: what it does is tried by itself.
+const SPENT: &[(Sweep, &str)] = &[(Sweep::Audit, "nobody is signed in who could be named")];
+
+pub(crate) const FIXTURES: &[Fixture] = &[
+    Fixture::new("POST /api/v1/auth/refresh", |setup| Box::pin(refresh(setup))).except(SPENT),
+    Fixture::new("DELETE /api/v1/auth/sessions/{id}", |setup| Box::pin(session(setup))),
+    Fixture::new("POST /api/v1/auth/password/change", |setup| Box::pin(change(setup))),
+    Fixture::new("POST /api/v1/auth/password/reset", |setup| Box::pin(reset(setup))).except(SPENT),
+    Fixture::new("POST /api/v1/invitations", |setup| {
+        Box::pin(async move {
+            Prepared::body(
+                json!({ "email": format!("p{}@example.com", setup.number()), "roles": ["member"] }),
+            )
+        })
+    }),
+    Fixture::new("POST /api/v1/invitations/accept", |setup| Box::pin(accept(setup))).except(SPENT),
+    Fixture::new("GET /api/v1/users/{id}", |setup| Box::pin(member(setup))),
+    Fixture::new("DELETE /api/v1/users/{id}", |setup| Box::pin(member(setup))),
+    Fixture::new("PUT /api/v1/users/{id}/roles", |setup| {
+        Box::pin(async move { member(setup).await.with(json!({ "roles": ["read-only"] })) })
+    }),
+    Fixture::new("POST /api/v1/users/{id}/deactivate", |setup| Box::pin(member(setup))),
+    Fixture::new("POST /api/v1/users/{id}/reactivate", |setup| Box::pin(member(setup))),
+];
+
+/// The tokens of the tenant's owner, who has just signed in.
+async fn tokens(setup: &Setup<'_>) -> Value {
+    let credential = &setup.app().person(setup.tenant(), Role::Owner).credential;
+    let body =
+        json!({ "tenant": setup.tenant(), "email": credential.email, "password": credential.password });
+    setup.app().anonymous().post("/api/v1/auth/login", body).await.assert(200).json()
+}
+
+async fn refresh(setup: &Setup<'_>) -> Prepared {
+    Prepared::body(json!({ "refreshToken": tokens(setup).await["refreshToken"] }))
+}
+
+async fn session(setup: &Setup<'_>) -> Prepared {
+    let tokens = tokens(setup).await;
+    let signed_in = setup.app().anonymous().with_token(tokens["accessToken"].as_str().unwrap());
+    let listed = signed_in.get("/api/v1/auth/sessions").await.assert(200).json();
+    Prepared::at([listed["sessions"][0]["id"].as_str().unwrap().to_owned()])
+}
+
+/// A new member.
+async fn member(setup: &Setup<'_>) -> Prepared {
+    let member = setup.app().another(setup.tenant(), Role::Member).await;
+    Prepared::at([member.id().unwrap().to_string()])
+}
+
+/// Somebody who has a password: the one of a demo person.
+async fn change(setup: &Setup<'_>) -> Prepared {
+    let id = setup.caller().id().unwrap();
+    let owner = setup.app().person(setup.tenant(), Role::Owner);
+    let copy = format!(
+        "insert into auth.passwords (person_id, phc) select '{id}', phc from auth.passwords where person_id = '{}' \
+         on conflict (person_id) do update set phc = excluded.phc",
+        owner.user_id
+    );
+    setup.app().sql().batch_execute(&copy).await.unwrap();
+    let current = &owner.credential.password;
+    Prepared::body(
+        json!({ "currentPassword": current, "newPassword": format!("{PASSWORD} {}", setup.number()) }),
+    )
+}
+
+async fn accept(setup: &Setup<'_>) -> Prepared {
+    let email = format!("q{}@example.com", setup.number());
+    let body = json!({ "email": email, "roles": ["member"] });
+    setup.caller().post("/api/v1/invitations", body).await.assert(202);
+    let token = secret(setup, &email, "/invitation#").await;
+    Prepared::body(json!({ "token": token, "name": "Ada Lovelace", "password": PASSWORD }))
+}
+
+async fn reset(setup: &Setup<'_>) -> Prepared {
+    let email = &setup.app().person(setup.tenant(), Role::Member).credential.email;
+    setup
+        .app()
+        .sql()
+        .batch_execute("delete from mails where template = 'identity.password_reset'")
+        .await
+        .unwrap();
+    let body = json!({ "tenant": setup.tenant(), "email": email });
+    setup.app().anonymous().post("/api/v1/auth/password/forgot", body).await.assert(202);
+    let arrived = format!("from mails where template = 'identity.password_reset' and recipient = '{email}'");
+    let picture = format!("select to_jsonb(count(*)) {arrived}");
+    setup.app().until(&format!("select count(*) = 1 {arrived}"), &picture).await;
+    let token = secret(setup, email, "/password#").await;
+    Prepared::body(json!({ "token": token, "password": format!("{PASSWORD} {}", setup.number()) }))
+}
+
+/// The secret in the last mail to an address.
+async fn secret(setup: &Setup<'_>, email: &str, before: &str) -> String {
+    let sql = "select text from mails where recipient = $1 order by queued_at desc, id desc limit 1";
+    let text: String = setup.app().sql().query_one(sql, &[&email]).await.unwrap().get(0);
+    let (_, rest) = text.split_once(before).unwrap();
+    rest.lines().next().unwrap().to_owned()
+}

@@ -1,0 +1,170 @@
+//! `tenant`: makes tenants, lists them, and moves them from state to state.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+use erp_core::bootstrap::OperatorSession;
+use erp_core::config::Layers;
+use erp_core::error::{Error, codes as core};
+use erp_core::factory::settings;
+use erp_core::lifecycle::{Exit, StartError};
+use erp_core::mail::MailAddress;
+use erp_core::mailer::link_base;
+use erp_core::module::Product;
+use erp_core::shared::{SystemClock, SystemRng};
+use erp_modules::identity::IdentitySettings;
+use erp_modules::identity::operator::{self, CreatedTenant, NewTenant, TenantMove, TenantTerms};
+use serde_json::json;
+
+use crate::inspect::{internal, print, unreachable};
+
+/// What is asked for.
+pub(crate) enum TenantVerb {
+    List,
+    Create(NewTenant),
+    Move(TenantMove, String, String),
+}
+
+/// The verb with those below it.
+pub(crate) fn command() -> Command {
+    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
+    let slug = || Arg::new("slug").value_name("SLUG").required(true).value_parser(slug);
+    let why =
+        || Arg::new("why").long("why").value_name("TEXT").required(true).help("For the tenant's audit log");
+    verb("tenant", "Tenants, as DATABASE_SYSTEM_URL sees them")
+        .arg_required_else_help(true)
+        .subcommand(verb("list", "List all tenants"))
+        .subcommand(
+            verb("create", "Make a tenant, and show the link by which its first owner chooses a password")
+                .arg(slug().help("What it is found by: small letters, digits and hyphens"))
+                .arg(
+                    Arg::new("name")
+                        .long("name")
+                        .value_name("TEXT")
+                        .required(true)
+                        .value_parser(name)
+                        .help("What it calls itself"),
+                )
+                .arg(
+                    Arg::new("owner")
+                        .long("owner")
+                        .value_name("ADDRESS")
+                        .required(true)
+                        .value_parser(|text: &str| text.parse::<MailAddress>())
+                        .help("The first owner's e-mail address"),
+                ),
+        )
+        .subcommand(verb("suspend", "Let nobody of a tenant in until it is resumed").arg(slug()).arg(why()))
+        .subcommand(verb("resume", "Let a tenant work again").arg(slug()).arg(why()))
+        .subcommand(verb("close", "Let nobody of a tenant in any more").arg(slug()).arg(why()))
+}
+
+fn slug(text: &str) -> Result<String, String> {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = text.bytes().next().is_some_and(letter) && text.bytes().next_back().is_some_and(letter);
+    let good = ends && text.len() <= 63 && text.bytes().all(|byte| letter(byte) || byte == b'-');
+    let wanted = "1 to 63 small letters, digits and hyphens, which begin and end with a letter or a digit";
+    good.then(|| text.to_owned()).ok_or_else(|| wanted.to_owned())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let good = (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    good.then(|| text.to_owned()).ok_or_else(|| "1 to 200 characters".to_owned())
+}
+
+/// Reads what stands behind `tenant`.
+pub(crate) fn read(matches: &ArgMatches) -> Option<TenantVerb> {
+    let (verb, given) = matches.subcommand()?;
+    let text = |name: &str| given.try_get_one::<String>(name).ok().flatten().cloned();
+    let moved = |what| Some(TenantVerb::Move(what, text("slug")?, text("why")?));
+    match verb {
+        "create" => {
+            let owner = given.get_one::<MailAddress>("owner")?.clone();
+            Some(TenantVerb::Create(NewTenant { slug: text("slug")?, name: text("name")?, owner }))
+        }
+        "suspend" => moved(TenantMove::Suspend),
+        "resume" => moved(TenantMove::Resume),
+        "close" => moved(TenantMove::Close),
+        _ => Some(TenantVerb::List),
+    }
+}
+
+/// Does what is asked for.
+pub(crate) async fn run(
+    product: &'static Product,
+    layers: &Layers,
+    asked: TenantVerb,
+    json: bool,
+) -> Result<ExitCode, StartError> {
+    let config = settings(product).load(layers)?;
+    let rng = SystemRng::new();
+    let own = config.of_module::<IdentitySettings>().ok_or_else(no_module)?;
+    let base = link_base(&config);
+    let (lifetime, clock) = (own.invitation_lifetime, SystemClock);
+    let session = OperatorSession::open(&config, &rng, operator::WORK)?;
+    let terms = |base| TenantTerms { base, invitation_lifetime: lifetime, clock: &clock, rng: &rng };
+    let outcome = match asked {
+        TenantVerb::List => list(&session, json).await,
+        TenantVerb::Create(new) => match base {
+            Some(base) => {
+                let made = Box::pin(operator::create(&session, &new, terms(base))).await;
+                made.map_err(failed).and_then(|made| show(&made, json))
+            }
+            None => {
+                Err(StartError::new(Exit::Configuration, "Set PUBLIC_URL: the owner's link begins with it"))
+            }
+        },
+        TenantVerb::Move(what, slug, why) => {
+            let moved = Box::pin(operator::steer(&session, &slug, what, &why)).await;
+            moved.map_err(failed).map(|()| match json {
+                true => print(&json!({ "slug": slug, "done": true }).to_string()),
+                false => print("Done. All instances follow within five seconds."),
+            })
+        }
+    };
+    session.close().await;
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn list(session: &OperatorSession, json: bool) -> Result<(), StartError> {
+    let tenants = operator::list(session).await.map_err(failed)?;
+    if json {
+        print(&serde_json::to_string_pretty(&tenants).map_err(internal)?);
+    } else if tenants.is_empty() {
+        print("There is no tenant yet: erp-backend tenant create SLUG --name TEXT --owner ADDRESS");
+    }
+    for tenant in tenants.iter().filter(|_| !json) {
+        let since = tenant.created_at.strftime("%Y-%m-%d");
+        print(&format!("{:<32} {:<10} {since}  {}", tenant.slug, tenant.status, tenant.id));
+    }
+    Ok(())
+}
+
+fn show(made: &CreatedTenant, json: bool) -> Result<(), StartError> {
+    if json {
+        print(&serde_json::to_string_pretty(made).map_err(internal)?);
+        return Ok(());
+    }
+    let done = if made.created { "is made" } else { "was there, without an owner" };
+    let until = made.expires_at.strftime("%Y-%m-%d %H:%M UTC");
+    print(&format!(
+        "The tenant '{}' {done}. Its first owner chooses a password by this link, once, until {until}:\n\n    {}\n",
+        made.slug, made.invitation
+    ));
+    Ok(())
+}
+
+fn no_module() -> StartError {
+    StartError::new(Exit::Usage, "The product has no module 'identity'")
+}
+
+fn failed(error: Error) -> StartError {
+    let code = error.code();
+    match code.status {
+        404 => StartError::new(Exit::Usage, "There is no such tenant"),
+        409 => StartError::new(Exit::Finding, error.told().to_owned()),
+        _ if code == &core::INVALID => StartError::new(Exit::Usage, code.what),
+        _ => unreachable("The tenants cannot be reached", error),
+    }
+}
