@@ -80,8 +80,8 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<TenantVerb> {
     let moved = |what| Some(TenantVerb::Move(what, text("slug")?, text("why")?));
     match verb {
         "create" => {
-            let owner = given.get_one::<MailAddress>("owner")?.clone();
-            Some(TenantVerb::Create(NewTenant { slug: text("slug")?, name: text("name")?, owner }))
+            let first_owner = given.get_one::<MailAddress>("owner")?.clone();
+            Some(TenantVerb::Create(NewTenant { slug: text("slug")?, name: text("name")?, first_owner }))
         }
         "suspend" => moved(TenantMove::Suspend),
         "resume" => moved(TenantMove::Resume),

@@ -21,12 +21,17 @@
     clippy::disallowed_methods
 )]
 
+extern crate self as erp_testkit;
+
 mod actor;
 mod app;
 mod browser;
 mod bucket;
 mod builder;
 mod database;
+// Beside the routes that it is of; here, so that a product of one's own has it, too.
+#[path = "../../modules/src/identity/tests.rs"]
+mod identity;
 mod log;
 mod measurement;
 mod people;

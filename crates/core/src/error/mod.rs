@@ -134,7 +134,7 @@ impl Error {
     }
 
     /// What is wrong with the request's values.
-    pub(crate) fn violations(&self) -> &[Violation] {
+    pub fn violations(&self) -> &[Violation] {
         &self.0.violations
     }
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Uri};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::path::PathValues;
-use super::{IfMatch, Json, MediaType, Path, Query};
+use super::{Form, IfMatch, Json, MediaType, Path, Query};
 use crate::auth::{Caller, Trace};
 use crate::db::System;
 use crate::error::{ErrorCode, codes};
@@ -99,6 +99,17 @@ impl<T: JsonSchema + 'static> Input for Json<T> {
             &codes::REQUEST_TIMEOUT,
             &codes::TOO_LARGE,
             &codes::UNSUPPORTED_CODING,
+            &codes::UNSUPPORTED_MEDIA_TYPE,
+            &codes::INVALID,
+        ]);
+    }
+}
+
+impl<T: 'static> Input for Form<T> {
+    fn describe(inputs: &mut Inputs) {
+        inputs.refusals.extend([
+            &codes::REQUEST_TIMEOUT,
+            &codes::TOO_LARGE,
             &codes::UNSUPPORTED_MEDIA_TYPE,
             &codes::INVALID,
         ]);

@@ -3,6 +3,7 @@
 //! Each rejection is an [`Error`] of the core's table, so that every fault of input is answered in one style.
 
 mod body;
+mod form;
 mod input;
 mod json;
 mod mapped;
@@ -17,6 +18,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 pub(crate) use body::{MAX_BODY_BYTES, read as read_body};
+pub use form::Form;
 pub use input::{Arguments, HeaderField, Input, Inputs, SchemaOf};
 pub(crate) use json::parse;
 pub use json::{Json, present};

@@ -66,14 +66,14 @@ impl Invited {
 pub(super) struct Acceptance {
     /// The secret of the mail.
     #[schemars(example = &"erp_inv_…")]
-    token: Secret<String>,
+    pub(super) token: Secret<String>,
     /// What the new member is called; one who has an account keeps the name that is there.
     #[serde(default)]
     #[schemars(example = &"Ada Lovelace")]
-    name: Option<Text<1, 200>>,
+    pub(super) name: Option<Text<1, 200>>,
     /// A new password; for an address that has an account, the password of that account.
     #[schemars(example = &"correct horse battery staple")]
-    password: Secret<String>,
+    pub(super) password: Secret<String>,
 }
 
 /// Where the new member belongs to now.
@@ -81,9 +81,9 @@ pub(super) struct Acceptance {
 pub(super) struct Joined {
     /// The tenant's slug, to sign in with.
     #[schemars(example = &"acme")]
-    tenant: String,
+    pub(super) tenant: String,
     #[schemars(example = &"ada@example.com")]
-    email: String,
+    pub(super) email: String,
 }
 
 /// An invitation that nobody has answered yet.
@@ -216,8 +216,7 @@ pub(super) async fn add(
     let email = email.to_string().to_lowercase();
     let ExpiresAt { expires_at } =
         tx.row(ADD, &[&id, &email, &roles, &secret.hash(), &inviter, &seconds]).await?;
-    // Behind the `#`, so that it is in no log of a proxy's.
-    Ok((Invited { id, expires_at }, format!("{base}/invitation#{}", secret.expose())))
+    Ok((Invited { id, expires_at }, format!("{base}/invitation?token={}", secret.expose())))
 }
 
 /// `GET /api/v1/invitations`.
@@ -244,11 +243,22 @@ pub(super) async fn accept(
     system: System,
     Json(acceptance): Json<Acceptance>,
 ) -> Result<Json<Joined>, Refusing<(codes::INVITATION_ENDED, codes::SIGN_IN_FAILED, codes::WEAK_PASSWORD)>> {
+    Ok(Json(accepted(&app, &trace, &attempt, &system, acceptance).await?))
+}
+
+/// The same for the page.
+pub(super) async fn accepted(
+    app: &App,
+    trace: &Trace,
+    attempt: &Attempt,
+    system: &System,
+    acceptance: Acceptance,
+) -> Result<Joined> {
     app.passwords.admit(&acceptance.password)?;
     let Acceptance { token, name, password } = acceptance;
     let ended = || Error::new(&codes::INVITATION_ENDED);
     let secret = TenantSecret::parse(KIND, token.expose()).ok_or_else(ended)?;
-    let look = system.begin(&trace).within(secret.tenant).await?.last();
+    let look = system.begin(trace).within(secret.tenant).await?.last();
     let taken: Option<Taken> = look.optional(TAKE, &[&secret.tenant, &secret.hash()]).await?;
     let taken = taken.filter(|taken| !taken.disabled).ok_or_else(ended)?;
     // What takes long is done before the transaction.
@@ -256,7 +266,7 @@ pub(super) async fn accept(
         (Some(person), Some(phc)) => {
             let charged = attempt.at(&taken.slug, &taken.email).await?;
             if !app.passwords.verify(password, Some(PasswordHash::from_stored(phc))).await? {
-                return Err(Error::new(&codes::SIGN_IN_FAILED).into());
+                return Err(Error::new(&codes::SIGN_IN_FAILED));
             }
             charged.succeeded().await;
             Joining { person, new_name: None, new_hash: None }
@@ -275,8 +285,8 @@ pub(super) async fn accept(
             Joining { person: person.unwrap_or_else(fresh), new_name, new_hash: Some(hash) }
         }
     };
-    join(&app, &system, &trace, (secret.tenant, &taken, person)).await?;
-    Ok(Json(Joined { tenant: taken.slug, email: taken.email }))
+    join(app, system, trace, (secret.tenant, &taken, person)).await?;
+    Ok(Joined { tenant: taken.slug, email: taken.email })
 }
 
 /// Who joins: somebody with an account, or a new one.

@@ -7,6 +7,7 @@ mod login;
 mod me;
 mod members;
 pub mod operator;
+mod pages;
 mod password_routes;
 mod passwords;
 mod roles;
@@ -38,6 +39,7 @@ pub static MODULE: Module = Module {
     ],
     samples: erp_core::samples!["tenant_profiles", "memberships", "grants", "sessions", "invitations"],
     system: SYSTEM,
+    assets: &[pages::STYLE],
     mails: &[&invitations::INVITATION, &password_routes::RESET, &password_routes::CHANGED],
     tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
@@ -130,7 +132,7 @@ static LINKS: Policy = Policy::requests("password-links", |config| {
 });
 
 fn routes() -> Routes {
-    Routes::new()
+    pages::add(Routes::new())
         .post("/api/v1/auth/login", Access::Public, login::login)
         .shows_secret()
         .limit(&FAILED_SIGN_INS)

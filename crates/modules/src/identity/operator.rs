@@ -26,7 +26,7 @@ pub struct NewTenant {
     /// What it calls itself.
     pub name: String,
     /// Who is to be its first owner.
-    pub owner: MailAddress,
+    pub first_owner: MailAddress,
 }
 
 /// What making it needs.
@@ -150,7 +150,7 @@ pub async fn create(
     let TenantTerms { base, invitation_lifetime: lifetime, clock, rng } = terms;
     let terms = Terms { base, lifetime, clock, rng };
     let roles = ["owner".to_owned()];
-    let (invited, link) = invitations::add(&mut tx, id, (&new.owner, &roles, None), &terms).await?;
+    let (invited, link) = invitations::add(&mut tx, id, (&new.first_owner, &roles, None), &terms).await?;
     tx.audit(&entry("identity.tenant_created", id, json!({ "slug": new.slug })))?;
     tx.commit().await?;
     let created = known.is_none();

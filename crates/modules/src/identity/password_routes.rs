@@ -21,8 +21,8 @@ use super::login::folded;
 use super::sessions::EndedThere;
 use super::{codes, passwords, sessions};
 
-/// What a link's secret begins with: `erp_reset_`.
-const KIND: &str = "reset";
+/// What a link's secret begins with: `erp_password_`.
+const KIND: &str = "password";
 /// For how long a link is good.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 
@@ -41,9 +41,9 @@ pub(super) struct Change {
 #[serde(deny_unknown_fields)]
 pub(super) struct Forgot {
     #[schemars(example = &"acme")]
-    tenant: String,
+    tenant: Text<1, 63>,
     #[schemars(example = &"ada@example.com")]
-    email: String,
+    email: Text<3, 254>,
 }
 
 /// The same whoever it is.
@@ -52,6 +52,7 @@ pub(super) struct Forgot {
 pub(super) struct LinkIsSent {
     /// For how many seconds the link is good, if there is such an account.
     #[schemars(example = 3600)]
+    #[schemars(range(min = 0, max = 3600))]
     expires_in: u64,
 }
 
@@ -60,10 +61,10 @@ pub(super) struct LinkIsSent {
 #[serde(deny_unknown_fields)]
 pub(super) struct Reset {
     /// The secret of the mail.
-    #[schemars(example = &"erp_reset_…")]
-    token: Secret<String>,
+    #[schemars(example = &"erp_password_…")]
+    pub(super) token: Secret<String>,
     #[schemars(example = &"another horse battery staple")]
-    password: Secret<String>,
+    pub(super) password: Secret<String>,
 }
 
 /// What the mail with a link says.
@@ -219,12 +220,9 @@ pub(super) async fn forgot(
 }
 
 async fn send_link(app: &App, system: &System, trace: &Trace, forgot: &Forgot) -> Result<()> {
-    let (tenant, email) = (folded(&forgot.tenant), folded(&forgot.email));
-    let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&tenant), Text::<3, 254>::parse(&email)) else {
-        return Ok(());
-    };
+    let (tenant, email) = (folded(forgot.tenant.as_str()), folded(forgot.email.as_str()));
     let mut tx = system.begin(trace);
-    let Some(FoundTenant { id }) = tx.optional(FIND_TENANT, &[&slug]).await? else { return Ok(()) };
+    let Some(FoundTenant { id }) = tx.optional(FIND_TENANT, &[&tenant]).await? else { return Ok(()) };
     let mut tx = tx.within(id).await?;
     let Some(found): Option<Forgetful> = tx.optional(FIND, &[&id, &email]).await? else { return Ok(()) };
     let Few { few } = tx.row(FEW_LINKS, &[&found.id]).await?;
@@ -233,7 +231,7 @@ async fn send_link(app: &App, system: &System, trace: &Trace, forgot: &Forgot) -
     let seconds = LIFETIME.as_secs_f64();
     let _: Vec<()> = tx.rows(ADD_LINK, &[&secret.hash(), &found.id, &seconds]).await?;
     let TenantName { name } = tx.row(NAME, &[&found.tenant_id]).await?;
-    let mail = ResetMail { tenant: name, link: format!("{base}/password#{}", secret.expose()) };
+    let mail = ResetMail { tenant: name, link: format!("{base}/password?token={}", secret.expose()) };
     // To the stored address, and never to what was typed.
     let address: MailAddress = found.email.parse().map_err(Error::internal)?;
     app.mail_to(&mut tx, trace, &RESET, &Recipient::new(address), &mail)?;
@@ -254,29 +252,28 @@ pub(super) async fn reset(
     system: System,
     Json(reset): Json<Reset>,
 ) -> Result<NoContent, Refusing<(codes::LINK_ENDED, codes::WEAK_PASSWORD)>> {
+    set(&app, &trace, &system, reset).await?;
+    Ok(NoContent)
+}
+
+/// The same for the page.
+pub(super) async fn set(app: &App, trace: &Trace, system: &System, reset: Reset) -> Result<()> {
     let Reset { token, password } = reset;
     app.passwords.admit(&password)?;
     let ended = || Error::new(&codes::LINK_ENDED);
     let secret = TenantSecret::parse(KIND, token.expose()).ok_or_else(ended)?;
-    let owner: Option<LinkOwner> = system.begin(&trace).last().optional(LOOK, &[&secret.hash()]).await?;
+    let owner: Option<LinkOwner> = system.begin(trace).last().optional(LOOK, &[&secret.hash()]).await?;
     let LinkOwner { id: person, email, name } = owner.ok_or_else(ended)?;
     passwords::check(&password, &[&email, &name])?;
     let hash = app.passwords.hash(password).await?;
-    let mut tx = system.begin(&trace);
+    let mut tx = system.begin(trace);
     let spent: Option<Touched> = tx.optional(SPEND, &[&secret.hash()]).await?;
     if spent.is_none() {
-        return Err(ended().into());
+        return Err(ended());
     }
     let _: Vec<()> = tx.rows(SET, &[&person, &hash.expose()]).await?;
-    let all = sessions::end_in(&mut tx, (person, "password", None)).await?;
-    finish(
-        &app,
-        &system,
-        tx,
-        Finish { trace: &trace, tenant: secret.tenant, person, email: &email, ended: all },
-    )
-    .await?;
-    Ok(NoContent)
+    let ended = sessions::end_in(&mut tx, (person, "password", None)).await?;
+    finish(app, system, tx, Finish { trace, tenant: secret.tenant, person, email: &email, ended }).await
 }
 
 /// What is left to do once a password is another one.

@@ -70,14 +70,14 @@ pub(super) async fn resolve(
     Ok(Resolved { built_in, own, permissions: app.permissions.resolve(&grants) })
 }
 
-/// Refuses a giver who has less than what is given, or than what a member has who is to be changed. Owners are made and unmade by
-/// owners.
+/// Refuses a giver who has less than what is given, or than what a member has who is to be changed. Owners give what there is, and are
+/// made and unmade by owners.
 ///
 /// # Errors
 /// `identity.more_than_own`.
 pub(super) fn within_own(giver: &Caller, roles: &[Role], permissions: &Permissions) -> Result<()> {
-    let owners = !roles.contains(&Role::Owner) || giver.may(&OWN);
-    if owners && giver.permissions().include(permissions) {
+    let is_below = !roles.contains(&Role::Owner) && giver.permissions().include(permissions);
+    if is_below || giver.may(&OWN) {
         return Ok(());
     }
     Err(Error::new(&codes::MORE_THAN_OWN))

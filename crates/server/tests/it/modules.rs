@@ -8,14 +8,11 @@ use erp_testkit::Fixture;
 pub(crate) const FIXTURES: &[&[Fixture]] = &[
     crate::purchasing::FIXTURES,
     crate::imports::FIXTURES,
-    identity::FIXTURES,
     jobs::FIXTURES,
     mails::FIXTURES,
     webhooks::FIXTURES,
 ];
 
-#[path = "../../../modules/src/identity/tests.rs"]
-mod identity;
 #[path = "../../../modules/src/jobs/tests.rs"]
 mod jobs;
 #[path = "../../../modules/src/mails/tests.rs"]

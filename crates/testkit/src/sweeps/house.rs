@@ -36,7 +36,7 @@ async fn no_mail() -> Prepared {
 }
 
 async fn login(setup: &Setup<'_>) -> Prepared {
-    let credential = &setup.app().person(setup.tenant(), Role::Owner).credential;
+    let credential = &setup.app().person(setup.tenant(), Role::Member).credential;
     Prepared::body(json!({
         "tenant": credential.tenant, "email": credential.email, "password": credential.password
     }))

@@ -130,7 +130,8 @@ impl<'app> Sweeps<'app> {
         for fixture in &all {
             assert!(is_there(fixture), "there is no route {}: remove or correct its fixture", fixture.route);
         }
-        all.extend(house::FIXTURES.iter().filter(|fixture| is_there(fixture)));
+        let known = house::FIXTURES.iter().chain(crate::identity::FIXTURES);
+        all.extend(known.filter(|fixture| is_there(fixture)));
         Self { app, document, fixtures: all, colleagues, next: Cell::new(0) }
     }
 

