@@ -245,8 +245,8 @@ settings! {
     /// Data at rest.
     pub struct EncryptionSettings in "Security";
 
-    /// Key that is to encrypt tenants' data at rest: 32 bytes as base64 or hex, `openssl rand -base64 32`.
-    /// Checked, and not read yet: nothing is encrypted with it so far.
+    /// Key that encrypts data at rest: 32 bytes as base64 or hex, `openssl rand -base64 32`.
+    /// So far it seals the secrets of second factors: with another key, people have to set theirs up anew.
     ENCRYPTION_KEY key: Option<Secret<String>> { check: Check::EncryptionKey, required_in: OUTSIDE_DEVELOPMENT };
 }
 
