@@ -13,16 +13,19 @@ use erp_core::shared::{Secret, TenantId, Text, UserId};
 use http::HeaderMap;
 use http::header::USER_AGENT;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::codes;
+use super::mfa::{self, PendingSignIn};
 use super::session::{self, Begin, Tokens, address};
 
 /// What is tried here, in the audit log and in the security log.
 pub(super) const ACTION: &str = "identity.sign_in";
 
 const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
-const FIND_PERSON: &str = "select p.id, w.phc from auth.people p left join auth.passwords w on w.person_id = p.id \
+const FIND_PERSON: &str = "select p.id, w.phc, \
+       exists (select from auth.factors f where f.person_id = p.id and f.confirmed_at is not null) as has_factor \
+     from auth.people p left join auth.passwords w on w.person_id = p.id \
      join memberships m on m.user_id = p.id \
      where p.email = $1 and p.disabled_at is null and m.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null";
 
@@ -47,8 +50,19 @@ from_row!(TenantRow { id });
 struct AccountRow {
     id: UserId,
     phc: Option<String>,
+    has_factor: bool,
 }
-from_row!(AccountRow { id, phc });
+from_row!(AccountRow { id, phc, has_factor });
+
+/// The answer of `POST /api/v1/auth/login`.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum SignInAnswer {
+    /// The password was enough: a session has begun.
+    Begun(Tokens),
+    /// The account has a second factor, and no session has begun yet.
+    Pending(PendingSignIn),
+}
 
 /// `POST /api/v1/auth/login`: a session for the right password; for anything else one answer, as slow (A-08).
 pub(super) async fn login(
@@ -58,7 +72,7 @@ pub(super) async fn login(
     system: System,
     headers: HeaderMap,
     Json(login): Json<Login>,
-) -> Result<Json<Tokens>, Refusing<codes::SIGN_IN_FAILED>> {
+) -> Result<Json<SignInAnswer>, Refusing<codes::SIGN_IN_FAILED>> {
     // Before anything is looked up or counted: it must not tell what is there.
     app.passwords.admit(&login.password)?;
     let (tenant, email) = (folded(&login.tenant), folded(&login.email));
@@ -98,14 +112,19 @@ async fn sign_in(
     system: &System,
     trace: &Trace,
     Try { login, name, agent, last }: Try<'_>,
-) -> Result<Tokens> {
+) -> Result<SignInAnswer> {
     let (tenant, account) = find(system, trace, &login).await?;
     let stored = account.as_ref().and_then(|account| account.phc.clone()).map(PasswordHash::from_stored);
     let verified = app.passwords.verify(login.password, stored).await?;
     match (tenant, account) {
         (Some(tenant), Some(account)) if verified => {
             let methods = session::by_password();
-            session::begin(app, system, trace, Begin { tenant, person: account.id, methods, agent }).await
+            let person = account.id;
+            if account.has_factor {
+                return mfa::pend(app, system, trace, (tenant, person)).await.map(SignInAnswer::Pending);
+            }
+            let begun = session::begin(app, system, trace, Begin { tenant, person, methods, agent }).await?;
+            Ok(SignInAnswer::Begun(begun))
         }
         (tenant, account) => {
             let user = account.map(|account| account.id.to_string());

@@ -2,10 +2,12 @@
 
 mod authentication;
 mod device;
+mod factors;
 mod invitations;
 mod login;
 mod me;
 mod members;
+mod mfa;
 pub mod operator;
 mod pages;
 mod password_routes;
@@ -13,6 +15,7 @@ mod passwords;
 mod roles;
 mod session;
 mod sessions;
+mod step_up;
 
 use std::time::Duration;
 
@@ -36,11 +39,18 @@ pub static MODULE: Module = Module {
         "0005_sessions",
         "0006_members",
         "0007_one_time",
+        "0008_factors",
     ],
     samples: erp_core::samples!["tenant_profiles", "memberships", "grants", "sessions", "invitations"],
     system: SYSTEM,
     assets: &[pages::STYLE],
-    mails: &[&invitations::INVITATION, &password_routes::RESET, &password_routes::CHANGED],
+    mails: &[
+        &invitations::INVITATION,
+        &password_routes::RESET,
+        &password_routes::CHANGED,
+        &mfa::ADDED,
+        &mfa::REMOVED,
+    ],
     tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
     ..Module::BARE
@@ -63,6 +73,21 @@ erp_core::error_codes! {
         LINK_ENDED = "identity.link_ended", 410, "The link cannot be used";
             "It was used, its time is over, or the password was changed since.";
             "Ask for another one.";
+        CODE_REFUSED = "identity.code_refused", 401, "The code is not good";
+            "It is wrong, was used before, or belongs to another time; or the sign-in that it was for is over.";
+            "Try the next code; after five minutes, begin the sign-in anew.";
+        TOO_MANY_CODES = "identity.too_many_codes", 429, "Too many codes were wrong";
+            "Five of the person's codes were wrong within 15 minutes, or thirty within a day.";
+            "Wait for the seconds in Retry-After, or use a recovery code.";
+        STEP_UP_REQUIRED = "identity.step_up_required", 403, "One's identity is to be proven again";
+            "The act wants somebody who has proven within the last ten minutes who it is, by the second factor where there is one.";
+            "Send the password or a code to POST /api/v1/auth/step-up, and use the token that it answers.";
+        FACTOR_EXISTS = "identity.factor_exists", 409, "There is a second factor already";
+            "An account has one authenticator app.";
+            "Remove it first.";
+        NO_FACTOR = "identity.no_factor", 409, "There is no second factor";
+            "None is set up, or the one that was begun has been left for longer than 15 minutes.";
+            "Set one up first.";
         WEAK_PASSWORD = "identity.weak_password", 422, "The password is too easy to guess";
             "It is too short, or among what others would try first; the detail says why.";
             "Choose a longer one, of words that have nothing to do with the account.";
@@ -115,6 +140,7 @@ erp_core::system_work! {
         SIGN_IN = "sign-in": "Finds the tenant of a slug and the account of an address within it, while nobody has signed in yet.";
         SESSIONS = "sessions": "Keeps up and ends sessions: a refresh token comes before its tenant is known, and a person's sessions may be in several.";
         PASSWORDS = "passwords": "Sets passwords, which no tenant sees, for those who know the one before or have the link of a mail.";
+        FACTORS = "factors": "Keeps second factors, which no tenant sees, and proves their codes, also of those who are no callers yet.";
         MEMBERS = "members": "Makes, changes and ends memberships on behalf of those who may, and of those who accept an invitation and are no callers yet.";
         TENANTS = "tenants": "Makes tenants and moves them from state to state, as operators ask for it.";
         SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it.";
@@ -139,9 +165,49 @@ fn routes() -> Routes {
         .system(&SIGN_IN)
         .doc(
             Operation::new("signIn", "Sign in").about(
-                "One answer for everything that is wrong, so that it does not tell who has an account.",
+                "One answer for everything that is wrong, so that it does not tell who has an account. An account with a second factor \
+                 gets an `mfaToken`, which `POST /api/v1/auth/mfa/verify` takes and nothing else.",
             ),
         )
+        .post("/api/v1/auth/mfa/verify", Access::Public, mfa::verify)
+        .shows_secret()
+        .system(&FACTORS)
+        .doc(Operation::new("verifyFactor", "Finish a sign-in by the second factor").about(
+            "It takes a code of the authenticator app or a recovery code. Each is good once, and few wrong ones are let through.",
+        ))
+        .post("/api/v1/auth/mfa/totp", Access::SignedIn, mfa::enrol)
+        .open_to_readers("everybody has a second factor of their own")
+        .shows_secret()
+        .limit(&FAILED_SIGN_INS)
+        .system(&FACTORS)
+        .doc(Operation::new("enrolTotp", "Begin to set up an authenticator app").about(
+            "The secret is shown this once. It counts from the first code on that `…/confirm` is given.",
+        ))
+        .post("/api/v1/auth/mfa/totp/confirm", Access::SignedIn, mfa::confirm)
+        .open_to_readers("everybody has a second factor of their own")
+        .system(&FACTORS)
+        .doc(Operation::new("confirmTotp", "Finish setting up an authenticator app"))
+        .delete("/api/v1/auth/mfa/totp", Access::SignedIn, mfa::remove)
+        .open_to_readers("everybody has a second factor of their own")
+        .system(&FACTORS)
+        .doc(Operation::new("removeTotp", "Remove the authenticator app").about(
+            "With the recovery codes. It wants a code of the app, or a recovery code, within the last ten minutes.",
+        ))
+        .post("/api/v1/auth/mfa/recovery-codes", Access::SignedIn, mfa::make_recovery_codes)
+        .open_to_readers("everybody has recovery codes of their own")
+        .shows_secret()
+        .system(&FACTORS)
+        .doc(Operation::new("makeRecoveryCodes", "Make new recovery codes").about(
+            "Ten, shown this once; those before are good no more.",
+        ))
+        .post("/api/v1/auth/step-up", Access::SignedIn, step_up::step_up)
+        .open_to_readers("everybody proves who they are")
+        .shows_secret()
+        .limit(&FAILED_SIGN_INS)
+        .system(&FACTORS)
+        .doc(Operation::new("stepUp", "Prove again who one is").about(
+            "What wants a recent proof refuses with `identity.step_up_required`. The session goes on; the access token is another one.",
+        ))
         .post("/api/v1/auth/refresh", Access::Public, sessions::refresh)
         .shows_secret()
         .system(&SESSIONS)

@@ -97,8 +97,9 @@ const OWN: &str = "select p.id, p.email, p.name, w.phc from auth.people p left j
 const CHANGE: &str = "update auth.passwords set phc = $3, set_at = now() where person_id = $1 and phc = $2 returning person_id as id";
 const SET: &str = "insert into auth.passwords (person_id, phc) values ($1, $2) \
      on conflict (person_id) do update set phc = excluded.phc, set_at = now()";
+/// Sign-ins that wait for a second factor, too: the password that began them is gone.
 const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";
-const NAME: &str = "select name from tenant_profiles where tenant_id = $1";
+pub(super) const NAME: &str = "select name from tenant_profiles where tenant_id = $1";
 const FIND: &str = "select t.id as tenant_id, p.id, p.email from tenants t join memberships m on m.tenant_id = t.id \
      join auth.people p on p.id = m.user_id \
      where t.id = $1 and t.status = 'active' and p.email = $2 and p.disabled_at is null and m.ended_at is null \
@@ -107,16 +108,16 @@ const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = '
 const ADD_LINK: &str = "insert into auth.one_time (kind, hash, person_id, expires_at) \
      values ('reset', $1, $2, now() + $3 * interval '1 second')";
 /// Links of others stay: whoever asks again and again must not end the one that is on its way for ever.
-const FEW_LINKS: &str =
-    "select count(*) < 5 as few from auth.one_time where person_id = $1 and expires_at > now()";
+const FEW_LINKS: &str = "select count(*) < 5 as few from auth.one_time where kind = 'reset' and person_id = $1 and expires_at > now()";
 const LOOK: &str = "select p.id, p.email, p.name from auth.one_time o join auth.people p on p.id = o.person_id \
      where o.kind = 'reset' and o.hash = $1 and o.used_at is null and o.expires_at > now() and p.disabled_at is null";
 const SPEND: &str = "update auth.one_time set used_at = now() where kind = 'reset' and hash = $1 and used_at is null \
      and expires_at > now() returning person_id as id";
 
-struct OwnAccount {
-    id: UserId,
-    email: String,
+/// Somebody's account, as only its owner sees it.
+pub(super) struct OwnAccount {
+    pub(super) id: UserId,
+    pub(super) email: String,
     name: String,
     phc: Option<String>,
 }
@@ -146,8 +147,8 @@ struct Few {
 }
 from_row!(Few { few });
 
-struct TenantName {
-    name: String,
+pub(super) struct TenantName {
+    pub(super) name: String,
 }
 from_row!(TenantName { name });
 
@@ -166,17 +167,9 @@ pub(super) async fn change(
     Json(change): Json<Change>,
 ) -> Result<NoContent, Refusing<(codes::SIGN_IN_FAILED, codes::WEAK_PASSWORD)>> {
     let Change { current_password, new_password } = change;
-    app.passwords.admit(&current_password)?;
     app.passwords.admit(&new_password)?;
     let person = caller.user()?;
-    let own: Option<OwnAccount> = system.begin(caller.trace()).last().optional(OWN, &[&person]).await?;
-    let own = own.ok_or_else(|| Error::new(&codes::SIGN_IN_FAILED))?;
-    let charged = attempt.at(&caller.tenant().to_string(), &own.email).await?;
-    let stored = own.phc.clone().map(PasswordHash::from_stored);
-    if !app.passwords.verify(current_password, stored).await? {
-        return Err(Error::new(&codes::SIGN_IN_FAILED).into());
-    }
-    charged.succeeded().await;
+    let own = own(&app, &caller, &system, &attempt, current_password).await?;
     passwords::check(&new_password, &[&own.email, &own.name])?;
     let hash = app.passwords.hash(new_password).await?;
     let mut tx = system.on_behalf(&caller);
@@ -194,6 +187,27 @@ pub(super) async fn change(
     )
     .await?;
     Ok(NoContent)
+}
+
+/// The caller's own account, for the right password; a wrong one counts as a failed sign-in.
+pub(super) async fn own(
+    app: &App,
+    caller: &Caller,
+    system: &System,
+    attempt: &Attempt,
+    password: Secret<String>,
+) -> Result<OwnAccount> {
+    app.passwords.admit(&password)?;
+    let own: Option<OwnAccount> =
+        system.begin(caller.trace()).last().optional(OWN, &[&caller.user()?]).await?;
+    let own = own.ok_or_else(|| Error::new(&codes::SIGN_IN_FAILED))?;
+    let charged = attempt.at(&caller.tenant().to_string(), &own.email).await?;
+    let stored = own.phc.clone().map(PasswordHash::from_stored);
+    if !app.passwords.verify(password, stored).await? {
+        return Err(Error::new(&codes::SIGN_IN_FAILED));
+    }
+    charged.succeeded().await;
+    Ok(own)
 }
 
 /// `POST /api/v1/auth/password/forgot`: the answer is the same, and as fast, whoever it is: the work is done behind it.

@@ -1,10 +1,25 @@
 //! What the sweeps send to the routes of identity.
 
-use erp_core::auth::Role;
+use erp_core::auth::{Role, TenantSecret};
+use erp_core::shared::SystemRng;
 use erp_testkit::{Fixture, Prepared, Setup, Sweep};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery staple";
+/// What wants a session of one's own, and a code that is good once: tried by itself.
+const WITH_FACTOR: &[(Sweep, &str)] = &[
+    (Sweep::Right, "it wants a session with a second factor"),
+    (Sweep::Idempotency, "it wants a session with a second factor"),
+    (Sweep::Audit, "it wants a session with a second factor"),
+];
+/// The same with a body.
+const WITH_CODE: &[(Sweep, &str)] = &[
+    (Sweep::Right, "it wants a code that is good once"),
+    (Sweep::Idempotency, "it wants a code that is good once"),
+    (Sweep::Isolation, "it wants a code that is good once"),
+    (Sweep::Audit, "it wants a code that is good once"),
+];
+
 pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /api/v1/auth/refresh", |setup| Box::pin(refresh(setup))),
     Fixture::derived("POST /api/v1/auth/logout")
@@ -15,6 +30,12 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("DELETE /api/v1/auth/sessions/{id}", |setup| Box::pin(session(setup))),
     Fixture::new("POST /api/v1/auth/password/change", |setup| Box::pin(change(setup))),
     Fixture::new("POST /api/v1/auth/password/reset", |setup| Box::pin(reset(setup))),
+    Fixture::new("POST /api/v1/auth/mfa/totp", |setup| Box::pin(enrol(setup))),
+    Fixture::new("POST /api/v1/auth/mfa/totp/confirm", |_| Box::pin(code())).except(WITH_CODE),
+    Fixture::new("POST /api/v1/auth/mfa/verify", |setup| Box::pin(verify(setup))),
+    Fixture::new("POST /api/v1/auth/step-up", |_| Box::pin(code())).except(WITH_CODE),
+    Fixture::derived("POST /api/v1/auth/mfa/recovery-codes").except(WITH_FACTOR),
+    Fixture::derived("DELETE /api/v1/auth/mfa/totp").except(WITH_FACTOR),
     Fixture::new("POST /api/v1/invitations", |setup| {
         Box::pin(async move {
             Prepared::body(
@@ -65,8 +86,8 @@ async fn paused(setup: &Setup<'_>) -> Prepared {
     Prepared::at([member.to_string()])
 }
 
-/// The caller, with the password that the tenant's member has.
-async fn change(setup: &Setup<'_>) -> Prepared {
+/// The caller, with the password that the tenant's member has, which is told.
+async fn with_password(setup: &Setup<'_>) -> String {
     let id = setup.caller().id().unwrap();
     let member = setup.app().person(setup.tenant(), Role::Member);
     let copy = format!(
@@ -75,7 +96,33 @@ async fn change(setup: &Setup<'_>) -> Prepared {
         member.user_id
     );
     setup.app().sql().batch_execute(&copy).await.unwrap();
-    let current = &member.credential.password;
+    member.credential.password.clone()
+}
+
+async fn enrol(setup: &Setup<'_>) -> Prepared {
+    Prepared::body(json!({ "password": with_password(setup).await }))
+}
+
+/// A sign-in of somebody new that waits, and a recovery code that ends it: the zeros and a number.
+async fn verify(setup: &Setup<'_>) -> Prepared {
+    let person = setup.app().another(setup.tenant(), Role::Member).await.id().unwrap();
+    let code = format!("{:024}", setup.number());
+    let tenant = setup.app().person(setup.tenant(), Role::Owner).tenant_id;
+    let token = TenantSecret::new("mfa", tenant, &SystemRng::new());
+    let sql = setup.app().sql();
+    let add = "insert into auth.recovery_codes (person_id, hash) values ($1, sha256(convert_to($2, 'UTF8')))";
+    sql.execute(add, &[&person, &code]).await.unwrap();
+    let add = "insert into auth.one_time (kind, hash, person_id, expires_at) values ('mfa', $1, $2, now() + interval '5 minutes')";
+    sql.execute(add, &[&token.hash(), &person]).await.unwrap();
+    Prepared::body(json!({ "mfaToken": token.expose(), "code": code }))
+}
+
+async fn code() -> Prepared {
+    Prepared::body(json!({ "code": "123456" }))
+}
+
+async fn change(setup: &Setup<'_>) -> Prepared {
+    let current = with_password(setup).await;
     Prepared::body(
         json!({ "currentPassword": current, "newPassword": format!("{PASSWORD} {}", setup.number()) }),
     )

@@ -1,5 +1,6 @@
 //! Identity: sessions, invitations, members and what they may do.
 
+mod factors;
 mod members;
 mod pages;
 mod passwords;

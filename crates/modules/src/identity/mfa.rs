@@ -1,0 +1,305 @@
+//! The routes of the second factor: set up, finish a sign-in, recovery codes, and removal.
+
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use erp_core::answer::{NoContent, Refusing};
+use erp_core::app::App;
+use erp_core::auth::{Caller, TenantSecret, TotpSeal, TotpSeed, Trace, qr_png, recovery_code, recovery_hash};
+use erp_core::db::{AuditEntry, System, TenantTx};
+use erp_core::error::{Error, Result};
+use erp_core::extract::Json;
+use erp_core::limits::Attempt;
+use erp_core::mail::{MailAddress, MailTemplate, Recipient};
+use erp_core::shared::{Secret, ShownSecret, TenantId, UserId};
+use erp_core::{from_row, mail_template};
+use http::HeaderMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::codes;
+use super::factors::{self, Claim};
+use super::login::agent;
+use super::password_routes::{self, NAME, TenantName};
+use super::session::{self, Begin, Tokens};
+use super::step_up::require_recent;
+
+/// What the token of a sign-in that waits begins with: `erp_mfa_`.
+const KIND: &str = "mfa";
+/// For how many seconds it waits (J-03).
+const WAITS: i32 = 300;
+const RECOVERY_CODES: usize = 10;
+
+/// The answer to the right password of an account that has a second factor.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PendingSignIn {
+    /// What `POST /api/v1/auth/mfa/verify` takes within five minutes, beside a code. It opens nothing else.
+    #[schemars(example = &"erp_mfa_…")]
+    mfa_token: ShownSecret,
+    /// By what the sign-in can be finished.
+    #[schemars(example = ["totp", "recovery"])]
+    factors: Vec<&'static str>,
+}
+
+/// The body of `POST /api/v1/auth/mfa/verify`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Verify {
+    #[schemars(example = &"erp_mfa_…")]
+    mfa_token: Secret<String>,
+    /// Of the authenticator app, or one of the recovery codes.
+    #[schemars(example = &"123456")]
+    code: Secret<String>,
+}
+
+/// The body of `POST /api/v1/auth/mfa/totp`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Enrol {
+    /// The current one.
+    #[schemars(example = &"correct horse battery staple")]
+    password: Secret<String>,
+}
+
+/// What an authenticator app is set up with.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct NewTotp {
+    /// For apps without a camera: base32.
+    #[schemars(example = &"GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")]
+    secret: ShownSecret,
+    /// What the QR code says.
+    #[schemars(example = &"otpauth://totp/…")]
+    uri: ShownSecret,
+    /// The QR code: a PNG as base64.
+    #[schemars(example = &"iVBORw0KGgo…")]
+    qr: ShownSecret,
+}
+
+/// The body of `POST /api/v1/auth/mfa/totp/confirm`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Confirm {
+    #[schemars(example = &"123456")]
+    code: Secret<String>,
+}
+
+/// The answer of `POST /api/v1/auth/mfa/recovery-codes`.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RecoveryCodes {
+    /// Each is good once, in the place of a code of the app.
+    codes: Vec<ShownSecret>,
+}
+
+/// What the mails on a factor that has come or gone say.
+pub(super) struct FactorMail {
+    tenant: String,
+}
+
+pub(super) static ADDED: MailTemplate<FactorMail> = mail_template!(
+    "identity.factor_added", "Tells somebody that a second factor was set up.", FactorMail,
+    "en": { subject: "A second factor was set up", text: "identity/mails/factor_added.en.txt" },
+    "de": { subject: "Ein zweiter Faktor wurde eingerichtet", text: "identity/mails/factor_added.de.txt" },
+);
+
+pub(super) static REMOVED: MailTemplate<FactorMail> = mail_template!(
+    "identity.factor_removed", "Tells somebody that the second factor was removed.", FactorMail,
+    "en": { subject: "Your second factor was removed", text: "identity/mails/factor_removed.en.txt" },
+    "de": { subject: "Ihr zweiter Faktor wurde entfernt", text: "identity/mails/factor_removed.de.txt" },
+);
+
+const PEND: &str = "insert into auth.one_time (kind, hash, person_id, expires_at) \
+     values ('mfa', $1, $2, now() + $3::int4 * interval '1 second')";
+const FORGET_PENDING: &str =
+    "delete from auth.one_time where kind = 'mfa' and person_id = $1 and expires_at < now()";
+/// As at the sign-in: who was paused or removed meanwhile is nobody.
+const FIND_PENDING: &str = "select o.person_id from auth.one_time o join auth.people p on p.id = o.person_id \
+     join memberships m on m.user_id = p.id join tenants t on t.id = m.tenant_id \
+     where o.kind = 'mfa' and o.hash = $1 and o.used_at is null and o.expires_at > now() and p.disabled_at is null \
+       and m.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null and t.status = 'active'";
+const SPEND: &str = "update auth.one_time set used_at = now() where kind = 'mfa' and hash = $1 and used_at is null \
+     and expires_at > now() returning person_id";
+const ENROL: &str = "insert into auth.factors (id, person_id, kind, secret_sealed) values ($1, $2, 'totp', $3) \
+     on conflict (person_id, kind) where confirmed_at is null \
+     do update set id = excluded.id, secret_sealed = excluded.secret_sealed, last_step = 0, created_at = now()";
+const BEGUN: &str = "select person_id from auth.factors where person_id = $1 and confirmed_at is null \
+     and created_at > now() - interval '15 minutes'";
+const CONFIRM: &str = "update auth.factors set confirmed_at = now() where person_id = $1 and confirmed_at is null \
+     and last_step > 0 and not exists (select from auth.factors where person_id = $1 and confirmed_at is not null) \
+     returning person_id";
+const REMOVE: &str = "delete from auth.factors where person_id = $1 returning person_id";
+const REMOVE_CODES: &str = "delete from auth.recovery_codes where person_id = $1";
+const ADD_CODES: &str = "insert into auth.recovery_codes (person_id, hash) select $1, unnest($2::bytea[])";
+const EMAIL: &str = "select email from auth.people where id = $1";
+
+struct Owner {
+    person_id: UserId,
+}
+from_row!(Owner { person_id });
+
+struct Address {
+    email: String,
+}
+from_row!(Address { email });
+
+/// A sign-in that waits for the second factor.
+pub(super) async fn pend(
+    app: &App,
+    system: &System,
+    trace: &Trace,
+    (tenant, person): (TenantId, UserId),
+) -> Result<PendingSignIn> {
+    let secret = TenantSecret::new(KIND, tenant, app.rng.as_ref());
+    let mut tx = system.begin(trace);
+    let _: Vec<()> = tx.rows(FORGET_PENDING, &[&person]).await?;
+    tx.last().rows::<()>(PEND, &[&secret.hash(), &person, &WAITS]).await?;
+    let mfa_token = Secret::new(secret.expose().to_owned()).into();
+    Ok(PendingSignIn { mfa_token, factors: vec!["totp", "recovery"] })
+}
+
+/// `POST /api/v1/auth/mfa/verify`: a session, for the right password and a code.
+pub(super) async fn verify(
+    State(app): State<App>,
+    trace: Trace,
+    system: System,
+    headers: HeaderMap,
+    Json(body): Json<Verify>,
+) -> Result<Json<Tokens>, Refusing<(codes::CODE_REFUSED, codes::TOO_MANY_CODES)>> {
+    let secret = TenantSecret::parse(KIND, body.mfa_token.expose()).ok_or_else(factors::refused)?;
+    let tenant = secret.tenant;
+    let tx = system.begin(&trace).within(tenant).await?.last();
+    let pending: Option<Owner> = tx.optional(FIND_PENDING, &[&secret.hash(), &tenant]).await?;
+    let Owner { person_id: person } = pending.ok_or_else(factors::refused)?;
+    let claim = Claim { tenant, person, code: &body.code, confirmed: true };
+    let method = factors::prove(&app, &system, &trace, &claim).await?;
+    // Another password may have ended it meanwhile.
+    let spent: Option<Owner> = system.begin(&trace).last().optional(SPEND, &[&secret.hash()]).await?;
+    spent.ok_or_else(factors::refused)?;
+    let methods = session::by_password().and(method);
+    let begin = Begin { tenant, person, methods, agent: agent(&headers) };
+    Ok(Json(session::begin(&app, &system, &trace, begin).await?))
+}
+
+/// `POST /api/v1/auth/mfa/totp`: wants the current password (M-04).
+pub(super) async fn enrol(
+    State(app): State<App>,
+    caller: Caller,
+    attempt: Attempt,
+    system: System,
+    Json(body): Json<Enrol>,
+) -> Result<Json<NewTotp>, Refusing<(codes::SIGN_IN_FAILED, codes::FACTOR_EXISTS)>> {
+    let own = password_routes::own(&app, &caller, &system, &attempt, body.password).await?;
+    if factors::has_factor(&system, caller.trace(), own.id).await? {
+        return Err(Error::new(&codes::FACTOR_EXISTS).into());
+    }
+    let seed = TotpSeed::new(app.rng.as_ref());
+    let mut id = [0; 16];
+    app.rng.fill(&mut id);
+    let id = Uuid::from_bytes(id);
+    let sealed = TotpSeal::of(&app.config)?.seal(app.rng.as_ref(), (own.id, id), &seed)?;
+    let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
+    let _: Vec<()> = tx.rows(ENROL, &[&id, &own.id, &sealed]).await?;
+    tx.audit(&entry("identity.factor_begun", own.id))?;
+    tx.commit().await?;
+    let uri = seed.uri(&issuer(&app), &own.email);
+    let qr = STANDARD.encode(qr_png(uri.expose())?);
+    Ok(Json(NewTotp { secret: seed.expose().into(), uri: uri.into(), qr: Secret::new(qr).into() }))
+}
+
+/// Under which an app lists the account: the host that people know.
+fn issuer(app: &App) -> String {
+    let url = app.public_url();
+    let host = url.as_deref().and_then(|url| url.split_once("://")).map(|(_, rest)| rest);
+    host.and_then(|rest| rest.split(['/', ':']).next()).unwrap_or("erp-backend").to_owned()
+}
+
+/// `POST /api/v1/auth/mfa/totp/confirm`: from now on a sign-in wants a code, and not this one.
+pub(super) async fn confirm(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Json(body): Json<Confirm>,
+) -> Result<NoContent, Refusing<(codes::CODE_REFUSED, codes::TOO_MANY_CODES, codes::NO_FACTOR)>> {
+    let (tenant, person) = (caller.tenant(), caller.user()?);
+    let none = || Error::new(&codes::NO_FACTOR);
+    let begun: Option<Owner> = system.begin(caller.trace()).last().optional(BEGUN, &[&person]).await?;
+    begun.ok_or_else(none)?;
+    let claim = Claim { tenant, person, code: &body.code, confirmed: false };
+    factors::prove(&app, &system, caller.trace(), &claim).await?;
+    let mut tx = system.on_behalf(&caller).within(tenant).await?;
+    let confirmed: Option<Owner> = tx.optional(CONFIRM, &[&person]).await?;
+    confirmed.ok_or_else(none)?;
+    tell(&app, &caller, (tx, person), "identity.factor_enrolled", &ADDED).await?;
+    Ok(NoContent)
+}
+
+/// `DELETE /api/v1/auth/mfa/totp`.
+pub(super) async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+) -> Result<NoContent, Refusing<(codes::STEP_UP_REQUIRED, codes::NO_FACTOR)>> {
+    let person = with_factor(&app, &caller, &system).await?;
+    let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
+    let removed: Option<Owner> = tx.optional(REMOVE, &[&person]).await?;
+    removed.ok_or_else(|| Error::new(&codes::NO_FACTOR))?;
+    let _: Vec<()> = tx.rows(REMOVE_CODES, &[&person]).await?;
+    tell(&app, &caller, (tx, person), "identity.factor_removed", &REMOVED).await?;
+    Ok(NoContent)
+}
+
+/// `POST /api/v1/auth/mfa/recovery-codes`.
+pub(super) async fn make_recovery_codes(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+) -> Result<Json<RecoveryCodes>, Refusing<(codes::STEP_UP_REQUIRED, codes::NO_FACTOR)>> {
+    let person = with_factor(&app, &caller, &system).await?;
+    let made: Vec<Secret<String>> =
+        std::iter::repeat_with(|| recovery_code(app.rng.as_ref())).take(RECOVERY_CODES).collect();
+    let hashes: Vec<Vec<u8>> = made.iter().filter_map(|code| recovery_hash(code.expose())).collect();
+    let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
+    let _: Vec<()> = tx.rows(REMOVE_CODES, &[&person]).await?;
+    let _: Vec<()> = tx.rows(ADD_CODES, &[&person, &hashes]).await?;
+    tx.audit(&entry("identity.recovery_codes_made", person))?;
+    tx.commit().await?;
+    Ok(Json(RecoveryCodes { codes: made.into_iter().map(ShownSecret::from).collect() }))
+}
+
+/// The caller, who has a second factor and has proven it a moment ago.
+async fn with_factor(app: &App, caller: &Caller, system: &System) -> Result<UserId> {
+    let person = caller.user()?;
+    if !factors::has_factor(system, caller.trace(), person).await? {
+        return Err(Error::new(&codes::NO_FACTOR));
+    }
+    require_recent(app, caller, true)?;
+    Ok(person)
+}
+
+/// Tells the auditor and the person that a factor has come or gone, and commits.
+async fn tell(
+    app: &App,
+    caller: &Caller,
+    (mut tx, person): (TenantTx<'_>, UserId),
+    action: &'static str,
+    template: &'static MailTemplate<FactorMail>,
+) -> Result<()> {
+    let TenantName { name } = tx.row(NAME, &[&caller.tenant()]).await?;
+    let Address { email } = tx.row(EMAIL, &[&person]).await?;
+    let address: MailAddress = email.parse().map_err(Error::internal)?;
+    tx.audit(&entry(action, person))?;
+    app.mail_to(&mut tx, caller.trace(), template, &Recipient::new(address), &FactorMail { tenant: name })?;
+    tx.commit().await
+}
+
+fn entry(action: &'static str, person: UserId) -> AuditEntry {
+    AuditEntry {
+        action,
+        resource: "user",
+        resource_id: Some(person.to_string()),
+        outcome: "success",
+        details: json!({ "kind": "totp" }),
+    }
+}
