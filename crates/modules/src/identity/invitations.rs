@@ -1,4 +1,4 @@
-//! Invitations: by whoever may, with roles that are within the giver's own, accepted by whoever holds the mailbox.
+//! Invitations: given by members who may, with roles that are within the giver's own, and accepted by the holder of the mailbox.
 //!
 //! Inviting looks nobody up: the answer is the same whether the address is known anywhere, and the secret is in the mail alone. It
 //! is spent by POST and never by GET, since programs that look for malware follow links.
@@ -46,7 +46,7 @@ pub(super) struct NewInvitation {
     roles: RoleNames,
 }
 
-/// What was done, whoever it is.
+/// What was done; the same for every address.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Invited {

@@ -226,7 +226,7 @@ fn routes() -> Routes {
         .limit(&LINKS)
         .system(&PASSWORDS)
         .doc(Operation::new("forgotPassword", "Ask for a link to set a password").about(
-            "The answer is the same whoever it is. The link is good for an hour, once, and goes to the address that is stored.",
+            "The answer is the same for every address. The link is good for an hour, once, and goes to the address that is stored.",
         ))
         .post("/api/v1/auth/password/reset", Access::Public, password_routes::reset)
         .limit(&LINKS)
@@ -271,7 +271,7 @@ fn routes() -> Routes {
         .post("/api/v1/invitations", Access::Permission(&INVITE), invitations::invite)
         .system(&MEMBERS)
         .doc(Operation::new("invite", "Invite somebody").about(
-            "The answer is the same whoever it is; the link is in the mail.",
+            "The answer is the same for every address; the link is in the mail.",
         ))
         .delete("/api/v1/invitations/{id}", Access::Permission(&INVITE), invitations::revoke)
         .system(&MEMBERS)

@@ -46,7 +46,7 @@ pub(super) struct Forgot {
     email: Text<3, 254>,
 }
 
-/// The same whoever it is.
+/// The same for every address.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LinkIsSent {
@@ -107,7 +107,7 @@ const FIND: &str = "select t.id as tenant_id, p.id, p.email from tenants t join 
 const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
 const ADD_LINK: &str = "insert into auth.one_time (kind, hash, person_id, expires_at) \
      values ('reset', $1, $2, now() + $3 * interval '1 second')";
-/// Links of others stay: whoever asks again and again must not end the one that is on its way for ever.
+/// A stranger who asks again and again must neither flood the mailbox nor end the link that is on its way.
 const FEW_LINKS: &str = "select count(*) < 5 as few from auth.one_time where kind = 'reset' and person_id = $1 and expires_at > now()";
 const LOOK: &str = "select p.id, p.email, p.name from auth.one_time o join auth.people p on p.id = o.person_id \
      where o.kind = 'reset' and o.hash = $1 and o.used_at is null and o.expires_at > now() and p.disabled_at is null";
@@ -210,7 +210,7 @@ pub(super) async fn own(
     Ok(own)
 }
 
-/// `POST /api/v1/auth/password/forgot`: the answer is the same, and as fast, whoever it is: the work is done behind it.
+/// `POST /api/v1/auth/password/forgot`: the answer is the same, and as fast, for every address: the work is done behind it.
 pub(super) async fn forgot(
     State(app): State<App>,
     trace: Trace,

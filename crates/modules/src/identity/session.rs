@@ -159,8 +159,8 @@ pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begi
     answer(app.authenticator.issue(tenant, person, Some(signed_in))?, &token, expires_at)
 }
 
-/// The next tokens of a session. Who comes with the token before within ten seconds gets the same; who comes with an older one
-/// ends the session, since two hold it.
+/// The next tokens of a session. A client that comes with the token before within ten seconds gets the same; one that comes with an
+/// older token ends the session, since two hold it.
 ///
 /// # Errors
 /// `core.unauthenticated`, the same for every reason.

@@ -58,7 +58,7 @@ const OWN: &str = "select id, device, host(address) as address, amr, created_at,
      order by rotated_at desc, id limit 200";
 const END: &str = "update sessions set revoked_at = now(), reason = $3 where id = $1 and tenant_id = $2 \
      and revoked_at is null and expires_at > now() and ($4::uuid is null or principal_id = $4) returning id, principal_id";
-/// In all tenants: whoever has lost a device wants to be out everywhere.
+/// In all tenants: a person who has lost a device wants to be out everywhere.
 const END_ALL: &str = "update sessions set revoked_at = now(), reason = $2 where principal_id = $1 and revoked_at is null \
      and ($3::uuid is null or id <> $3) returning id, tenant_id";
 

@@ -1,6 +1,6 @@
 -- What belongs to people alone moves out of every tenant's reach, into the schema `auth`: the runtime role has a right to none of
 -- its tables.
--- What a tenant knows of a member, its name and address, are copies that stand in the membership: whoever has left it takes
+-- What a tenant knows of a member, its name and address, are copies that stand in the membership: somebody who has left takes
 -- later addresses along. And people get sessions, of which each access token names one.
 --
 -- The version before cannot work on this schema: stop its instances first.

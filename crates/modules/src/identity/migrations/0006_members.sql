@@ -29,7 +29,7 @@ begin
 end $$;
 
 select app.system_access('public.invitations', '{select,insert,update}',
-  'who accepts an invitation is no caller yet; whoever invites gives no more than he has');
+  'who accepts an invitation is no caller yet; nobody gives more than he has');
 select app.system_access('public.memberships', '{select,insert,update}',
   'sign-in finds out who belongs to the tenant that is named; members are made, paused and removed');
 select app.system_access('public.grants', '{select,insert,update,delete}', 'nobody gives more than he has');

@@ -50,6 +50,7 @@ const DOCUMENT: &str = "docs/guides/a-document-module.md";
 const OPERATE: &str = "docs/guides/operate.md";
 const EDGE: &str = "docs/guides/http-edge.md";
 const PLATFORM: &str = "docs/guides/platform-services.md";
+const ONBOARD: &str = "docs/guides/onboard-a-tenant.md";
 
 /// What builds or tests the project: left to script/check-deep.
 const BUILDS: [&str; 3] = ["script/test", "BLESS=1 script/test", "script/lint"];
@@ -343,6 +344,14 @@ fn the_http_edge_works_as_it_is_typed() {
     page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
 }
 
+/// On a database that is there, and empty but for the demo tenants.
+#[test]
+fn onboarding_works_as_it_is_typed() {
+    let (page, database) = (Typed::new(ONBOARD), Database::migrated("onboard"));
+    let page = page.variable("DATABASE_URL", &*database.runtime_url);
+    page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
+}
+
 /// On a database that is there. Its code is that of the module, which the next test compares.
 #[test]
 fn a_document_module_works_as_it_is_typed() {
@@ -446,7 +455,7 @@ fn every_page_is_typed_or_listed() {
         let page = page.unwrap();
         let name = format!("docs/guides/{}", page.file_name().to_string_lossy());
         // The page of platform services has no commands: guide::services compiles and runs its code.
-        assert!([MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM].contains(&&*name), "{name} has no test");
+        assert!([MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD].contains(&&*name), "{name} has no test");
         let text = fs::read_to_string(page.path()).unwrap();
         let indented = text.lines().find(|line| line.starts_with("    $ "));
         assert_eq!(indented, None, "{name}: a block wants its fences");
