@@ -49,10 +49,10 @@ erp_core::system_work! {
 
 const KINDS: &[&dyn AnyJobKind] = &[
     &WRITE, &COUNT, &TWICE, &PANICS, &HOPELESS, &STEPS, &SLEEPS, &SLOWLY, &BLOCKS, &LATE, &FORGETS, &SWEEP,
-    &ALONE,
+    &ALONE, &PLAIN,
 ];
 
-/// What all kinds of the test take.
+/// What all kinds of the test but one take.
 #[derive(Serialize, Deserialize)]
 struct Errand {
     what: String,
@@ -60,6 +60,9 @@ struct Errand {
 
 static WRITE: JobKind<Errand> =
     JobKind::new("errands.write", "Writes it down.", |job, errand| Box::pin(write(job, errand)));
+static PLAIN: JobKind<()> = JobKind::new("errands.plain", "Has no arguments.", |job, ()| {
+    Box::pin(async move { job.result(&"plain") })
+});
 static COUNT: JobKind<Errand> = JobKind::new("errands.count", "Changes nothing.", |job, errand| {
     Box::pin(async move { job.result(&errand.what.len()) })
 });
@@ -181,6 +184,9 @@ fn routes() -> Routes {
         .post("/test/errands/written", Access::SignedIn, write_and_post)
         .doc(Operation::new("writeErrand", "Write an errand down, and enqueue it"))
         .open_to_readers("it is a test's")
+        .post("/test/errands/plain", Access::SignedIn, post_plain)
+        .doc(Operation::new("postPlainErrand", "Enqueue an errand without arguments"))
+        .open_to_readers("it is a test's")
         .post("/test/errands/refused", Access::SignedIn, refuse)
         .doc(Operation::new("refuseErrand", "Enqueue an errand, and refuse"))
         .open_to_readers("it is a test's")
@@ -206,6 +212,13 @@ async fn post(
     let mut tx = call.tenant();
     let errand = Errand { what: new.what.to_string() };
     call.enqueue_with(&mut tx, kind.expect("one of the test's kinds"), &errand, options)?;
+    tx.commit().await?;
+    Ok(NoContent)
+}
+
+async fn post_plain(call: Call) -> Result<NoContent> {
+    let mut tx = call.tenant();
+    call.enqueue(&mut tx, &PLAIN, &())?;
     tx.commit().await?;
     Ok(NoContent)
 }

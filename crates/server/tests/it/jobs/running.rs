@@ -37,6 +37,18 @@ async fn a_job_vanishes_with_the_transaction_that_enqueued_it() {
 }
 
 #[tokio::test]
+async fn a_kind_without_arguments_is_enqueued_as_any_other() {
+    let app = working().await;
+    app.alice().post("/test/errands/plain", json!({})).await.assert(204);
+    until(&app, "select count(*) = 1 from job_done where outcome = 'succeeded'").await;
+    assert_eq!(
+        value(&app, "select jsonb_build_array(args, result) from job_done").await,
+        json!([null, "plain"])
+    );
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn what_fails_has_changed_nothing_and_comes_again() {
     let app = working().await;
     app.alice().post("/test/errands", json!({"kind": "twice", "what": "once"})).await.assert(204);

@@ -134,7 +134,8 @@ set local row_security = on; -- a function in SQL is checked as it is made, as i
 create function app.enqueue(jobs jsonb) returns void
 language sql as $$
   with given as materialized (
-    select j.id, j.kind, j.priority, j.attempts, j.principal, j.system, j.origin, j.unique_key, j.args,
+    select j.id, j.kind, j.priority, j.attempts, j.principal, j.system, j.origin, j.unique_key,
+      coalesce(j.args, 'null') as args, -- a record has no JSON null: that of a kind without arguments
       coalesce(j.run_at, now() + j.delay * interval '1 second') as run_at
     from jsonb_to_recordset(jobs) as j (id uuid, kind text, priority smallint, attempts smallint, principal uuid,
       system text, origin text, unique_key text, args jsonb, delay float8, run_at timestamptz)
