@@ -43,6 +43,10 @@ impl<'app> Actor<'app> {
         Self { app: self.app, token: Some(token.into()), person: None }
     }
 
+    pub(crate) fn as_somebody(&self, person: UserId, token: String) -> Self {
+        Self { app: self.app, token: Some(token), person: Some(person) }
+    }
+
     /// Who it is, of somebody who is signed in.
     pub fn id(&self) -> Option<UserId> {
         self.person

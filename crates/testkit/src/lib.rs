@@ -25,6 +25,7 @@ extern crate self as erp_testkit;
 
 mod actor;
 mod app;
+mod authenticator_app;
 mod browser;
 mod bucket;
 mod builder;
@@ -44,6 +45,7 @@ mod with_postgres;
 
 pub use actor::{Actor, Answer};
 pub use app::TestApp;
+pub use authenticator_app::AuthenticatorApp;
 pub use browser::Browser;
 pub use bucket::BucketServer;
 pub use builder::{Builder, JWT_SECRET, with_modules};

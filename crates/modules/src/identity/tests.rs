@@ -1,25 +1,11 @@
 //! What the sweeps send to the routes of identity.
 
 use erp_core::auth::{Role, TenantSecret};
-use erp_core::shared::SystemRng;
-use erp_testkit::{Fixture, Prepared, Setup, Sweep};
+use erp_core::shared::{SystemRng, UserId};
+use erp_testkit::{AuthenticatorApp, Fixture, Prepared, Setup, Sweep};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery staple";
-/// What wants a session of one's own, and a code that is good once: tried by itself.
-const WITH_FACTOR: &[(Sweep, &str)] = &[
-    (Sweep::Right, "it wants a session with a second factor"),
-    (Sweep::Idempotency, "it wants a session with a second factor"),
-    (Sweep::Audit, "it wants a session with a second factor"),
-];
-/// The same with a body.
-const WITH_CODE: &[(Sweep, &str)] = &[
-    (Sweep::Right, "it wants a code that is good once"),
-    (Sweep::Idempotency, "it wants a code that is good once"),
-    (Sweep::Isolation, "it wants a code that is good once"),
-    (Sweep::Audit, "it wants a code that is good once"),
-];
-
 pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /api/v1/auth/refresh", |setup| Box::pin(refresh(setup))),
     Fixture::derived("POST /api/v1/auth/logout")
@@ -31,11 +17,11 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /api/v1/auth/password/change", |setup| Box::pin(change(setup))),
     Fixture::new("POST /api/v1/auth/password/reset", |setup| Box::pin(reset(setup))),
     Fixture::new("POST /api/v1/auth/mfa/totp", |setup| Box::pin(enrol(setup))),
-    Fixture::new("POST /api/v1/auth/mfa/totp/confirm", |_| Box::pin(code())).except(WITH_CODE),
+    Fixture::new("POST /api/v1/auth/mfa/totp/confirm", |setup| Box::pin(confirm(setup))),
     Fixture::new("POST /api/v1/auth/mfa/verify", |setup| Box::pin(verify(setup))),
-    Fixture::new("POST /api/v1/auth/step-up", |_| Box::pin(code())).except(WITH_CODE),
-    Fixture::derived("POST /api/v1/auth/mfa/recovery-codes").except(WITH_FACTOR),
-    Fixture::derived("DELETE /api/v1/auth/mfa/totp").except(WITH_FACTOR),
+    Fixture::new("POST /api/v1/auth/step-up", |setup| Box::pin(step_up(setup))),
+    Fixture::new("POST /api/v1/auth/mfa/recovery-codes", |setup| Box::pin(with_factor(setup))),
+    Fixture::new("DELETE /api/v1/auth/mfa/totp", |setup| Box::pin(with_factor(setup))),
     Fixture::new("POST /api/v1/invitations", |setup| {
         Box::pin(async move {
             Prepared::body(
@@ -117,8 +103,47 @@ async fn verify(setup: &Setup<'_>) -> Prepared {
     Prepared::body(json!({ "mfaToken": token.expose(), "code": code }))
 }
 
-async fn code() -> Prepared {
-    Prepared::body(json!({ "code": "123456" }))
+/// Somebody new, who has signed in, with a password that is told.
+async fn somebody(setup: &Setup<'_>) -> (UserId, Value, String) {
+    let person = setup.app().another(setup.tenant(), Role::Member).await.id().unwrap();
+    let member = setup.app().person(setup.tenant(), Role::Member);
+    let copy =
+        "insert into auth.passwords (person_id, phc) select $1, phc from auth.passwords where person_id = $2";
+    setup.app().sql().execute(copy, &[&person, &member.user_id]).await.unwrap();
+    let email = "select email from auth.people where id = $1";
+    let email: String = setup.app().sql().query_one(email, &[&person]).await.unwrap().get(0);
+    let password = member.credential.password.clone();
+    let body = json!({ "tenant": setup.tenant(), "email": email, "password": password });
+    let tokens = setup.app().anonymous().post("/api/v1/auth/login", body).await.assert(200).json();
+    (person, tokens, password)
+}
+
+async fn step_up(setup: &Setup<'_>) -> Prepared {
+    let (person, tokens, password) = somebody(setup).await;
+    Prepared::body(json!({ "password": password })).sent_by(person, tokens["accessToken"].as_str().unwrap())
+}
+
+async fn confirm(setup: &Setup<'_>) -> Prepared {
+    let (person, tokens, password) = somebody(setup).await;
+    let token = tokens["accessToken"].as_str().unwrap();
+    let me = setup.app().anonymous().with_token(token);
+    let begun = me.post("/api/v1/auth/mfa/totp", json!({ "password": password })).await.assert(200).json();
+    let code = AuthenticatorApp::of(begun["secret"].as_str().unwrap()).code(setup.app(), 0);
+    Prepared::body(json!({ "code": code })).sent_by(person, token)
+}
+
+/// Somebody who has given a second factor just now.
+async fn with_factor(setup: &Setup<'_>) -> Prepared {
+    let (person, tokens, _) = somebody(setup).await;
+    let given = format!(
+        "insert into auth.factors (id, person_id, kind, secret_sealed, confirmed_at) \
+           values (gen_random_uuid(), '{person}', 'totp', '', now()); \
+         update sessions set amr = '{{pwd,otp}}' where principal_id = '{person}'"
+    );
+    setup.app().sql().batch_execute(&given).await.unwrap();
+    let body = json!({ "refreshToken": tokens["refreshToken"] });
+    let tokens = setup.app().anonymous().post("/api/v1/auth/refresh", body).await.assert(200).json();
+    Prepared::default().sent_by(person, tokens["accessToken"].as_str().unwrap())
 }
 
 async fn change(setup: &Setup<'_>) -> Prepared {

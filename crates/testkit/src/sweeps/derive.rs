@@ -56,7 +56,7 @@ impl Sweeps<'_> {
             Some(post) => self.body_of_twin(route, post, setup).await,
             None => self.example(route).ok().flatten(),
         };
-        Prepared { values, body }
+        Prepared { values, body, ..Prepared::default() }
     }
 
     /// The ids of what the colleague has made by a POST to a collection, from the outermost in.

@@ -1,6 +1,7 @@
 use std::pin::Pin;
 
 use erp_core::auth::Permission;
+use erp_core::shared::UserId;
 use serde_json::Value;
 
 use super::{Sweep, Sweeps};
@@ -80,12 +81,14 @@ pub struct Prepared {
     pub values: Vec<String>,
     /// The body, for a route that reads one.
     pub body: Option<Value>,
+    /// Who sends it and with which token, where that is not the sweep to choose.
+    pub(super) sender: Option<(UserId, String)>,
 }
 
 impl Prepared {
     /// Of a path without parameters.
     pub fn body(body: Value) -> Self {
-        Self { values: Vec::new(), body: Some(body) }
+        Self { body: Some(body), ..Self::default() }
     }
 
     /// Of a path without parameters, for a route that takes a file: its text.
@@ -95,7 +98,13 @@ impl Prepared {
 
     /// Of a path with these values, and without a body.
     pub fn at(values: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { values: values.into_iter().map(Into::into).collect(), body: None }
+        Self { values: values.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// The same, sent by this person with this token: for what wants a session of its sender's.
+    #[must_use]
+    pub fn sent_by(self, person: UserId, token: impl Into<String>) -> Self {
+        Self { sender: Some((person, token.into())), ..self }
     }
 
     /// The same with a body.

@@ -161,7 +161,11 @@ impl<'app> Sweeps<'app> {
     pub async fn ready(&self, route: &Route, tenant: &'static str) -> Ready<'app> {
         let owner = self.app.actor(tenant, Role::Owner);
         let actor = self.permitted(route, tenant, &owner).await;
-        let Prepared { values, body } = self.prepare_in(route, &self.setup(tenant, &owner)).await;
+        let Prepared { values, body, sender } = self.prepare_in(route, &self.setup(tenant, &owner)).await;
+        let actor = match sender {
+            Some((person, token)) => actor.as_somebody(person, token),
+            None => actor,
+        };
         Ready { path: filled(route.path, &values), values, body, success: self.success(route), actor }
     }
 

@@ -1,63 +1,24 @@
 //! The second factor: codes that are good once, few wrong ones, and acts that want it.
 
-use aws_lc_rs::hmac;
 use erp_core::auth::Role;
-use erp_testkit::{Actor, Answer, TestApp};
+use erp_testkit::{Actor, Answer, AuthenticatorApp, TestApp};
 use futures_util::future::join_all;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{items, refresh, sign_in, tokens};
 
-/// An authenticator app, made by the book and not of the product's parts.
-struct Authenticator {
-    seed: Vec<u8>,
-}
-
-impl Authenticator {
-    fn of(secret: &str) -> Self {
-        let mut bits = 0_u64;
-        let mut seed = Vec::new();
-        for (at, letter) in secret.bytes().enumerate() {
-            let five = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".find(char::from(letter)).unwrap();
-            bits = bits << 5 | five as u64;
-            if at % 8 == 7 {
-                seed.extend_from_slice(&bits.to_be_bytes()[3..]);
-                bits = 0;
-            }
-        }
-        Self { seed }
-    }
-
-    /// The code of so many steps later than now.
-    fn code(&self, app: &TestApp, later: i64) -> String {
-        let step = erp_core::shared::Clock::now(app.clock()).as_second() / 30 + later;
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &self.seed);
-        let tag = hmac::sign(&key, &step.to_be_bytes());
-        let tag = tag.as_ref();
-        let at = usize::from(tag[19] & 15);
-        let number = u32::from_be_bytes(tag[at..at + 4].try_into().unwrap()) & 0x7fff_ffff;
-        format!("{:06}", number % 1_000_000)
-    }
-
-    /// A code that is none of those near now.
-    fn wrong(&self, app: &TestApp) -> String {
-        let near: Vec<String> = (-3..=3).map(|later| self.code(app, later)).collect();
-        (0..10).map(|digit| format!("{digit}00000")).find(|code| !near.contains(code)).unwrap()
-    }
-}
-
 fn bearer<'app>(app: &'app TestApp, tokens: &Value) -> Actor<'app> {
     app.anonymous().with_token(tokens["accessToken"].as_str().unwrap())
 }
 
 /// Sets up an app for somebody of acme who has no factor; the step of the code that does it has passed then.
-async fn enrol(app: &TestApp, role: Role) -> Authenticator {
+async fn enrol(app: &TestApp, role: Role) -> AuthenticatorApp {
     let mine = tokens(app, "acme", role).await;
     let me = bearer(app, &mine);
     let password = &app.person("acme", role).credential.password;
     let begun = me.post("/api/v1/auth/mfa/totp", json!({ "password": password })).await.assert(200).json();
-    let phone = Authenticator::of(begun["secret"].as_str().unwrap());
+    let phone = AuthenticatorApp::of(begun["secret"].as_str().unwrap());
     let code = phone.code(app, 0);
     me.post("/api/v1/auth/mfa/totp/confirm", json!({ "code": code })).await.assert(204);
     phone
@@ -102,8 +63,8 @@ async fn m_04_a_factor_is_set_up_with_the_password_and_a_code_which_signs_nobody
     assert!(begun["qr"].as_str().unwrap().starts_with("iVBORw0KGgo"), "a PNG");
     let stored = "select encode(secret_sealed, 'hex') || ' ' || f::text from auth.factors f";
     let stored: String = app.sql().query_one(stored, &[]).await.unwrap().get(0);
-    let phone = Authenticator::of(secret);
-    let plain: String = phone.seed.iter().map(|byte| format!("{byte:02x}")).collect();
+    let phone = AuthenticatorApp::of(secret);
+    let plain: String = phone.seed().iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(!stored.contains(&plain) && !stored.contains(secret), "{stored}");
 
     // Until a code has shown that the app has it, it is no factor.
