@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
-use crate::auth::{Authenticator, KnownPermissions, Passwords, PermissionTable};
+use crate::auth::{Authenticator, KnownKeys, KnownPermissions, Passwords, PermissionTable};
 use crate::cache::Caches;
 use crate::config::{Config, ModuleSettings};
 use crate::db::proof::Report;
@@ -94,6 +94,8 @@ pub struct Parts {
     pub permissions: Arc<PermissionTable>,
     /// What principals may do, as it was read a moment ago.
     pub known_permissions: KnownPermissions,
+    /// Whose API keys are, as it was read a moment ago.
+    pub known_keys: KnownKeys,
     /// The error codes of every module, by the constraints whose breach they tell.
     pub constraints: Constraints,
     /// Every probe of every module.

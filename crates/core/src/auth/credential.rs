@@ -63,6 +63,23 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     Ok(Some(token.trim()))
 }
 
+/// The key of `X-API-Key`, which is not sent along with `Authorization`: which of them counts would be a guess.
+///
+/// # Errors
+/// `core.malformed_header` for more than one credential; `core.unauthenticated` for what is no text.
+pub fn key_header(headers: &HeaderMap) -> Result<Option<&str>, Error> {
+    let mut values = headers.get_all("x-api-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::new(&codes::MALFORMED_HEADER).detail("X-API-Key was sent more than once."));
+    }
+    if headers.contains_key(AUTHORIZATION) {
+        let detail = "Send either Authorization or X-API-Key, and not both.";
+        return Err(Error::new(&codes::MALFORMED_HEADER).detail(detail));
+    }
+    value.to_str().map(Some).map_err(|_| Error::new(&codes::UNAUTHENTICATED))
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;

@@ -4,6 +4,7 @@ mod authenticator;
 mod caller;
 mod credential;
 mod known;
+mod known_keys;
 mod password;
 mod permission;
 mod permissions;
@@ -16,8 +17,9 @@ mod verified;
 
 pub use authenticator::{AccessToken, Authenticator};
 pub use caller::{Actor, Caller, Trace};
-pub use credential::{Credential, Identity, bearer};
+pub use credential::{Credential, Identity, bearer, key_header};
 pub use known::KnownPermissions;
+pub use known_keys::KnownKeys;
 pub use password::{PasswordHash, Passwords};
 pub use permission::{Permission, Role, UnknownRole};
 pub use permissions::{Grants, OwnRole, PermissionTable, Permissions};

@@ -94,7 +94,7 @@ fn security_schemes() -> Value {
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "The `accessToken` of the sign-in.",
+            "description": "The `accessToken` of the sign-in, or an API key, `erp_…`, which `X-API-Key` may bring instead.",
         },
         "metricsToken": {
             "type": "http",

@@ -1,7 +1,7 @@
 //! Who asks, and what they may do: by an access token, and by the grants that the database has for its owner.
 
 use erp_core::app::App;
-use erp_core::auth::{Caller, Credential, Grants, OwnRole, Role, Trace, bearer};
+use erp_core::auth::{Caller, Credential, Grants, OwnRole, Role, Trace, bearer, key_header};
 use erp_core::db::System;
 use erp_core::error::{Error, Result};
 use erp_core::from_row;
@@ -9,12 +9,12 @@ use erp_core::module::{Authentication, Lookup, NamedTenant};
 use erp_core::shared::TenantId;
 use http::HeaderMap;
 
-use super::SELECT_TENANT;
+use super::{SELECT_TENANT, keys};
 
 const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
 /// A row for each role of a principal, and one without a role for a member that has none; none for nobody, and none
 /// for a session that has ended.
-const READ_GRANTS: &str = "select g.built_in, r.name, \
+const READ_GRANTS: &str = "select g.built_in, r.name, null::text[] as scopes, \
      array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
      from memberships m join tenants t on t.id = m.tenant_id \
      left join grants g on g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
@@ -23,9 +23,23 @@ const READ_GRANTS: &str = "select g.built_in, r.name, \
        and t.status = 'active' and ($2::uuid is null or exists (select from sessions s where s.id = $2 \
          and s.principal_id = m.user_id and s.revoked_at is null and s.expires_at > now())) \
      order by array_position(array['owner', 'administrator', 'member', 'auditor', 'read-only'], g.built_in), r.name";
+/// The same for a machine or a job, of which an id is known and not whose it is: a member's, a service account's or a key's. A key
+/// is nobody's once its principal has ended.
+const READ_OTHERS: &str = "with members as (select user_id as id from memberships \
+       where ended_at is null and deactivated_at is null and disabled_at is null \
+       union all select id from service_accounts where disabled_at is null), \
+     asked as (select id, null::text[] as scopes from members where id = $1 \
+       union all select m.id, k.scopes from api_keys k join members m on m.id = k.principal_id \
+       where k.id = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())) \
+     select g.built_in, r.name, a.scopes, \
+       array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
+     from asked a join tenants t on t.id = $2 and t.status = 'active' \
+     left join grants g on g.principal_id = a.id and (g.expires_at is null or g.expires_at > now()) \
+     left join roles r on r.id = g.role_id \
+     order by array_position(array['owner', 'administrator', 'member', 'auditor', 'read-only'], g.built_in), r.name";
 const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
 
-/// By `Authorization: Bearer` with an access token of ours.
+/// By `Authorization: Bearer` with an access token of ours or an API key, which `X-API-Key` brings, too.
 pub(super) static AUTHENTICATION: Authentication =
     Authentication { system: &SELECT_TENANT, credential, tenant, grants, own_limit };
 
@@ -37,17 +51,24 @@ from_row!(SelectedTenant { id });
 struct Granted {
     built_in: Option<String>,
     name: Option<String>,
+    scopes: Option<Vec<String>>,
     permissions: Vec<String>,
 }
-from_row!(Granted { built_in, name, permissions });
+from_row!(Granted { built_in, name, scopes, permissions });
 
 struct Own {
     rate_limit_max: Option<i32>,
 }
 from_row!(Own { rate_limit_max });
 
-fn credential(app: &App, _: System, headers: &HeaderMap) -> Result<Credential> {
+fn credential(app: &App, system: System, headers: &HeaderMap) -> Result<Credential> {
+    if let Some(key) = key_header(headers)? {
+        return keys::credential(app, system, key);
+    }
     let Some(token) = bearer(headers)? else { return Ok(Credential::Missing) };
+    if token.starts_with("erp_") {
+        return keys::credential(app, system, token);
+    }
     app.authenticator.verify(token).map(Credential::Verified)
 }
 
@@ -64,19 +85,26 @@ fn grants<'a>(app: &'a App, caller: &'a Caller) -> Lookup<'a, Grants> {
         let Some(principal) = caller.actor().principal() else { return Ok(None) };
         let session = caller.signed_in().map(|signed_in| signed_in.session);
         let tx = app.db.tenant_read(caller).last();
-        let rows: Vec<Granted> = tx.rows(READ_GRANTS, &[&principal, &session]).await?;
+        let rows: Vec<Granted> = match caller.actor().person() {
+            Some(person) => tx.rows(READ_GRANTS, &[&person, &session]).await?,
+            None => tx.rows(READ_OTHERS, &[&principal, &caller.tenant()]).await?,
+        };
         if rows.is_empty() {
             return Ok(None);
         }
-        let mut grants = Grants::default();
-        for Granted { built_in, name, permissions } in rows {
+        let (mut grants, mut limit) = (Grants::default(), None);
+        for Granted { built_in, name, scopes, permissions } in rows {
+            limit = scopes.or(limit);
             if let Some(role) = built_in {
                 grants.built_in.push(role.parse::<Role>().map_err(Error::internal)?);
             } else if let Some(name) = name {
                 grants.own.push(OwnRole { name, permissions });
             }
         }
-        Ok(Some(grants))
+        Ok(Some(match limit {
+            Some(scopes) => keys::narrowed(app, &grants, scopes),
+            None => grants,
+        }))
     })
 }
 

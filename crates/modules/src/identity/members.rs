@@ -53,6 +53,12 @@ pub(super) struct NewRoles {
     roles: RoleNames,
 }
 
+impl NewRoles {
+    pub(super) fn names(&self) -> Vec<String> {
+        self.roles.iter().map(ToString::to_string).collect()
+    }
+}
+
 const COLUMNS: &str = "m.user_id as id, m.email, m.name, m.created_at as joined_at, \
      case when m.disabled_at is not null then 'disabled' when m.deactivated_at is not null then 'deactivated' else 'active' end \
        as status, \
@@ -82,6 +88,9 @@ const REMOVE: &str =
 const END_SESSIONS: &str = "update sessions set revoked_at = now(), reason = 'removed' \
      where tenant_id = $1 and principal_id = $2 and revoked_at is null";
 const DROP_GRANTS: &str = "delete from grants where tenant_id = $1 and principal_id = $2";
+/// A member who comes back finds no key of old times that is good.
+const REVOKE_KEYS: &str = "update api_keys set revoked_at = now() \
+     where tenant_id = $1 and principal_id = $2 and revoked_at is null";
 const DROP_INVITATIONS: &str = "update invitations set ended_at = now() \
      where tenant_id = $1 and invited_by = $2 and ended_at is null";
 
@@ -123,8 +132,7 @@ pub(super) async fn give(
 ) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
     let tenant = caller.tenant();
     let mut tx = begin(&app, &caller, &system, id).await?;
-    let names: Vec<String> = new.roles.iter().map(ToString::to_string).collect();
-    let given = roles::resolve(&app, &mut tx, tenant, &names).await?;
+    let given = roles::resolve(&app, &mut tx, tenant, &new.names()).await?;
     roles::within_own(&caller, &given.built_in, &given.permissions)?;
     roles::replace(&mut tx, (tenant, id.into()), &given).await?;
     finish(&app, tx, (tenant, id)).await?;
@@ -157,7 +165,7 @@ pub(super) async fn reactivate(
     Ok(NoContent)
 }
 
-/// `DELETE /api/v1/users/{id}`: the membership ends, with its roles, its sessions and the invitations that it has given.
+/// `DELETE /api/v1/users/{id}`: the membership ends, with its roles, its sessions, its keys and the invitations that it has given.
 pub(super) async fn remove(
     State(app): State<App>,
     caller: Caller,
@@ -165,7 +173,7 @@ pub(super) async fn remove(
     Path(id): Path<UserId>,
 ) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
     let mut tx = begin(&app, &caller, &system, id).await?;
-    let all = [REMOVE, END_SESSIONS, DROP_GRANTS, DROP_INVITATIONS];
+    let all = [REMOVE, END_SESSIONS, REVOKE_KEYS, DROP_GRANTS, DROP_INVITATIONS];
     end(&mut tx, (caller.tenant(), id), &all).await?;
     tx.audit(&AuditEntry {
         action: "identity.removed",

@@ -4,7 +4,9 @@ mod authentication;
 mod device;
 mod factors;
 mod invitations;
+mod keys;
 mod login;
+mod made;
 mod me;
 mod members;
 mod mfa;
@@ -13,6 +15,7 @@ mod pages;
 mod password_routes;
 mod passwords;
 mod roles;
+mod service_accounts;
 mod session;
 mod sessions;
 mod step_up;
@@ -40,8 +43,17 @@ pub static MODULE: Module = Module {
         "0006_members",
         "0007_one_time",
         "0008_factors",
+        "0009_api_keys",
     ],
-    samples: erp_core::samples!["tenant_profiles", "memberships", "grants", "sessions", "invitations"],
+    samples: erp_core::samples![
+        "tenant_profiles",
+        "memberships",
+        "grants",
+        "sessions",
+        "invitations",
+        "service_accounts",
+        "api_keys",
+    ],
     system: SYSTEM,
     assets: &[pages::STYLE],
     mails: &[
@@ -114,6 +126,8 @@ erp_core::permissions! {
         MANAGE_USERS = "identity.user.manage" to [Owner]: "Give members roles, pause and remove them.";
         OWN = "identity.tenant.own" to [Owner] alone: "Answer for the tenant: make and unmake owners.";
         END_SESSIONS = "identity.session.end" to [Owner]: "End the sessions of others.";
+        MANAGE_KEYS = "identity.key.manage" to [Owner]: "Make API keys within one's own rights, see, rotate and revoke them.";
+        MANAGE_MACHINES = "identity.service_account.manage" to [Owner]: "Make service accounts, give them roles, and end them.";
     }
 }
 
@@ -142,8 +156,9 @@ erp_core::system_work! {
         PASSWORDS = "passwords": "Sets passwords, which no tenant sees, for those who know the one before or have the link of a mail.";
         FACTORS = "factors": "Keeps second factors, which no tenant sees, and proves their codes, also of those who are no callers yet.";
         MEMBERS = "members": "Makes, changes and ends memberships on behalf of those who may, and of those who accept an invitation and are no callers yet.";
+        MACHINES = "machines": "Makes, changes and ends service accounts and API keys on behalf of those who may.";
         TENANTS = "tenants": "Makes tenants and moves them from state to state, as operators ask for it.";
-        SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it.";
+        SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it, and the API key that a request brings, and notes its use.";
     }
 }
 
@@ -255,7 +270,7 @@ fn routes() -> Routes {
         .delete("/api/v1/users/{id}", Access::Permission(&MANAGE_USERS), members::remove)
         .system(&MEMBERS)
         .doc(Operation::new("removeUser", "End a membership").about(
-            "With its roles, its sessions and the invitations that it has given. The person keeps its account.",
+            "With its roles, its sessions, its keys and the invitations that it has given. The person keeps its account.",
         ))
         .put("/api/v1/users/{id}/roles", Access::Permission(&MANAGE_USERS), members::give)
         .system(&MEMBERS)
@@ -280,6 +295,37 @@ fn routes() -> Routes {
         .limit(&FAILED_SIGN_INS)
         .system(&MEMBERS)
         .doc(Operation::new("acceptInvitation", "Accept an invitation"))
+        .get("/api/v1/api-keys", Access::Permission(&MANAGE_KEYS), keys::list)
+        .doc(Operation::new("listApiKeys", "List the API keys"))
+        .post("/api/v1/api-keys", Access::Permission(&MANAGE_KEYS), keys::create)
+        .shows_secret()
+        .system(&MACHINES)
+        .doc(Operation::new("createApiKey", "Make an API key").about(
+            "Of the caller's own, or of a service account. It can do what its principal can, as far as its scopes go, which are \
+             within the caller's own rights.",
+        ))
+        .get("/api/v1/api-keys/{id}", Access::Permission(&MANAGE_KEYS), keys::read)
+        .doc(Operation::new("readApiKey", "Read an API key"))
+        .delete("/api/v1/api-keys/{id}", Access::Permission(&MANAGE_KEYS), keys::revoke)
+        .system(&MACHINES)
+        .doc(Operation::new("revokeApiKey", "Revoke an API key"))
+        .post("/api/v1/api-keys/{id}/rotate", Access::Permission(&MANAGE_KEYS), keys::rotate)
+        .shows_secret()
+        .system(&MACHINES)
+        .doc(Operation::new("rotateApiKey", "Give an API key another text").about(
+            "The one before is good for as long as is said. Of members' keys only one's own are rotated.",
+        ))
+        .get("/api/v1/service-accounts", Access::Permission(&MANAGE_MACHINES), service_accounts::list)
+        .doc(Operation::new("listServiceAccounts", "List the service accounts"))
+        .post("/api/v1/service-accounts", Access::Permission(&MANAGE_MACHINES), service_accounts::create)
+        .system(&MACHINES)
+        .doc(Operation::new("createServiceAccount", "Make a service account"))
+        .delete("/api/v1/service-accounts/{id}", Access::Permission(&MANAGE_MACHINES), service_accounts::remove)
+        .system(&MACHINES)
+        .doc(Operation::new("removeServiceAccount", "End a service account, with its roles and keys"))
+        .put("/api/v1/service-accounts/{id}/roles", Access::Permission(&MANAGE_MACHINES), service_accounts::give)
+        .system(&MACHINES)
+        .doc(Operation::new("setServiceAccountRoles", "Say which roles a service account has"))
         .get("/api/v1/me", Access::SignedIn, me::me)
         .doc(Operation::new("me", "Show who the caller is and what it may do"))
 }

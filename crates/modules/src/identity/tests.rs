@@ -37,6 +37,9 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     }),
     Fixture::new("POST /api/v1/users/{id}/deactivate", |setup| Box::pin(member(setup))),
     Fixture::new("POST /api/v1/users/{id}/reactivate", |setup| Box::pin(paused(setup))),
+    Fixture::new("POST /api/v1/api-keys", |_| Box::pin(async { Prepared::body(key()) })),
+    Fixture::new("POST /api/v1/api-keys/{id}/rotate", |setup| Box::pin(rotation(setup))),
+    Fixture::new("PUT /api/v1/service-accounts/{id}/roles", |setup| Box::pin(machine(setup))),
 ];
 
 /// The tokens of a member who has just signed in, and whose password no sweep changes.
@@ -56,6 +59,22 @@ async fn session(setup: &Setup<'_>) -> Prepared {
     let signed_in = setup.app().anonymous().with_token(tokens["accessToken"].as_str().unwrap());
     let listed = signed_in.get("/api/v1/auth/sessions").await.assert(200).json();
     Prepared::at([listed["sessions"][0]["id"].as_str().unwrap().to_owned()])
+}
+
+fn key() -> Value {
+    json!({ "name": "Script", "scopes": ["identity.user.read"] })
+}
+
+/// Of the caller's own, since nobody rotates another member's.
+async fn rotation(setup: &Setup<'_>) -> Prepared {
+    let made = setup.caller().post("/api/v1/api-keys", key()).await.assert(201).json();
+    Prepared::at([made["id"].as_str().unwrap()]).with(json!({ "overlapHours": 1 }))
+}
+
+async fn machine(setup: &Setup<'_>) -> Prepared {
+    let body = json!({ "name": "Scanner" });
+    let made = setup.caller().post("/api/v1/service-accounts", body).await.assert(201).json();
+    Prepared::at([made["id"].as_str().unwrap()]).with(json!({ "roles": ["read-only"] }))
 }
 
 /// A new member.

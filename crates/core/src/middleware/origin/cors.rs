@@ -20,7 +20,7 @@ use crate::middleware::headers::vary;
 /// What a page may send beyond the few headers that need no permission.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
     "Authorization, Content-Type, Content-Disposition, Content-Digest, Range, If-Range, If-Match, If-None-Match, \
-     Idempotency-Key, X-Request-ID, X-Correlation-ID, X-Tenant-ID, traceparent, tracestate",
+     Idempotency-Key, X-Request-ID, X-Correlation-ID, X-Tenant-ID, X-API-Key, traceparent, tracestate",
 );
 /// What a page may read beyond the few headers that need no permission.
 const EXPOSED: HeaderValue = HeaderValue::from_static(

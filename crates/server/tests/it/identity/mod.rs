@@ -1,6 +1,7 @@
 //! Identity: sessions, invitations, members and what they may do.
 
 mod factors;
+mod keys;
 mod members;
 mod pages;
 mod passwords;
