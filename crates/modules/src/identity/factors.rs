@@ -21,9 +21,9 @@ const LOCK: &str = "select id from auth.people where id = $1 and disabled_at is 
 /// The fifth failure within 15 minutes, and the thirtieth within a day, shut a person's codes out until it is over. Five in 15
 /// minutes alone would let a thief of a password guess right within a year with a probability of 41 %.
 const READ: &str = "select f.id, f.secret_sealed, f.last_step, \
-       greatest((select extract(epoch from x.at + interval '15 minutes' - now())::float8 from auth.factor_failures x \
+       greatest((select ceil(extract(epoch from x.at + interval '15 minutes' - now()))::int8 from auth.factor_failures x \
            where x.person_id = $1 order by x.at desc offset 4 limit 1), \
-         (select extract(epoch from x.at + interval '1 day' - now())::float8 from auth.factor_failures x \
+         (select ceil(extract(epoch from x.at + interval '1 day' - now()))::int8 from auth.factor_failures x \
            where x.person_id = $1 order by x.at desc offset 29 limit 1)) as wait \
      from (select) as one left join auth.factors f on f.person_id = $1 and f.kind = 'totp' \
        and (f.confirmed_at is not null) = $2";
@@ -40,7 +40,7 @@ struct TotpRow {
     id: Option<Uuid>,
     secret_sealed: Option<Vec<u8>>,
     last_step: Option<i64>,
-    wait: Option<f64>,
+    wait: Option<i64>,
 }
 from_row!(TotpRow { id, secret_sealed, last_step, wait });
 
@@ -56,7 +56,7 @@ struct HasFactor {
 from_row!(HasFactor { has });
 
 /// Whose code is to be proven, and of which factor.
-pub(super) struct Claim<'a> {
+pub(super) struct FactorClaim<'a> {
     pub(super) tenant: TenantId,
     pub(super) person: UserId,
     pub(super) code: &'a Secret<String>,
@@ -92,7 +92,12 @@ pub(super) async fn has_factor(system: &System, trace: &Trace, person: UserId) -
 ///
 /// # Errors
 /// `identity.code_refused`, the same for every reason; `identity.too_many_codes` with the time to wait.
-pub(super) async fn prove(app: &App, system: &System, trace: &Trace, claim: &Claim<'_>) -> Result<Method> {
+pub(super) async fn prove(
+    app: &App,
+    system: &System,
+    trace: &Trace,
+    claim: &FactorClaim<'_>,
+) -> Result<Method> {
     let mut tx = system.begin(trace).within(claim.tenant).await?;
     let there: Option<AnyRow> = tx.optional(LOCK, &[&claim.person]).await?;
     if there.is_none() {
@@ -110,7 +115,7 @@ pub(super) async fn prove(app: &App, system: &System, trace: &Trace, claim: &Cla
         }
     }
     let row: TotpRow = tx.row(READ, &[&claim.person, &claim.confirmed]).await?;
-    if let Some(wait) = row.wait.filter(|wait| *wait > 0.0) {
+    if let Some(wait) = row.wait.filter(|wait| *wait > 0) {
         tx.rollback();
         return Err(shut_out(trace, claim, wait));
     }
@@ -124,7 +129,7 @@ pub(super) async fn prove(app: &App, system: &System, trace: &Trace, claim: &Cla
 /// Whether it is a code of the authenticator app, which nobody has used.
 async fn matches(
     app: &App,
-    claim: &Claim<'_>,
+    claim: &FactorClaim<'_>,
     typed: &Typed,
     row: TotpRow,
     tx: &mut TenantTx<'_>,
@@ -142,7 +147,7 @@ async fn matches(
 }
 
 /// Counts a wrong code, and tells the auditor: there are thirty a day at most.
-async fn fail(mut tx: TenantTx<'_>, trace: &Trace, claim: &Claim<'_>) -> Result<Method> {
+async fn fail(mut tx: TenantTx<'_>, trace: &Trace, claim: &FactorClaim<'_>) -> Result<Method> {
     let _: Vec<()> = tx.rows(FORGET_FAILURES, &[&claim.person]).await?;
     let _: Vec<()> = tx.rows(ADD_FAILURE, &[&claim.person]).await?;
     tx.audit(&entry("identity.factor_failed", "failure", claim))?;
@@ -158,7 +163,7 @@ async fn fail(mut tx: TenantTx<'_>, trace: &Trace, claim: &Claim<'_>) -> Result<
     Err(refused())
 }
 
-fn shut_out(trace: &Trace, claim: &Claim<'_>, wait: f64) -> Error {
+fn shut_out(trace: &Trace, claim: &FactorClaim<'_>, wait: i64) -> Error {
     security_event!(
         Severity::High,
         "Codes of a second factor are refused: too many were wrong",
@@ -167,11 +172,11 @@ fn shut_out(trace: &Trace, claim: &Claim<'_>, wait: f64) -> Error {
         user_id = %claim.person,
         ip = address(trace),
     );
-    let wait = Duration::try_from_secs_f64(wait.ceil()).unwrap_or(Duration::from_secs(900));
+    let wait = Duration::from_secs(wait.unsigned_abs());
     Error::new(&codes::TOO_MANY_CODES).retry_after(wait)
 }
 
-fn entry(action: &'static str, outcome: &'static str, claim: &Claim<'_>) -> AuditEntry {
+fn entry(action: &'static str, outcome: &'static str, claim: &FactorClaim<'_>) -> AuditEntry {
     AuditEntry {
         action,
         resource: "user",

@@ -20,7 +20,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::codes;
-use super::factors::{self, Claim};
+use super::factors::{self, FactorClaim};
 use super::login::agent;
 use super::password_routes::{self, NAME, TenantName};
 use super::session::{self, Begin, Tokens};
@@ -47,7 +47,7 @@ pub(super) struct PendingSignIn {
 /// The body of `POST /api/v1/auth/mfa/verify`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Verify {
+pub(super) struct VerifyFactor {
     #[schemars(example = &"erp_mfa_…")]
     mfa_token: Secret<String>,
     /// Of the authenticator app, or one of the recovery codes.
@@ -134,15 +134,15 @@ const REMOVE_CODES: &str = "delete from auth.recovery_codes where person_id = $1
 const ADD_CODES: &str = "insert into auth.recovery_codes (person_id, hash) select $1, unnest($2::bytea[])";
 const EMAIL: &str = "select email from auth.people where id = $1";
 
-struct Owner {
+struct FactorOwner {
     person_id: UserId,
 }
-from_row!(Owner { person_id });
+from_row!(FactorOwner { person_id });
 
-struct Address {
+struct StoredAddress {
     email: String,
 }
-from_row!(Address { email });
+from_row!(StoredAddress { email });
 
 /// A sign-in that waits for the second factor.
 pub(super) async fn pend(
@@ -165,17 +165,17 @@ pub(super) async fn verify(
     trace: Trace,
     system: System,
     headers: HeaderMap,
-    Json(body): Json<Verify>,
+    Json(body): Json<VerifyFactor>,
 ) -> Result<Json<Tokens>, Refusing<(codes::CODE_REFUSED, codes::TOO_MANY_CODES)>> {
     let secret = TenantSecret::parse(KIND, body.mfa_token.expose()).ok_or_else(factors::refused)?;
     let tenant = secret.tenant;
     let tx = system.begin(&trace).within(tenant).await?.last();
-    let pending: Option<Owner> = tx.optional(FIND_PENDING, &[&secret.hash(), &tenant]).await?;
-    let Owner { person_id: person } = pending.ok_or_else(factors::refused)?;
-    let claim = Claim { tenant, person, code: &body.code, confirmed: true };
+    let pending: Option<FactorOwner> = tx.optional(FIND_PENDING, &[&secret.hash(), &tenant]).await?;
+    let FactorOwner { person_id: person } = pending.ok_or_else(factors::refused)?;
+    let claim = FactorClaim { tenant, person, code: &body.code, confirmed: true };
     let method = factors::prove(&app, &system, &trace, &claim).await?;
     // Another password may have ended it meanwhile.
-    let spent: Option<Owner> = system.begin(&trace).last().optional(SPEND, &[&secret.hash()]).await?;
+    let spent: Option<FactorOwner> = system.begin(&trace).last().optional(SPEND, &[&secret.hash()]).await?;
     spent.ok_or_else(factors::refused)?;
     let methods = session::by_password().and(method);
     let begin = Begin { tenant, person, methods, agent: agent(&headers) };
@@ -224,12 +224,12 @@ pub(super) async fn confirm(
 ) -> Result<NoContent, Refusing<(codes::CODE_REFUSED, codes::TOO_MANY_CODES, codes::NO_FACTOR)>> {
     let (tenant, person) = (caller.tenant(), caller.user()?);
     let none = || Error::new(&codes::NO_FACTOR);
-    let begun: Option<Owner> = system.begin(caller.trace()).last().optional(BEGUN, &[&person]).await?;
+    let begun: Option<FactorOwner> = system.begin(caller.trace()).last().optional(BEGUN, &[&person]).await?;
     begun.ok_or_else(none)?;
-    let claim = Claim { tenant, person, code: &body.code, confirmed: false };
+    let claim = FactorClaim { tenant, person, code: &body.code, confirmed: false };
     factors::prove(&app, &system, caller.trace(), &claim).await?;
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
-    let confirmed: Option<Owner> = tx.optional(CONFIRM, &[&person]).await?;
+    let confirmed: Option<FactorOwner> = tx.optional(CONFIRM, &[&person]).await?;
     confirmed.ok_or_else(none)?;
     tell(&app, &caller, (tx, person), "identity.factor_enrolled", &ADDED).await?;
     Ok(NoContent)
@@ -243,7 +243,7 @@ pub(super) async fn remove(
 ) -> Result<NoContent, Refusing<(codes::STEP_UP_REQUIRED, codes::NO_FACTOR)>> {
     let person = with_factor(&app, &caller, &system).await?;
     let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
-    let removed: Option<Owner> = tx.optional(REMOVE, &[&person]).await?;
+    let removed: Option<FactorOwner> = tx.optional(REMOVE, &[&person]).await?;
     removed.ok_or_else(|| Error::new(&codes::NO_FACTOR))?;
     let _: Vec<()> = tx.rows(REMOVE_CODES, &[&person]).await?;
     tell(&app, &caller, (tx, person), "identity.factor_removed", &REMOVED).await?;
@@ -287,7 +287,7 @@ async fn tell(
     template: &'static MailTemplate<FactorMail>,
 ) -> Result<()> {
     let TenantName { name } = tx.row(NAME, &[&caller.tenant()]).await?;
-    let Address { email } = tx.row(EMAIL, &[&person]).await?;
+    let StoredAddress { email } = tx.row(EMAIL, &[&person]).await?;
     let address: MailAddress = email.parse().map_err(Error::internal)?;
     tx.audit(&entry(action, person))?;
     app.mail_to(&mut tx, caller.trace(), template, &Recipient::new(address), &FactorMail { tenant: name })?;

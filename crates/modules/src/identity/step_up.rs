@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::factors::{self, Claim};
+use super::factors::{self, FactorClaim};
 use super::{codes, password_routes};
 
 /// For how many seconds a proof counts (ASVS 7.5.1).
@@ -84,7 +84,7 @@ pub(super) async fn step_up(
         }
         StepUp { password: None, code: Some(code) } => {
             let (tenant, person) = (caller.tenant(), caller.user()?);
-            let claim = Claim { tenant, person, code: &code, confirmed: true };
+            let claim = FactorClaim { tenant, person, code: &code, confirmed: true };
             factors::prove(&app, &system, caller.trace(), &claim).await?
         }
         _ => return Err(one_of_two().into()),
