@@ -151,11 +151,6 @@ impl App {
         self.config.of_module().ok_or_else(undeclared)
     }
 
-    /// Where people reach us, for links in mails: `PUBLIC_URL`, or in development this machine.
-    pub fn public_url(&self) -> Option<String> {
-        crate::mailer::link_base(&self.config)
-    }
-
     /// The right to do one kind of system work, for the core to hand over.
     pub(crate) fn system(&self, work: &'static SystemWork) -> System {
         System::new(self.pools.system.clone(), work)

@@ -11,9 +11,9 @@ use crate::error::{Error, codes};
 ///
 /// Any page of the web can send one in its visitor's name: take it where a secret in it, or a token of the session, says that it
 /// was ours.
-pub struct Form<T>(pub T);
+pub struct FormBody<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<App> for Form<T> {
+impl<T: DeserializeOwned> FromRequest<App> for FormBody<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
@@ -26,6 +26,8 @@ impl<T: DeserializeOwned> FromRequest<App> for Form<T> {
         let body = body::read(request.into_body(), sender, app).await?;
         let text = std::str::from_utf8(&body).map_err(|_| Error::new(&codes::INVALID))?;
         query::check_characters(text)?;
-        query::read(text).map(Form).map_err(|fault| Error::new(&codes::INVALID).because(fault.to_string()))
+        query::read(text)
+            .map(FormBody)
+            .map_err(|fault| Error::new(&codes::INVALID).because(fault.to_string()))
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Uri};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::path::PathValues;
-use super::{Form, IfMatch, Json, MediaType, Path, Query};
+use super::{FormBody, IfMatch, Json, MediaType, Path, Query};
 use crate::auth::{Caller, Trace};
 use crate::db::System;
 use crate::error::{ErrorCode, codes};
@@ -105,7 +105,7 @@ impl<T: JsonSchema + 'static> Input for Json<T> {
     }
 }
 
-impl<T: 'static> Input for Form<T> {
+impl<T: 'static> Input for FormBody<T> {
     fn describe(inputs: &mut Inputs) {
         inputs.refusals.extend([
             &codes::REQUEST_TIMEOUT,

@@ -18,7 +18,7 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 pub(crate) use body::{MAX_BODY_BYTES, read as read_body};
-pub use form::Form;
+pub use form::FormBody;
 pub use input::{Arguments, HeaderField, Input, Inputs, SchemaOf};
 pub(crate) use json::parse;
 pub use json::{Json, present};

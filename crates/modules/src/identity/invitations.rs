@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use erp_core::answer::{Accepted, NoContent, Refusing};
+use erp_core::answer::{NoContent, Refusing, UnderWay};
 use erp_core::app::App;
 use erp_core::auth::{Caller, PasswordHash, TenantSecret, Trace};
 use erp_core::db::{AuditEntry, System, TenantTx};
@@ -14,6 +14,7 @@ use erp_core::error::{Error, Result, Violation, codes as core};
 use erp_core::extract::{Json, Path};
 use erp_core::limits::Attempt;
 use erp_core::mail::{MailAddress, MailTemplate, Recipient};
+use erp_core::mailer::link_base;
 use erp_core::shared::{Clock, Id, IdKind, Rng, Secret, TenantId, Text, UserId};
 use erp_core::{from_row, mail_template};
 use jiff::Timestamp;
@@ -21,7 +22,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::password_routes::ProfileName;
 use super::roles::{self, Resolved, RoleNames};
+use super::session::seconds;
 use super::{IdentitySettings, codes, passwords};
 
 /// What its secret begins with: `erp_inv_`.
@@ -122,7 +125,7 @@ pub(super) static INVITATION: MailTemplate<InvitationMail> = mail_template!(
 .confidential();
 
 const ADD: &str = "insert into invitations (id, email, roles, secret_hash, invited_by, expires_at) \
-     values ($1, $2, $3, $4, $5, now() + $6 * interval '1 second') returning expires_at";
+     values ($1, $2, $3, $4, $5, now() + $6::bigint * interval '1 second') returning expires_at";
 const TENANT: &str = "select name, tenant_id from tenant_profiles where tenant_id = $1";
 const OPEN: &str = "select id, email, roles, invited_by, created_at, expires_at from invitations \
      where ended_at is null and expires_at > now() order by created_at desc, id limit 200";
@@ -147,11 +150,6 @@ struct ExpiresAt {
 }
 from_row!(ExpiresAt { expires_at });
 
-struct TenantName {
-    name: String,
-}
-from_row!(TenantName { name });
-
 struct Taken {
     id: Id<InvitationRow>,
     email: String,
@@ -169,7 +167,7 @@ pub(super) async fn invite(
     caller: Caller,
     system: System,
     Json(new): Json<NewInvitation>,
-) -> Result<Accepted<Invited>, Refusing<codes::MORE_THAN_OWN>> {
+) -> Result<UnderWay<Invited>, Refusing<codes::MORE_THAN_OWN>> {
     let tenant = caller.tenant();
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
     let names: Vec<String> = new.roles.iter().map(ToString::to_string).collect();
@@ -178,11 +176,11 @@ pub(super) async fn invite(
     let inviter = caller.actor().person();
     let terms = Terms::of(&app)?;
     let (invited, link) = add(&mut tx, tenant, (&new.email, &names, inviter), &terms).await?;
-    let TenantName { name } = tx.row(TENANT, &[&tenant]).await?;
+    let ProfileName { name } = tx.row(TENANT, &[&tenant]).await?;
     let mail = InvitationMail { tenant: name, link, hours: terms.lifetime.as_secs() / 3600 };
     app.mail_to(&mut tx, caller.trace(), &INVITATION, &Recipient::new(new.email), &mail)?;
     tx.commit().await?;
-    Ok(Accepted(invited))
+    Ok(UnderWay(invited))
 }
 
 /// What an invitation is made of, beside whom it is for.
@@ -197,7 +195,7 @@ pub(super) struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     fn of(app: &'a App) -> Result<Self> {
-        let base = app.public_url().ok_or_else(|| Error::new(&codes::NO_PUBLIC_URL))?;
+        let base = link_base(&app.config).ok_or_else(|| Error::new(&codes::NO_PUBLIC_URL))?;
         let lifetime = app.settings::<IdentitySettings>()?.invitation_lifetime;
         Ok(Self { base, lifetime, clock: app.clock.as_ref(), rng: app.rng.as_ref() })
     }
@@ -212,7 +210,7 @@ pub(super) async fn add(
 ) -> Result<(Invited, String)> {
     let id: Id<InvitationRow> = Id::new(terms.clock, terms.rng);
     let secret = TenantSecret::new(KIND, tenant, terms.rng);
-    let (base, seconds) = (&terms.base, terms.lifetime.as_secs_f64());
+    let (base, seconds) = (&terms.base, seconds(terms.lifetime));
     let email = email.to_string().to_lowercase();
     let ExpiresAt { expires_at } =
         tx.row(ADD, &[&id, &email, &roles, &secret.hash(), &inviter, &seconds]).await?;

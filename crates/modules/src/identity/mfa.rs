@@ -11,6 +11,7 @@ use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
 use erp_core::limits::Attempt;
 use erp_core::mail::{MailAddress, MailTemplate, Recipient};
+use erp_core::mailer::link_base;
 use erp_core::shared::{Secret, ShownSecret, TenantId, UserId};
 use erp_core::{from_row, mail_template};
 use http::HeaderMap;
@@ -22,7 +23,7 @@ use uuid::Uuid;
 use super::codes;
 use super::factors::{self, FactorClaim};
 use super::login::agent;
-use super::password_routes::{self, NAME, TenantName};
+use super::password_routes::{self, NAME, ProfileName};
 use super::session::{self, Begin, Tokens};
 use super::step_up::require_recent;
 
@@ -210,7 +211,7 @@ pub(super) async fn enrol(
 
 /// Under which an app lists the account: the host that people know.
 fn issuer(app: &App) -> String {
-    let url = app.public_url();
+    let url = link_base(&app.config);
     let host = url.as_deref().and_then(|url| url.split_once("://")).map(|(_, rest)| rest);
     host.and_then(|rest| rest.split(['/', ':']).next()).unwrap_or("erp-backend").to_owned()
 }
@@ -286,7 +287,7 @@ async fn tell(
     action: &'static str,
     template: &'static MailTemplate<FactorMail>,
 ) -> Result<()> {
-    let TenantName { name } = tx.row(NAME, &[&caller.tenant()]).await?;
+    let ProfileName { name } = tx.row(NAME, &[&caller.tenant()]).await?;
     let StoredAddress { email } = tx.row(EMAIL, &[&person]).await?;
     let address: MailAddress = email.parse().map_err(Error::internal)?;
     tx.audit(&entry(action, person))?;

@@ -108,11 +108,11 @@ struct Moved {
 }
 from_row!(Moved { moved });
 
-struct Owned {
+struct OwnerGrant {
     #[expect(dead_code, reason = "that there is one is what counts")]
     id: Id<Tenant>,
 }
-from_row!(Owned { id });
+from_row!(OwnerGrant { id });
 
 /// All tenants, by their slugs.
 ///
@@ -139,7 +139,7 @@ pub async fn create(
         let _: Vec<()> = tx.rows(ADD, &[&id, &new.slug]).await?;
     }
     let mut tx = tx.within(id).await?;
-    let owned: Option<Owned> = tx.optional(IS_OWNED, &[&id]).await?;
+    let owned: Option<OwnerGrant> = tx.optional(IS_OWNED, &[&id]).await?;
     if owned.is_some() {
         return Err(Error::new(&codes::TENANT_TAKEN));
     }

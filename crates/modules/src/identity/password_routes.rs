@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use erp_core::answer::{Accepted, NoContent, Refusing};
+use erp_core::answer::{NoContent, Refusing, UnderWay};
 use erp_core::app::App;
 use erp_core::auth::{Caller, PasswordHash, TenantSecret, Trace};
 use erp_core::db::{AuditEntry, System, SystemTx};
@@ -11,6 +11,7 @@ use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
 use erp_core::limits::Attempt;
 use erp_core::mail::{MailAddress, MailTemplate, Recipient};
+use erp_core::mailer::link_base;
 use erp_core::shared::{Secret, TenantId, Text, UserId};
 use erp_core::{from_row, mail_template};
 use schemars::JsonSchema;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::login::folded;
+use super::session::seconds;
 use super::sessions::EndedThere;
 use super::{codes, passwords, sessions};
 
@@ -106,7 +108,7 @@ const FIND: &str = "select t.id as tenant_id, p.id, p.email from tenants t join 
        and m.deactivated_at is null";
 const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
 const ADD_LINK: &str = "insert into auth.one_time (kind, hash, person_id, expires_at) \
-     values ('reset', $1, $2, now() + $3 * interval '1 second')";
+     values ('reset', $1, $2, now() + $3::bigint * interval '1 second')";
 /// A stranger who asks again and again must neither flood the mailbox nor end the link that is on its way.
 const FEW_LINKS: &str = "select count(*) < 5 as few from auth.one_time where kind = 'reset' and person_id = $1 and expires_at > now()";
 const LOOK: &str = "select p.id, p.email, p.name from auth.one_time o join auth.people p on p.id = o.person_id \
@@ -142,15 +144,15 @@ struct FoundTenant {
 }
 from_row!(FoundTenant { id });
 
-struct Few {
+struct RoomForLink {
     few: bool,
 }
-from_row!(Few { few });
+from_row!(RoomForLink { few });
 
-pub(super) struct TenantName {
+pub(super) struct ProfileName {
     pub(super) name: String,
 }
-from_row!(TenantName { name });
+from_row!(ProfileName { name });
 
 struct Touched {
     #[expect(dead_code, reason = "that there is a row is what counts")]
@@ -216,7 +218,7 @@ pub(super) async fn forgot(
     trace: Trace,
     system: System,
     Json(forgot): Json<Forgot>,
-) -> Result<Accepted<LinkIsSent>> {
+) -> Result<UnderWay<LinkIsSent>> {
     let work = {
         let (app, system) = (app.clone(), system.clone());
         async move {
@@ -230,7 +232,7 @@ pub(super) async fn forgot(
         }
     };
     drop(app.lifecycle.serve(work)); // it goes on, and the stop waits for it
-    Ok(Accepted(LinkIsSent { expires_in: LIFETIME.as_secs() }))
+    Ok(UnderWay(LinkIsSent { expires_in: LIFETIME.as_secs() }))
 }
 
 async fn send_link(app: &App, system: &System, trace: &Trace, forgot: &Forgot) -> Result<()> {
@@ -239,12 +241,12 @@ async fn send_link(app: &App, system: &System, trace: &Trace, forgot: &Forgot) -
     let Some(FoundTenant { id }) = tx.optional(FIND_TENANT, &[&tenant]).await? else { return Ok(()) };
     let mut tx = tx.within(id).await?;
     let Some(found): Option<Forgetful> = tx.optional(FIND, &[&id, &email]).await? else { return Ok(()) };
-    let Few { few } = tx.row(FEW_LINKS, &[&found.id]).await?;
-    let Some(base) = app.public_url().filter(|_| few) else { return Ok(()) };
+    let RoomForLink { few } = tx.row(FEW_LINKS, &[&found.id]).await?;
+    let Some(base) = link_base(&app.config).filter(|_| few) else { return Ok(()) };
     let secret = TenantSecret::new(KIND, found.tenant_id, app.rng.as_ref());
-    let seconds = LIFETIME.as_secs_f64();
+    let seconds = seconds(LIFETIME);
     let _: Vec<()> = tx.rows(ADD_LINK, &[&secret.hash(), &found.id, &seconds]).await?;
-    let TenantName { name } = tx.row(NAME, &[&found.tenant_id]).await?;
+    let ProfileName { name } = tx.row(NAME, &[&found.tenant_id]).await?;
     let mail = ResetMail { tenant: name, link: format!("{base}/password?token={}", secret.expose()) };
     // To the stored address, and never to what was typed.
     let address: MailAddress = found.email.parse().map_err(Error::internal)?;
@@ -305,7 +307,7 @@ async fn finish(app: &App, system: &System, mut tx: SystemTx<'_>, finish: Finish
     let Finish { trace, tenant, person, email, ended } = finish;
     let _: Vec<()> = tx.rows(DROP_LINKS, &[&person]).await?;
     let mut tx = tx.within(tenant).await?;
-    let TenantName { name } = tx.row(NAME, &[&tenant]).await?;
+    let ProfileName { name } = tx.row(NAME, &[&tenant]).await?;
     tx.audit(&AuditEntry {
         action: "identity.password_changed",
         resource: "user",

@@ -1,6 +1,8 @@
 //! Sessions: begun by who has signed in, kept up by refresh tokens, and ended by sign-out, by an administrator, by a new
 //! password, or by somebody who uses a token that was used before.
 
+use std::time::Duration;
+
 use erp_core::app::App;
 use erp_core::auth::{AccessToken, Method, Methods, RefreshToken, SignedIn, Trace};
 use erp_core::db::{AuditEntry, System};
@@ -18,7 +20,7 @@ use super::device::device;
 use super::{IdentitySettings, codes};
 
 /// For so long the token before still leads to its successor: who did not get the answer asks again.
-const RETRY_SECONDS: f64 = 10.0;
+const RETRY_SECONDS: i64 = 10;
 
 /// The answer to a sign-in and to a refresh.
 #[derive(Serialize, JsonSchema)]
@@ -52,8 +54,8 @@ pub(super) struct Begin<'a> {
 
 const BEGIN: &str = "with sessions as (insert into sessions (id, principal_id, secret_hash, key_id, auth_time, amr, device, address, \
        idle_at, expires_at) \
-       values ($1, $2, $3, $4, now(), $5, $6, $7::text::inet, now() + least($8::float8, $9) * interval '1 second', \
-         now() + $9::float8 * interval '1 second') \
+       values ($1, $2, $3, $4, now(), $5, $6, $7::text::inet, now() + least($8::bigint, $9) * interval '1 second', \
+         now() + $9::bigint * interval '1 second') \
        returning auth_time, expires_at) \
      select auth_time, expires_at from sessions";
 /// Ends what is more than a person may have, the one that was used longest ago first.
@@ -64,7 +66,7 @@ const END_SURPLUS: &str = "update sessions set revoked_at = now(), reason = 'rep
 const ROTATE: &str = "update sessions s set generation = s.generation + 1, secret_hash = $4, rotated_at = now(), \
        key_since = case when s.key_id = $5 then s.key_since else s.generation end, \
        key_before = case when s.key_id = $5 then s.key_before else s.key_id end, key_id = $5, \
-       address = $6::text::inet, idle_at = least(now() + $7 * interval '1 second', s.expires_at) \
+       address = $6::text::inet, idle_at = least(now() + $7::bigint * interval '1 second', s.expires_at) \
      from memberships m, tenants t, auth.people p \
      where s.id = $1 and s.tenant_id = $8 and s.generation = $2 and s.secret_hash = $3 and s.revoked_at is null \
        and s.expires_at > now() and s.idle_at > now() \
@@ -74,7 +76,7 @@ const ROTATE: &str = "update sessions s set generation = s.generation + 1, secre
 /// Why a token was not the one that is good now.
 const LOOK: &str = "select s.principal_id, s.generation, s.secret_hash, s.key_id, s.key_since, s.key_before, s.auth_time, s.amr, \
        s.expires_at, s.revoked_at is null and s.expires_at > now() and s.idle_at > now() as alive, \
-       s.rotated_at > now() - $3 * interval '1 second' as recent \
+       s.rotated_at > now() - $3::bigint * interval '1 second' as recent \
      from sessions s join memberships m on m.tenant_id = s.tenant_id and m.user_id = s.principal_id \
      join tenants t on t.id = s.tenant_id join auth.people p on p.id = s.principal_id \
      where s.id = $1 and s.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null and t.status = 'active' \
@@ -82,22 +84,22 @@ const LOOK: &str = "select s.principal_id, s.generation, s.secret_hash, s.key_id
 const END_REUSED: &str = "update sessions set revoked_at = now(), reason = 'reuse' where id = $1 and tenant_id = $2 \
      and revoked_at is null returning id";
 
-struct Begun {
+struct BegunSession {
     auth_time: Timestamp,
     expires_at: Timestamp,
 }
-from_row!(Begun { auth_time, expires_at });
+from_row!(BegunSession { auth_time, expires_at });
 
 /// What a refresh goes on with.
-struct Kept {
+struct KeptSession {
     principal_id: UserId,
     auth_time: Timestamp,
     amr: Vec<String>,
     expires_at: Timestamp,
 }
-from_row!(Kept { principal_id, auth_time, amr, expires_at });
+from_row!(KeptSession { principal_id, auth_time, amr, expires_at });
 
-struct Stored {
+struct StoredSession {
     principal_id: UserId,
     generation: i32,
     secret_hash: Vec<u8>,
@@ -110,7 +112,7 @@ struct Stored {
     alive: bool,
     recent: bool,
 }
-from_row!(Stored {
+from_row!(StoredSession {
     principal_id,
     generation,
     secret_hash,
@@ -124,11 +126,11 @@ from_row!(Stored {
     recent
 });
 
-struct Ended {
+struct ReusedSession {
     #[expect(dead_code, reason = "that there is a row is what counts")]
     id: SessionId,
 }
-from_row!(Ended { id });
+from_row!(ReusedSession { id });
 
 /// Begins a session, under an id of its own (R-05), and tells the tenant's auditor.
 pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begin<'_>) -> Result<Tokens> {
@@ -138,7 +140,7 @@ pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begi
     let token = RefreshToken::first(tenant, session, app.rng.as_ref());
     let key = app.authenticator.refresh_keys().current().ok_or_else(no_key)?;
     let (hash, device, address) = (token.hash(), device(agent), address(trace));
-    let (idle, lifetime) = (settings.session_idle.as_secs_f64(), settings.session_lifetime.as_secs_f64());
+    let (idle, lifetime) = (seconds(settings.session_idle), seconds(settings.session_lifetime));
     let mut tx = system.begin(trace).within(tenant).await?;
     tx.audit(&AuditEntry {
         action: super::login::ACTION,
@@ -147,7 +149,7 @@ pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begi
         outcome: "success",
         details: json!({ "session": session.to_string(), "methods": methods.words() }),
     })?;
-    let Begun { auth_time, expires_at } = tx
+    let BegunSession { auth_time, expires_at } = tx
         .row(
             BEGIN,
             &[&session, &person, &hash, &key.id(), &methods.words(), &device, &address, &idle, &lifetime],
@@ -170,9 +172,9 @@ pub(super) async fn refresh(app: &App, system: &System, trace: &Trace, text: &st
     let keys = app.authenticator.refresh_keys();
     let key = keys.current().ok_or_else(no_key)?;
     let next = token.next(key);
-    let (idle, address) = (settings.session_idle.as_secs_f64(), address(trace));
+    let (idle, address) = (seconds(settings.session_idle), address(trace));
     let tx = system.begin(trace).within(token.tenant).await?;
-    let kept: Option<Kept> = tx
+    let kept: Option<KeptSession> = tx
         .last()
         .optional(
             ROTATE,
@@ -197,7 +199,7 @@ pub(super) async fn refresh(app: &App, system: &System, trace: &Trace, text: &st
 /// Somebody comes with a token that is not the one that is good now.
 async fn again(app: &App, system: &System, trace: &Trace, token: &RefreshToken) -> Result<Tokens> {
     let look = system.begin(trace).within(token.tenant).await?.last();
-    let stored: Option<Stored> =
+    let stored: Option<StoredSession> =
         look.optional(LOOK, &[&token.session, &token.tenant, &RETRY_SECONDS]).await?;
     let stored = stored.filter(|stored| stored.alive).ok_or_else(|| refused("the session has ended"))?;
     let keys = app.authenticator.refresh_keys();
@@ -210,8 +212,8 @@ async fn again(app: &App, system: &System, trace: &Trace, token: &RefreshToken) 
     }
     let is_predecessor = token.generation + 1 == stored.generation;
     if let (true, Some(key)) = (is_predecessor && stored.recent, key_of(token.generation)) {
-        let Stored { principal_id, auth_time, amr, expires_at, .. } = stored;
-        return Kept { principal_id, auth_time, amr, expires_at }.answer(app, &token.next(key));
+        let StoredSession { principal_id, auth_time, amr, expires_at, .. } = stored;
+        return KeptSession { principal_id, auth_time, amr, expires_at }.answer(app, &token.next(key));
     }
     end_reused(app, system, trace, (token, stored.principal_id)).await?;
     Err(refused("a refresh token that was used before"))
@@ -225,7 +227,7 @@ async fn end_reused(
     (token, person): (&RefreshToken, UserId),
 ) -> Result<()> {
     let mut tx = system.begin(trace).within(token.tenant).await?;
-    let ended: Option<Ended> = tx.optional(END_REUSED, &[&token.session, &token.tenant]).await?;
+    let ended: Option<ReusedSession> = tx.optional(END_REUSED, &[&token.session, &token.tenant]).await?;
     if ended.is_none() {
         return Ok(());
     }
@@ -249,7 +251,7 @@ async fn end_reused(
     Ok(())
 }
 
-impl Kept {
+impl KeptSession {
     fn answer(self, app: &App, next: &RefreshToken) -> Result<Tokens> {
         let methods = Methods::of_words(self.amr.iter().map(String::as_str));
         let signed_in = SignedIn { session: next.session, at: self.auth_time.as_second(), methods };
@@ -276,6 +278,11 @@ pub(super) fn by_password() -> Methods {
 
 pub(super) fn address(trace: &Trace) -> Option<String> {
     trace.client_ip.map(|ip| ip.to_string())
+}
+
+/// Whole seconds, as statements take them.
+pub(super) fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn refused(reason: &'static str) -> Error {

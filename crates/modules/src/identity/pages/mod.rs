@@ -13,7 +13,7 @@ use erp_core::assets::Asset;
 use erp_core::auth::Trace;
 use erp_core::db::System;
 use erp_core::error::{Error, Result};
-use erp_core::extract::{Form, Query};
+use erp_core::extract::{FormBody, Query};
 use erp_core::limits::Attempt;
 use erp_core::module::{Access, Csp, Operation, Routes, SecurityHeaders};
 use erp_core::shared::{Secret, Text};
@@ -147,7 +147,7 @@ async fn accept(
     trace: Trace,
     attempt: Attempt,
     system: System,
-    Form(form): Form<InvitationForm>,
+    FormBody(form): FormBody<InvitationForm>,
 ) -> Result<ShownPage> {
     let css = app.assets.url(STYLE.name)?;
     let InvitationForm { token, name, password } = form;
@@ -176,7 +176,7 @@ async fn set_password(
     State(app): State<App>,
     trace: Trace,
     system: System,
-    Form(form): Form<PasswordForm>,
+    FormBody(form): FormBody<PasswordForm>,
 ) -> Result<ShownPage> {
     let css = app.assets.url(STYLE.name)?;
     let PasswordForm { token, password } = form;
