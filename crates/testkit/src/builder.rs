@@ -124,11 +124,15 @@ impl Builder {
 
     /// Starts the app on a fresh database, unless it is beside another one.
     pub async fn start(self) -> TestApp {
-        Box::pin(self.start_through(|url| url)).await
+        self.start_through(|url| url).await
     }
 
     /// The same, where `way` changes the runtime role's URL: to go through a proxy, say.
     pub async fn start_through(self, way: impl FnOnce(String) -> String) -> TestApp {
+        Box::pin(self.launch(way)).await // it is large
+    }
+
+    async fn launch(self, way: impl FnOnce(String) -> String) -> TestApp {
         let replaced = |module: &&'static Module| match (module.authentication, self.authentication) {
             (Some(_), Some(authentication)) => {
                 let system = with(module.system, &[authentication.system]);
