@@ -77,15 +77,15 @@ macro_rules! undescribed {
 undescribed!(Response, Body, StatusCode, Error, ());
 
 /// 202 with what is under way.
-pub struct UnderWay<T>(pub T);
+pub struct Acknowledged<T>(pub T);
 
-impl<T: Serialize> IntoResponse for UnderWay<T> {
+impl<T: Serialize> IntoResponse for Acknowledged<T> {
     fn into_response(self) -> Response {
         (StatusCode::ACCEPTED, Json(self.0)).into_response()
     }
 }
 
-impl<T: Serialize + JsonSchema> Answer for UnderWay<T> {
+impl<T: Serialize + JsonSchema> Answer for Acknowledged<T> {
     fn describe(outputs: &mut Outputs) {
         outputs.json::<T>(202);
     }

@@ -36,9 +36,9 @@ pub enum Principal {}
 
 /// See [`SessionId`].
 #[derive(Debug)]
-pub enum Session {}
+pub enum SessionRow {}
 
-impl IdKind for Session {
+impl IdKind for SessionRow {
     const NAME: &'static str = "session";
 }
 
@@ -61,7 +61,7 @@ pub type TenantId = Id<Tenant>;
 pub type UserId = Id<User>;
 
 /// The id of a session: of one sign-in of a person, until it is signed out.
-pub type SessionId = Id<Session>;
+pub type SessionId = Id<SessionRow>;
 
 /// The id of a principal, which can hold a role in a tenant: a person, by its [`UserId`], a service account or a key.
 pub type PrincipalId = Id<Principal>;

@@ -22,7 +22,7 @@ pub use currency::Currency;
 pub use days::{Day, Days};
 pub(crate) use hex::{hex, put_hex};
 pub use id::{
-    Id, IdKind, InvalidId, Principal, PrincipalId, Session, SessionId, Tenant, TenantId, User, UserId,
+    Id, IdKind, InvalidId, Principal, PrincipalId, SessionId, SessionRow, Tenant, TenantId, User, UserId,
 };
 pub use int::{Int, LARGEST_EXACT, Version};
 pub use list::List;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use erp_core::answer::{NoContent, Refusing, UnderWay};
+use erp_core::answer::{Acknowledged, NoContent, Refusing};
 use erp_core::app::App;
 use erp_core::auth::{Caller, PasswordHash, TenantSecret, Trace};
 use erp_core::db::{AuditEntry, System, TenantTx};
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::password_routes::ProfileName;
-use super::roles::{self, Resolved, RoleNames};
+use super::roles::{self, ResolvedRoles, RoleNames};
 use super::session::seconds;
 use super::{IdentitySettings, codes, passwords};
 
@@ -167,11 +167,11 @@ pub(super) async fn invite(
     caller: Caller,
     system: System,
     Json(new): Json<NewInvitation>,
-) -> Result<UnderWay<Invited>, Refusing<codes::MORE_THAN_OWN>> {
+) -> Result<Acknowledged<Invited>, Refusing<codes::MORE_THAN_OWN>> {
     let tenant = caller.tenant();
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
     let names: Vec<String> = new.roles.iter().map(ToString::to_string).collect();
-    let Resolved { permissions, built_in, .. } = roles::resolve(&app, &mut tx, tenant, &names).await?;
+    let ResolvedRoles { permissions, built_in, .. } = roles::resolve(&app, &mut tx, tenant, &names).await?;
     roles::within_own(&caller, &built_in, &permissions)?;
     let inviter = caller.actor().person();
     let terms = Terms::of(&app)?;
@@ -180,7 +180,7 @@ pub(super) async fn invite(
     let mail = InvitationMail { tenant: name, link, hours: terms.lifetime.as_secs() / 3600 };
     app.mail_to(&mut tx, caller.trace(), &INVITATION, &Recipient::new(new.email), &mail)?;
     tx.commit().await?;
-    Ok(UnderWay(invited))
+    Ok(Acknowledged(invited))
 }
 
 /// What an invitation is made of, beside whom it is for.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use erp_core::answer::{NoContent, Refusing, UnderWay};
+use erp_core::answer::{Acknowledged, NoContent, Refusing};
 use erp_core::app::App;
 use erp_core::auth::{Caller, PasswordHash, TenantSecret, Trace};
 use erp_core::db::{AuditEntry, System, SystemTx};
@@ -218,7 +218,7 @@ pub(super) async fn forgot(
     trace: Trace,
     system: System,
     Json(forgot): Json<Forgot>,
-) -> Result<UnderWay<LinkIsSent>> {
+) -> Result<Acknowledged<LinkIsSent>> {
     let work = {
         let (app, system) = (app.clone(), system.clone());
         async move {
@@ -232,7 +232,7 @@ pub(super) async fn forgot(
         }
     };
     drop(app.lifecycle.serve(work)); // it goes on, and the stop waits for it
-    Ok(UnderWay(LinkIsSent { expires_in: LIFETIME.as_secs() }))
+    Ok(Acknowledged(LinkIsSent { expires_in: LIFETIME.as_secs() }))
 }
 
 async fn send_link(app: &App, system: &System, trace: &Trace, forgot: &Forgot) -> Result<()> {

@@ -21,7 +21,7 @@ impl IdKind for OwnRoleRow {
 }
 
 /// Roles that are there, with what they allow.
-pub(super) struct Resolved {
+pub(super) struct ResolvedRoles {
     pub(super) built_in: Vec<Role>,
     pub(super) own: Vec<Id<OwnRoleRow>>,
     pub(super) permissions: Permissions,
@@ -48,7 +48,7 @@ pub(super) async fn resolve(
     tx: &mut TenantTx<'_>,
     tenant: TenantId,
     names: &[impl AsRef<str>],
-) -> Result<Resolved> {
+) -> Result<ResolvedRoles> {
     let folded: Vec<String> = names.iter().map(|name| name.as_ref().to_lowercase()).collect();
     let found: Vec<FoundRole> = tx.rows(FIND, &[&tenant, &folded]).await?;
     let (mut built_in, mut own, mut grants) = (Vec::new(), Vec::new(), Grants::default());
@@ -67,7 +67,7 @@ pub(super) async fn resolve(
     own.sort();
     own.dedup();
     grants.built_in.clone_from(&built_in);
-    Ok(Resolved { built_in, own, permissions: app.permissions.resolve(&grants) })
+    Ok(ResolvedRoles { built_in, own, permissions: app.permissions.resolve(&grants) })
 }
 
 /// Refuses a giver who has less than what is given, or than what a member has who is to be changed. Owners give what there is, and are
@@ -90,7 +90,11 @@ const TAKE_BACK: &str = "delete from grants where tenant_id = $1 and principal_i
      and not (coalesce(built_in = any ($3), false) or coalesce(role_id = any ($4), false))";
 
 /// Gives a principal these roles, beside those that it has.
-pub(super) async fn grant(tx: &mut TenantTx<'_>, principal: PrincipalId, roles: &Resolved) -> Result<()> {
+pub(super) async fn grant(
+    tx: &mut TenantTx<'_>,
+    principal: PrincipalId,
+    roles: &ResolvedRoles,
+) -> Result<()> {
     let built_in: Vec<&str> = roles.built_in.iter().map(|role| role.as_str()).collect();
     let _: Vec<()> = tx.rows(GRANT, &[&principal, &built_in, &roles.own]).await?;
     Ok(())
@@ -100,7 +104,7 @@ pub(super) async fn grant(tx: &mut TenantTx<'_>, principal: PrincipalId, roles: 
 pub(super) async fn replace(
     tx: &mut TenantTx<'_>,
     (tenant, principal): (TenantId, PrincipalId),
-    roles: &Resolved,
+    roles: &ResolvedRoles,
 ) -> Result<()> {
     let built_in: Vec<&str> = roles.built_in.iter().map(|role| role.as_str()).collect();
     let _: Vec<()> = tx.rows(TAKE_BACK, &[&tenant, &principal, &built_in, &roles.own]).await?;
