@@ -69,7 +69,7 @@ const LIST: &str =
     sql!["select ", COLUMNS, " from memberships m where m.ended_at is null order by m.email limit 1000"];
 const READ: &str =
     sql!["select ", COLUMNS, " from memberships m where m.user_id = $1 and m.ended_at is null"];
-/// HeldRole while who owns the tenant is changed: two who demote one another come one after the other.
+/// MembersRole while who owns the tenant is changed: two who demote one another come one after the other.
 const GUARD: &str = "select tenant_id from tenant_profiles where tenant_id = $1 for no key update";
 const THEIRS: &str = "select g.built_in, r.name, \
      array(select p.permission from role_permissions p where p.tenant_id = g.tenant_id and p.role_id = g.role_id) as permissions \
@@ -94,12 +94,12 @@ const REVOKE_KEYS: &str = "update api_keys set revoked_at = now() \
 const DROP_INVITATIONS: &str = "update invitations set ended_at = now() \
      where tenant_id = $1 and invited_by = $2 and ended_at is null";
 
-struct HeldRole {
+struct MembersRole {
     built_in: Option<String>,
     name: Option<String>,
     permissions: Vec<String>,
 }
-from_row!(HeldRole { built_in, name, permissions });
+from_row!(MembersRole { built_in, name, permissions });
 
 struct OwnerOf {
     #[expect(dead_code, reason = "that there is one is what counts")]
@@ -197,12 +197,12 @@ async fn begin<'db>(
     let tenant = caller.tenant();
     let mut tx = system.on_behalf(caller).within(tenant).await?;
     let _: Vec<()> = tx.rows(GUARD, &[&tenant]).await?;
-    let held: Vec<HeldRole> = tx.rows(THEIRS, &[&tenant, &member]).await?;
+    let held: Vec<MembersRole> = tx.rows(THEIRS, &[&tenant, &member]).await?;
     if held.is_empty() {
         return Err(Error::new(&core::NOT_FOUND));
     }
     let mut grants = Grants::default();
-    for HeldRole { built_in, name, permissions } in held {
+    for MembersRole { built_in, name, permissions } in held {
         grants.built_in.extend(built_in.and_then(|role| role.parse::<Role>().ok()));
         grants.own.extend(name.map(|name| OwnRole { name, permissions }));
     }

@@ -60,12 +60,12 @@ struct OutcomePage<'a> {
 /// The secret of a link.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct LinkQuery {
+pub(super) struct PageSecret {
     #[serde(default)]
     token: Option<Text<1, 200>>,
 }
 
-impl LinkQuery {
+impl PageSecret {
     fn token(&self) -> &str {
         self.token.as_ref().map_or("", Text::as_str)
     }
@@ -137,7 +137,7 @@ fn headers() -> SecurityHeaders {
     SecurityHeaders::json().csp(policy)
 }
 
-async fn show_invitation(State(app): State<App>, Query(link): Query<LinkQuery>) -> Result<ShownPage> {
+async fn show_invitation(State(app): State<App>, Query(link): Query<PageSecret>) -> Result<ShownPage> {
     let css = app.assets.url(STYLE.name)?;
     page(StatusCode::OK, &InvitationPage { css, token: link.token(), name: "", fault: None })
 }
@@ -167,7 +167,7 @@ async fn accept(
     }
 }
 
-async fn show_password(State(app): State<App>, Query(link): Query<LinkQuery>) -> Result<ShownPage> {
+async fn show_password(State(app): State<App>, Query(link): Query<PageSecret>) -> Result<ShownPage> {
     let css = app.assets.url(STYLE.name)?;
     page(StatusCode::OK, &PasswordPage { css, token: link.token(), fault: None })
 }
