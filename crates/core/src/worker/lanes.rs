@@ -1,11 +1,14 @@
-//! Whose job is next: a deficit round robin over tenants, in which those that have just become active come first.
+//! Whose job is next: a deficit round robin over tenants, in which those that have hardly used their share come first.
 //!
-//! Each tenant has an account of run time. In its turn it may begin jobs until the account is used up, and then waits for
-//! the next round, which fills the account by its weight. What is charged is how long jobs run, not how many there are: a
-//! tenant of long jobs does not get more of the process than one of short ones. A tenant that becomes active is served
-//! before those with a backlog, as fq_codel does for packets (RFC 8290): with ten thousand tenants a whole round takes too
-//! long for somebody who has one job. Unlike there, a tenant whose lanes have become empty keeps what is left on its account
-//! until its next turn: somebody who has one job after the other need not wait either, and gets no more than a turn a round.
+//! Each tenant has an account of run time, which each round fills by the tenant's weight. It may begin jobs until the account
+//! is used up, and then waits for its next turn. What is charged is how long jobs run, not how many there are: a tenant of
+//! long jobs does not get more of the process than one of short ones.
+//!
+//! A tenant that becomes active is served before those with a backlog, as fq_codel does for packets (RFC 8290): with ten
+//! thousand tenants a whole round takes too long for somebody who has one job. Unlike there, it is so for as long as the
+//! account lasts: each time it comes, it may use a turn's worth of it. A newcomer's account holds some rounds' worth, so that
+//! a few short jobs, one after the other, wait for no round, also on a machine so busy that each takes long. From then on it
+//! gets what a round fills, as everybody does.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -19,6 +22,8 @@ use crate::shared::TenantId;
 const MOST_DEBT: i64 = 3_600_000_000;
 /// What a weight of 1 adds to the account in each round, in microseconds of run time.
 const QUANTUM: i64 = 50_000;
+/// How many rounds' worth an account holds at most, and a newcomer's at first.
+const MOST_KEPT: i64 = 5;
 /// What a kind of job is believed to take before one has run: so long that none is claimed ahead of a free slot.
 const UNKNOWN: i64 = 1_000_000;
 /// Lanes that one claim asks at most.
@@ -32,11 +37,11 @@ const MOST_KNOWN: usize = 100_000;
 #[derive(Default)]
 pub(super) struct Lanes {
     flows: HashMap<TenantId, Flow>,
-    /// Tenants that have just become active, and had no turn yet.
+    /// Tenants that have just come, or come again: they are served before all others.
     fresh: VecDeque<TenantId>,
-    /// Tenants whose turn goes on.
+    /// Tenants that have something left to spend: before the round.
     unfinished: VecDeque<TenantId>,
-    /// Tenants in the order of their next turns. Those above, but for the fresh ones, have their next turn here, too.
+    /// All tenants of `flows`, in the order of their next turns.
     round: VecDeque<TenantId>,
     known: usize,
     /// How long the jobs of a kind have run lately, in microseconds.
@@ -61,20 +66,12 @@ struct Flow {
     /// Where each lane begins: no job before this id is left. The most urgent lane comes first.
     lanes: BTreeMap<(u8, &'static str), Uuid>,
     account: i64,
+    /// What of the account it keeps until it comes again, or until its next turn.
+    kept: i64,
     /// How many of its jobs have been claimed here and are not over.
     running: BTreeMap<&'static str, usize>,
-    /// Whether it is among those that are served before the round: the fresh and the unfinished.
+    /// Whether it is among the fresh or the unfinished.
     is_ahead: bool,
-    /// Whether it has a next turn in the round.
-    in_round: bool,
-}
-
-/// Where a tenant was taken from that is to be served.
-#[derive(Clone, Copy, PartialEq)]
-enum FlowPlace {
-    Fresh,
-    Unfinished,
-    Round,
 }
 
 /// How many jobs of one lane a claim asks for.
@@ -118,33 +115,48 @@ impl ClaimRoom {
     }
 }
 
+/// What one claim has asked for so far.
+struct Pass {
+    room: ClaimRoom,
+    asks: Vec<LaneQuota>,
+    /// How many tenants it has passed over.
+    passed: usize,
+}
+
+impl Pass {
+    /// Whether more can be asked.
+    fn has_room(&self) -> bool {
+        (self.room.slots > 0 || self.room.ahead > 0)
+            && self.asks.len() < MOST_ASKED
+            && self.passed < MOST_PASSED
+    }
+}
+
 impl Lanes {
-    /// Jobs have come into a lane, from this id on: a tenant that had none is served before those with a backlog.
+    /// Jobs have come into a lane, from this id on: their tenant is served before the round, as far as its account goes. One
+    /// that is not known is a newcomer.
     pub(super) fn wake(&mut self, lane: Lane, from: Uuid) {
-        let flow = self.note(lane, from);
-        if flow.is_nowhere() {
-            flow.is_ahead = true;
+        let turn = self.steering.quantum(lane.tenant);
+        let flow = self.note(lane, from, self.steering.most(lane.tenant));
+        flow.spend(turn);
+        if flow.goes_ahead() {
             self.fresh.push_back(lane.tenant);
-        } else {
-            self.resume(lane.tenant);
         }
     }
 
     /// A look has found jobs in a lane, which may have waited for long: a tenant that is not known takes its place in the
     /// round. Thousands that are found at a start, each as a newcomer, would be served before one that comes then.
     pub(super) fn find(&mut self, lane: Lane, from: Uuid) {
-        let flow = self.note(lane, from);
-        if flow.is_nowhere() {
-            flow.in_round = true;
-            self.round.push_back(lane.tenant);
-        } else {
-            self.resume(lane.tenant);
-        }
+        self.note(lane, from, 0);
+        self.resume(lane.tenant);
     }
 
-    /// Notes where a lane begins.
-    fn note(&mut self, lane: Lane, from: Uuid) -> &mut Flow {
-        let flow = self.flows.entry(lane.tenant).or_default();
+    /// Notes where a lane begins, and what is on the account of its tenant where that is not known.
+    fn note(&mut self, lane: Lane, from: Uuid, account: i64) -> &mut Flow {
+        let flow = self.flows.entry(lane.tenant).or_insert_with(|| {
+            self.round.push_back(lane.tenant);
+            Flow { account, ..Flow::default() }
+        });
         let key = (lane.priority, lane.kind);
         if let Some(begins) = flow.lanes.get_mut(&key) {
             *begins = from.min(*begins);
@@ -155,24 +167,10 @@ impl Lanes {
         flow
     }
 
-    /// Lets a tenant's turn go on that had come to an end before its account was used up: its lanes were empty, or it had
-    /// been charged too much.
+    /// Lets a tenant go on that has jobs, and something left to spend: its lanes were empty, or it had been charged too much.
     fn resume(&mut self, tenant: TenantId) {
-        if let Some(flow) = self.flows.get_mut(&tenant)
-            && flow.in_round
-            && !flow.is_ahead
-            && flow.has_more()
-        {
-            flow.is_ahead = true;
+        if self.flows.get_mut(&tenant).is_some_and(Flow::goes_ahead) {
             self.unfinished.push_back(tenant);
-        }
-    }
-
-    /// Forgets a tenant of which there is nothing to be known.
-    fn forget(&mut self, tenant: TenantId) {
-        let idle = |flow: &Flow| flow.lanes.is_empty() && flow.running.is_empty() && flow.account >= 0;
-        if self.flows.get(&tenant).is_some_and(|flow| flow.is_nowhere() && idle(flow)) {
-            self.flows.remove(&tenant);
         }
     }
 
@@ -189,97 +187,104 @@ impl Lanes {
     }
 
     /// One round at most.
-    fn go_round(&mut self, mut room: ClaimRoom) -> Vec<LaneQuota> {
-        let mut asks: Vec<LaneQuota> = Vec::new();
-        let mut places = self.fresh.len() + self.unfinished.len() + self.round.len();
-        let (mut unserved, mut unfinished, mut due) = (Vec::new(), Vec::new(), Vec::new());
-        let mut passed = 0;
-        while (room.slots > 0 || room.ahead > 0)
-            && places > 0
-            && asks.len() < MOST_ASKED
-            && passed < MOST_PASSED
+    fn go_round(&mut self, room: ClaimRoom) -> Vec<LaneQuota> {
+        let mut pass = Pass { room, asks: Vec::new(), passed: 0 };
+        self.serve_ahead(&mut pass);
+        // While one of those waits for a free slot, nobody of the round is claimed ahead of it: none would become free.
+        if pass.passed == 0 {
+            self.serve_round(&mut pass);
+        }
+        pass.asks
+    }
+
+    /// Those before the round.
+    fn serve_ahead(&mut self, pass: &mut Pass) {
+        let (fresh, unfinished) = (std::mem::take(&mut self.fresh), std::mem::take(&mut self.unfinished));
+        self.fresh = self.serve_queue(fresh, pass);
+        let left = self.serve_queue(unfinished, pass);
+        let later = std::mem::replace(&mut self.unfinished, left);
+        self.unfinished.extend(later);
+    }
+
+    /// Serves a queue from its beginning, and gives back who is left in it. Those who go on are unfinished from here on.
+    fn serve_queue(&mut self, mut queue: VecDeque<TenantId>, pass: &mut Pass) -> VecDeque<TenantId> {
+        let mut waiting = Vec::new();
+        while pass.has_room()
+            && let Some(tenant) = queue.pop_front()
         {
-            places -= 1;
-            let Some((tenant, place)) = self.next() else { break };
-            if place != FlowPlace::Unfinished && !self.has_room(tenant, room) {
-                // It is the first again when there is a free slot.
-                (if place == FlowPlace::Fresh { &mut unserved } else { &mut due }).push(tenant);
-                passed += 1;
-                continue;
+            if !self.has_room(tenant, pass.room) {
+                waiting.push(tenant); // it is the first again when there is a free slot
+                pass.passed += 1;
+            } else if self.serve(tenant, pass) {
+                self.unfinished.push_back(tenant);
             }
-            let asked = || asks.iter().any(|ask| ask.lane.tenant == tenant);
-            if place == FlowPlace::Round && (self.is_ahead(tenant) || asked()) {
-                due.push(tenant); // one turn after the other, and no lane twice in one claim
-                continue;
+        }
+        waiting.into_iter().rev().for_each(|tenant| queue.push_front(tenant));
+        queue
+    }
+
+    /// Those whose turn it is.
+    fn serve_round(&mut self, pass: &mut Pass) {
+        let mut due = Vec::new();
+        for _ in 0..self.round.len() {
+            if !pass.has_room() {
+                break;
             }
-            if place != FlowPlace::Unfinished && !self.begin_turn(tenant, room) {
-                continue;
-            }
-            if let Some(ask) = self.serve(tenant, room) {
-                room = room.less(ask.quota, ask.each);
-                asks.push(ask);
-            }
-            // Its turn goes on with the next free slot, until its account is used up.
-            if self.goes_on(tenant) {
-                unfinished.push(tenant);
+            let Some(tenant) = self.round.pop_front() else { break };
+            if !self.has_room(tenant, pass.room) {
+                due.push(tenant); // as above
+                pass.passed += 1;
+            } else if pass.asks.iter().any(|ask| ask.lane.tenant == tenant) {
+                due.push(tenant); // no lane twice in one claim
+            } else if self.begin_turn(tenant, pass.room) && self.serve(tenant, pass) {
+                self.unfinished.push_back(tenant);
             }
         }
         due.into_iter().rev().for_each(|tenant| self.round.push_front(tenant));
-        unfinished.into_iter().rev().for_each(|tenant| self.unfinished.push_front(tenant));
-        unserved.into_iter().rev().for_each(|tenant| self.fresh.push_front(tenant));
-        asks
-    }
-
-    /// Takes the next tenant from its place.
-    fn next(&mut self) -> Option<(TenantId, FlowPlace)> {
-        let fresh = self.fresh.pop_front().map(|tenant| (tenant, FlowPlace::Fresh));
-        let ahead =
-            fresh.or_else(|| self.unfinished.pop_front().map(|tenant| (tenant, FlowPlace::Unfinished)));
-        ahead.or_else(|| self.round.pop_front().map(|tenant| (tenant, FlowPlace::Round)))
     }
 
     /// Whether what a tenant would begin next fits into the room: what takes long is not claimed ahead of a free slot.
     fn has_room(&self, tenant: TenantId, room: ClaimRoom) -> bool {
         let first = self.flows.get(&tenant).and_then(|flow| flow.first_lane(tenant, &self.steering, room));
-        let each = |lane: Lane| self.run_times.get(lane.kind).copied().unwrap_or(UNKNOWN).max(1);
-        first.is_none_or(|(lane, ..)| room.fits(each(lane)) > 0)
+        first.is_none_or(|(lane, ..)| room.fits(self.run_time(lane.kind)) > 0)
     }
 
-    fn is_ahead(&self, tenant: TenantId) -> bool {
-        self.flows.get(&tenant).is_some_and(|flow| flow.is_ahead)
-    }
-
-    /// Whether a tenant may begin more in this turn, before the next one's.
-    fn goes_on(&mut self, tenant: TenantId) -> bool {
-        self.flows.get_mut(&tenant).is_some_and(|flow| {
-            flow.is_ahead = flow.has_more();
-            flow.is_ahead
-        })
-    }
-
-    /// Begins a tenant's turn: its next one is at the end of the round, and its account is filled for this one. Says
-    /// whether there is anything to be served. A tenant without jobs leaves the round.
+    /// Begins a tenant's turn: its account is filled, and its next one is at the end of the round. Says whether it has one: a
+    /// tenant without jobs is forgotten when its account is that of a newcomer again.
     fn begin_turn(&mut self, tenant: TenantId, room: ClaimRoom) -> bool {
         let Some(flow) = self.flows.get_mut(&tenant) else { return false };
-        if flow.lanes.is_empty() {
-            (flow.is_ahead, flow.in_round) = (false, false);
-            self.forget(tenant);
-            return false; // the next ring puts it back
+        // Not while it has as many running as it may: what it owes for those it still owes.
+        if flow.lanes.is_empty() || flow.first_lane(tenant, &self.steering, room).is_some() {
+            let filled = flow.account + self.steering.quantum(tenant);
+            flow.account = filled.min(self.steering.most(tenant));
+            flow.spend(self.steering.quantum(tenant));
         }
-        flow.in_round = true;
+        let idle = flow.lanes.is_empty() && flow.running.is_empty();
+        if idle && flow.account == self.steering.most(tenant) {
+            self.flows.remove(&tenant);
+            return false;
+        }
         self.round.push_back(tenant);
-        if flow.first_lane(tenant, &self.steering, room).is_some() {
-            flow.account = flow.account.min(0) + self.steering.quantum(tenant); // what it owes it still owes
-        }
         true
     }
 
-    /// What a tenant begins in its turn, as far as its account and the room go.
-    fn serve(&mut self, tenant: TenantId, room: ClaimRoom) -> Option<LaneQuota> {
-        let flow = self.flows.get_mut(&tenant).filter(|flow| flow.account > 0)?;
+    /// What a tenant begins, as far as its account and the room go. Says whether it goes on before the round.
+    fn serve(&mut self, tenant: TenantId, pass: &mut Pass) -> bool {
+        let ask = self.ask(tenant, pass.room);
+        let Some(flow) = self.flows.get_mut(&tenant) else { return false };
+        flow.is_ahead = ask.is_some() && flow.has_more();
+        if let Some(ask) = ask {
+            pass.room = pass.room.less(ask.quota, ask.each);
+            pass.asks.push(ask);
+        }
+        flow.is_ahead
+    }
+
+    fn ask(&mut self, tenant: TenantId, room: ClaimRoom) -> Option<LaneQuota> {
+        let flow = self.flows.get_mut(&tenant).filter(|flow| flow.to_spend() > 0)?;
         let (lane, from, most) = flow.first_lane(tenant, &self.steering, room)?;
         let each = self.run_times.get(lane.kind).copied().unwrap_or(UNKNOWN).max(1);
-        let affords = usize::try_from(flow.account / each).unwrap_or(usize::MAX).max(1);
+        let affords = usize::try_from(flow.to_spend() / each).unwrap_or(usize::MAX).max(1);
         let quota = affords.min(room.fits(each)).min(most);
         if quota == 0 {
             return None; // too long to be claimed ahead
@@ -309,7 +314,8 @@ impl Lanes {
     pub(super) fn claimed(&mut self, ask: &LaneQuota, count: usize, last: Option<Uuid>) {
         let Some(flow) = self.flows.get_mut(&ask.lane.tenant) else { return };
         let missing = ask.quota.saturating_sub(count);
-        flow.account += ask.each * i64::try_from(missing).unwrap_or(0);
+        let back = ask.each * i64::try_from(missing).unwrap_or(0);
+        flow.account = (flow.account + back).min(self.steering.most(ask.lane.tenant));
         flow.release(ask.lane.kind, missing);
         let key = (ask.lane.priority, ask.lane.kind);
         if missing > 0 {
@@ -333,10 +339,10 @@ impl Lanes {
         let known = self.run_times.entry(kind).or_insert(took);
         *known += (took - *known) / 8;
         let Some(flow) = self.flows.get_mut(&tenant) else { return };
-        flow.account = flow.account.saturating_sub(took - charged).max(-MOST_DEBT);
+        let account = flow.account.saturating_sub(took - charged);
+        flow.account = account.clamp(-MOST_DEBT, self.steering.most(tenant));
         flow.release(kind, 1);
         self.resume(tenant);
-        self.forget(tenant);
     }
 
     /// The shortest that any kind takes, in microseconds.
@@ -355,17 +361,33 @@ impl Steering {
     fn quantum(&self, tenant: TenantId) -> i64 {
         QUANTUM * self.weights.get(&tenant).copied().unwrap_or(1).max(1)
     }
+
+    /// What an account holds at most.
+    fn most(&self, tenant: TenantId) -> i64 {
+        MOST_KEPT * self.quantum(tenant)
+    }
 }
 
 impl Flow {
-    /// Whether it stands in no queue.
-    fn is_nowhere(&self) -> bool {
-        !self.is_ahead && !self.in_round
+    /// Lets it spend a turn's worth, as far as its account goes.
+    fn spend(&mut self, turn: i64) {
+        self.kept = (self.account - turn).max(0);
     }
 
-    /// Whether it has jobs, and is not in debt.
+    /// Puts it before the round, where it may begin something and is not there yet. Says whether that is so.
+    fn goes_ahead(&mut self) -> bool {
+        let goes = !self.is_ahead && self.has_more();
+        self.is_ahead |= goes;
+        goes
+    }
+
+    fn to_spend(&self) -> i64 {
+        self.account - self.kept
+    }
+
+    /// Whether it may begin one more of its jobs before its next turn.
     fn has_more(&self) -> bool {
-        self.account > 0 && !self.lanes.is_empty()
+        self.to_spend() > 0 && !self.lanes.is_empty()
     }
 
     /// The most urgent lane that may be asked now, where it begins, and how many jobs of it may begin.
@@ -521,10 +543,11 @@ mod tests {
     fn t_22_who_comes_while_no_slot_is_free_is_next_when_one_is() {
         let mut lanes = lanes();
         (1..=100).for_each(|tenant| lanes.find(lane(tenant, SHORT), Uuid::nil()));
-        lanes.wake(lane(0, "a.capped"), Uuid::nil()); // nobody knows how long its job takes
+        lanes.wake(lane(0, "a.new"), Uuid::nil()); // nobody knows how long its job takes
         let ahead = ClaimRoom { slots: 0, ..slots(1) };
-        assert!(lanes.plan(ahead).iter().all(|ask| ask.lane.tenant != lane(0, SHORT).tenant));
-        assert_eq!(lanes.plan(slots(1)).first().map(|ask| ask.lane), Some(lane(0, "a.capped")));
+        let ahead = ClaimRoom { ahead: 250_000, ..ahead };
+        assert_eq!(lanes.plan(ahead), [], "nobody takes the slot that is free next");
+        assert_eq!(lanes.plan(slots(1)).first().map(|ask| ask.lane), Some(lane(0, "a.new")));
     }
 
     #[test]
@@ -558,11 +581,15 @@ mod tests {
     #[test]
     fn t_22_who_comes_with_one_short_job_after_the_other_is_next_each_time() {
         let ahead = ClaimRoom { ahead: 250_000, ..slots(1) };
-        for (kind, room) in [(SHORT, slots(1)), (SHORT, ahead), ("a.new", slots(1)), ("a.new", ahead)] {
-            let mut lanes = lanes();
-            (1..=10_000).for_each(|tenant| lanes.find(lane(tenant, LONG), Uuid::nil()));
-            for job in 0..40 {
-                assert!(is_next(&mut lanes, lane(0, kind), room, 1_000), "{kind}, job {job}, {room:?}");
+        // On a busy machine short jobs take long, too: a lookup of permissions, and the handler.
+        for (takes, count) in [(1_000, 40), (40_000, 6)] {
+            for (kind, room) in [(SHORT, slots(1)), (SHORT, ahead), ("a.new", slots(1)), ("a.new", ahead)] {
+                let mut lanes = lanes();
+                (1..=10_000).for_each(|tenant| lanes.find(lane(tenant, LONG), Uuid::nil()));
+                for job in 0..count {
+                    let next = is_next(&mut lanes, lane(0, kind), room, takes);
+                    assert!(next, "{kind}, job {job} of {takes} µs, {room:?}");
+                }
             }
         }
     }
@@ -571,7 +598,10 @@ mod tests {
     fn t_22_who_comes_with_one_short_job_after_the_other_gets_no_more_than_the_others() {
         let mut process = Process::new(1);
         (1..=10).for_each(|tenant| process.lanes.wake(lane(tenant, SHORT), Uuid::nil()));
-        for _ in 0..20_000 {
+        for job in 0..20_000 {
+            if job == 4_000 {
+                process.served.clear(); // what newcomers have at first is used up
+            }
             process.lanes.wake(lane(0, SHORT), Uuid::nil());
             process.run(process.now + 1_000);
             let ask = LaneQuota { lane: lane(0, SHORT), from: Uuid::max(), quota: 1, at_most: None, each: 0 };
@@ -579,6 +609,27 @@ mod tests {
         }
         let share = process.share(lane(0, SHORT), lane(1, SHORT));
         assert!((0.8..1.1).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn t_22_a_newcomer_with_a_backlog_has_one_turn_before_the_others() {
+        let mut lanes = lanes();
+        (1..=100).for_each(|tenant| lanes.find(lane(tenant, SHORT), Uuid::nil()));
+        lanes.wake(lane(0, SHORT), Uuid::nil());
+        let asks = lanes.plan(slots(80));
+        let quotas: Vec<_> = asks.iter().map(|ask| (ask.lane, ask.quota)).collect();
+        assert_eq!(quotas, [(lane(0, SHORT), 50), (lane(1, SHORT), 30)]);
+    }
+
+    #[test]
+    fn t_22_who_owes_something_pays_it_back_also_while_it_has_no_jobs() {
+        let mut lanes = lanes();
+        assert!(is_next(&mut lanes, lane(0, SHORT), slots(1), 450_000));
+        let ask = LaneQuota { lane: lane(0, SHORT), from: Uuid::max(), quota: 1, at_most: None, each: 0 };
+        lanes.claimed(&ask, 0, None); // it had only one
+        assert!(lanes.flows[&lane(0, SHORT).tenant].account < 0);
+        (0..10).for_each(|_| drop(lanes.plan(slots(1))));
+        assert_eq!((lanes.flows.len(), lanes.round.len()), (0, 0), "it would be a newcomer");
     }
 
     #[test]
@@ -651,8 +702,8 @@ mod tests {
         let asks = lanes.plan(slots(4));
         assert_eq!(asks[0].from, early);
         lanes.claimed(&asks[0], 0, None);
-        assert!(lanes.plan(slots(4)).is_empty());
-        assert_eq!((lanes.known, lanes.flows.len()), (0, 0), "nothing is kept of it");
+        (0..MOST_KEPT).for_each(|_| assert!(lanes.plan(slots(4)).is_empty()));
+        assert_eq!((lanes.known, lanes.flows.len(), lanes.round.len()), (0, 0, 0), "nothing is kept of it");
     }
 
     #[test]
