@@ -88,7 +88,7 @@ pub(crate) async fn one_by_one() -> io::Result<[Measurement; 2]> {
 
 /// A tenant that comes with one job after the other, while ten thousand have a hundred each: at first with short ones, and
 /// then with some that are as long as the others'.
-pub(crate) async fn newcomer() -> io::Result<[Measurement; 4]> {
+pub(crate) async fn newcomer() -> io::Result<[Measurement; 5]> {
     let database = Database::create(&measured()).await;
     let root = database.superuser().await;
     fill(&root, &database, "bench.sleep", 10_000, 100).await?;
@@ -102,6 +102,8 @@ pub(crate) async fn newcomer() -> io::Result<[Measurement; 4]> {
     let rest = waits.iter().skip(1).copied().fold(0.0, f64::max);
     let mean = 1000.0 * figure(&context, "jobs_claim_duration_seconds_sum")
         / figure(&context, "jobs_claim_duration_seconds_count");
+    let longest = "select 1000 * max(extract(epoch from finished_at - began_at)::float8) from job_done where kind = 'bench.stamp'";
+    let longest = number(&root, longest).await?;
     let share = share_of_one_who_keeps_coming(&root, &context, &database).await?;
     context.shut_down(false).await;
     database.remove();
@@ -114,6 +116,12 @@ pub(crate) async fn newcomer() -> io::Result<[Measurement; 4]> {
             1000.0,
         ),
         Measurement::at_most("four more, each after the one before: the worst", rest, "ms", 1000.0),
+        Measurement {
+            name: "the longest of these, with the exchange that ends it",
+            value: longest,
+            unit: "ms",
+            bound: None,
+        },
         Measurement::at_most("a claim meanwhile, mean", mean, "ms", 5.0),
         Measurement::at_most(
             "who comes with one job of 20 ms after the other, to the mean of the others",
@@ -141,7 +149,7 @@ async fn wait_of_next(root: &Client, had: usize) -> io::Result<f64> {
     Err(io::Error::other("the job has not come to an end"))
 }
 
-/// In a time in which the others have some more than one turn each.
+/// In a time in which the others have some more than one turn each, once it has used up what a newcomer may.
 async fn share_of_one_who_keeps_coming(
     root: &Client,
     context: &Context,
@@ -151,16 +159,23 @@ async fn share_of_one_who_keeps_coming(
         where kind = 'bench.sleep' and";
     let (own, others) =
         (format!("{count} t.slug not like 'bench-%'"), format!("{count} t.slug like 'bench-%'"));
-    let (others_had, end) = (number(root, &others).await?, Instant::now() + Duration::from_secs(75));
-    let mut enqueued = 0.0;
+    let (mut own_had, mut others_had) = (0.0, f64::NAN);
+    let (mut enqueued, mut last) = (0.0, Instant::now());
+    let deadline = last + LIMIT;
+    let mut end = deadline;
     while Instant::now() < end {
         if number(root, &own).await? >= enqueued {
             request(context, database, "/bench/enqueue/sleep", &serde_json::json!({})).await?;
-            enqueued += 1.0;
+            (enqueued, last) = (enqueued + 1.0, Instant::now());
+        } else if others_had.is_nan() && last.elapsed() > Duration::from_secs(2) {
+            // It waits for its turn now.
+            (own_had, others_had) = (number(root, &own).await?, number(root, &others).await?);
+            end = deadline.min(Instant::now() + Duration::from_secs(75));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(number(root, &own).await? / ((number(root, &others).await? - others_had) / 10_000.0))
+    let others = (number(root, &others).await? - others_had) / 10_000.0;
+    Ok((number(root, &own).await? - own_had) / others)
 }
 
 /// Jobs of 20 ms: how much more eight processes do than one.
