@@ -21,8 +21,8 @@ pub(crate) async fn fill(
     let person = database.people.first().ok_or_else(|| io::Error::other("the seed made nobody"))?.user_id;
     let sql = format!(
         "insert into tenants (id, slug) select gen_random_uuid(), 'bench-' || n from generate_series(1, {tenants}) n;
-         insert into memberships (tenant_id, user_id)
-           select t.id, '{person}'::uuid from tenants t where t.slug like 'bench-%';
+         insert into memberships (tenant_id, user_id, email)
+           select t.id, '{person}'::uuid, 'bench@example.com' from tenants t where t.slug like 'bench-%';
          insert into grants (tenant_id, id, principal_id, built_in)
            select t.id, gen_random_uuid(), '{person}'::uuid, 'owner' from tenants t where t.slug like 'bench-%';
          insert into job_ready (tenant_id, id, kind, priority, attempt, attempts, principal, origin, args, enqueued_at)
