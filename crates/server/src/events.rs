@@ -11,6 +11,7 @@ use erp_core::module::Product;
 use erp_core::shared::SystemRng;
 use serde_json::json;
 
+use crate::arguments::{tenant, verb};
 use crate::inspect::{internal, print, unreachable};
 
 /// What is asked for.
@@ -26,8 +27,6 @@ enum EventsAction {
 
 /// The verb with those below it.
 pub(crate) fn command() -> Command {
-    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
-    let tenant = || Arg::new("tenant").long("tenant").value_name("SLUG").help("Of this tenant");
     let subscriber = || {
         let help = "Of this subscriber, such as webhooks.fan_out";
         Arg::new("subscriber").long("subscriber").value_name("NAME").help(help)

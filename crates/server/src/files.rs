@@ -12,6 +12,7 @@ use erp_core::module::Product;
 use erp_core::shared::SystemRng;
 use serde_json::{Map, Value, json};
 
+use crate::arguments::{limit, tenant, verb};
 use crate::inspect::{internal, print, unreachable};
 
 /// The most files that are listed of a tenant, unless it is said otherwise.
@@ -34,17 +35,11 @@ enum FilesAction {
 
 /// The verb with those below it.
 pub(crate) fn command() -> Command {
-    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
-    let tenant = || Arg::new("tenant").long("tenant").value_name("SLUG").help("Of this tenant");
     let flag = |name: &'static str, help: &'static str| {
         Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
     };
     let kind = Arg::new("kind").long("kind").value_name("KIND").help("Of this kind, such as billing.receipt");
-    let limit = Arg::new("limit")
-        .long("limit")
-        .value_name("N")
-        .value_parser(clap::value_parser!(i64).range(1..=100_000))
-        .help("At most so many of each tenant");
+    let limit = limit("At most so many of each tenant");
     let quota = Arg::new("quota")
         .required(true)
         .value_name("SIZE")

@@ -1,6 +1,6 @@
 //! `jobs`: what an operator sees of the queue and does about it.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -13,6 +13,7 @@ use erp_core::module::Product;
 use erp_core::shared::{SystemRng, TenantId};
 use serde_json::json;
 
+use crate::arguments::{confirmed, ids, limit, tenant, usage, verb, yes};
 use crate::inspect::{internal, print, unreachable};
 
 /// The most jobs that one command moves, unless it says otherwise.
@@ -43,18 +44,8 @@ enum Verb {
 
 /// The verb with those below it.
 pub(crate) fn command() -> Command {
-    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
-    let ids = || {
-        Arg::new("id")
-            .value_name("ID")
-            .num_args(0..)
-            .value_parser(|text: &str| text.parse::<JobId>())
-            .help("These jobs")
-    };
-    let steering = |name, about| {
-        let yes = Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Do not ask first");
-        verb(name, about).args(narrowing()).arg(ids()).arg(yes)
-    };
+    let ids = || ids::<JobId>("These jobs");
+    let steering = |name, about| verb(name, about).args(narrowing()).arg(ids()).arg(yes());
     verb("jobs", "The queue of jobs, as DATABASE_SYSTEM_URL sees it")
         .arg_required_else_help(true)
         .subcommand(verb("list", "List jobs, the newest first").args(narrowing()))
@@ -81,10 +72,6 @@ pub(crate) fn command() -> Command {
         )
 }
 
-fn tenant() -> Arg {
-    Arg::new("tenant").long("tenant").value_name("SLUG").help("Of this tenant")
-}
-
 fn kind() -> Arg {
     Arg::new("kind").long("kind").value_name("KIND").help("Of this kind, such as billing.remind")
 }
@@ -109,11 +96,7 @@ fn narrowing() -> [Arg; 5] {
             .value_name("TIME")
             .value_parser(seconds)
             .help("Enqueued longer ago than 90s, 15m, 1h or 2d"),
-        Arg::new("limit")
-            .long("limit")
-            .value_name("N")
-            .value_parser(clap::value_parser!(i64).range(1..=100_000))
-            .help("At most so many"),
+        limit("At most so many"),
     ]
 }
 
@@ -283,7 +266,7 @@ async fn steer(
     }
     let found = operator.find(action, filter).await.map_err(failed)?;
     let one_by_one = !filter.ids.is_empty();
-    if !found.is_empty() && !one_by_one && !yes && !confirmed(found.len(), action) {
+    if !found.is_empty() && !one_by_one && !yes && !confirmed(&question(found.len(), action)) {
         let message = format!("{} jobs match, and nothing was done: confirm it with --yes", found.len());
         return Err(usage(message));
     }
@@ -307,19 +290,8 @@ async fn steer(
     Ok(ExitCode::from(if all { Exit::Done } else { Exit::Finding } as u8))
 }
 
-/// Asks on the terminal; without one the answer is no.
-fn confirmed(count: usize, action: JobAction) -> bool {
-    if !io::stdin().is_terminal() {
-        return false;
-    }
-    let question = format!("{count} jobs match, and would be {}. Go on? [y/N] ", action.done());
-    let mut answer = String::new();
-    let asked = io::stderr().write_all(question.as_bytes()).and_then(|()| io::stdin().read_line(&mut answer));
-    asked.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
-}
-
-fn usage(message: impl Into<String>) -> StartError {
-    StartError::new(Exit::Usage, message)
+fn question(count: usize, action: JobAction) -> String {
+    format!("{count} jobs match, and would be {}. Go on? [y/N] ", action.done())
 }
 
 fn failed(error: erp_core::error::Error) -> StartError {

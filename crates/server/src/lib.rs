@@ -9,6 +9,7 @@
 //! ```
 
 mod allocator;
+mod arguments;
 mod banner;
 mod check;
 mod cli;

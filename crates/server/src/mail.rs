@@ -13,6 +13,7 @@ use erp_core::module::Product;
 use erp_core::shared::SystemRng;
 use serde_json::json;
 
+use crate::arguments::{ids, limit, tenant, verb};
 use crate::inspect::{internal, print, unreachable};
 
 /// The most mails that one command moves, unless it says otherwise.
@@ -37,14 +38,7 @@ pub(crate) enum MailAsk {
 
 /// The verb with those below it.
 pub(crate) fn command() -> Command {
-    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
-    let ids = || {
-        Arg::new("id")
-            .value_name("ID")
-            .num_args(0..)
-            .value_parser(|text: &str| text.parse::<MailId>())
-            .help("These mails")
-    };
+    let ids = || ids::<MailId>("These mails");
     verb("mail", "Mails: whether they can be sent, and what became of them")
         .arg_required_else_help(true)
         .subcommand(
@@ -66,17 +60,9 @@ pub(crate) fn command() -> Command {
                 .arg(ids()),
         )
         .subcommand(
-            verb("suppressions", "List the addresses that get no more mail").args([tenant(), limit()]),
+            verb("suppressions", "List the addresses that get no more mail")
+                .args([tenant(), limit("At most so many")]),
         )
-}
-
-fn tenant() -> Arg {
-    Arg::new("tenant").long("tenant").value_name("SLUG").help("Of this tenant")
-}
-
-fn limit() -> Arg {
-    let range = clap::value_parser!(i64).range(1..=100_000);
-    Arg::new("limit").long("limit").value_name("N").value_parser(range).help("At most so many")
 }
 
 fn narrowing() -> [Arg; 4] {
@@ -93,7 +79,7 @@ fn narrowing() -> [Arg; 4] {
             .value_name("NAME")
             .action(ArgAction::Set)
             .help("Such as billing.overdue"),
-        limit(),
+        limit("At most so many"),
     ]
 }
 

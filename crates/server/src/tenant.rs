@@ -16,6 +16,7 @@ use erp_modules::identity::IdentitySettings;
 use erp_modules::identity::operator::{self, CreatedTenant, NewTenant, TenantMove, TenantTerms};
 use serde_json::json;
 
+use crate::arguments::verb;
 use crate::inspect::{internal, print, unreachable};
 
 /// What is asked for.
@@ -27,7 +28,6 @@ pub(crate) enum TenantVerb {
 
 /// The verb with those below it.
 pub(crate) fn command() -> Command {
-    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
     let slug = || Arg::new("slug").value_name("SLUG").required(true).value_parser(slug);
     let why =
         || Arg::new("why").long("why").value_name("TEXT").required(true).help("For the tenant's audit log");

@@ -1,9 +1,8 @@
 //! `webhooks`: what an operator sees of tenants' endpoints and does about them.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use erp_core::config::Layers;
 use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
@@ -14,6 +13,7 @@ use erp_modules::webhooks::operator::{
 };
 use serde_json::json;
 
+use crate::arguments::{confirmed, ids, limit, tenant, usage, verb, yes};
 use crate::inspect::{internal, print, unreachable};
 
 /// The most endpoints that one command moves, unless it says otherwise.
@@ -40,18 +40,8 @@ enum WebhooksAsk {
 
 /// The verb with those below it.
 pub(crate) fn command() -> Command {
-    let verb = |name: &'static str, about: &'static str| Command::new(name).about(about);
-    let ids = || {
-        Arg::new("id")
-            .value_name("ID")
-            .num_args(0..)
-            .value_parser(|text: &str| text.parse::<EndpointId>())
-            .help("These endpoints")
-    };
-    let steering = |name, about| {
-        let yes = Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Do not ask first");
-        verb(name, about).args(narrowing()).arg(ids()).arg(yes)
-    };
+    let ids = || ids::<EndpointId>("These endpoints");
+    let steering = |name, about| verb(name, about).args(narrowing()).arg(ids()).arg(yes());
     verb("webhooks", "Tenants' webhooks, as DATABASE_SYSTEM_URL sees them")
         .arg_required_else_help(true)
         .subcommand(verb("list", "List endpoints, the newest first").args(narrowing()))
@@ -72,13 +62,9 @@ fn narrowing() -> [Arg; 3] {
         })
     };
     [
-        Arg::new("tenant").long("tenant").value_name("SLUG").help("Of this tenant"),
+        tenant(),
         Arg::new("state").long("state").value_name("STATE").value_parser(state).help("In this state"),
-        Arg::new("limit")
-            .long("limit")
-            .value_name("N")
-            .value_parser(clap::value_parser!(i64).range(1..=100_000))
-            .help("At most so many"),
+        limit("At most so many"),
     ]
 }
 
@@ -184,7 +170,7 @@ async fn steer(
     }
     let found = operator.find(action, filter).await.map_err(failed)?;
     let one_by_one = !filter.ids.is_empty();
-    if !found.is_empty() && !one_by_one && !yes && !confirmed(found.len(), action) {
+    if !found.is_empty() && !one_by_one && !yes && !confirmed(&question(found.len(), action)) {
         let message = format!("{} webhooks match, and nothing was done: confirm it with --yes", found.len());
         return Err(usage(message));
     }
@@ -207,24 +193,13 @@ async fn steer(
     Ok(code(!one_by_one || found.len() == filter.ids.len()))
 }
 
-/// Asks on the terminal; without one the answer is no.
-fn confirmed(count: usize, action: EndpointAction) -> bool {
-    if !io::stdin().is_terminal() {
-        return false;
-    }
-    let question = format!("{count} webhooks match, and would be {}. Go on? [y/N] ", action.done());
-    let mut answer = String::new();
-    let asked = io::stderr().write_all(question.as_bytes()).and_then(|()| io::stdin().read_line(&mut answer));
-    asked.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+fn question(count: usize, action: EndpointAction) -> String {
+    format!("{count} webhooks match, and would be {}. Go on? [y/N] ", action.done())
 }
 
 /// Whether there was everything that was named.
 fn code(all: bool) -> ExitCode {
     ExitCode::from(if all { Exit::Done } else { Exit::Finding } as u8)
-}
-
-fn usage(message: impl Into<String>) -> StartError {
-    StartError::new(Exit::Usage, message)
 }
 
 fn failed(error: erp_core::error::Error) -> StartError {
