@@ -6,7 +6,7 @@
 use aws_lc_rs::digest;
 use uuid::Uuid;
 
-use crate::shared::{Rng, Secret, TenantId};
+use crate::shared::{Rng, Secret, ShownSecret, TenantId};
 
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const TENANT: usize = 22;
@@ -59,6 +59,11 @@ impl TenantSecret {
     /// The secret as its owner gets it.
     pub fn expose(&self) -> &str {
         self.text.expose()
+    }
+
+    /// The secret in the answer that shows it, this once.
+    pub fn shown(&self) -> ShownSecret {
+        ShownSecret::from(self.text.clone())
     }
 
     /// What is stored of it.

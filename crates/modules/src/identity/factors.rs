@@ -44,12 +44,6 @@ struct TotpRow {
 }
 from_row!(TotpRow { id, secret_sealed, last_step, wait });
 
-struct AnyRow {
-    #[expect(dead_code, reason = "that there is a row is what counts")]
-    id: Uuid,
-}
-from_row!(AnyRow { id });
-
 struct HasFactor {
     has: bool,
 }
@@ -99,7 +93,7 @@ pub(super) async fn prove(
     claim: &FactorClaim<'_>,
 ) -> Result<Method> {
     let mut tx = system.begin(trace).within(claim.tenant).await?;
-    let there: Option<AnyRow> = tx.optional(LOCK, &[&claim.person]).await?;
+    let there: Option<()> = tx.optional(LOCK, &[&claim.person]).await?;
     if there.is_none() {
         tx.rollback();
         return Err(refused());
@@ -107,7 +101,7 @@ pub(super) async fn prove(
     let typed = Typed::of(claim.code.expose());
     // One that nobody guesses lets its owner in while somebody else's wrong codes keep the others shut.
     if let (Typed::Recovery(hash), true) = (&typed, claim.confirmed) {
-        let used: Option<AnyRow> = tx.optional(USE_RECOVERY, &[&claim.person, hash]).await?;
+        let used: Option<()> = tx.optional(USE_RECOVERY, &[&claim.person, hash]).await?;
         if used.is_some() {
             tx.audit(&entry("identity.recovery_code_used", "success", claim))?;
             tx.commit().await?;
@@ -142,7 +136,7 @@ async fn matches(
     let Some(step) = seed.matches(code, app.clock.now().as_second()).filter(|step| *step > last) else {
         return Ok(false);
     };
-    let used: Option<AnyRow> = tx.optional(USE_STEP, &[&id, &step]).await?;
+    let used: Option<()> = tx.optional(USE_STEP, &[&id, &step]).await?;
     Ok(used.is_some())
 }
 

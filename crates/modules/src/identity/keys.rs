@@ -247,7 +247,7 @@ pub(super) async fn create(
     let api_key: ApiKey =
         tx.row(ADD, &[&id, &principal, &new.name, &scopes, &secret.hash(), &new.expires_at, &own]).await?;
     tx.commit().await?;
-    let key = ShownSecret::from(erp_core::shared::Secret::new(secret.expose().to_owned()));
+    let key = secret.shown();
     Ok(Made::at(format!("/api/v1/api-keys/{id}"), ApiKeyWithText { api_key, key })?)
 }
 
@@ -275,7 +275,7 @@ pub(super) async fn rotate(
     let api_key: ApiKey = tx.row(ROTATE, &[&tenant, &id, &secret.hash(), &hours]).await?;
     tx.commit().await?;
     app.known_keys.forget(Identity::new(tenant, Actor::Key(id)));
-    let key = ShownSecret::from(erp_core::shared::Secret::new(secret.expose().to_owned()));
+    let key = secret.shown();
     Ok(Json(ApiKeyWithText { api_key, key }))
 }
 

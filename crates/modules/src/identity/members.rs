@@ -6,7 +6,7 @@
 use axum::extract::State;
 use erp_core::answer::{NoContent, Refusing};
 use erp_core::app::App;
-use erp_core::auth::{Caller, Grants, OwnRole, Role};
+use erp_core::auth::Caller;
 use erp_core::db::{AuditEntry, System, TenantTx};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::{Json, Path};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::codes;
-use super::roles::{self, RoleNames};
+use super::roles::{self, HELD, HeldRole, RoleNames};
 
 /// A member of the tenant.
 #[derive(Serialize, JsonSchema)]
@@ -69,13 +69,15 @@ const LIST: &str =
     sql!["select ", COLUMNS, " from memberships m where m.ended_at is null order by m.email limit 1000"];
 const READ: &str =
     sql!["select ", COLUMNS, " from memberships m where m.user_id = $1 and m.ended_at is null"];
-/// MembersRole while who owns the tenant is changed: two who demote one another come one after the other.
+/// Held while who owns the tenant is changed: two who demote one another come one after the other.
 const GUARD: &str = "select tenant_id from tenant_profiles where tenant_id = $1 for no key update";
-const THEIRS: &str = "select g.built_in, r.name, \
-     array(select p.permission from role_permissions p where p.tenant_id = g.tenant_id and p.role_id = g.role_id) as permissions \
-     from memberships m left join grants g on g.tenant_id = m.tenant_id and g.principal_id = m.user_id \
-     left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id \
-     where m.tenant_id = $1 and m.user_id = $2 and m.ended_at is null";
+const THEIRS: &str = sql![
+    "select ",
+    HELD,
+    " from memberships m left join grants g on g.tenant_id = m.tenant_id and g.principal_id = m.user_id \
+       left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id \
+       where m.tenant_id = $1 and m.user_id = $2 and m.ended_at is null"
+];
 const OWNERS: &str = "select m.user_id as id from memberships m join grants g on g.tenant_id = m.tenant_id and g.principal_id = m.user_id \
      where m.tenant_id = $1 and g.built_in = 'owner' and g.expires_at is null and m.ended_at is null \
        and m.deactivated_at is null and m.disabled_at is null limit 1";
@@ -93,19 +95,6 @@ const REVOKE_KEYS: &str = "update api_keys set revoked_at = now() \
      where tenant_id = $1 and principal_id = $2 and revoked_at is null";
 const DROP_INVITATIONS: &str = "update invitations set ended_at = now() \
      where tenant_id = $1 and invited_by = $2 and ended_at is null";
-
-struct MembersRole {
-    built_in: Option<String>,
-    name: Option<String>,
-    permissions: Vec<String>,
-}
-from_row!(MembersRole { built_in, name, permissions });
-
-struct OwnerOf {
-    #[expect(dead_code, reason = "that there is one is what counts")]
-    id: UserId,
-}
-from_row!(OwnerOf { id });
 
 /// `GET /api/v1/users`.
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Members>> {
@@ -197,16 +186,11 @@ async fn begin<'db>(
     let tenant = caller.tenant();
     let mut tx = system.on_behalf(caller).within(tenant).await?;
     let _: Vec<()> = tx.rows(GUARD, &[&tenant]).await?;
-    let held: Vec<MembersRole> = tx.rows(THEIRS, &[&tenant, &member]).await?;
+    let held: Vec<HeldRole> = tx.rows(THEIRS, &[&tenant, &member]).await?;
     if held.is_empty() {
         return Err(Error::new(&core::NOT_FOUND));
     }
-    let mut grants = Grants::default();
-    for MembersRole { built_in, name, permissions } in held {
-        grants.built_in.extend(built_in.and_then(|role| role.parse::<Role>().ok()));
-        grants.own.extend(name.map(|name| OwnRole { name, permissions }));
-    }
-    roles::within_own(caller, &grants.built_in, &app.permissions.resolve(&grants))?;
+    roles::holder_within_own(app, caller, held)?;
     Ok(tx)
 }
 
@@ -223,7 +207,7 @@ async fn end(
 
 /// Commits, unless the tenant would have no owner.
 async fn finish(app: &App, mut tx: TenantTx<'_>, (tenant, member): (TenantId, UserId)) -> Result<()> {
-    let owner: Option<OwnerOf> = tx.optional(OWNERS, &[&tenant]).await?;
+    let owner: Option<()> = tx.optional(OWNERS, &[&tenant]).await?;
     if owner.is_none() {
         return Err(Error::new(&codes::LAST_OWNER));
     }

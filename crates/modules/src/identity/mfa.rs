@@ -156,8 +156,7 @@ pub(super) async fn pend(
     let mut tx = system.begin(trace);
     let _: Vec<()> = tx.rows(FORGET_PENDING, &[&person]).await?;
     tx.last().rows::<()>(PEND, &[&secret.hash(), &person, &WAITS]).await?;
-    let mfa_token = Secret::new(secret.expose().to_owned()).into();
-    Ok(PendingSignIn { mfa_token, factors: vec!["totp", "recovery"] })
+    Ok(PendingSignIn { mfa_token: secret.shown(), factors: vec!["totp", "recovery"] })
 }
 
 /// `POST /api/v1/auth/mfa/verify`: a session, for the right password and a code.

@@ -8,7 +8,7 @@ use erp_core::db::{AuditEntry, SystemWork};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::from_row;
 use erp_core::mail::MailAddress;
-use erp_core::shared::{Clock, Id, Rng, Tenant, TenantId};
+use erp_core::shared::{Clock, Id, Rng, TenantId};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -108,12 +108,6 @@ struct Moved {
 }
 from_row!(Moved { moved });
 
-struct OwnerGrant {
-    #[expect(dead_code, reason = "that there is one is what counts")]
-    id: Id<Tenant>,
-}
-from_row!(OwnerGrant { id });
-
 /// All tenants, by their slugs.
 ///
 /// # Errors
@@ -139,7 +133,7 @@ pub async fn create(
         let _: Vec<()> = tx.rows(ADD, &[&id, &new.slug]).await?;
     }
     let mut tx = tx.within(id).await?;
-    let owned: Option<OwnerGrant> = tx.optional(IS_OWNED, &[&id]).await?;
+    let owned: Option<()> = tx.optional(IS_OWNED, &[&id]).await?;
     if owned.is_some() {
         return Err(Error::new(&codes::TENANT_TAKEN));
     }

@@ -7,7 +7,7 @@ use erp_core::answer::{Acknowledged, NoContent, Refusing};
 use erp_core::app::App;
 use erp_core::auth::{Caller, PasswordHash, TenantSecret, Trace};
 use erp_core::db::{AuditEntry, System, SystemTx};
-use erp_core::error::{Error, Result};
+use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::Json;
 use erp_core::limits::Attempt;
 use erp_core::mail::{MailAddress, MailTemplate, Recipient};
@@ -102,11 +102,8 @@ const SET: &str = "insert into auth.passwords (person_id, phc) values ($1, $2) \
 /// Sign-ins that wait for a second factor, too: the password that began them is gone.
 const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";
 pub(super) const NAME: &str = "select name from tenant_profiles where tenant_id = $1";
-const FIND: &str = "select t.id as tenant_id, p.id, p.email from tenants t join memberships m on m.tenant_id = t.id \
-     join auth.people p on p.id = m.user_id \
-     where t.id = $1 and t.status = 'active' and p.email = $2 and p.disabled_at is null and m.ended_at is null \
-       and m.deactivated_at is null";
-const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
+const FIND: &str = "select m.tenant_id, p.id, p.email from memberships m join auth.people p on p.id = m.user_id \
+     where p.email = $1 and p.disabled_at is null and m.ended_at is null and m.deactivated_at is null";
 const ADD_LINK: &str = "insert into auth.one_time (kind, hash, person_id, expires_at) \
      values ('reset', $1, $2, now() + $3::bigint * interval '1 second')";
 /// A stranger who asks again and again must neither flood the mailbox nor end the link that is on its way.
@@ -139,11 +136,6 @@ struct Forgetful {
 }
 from_row!(Forgetful { tenant_id, id, email });
 
-struct FoundTenant {
-    id: TenantId,
-}
-from_row!(FoundTenant { id });
-
 struct RoomForLink {
     few: bool,
 }
@@ -153,12 +145,6 @@ pub(super) struct ProfileName {
     pub(super) name: String,
 }
 from_row!(ProfileName { name });
-
-struct Touched {
-    #[expect(dead_code, reason = "that there is a row is what counts")]
-    id: UserId,
-}
-from_row!(Touched { id });
 
 /// `POST /api/v1/auth/password/change`: wants the current one, and ends the person's other sessions (A-10).
 pub(super) async fn change(
@@ -175,7 +161,7 @@ pub(super) async fn change(
     passwords::check(&new_password, &[&own.email, &own.name])?;
     let hash = app.passwords.hash(new_password).await?;
     let mut tx = system.on_behalf(&caller);
-    let changed: Option<Touched> = tx.optional(CHANGE, &[&own.id, &own.phc, &hash.expose()]).await?;
+    let changed: Option<()> = tx.optional(CHANGE, &[&own.id, &own.phc, &hash.expose()]).await?;
     if changed.is_none() {
         return Err(Error::new(&codes::SIGN_IN_FAILED).because("another change came first").into());
     }
@@ -237,10 +223,11 @@ pub(super) async fn forgot(
 
 async fn send_link(app: &App, system: &System, trace: &Trace, forgot: &Forgot) -> Result<()> {
     let (tenant, email) = (folded(forgot.tenant.as_str()), folded(forgot.email.as_str()));
-    let mut tx = system.begin(trace);
-    let Some(FoundTenant { id }) = tx.optional(FIND_TENANT, &[&tenant]).await? else { return Ok(()) };
-    let mut tx = tx.within(id).await?;
-    let Some(found): Option<Forgetful> = tx.optional(FIND, &[&id, &email]).await? else { return Ok(()) };
+    let mut tx = match system.within(trace, &tenant).await {
+        Err(error) if error.code() == &core::NOT_FOUND => return Ok(()),
+        found => found?,
+    };
+    let Some(found): Option<Forgetful> = tx.optional(FIND, &[&email]).await? else { return Ok(()) };
     let RoomForLink { few } = tx.row(FEW_LINKS, &[&found.id]).await?;
     let Some(base) = link_base(&app.config).filter(|_| few) else { return Ok(()) };
     let secret = TenantSecret::new(KIND, found.tenant_id, app.rng.as_ref());
@@ -283,7 +270,7 @@ pub(super) async fn set(app: &App, trace: &Trace, system: &System, reset: Reset)
     passwords::check(&password, &[&email, &name])?;
     let hash = app.passwords.hash(password).await?;
     let mut tx = system.begin(trace);
-    let spent: Option<Touched> = tx.optional(SPEND, &[&secret.hash()]).await?;
+    let spent: Option<()> = tx.optional(SPEND, &[&secret.hash()]).await?;
     if spent.is_none() {
         return Err(ended());
     }

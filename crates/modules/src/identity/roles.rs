@@ -32,6 +32,18 @@ const FIND: &str = "select r.id, r.name, \
      array(select p.permission from role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions \
      from roles r where r.tenant_id = $1 and lower(r.name) = any ($2)";
 
+/// A role that a principal holds: the columns of [`HELD`].
+pub(super) struct HeldRole {
+    built_in: Option<String>,
+    name: Option<String>,
+    permissions: Vec<String>,
+}
+from_row!(HeldRole { built_in, name, permissions });
+
+/// What is read of grants `g` and the tenant's own roles `r`.
+pub(super) const HELD: &str = "g.built_in, r.name, \
+     array(select p.permission from role_permissions p where p.tenant_id = g.tenant_id and p.role_id = g.role_id) as permissions";
+
 struct FoundRole {
     id: Id<OwnRoleRow>,
     name: String,
@@ -81,6 +93,19 @@ pub(super) fn within_own(giver: &Caller, roles: &[Role], permissions: &Permissio
         return Ok(());
     }
     Err(Error::new(&codes::MORE_THAN_OWN))
+}
+
+/// Refuses a giver who has less than a principal that is to be changed: each row is a role that it holds, or none.
+///
+/// # Errors
+/// As [`within_own`].
+pub(super) fn holder_within_own(app: &App, giver: &Caller, held: Vec<HeldRole>) -> Result<()> {
+    let mut grants = Grants::default();
+    for HeldRole { built_in, name, permissions } in held {
+        grants.built_in.extend(built_in.and_then(|role| role.parse::<Role>().ok()));
+        grants.own.extend(name.map(|name| OwnRole { name, permissions }));
+    }
+    within_own(giver, &grants.built_in, &app.permissions.resolve(&grants))
 }
 
 const GRANT: &str = "insert into grants (id, principal_id, built_in, role_id) \

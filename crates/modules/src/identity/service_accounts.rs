@@ -3,12 +3,12 @@
 use axum::extract::State;
 use erp_core::answer::{NoContent, Refusing};
 use erp_core::app::App;
-use erp_core::auth::{Caller, Grants, OwnRole, Role};
+use erp_core::auth::Caller;
 use erp_core::db::{System, TenantTx};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::{Json, Path};
-use erp_core::from_row;
 use erp_core::shared::{Id, PrincipalId, TenantId, Text};
+use erp_core::{from_row, sql};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::codes;
 use super::made::Made;
 use super::members::NewRoles;
-use super::roles;
+use super::roles::{self, HELD, HeldRole};
 
 /// A machine that acts in the tenant.
 #[derive(Serialize, JsonSchema)]
@@ -60,20 +60,16 @@ const ADD: &str = "with s as (insert into service_accounts (id, name, descriptio
 /// Held until the end, so that of two who give it roles one comes after the other.
 const HOLD: &str =
     "select id from service_accounts where tenant_id = $1 and id = $2 and disabled_at is null for update";
-const THEIRS: &str = "select g.built_in, r.name, \
-     array(select p.permission from role_permissions p where p.tenant_id = g.tenant_id and p.role_id = g.role_id) as permissions \
-     from grants g left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id where g.tenant_id = $1 and g.principal_id = $2";
+const THEIRS: &str = sql![
+    "select ",
+    HELD,
+    " from grants g left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id \
+       where g.tenant_id = $1 and g.principal_id = $2"
+];
 const DISABLE: &str = "update service_accounts set disabled_at = now() where tenant_id = $1 and id = $2";
 const DROP_GRANTS: &str = "delete from grants where tenant_id = $1 and principal_id = $2";
 const REVOKE_KEYS: &str = "update api_keys set revoked_at = now() \
      where tenant_id = $1 and principal_id = $2 and revoked_at is null returning id";
-
-struct HeldRole {
-    built_in: Option<String>,
-    name: Option<String>,
-    permissions: Vec<String>,
-}
-from_row!(HeldRole { built_in, name, permissions });
 
 struct RevokedKey {
     id: PrincipalId,
@@ -141,15 +137,10 @@ pub(super) async fn remove(
 /// Holds a service account that has nothing that the caller has not.
 async fn hold(app: &App, caller: &Caller, tx: &mut TenantTx<'_>, id: PrincipalId) -> Result<()> {
     let tenant: TenantId = caller.tenant();
-    let found: Option<RevokedKey> = tx.optional(HOLD, &[&tenant, &id]).await?;
+    let found: Option<()> = tx.optional(HOLD, &[&tenant, &id]).await?;
     if found.is_none() {
         return Err(Error::new(&core::NOT_FOUND));
     }
     let held: Vec<HeldRole> = tx.rows(THEIRS, &[&tenant, &id]).await?;
-    let mut grants = Grants::default();
-    for HeldRole { built_in, name, permissions } in held {
-        grants.built_in.extend(built_in.and_then(|role| role.parse::<Role>().ok()));
-        grants.own.extend(name.map(|name| OwnRole { name, permissions }));
-    }
-    roles::within_own(caller, &grants.built_in, &app.permissions.resolve(&grants))
+    roles::holder_within_own(app, caller, held)
 }

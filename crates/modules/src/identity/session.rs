@@ -126,12 +126,6 @@ from_row!(StoredSession {
     recent
 });
 
-struct ReusedSession {
-    #[expect(dead_code, reason = "that there is a row is what counts")]
-    id: SessionId,
-}
-from_row!(ReusedSession { id });
-
 /// Begins a session, under an id of its own, and tells the tenant's auditor.
 pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begin<'_>) -> Result<Tokens> {
     let Begin { tenant, person, methods, agent } = begin;
@@ -227,7 +221,7 @@ async fn end_reused(
     (token, person): (&RefreshToken, UserId),
 ) -> Result<()> {
     let mut tx = system.begin(trace).within(token.tenant).await?;
-    let ended: Option<ReusedSession> = tx.optional(END_REUSED, &[&token.session, &token.tenant]).await?;
+    let ended: Option<()> = tx.optional(END_REUSED, &[&token.session, &token.tenant]).await?;
     if ended.is_none() {
         return Ok(());
     }
