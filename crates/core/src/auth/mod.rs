@@ -1,8 +1,10 @@
 //! Who is calling, and what they may do: credentials are verified here, and here alone.
 
 mod authenticator;
+mod blocklist;
 mod caller;
 mod credential;
+mod foreign_hash;
 mod known;
 mod known_keys;
 mod password;
@@ -16,11 +18,12 @@ mod totp;
 mod verified;
 
 pub use authenticator::{AccessToken, Authenticator};
+pub use blocklist::is_blocked;
 pub use caller::{Actor, Caller, Trace};
 pub use credential::{Credential, Identity, bearer, key_header};
 pub use known::KnownPermissions;
 pub use known_keys::KnownKeys;
-pub use password::{PasswordHash, Passwords};
+pub use password::{PasswordHash, PasswordVerdict, Passwords, normalised};
 pub use permission::{Permission, Role, UnknownRole};
 pub use permissions::{Grants, OwnRole, PermissionTable, Permissions};
 pub use qr::qr_png;

@@ -263,7 +263,7 @@ pub(super) async fn accepted(
     let person = match (taken.person_id, taken.phc.clone()) {
         (Some(person), Some(phc)) => {
             let charged = attempt.at(&taken.slug, &taken.email).await?;
-            if !app.passwords.verify(password, Some(PasswordHash::from_stored(phc))).await? {
+            if !passwords::verify(app, system, trace, (Some((person, &phc)), password)).await? {
                 return Err(Error::new(&codes::SIGN_IN_FAILED));
             }
             charged.succeeded().await;

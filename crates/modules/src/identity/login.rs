@@ -1,7 +1,7 @@
 use axum::extract::State;
 use erp_core::answer::Refusing;
 use erp_core::app::{App, Denial};
-use erp_core::auth::{Actor, PasswordHash, Trace};
+use erp_core::auth::{Actor, Trace};
 use erp_core::db::System;
 use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
@@ -15,9 +15,9 @@ use http::header::USER_AGENT;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::codes;
 use super::mfa::{self, PendingSignIn};
 use super::session::{self, Begin, Tokens, address};
+use super::{codes, passwords};
 
 /// What is tried here, in the audit log and in the security log.
 pub(super) const ACTION: &str = "identity.sign_in";
@@ -114,8 +114,8 @@ async fn sign_in(
     Try { login, name, agent, last }: Try<'_>,
 ) -> Result<SignInAnswer> {
     let (tenant, account) = find(system, trace, &login).await?;
-    let stored = account.as_ref().and_then(|account| account.phc.clone()).map(PasswordHash::from_stored);
-    let verified = app.passwords.verify(login.password, stored).await?;
+    let known = account.as_ref().and_then(|account| Some((account.id, account.phc.as_deref()?)));
+    let verified = passwords::verify(app, system, trace, (known, login.password)).await?;
     match (tenant, account) {
         (Some(tenant), Some(account)) if verified => {
             let methods = session::by_password();

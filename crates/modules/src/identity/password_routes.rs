@@ -191,7 +191,7 @@ pub(super) async fn own(
     let own = own.ok_or_else(|| Error::new(&codes::SIGN_IN_FAILED))?;
     let charged = attempt.at(&caller.tenant().to_string(), &own.email).await?;
     let stored = own.phc.clone().map(PasswordHash::from_stored);
-    if !app.passwords.verify(password, stored).await? {
+    if !app.passwords.verify(password, stored).await?.is_right() {
         return Err(Error::new(&codes::SIGN_IN_FAILED));
     }
     charged.succeeded().await;

@@ -206,6 +206,7 @@ async fn a_08_every_failure_costs_the_same_statements_and_hashes() {
     let credential = |role| &app.person("acme", role).credential;
     let (owner, member, reader) =
         (credential(Role::Owner), credential(Role::Member), credential(Role::ReadOnly));
+    let globex = &app.person("globex", Role::Owner).credential;
     bar_from_signing_in(&app, &member.email).await;
     let cost = async |tenant: &str, email: &str, password: &str| {
         let (queries, hashes) = (app.log().with_message("Query").len(), app.edge().app.passwords.made());
@@ -214,6 +215,11 @@ async fn a_08_every_failure_costs_the_same_statements_and_hashes() {
         let sent: Vec<String> = sent.iter().map(|line| line["sql"].to_string()).collect();
         (status, sent, app.edge().app.passwords.made() - hashes)
     };
+    // Of another system: "correct horse battery stäple" by PBKDF2.
+    let foreign = "pbkdf2_sha256$1000$seasalt$603ieDNyKJZNvuZOW7/jEm04THNxl4bN9ChJnetSntI=";
+    let given =
+        "update auth.passwords set phc = $1 where person_id = (select id from auth.people where email = $2)";
+    app.sql().execute(given, &[&foreign, &globex.email]).await.unwrap();
     let expected = cost("acme", &owner.email, "wrong").await;
     assert_eq!((expected.0, expected.1.len(), expected.2), (401, 2, 1));
     for (tenant, email, password) in [
@@ -224,6 +230,7 @@ async fn a_08_every_failure_costs_the_same_statements_and_hashes() {
         ("acme", &reader.email, &reader.password),
         ("globex", "reader@globex.example", "x"),
         ("globex", &owner.email, &owner.password),
+        ("globex", &globex.email, "wrong"),
         ("canary-one", "canary@erp.invalid", "canary"),
     ] {
         assert_eq!(cost(tenant, email, password).await, expected, "{tenant} {email}");

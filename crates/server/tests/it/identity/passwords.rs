@@ -139,3 +139,80 @@ async fn a_08_who_is_unknown_gets_the_same_answer_and_no_mail() {
     assert_eq!(mails, 1);
     app.finish().await;
 }
+
+const OLD: &str = "a password of old times";
+/// Of the same password, by bcrypt.
+const BCRYPT: &str = "$2b$04$3F1sRULvz1K3XdOXmeaB.ei9uP2MLxUyMHdlpxpQS9XKIrlKOegkC";
+
+async fn stored(app: &TestApp, email: &str) -> String {
+    let sql =
+        "select w.phc from auth.passwords w join auth.people p on p.id = w.person_id where p.email = $1";
+    app.sql().query_one(sql, &[&email]).await.unwrap().get(0)
+}
+
+async fn store(app: &TestApp, email: &str, phc: &str) {
+    let sql =
+        "update auth.passwords set phc = $2 where person_id = (select id from auth.people where email = $1)";
+    app.sql().execute(sql, &[&email, &phc]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_04_a_hash_of_another_system_is_good_and_replaced_by_the_first_sign_in() {
+    let app = TestApp::start().await;
+    let email = &app.person("acme", Role::Member).credential.email;
+    store(&app, email, BCRYPT).await;
+    sign_in(&app, "acme", email, "another password").await.assert(401);
+    assert_eq!(stored(&app, email).await, BCRYPT, "a wrong password replaces nothing");
+    sign_in(&app, "acme", email, OLD).await.assert(200);
+    let first = stored(&app, email).await;
+    assert!(first.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{first}");
+    sign_in(&app, "acme", email, OLD).await.assert(200);
+    assert_eq!(stored(&app, email).await, first, "and is not made again");
+    sign_in(&app, "acme", email, "another password").await.assert(401);
+    app.finish().await;
+}
+
+/// Between the look at the hash and its replacement somebody sets another password, by a link.
+#[tokio::test]
+async fn a_04_a_password_that_is_set_meanwhile_is_not_undone_by_the_replacement() {
+    let app = TestApp::start().await;
+    let email = &app.person("acme", Role::Member).credential.email;
+    let newer = stored(&app, email).await;
+    store(&app, email, BCRYPT).await;
+    let mut other = app.database().superuser().await;
+    let reset = other.transaction().await.unwrap();
+    let set = "update auth.passwords set phc = $1 where phc = $2";
+    reset.execute(set, &[&newer, &BCRYPT]).await.unwrap();
+    let waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like 'update auth.passwords%')";
+    let (answer, ()) = tokio::join!(sign_in(&app, "acme", email, OLD), async {
+        app.until(waits, "select to_jsonb(0)").await;
+        reset.commit().await.unwrap();
+    });
+    answer.assert(200);
+    assert_eq!(stored(&app, email).await, newer);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_03_what_others_have_lost_is_refused_wherever_a_password_is_set() {
+    let app = TestApp::start().await;
+    let credential = app.person("acme", Role::Member).credential.clone();
+    let mine = tokens(&app, "acme", Role::Member).await;
+    let lost = "CorrectHorseBatteryStaple";
+    let said =
+        change(&app, &mine, &credential.password, lost).await.assert(422).problem("identity.weak_password");
+    assert!(said["detail"].as_str().unwrap().contains("stolen"), "{said}");
+    forgot(&app, "acme", &credential.email).await.assert(202);
+    let token = link(&app, &credential.email, 1).await;
+    reset(&app, &token, lost).await.assert(422).problem("identity.weak_password");
+    let invitation = json!({ "email": "milton@acme.example", "roles": ["read-only"] });
+    app.alice().post("/api/v1/invitations", invitation).await.assert(202);
+    let text = "select text from mails where recipient = 'milton@acme.example'";
+    let text: String = app.sql().query_one(text, &[]).await.unwrap().get(0);
+    let token = text.split_once("/invitation?token=").unwrap().1.lines().next().unwrap();
+    for (password, status) in [(lost, 422), ("acme milton acme milton", 422), (NEW, 200)] {
+        let accept = json!({ "token": token, "name": "Milton", "password": password });
+        app.anonymous().post("/api/v1/invitations/accept", accept).await.assert(status);
+    }
+    app.finish().await;
+}
