@@ -38,6 +38,7 @@ refused!(A);
 refused!(A, B);
 refused!(A, B, C);
 refused!(A, B, C, D);
+refused!(A, B, C, D, E);
 
 /// The error of a handler that itself decides on refusals, beside those that its arguments and its tables make:
 /// `Result<Json<AccessToken>, Refusing<codes::SIGN_IN_FAILED>>`, or a tuple of codes. `?` turns any [`Error`] into it.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::verified::Verified;
-use super::{Actor, Identity, Methods, RefreshKeys, SignedIn};
+use super::{Actor, DeviceKeys, Identity, Methods, RefreshKeys, SignedIn};
 use crate::error::{Error, codes};
 use crate::shared::{Clock, Rng, Secret, SessionId, ShownSecret, TenantId, UserId};
 
@@ -28,6 +28,7 @@ pub struct Authenticator {
     /// The first signs; all verify.
     ring: Vec<SigningKey>,
     refresh_keys: RefreshKeys,
+    device_keys: DeviceKeys,
     /// Verifying a signature costs more than all else that a read does on its way in.
     verified: Verified,
     lifetime: Duration,
@@ -91,13 +92,18 @@ impl Authenticator {
     ) -> Self {
         let secrets = || std::iter::once(current).chain(previous);
         let ring = secrets().map(SigningKey::new).collect();
-        let refresh_keys = RefreshKeys::new(secrets());
-        Self { ring, refresh_keys, verified: Verified::default(), lifetime, clock, rng }
+        let (refresh_keys, device_keys) = (RefreshKeys::new(secrets()), DeviceKeys::new(secrets()));
+        Self { ring, refresh_keys, device_keys, verified: Verified::default(), lifetime, clock, rng }
     }
 
     /// The keys that lead from one refresh token to the next.
     pub fn refresh_keys(&self) -> &RefreshKeys {
         &self.refresh_keys
+    }
+
+    /// The keys that sign the secrets of known devices.
+    pub fn device_keys(&self) -> &DeviceKeys {
+        &self.device_keys
     }
 
     /// An access token for a person whose credentials have just been verified, of a session of its own, if there is one: it

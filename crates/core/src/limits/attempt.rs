@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use uuid::Uuid;
 
 use super::failures::{Count, FailureCount, Judgement, Rule};
 use super::key::{Key, Scope};
@@ -57,10 +58,22 @@ impl Attempt {
     /// Begins an attempt at an account, which is named by its tenant and its name in there.
     ///
     /// # Errors
-    /// `core.rate_limited` when the address has failed too often, with this account or with others, when its /48 of IPv6
-    /// has, or when the account is to be left alone for a moment.
+    /// `core.rate_limited` when the address has failed too often, with this account or with others, or when its /48 of IPv6
+    /// has.
     pub async fn at(&self, tenant: &str, account: &str) -> Result<Charged, Error> {
-        let counters = self.counters(tenant, account);
+        self.charge(self.counters(tenant, account)).await
+    }
+
+    /// Begins an attempt from a device that has proven before whose it is: what others do at its address does not count.
+    ///
+    /// # Errors
+    /// `core.rate_limited` when the device has failed too often.
+    pub async fn by_device(&self, device: Uuid) -> Result<Charged, Error> {
+        let rule = Rule::window(self.0.quota);
+        self.charge(Counters::from_iter([FailureCount { key: self.key(Whom::Device(device)), rule }])).await
+    }
+
+    async fn charge(&self, counters: Counters) -> Result<Charged, Error> {
         let (answer, place) = self.0.limits.attempt(&counters).await;
         let decision = self.decision(&counters, &answer);
         self.0.limits.count(&decision, answer.allowed);
@@ -83,28 +96,26 @@ impl Attempt {
         let own = [
             counter(Whom::Stranger(from), Rule::window(quota)),
             counter(Whom::AccountFrom(from, tenant, account), Rule::window(quota)),
-            counter(Whom::Account(tenant, account), Rule::everywhere(quota)),
         ];
         own.into_iter().chain(site).collect()
     }
 
-    /// Failures of all kinds lie together: an account's are counted from everywhere.
+    /// Failures of all kinds lie together: those of a site's are counted from all its networks.
     fn key(&self, whom: Whom<'_>) -> Key {
         Key { scope: Scope::Failures, ..self.0.limits.0.names.key(self.0.policy.name, whom) }
     }
 
-    /// What a client is told. How often others have failed at an account it is not, unless that refuses it.
+    /// What a client is told.
     fn decision(&self, counters: &[FailureCount], answer: &Judgement) -> Decision {
         let AttemptInner { policy, quota, .. } = *self.0;
-        let told = counters
-            .iter()
-            .zip(answer.counts)
-            .filter(|(FailureCount { rule, .. }, count)| rule.pause == 0 || count.wait > 0);
-        let standings = told.map(|(FailureCount { rule, .. }, Count { failures, wait, next })| {
-            let remaining = if wait > 0 { 0 } else { rule.most.saturating_sub(failures).min(quota.limit()) };
-            let next = Duration::from_micros(if wait > 0 { wait } else { next });
-            Standing { policy, quota, remaining, next }
-        });
+        let standings = counters.iter().zip(answer.counts).map(
+            |(FailureCount { rule, .. }, Count { failures, wait, next })| {
+                let remaining =
+                    if wait > 0 { 0 } else { rule.most.saturating_sub(failures).min(quota.limit()) };
+                let next = Duration::from_micros(if wait > 0 { wait } else { next });
+                Standing { policy, quota, remaining, next }
+            },
+        );
         let violated = if answer.allowed { Vec::new() } else { vec![policy.name] };
         Decision { standing: standings.reduce(Standing::or_closer), violated }
     }
@@ -125,18 +136,9 @@ impl Charged {
         self.last
     }
 
-    /// It went well: it does not count, and with it ends the account's run of failures.
-    pub async fn succeeded(self) {
-        self.forget(true).await;
-    }
-
-    /// Nobody could decide whether it fails: it does not count.
-    pub async fn undecided(self) {
-        self.forget(false).await;
-    }
-
-    async fn forget(self, success: bool) {
-        self.attempt.0.limits.forget(&self.counters, self.moment, success, self.place).await;
+    /// It went well, or nobody could decide whether it fails: it does not count.
+    pub async fn give_back(self) {
+        self.attempt.0.limits.forget(&self.counters, self.moment, self.place).await;
         self.attempt.stand(None);
     }
 }

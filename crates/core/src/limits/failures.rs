@@ -12,26 +12,16 @@ use super::{MOST_KEYS, Quota, key::Key};
 const MOST: usize = 128 * 1024;
 /// A /48 of IPv6 may fail so many times as often as one network in it.
 const SITE: u32 = 4;
-/// An account may be failed at so many times as often as one address may fail, before there are pauses.
-const EVERYWHERE: u32 = 2;
-/// The first pause; each further failure doubles it, up to a window.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Failures in a row are forgotten after a day without any.
-const MEMORY: Duration = Duration::from_secs(24 * 3600);
-/// Doublings after which a pause is as long as it gets: 2^17 s is more than a day.
-const DOUBLINGS: usize = 17;
+/// No window is longer (`RATE_LIMIT_AUTH_WINDOW`).
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// When a counter refuses. Times are in microseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
     /// Failures that are free.
     pub(super) most: u32,
-    /// How long one is remembered.
+    /// How long one is remembered. After `most` there is no further attempt until the oldest is forgotten.
     pub(super) window: u64,
-    /// The first pause after `most` failures; 0 for none, and no further attempt until the oldest failure is forgotten.
-    pub(super) pause: u64,
-    /// The longest pause.
-    pub(super) longest: u64,
 }
 
 /// One counter of failures.
@@ -61,9 +51,9 @@ pub(super) struct Judgement {
 }
 
 impl Rule {
-    /// Of an address, and of an account from there: so many in any window.
+    /// Of an address, of an account from there, and of a known device: so many in any window.
     pub(super) fn window(quota: Quota) -> Self {
-        Self { most: quota.limit(), window: micros(quota.window()), pause: 0, longest: 0 }
+        Self { most: quota.limit(), window: micros(quota.window()) }
     }
 
     /// Of a /48 of IPv6, which one attacker may have.
@@ -71,22 +61,10 @@ impl Rule {
         Self { most: quota.limit().saturating_mul(SITE), ..Self::window(quota) }
     }
 
-    /// Of an account, wherever the attempts come from: failures in a row, each with a longer pause before the next attempt.
-    pub(super) fn everywhere(quota: Quota) -> Self {
-        let most = quota.limit().saturating_mul(EVERYWHERE);
-        let longest = micros(quota.window());
-        Self { most, window: micros(MEMORY).max(longest), pause: micros(PAUSE), longest }
-    }
-
     /// How long until an attempt is let in, after these failures, the oldest first.
     fn wait(self, failures: &[u64], now: u64) -> u64 {
-        let Some(over) = failures.len().checked_sub(self.most as usize) else { return 0 };
-        let free_at = if self.pause == 0 {
-            failures.get(over).map_or(0, |oldest| oldest + self.window)
-        } else {
-            let pause = self.pause.saturating_mul(1 << over.min(DOUBLINGS));
-            failures.last().map_or(0, |last| last + pause.min(self.longest))
-        };
+        let over = failures.len().checked_sub(self.most as usize);
+        let free_at = over.and_then(|over| failures.get(over)).map_or(0, |oldest| oldest + self.window);
         free_at.saturating_sub(now)
     }
 
@@ -115,8 +93,7 @@ impl Failures {
             for (FailureCount { key, rule }, count) in counters.iter().zip(&mut answer.counts) {
                 let failures = known.entry(key.id).or_default();
                 let forgotten = failures.len() - live(failures, *rule, now).len();
-                failures
-                    .drain(..forgotten.max(failures.len().saturating_sub(rule.most as usize + DOUBLINGS)));
+                failures.drain(..forgotten);
                 failures.push(now);
                 *count = Count { wait: 0, ..rule.count(failures, now) };
             }
@@ -124,13 +101,11 @@ impl Failures {
         answer
     }
 
-    /// Takes an attempt back that did not fail. After a success nothing is left of a run of failures.
-    pub(super) fn forget(&self, moment: u64, counters: &[FailureCount], success: bool) {
+    /// Takes an attempt back that did not fail.
+    pub(super) fn forget(&self, moment: u64, counters: &[FailureCount]) {
         let mut known = self.lock();
-        for FailureCount { key, rule } in counters {
-            if success && rule.pause > 0 {
-                known.remove(&key.id);
-            } else if let Some(failures) = known.get_mut(&key.id)
+        for FailureCount { key, .. } in counters {
+            if let Some(failures) = known.get_mut(&key.id)
                 && let Some(own) = failures.iter().rposition(|failure| *failure == moment)
             {
                 failures.remove(own);
@@ -149,12 +124,12 @@ fn live(failures: &[u64], rule: Rule, now: u64) -> &[u64] {
     failures.get(forgotten..).unwrap_or_default()
 }
 
-/// Forgets what is older than a day, and when that is not enough, those who have failed least: those at the limit stay.
+/// Forgets what is older than any window, and when that is not enough, those who have failed least: those at the limit stay.
 fn make_room(known: &mut HashMap<u128, Vec<u64>>, wanted: usize, now: u64) {
     if known.len() + wanted <= MOST {
         return;
     }
-    known.retain(|_, failures| failures.last().is_some_and(|last| last + micros(MEMORY) > now));
+    known.retain(|_, failures| failures.last().is_some_and(|last| last + micros(LONGEST) > now));
     let mut least = 1;
     while known.len() + wanted > MOST {
         known.retain(|_, failures| failures.len() > least);
@@ -198,37 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn a_05_pauses_grow_with_failures_in_a_row_until_a_success() {
-        let (failures, counter) = (Failures::default(), counter(1, Rule::everywhere(quota())));
-        let mut now = 0;
-        assert!((0..10).all(|_| failures.charge(now, &counter).allowed));
-        for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900].map(|seconds| seconds * SECOND) {
-            let refused = failures.charge(now, &counter);
-            assert_eq!((refused.allowed, refused.counts[0].wait), (false, pause));
-            assert!(!failures.charge(now + pause - 1, &counter).allowed);
-            now += pause;
-            assert!(failures.charge(now, &counter).allowed, "after {pause}");
-        }
-        now += WINDOW;
-        let success = failures.charge(now, &counter);
-        failures.forget(success.moment, &counter, true);
-        assert!((0..10).all(|_| failures.charge(now, &counter).allowed), "a success ends the run");
-    }
-
-    #[test]
     fn what_is_given_back_is_the_attempts_own() {
         let (failures, counter) = (Failures::default(), counter(1, Rule::window(quota())));
         for second in 0..5 {
             assert!(failures.charge(second * SECOND, &counter).allowed);
         }
-        failures.forget(2 * SECOND, &counter, true);
+        failures.forget(2 * SECOND, &counter);
         assert!(failures.charge(5 * SECOND, &counter).allowed);
         assert_eq!(
             failures.charge(5 * SECOND, &counter).counts[0].wait,
             WINDOW - 5 * SECOND,
             "the first one counts"
         );
-        failures.forget(77, &counter, false);
+        failures.forget(77, &counter);
         assert!(!failures.charge(6 * SECOND, &counter).allowed);
     }
 

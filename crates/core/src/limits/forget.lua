@@ -1,11 +1,10 @@
--- Takes an attempt back. KEYS: one a counter. ARGV: the attempt's moment, then of each key 1 where nothing at all is to be
--- left of it.
-for i, key in ipairs(KEYS) do
+-- Takes an attempt back. KEYS: one a counter. ARGV: the attempt's moment.
+for _, key in ipairs(KEYS) do
   local moments, found = {}, false
   for moment in string.gmatch(redis.call('GET', key) or '', '%d+') do
     if moment == ARGV[1] and not found then found = true else moments[#moments + 1] = moment end
   end
-  if ARGV[i + 1] == '1' or #moments == 0 then
+  if #moments == 0 then
     redis.call('DEL', key)
   elseif found then
     redis.call('SET', key, table.concat(moments, ','), 'PX', math.max(redis.call('PTTL', key), 1))

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use aws_lc_rs::hmac;
 use siphasher::sip128::SipHasher24;
 use smallvec::SmallVec;
+use uuid::Uuid;
 
 use crate::shared::{PrincipalId, Secret, TenantId, network};
 
@@ -24,6 +25,10 @@ pub enum Whom<'a> {
     Account(&'a str, &'a str),
     /// The same, from one address.
     AccountFrom(IpAddr, &'a str, &'a str),
+    /// A device that has proven before whose it is.
+    Device(Uuid),
+    /// A tenant, as somebody without a credential has named it.
+    Named(&'a str),
 }
 
 /// What one decision's keys have in common, so that they lie together: in one shard here, in one slot of Redis.
@@ -57,7 +62,7 @@ impl Names {
 
     pub(super) fn key(&self, policy: &'static str, whom: Whom<'_>) -> Key {
         let address = |address| octets(network(address));
-        let bytes = |id: &uuid::Uuid| *id.as_bytes();
+        let bytes = |id: &Uuid| *id.as_bytes();
         let id = |parts: &[&[u8]]| self.hash(policy, parts);
         let (scope, id) = match whom {
             Whom::Stranger(from) => (Scope::Address(self.scope(from)), id(&[b"a", &address(from)])),
@@ -71,6 +76,8 @@ impl Names {
             Whom::Account(tenant, account) => {
                 (Scope::Failures, id(&[b"e", tenant.as_bytes(), account.as_bytes()]))
             }
+            Whom::Device(device) => (Scope::Failures, id(&[b"d", &bytes(&device)])),
+            Whom::Named(tenant) => (Scope::Failures, id(&[b"t", tenant.as_bytes()])),
             Whom::AccountFrom(from, tenant, account) => {
                 (Scope::Failures, id(&[b"c", &address(from), tenant.as_bytes(), account.as_bytes()]))
             }
@@ -157,6 +164,10 @@ mod tests {
             Whom::AccountFrom(there, "acme", "alice"),
             Whom::AccountFrom(here, "globex", "alice"),
             Whom::AccountFrom(here, "acm", "ealice"),
+            Whom::Device(Uuid::from_u128(1)),
+            Whom::Device(Uuid::from_u128(2)),
+            Whom::Named("acme"),
+            Whom::Named("globex"),
         ];
         let mut seen = std::collections::HashSet::new();
         for key in keys.map(|whom| names.key("default", whom)) {

@@ -30,6 +30,7 @@ use failures::{FailureCount, Failures, Judgement};
 use key::{Key, Names};
 use quota::micros;
 use table::Table;
+use uuid::Uuid;
 
 use crate::error::{Error, codes};
 use crate::metrics::Metrics;
@@ -141,6 +142,11 @@ impl Limits {
         Charge { policy, quota, key: self.0.names.key(policy.name, whom) }
     }
 
+    /// A name for somebody or something that a module counts by itself: the same on all instances, and nobody finds out of whom.
+    pub fn name(&self, whom: Whom<'_>) -> Uuid {
+        Uuid::from_u128(self.0.names.key("", whom).id)
+    }
+
     /// What is wrong with the store of all instances; `None` where there is none, by the settings.
     pub(crate) fn store(&self) -> Option<Result<(), &'static str>> {
         self.0.shared.as_ref().map(Shared::standing)
@@ -195,10 +201,10 @@ impl Limits {
     }
 
     /// Takes an attempt back that did not fail.
-    async fn forget(&self, counters: &[FailureCount], moment: u64, success: bool, place: CountedIn) {
+    async fn forget(&self, counters: &[FailureCount], moment: u64, place: CountedIn) {
         match (place, &self.0.shared) {
-            (CountedIn::Shared, Some(shared)) => shared.forget(counters, moment, success).await,
-            _ => self.0.failures.forget(moment, counters, success),
+            (CountedIn::Shared, Some(shared)) => shared.forget(counters, moment).await,
+            _ => self.0.failures.forget(moment, counters),
         }
     }
 

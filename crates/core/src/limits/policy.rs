@@ -28,10 +28,9 @@ pub struct Policy {
 pub enum Counts {
     /// Every request of one client: of an address, and with a credential of a person in a tenant.
     Requests,
-    /// Attempts that fail: of one address and at one account from there, so many in any window; four times as many of a
-    /// /48 of IPv6; and twice as many in a row at one account wherever they come from, after which there are pauses of 1 s,
-    /// 2 s, 4 s, … up to a window. The handler takes an [`Attempt`](super::Attempt) and says which account is meant and how
-    /// it ended.
+    /// Attempts that fail: of one address and at one account from there, so many in any window, and four times as many of a
+    /// /48 of IPv6; or as many of one known device. The handler takes an [`Attempt`](super::Attempt) and says which account is
+    /// meant and how it ended.
     Failures,
 }
 

@@ -56,8 +56,8 @@ impl Shared {
     pub(super) async fn attempt(&self, counters: &[FailureCount]) -> Option<Judgement> {
         let arguments = |command: &mut Cmd| {
             keys(command, counters.iter().map(|counter| counter.key));
-            for FailureCount { rule: Rule { most, window, pause, longest }, .. } in counters {
-                command.arg(most).arg(window).arg(pause).arg(longest);
+            for FailureCount { rule: Rule { most, window }, .. } in counters {
+                command.arg(most).arg(window);
             }
         };
         let told: Vec<u64> = self.run(&self.0.attempt, arguments).await?;
@@ -71,13 +71,10 @@ impl Shared {
     }
 
     /// Takes an attempt back. When Redis does not answer, it counts.
-    pub(super) async fn forget(&self, counters: &[FailureCount], moment: u64, success: bool) {
+    pub(super) async fn forget(&self, counters: &[FailureCount], moment: u64) {
         let arguments = |command: &mut Cmd| {
             keys(command, counters.iter().map(|counter| counter.key));
             command.arg(moment);
-            for FailureCount { rule, .. } in counters {
-                command.arg(u8::from(success && rule.pause > 0));
-            }
         };
         let _: Option<u64> = self.run(&self.0.forget, arguments).await;
     }

@@ -22,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::lock_out::{self, GuessTarget};
 use super::password_routes::ProfileName;
 use super::roles::{self, ResolvedRoles, RoleNames};
 use super::session::seconds;
@@ -240,7 +241,10 @@ pub(super) async fn accept(
     attempt: Attempt,
     system: System,
     Json(acceptance): Json<Acceptance>,
-) -> Result<Json<Joined>, Refusing<(codes::INVITATION_ENDED, codes::SIGN_IN_FAILED, codes::WEAK_PASSWORD)>> {
+) -> Result<
+    Json<Joined>,
+    Refusing<(codes::INVITATION_ENDED, codes::SIGN_IN_FAILED, codes::WEAK_PASSWORD, codes::LOCKED_OUT)>,
+> {
     Ok(Json(accepted(&app, &trace, &attempt, &system, acceptance).await?))
 }
 
@@ -262,11 +266,18 @@ pub(super) async fn accepted(
     // What takes long is done before the transaction.
     let person = match (taken.person_id, taken.phc.clone()) {
         (Some(person), Some(phc)) => {
-            let charged = attempt.at(&taken.slug, &taken.email).await?;
-            if !passwords::verify(app, system, trace, (Some((person, &phc)), password)).await? {
-                return Err(Error::new(&codes::SIGN_IN_FAILED));
+            // It came by mail: what strangers do at the account does not count.
+            let device = Some(*taken.id.as_uuid());
+            let target = GuessTarget { tenant: &taken.slug, email: &taken.email, device };
+            let guess = lock_out::begin((app, system, trace), attempt, &target).await?;
+            match passwords::verify(app, system, trace, (Some((person, &phc)), password)).await {
+                Ok(true) => guess.succeeded().await,
+                Ok(false) => return Err(Error::new(&codes::SIGN_IN_FAILED)),
+                Err(error) => {
+                    guess.undecided().await;
+                    return Err(error);
+                }
             }
-            charged.succeeded().await;
             Joining { person, new_name: None, new_hash: None }
         }
         (person, _) => {

@@ -14,10 +14,12 @@ use http::HeaderMap;
 use http::header::USER_AGENT;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
+use super::lock_out::{self, GuessTarget};
 use super::mfa::{self, PendingSignIn};
 use super::session::{self, Begin, Tokens, address};
-use super::{codes, passwords};
+use super::{IdentityMetrics, codes, owner_notice, passwords};
 
 /// What is tried here, in the audit log and in the security log.
 pub(super) const ACTION: &str = "identity.sign_in";
@@ -31,15 +33,20 @@ const FIND_PERSON: &str = "select p.id, w.phc, \
 
 /// The body of `POST /api/v1/auth/login`.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Login {
     /// The tenant's slug, in any case.
     #[schemars(example = &"acme")]
-    tenant: String,
+    pub(super) tenant: String,
     #[schemars(example = &"owner@acme.example")]
-    email: String,
+    pub(super) email: String,
     #[schemars(example = &"correct horse battery staple")]
-    password: Secret<String>,
+    pub(super) password: Secret<String>,
+    /// What the last sign-in of this account from this device has answered, if there was one: strangers who fail do not shut it
+    /// out.
+    #[serde(default)]
+    #[schemars(example = &"erd_AZtgk0…")]
+    pub(super) device_token: Option<Secret<String>>,
 }
 
 struct TenantRow {
@@ -72,12 +79,14 @@ pub(super) async fn login(
     system: System,
     headers: HeaderMap,
     Json(login): Json<Login>,
-) -> Result<Json<SignInAnswer>, Refusing<codes::SIGN_IN_FAILED>> {
+) -> Result<Json<SignInAnswer>, Refusing<(codes::SIGN_IN_FAILED, codes::LOCKED_OUT)>> {
     // Before anything is looked up or counted: it must not tell what is there.
     app.passwords.admit(&login.password)?;
-    let (tenant, email) = (folded(&login.tenant), folded(&login.email));
+    let (tenant, email) = (canonical(&login.tenant), canonical(&login.email));
     let name = attempt.name(&tenant, &email);
-    let charged = attempt.at(&tenant, &email).await.inspect_err(|_| {
+    let device = session::known_device(&app, login.device_token.as_ref(), &email);
+    let target = GuessTarget { tenant: &tenant, email: &email, device };
+    let guess = lock_out::begin((&app, &system, &trace), &attempt, &target).await.inspect_err(|_| {
         security_event!(
             Severity::High,
             "Sign-in refused: too many have failed",
@@ -86,16 +95,31 @@ pub(super) async fn login(
             ip = address(&trace),
         );
     })?;
-    let outcome =
-        sign_in(&app, &system, &trace, Try { login, name, agent: agent(&headers), last: charged.is_last() })
-            .await;
+    let this = Try { login, name, agent: agent(&headers), device, last: guess.is_last() };
+    let outcome = sign_in(&app, &system, &trace, this).await;
+    count(&app, &outcome)?;
     match &outcome {
-        Ok(_) => charged.succeeded().await,
-        Err(error) if error.code() == &codes::SIGN_IN_FAILED => {}
+        Ok(_) => guess.succeeded().await,
+        Err(error) if error.code() == &codes::SIGN_IN_FAILED => {
+            if let Some(notice) = guess.notice() {
+                owner_notice::tell(&app, &system, &trace, (notice, tenant, email));
+            }
+        }
         // What we could not decide is no failure of the caller's.
-        Err(_) => charged.undecided().await,
+        Err(_) => guess.undecided().await,
     }
     Ok(Json(outcome?))
+}
+
+fn count(app: &App, outcome: &Result<SignInAnswer>) -> Result<()> {
+    let outcome = match outcome {
+        Ok(SignInAnswer::Begun(_)) => "succeeded",
+        Ok(SignInAnswer::Pending(_)) => "pending",
+        Err(error) if error.code() == &codes::SIGN_IN_FAILED => "failed",
+        Err(_) => "undecided",
+    };
+    app.metrics.of::<IdentityMetrics>()?.identity_sign_ins_total.with(&[outcome]).inc();
+    Ok(())
 }
 
 /// One attempt to sign in.
@@ -103,6 +127,7 @@ struct Try<'a> {
     login: Login,
     name: AccountName,
     agent: &'a str,
+    device: Option<Uuid>,
     /// When it fails, the next one is refused.
     last: bool,
 }
@@ -111,7 +136,7 @@ async fn sign_in(
     app: &App,
     system: &System,
     trace: &Trace,
-    Try { login, name, agent, last }: Try<'_>,
+    Try { login, name, agent, device, last }: Try<'_>,
 ) -> Result<SignInAnswer> {
     let (tenant, account) = find(system, trace, &login).await?;
     let known = account.as_ref().and_then(|account| Some((account.id, account.phc.as_deref()?)));
@@ -124,7 +149,7 @@ async fn sign_in(
                 return mfa::pend(app, system, trace, (tenant, person)).await.map(SignInAnswer::Pending);
             }
             let begun = session::begin(app, system, trace, Begin { tenant, person, methods, agent }).await?;
-            Ok(SignInAnswer::Begun(begun))
+            Ok(SignInAnswer::Begun(begun.on_device(app, device, &canonical(&login.email))))
         }
         (tenant, account) => {
             let user = account.map(|account| account.id.to_string());
@@ -178,7 +203,7 @@ async fn find(
     trace: &Trace,
     login: &Login,
 ) -> Result<(Option<TenantId>, Option<AccountRow>)> {
-    let (tenant, email) = (folded(&login.tenant), folded(&login.email));
+    let (tenant, email) = (canonical(&login.tenant), canonical(&login.email));
     let (Ok(slug), Ok(email)) = (Text::<1, 63>::parse(&tenant), Text::<3, 254>::parse(&email)) else {
         return Ok((None, None));
     };
@@ -193,4 +218,10 @@ async fn find(
 /// A slug or an address as it is stored and counted, in whatever case it was typed.
 pub(super) fn folded(typed: &str) -> String {
     typed.trim().to_lowercase()
+}
+
+/// The same as it is looked for: letters that can be sent in several ways are one, so that they are counted as one.
+fn canonical(typed: &str) -> String {
+    let folded = folded(typed);
+    Text::<1, 254>::parse(&folded).map_or(folded, |text| text.to_string())
 }

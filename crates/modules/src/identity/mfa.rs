@@ -116,7 +116,7 @@ const PEND: &str = "insert into auth.one_time (kind, hash, person_id, expires_at
 const FORGET_PENDING: &str =
     "delete from auth.one_time where kind = 'mfa' and person_id = $1 and expires_at < now()";
 /// As at the sign-in: who was paused or removed meanwhile is nobody.
-const FIND_PENDING: &str = "select o.person_id from auth.one_time o join auth.people p on p.id = o.person_id \
+const FIND_PENDING: &str = "select o.person_id, p.email from auth.one_time o join auth.people p on p.id = o.person_id \
      join memberships m on m.user_id = p.id join tenants t on t.id = m.tenant_id \
      where o.kind = 'mfa' and o.hash = $1 and o.used_at is null and o.expires_at > now() and p.disabled_at is null \
        and m.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null and t.status = 'active'";
@@ -135,10 +135,11 @@ const REMOVE_CODES: &str = "delete from auth.recovery_codes where person_id = $1
 const ADD_CODES: &str = "insert into auth.recovery_codes (person_id, hash) select $1, unnest($2::bytea[])";
 const EMAIL: &str = "select email from auth.people where id = $1";
 
-struct FactorOwner {
+struct PendingOwner {
     person_id: UserId,
+    email: String,
 }
-from_row!(FactorOwner { person_id });
+from_row!(PendingOwner { person_id, email });
 
 struct StoredAddress {
     email: String,
@@ -170,16 +171,17 @@ pub(super) async fn verify(
     let secret = TenantSecret::parse(KIND, body.mfa_token.expose()).ok_or_else(factors::refused)?;
     let tenant = secret.tenant;
     let tx = system.begin(&trace).within(tenant).await?.last();
-    let pending: Option<FactorOwner> = tx.optional(FIND_PENDING, &[&secret.hash(), &tenant]).await?;
-    let FactorOwner { person_id: person } = pending.ok_or_else(factors::refused)?;
+    let pending: Option<PendingOwner> = tx.optional(FIND_PENDING, &[&secret.hash(), &tenant]).await?;
+    let PendingOwner { person_id: person, email } = pending.ok_or_else(factors::refused)?;
     let claim = FactorClaim { tenant, person, code: &body.code, confirmed: true };
     let method = factors::prove(&app, &system, &trace, &claim).await?;
     // Another password may have ended it meanwhile.
-    let spent: Option<FactorOwner> = system.begin(&trace).last().optional(SPEND, &[&secret.hash()]).await?;
+    let spent: Option<()> = system.begin(&trace).last().optional(SPEND, &[&secret.hash()]).await?;
     spent.ok_or_else(factors::refused)?;
     let methods = session::by_password().and(method);
     let begin = Begin { tenant, person, methods, agent: agent(&headers) };
-    Ok(Json(session::begin(&app, &system, &trace, begin).await?))
+    let begun = session::begin(&app, &system, &trace, begin).await?;
+    Ok(Json(begun.on_device(&app, None, &email)))
 }
 
 /// `POST /api/v1/auth/mfa/totp`: wants the current password (M-04).
@@ -189,7 +191,7 @@ pub(super) async fn enrol(
     attempt: Attempt,
     system: System,
     Json(body): Json<Enrol>,
-) -> Result<Json<NewTotp>, Refusing<(codes::SIGN_IN_FAILED, codes::FACTOR_EXISTS)>> {
+) -> Result<Json<NewTotp>, Refusing<(codes::SIGN_IN_FAILED, codes::FACTOR_EXISTS, codes::LOCKED_OUT)>> {
     let own = password_routes::own(&app, &caller, &system, &attempt, body.password).await?;
     if factors::has_factor(&system, caller.trace(), own.id).await? {
         return Err(Error::new(&codes::FACTOR_EXISTS).into());
@@ -224,12 +226,12 @@ pub(super) async fn confirm(
 ) -> Result<NoContent, Refusing<(codes::CODE_REFUSED, codes::TOO_MANY_CODES, codes::NO_FACTOR)>> {
     let (tenant, person) = (caller.tenant(), caller.user()?);
     let none = || Error::new(&codes::NO_FACTOR);
-    let begun: Option<FactorOwner> = system.begin(caller.trace()).last().optional(BEGUN, &[&person]).await?;
+    let begun: Option<()> = system.begin(caller.trace()).last().optional(BEGUN, &[&person]).await?;
     begun.ok_or_else(none)?;
     let claim = FactorClaim { tenant, person, code: &body.code, confirmed: false };
     factors::prove(&app, &system, caller.trace(), &claim).await?;
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
-    let confirmed: Option<FactorOwner> = tx.optional(CONFIRM, &[&person]).await?;
+    let confirmed: Option<()> = tx.optional(CONFIRM, &[&person]).await?;
     confirmed.ok_or_else(none)?;
     tell(&app, &caller, (tx, person), "identity.factor_enrolled", &ADDED).await?;
     Ok(NoContent)
@@ -243,7 +245,7 @@ pub(super) async fn remove(
 ) -> Result<NoContent, Refusing<(codes::STEP_UP_REQUIRED, codes::NO_FACTOR)>> {
     let person = with_factor(&app, &caller, &system).await?;
     let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
-    let removed: Option<FactorOwner> = tx.optional(REMOVE, &[&person]).await?;
+    let removed: Option<()> = tx.optional(REMOVE, &[&person]).await?;
     removed.ok_or_else(|| Error::new(&codes::NO_FACTOR))?;
     let _: Vec<()> = tx.rows(REMOVE_CODES, &[&person]).await?;
     tell(&app, &caller, (tx, person), "identity.factor_removed", &REMOVED).await?;

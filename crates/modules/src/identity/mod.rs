@@ -5,12 +5,14 @@ mod device;
 mod factors;
 mod invitations;
 mod keys;
+mod lock_out;
 mod login;
 mod made;
 mod me;
 mod members;
 mod mfa;
 pub mod operator;
+mod owner_notice;
 mod pages;
 mod password_routes;
 mod passwords;
@@ -24,6 +26,7 @@ use std::time::Duration;
 
 use erp_core::config::Section;
 use erp_core::limits::{Policy, Quota};
+use erp_core::metrics::MetricTable;
 use erp_core::module::{Access, Module, Operation, Routes};
 
 /// The identity module.
@@ -44,6 +47,7 @@ pub static MODULE: Module = Module {
         "0007_one_time",
         "0008_factors",
         "0009_api_keys",
+        "0010_lock_out",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -62,7 +66,11 @@ pub static MODULE: Module = Module {
         &password_routes::CHANGED,
         &mfa::ADDED,
         &mfa::REMOVED,
+        &owner_notice::FAILED_TRIES,
     ],
+    metrics: &[MetricTable::of::<IdentityMetrics>()],
+    jobs: &[&lock_out::FORGET],
+    schedules: &[&lock_out::NIGHTLY],
     tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
     ..Module::BARE
@@ -91,6 +99,9 @@ erp_core::error_codes! {
         TOO_MANY_CODES = "identity.too_many_codes", 429, "Too many codes were wrong";
             "Five of the person's codes were wrong within 15 minutes, or thirty within a day.";
             "Wait for the seconds in Retry-After, or use a recovery code.";
+        LOCKED_OUT = "identity.locked_out", 429, "Strangers are shut out of the account";
+            "So many sign-ins in a row have failed that only devices are let in from which somebody has signed in to it before.";
+            "Sign in from such a device, or set another password by the link of a mail; either opens the account again.";
         STEP_UP_REQUIRED = "identity.step_up_required", 403, "One's identity is to be proven again";
             "The act wants somebody who has proven within the last ten minutes who it is, by the second factor where there is one.";
             "Send the password or a code to POST /api/v1/auth/step-up, and use the token that it answers.";
@@ -144,14 +155,30 @@ erp_core::settings! {
     /// How many sessions a person has in a tenant at a time; one more ends the one that was used longest ago.
     IDENTITY_SESSIONS_PER_PERSON sessions_per_person: u32 { default: Defaults::all("20"), range: Some(("1", "1000")) };
 
+    /// How many failed sign-ins in a row shut strangers out of an account until one succeeds; its owner comes in from known devices.
+    IDENTITY_LOCK_OUT_AFTER lock_out_after: u32 { default: Defaults::all("100"), range: Some(("10", "100")) };
+
     /// How long an invitation can be accepted.
     IDENTITY_INVITATION_LIFETIME invitation_lifetime: Duration { default: Defaults::all("3d"), range: Some(("1h", "30d")) };
+}
+
+erp_core::metrics! {
+    /// What is measured of sign-ins.
+    pub struct IdentityMetrics of MODULE;
+
+    /// Sign-ins whose password was looked at, by outcome: `succeeded`, `pending` (a second factor is missing), `failed`, `undecided`
+    /// (a fault of ours).
+    identity_sign_ins_total: Counter[outcome] { unit: "sign-ins" }
+
+    /// Sign-ins and other proofs of a password that were refused before it was looked at, by what has failed too often: the `address`
+    /// or device, the `account`, for good (`locked_out`), the `tenant`, or many accounts from one address (`stuffing`).
+    identity_sign_ins_refused_total: Counter[by] { unit: "sign-ins" }
 }
 
 erp_core::system_work! {
     /// What identity does as the system.
     SYSTEM {
-        SIGN_IN = "sign-in": "Finds the tenant of a slug and the account of an address within it, while nobody has signed in yet.";
+        SIGN_IN = "sign-in": "Finds the tenant of a slug and the account of an address within it, while nobody has signed in yet, and counts what fails.";
         SESSIONS = "sessions": "Keeps up and ends sessions: a refresh token comes before its tenant is known, and a person's sessions may be in several.";
         PASSWORDS = "passwords": "Sets passwords, which no tenant sees, for those who know the one before or have the link of a mail.";
         FACTORS = "factors": "Keeps second factors, which no tenant sees, and proves their codes, also of those who are no callers yet.";

@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::lock_out::{self, GuessTarget};
 use super::login::folded;
 use super::session::seconds;
 use super::sessions::EndedThere;
@@ -102,7 +103,8 @@ const SET: &str = "insert into auth.passwords (person_id, phc) values ($1, $2) \
 /// Sign-ins that wait for a second factor, too: the password that began them is gone.
 const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";
 pub(super) const NAME: &str = "select name from tenant_profiles where tenant_id = $1";
-const FIND: &str = "select m.tenant_id, p.id, p.email from memberships m join auth.people p on p.id = m.user_id \
+const SLUG: &str = "select slug from tenants where id = $1";
+pub(super) const FIND: &str = "select m.tenant_id, p.id, p.email from memberships m join auth.people p on p.id = m.user_id \
      where p.email = $1 and p.disabled_at is null and m.ended_at is null and m.deactivated_at is null";
 const ADD_LINK: &str = "insert into auth.one_time (kind, hash, person_id, expires_at) \
      values ('reset', $1, $2, now() + $3::bigint * interval '1 second')";
@@ -129,10 +131,10 @@ struct LinkOwner {
 }
 from_row!(LinkOwner { id, email, name });
 
-struct Forgetful {
-    tenant_id: TenantId,
+pub(super) struct Forgetful {
+    pub(super) tenant_id: TenantId,
     id: UserId,
-    email: String,
+    pub(super) email: String,
 }
 from_row!(Forgetful { tenant_id, id, email });
 
@@ -140,6 +142,11 @@ struct RoomForLink {
     few: bool,
 }
 from_row!(RoomForLink { few });
+
+struct TenantSlug {
+    slug: String,
+}
+from_row!(TenantSlug { slug });
 
 pub(super) struct ProfileName {
     pub(super) name: String,
@@ -153,7 +160,7 @@ pub(super) async fn change(
     attempt: Attempt,
     system: System,
     Json(change): Json<Change>,
-) -> Result<NoContent, Refusing<(codes::SIGN_IN_FAILED, codes::WEAK_PASSWORD)>> {
+) -> Result<NoContent, Refusing<(codes::SIGN_IN_FAILED, codes::WEAK_PASSWORD, codes::LOCKED_OUT)>> {
     let Change { current_password, new_password } = change;
     app.passwords.admit(&new_password)?;
     let person = caller.user()?;
@@ -189,13 +196,23 @@ pub(super) async fn own(
     let own: Option<OwnAccount> =
         system.begin(caller.trace()).last().optional(OWN, &[&caller.user()?]).await?;
     let own = own.ok_or_else(|| Error::new(&codes::SIGN_IN_FAILED))?;
-    let charged = attempt.at(&caller.tenant().to_string(), &own.email).await?;
+    // A guess comes from within the session: it is counted by itself, and strangers do not shut it out.
+    let session = caller.signed_in().map_or(*own.id.as_uuid(), |signed_in| *signed_in.session.as_uuid());
+    let tenant = caller.tenant().to_string();
+    let target = GuessTarget { tenant: &tenant, email: &own.email, device: Some(session) };
+    let guess = lock_out::begin((app, system, caller.trace()), attempt, &target).await?;
     let stored = own.phc.clone().map(PasswordHash::from_stored);
-    if !app.passwords.verify(password, stored).await?.is_right() {
-        return Err(Error::new(&codes::SIGN_IN_FAILED));
+    match app.passwords.verify(password, stored).await {
+        Ok(verdict) if verdict.is_right() => {
+            guess.succeeded().await;
+            Ok(own)
+        }
+        Ok(_) => Err(Error::new(&codes::SIGN_IN_FAILED)),
+        Err(error) => {
+            guess.undecided().await;
+            Err(error)
+        }
     }
-    charged.succeeded().await;
-    Ok(own)
 }
 
 /// `POST /api/v1/auth/password/forgot`: the answer is the same, and as fast, for every address: the work is done behind it.
@@ -295,6 +312,9 @@ async fn finish(app: &App, system: &System, mut tx: SystemTx<'_>, finish: Finish
     let _: Vec<()> = tx.rows(DROP_LINKS, &[&person]).await?;
     let mut tx = tx.within(tenant).await?;
     let ProfileName { name } = tx.row(NAME, &[&tenant]).await?;
+    let TenantSlug { slug } = tx.row(SLUG, &[&tenant]).await?;
+    // What strangers have done shuts nobody out any more: it was another password that they tried.
+    let _: Vec<()> = tx.rows(lock_out::OPEN, &[&lock_out::account_name(app, &slug, email)]).await?;
     tx.audit(&AuditEntry {
         action: "identity.password_changed",
         resource: "user",

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::device::device;
 use super::{IdentitySettings, codes};
@@ -41,6 +42,20 @@ pub(super) struct Tokens {
     refresh_token: ShownSecret,
     /// When the session ends, unless it is left unused before.
     session_expires_at: Timestamp,
+    /// After a sign-in: what the device shows with its next one of the same account, so that strangers who fail do not shut it out.
+    /// It opens nothing, and is good for half a year.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"erd_AZtgk0…")]
+    pub(super) device_token: Option<ShownSecret>,
+}
+
+impl Tokens {
+    /// With the secret by which the device is known to the account from now on, under the id that it had.
+    pub(super) fn on_device(self, app: &App, known: Option<Uuid>, email: &str) -> Self {
+        let (keys, now) = (app.authenticator.device_keys(), app.clock.now().as_second());
+        let device_token = keys.issue(known, email, now, app.rng.as_ref()).map(ShownSecret::from);
+        Self { device_token, ..self }
+    }
 }
 
 /// Who begins a session, and how.
@@ -262,7 +277,14 @@ fn answer(access: AccessToken, refresh: &RefreshToken, session_expires_at: Times
         expires_in,
         refresh_token: Secret::new(refresh.expose()).into(),
         session_expires_at,
+        device_token: None,
     })
+}
+
+/// The device that shows this secret, if it is known to the account.
+pub(super) fn known_device(app: &App, secret: Option<&Secret<String>>, email: &str) -> Option<Uuid> {
+    let now = app.clock.now().as_second();
+    app.authenticator.device_keys().read(secret?.expose(), email, now)
 }
 
 /// The ways of somebody who has given a password, and nothing else.

@@ -68,7 +68,13 @@ pub(super) async fn step_up(
     Json(body): Json<StepUp>,
 ) -> Result<
     Json<AccessToken>,
-    Refusing<(codes::SIGN_IN_FAILED, codes::STEP_UP_REQUIRED, codes::CODE_REFUSED, codes::TOO_MANY_CODES)>,
+    Refusing<(
+        codes::SIGN_IN_FAILED,
+        codes::STEP_UP_REQUIRED,
+        codes::CODE_REFUSED,
+        codes::TOO_MANY_CODES,
+        codes::LOCKED_OUT,
+    )>,
 > {
     let signed_in = caller.signed_in().ok_or_else(|| {
         Error::new(&codes::STEP_UP_REQUIRED).detail("The token is of no session: sign in again.")

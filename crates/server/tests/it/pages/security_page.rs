@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use regex_lite::Regex;
 
 /// What a test's name begins with, `t_01_` or `t01_`, and the statement that it holds.
-const HELD: [(&str, &str); 101] = [
+const HELD: [(&str, &str); 102] = [
     ("A-01", "An endless password is refused before it is hashed"),
     ("A-02", "A password is taken as it is, and for as long as its owner wants"),
     ("A-03", "No password is among those that others have lost, or made of names that belong to the account"),
     ("A-04", "Passwords are hashed with argon2id; what is hashed otherwise is hashed anew at the sign-in"),
-    ("A-05", "Failed sign-ins at an account count from everywhere"),
+    ("A-05", "Failed sign-ins at an account count from everywhere, and many in a row shut strangers out"),
+    ("A-06", "A lock-out reaches strangers, and neither known devices nor those who have the link of a mail"),
     ("A-07", "Failed sign-ins are limited, and a lock-out reaches nobody elsewhere"),
     ("A-08", "Every failed sign-in has the same answer, and costs the same"),
     ("A-09", "Few passwords are hashed at a time, and who finds the queue full is refused at once"),

@@ -1,6 +1,7 @@
 //! Rate limits, as clients meet them: the counters of one process, the sign-in, the slow-down, and Redis.
 
 mod general;
+mod lock_out;
 mod shared;
 mod sign_in;
 mod slow_down;
