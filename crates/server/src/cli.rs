@@ -15,6 +15,7 @@ use crate::files::{self, FilesVerb};
 use crate::jobs::{self, JobsVerb};
 use crate::mail::{self, MailVerb};
 use crate::tenant::{self, TenantVerb};
+use crate::user::{self, UserVerb};
 use crate::webhooks::{self, WebhooksVerb};
 
 /// What the process was asked to do.
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Files(FilesVerb),
     Mail(MailVerb),
     Tenant(TenantVerb),
+    User(UserVerb),
     Events(EventsVerb),
     Webhooks(WebhooksVerb),
 }
@@ -81,6 +83,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("mail", _) => mail::read(inner).map_or(serve, Command::Mail),
         ("webhooks", _) => webhooks::read(inner).map_or(serve, Command::Webhooks),
         ("tenant", _) => tenant::read(inner).map_or(serve, Command::Tenant),
+        ("user", _) => user::read(inner).map_or(serve, Command::User),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
         ("db", "migrate") => {
             let dry_run = inner.subcommand().is_some_and(|(_, migrate)| migrate.get_flag("dry-run"));
@@ -167,6 +170,7 @@ fn command(product: &Product) -> clap::Command {
         .subcommand(events::command())
         .subcommands(has_webhooks.then(webhooks::command))
         .subcommand(tenant::command())
+        .subcommand(user::command())
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))
 }

@@ -23,6 +23,7 @@ mod rehearse;
 mod serve;
 
 mod tenant;
+mod user;
 mod webhooks;
 
 use std::process::ExitCode;
@@ -125,6 +126,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::Events(verb) => Box::pin(events::run(product, &layers, verb, json)).await,
             Command::Files(verb) => Box::pin(files::run(product, &layers, verb, json)).await,
             Command::Tenant(verb) => Box::pin(tenant::run(product, &layers, verb, json)).await,
+            Command::User(verb) => Box::pin(user::run(product, &layers, verb, json)).await,
             Command::Mail(verb) => Box::pin(mail::run(product, &layers, verb, json)).await,
             Command::Webhooks(verb) => Box::pin(webhooks::run(product, &layers, verb, json)).await,
             Command::Jobs(verb) => Box::pin(jobs::run(product, &layers, verb, json)).await,

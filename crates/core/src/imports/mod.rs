@@ -18,6 +18,7 @@ pub use call::{ImportBegun, ImportOptions};
 pub use codes::{IMPORT_ERRORS, import_codes};
 pub use declared::{Import, ImportArgs, ImportRow};
 pub use engine::{ImportCount, Imported};
+pub use rows::{RowRead, RowReader};
 
 /// The core's part in imports, as a module.
 pub(crate) static IMPORTS: Module = Module {

@@ -6,7 +6,7 @@ use csv_core::ReadRecordResult;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, BufReader};
 
 use super::cells::{Columns, CsvRecord};
 use super::codes::import_codes;
@@ -26,16 +26,20 @@ const SNIFFED: usize = 8 * 1024;
 type RowSource = Box<dyn AsyncBufRead + Send + Unpin>;
 
 /// A row as it stands in the file, and what it was read as.
-pub(super) struct RowRead<T> {
+pub struct RowRead<T> {
     /// The number that a spreadsheet shows for it, where the header is the first; of NDJSON, the line's.
-    pub(super) number: u64,
+    pub number: u64,
     /// As it stands there, to be written to the file of the rejected rows.
     pub(super) text: String,
-    pub(super) parsed: Result<T>,
+    /// What it was read as.
+    ///
+    /// # Errors
+    /// As a body of the same fields is refused.
+    pub parsed: Result<T>,
 }
 
 /// What is left of a file.
-pub(super) struct RowReader<T> {
+pub struct RowReader<T> {
     format: RowFormat,
     /// Rows that were read or passed, the header included.
     number: u64,
@@ -56,8 +60,20 @@ struct RawRow {
 impl<T: ImportRow> RowReader<T> {
     /// Opens a file of this type, and reads the header of one with columns. `ignored` are columns that are passed over.
     pub(super) async fn open(content: FileContent, media_type: &str, ignored: &[String]) -> Result<Self> {
-        let source: RowSource = Box::new(BufReader::with_capacity(SNIFFED, content.reader()));
-        if media_type != Media::CSV.name {
+        let source = Box::new(BufReader::with_capacity(SNIFFED, content.reader()));
+        Self::read(source, media_type == Media::CSV.name, ignored).await
+    }
+
+    /// Opens a file that lies at hand, such as an operator's: of CSV, or of NDJSON.
+    ///
+    /// # Errors
+    /// `imports.columns` for CSV of other columns.
+    pub async fn of_source(source: impl AsyncRead + Send + Unpin + 'static, is_csv: bool) -> Result<Self> {
+        Self::read(Box::new(BufReader::with_capacity(SNIFFED, source)), is_csv, &[]).await
+    }
+
+    async fn read(source: RowSource, is_csv: bool, ignored: &[String]) -> Result<Self> {
+        if !is_csv {
             return Ok(Self { format: RowFormat::Ndjson(Lines { source }), number: 0, types: PhantomData });
         }
         let mut records = Records::open(source).await?;
@@ -85,7 +101,10 @@ impl<T: ImportRow> RowReader<T> {
     }
 
     /// The next rows, so many at most; none at the end.
-    pub(super) async fn next(&mut self, most: usize) -> Result<Vec<RowRead<T>>> {
+    ///
+    /// # Errors
+    /// As the file cannot be read.
+    pub async fn next(&mut self, most: usize) -> Result<Vec<RowRead<T>>> {
         let mut rows = Vec::with_capacity(most);
         while rows.len() < most
             && let Some(RawRow { text, json }) = self.next_raw().await?

@@ -141,7 +141,7 @@ const SPEND: &str = "update invitations set ended_at = now(), accepted_by = $3 w
 const ADD_PERSON: &str = "insert into auth.people (id, email, name) values ($1, $2, $3)";
 const ADD_PASSWORD: &str = "insert into auth.passwords (person_id, phc) values ($1, $2)";
 /// Somebody who was removed comes back; somebody who is paused does not come in by another door.
-const JOIN: &str = "insert into memberships as m (user_id, email, name) select id, email, name from auth.people where id = $1 \
+pub(super) const JOIN: &str = "insert into memberships as m (user_id, email, name) select id, email, name from auth.people where id = $1 \
      on conflict (tenant_id, user_id) do update set ended_at = null, deactivated_at = null, email = excluded.email, \
        name = excluded.name where m.ended_at is not null \
      returning user_id as id";

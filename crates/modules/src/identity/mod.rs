@@ -16,6 +16,7 @@ mod owner_notice;
 mod pages;
 mod password_routes;
 mod passwords;
+pub mod people_import;
 mod roles;
 mod service_accounts;
 mod session;
@@ -123,6 +124,9 @@ erp_core::error_codes! {
         TENANT_TAKEN = "identity.tenant_taken", 409, "The tenant is there already";
             "There is a tenant of this slug, and it has an owner.";
             "Choose another slug.";
+        PERSON_CAME = "identity.person_came", 409, "The account was made meanwhile";
+            "Somebody has made an account of this address while the row was being written.";
+            "Import the file again: what is there is left as it is.";
         NO_PUBLIC_URL = "identity.no_public_url", 503, "Links cannot be made";
             "The operator has not set PUBLIC_URL, which links in mails begin with.";
             "Ask the operator to set PUBLIC_URL.";
@@ -185,6 +189,7 @@ erp_core::system_work! {
         MEMBERS = "members": "Makes, changes and ends memberships on behalf of those who may, and of those who accept an invitation and are no callers yet.";
         MACHINES = "machines": "Makes, changes and ends service accounts and API keys on behalf of those who may.";
         TENANTS = "tenants": "Makes tenants and moves them from state to state, as operators ask for it.";
+        PEOPLE = "people": "Brings people from other systems into a tenant, as operators ask for it.";
         SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it, and the API key that a request brings, and notes its use.";
     }
 }

@@ -50,5 +50,6 @@ mod start;
 mod stop;
 mod tenants;
 mod tls;
+mod users;
 mod versions;
 mod webhooks;
