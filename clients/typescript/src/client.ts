@@ -17,5 +17,6 @@ export function connect(baseUrl: string, accessToken?: string): Erp {
 export async function signIn(baseUrl: string, login: components["schemas"]["Login"]): Promise<Erp> {
   const { data, error } = await connect(baseUrl).POST("/api/v1/auth/login", { body: login });
   if (error !== undefined) throw new Error(`${error.code}: ${error.detail}`);
+  if ("mfaToken" in data) throw new Error(`${login.email} has a second factor: ${data.factors.join(", ")}`);
   return connect(baseUrl, data.accessToken);
 }
