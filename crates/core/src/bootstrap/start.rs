@@ -192,7 +192,7 @@ impl Start {
         metrics: &Metrics,
     ) -> Result<Caches, StartError> {
         let declared = factory::modules(product).flat_map(|module| module.caches);
-        Ok(Caches::new(CacheOptions {
+        Caches::new(CacheOptions {
             declared: declared.map(|cache| cache.facts()).collect(),
             memory: config.cache.memory.0,
             instances: config.process.instances,
@@ -204,7 +204,7 @@ impl Start {
             rng: Arc::clone(&options.rng),
             metrics: metrics.clone(),
             lifecycle: self.lifecycle.clone(),
-        }))
+        })
     }
 
     fn files(
