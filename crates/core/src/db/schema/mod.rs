@@ -42,6 +42,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0016_mail",
         "0017_system_within",
         "0018_system_answers",
+        "0019_planned_once",
     ],
     samples: crate::samples![
         "audit_log",
