@@ -1,11 +1,15 @@
 //! Chromium without a window: what a real browser makes of an answer.
 
+mod tab;
+
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::process::Command;
+
+pub use tab::Tab;
 
 /// What packages call it.
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];

@@ -46,7 +46,7 @@ mod with_postgres;
 pub use actor::{Actor, Answer};
 pub use app::TestApp;
 pub use authenticator_app::AuthenticatorApp;
-pub use browser::Browser;
+pub use browser::{Browser, Tab};
 pub use bucket::BucketServer;
 pub use builder::{Builder, JWT_SECRET, with_modules};
 pub use database::Database;
