@@ -17,12 +17,12 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
-use crate::auth::{Authenticator, KnownKeys, KnownPermissions, Passwords, PermissionTable};
+use crate::auth::{Authenticator, Caller, KnownKeys, KnownPermissions, Passwords, PermissionTable};
 use crate::cache::Caches;
 use crate::config::{Config, ModuleSettings};
 use crate::db::proof::Report;
 use crate::db::{Db, Pools, System, SystemWork};
-use crate::error::{Constraints, Error, Result};
+use crate::error::{Constraints, Error, Result, codes};
 use crate::files::FileStore;
 use crate::lifecycle::Lifecycle;
 use crate::limits::{Limits, SlowDown, TenantLimits};
@@ -137,6 +137,18 @@ impl App {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// By what a form or a script shows that its page is of the caller's session: see `middleware/admission/csrf.rs`.
+    ///
+    /// # Errors
+    /// `core.forbidden` for a caller without a session.
+    pub fn csrf_token(&self, caller: &Caller) -> Result<String> {
+        let session = caller.signed_in().ok_or_else(|| {
+            Error::new(&codes::FORBIDDEN).detail("The credential is of no session, and needs no such token.")
+        })?;
+        let token = self.authenticator.csrf_keys().token(session.session, self.rng.as_ref());
+        token.ok_or_else(|| Error::internal("there is no key for the tokens of pages"))
     }
 
     /// The settings of a module's section, as they were read at the start.

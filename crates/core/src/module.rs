@@ -279,6 +279,10 @@ pub struct Route {
     pub upload: Option<&'static FileKind>,
     /// Whether its answer shows a secret that is shown once.
     pub shows_secret: bool,
+    /// Whether its body is a form of a page: its handler takes a [`FormBody`](crate::extract::FormBody).
+    pub takes_form: bool,
+    /// How a refusal looks on a page; otherwise it is a problem document.
+    pub(crate) refusal: Option<RefusalPage>,
     /// A limit of its own, beside the general one.
     pub limit: Option<&'static Policy>,
     /// The module that it belongs to.
@@ -303,6 +307,9 @@ pub struct Route {
     pub produces: &'static [&'static str],
     handler: BoxedHandler,
 }
+
+/// Shows a refusal to somebody who looks at a page: of this path.
+pub type RefusalPage = fn(&App, &Method, &str, &Error) -> Response;
 
 pub(crate) type BoxedHandler = Arc<dyn Fn(Request, App) -> BoxFuture<'static, Response> + Send + Sync>;
 
@@ -387,6 +394,11 @@ impl Route {
         let mut inputs = Inputs::default();
         (self.inputs)(&mut inputs);
         inputs
+    }
+
+    /// Whether it answers with pages, its refusals among them.
+    pub fn has_page(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// Whether it is for operators or probes: on the management listener too, and never limited.
@@ -474,8 +486,9 @@ impl Routes {
     ) -> Self {
         let handler: BoxedHandler =
             Arc::new(move |request, app| Box::pin(handler.clone().call(request, app)));
-        let mut outputs = Outputs::default();
+        let (mut outputs, mut inputs) = (Outputs::default(), Inputs::default());
         H::outputs(&mut outputs);
+        H::inputs(&mut inputs);
         let compress = method == Method::GET;
         self.0.push(Route {
             method,
@@ -486,6 +499,8 @@ impl Routes {
             system: None,
             upload: None,
             shows_secret: false,
+            takes_form: inputs.form,
+            refusal: None,
             limit: None,
             module: "",
             transition: None,
@@ -540,6 +555,12 @@ impl Routes {
             route.shows_secret = true;
             route.compress = false;
         })
+    }
+
+    /// How refusals of the route just added look, which answers with a page.
+    #[must_use]
+    pub fn refusal(self, page: RefusalPage) -> Self {
+        self.with(|route| route.refusal = Some(page))
     }
 
     /// A limit of the route just added, beside the general one.

@@ -44,6 +44,13 @@ refused!(A, B, C, D, E);
 /// `Result<Json<AccessToken>, Refusing<codes::SIGN_IN_FAILED>>`, or a tuple of codes. `?` turns any [`Error`] into it.
 pub struct Refusing<C>(Error, PhantomData<fn() -> C>);
 
+/// For a handler that goes on where another route's handler has refused.
+impl<C> From<Refusing<C>> for Error {
+    fn from(refusing: Refusing<C>) -> Self {
+        refusing.0
+    }
+}
+
 impl<C> From<Error> for Refusing<C> {
     fn from(error: Error) -> Self {
         Self(error, PhantomData)

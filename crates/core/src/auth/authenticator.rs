@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::verified::Verified;
-use super::{Actor, DeviceKeys, Identity, Methods, RefreshKeys, SignedIn};
+use super::{Actor, CsrfKeys, DeviceKeys, Identity, Methods, RefreshKeys, SignedIn};
 use crate::error::{Error, codes};
 use crate::shared::{Clock, Rng, Secret, SessionId, ShownSecret, TenantId, UserId};
 
@@ -28,6 +28,7 @@ pub struct Authenticator {
     /// The first signs; all verify.
     ring: Vec<SigningKey>,
     refresh_keys: RefreshKeys,
+    csrf_keys: CsrfKeys,
     device_keys: DeviceKeys,
     /// Verifying a signature costs more than all else that a read does on its way in.
     verified: Verified,
@@ -92,13 +93,20 @@ impl Authenticator {
     ) -> Self {
         let secrets = || std::iter::once(current).chain(previous);
         let ring = secrets().map(SigningKey::new).collect();
-        let (refresh_keys, device_keys) = (RefreshKeys::new(secrets()), DeviceKeys::new(secrets()));
-        Self { ring, refresh_keys, device_keys, verified: Verified::default(), lifetime, clock, rng }
+        let refresh_keys = RefreshKeys::new(secrets());
+        let (csrf_keys, device_keys) = (CsrfKeys::new(secrets()), DeviceKeys::new(secrets()));
+        let verified = Verified::default();
+        Self { ring, refresh_keys, csrf_keys, device_keys, verified, lifetime, clock, rng }
     }
 
     /// The keys that lead from one refresh token to the next.
     pub fn refresh_keys(&self) -> &RefreshKeys {
         &self.refresh_keys
+    }
+
+    /// The keys of the tokens by which pages show that they are ours.
+    pub fn csrf_keys(&self) -> &CsrfKeys {
+        &self.csrf_keys
     }
 
     /// The keys that sign the secrets of known devices.
@@ -173,7 +181,7 @@ impl Authenticator {
             at: claims.auth_time.unwrap_or(claims.iat),
             methods: claims.amr.unwrap_or_default(),
         });
-        let identity = Identity { tenant: claims.tid, actor: Actor::Person(claims.sub), signed_in };
+        let identity = Identity { signed_in, ..Identity::new(claims.tid, Actor::Person(claims.sub)) };
         let begin = claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat));
         self.verified.remember(token, identity, begin - LEEWAY_SECONDS..claims.exp, now);
         Ok(identity)

@@ -20,6 +20,7 @@ struct CallerInner {
     tenant: TenantId,
     actor: Actor,
     signed_in: Option<SignedIn>,
+    by_cookie: bool,
     permissions: Permissions,
     trace: Trace,
     /// The number of the deferral that the caller's change waits for.
@@ -115,10 +116,19 @@ impl Caller {
 
     /// Whom a verified credential belongs to, with what it may do in its tenant.
     pub(crate) fn of(identity: Identity, permissions: Permissions, trace: Trace) -> Self {
-        let Identity { tenant, actor, signed_in } = identity;
+        let Identity { tenant, actor, signed_in, by_cookie } = identity;
         let uncommitted = AtomicBool::new(false);
         let deferral = None;
-        Self(Arc::new(CallerInner { tenant, actor, signed_in, permissions, trace, deferral, uncommitted }))
+        Self(Arc::new(CallerInner {
+            tenant,
+            actor,
+            signed_in,
+            by_cookie,
+            permissions,
+            trace,
+            deferral,
+            uncommitted,
+        }))
     }
 
     /// Somebody of whom nothing is known yet but a verified credential. It may do nothing: with it, its grants are read.
@@ -128,19 +138,28 @@ impl Caller {
 
     /// The same caller, whose change is committed by a deferral: see `Db::defer`.
     pub(crate) fn deferred(&self, deferral: u64) -> Self {
-        let CallerInner { tenant, actor, signed_in, ref permissions, ref trace, .. } = *self.0;
-        let (permissions, trace) = (permissions.clone(), trace.clone());
-        let (deferral, uncommitted) = (Some(deferral), AtomicBool::new(false));
-        Self(Arc::new(CallerInner { tenant, actor, signed_in, permissions, trace, deferral, uncommitted }))
+        let caller = Self::of(self.identity(), self.0.permissions.clone(), self.0.trace.clone());
+        caller.waits_for(Some(deferral))
     }
 
     /// Somebody in the same tenant who may do nothing and is nobody: what such a caller reads is the same for everybody
     /// there.
     pub(crate) fn nobody(&self) -> Self {
-        let CallerInner { tenant, ref trace, deferral, .. } = *self.0;
-        let (actor, permissions) = (Actor::System("cache"), Permissions::none());
-        let (signed_in, trace, uncommitted) = (None, trace.clone(), AtomicBool::new(false));
-        Self(Arc::new(CallerInner { tenant, actor, signed_in, permissions, trace, deferral, uncommitted }))
+        let nobody = Identity::new(self.0.tenant, Actor::System("cache"));
+        Self::of(nobody, Permissions::none(), self.0.trace.clone()).waits_for(self.0.deferral)
+    }
+
+    fn waits_for(mut self, deferral: Option<u64>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.deferral = deferral;
+        }
+        self
+    }
+
+    /// Whom the caller's credential belongs to.
+    pub(crate) fn identity(&self) -> Identity {
+        let CallerInner { tenant, actor, signed_in, by_cookie, .. } = *self.0;
+        Identity { tenant, actor, signed_in, by_cookie }
     }
 
     /// Notes that a change was dropped without COMMIT.
@@ -184,6 +203,11 @@ impl Caller {
     /// The session that the caller's credential is of: none for machines and jobs.
     pub fn signed_in(&self) -> Option<SignedIn> {
         self.0.signed_in
+    }
+
+    /// Whether the caller's credential came as a cookie.
+    pub fn by_cookie(&self) -> bool {
+        self.0.by_cookie
     }
 
     /// What the caller may do in the tenant, and by which roles.

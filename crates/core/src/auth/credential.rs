@@ -4,7 +4,7 @@ use std::fmt;
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, COOKIE};
 
 use super::{Actor, SignedIn};
 use crate::error::{Error, codes};
@@ -19,12 +19,14 @@ pub struct Identity {
     pub actor: Actor,
     /// The session that it is of, if it is of one.
     pub signed_in: Option<SignedIn>,
+    /// Whether it came as a cookie, which a browser sends wherever the request was made.
+    pub by_cookie: bool,
 }
 
 impl Identity {
     /// Of somebody whose credential is of no session.
     pub const fn new(tenant: TenantId, actor: Actor) -> Self {
-        Self { tenant, actor, signed_in: None }
+        Self { tenant, actor, signed_in: None, by_cookie: false }
     }
 }
 
@@ -80,6 +82,27 @@ pub fn key_header(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     value.to_str().map(Some).map_err(|_| Error::new(&codes::UNAUTHENTICATED))
 }
 
+/// The cookie of a browser's session. By its prefix no browser takes it from another name, another path or plain HTTP
+/// (RFC 6265bis, 4.1.3.2).
+pub const SESSION_COOKIE: &str = "__Host-erp-session";
+
+/// What the cookie of this name says.
+///
+/// # Errors
+/// `core.malformed_header` for more than one: which of them counts would be a guess.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Error> {
+    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut values = lines
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='));
+    let value = values.next();
+    if values.next().is_some() {
+        let detail = format!("The cookie {name} was sent more than once.");
+        return Err(Error::new(&codes::MALFORMED_HEADER).detail(detail));
+    }
+    Ok(value.filter(|value| !value.is_empty()))
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -123,5 +146,29 @@ mod tests {
             let refused = outcome(&[b"Bearer a.b.c", second.as_bytes()]);
             assert_eq!(refused, Err("core.malformed_header"), "{second}");
         }
+    }
+    #[test]
+    fn r_06_the_cookie_is_found_among_others_and_two_are_refused() {
+        let found = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            lines.iter().for_each(|line| _ = headers.append(COOKIE, HeaderValue::from_str(line).unwrap()));
+            cookie(&headers, SESSION_COOKIE)
+                .map(|value| value.map(str::to_owned))
+                .map_err(|error| error.code().code)
+        };
+        assert_eq!(found(&[]), Ok(None));
+        assert_eq!(found(&["a=b; __Host-erp-session=x;c=d"]), Ok(Some("x".to_owned())));
+        assert_eq!(found(&["a=b", "__Host-erp-session=x"]), Ok(Some("x".to_owned())));
+        for none in [
+            "erp-session=x",
+            "__host-erp-session=x",
+            "__Host-erp-session2=x",
+            "__Host-erp-session",
+            "__Host-erp-session=",
+        ] {
+            assert_eq!(found(&[none]), Ok(None), "{none}");
+        }
+        assert_eq!(found(&["__Host-erp-session=x; __Host-erp-session=x"]), Err("core.malformed_header"));
+        assert_eq!(found(&["__Host-erp-session=x", "__Host-erp-session=y"]), Err("core.malformed_header"));
     }
 }

@@ -100,13 +100,8 @@ struct CachesInner {
 }
 
 /// The values in this process: at most so many bytes of them.
-type KeptValues = quick_cache::sync::Cache<
-    CacheKey,
-    Arc<CacheEntry>,
-    ByBytes,
-    BuildHasherDefault<Hashed>,
-    CountsEvictions,
->;
+type KeptValues =
+    quick_cache::sync::Cache<CacheKey, Arc<CacheEntry>, ByBytes, BuildHasherDefault<Hashed>, CountsEvictions>;
 
 /// What is counted of one cache.
 struct CacheMeasures {

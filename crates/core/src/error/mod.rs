@@ -85,7 +85,7 @@ impl Error {
     }
 
     /// When it may be tried again, where that is known.
-    pub(crate) fn wait(&self) -> Option<Duration> {
+    pub fn wait(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
@@ -240,6 +240,12 @@ error_codes! {
         FORBIDDEN = "core.forbidden", 403, "Not allowed";
             "The caller's role lacks the permission named in the detail.";
             "Ask an owner of the tenant for a role that has it.";
+        FOREIGN_PAGE = "core.foreign_page", 403, "Not from a page of this server";
+            "A change by a browser's session, or a form, comes from a page of another site.";
+            "Open the page of this server and try there; a program sends `Authorization` or `X-API-Key` instead of a cookie.";
+        CSRF_TOKEN = "core.csrf_token", 403, "The page does not belong to the session";
+            "A change by a browser's session lacks the token of its page, or has that of another session: somebody signed in or out meanwhile.";
+            "Load the page anew; a script sends the token of GET /api/v1/auth/csrf-token as `X-CSRF-Token`.";
         TENANT_MISMATCH = "core.tenant_mismatch", 403, "Not a member of this tenant";
             "X-Tenant-ID names a tenant that the caller is not a member of.";
             "Leave X-Tenant-ID out, or name a tenant that the caller belongs to.";

@@ -47,6 +47,8 @@ pub struct Inputs {
     pub system: bool,
     /// Whether it takes a file.
     pub upload: bool,
+    /// Whether it takes the form of a page.
+    pub form: bool,
 }
 
 /// An argument of a handler. What says nothing about the request, such as the app, implements it empty.
@@ -107,6 +109,7 @@ impl<T: JsonSchema + 'static> Input for Json<T> {
 
 impl<T: 'static> Input for FormBody<T> {
     fn describe(inputs: &mut Inputs) {
+        inputs.form = true;
         inputs.refusals.extend([
             &codes::REQUEST_TIMEOUT,
             &codes::TOO_LARGE,

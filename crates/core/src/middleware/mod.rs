@@ -38,7 +38,7 @@ pub(crate) use origin::https::location;
 pub use routing::RouteTable;
 
 use admission::overload::Capacity;
-use admission::{Asked, access};
+use admission::{Asked, access, csrf};
 use boundary::outside::Outside;
 use boundary::{custom, deadline, panic_guard};
 use origin::client::{Client, TrustedProxies};
@@ -211,6 +211,7 @@ impl Edge {
                     let party =
                         identity.map_or(Party::Stranger(client.address), |who| Party::Tenant(who.tenant));
                     let _place = self.capacity.enter(&self.app, route, party)?; // not while it is held back
+                    csrf::check(&self.app, route, &request, identity)?;
                     visit.offer_attempt(route, &mut request);
                     let caller = match identity {
                         Some(identity) => Some(visit.admit(route, identity, request.headers()).await?),

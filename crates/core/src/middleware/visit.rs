@@ -136,7 +136,13 @@ impl<'edge> Visit<'edge> {
             if app.config.profile().error_detail {
                 self.check_contract(&error);
             }
-            error.render(self.log.path(), &self.trace.correlation_id, app.config.profile().error_detail)
+            match self.log.route().and_then(|route| route.refusal) {
+                Some(page) => page(app, &self.method, self.log.path(), &error),
+                None => {
+                    let detail = app.config.profile().error_detail;
+                    error.render(self.log.path(), &self.trace.correlation_id, detail)
+                }
+            }
         });
         if let Some(headers) = self.security_headers() {
             security_headers::leave(headers, self.client.https, &mut response);

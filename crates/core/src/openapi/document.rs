@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::refusals::DocumentedRefusals;
 use super::{Contract, example, headers, operation};
+use crate::auth::SESSION_COOKIE;
 use crate::error::Problem;
 use crate::extract::HeaderField;
 use crate::module::Route;
@@ -95,6 +96,12 @@ fn security_schemes() -> Value {
             "scheme": "bearer",
             "bearerFormat": "JWT",
             "description": "The `accessToken` of the sign-in, or an API key, `erp_…`, which `X-API-Key` may bring instead.",
+        },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": SESSION_COOKIE,
+            "description": "The session of a browser, which the page `/sign-in` begins. With it, a change wants `X-CSRF-Token`, too.",
         },
         "metricsToken": {
             "type": "http",

@@ -116,7 +116,7 @@ fn security(access: Access) -> Value {
     match access {
         Access::Public => json!([]),
         Access::Management => json!([{}, { "metricsToken": [] }]),
-        Access::SignedIn | Access::Permission(_) => json!([{ "accessToken": [] }]),
+        Access::SignedIn | Access::Permission(_) => json!([{ "accessToken": [] }, { "session": [] }]),
     }
 }
 

@@ -38,6 +38,12 @@ pub(super) fn of(
     };
     let by_method: &[&'static ErrorCode] =
         if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN, &codes::READ_ONLY] };
+    let by_browser: &[&'static ErrorCode] = match route.method.is_safe() {
+        true if route.is_members() => &[&codes::FOREIGN_PAGE],
+        false if route.is_members() => &[&codes::FOREIGN_PAGE, &codes::CSRF_TOKEN],
+        false if route.takes_form => &[&codes::FOREIGN_PAGE],
+        _ => &[],
+    };
     let by_kind: &[&'static ErrorCode] =
         if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
     let by_limit: &[&'static ErrorCode] = if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };
@@ -48,7 +54,8 @@ pub(super) fn of(
         Some(_) => &[&codes::WRONG_STATE, &codes::SEPARATION_OF_DUTIES],
     };
     let by_handler = [&inputs.refusals[..], &outputs.refusals, &by_table];
-    let lists = [ALWAYS, by_limit, by_access, by_method, by_kind, by_step].into_iter().chain(by_handler);
+    let lists =
+        [ALWAYS, by_limit, by_access, by_method, by_browser, by_kind, by_step].into_iter().chain(by_handler);
     let mut all: Vec<&'static ErrorCode> = lists.flatten().copied().collect();
     all.sort_by_key(|code| (code.status, code.code));
     all.dedup();

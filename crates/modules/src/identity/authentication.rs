@@ -1,7 +1,9 @@
 //! Who asks, and what they may do: by an access token, and by the grants that the database has for its owner.
 
 use erp_core::app::App;
-use erp_core::auth::{Caller, Credential, Grants, OwnRole, Role, Trace, bearer, key_header};
+use erp_core::auth::{
+    Caller, Credential, Grants, OwnRole, Role, SESSION_COOKIE, Trace, bearer, cookie, key_header,
+};
 use erp_core::db::System;
 use erp_core::error::{Error, Result};
 use erp_core::from_row;
@@ -9,7 +11,7 @@ use erp_core::module::{Authentication, Lookup, NamedTenant};
 use erp_core::shared::TenantId;
 use http::HeaderMap;
 
-use super::{SELECT_TENANT, keys};
+use super::{SELECT_TENANT, browser, keys};
 
 const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
 /// A row for each role of a principal, and one without a role for a member that has none; none for nobody, and none
@@ -39,7 +41,8 @@ const READ_OTHERS: &str = "with members as (select user_id as id from membership
      order by array_position(array['owner', 'administrator', 'member', 'auditor', 'read-only'], g.built_in), r.name";
 const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
 
-/// By `Authorization: Bearer` with an access token of ours or an API key, which `X-API-Key` brings, too.
+/// By `Authorization: Bearer` with an access token of ours or an API key, which `X-API-Key` brings, too; or else by the cookie of a
+/// browser's session.
 pub(super) static AUTHENTICATION: Authentication =
     Authentication { system: &SELECT_TENANT, credential, tenant, grants, own_limit };
 
@@ -65,7 +68,10 @@ fn credential(app: &App, system: System, headers: &HeaderMap) -> Result<Credenti
     if let Some(key) = key_header(headers)? {
         return keys::credential(app, system, key);
     }
-    let Some(token) = bearer(headers)? else { return Ok(Credential::Missing) };
+    let Some(token) = bearer(headers)? else {
+        let Some(text) = cookie(headers, SESSION_COOKIE)? else { return Ok(Credential::Missing) };
+        return browser::credential(app, system, text);
+    };
     if token.starts_with("erp_") {
         return keys::credential(app, system, token);
     }

@@ -34,13 +34,24 @@ pub(super) struct Me {
     permissions: Vec<&'static str>,
 }
 
+impl Me {
+    pub(super) fn person(&self) -> &Person {
+        &self.user
+    }
+
+    /// What the tenant is called.
+    pub(super) fn tenant(&self) -> &str {
+        &self.tenant.name
+    }
+}
+
 #[derive(Serialize, JsonSchema)]
-struct Person {
+pub(super) struct Person {
     id: UserId,
     #[schemars(example = &"owner@acme.example")]
-    email: String,
+    pub(super) email: String,
     #[schemars(example = &"Alice Owner")]
-    name: String,
+    pub(super) name: String,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -55,14 +66,19 @@ struct CurrentTenant {
 
 /// `GET /api/v1/me`: who the caller is, where, and what the caller may do there.
 pub(super) async fn me(State(app): State<App>, caller: Caller) -> Result<Json<Me>> {
+    profile(&app, &caller).await.map(Json)
+}
+
+/// The same for the page.
+pub(super) async fn profile(app: &App, caller: &Caller) -> Result<Me> {
     let row: Option<MembershipRow> =
-        app.db.tenant_read(&caller).last().optional(READ, &[&caller.user()?]).await?;
+        app.db.tenant_read(caller).last().optional(READ, &[&caller.user()?]).await?;
     // The token outlived the membership, the person's account or the tenant.
     let row = row.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
-    Ok(Json(Me {
+    Ok(Me {
         user: Person { id: row.id, email: row.email, name: row.name },
         tenant: CurrentTenant { id: row.tenant_id, slug: row.slug, name: row.tenant_name },
         roles: caller.permissions().roles().to_vec(),
         permissions: caller.permissions().names(),
-    }))
+    })
 }

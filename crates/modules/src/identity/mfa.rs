@@ -39,7 +39,7 @@ const RECOVERY_CODES: usize = 10;
 pub(super) struct PendingSignIn {
     /// What `POST /api/v1/auth/mfa/verify` takes within five minutes, beside a code. It opens nothing else.
     #[schemars(example = &"erp_mfa_…")]
-    mfa_token: ShownSecret,
+    pub(super) mfa_token: ShownSecret,
     /// By what the sign-in can be finished.
     #[schemars(example = ["totp", "recovery"])]
     factors: Vec<&'static str>,
@@ -50,10 +50,10 @@ pub(super) struct PendingSignIn {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct VerifyFactor {
     #[schemars(example = &"erp_mfa_…")]
-    mfa_token: Secret<String>,
+    pub(super) mfa_token: Secret<String>,
     /// Of the authenticator app, or one of the recovery codes.
     #[schemars(example = &"123456")]
-    code: Secret<String>,
+    pub(super) code: Secret<String>,
 }
 
 /// The body of `POST /api/v1/auth/mfa/totp`.
@@ -62,7 +62,7 @@ pub(super) struct VerifyFactor {
 pub(super) struct Enrol {
     /// The current one.
     #[schemars(example = &"correct horse battery staple")]
-    password: Secret<String>,
+    pub(super) password: Secret<String>,
 }
 
 /// What an authenticator app is set up with.
@@ -70,13 +70,13 @@ pub(super) struct Enrol {
 pub(super) struct NewTotp {
     /// For apps without a camera: base32.
     #[schemars(example = &"GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")]
-    secret: ShownSecret,
+    pub(super) secret: ShownSecret,
     /// What the QR code says.
     #[schemars(example = &"otpauth://totp/…")]
     uri: ShownSecret,
     /// The QR code: a PNG as base64.
     #[schemars(example = &"iVBORw0KGgo…")]
-    qr: ShownSecret,
+    pub(super) qr: ShownSecret,
 }
 
 /// The body of `POST /api/v1/auth/mfa/totp/confirm`.
@@ -84,14 +84,14 @@ pub(super) struct NewTotp {
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirm {
     #[schemars(example = &"123456")]
-    code: Secret<String>,
+    pub(super) code: Secret<String>,
 }
 
 /// The answer of `POST /api/v1/auth/mfa/recovery-codes`.
 #[derive(Serialize, JsonSchema)]
 pub(super) struct RecoveryCodes {
     /// Each is good once, in the place of a code of the app.
-    codes: Vec<ShownSecret>,
+    pub(super) codes: Vec<ShownSecret>,
 }
 
 /// What the mails on a factor that has come or gone say.

@@ -1,6 +1,7 @@
 //! Who people are: sign-in, sessions, and what a caller can find out about itself.
 
 mod authentication;
+mod browser;
 mod device;
 mod factors;
 mod invitations;
@@ -49,6 +50,7 @@ pub static MODULE: Module = Module {
         "0008_factors",
         "0009_api_keys",
         "0010_lock_out",
+        "0011_browser_sessions",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -280,6 +282,10 @@ fn routes() -> Routes {
         .system(&PASSWORDS)
         .doc(Operation::new("resetPassword", "Set a password by a link").about(
             "It ends all sessions of the person and begins none.",
+        ))
+        .get("/api/v1/auth/csrf-token", Access::SignedIn, browser::csrf_token)
+        .doc(Operation::new("csrfToken", "Get the token of one's pages").about(
+            "For scripts of this server's pages, which change things by the session's cookie: they send it as `X-CSRF-Token`.",
         ))
         .get("/api/v1/auth/sessions", Access::SignedIn, sessions::list)
         .doc(Operation::new("listSessions", "List one's own sessions"))

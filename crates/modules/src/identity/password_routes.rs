@@ -34,9 +34,9 @@ const LIFETIME: Duration = Duration::from_secs(60 * 60);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Change {
     #[schemars(example = &"correct horse battery staple")]
-    current_password: Secret<String>,
+    pub(super) current_password: Secret<String>,
     #[schemars(example = &"another horse battery staple")]
-    new_password: Secret<String>,
+    pub(super) new_password: Secret<String>,
 }
 
 /// The body of `POST /api/v1/auth/password/forgot`.
@@ -44,9 +44,9 @@ pub(super) struct Change {
 #[serde(deny_unknown_fields)]
 pub(super) struct Forgot {
     #[schemars(example = &"acme")]
-    tenant: Text<1, 63>,
+    pub(super) tenant: Text<1, 63>,
     #[schemars(example = &"ada@example.com")]
-    email: Text<3, 254>,
+    pub(super) email: Text<3, 254>,
 }
 
 /// The same for every address.

@@ -39,7 +39,7 @@ pub(super) struct Tokens {
     expires_in: u64,
     /// What `POST /api/v1/auth/refresh` takes, once.
     #[schemars(example = &"ert_AZtgk0…")]
-    refresh_token: ShownSecret,
+    pub(super) refresh_token: ShownSecret,
     /// When the session ends, unless it is left unused before.
     session_expires_at: Timestamp,
     /// After a sign-in: what the device shows with its next one of the same account, so that strangers who fail do not shut it out.

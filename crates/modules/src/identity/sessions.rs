@@ -29,22 +29,22 @@ pub(super) struct Refresh {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct OwnSession {
-    id: SessionId,
+    pub(super) id: SessionId,
     /// What the client has said that it is, when the session began.
     #[schemars(example = &"Firefox on Windows")]
-    device: String,
+    pub(super) device: String,
     /// Where it was used from last.
     #[schemars(example = &"203.0.113.7")]
-    address: Option<String>,
+    pub(super) address: Option<String>,
     /// How its person has signed in.
     #[schemars(example = ["pwd"])]
     methods: Vec<String>,
-    signed_in_at: Timestamp,
+    pub(super) signed_in_at: Timestamp,
     /// When it was refreshed last.
-    used_at: Timestamp,
+    pub(super) used_at: Timestamp,
     expires_at: Timestamp,
     /// Whether it is the one that asks.
-    current: bool,
+    pub(super) current: bool,
 }
 
 /// The caller's sessions in the tenant.
@@ -98,7 +98,12 @@ pub(super) async fn refresh(
 
 /// `GET /api/v1/auth/sessions`.
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<OwnSessions>> {
-    let rows: Vec<OwnRow> = app.db.tenant_read(&caller).last().rows(OWN, &[&caller.user()?]).await?;
+    Ok(Json(OwnSessions { sessions: own(&app, &caller).await? }))
+}
+
+/// The same for the page.
+pub(super) async fn own(app: &App, caller: &Caller) -> Result<Vec<OwnSession>> {
+    let rows: Vec<OwnRow> = app.db.tenant_read(caller).last().rows(OWN, &[&caller.user()?]).await?;
     let asking = caller.signed_in().map(|signed_in| signed_in.session);
     let own = |OwnRow { id, device, address, amr, created_at, rotated_at, expires_at }| OwnSession {
         id,
@@ -110,7 +115,7 @@ pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<
         expires_at,
         current: asking == Some(id),
     };
-    Ok(Json(OwnSessions { sessions: rows.into_iter().map(own).collect() }))
+    Ok(rows.into_iter().map(own).collect())
 }
 
 /// `DELETE /api/v1/auth/sessions/{id}`: one's own, or anybody's for who may end them.
@@ -125,6 +130,12 @@ pub(super) async fn end(
         return Ok(NoContent);
     }
     Err(Error::new(&core::NOT_FOUND))
+}
+
+/// One's own, by the page.
+pub(super) async fn end_own(app: &App, caller: &Caller, system: &System, id: SessionId) -> Result<()> {
+    let ended = end_one(app, caller, system, (id, Some(caller.user()?), "ended")).await?;
+    if ended { Ok(()) } else { Err(Error::new(&core::NOT_FOUND)) }
 }
 
 /// `POST /api/v1/auth/logout`: the session that asks.

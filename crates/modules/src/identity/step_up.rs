@@ -28,11 +28,11 @@ pub(super) struct StepUp {
     /// Of somebody who has no second factor.
     #[schemars(example = &"correct horse battery staple")]
     #[serde(default)]
-    password: Option<Secret<String>>,
+    pub(super) password: Option<Secret<String>>,
     /// Of the authenticator app, or one of the recovery codes.
     #[schemars(example = &"123456")]
     #[serde(default)]
-    code: Option<Secret<String>>,
+    pub(super) code: Option<Secret<String>>,
 }
 
 const RENEW: &str = "update sessions set auth_time = now(), amr = $4 where id = $1 and tenant_id = $2 and principal_id = $3 \

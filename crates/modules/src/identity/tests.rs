@@ -13,6 +13,29 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     // What a form sends; the tests of pages fill them in.
     Fixture::new("POST /invitation", |_| Box::pin(async { Prepared::default() })).answers(415),
     Fixture::new("POST /password", |_| Box::pin(async { Prepared::default() })).answers(415),
+    Fixture::new("POST /sign-in", |setup| Box::pin(sign_in(setup))).answers(303),
+    Fixture::new("POST /sign-in/code", |setup| Box::pin(give_code(setup))).answers(303),
+    Fixture::new("POST /forgot", |setup| {
+        Box::pin(async { Prepared::body(json!({ "tenant": setup.tenant(), "email": "nobody@example.com" })) })
+    })
+    .answers(200),
+    Fixture::new("POST /account/password", |setup| Box::pin(change_by_form(setup))).answers(303),
+    Fixture::new("POST /account/factor", |setup| Box::pin(enrol(setup))).answers(200),
+    Fixture::new("POST /account/factor/confirm", |setup| Box::pin(confirm(setup))).answers(303),
+    Fixture::new("POST /account/prove", |setup| Box::pin(prove(setup)))
+        .answers(303)
+        .except(&[(Sweep::Audit, "that a recovery code was used is told by the system, as at a sign-in")]),
+    Fixture::new("POST /account/recovery-codes", |setup| Box::pin(with_factor_by_form(setup))).answers(200),
+    Fixture::new("POST /account/factor/remove", |setup| Box::pin(with_factor_by_form(setup))).answers(303),
+    Fixture::new("POST /account/sessions/{id}/end", |setup| Box::pin(own_session(setup)))
+        .answers(303)
+        .except(&[(Sweep::Isolation, "it ends one's own alone, as its tests show, and answers with a page")]),
+    Fixture::new("POST /account/sign-out", |_| Box::pin(async { Prepared::body(json!({})) }))
+        .answers(303)
+        .except(&[(Sweep::Audit, "the callers of sweeps have no session")]),
+    Fixture::new("POST /account/sign-out-everywhere", |_| Box::pin(async { Prepared::body(json!({})) }))
+        .answers(303),
+    Fixture::derived("GET /api/v1/auth/csrf-token").answers(403), // the callers of sweeps have no session
     Fixture::new("DELETE /api/v1/auth/sessions/{id}", |setup| Box::pin(session(setup))),
     Fixture::new("POST /api/v1/auth/password/change", |setup| Box::pin(change(setup))),
     Fixture::new("POST /api/v1/auth/password/reset", |setup| Box::pin(reset(setup))),
@@ -163,6 +186,50 @@ async fn with_factor(setup: &Setup<'_>) -> Prepared {
     let body = json!({ "refreshToken": tokens["refreshToken"] });
     let tokens = setup.app().anonymous().post("/api/v1/auth/refresh", body).await.assert(200).json();
     Prepared::default().sent_by(person, tokens["accessToken"].as_str().unwrap())
+}
+
+async fn with_factor_by_form(setup: &Setup<'_>) -> Prepared {
+    with_factor(setup).await.with(json!({}))
+}
+
+async fn sign_in(setup: &Setup<'_>) -> Prepared {
+    let credential = &setup.app().person(setup.tenant(), Role::Member).credential;
+    let body =
+        json!({ "tenant": setup.tenant(), "email": credential.email, "password": credential.password });
+    Prepared::body(body)
+}
+
+async fn give_code(setup: &Setup<'_>) -> Prepared {
+    let body = verify(setup).await.body.unwrap();
+    Prepared::body(json!({ "token": body["mfaToken"], "code": body["code"] }))
+}
+
+/// Somebody who has a second factor, and a recovery code.
+async fn prove(setup: &Setup<'_>) -> Prepared {
+    let (person, tokens, _) = somebody(setup).await;
+    let code = format!("{:024}", setup.number());
+    let add = "insert into auth.recovery_codes (person_id, hash) values ($1, sha256(convert_to($2, 'UTF8')))";
+    setup.app().sql().execute(add, &[&person, &code]).await.unwrap();
+    Prepared::body(json!({ "code": code })).sent_by(person, tokens["accessToken"].as_str().unwrap())
+}
+
+/// A session of somebody who has another one, too.
+async fn own_session(setup: &Setup<'_>) -> Prepared {
+    let (person, tokens, password) = somebody(setup).await;
+    let email = "select email from auth.people where id = $1";
+    let email: String = setup.app().sql().query_one(email, &[&person]).await.unwrap().get(0);
+    let body = json!({ "tenant": setup.tenant(), "email": email, "password": password });
+    setup.app().anonymous().post("/api/v1/auth/login", body).await.assert(200);
+    let token = tokens["accessToken"].as_str().unwrap();
+    let me = setup.app().anonymous().with_token(token);
+    let listed = me.get("/api/v1/auth/sessions").await.assert(200).json();
+    let other = listed["sessions"].as_array().unwrap().iter().find(|one| one["current"] == false).unwrap();
+    Prepared::at([other["id"].as_str().unwrap()]).with(json!({})).sent_by(person, token)
+}
+
+async fn change_by_form(setup: &Setup<'_>) -> Prepared {
+    let body = change(setup).await.body.unwrap();
+    Prepared::body(json!({ "current": body["currentPassword"], "new": body["newPassword"] }))
 }
 
 async fn change(setup: &Setup<'_>) -> Prepared {

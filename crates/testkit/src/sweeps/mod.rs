@@ -94,7 +94,8 @@ impl Ready<'_> {
     }
 }
 
-/// A request of this route. The body of one that takes a file is the text of the file.
+/// A request of this route. The body of one that takes a file is the text of the file; that of one that takes a form is an object of
+/// its fields.
 fn request(
     route: &Route,
     path: &str,
@@ -106,6 +107,11 @@ fn request(
         (Some(kind), Some(Value::String(text))) => {
             let media = if text.starts_with(PDF) { "application/pdf" } else { kind.types[0].name };
             begun.header("content-type", media).body(text.clone())
+        }
+        (_, Some(Value::Object(fields))) if route.takes_form => {
+            let texts = fields.iter().map(|(name, text)| (name, text.as_str().expect("a form has texts")));
+            let text = form_urlencoded::Serializer::new(String::new()).extend_pairs(texts).finish();
+            begun.header("content-type", "application/x-www-form-urlencoded").body(text)
         }
         (_, Some(body)) => begun.header("content-type", "application/json").body(body.to_string()),
         (_, None) => begun.body(String::new()),

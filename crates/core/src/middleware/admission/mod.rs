@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(super) mod authenticate;
+pub(super) mod csrf;
 pub(super) mod overload;
 pub(crate) mod rate_limit;
 pub(super) mod size;

@@ -1,8 +1,12 @@
-//! The pages that links in mails lead to: an invitation is accepted and a password is set here, without script.
+//! The pages for people, usable without script: those that links in mails lead to, where an invitation is accepted and a password is
+//! set, those where they sign in, and that of their account.
 //!
 //! GET shows a form and spends nothing, since programs that look for malware follow links. POST does what the API does, and shows
 //! what came of it; what it refuses is said above the form, so that nothing has to be typed twice but the password. The secret in
 //! the query is in no log line, and the page tells nobody where its visitor came from (`Referrer-Policy`).
+
+mod account;
+mod sign_in;
 
 use askama::Template;
 use axum::extract::State;
@@ -13,17 +17,18 @@ use erp_core::assets::Asset;
 use erp_core::auth::Trace;
 use erp_core::db::System;
 use erp_core::error::{Error, Result};
-use erp_core::extract::{FormBody, Query};
+use erp_core::extract::{FormBody, Json, Query};
 use erp_core::limits::Attempt;
 use erp_core::module::{Access, Csp, Operation, Routes, SecurityHeaders};
 use erp_core::shared::{Secret, Text};
-use http::StatusCode;
+use http::header::{LOCATION, RETRY_AFTER, SET_COOKIE};
+use http::{HeaderValue, Method, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::invitations::{self, Acceptance};
-use super::password_routes::{self, Reset};
-use super::{FAILED_SIGN_INS, LINKS, MEMBERS, PASSWORDS, codes};
+use super::password_routes::{self, Forgot, Reset};
+use super::{FACTORS, FAILED_SIGN_INS, LINKS, MEMBERS, PASSWORDS, SESSIONS, SIGN_IN, codes};
 
 /// The style of the pages.
 pub(super) static STYLE: Asset =
@@ -55,6 +60,12 @@ struct OutcomePage<'a> {
     failed: bool,
     tenant: Option<&'a str>,
     email: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "identity/pages/forgot.html")]
+struct ForgotPage<'a> {
+    css: &'a str,
 }
 
 /// The secret of a link.
@@ -91,12 +102,24 @@ pub(super) struct PasswordForm {
 
 const FORM: &str = "As a browser sends it: `application/x-www-form-urlencoded`. What is refused is said on the page, with the status of the API.";
 
-/// A page, with the status of what it tells.
-pub(super) struct ShownPage(StatusCode, String);
+/// What a browser is answered with.
+pub(super) enum ShownPage {
+    /// A page, with the status of what it tells.
+    Page(StatusCode, String),
+    /// The path of another page, and the cookies that are others from now on.
+    SeeOther(String, Vec<HeaderValue>),
+}
 
 impl IntoResponse for ShownPage {
     fn into_response(self) -> Response {
-        (self.0, Html(self.1)).into_response()
+        match self {
+            Self::Page(status, html) => (status, Html(html)).into_response(),
+            Self::SeeOther(path, cookies) => {
+                let mut response = (StatusCode::SEE_OTHER, [(LOCATION, path)]).into_response();
+                response.headers_mut().extend(cookies.into_iter().map(|cookie| (SET_COOKIE, cookie)));
+                response
+            }
+        }
     }
 }
 
@@ -108,20 +131,115 @@ impl Answer for ShownPage {
 
 /// The routes of the pages.
 pub(super) fn add(routes: Routes) -> Routes {
+    add_account(add_sign_in(add_links(routes)))
+}
+
+fn add_sign_in(routes: Routes) -> Routes {
+    routes
+        .get("/sign-in", Access::Public, sign_in::show)
+        .headers(headers())
+        .refusal(refusal)
+        .doc(Operation::new("showSignIn", "Show the form of the sign-in"))
+        .post("/sign-in", Access::Public, sign_in::sign_in)
+        .headers(headers())
+        .refusal(refusal)
+        .limit(&FAILED_SIGN_INS)
+        .system(&SIGN_IN)
+        .doc(
+            Operation::new("signInByForm", "Sign in by the form")
+                .about("It leads on with the cookie of a browser's session, or asks for the second factor."),
+        )
+        .post("/sign-in/code", Access::Public, sign_in::give_code)
+        .headers(headers())
+        .refusal(refusal)
+        .system(&FACTORS)
+        .doc(
+            Operation::new("giveCodeByForm", "Finish a sign-in by the form of the second factor").about(FORM),
+        )
+        .get("/forgot", Access::Public, show_forgot)
+        .headers(headers())
+        .refusal(refusal)
+        .doc(Operation::new("showForgot", "Show the form that asks for a link to set a password"))
+        .post("/forgot", Access::Public, forgot)
+        .headers(headers())
+        .refusal(refusal)
+        .limit(&LINKS)
+        .system(&PASSWORDS)
+        .doc(
+            Operation::new("forgotPasswordByForm", "Ask for a link to set a password by the form")
+                .about(FORM),
+        )
+}
+
+/// The account's own pages, each a route for a browser's session.
+fn add_account(routes: Routes) -> Routes {
+    let routes = routes
+        .get("/account", Access::SignedIn, account::show)
+        .headers(headers())
+        .refusal(refusal)
+        .system(&FACTORS)
+        .doc(Operation::new("showAccount", "Show one's account"))
+        .post("/account/password", Access::SignedIn, account::change_password)
+        .limit(&FAILED_SIGN_INS)
+        .system(&PASSWORDS);
+    let routes = of_account(routes, "changePasswordByForm", "Change one's password by the form")
+        .post("/account/factor", Access::SignedIn, account::begin_factor)
+        .limit(&FAILED_SIGN_INS)
+        .system(&FACTORS);
+    let routes = of_account(routes, "enrolTotpByForm", "Begin to set up an authenticator app by the form")
+        .post("/account/factor/confirm", Access::SignedIn, account::confirm_factor)
+        .system(&FACTORS);
+    let routes =
+        of_account(routes, "confirmTotpByForm", "Finish setting up an authenticator app by the form")
+            .post("/account/prove", Access::SignedIn, account::prove)
+            .limit(&FAILED_SIGN_INS)
+            .system(&FACTORS);
+    let routes = of_account(routes, "stepUpByForm", "Prove again who one is by the form")
+        .post("/account/recovery-codes", Access::SignedIn, account::make_recovery_codes)
+        .system(&FACTORS);
+    let routes = of_account(routes, "makeRecoveryCodesByForm", "Make new recovery codes by the form")
+        .post("/account/factor/remove", Access::SignedIn, account::remove_factor)
+        .system(&FACTORS);
+    let routes = of_account(routes, "removeTotpByForm", "Remove the authenticator app by the form")
+        .post("/account/sessions/{id}/end", Access::SignedIn, account::end_session)
+        .system(&SESSIONS);
+    let routes = of_account(routes, "endSessionByForm", "End one of one's own sessions by the form")
+        .post("/account/sign-out", Access::SignedIn, account::sign_out)
+        .system(&SESSIONS);
+    let routes = of_account(routes, "signOutByForm", "Sign out by the form")
+        .post("/account/sign-out-everywhere", Access::SignedIn, account::sign_out_everywhere)
+        .system(&SESSIONS);
+    of_account(routes, "signOutEverywhereByForm", "Sign out of all sessions by the form")
+}
+
+/// What the forms of the account have in common.
+fn of_account(routes: Routes, id: &'static str, summary: &'static str) -> Routes {
+    routes
+        .headers(headers())
+        .refusal(refusal)
+        .open_to_readers("everybody has an account of their own")
+        .doc(Operation::new(id, summary).about(FORM))
+}
+
+fn add_links(routes: Routes) -> Routes {
     routes
         .get("/invitation", Access::Public, show_invitation)
         .headers(headers())
+        .refusal(refusal)
         .doc(Operation::new("showInvitation", "Show the form that accepts an invitation"))
         .post("/invitation", Access::Public, accept)
         .headers(headers())
+        .refusal(refusal)
         .limit(&FAILED_SIGN_INS)
         .system(&MEMBERS)
         .doc(Operation::new("acceptInvitationByForm", "Accept an invitation by the form").about(FORM))
         .get("/password", Access::Public, show_password)
         .headers(headers())
+        .refusal(refusal)
         .doc(Operation::new("showPassword", "Show the form that sets a password"))
         .post("/password", Access::Public, set_password)
         .headers(headers())
+        .refusal(refusal)
         .limit(&LINKS)
         .system(&PASSWORDS)
         .doc(Operation::new("setPasswordByForm", "Set a password by the form").about(FORM))
@@ -131,6 +249,7 @@ fn headers() -> SecurityHeaders {
     let policy = Csp::new()
         .default_src(["'none'"])
         .style_src(["'self'"])
+        .img_src(["data:"]) // the QR code of a second factor
         .base_uri(["'none'"])
         .form_action(["'self'"])
         .frame_ancestors(["'none'"]);
@@ -138,7 +257,7 @@ fn headers() -> SecurityHeaders {
 }
 
 async fn show_invitation(State(app): State<App>, Query(link): Query<PageSecret>) -> Result<ShownPage> {
-    let css = app.assets.url(STYLE.name)?;
+    let css = css(&app)?;
     page(StatusCode::OK, &InvitationPage { css, token: link.token(), name: "", fault: None })
 }
 
@@ -149,7 +268,7 @@ async fn accept(
     system: System,
     FormBody(form): FormBody<InvitationForm>,
 ) -> Result<ShownPage> {
-    let css = app.assets.url(STYLE.name)?;
+    let css = css(&app)?;
     let InvitationForm { token, name, password } = form;
     let acceptance = Acceptance { token: token.clone(), name: Text::parse(&name).ok(), password };
     match invitations::accepted(&app, &trace, &attempt, &system, acceptance).await {
@@ -168,7 +287,7 @@ async fn accept(
 }
 
 async fn show_password(State(app): State<App>, Query(link): Query<PageSecret>) -> Result<ShownPage> {
-    let css = app.assets.url(STYLE.name)?;
+    let css = css(&app)?;
     page(StatusCode::OK, &PasswordPage { css, token: link.token(), fault: None })
 }
 
@@ -178,7 +297,7 @@ async fn set_password(
     system: System,
     FormBody(form): FormBody<PasswordForm>,
 ) -> Result<ShownPage> {
-    let css = app.assets.url(STYLE.name)?;
+    let css = css(&app)?;
     let PasswordForm { token, password } = form;
     match password_routes::set(&app, &trace, &system, Reset { token: token.clone(), password }).await {
         Ok(()) => {
@@ -192,6 +311,46 @@ async fn set_password(
             page(status, &PasswordPage { css, token: token.expose(), fault: Some(&fault) })
         }
     }
+}
+
+async fn show_forgot(State(app): State<App>) -> Result<ShownPage> {
+    page(StatusCode::OK, &ForgotPage { css: css(&app)? })
+}
+
+async fn forgot(
+    State(app): State<App>,
+    trace: Trace,
+    system: System,
+    FormBody(forgotten): FormBody<Forgot>,
+) -> Result<ShownPage> {
+    let css = css(&app)?;
+    password_routes::forgot(State(app.clone()), trace, system, Json(forgotten)).await?;
+    let (title, text) = (
+        "Look into your mail",
+        "If there is such an account, a link is under way to it. It is good for an hour.",
+    );
+    page(StatusCode::OK, &OutcomePage { css, title, text, failed: false, tenant: None, email: "" })
+}
+
+/// A refusal before the page's own work: somebody who is not signed in is led to where they can be.
+fn refusal(app: &App, method: &Method, path: &str, error: &Error) -> Response {
+    let code = error.code();
+    if code.status == 401 {
+        return sign_in::wanted(app, if method.is_safe() { path } else { "" }).into_response();
+    }
+    let status = StatusCode::from_u16(code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let text = format!("{} {}", error.told(), code.fix);
+    let css = css(app).unwrap_or_default();
+    let outcome = OutcomePage { css, title: code.title, text: &text, failed: true, tenant: None, email: "" };
+    let mut response = page(status, &outcome).into_response();
+    if let Some(wait) = error.wait() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+    }
+    response
+}
+
+fn css(app: &App) -> Result<&str> {
+    app.assets.url(STYLE.name)
 }
 
 /// A link that leads nowhere any more: there is no form to try it with.
@@ -219,5 +378,5 @@ fn told(error: Error) -> Result<(StatusCode, String)> {
 
 fn page(status: StatusCode, template: &impl Template) -> Result<ShownPage> {
     let html = template.render().map_err(Error::internal)?;
-    Ok(ShownPage(status, html))
+    Ok(ShownPage::Page(status, html))
 }

@@ -1,5 +1,7 @@
 //! Identity: sessions, invitations, members and what they may do.
 
+mod browser;
+mod chromium;
 mod factors;
 mod keys;
 mod members;

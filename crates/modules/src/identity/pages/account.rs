@@ -1,0 +1,303 @@
+//! The page of one's own account: password, second factor, and where one is signed in.
+//!
+//! Each form does what the API does. What it has done is said on the page that follows, so that loading it anew does nothing twice.
+
+use askama::Template;
+use axum::extract::State;
+use erp_core::app::App;
+use erp_core::auth::Caller;
+use erp_core::db::System;
+use erp_core::error::{Error, Result};
+use erp_core::extract::{FormBody, Json, Path, Query};
+use erp_core::limits::Attempt;
+use erp_core::shared::{Secret, SessionId};
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{ShownPage, css, page, told};
+use crate::identity::me::{self, Person};
+use crate::identity::mfa::{self, Confirm, Enrol, NewTotp};
+use crate::identity::password_routes::{self, Change};
+use crate::identity::sessions::{self, OwnSession};
+use crate::identity::step_up::{self, StepUp, require_recent};
+use crate::identity::{browser, factors};
+
+const PATH: &str = "/account";
+
+#[derive(Template)]
+#[template(path = "identity/pages/account.html")]
+struct AccountPage<'a> {
+    css: &'a str,
+    csrf: &'a str,
+    tenant: &'a str,
+    person: &'a Person,
+    notice: Option<&'a str>,
+    fault: Option<&'a str>,
+    has_factor: bool,
+    /// Whether the second factor was proven a moment ago.
+    proven: bool,
+    sessions: &'a [OwnSession],
+}
+
+#[derive(Template)]
+#[template(path = "identity/pages/factor.html")]
+struct FactorPage<'a> {
+    css: &'a str,
+    csrf: &'a str,
+    qr: &'a str,
+    secret: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "identity/pages/recovery_codes.html")]
+struct RecoveryCodesPage<'a> {
+    css: &'a str,
+    codes: Vec<&'a str>,
+}
+
+/// What has just been done.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Done {
+    PasswordChanged,
+    FactorAdded,
+    FactorRemoved,
+    Proven,
+    SessionEnded,
+}
+
+impl Done {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::PasswordChanged => "Your password is changed. Everywhere else you are signed out.",
+            Self::FactorAdded => {
+                "The second factor is set up. From now on a sign-in asks for a code. Prove it once more, and make recovery codes."
+            }
+            Self::FactorRemoved => "The second factor is removed, and its recovery codes with it.",
+            Self::Proven => "You have proven who you are.",
+            Self::SessionEnded => "The session has ended.",
+        }
+    }
+
+    fn page(self) -> ShownPage {
+        let word = match self {
+            Self::PasswordChanged => "password-changed",
+            Self::FactorAdded => "factor-added",
+            Self::FactorRemoved => "factor-removed",
+            Self::Proven => "proven",
+            Self::SessionEnded => "session-ended",
+        };
+        ShownPage::SeeOther(format!("{PATH}?done={word}"), Vec::new())
+    }
+}
+
+/// What the page that was left has done.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AccountQuery {
+    #[serde(default)]
+    done: Option<Done>,
+}
+
+/// A form whose button says all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ButtonForm {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangeForm {
+    current: Secret<String>,
+    new: Secret<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OwnPasswordForm {
+    password: Secret<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OwnCodeForm {
+    code: Secret<String>,
+}
+
+pub(super) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Query(query): Query<AccountQuery>,
+) -> Result<ShownPage> {
+    account(&app, &caller, &system, query.done.map(Done::text), Ok(StatusCode::OK)).await
+}
+
+/// The page, with what has been done or what was refused.
+async fn account(
+    app: &App,
+    caller: &Caller,
+    system: &System,
+    notice: Option<&str>,
+    outcome: Result<StatusCode, (StatusCode, String)>,
+) -> Result<ShownPage> {
+    let profile = me::profile(app, caller).await?;
+    let has_factor = factors::has_factor(system, caller.trace(), caller.user()?).await?;
+    let sessions = sessions::own(app, caller).await?;
+    let csrf = browser::form_token(app, caller)?;
+    let fault = outcome.as_ref().err().map(|(_, fault)| fault.as_str());
+    let status = outcome.as_ref().map_or_else(|(status, _)| *status, |status| *status);
+    page(
+        status,
+        &AccountPage {
+            css: css(app)?,
+            csrf: &csrf,
+            tenant: profile.tenant(),
+            person: profile.person(),
+            notice,
+            fault,
+            has_factor,
+            proven: has_factor && require_recent(app, caller, true).is_ok(),
+            sessions: &sessions,
+        },
+    )
+}
+
+/// What follows a form: the page that says that it is done, or the account with what was refused.
+async fn follow(
+    app: &App,
+    caller: &Caller,
+    system: &System,
+    outcome: Result<Done, Error>,
+) -> Result<ShownPage> {
+    match outcome {
+        Ok(done) => Ok(done.page()),
+        Err(error) => account(app, caller, system, None, Err(told(error)?)).await,
+    }
+}
+
+pub(super) async fn change_password(
+    State(app): State<App>,
+    caller: Caller,
+    attempt: Attempt,
+    system: System,
+    FormBody(form): FormBody<ChangeForm>,
+) -> Result<ShownPage> {
+    let change = Json(Change { current_password: form.current, new_password: form.new });
+    let changed =
+        password_routes::change(State(app.clone()), caller.clone(), attempt, system.clone(), change).await;
+    let outcome = changed.map(|_| Done::PasswordChanged).map_err(Error::from);
+    follow(&app, &caller, &system, outcome).await
+}
+
+pub(super) async fn begin_factor(
+    State(app): State<App>,
+    caller: Caller,
+    attempt: Attempt,
+    system: System,
+    FormBody(form): FormBody<OwnPasswordForm>,
+) -> Result<ShownPage> {
+    let body = Json(Enrol { password: form.password });
+    let begun = mfa::enrol(State(app.clone()), caller.clone(), attempt, system.clone(), body).await;
+    match begun.map_err(Error::from) {
+        Ok(Json(NewTotp { secret, qr, .. })) => {
+            let csrf = browser::form_token(&app, &caller)?;
+            let page_of =
+                FactorPage { css: css(&app)?, csrf: &csrf, qr: qr.expose(), secret: secret.expose() };
+            page(StatusCode::OK, &page_of)
+        }
+        Err(error) => follow(&app, &caller, &system, Err(error)).await,
+    }
+}
+
+pub(super) async fn confirm_factor(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    FormBody(form): FormBody<OwnCodeForm>,
+) -> Result<ShownPage> {
+    let body = Json(Confirm { code: form.code });
+    let confirmed = mfa::confirm(State(app.clone()), caller.clone(), system.clone(), body).await;
+    follow(&app, &caller, &system, confirmed.map(|_| Done::FactorAdded).map_err(Error::from)).await
+}
+
+/// Proves a code for what wants one of a moment ago. The session gets another cookie: what is known of the one before does not say
+/// that it was proven.
+pub(super) async fn prove(
+    State(app): State<App>,
+    caller: Caller,
+    attempt: Attempt,
+    system: System,
+    FormBody(form): FormBody<OwnCodeForm>,
+) -> Result<ShownPage> {
+    let body = Json(StepUp { password: None, code: Some(form.code) });
+    let proven = step_up::step_up(State(app.clone()), caller.clone(), attempt, system.clone(), body).await;
+    match proven.map_err(Error::from) {
+        Ok(_) if caller.by_cookie() => {
+            let cookie = browser::replace_cookie(&app, &system, &caller).await?;
+            Ok(ShownPage::SeeOther(format!("{PATH}?done=proven"), vec![cookie]))
+        }
+        outcome => follow(&app, &caller, &system, outcome.map(|_| Done::Proven)).await,
+    }
+}
+
+pub(super) async fn make_recovery_codes(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    FormBody(ButtonForm {}): FormBody<ButtonForm>,
+) -> Result<ShownPage> {
+    let made = mfa::make_recovery_codes(State(app.clone()), caller.clone(), system.clone()).await;
+    match made.map_err(Error::from) {
+        Ok(Json(made)) => {
+            let codes = made.codes.iter().map(|code| code.expose().as_str()).collect();
+            page(StatusCode::OK, &RecoveryCodesPage { css: css(&app)?, codes })
+        }
+        Err(error) => follow(&app, &caller, &system, Err(error)).await,
+    }
+}
+
+pub(super) async fn remove_factor(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    FormBody(ButtonForm {}): FormBody<ButtonForm>,
+) -> Result<ShownPage> {
+    let removed = mfa::remove(State(app.clone()), caller.clone(), system.clone()).await;
+    follow(&app, &caller, &system, removed.map(|_| Done::FactorRemoved).map_err(Error::from)).await
+}
+
+pub(super) async fn end_session(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Path(id): Path<SessionId>,
+    FormBody(ButtonForm {}): FormBody<ButtonForm>,
+) -> Result<ShownPage> {
+    let ended = sessions::end_own(&app, &caller, &system, id).await;
+    follow(&app, &caller, &system, ended.map(|()| Done::SessionEnded)).await
+}
+
+pub(super) async fn sign_out(
+    state: State<App>,
+    caller: Caller,
+    system: System,
+    FormBody(ButtonForm {}): FormBody<ButtonForm>,
+) -> Result<ShownPage> {
+    sessions::logout(state, caller, system).await?;
+    signed_out()
+}
+
+pub(super) async fn sign_out_everywhere(
+    state: State<App>,
+    caller: Caller,
+    system: System,
+    FormBody(ButtonForm {}): FormBody<ButtonForm>,
+) -> Result<ShownPage> {
+    sessions::logout_all(state, caller, system).await?;
+    signed_out()
+}
+
+fn signed_out() -> Result<ShownPage> {
+    Ok(ShownPage::SeeOther("/sign-in".to_owned(), vec![browser::no_cookie()?]))
+}

@@ -1,0 +1,174 @@
+//! The page where people sign in, and the one that asks for the second factor.
+
+use askama::Template;
+use axum::extract::State;
+use erp_core::app::App;
+use erp_core::auth::Trace;
+use erp_core::db::System;
+use erp_core::error::{Error, Result};
+use erp_core::extract::{FormBody, Json, Query};
+use erp_core::limits::Attempt;
+use erp_core::shared::{Secret, Text};
+use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{ShownPage, css, page, told};
+use crate::identity::browser;
+use crate::identity::login::{self, Login, SignInAnswer};
+use crate::identity::mfa::{self, VerifyFactor};
+use crate::identity::session::Tokens;
+
+/// Where somebody who has signed in is led who came for nothing else.
+pub(super) const HOME: &str = "/account";
+
+#[derive(Template)]
+#[template(path = "identity/pages/sign_in.html")]
+struct SignInPage<'a> {
+    css: &'a str,
+    tenant: &'a str,
+    email: &'a str,
+    next: &'a str,
+    fault: Option<&'a str>,
+}
+
+#[derive(Template)]
+#[template(path = "identity/pages/code.html")]
+struct CodePage<'a> {
+    css: &'a str,
+    token: &'a str,
+    next: &'a str,
+    fault: Option<&'a str>,
+}
+
+/// What a link to the page says already.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignInQuery {
+    /// The tenant's slug.
+    #[serde(default)]
+    tenant: Option<Text<1, 63>>,
+    /// The path that is shown afterwards.
+    #[serde(default)]
+    next: Option<Text<1, 500>>,
+}
+
+/// What the form sends.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SignInForm {
+    tenant: String,
+    email: String,
+    password: Secret<String>,
+    #[serde(default)]
+    next: String,
+}
+
+/// What the form of the second factor sends.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CodeForm {
+    token: Secret<String>,
+    code: Secret<String>,
+    #[serde(default)]
+    next: String,
+}
+
+pub(super) async fn show(State(app): State<App>, Query(link): Query<SignInQuery>) -> Result<ShownPage> {
+    let css = css(&app)?;
+    let tenant = link.tenant.as_ref().map_or("", Text::as_str);
+    let next = link.next.as_ref().map_or("", Text::as_str);
+    page(StatusCode::OK, &SignInPage { css, tenant, email: "", next, fault: None })
+}
+
+/// The form in the place of a page that is for those who have signed in: it leads back there.
+pub(super) fn wanted(app: &App, next: &str) -> Result<ShownPage> {
+    page(StatusCode::UNAUTHORIZED, &SignInPage { css: css(app)?, tenant: "", email: "", next, fault: None })
+}
+
+pub(super) async fn sign_in(
+    State(app): State<App>,
+    trace: Trace,
+    attempt: Attempt,
+    system: System,
+    headers: HeaderMap,
+    FormBody(form): FormBody<SignInForm>,
+) -> Result<ShownPage> {
+    let css = css(&app)?;
+    let SignInForm { tenant, email, password, next } = form;
+    let device_token = browser::device_token(&headers);
+    let login = Login { tenant: tenant.clone(), email: email.clone(), password, device_token };
+    let (state, own) = (State(app.clone()), system.clone());
+    let outcome = login::login(state, trace.clone(), attempt, own, headers, Json(login)).await;
+    match outcome.map_err(Error::from) {
+        Ok(Json(SignInAnswer::Begun(tokens))) => begun(&app, &system, &trace, &tokens, &next).await,
+        Ok(Json(SignInAnswer::Pending(pending))) => {
+            let token = pending.mfa_token.expose();
+            page(StatusCode::OK, &CodePage { css, token, next: &next, fault: None })
+        }
+        Err(error) => {
+            let (status, fault) = told(error)?;
+            let (tenant, email, next, fault) = (&*tenant, &*email, &*next, Some(&*fault));
+            page(status, &SignInPage { css, tenant, email, next, fault })
+        }
+    }
+}
+
+pub(super) async fn give_code(
+    State(app): State<App>,
+    trace: Trace,
+    system: System,
+    headers: HeaderMap,
+    FormBody(form): FormBody<CodeForm>,
+) -> Result<ShownPage> {
+    let css = css(&app)?;
+    let CodeForm { token, code, next } = form;
+    let body = VerifyFactor { mfa_token: token.clone(), code };
+    let outcome = mfa::verify(State(app.clone()), trace.clone(), system.clone(), headers, Json(body)).await;
+    match outcome.map_err(Error::from) {
+        Ok(Json(tokens)) => begun(&app, &system, &trace, &tokens, &next).await,
+        Err(error) => {
+            let (status, fault) = told(error)?;
+            page(status, &CodePage { css, token: token.expose(), next: &next, fault: Some(&fault) })
+        }
+    }
+}
+
+async fn begun(app: &App, system: &System, trace: &Trace, tokens: &Tokens, next: &str) -> Result<ShownPage> {
+    let session = browser::take_over(app, system, trace, tokens).await?;
+    let cookies = std::iter::once(session).chain(browser::device_cookie(tokens)?).collect();
+    Ok(ShownPage::SeeOther(own_path(next).to_owned(), cookies))
+}
+
+/// A path of this server, and nothing that a browser takes for another one: `//evil`, `/\evil`.
+pub(super) fn own_path(next: &str) -> &str {
+    let plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let own = plain && next.starts_with('/') && !next.starts_with("//") && next.len() <= 500;
+    if own { next } else { HOME }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_path;
+
+    #[test]
+    fn nobody_is_led_to_another_server() {
+        for own in ["/", "/account", "/orders?open=true#top", "/a//b"] {
+            assert_eq!(own_path(own), own);
+        }
+        for foreign in [
+            "",
+            "account",
+            "//evil.example",
+            "/\\evil.example",
+            "\\/evil",
+            "https://evil.example",
+            "/a\r\nb",
+            "/ä",
+            " /a",
+            "/\t/evil",
+        ] {
+            assert_eq!(own_path(foreign), "/account", "{foreign:?}");
+        }
+    }
+}
