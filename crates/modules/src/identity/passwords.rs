@@ -31,7 +31,7 @@ pub(super) fn check(password: &Secret<String>, context: &[&str]) -> Result<()> {
         ));
     }
     let folded = text.to_lowercase();
-    if period(&folded) <= LEAST / 2 {
+    if period(&folded) <= LEAST.div_ceil(2) {
         return Err(weak("It is a few characters, again and again.".to_owned()));
     }
     let words = context.iter().flat_map(|text| text.split(|letter: char| !letter.is_alphanumeric()));
