@@ -4,6 +4,7 @@ mod authentication;
 mod csp;
 mod deprecation;
 mod gauge;
+mod guards;
 mod operation;
 mod reference;
 mod security_headers;
@@ -16,12 +17,13 @@ use axum::response::Response;
 /// What a module's asynchronous functions return where they stand in a table.
 pub use futures_util::future::BoxFuture;
 pub use http::Method;
+use tokio::sync::OnceCell;
 
 use crate::answer::{Endpoint, Outputs};
 use crate::app::App;
 pub use crate::app::Probe;
 pub use crate::assets::Asset;
-use crate::auth::{Caller, Permission, Role};
+use crate::auth::{Caller, GuardedFields, Permission, Role};
 use crate::cache::DeclaredCache;
 use crate::config::Section;
 use crate::db::{Migration, Namespace, Sample, Schema, SystemWork};
@@ -39,6 +41,8 @@ pub use authentication::{Authentication, Lookup, NamedTenant};
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use gauge::SystemGauge;
+pub use guards::undeclared_field_permissions;
+pub(crate) use guards::{MARK as PERMISSION_MARK, permissions_of};
 pub use operation::Operation;
 pub use reference::{
     events_markdown, jobs_markdown, mails_markdown, permissions_markdown, routes_markdown,
@@ -295,6 +299,8 @@ pub struct Route {
     pub(crate) outputs: fn(&mut Outputs),
     /// Every code that the contract says it refuses with; `None` for a route that is not part of the contract.
     pub(crate) refuses: Option<Arc<[&'static ErrorCode]>>,
+    /// Its fields that want a permission of their own, where it has some; looked for at its first request.
+    fields: Arc<OnceCell<Option<Arc<GuardedFields>>>>,
     /// Its own security headers, in place of the application's.
     pub(crate) security_headers: Option<SecurityHeaders>,
     /// Since when it is deprecated, if it is, or why what it says of that is wrong, which refuses the start.
@@ -382,6 +388,15 @@ impl Route {
             );
         }
         Ok(response)
+    }
+
+    /// Its fields that want a permission of their own, where it has some.
+    pub(crate) async fn fields(&self, app: &App) -> Result<Option<Arc<GuardedFields>>, Error> {
+        let find = || async {
+            let fields = self.find_fields(&app.permissions)?;
+            Ok((!fields.is_empty()).then(|| Arc::new(fields)))
+        };
+        self.fields.get_or_try_init(find).await.cloned()
     }
 
     /// Since when it is deprecated, if it is.
@@ -508,6 +523,7 @@ impl Routes {
             inputs: H::inputs,
             outputs: H::outputs,
             refuses: None,
+            fields: Arc::default(),
             security_headers: None,
             deprecation: None,
             cache: Cache::NoStore,

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Identity, Permission, Permissions, SignedIn};
+use super::{GuardedFields, Identity, Permission, Permissions, SignedIn};
 use crate::error::{Error, codes};
 use crate::shared::{PrincipalId, TenantId, TraceContext, UserId};
 
@@ -22,6 +22,8 @@ struct CallerInner {
     signed_in: Option<SignedIn>,
     by_cookie: bool,
     permissions: Permissions,
+    /// Fields of the route that want a permission of their own, where it has some.
+    fields: Option<Arc<GuardedFields>>,
     trace: Trace,
     /// The number of the deferral that the caller's change waits for.
     deferral: Option<u64>,
@@ -118,13 +120,14 @@ impl Caller {
     pub(crate) fn of(identity: Identity, permissions: Permissions, trace: Trace) -> Self {
         let Identity { tenant, actor, signed_in, by_cookie } = identity;
         let uncommitted = AtomicBool::new(false);
-        let deferral = None;
+        let (deferral, fields) = (None, None);
         Self(Arc::new(CallerInner {
             tenant,
             actor,
             signed_in,
             by_cookie,
             permissions,
+            fields,
             trace,
             deferral,
             uncommitted,
@@ -139,19 +142,31 @@ impl Caller {
     /// The same caller, whose change is committed by a deferral: see `Db::defer`.
     pub(crate) fn deferred(&self, deferral: u64) -> Self {
         let caller = Self::of(self.identity(), self.0.permissions.clone(), self.0.trace.clone());
-        caller.waits_for(Some(deferral))
+        caller.with(Some(deferral), self.0.fields.clone())
+    }
+
+    /// The same caller, at a route with fields that want a permission of their own.
+    pub(crate) fn among(&self, fields: Arc<GuardedFields>) -> Self {
+        let caller = Self::of(self.identity(), self.0.permissions.clone(), self.0.trace.clone());
+        caller.with(self.0.deferral, Some(fields))
+    }
+
+    /// Fields of the route that want a permission of their own, where it has some.
+    pub(crate) fn fields(&self) -> Option<&GuardedFields> {
+        self.0.fields.as_deref()
     }
 
     /// Somebody in the same tenant who may do nothing and is nobody: what such a caller reads is the same for everybody
     /// there.
     pub(crate) fn nobody(&self) -> Self {
         let nobody = Identity::new(self.0.tenant, Actor::System("cache"));
-        Self::of(nobody, Permissions::none(), self.0.trace.clone()).waits_for(self.0.deferral)
+        Self::of(nobody, Permissions::none(), self.0.trace.clone()).with(self.0.deferral, None)
     }
 
-    fn waits_for(mut self, deferral: Option<u64>) -> Self {
+    fn with(mut self, deferral: Option<u64>, fields: Option<Arc<GuardedFields>>) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.deferral = deferral;
+            inner.fields = fields;
         }
         self
     }
@@ -226,15 +241,14 @@ impl Caller {
     }
 
     /// Refuses a caller without `permission`. A handler that passes the error on is seen like a refusal of the access
-    /// rule: a line of the security log, and an audit row.
+    /// rule: a line of the security log, and an audit row. They name the permission; the client sees it in development only.
     ///
     /// # Errors
-    /// `core.forbidden`, naming the permission.
+    /// `core.forbidden`.
     pub fn require(&self, permission: &'static Permission) -> Result<(), Error> {
         if self.may(permission) {
             return Ok(());
         }
-        let detail = format!("Permission '{}' is needed.", permission.name);
-        Err(Error::new(&codes::FORBIDDEN).detail(detail).needs(permission.name))
+        Err(Error::new(&codes::FORBIDDEN).needs(permission.name))
     }
 }

@@ -27,10 +27,14 @@ impl<T: DeserializeOwned + JsonSchema> FromRequest<App> for Json<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, Error> {
         require_json(request.method(), request.headers())?;
         require_plain(request.headers())?;
-        let sender = request.extensions().get::<Caller>().map(Caller::tenant);
-        let body = body::read(request.into_body(), sender, app).await?;
+        let caller = request.extensions().get::<Caller>().cloned();
+        let replaces = *request.method() == Method::PUT;
+        let body = body::read(request.into_body(), caller.as_ref().map(Caller::tenant), app).await?;
         if app.config.profile().request_details && tracing::enabled!(tracing::Level::DEBUG) {
             tracing::debug!(body = redacted_json(&body), "Request body");
+        }
+        if let Some((caller, fields)) = caller.as_ref().and_then(|caller| Some((caller, caller.fields()?))) {
+            fields.check_written(&body, replaces, caller)?;
         }
         parse(&body).map(Json)
     }

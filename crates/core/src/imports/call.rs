@@ -1,6 +1,6 @@
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 
 use super::codes::import_codes;
@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::extract::{Json, Upload};
 use crate::input;
 use crate::jobs::{JobId, job_codes};
+use crate::module::permissions_of;
 use crate::resource::Call;
 use crate::shared::IdKind;
 use crate::stream::Record;
@@ -60,6 +61,7 @@ impl Call {
         upload: Upload,
         ImportOptions { dry_run }: ImportOptions,
     ) -> Result<ImportBegun> {
+        self.may_import::<T>()?;
         let draft = self.store_upload(upload).await?;
         let mut tx = self.tenant();
         let file = self.keep_file(&mut tx, draft).await?;
@@ -74,5 +76,11 @@ impl Call {
         let job_id = self.enqueue(&mut tx, &import.job, &ImportArgs { file: file.id, dry_run })?;
         tx.commit().await?;
         Ok(ImportBegun { job_id })
+    }
+
+    /// A row replaces a whole record, fields that want a permission of their own among them: without it nobody imports any.
+    pub(super) fn may_import<T: ImportRow>(&self) -> Result<()> {
+        let wanted = permissions_of(SchemaGenerator::subschema_for::<T>, &self.app.permissions)?;
+        wanted.into_iter().try_for_each(|permission| self.caller.require(permission))
     }
 }

@@ -62,6 +62,7 @@ pub(super) async fn run<T: ImportRow, R: Record + IdKind>(
     args: ImportArgs,
 ) -> Result<()> {
     job.call.caller.require(import.permission)?;
+    job.call.may_import::<T>()?;
     let file = job.call.file(&import.file, args.file).await?;
     let content = job.call.file_content(&file).await?;
     let mut rows = RowReader::<T>::open(content, &file.media_type, &Import::<T, R>::passed_over()).await?;

@@ -38,7 +38,7 @@ pub(crate) use origin::https::location;
 pub use routing::RouteTable;
 
 use admission::overload::Capacity;
-use admission::{Asked, access, csrf};
+use admission::{Asked, access, csrf, fields};
 use boundary::outside::Outside;
 use boundary::{custom, deadline, panic_guard};
 use origin::client::{Client, TrustedProxies};
@@ -217,6 +217,12 @@ impl Edge {
                         Some(identity) => Some(visit.admit(route, identity, request.headers()).await?),
                         None => access::check_stranger(&self.app, route, &request).map(|()| None)?,
                     };
+                    let concealed =
+                        fields::enter(&self.app, route, caller.as_ref(), request.uri().query()).await;
+                    let concealed = concealed.inspect_err(|error| {
+                        access::note_refusal(&self.app, route, caller.as_ref(), error);
+                    })?;
+                    let caller = concealed.as_ref().map_or(caller, fields::Concealed::caller);
                     acceptable::enter(route, &mut request)?;
                     let accepted = compression::enter(self.compresses(), route, request.headers())?;
                     let known = conditional::enter(&request);
@@ -226,6 +232,7 @@ impl Edge {
                         outcome.map_err(|error| self.app.constraints.name(error)).inspect_err(|error| {
                             access::note_refusal(&self.app, route, caller.as_ref(), error);
                         })?;
+                    response = fields::leave(concealed, response).await?;
                     cache::leave(route.cache, &mut response);
                     acceptable::leave(route, &mut response);
                     conditional::leave(&known, &mut response);

@@ -10,7 +10,7 @@ use super::{Contract, example, headers, operation};
 use crate::auth::SESSION_COOKIE;
 use crate::error::Problem;
 use crate::extract::HeaderField;
-use crate::module::Route;
+use crate::module::{PERMISSION_MARK, Route};
 
 /// The schemas of what is read and of what is answered: a field with a default may be left out of the one, and is always
 /// in the other.
@@ -25,6 +25,7 @@ impl Schemas {
             SchemaSettings::draft2020_12()
                 .with(|settings| settings.definitions_path = "/components/schemas".into())
                 .with_transform(RecursiveTransform(without_null_default))
+                .with_transform(RecursiveTransform(without_guarded_requirement))
         };
         Self { read: settings().into_generator(), answered: settings().for_serialize().into_generator() }
     }
@@ -45,6 +46,17 @@ impl Schemas {
 fn without_null_default(schema: &mut Schema) {
     if schema.get("default").is_some_and(Value::is_null) {
         schema.remove("default");
+    }
+}
+
+/// A field that wants a permission of its own is not always there.
+fn without_guarded_requirement(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    let properties = object.get("properties").and_then(Value::as_object);
+    let guarded = properties.into_iter().flatten().filter(|(_, part)| part.get(PERMISSION_MARK).is_some());
+    let guarded: Vec<String> = guarded.map(|(name, _)| name.clone()).collect();
+    if let Some(Value::Array(required)) = object.get_mut("required") {
+        required.retain(|name| name.as_str().is_none_or(|name| guarded.iter().all(|field| field != name)));
     }
 }
 

@@ -16,15 +16,26 @@ const QUOTED: [char; 5] = ['"', ',', ';', '\n', '\r'];
 pub struct CsvLine<'a> {
     out: &'a mut BytesMut,
     begun: bool,
+    /// The places that are left out, and how many there were so far.
+    without: &'a [usize],
+    place: usize,
 }
 
 impl<'a> CsvLine<'a> {
     pub(crate) fn new(out: &'a mut BytesMut) -> Self {
-        Self { out, begun: false }
+        Self::leaving_out(&[], out)
+    }
+
+    /// A line in which some places are not there.
+    pub(super) fn leaving_out(without: &'a [usize], out: &'a mut BytesMut) -> Self {
+        Self { out, begun: false, without, place: 0 }
     }
 
     /// A text that somebody has typed. One that a spreadsheet would run gets a `'` before it (OWASP, CSV injection).
     pub fn text(&mut self, text: &str) -> &mut Self {
+        if self.is_left_out() {
+            return self;
+        }
         self.separate();
         let formula = text.starts_with(FORMULA);
         if !formula && !text.contains(QUOTED) {
@@ -44,6 +55,9 @@ impl<'a> CsvLine<'a> {
 
     /// A number, an id or a time: it holds nothing that would need quotes.
     pub fn value(&mut self, value: impl Display) -> &mut Self {
+        if self.is_left_out() {
+            return self;
+        }
         self.separate();
         let _ = write!(self.out, "{value}");
         self
@@ -51,6 +65,13 @@ impl<'a> CsvLine<'a> {
 
     pub(super) fn end(self) {
         self.out.put_slice(b"\r\n");
+    }
+
+    /// Whether the next place is.
+    fn is_left_out(&mut self) -> bool {
+        let place = self.place;
+        self.place += 1;
+        self.without.contains(&place)
     }
 
     fn separate(&mut self) {

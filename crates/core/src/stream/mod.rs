@@ -72,19 +72,32 @@ pub async fn answer<R: Record>(
     let place = app.streams.place(caller.tenant())?;
     let rows = app.db.tenant_read(caller).stream::<R>(sql, params).await?;
     let (to, from) = channel(WAITING);
+    let concealed: Vec<String> = caller
+        .fields()
+        .map(|fields| fields.concealed_of_records(caller).into_iter().map(str::to_owned).collect())
+        .unwrap_or_default();
     let (format, content_type) = match media_type {
-        CSV => (StreamFormat::Csv, "text/csv; charset=utf-8; header=present"),
-        _ => (StreamFormat::Ndjson, NDJSON),
+        CSV => (StreamFormat::Csv(places_of::<R>(&concealed)), "text/csv; charset=utf-8; header=present"),
+        _ => (StreamFormat::Ndjson(concealed), NDJSON),
     };
     let produced = produce(rows, format, to, app.config.traffic.stream_timeout, place);
     drop(app.lifecycle.spawn("stream", produced));
     Ok(([(CONTENT_TYPE, content_type)], Body::from_stream(chunks(from))).into_response())
 }
 
-#[derive(Clone, Copy)]
+/// How rows are written, and what is left out of each: fields by name, or places in a line.
 enum StreamFormat {
-    Ndjson,
-    Csv,
+    Ndjson(Vec<String>),
+    Csv(Vec<usize>),
+}
+
+/// The places in a line of CSV that these fields have.
+fn places_of<R: Record>(fields: &[String]) -> Vec<usize> {
+    let is_of = |name: &str, field: &String| {
+        name.strip_prefix(field.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let names = names::<R>().into_iter().enumerate();
+    names.filter(|(_, name)| fields.iter().any(|field| is_of(name, field))).map(|(place, _)| place).collect()
 }
 
 /// A chunk; `None` says that the list is complete.
@@ -126,7 +139,7 @@ async fn produce<R: Record>(
     let begun = Instant::now();
     let mut progress = Progress::new(&place);
     let outcome = tokio::select! {
-        outcome = timeout(limit, read(rows, format, &to, &mut progress)) => outcome
+        outcome = timeout(limit, read(rows, &format, &to, &mut progress)) => outcome
             .unwrap_or_else(|_| Err(Error::new(&codes::TIMEOUT).because("STREAM_TIMEOUT"))),
         () = place.given_away() => Err(Error::new(&codes::OVERLOADED)
             .because("it was read slowly, and another tenant had no place")),
@@ -151,7 +164,7 @@ async fn produce<R: Record>(
 /// Whether all was read and taken; `false` when the client has left.
 async fn read<R: Record>(
     mut rows: RowStream<R>,
-    format: StreamFormat,
+    format: &StreamFormat,
     to: &Sender<StreamMessage>,
     progress: &mut Progress<'_>,
 ) -> Result<bool> {
@@ -209,22 +222,30 @@ async fn send<R: Record>(
 }
 
 impl StreamFormat {
-    fn begin<R: Record>(self, out: &mut BytesMut) {
-        if let Self::Csv = self {
-            let mut line = CsvLine::new(out);
+    fn begin<R: Record>(&self, out: &mut BytesMut) {
+        if let Self::Csv(without) = self {
+            let mut line = CsvLine::leaving_out(without, out);
             R::write_names(&mut line);
             line.end();
         }
     }
 
-    fn write<R: Record>(self, row: &R, out: &mut BytesMut) -> Result<()> {
+    fn write<R: Record>(&self, row: &R, out: &mut BytesMut) -> Result<()> {
         match self {
-            Self::Ndjson => {
+            Self::Ndjson(without) if without.is_empty() => {
                 serde_json::to_writer((&mut *out).writer(), row).map_err(Error::internal)?;
                 out.put_u8(b'\n');
             }
-            Self::Csv => {
-                let mut line = CsvLine::new(out);
+            Self::Ndjson(without) => {
+                let mut fields = serde_json::to_value(row).map_err(Error::internal)?;
+                if let Some(fields) = fields.as_object_mut() {
+                    fields.retain(|name, _| !without.contains(name));
+                }
+                serde_json::to_writer((&mut *out).writer(), &fields).map_err(Error::internal)?;
+                out.put_u8(b'\n');
+            }
+            Self::Csv(without) => {
+                let mut line = CsvLine::leaving_out(without, out);
                 row.write(&mut line);
                 line.end();
             }

@@ -3,6 +3,7 @@
 pub(super) mod access;
 pub(super) mod authenticate;
 pub(super) mod csrf;
+pub(super) mod fields;
 pub(super) mod overload;
 pub(crate) mod rate_limit;
 pub(super) mod size;

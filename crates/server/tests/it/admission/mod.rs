@@ -1,5 +1,6 @@
 //! Who may go on: credentials, tenants, limits, overload.
 
+mod fields;
 mod grants;
 mod management;
 mod overload;

@@ -2,7 +2,7 @@
 
 use erp_core::auth::{Permission, Role};
 use erp_core::extract::Json;
-use erp_core::module::{Access, Module, Routes, too_weak, undeclared_secrets};
+use erp_core::module::{Access, Module, Routes, too_weak, undeclared_field_permissions, undeclared_secrets};
 use erp_core::shared::{Secret, ShownSecret};
 use erp_testkit::TestApp;
 use schemars::JsonSchema;
@@ -121,6 +121,36 @@ fn f57_a_rule_that_is_too_weak_is_found_unless_there_is_a_reason() {
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("POST /weak/signed-in of 'weak'"), "{found:?}");
     assert!(found[1].starts_with("PUT /weak/reader"), "{found:?}");
+}
+
+#[test]
+fn every_field_that_wants_a_permission_wants_one_that_is_declared() {
+    let undeclared = undeclared_field_permissions(erp_modules::ALL);
+    assert!(undeclared.is_empty(), "{}", undeclared.join("\n"));
+}
+
+#[test]
+fn a_field_that_wants_a_permission_which_nobody_declares_is_found() {
+    #[derive(Serialize, JsonSchema)]
+    struct Priced {
+        #[schemars(extend("x-permission" = "priced.cost.se"))]
+        cost: i64,
+    }
+    #[derive(Serialize, JsonSchema)]
+    struct Shelf {
+        things: Vec<Option<Priced>>,
+    }
+    static PRICED: Module = Module {
+        name: "priced",
+        routes: || {
+            let shelf = async || Json(Shelf { things: vec![Some(Priced { cost: 1 })] });
+            Routes::new().get("/priced", Access::SignedIn, shelf)
+        },
+        ..Module::BARE
+    };
+    let found = undeclared_field_permissions(&[&PRICED]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("'things.*.cost' wants the permission 'priced.cost.se'"), "{found:?}");
 }
 
 #[test]
