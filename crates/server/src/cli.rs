@@ -10,6 +10,7 @@ use erp_core::factory;
 use erp_core::lifecycle::Exit;
 use erp_core::module::Product;
 
+use crate::access::{self, AccessVerb};
 use crate::events::{self, EventsVerb};
 use crate::files::{self, FilesVerb};
 use crate::jobs::{self, JobsVerb};
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Mail(MailVerb),
     Tenant(TenantVerb),
     User(UserVerb),
+    Access(AccessVerb),
     Events(EventsVerb),
     Webhooks(WebhooksVerb),
 }
@@ -82,6 +84,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("files", _) => files::read(inner).map_or(serve, Command::Files),
         ("mail", _) => mail::read(inner).map_or(serve, Command::Mail),
         ("webhooks", _) => webhooks::read(inner).map_or(serve, Command::Webhooks),
+        ("access", _) => access::read(inner).map_or(serve, Command::Access),
         ("tenant", _) => tenant::read(inner).map_or(serve, Command::Tenant),
         ("user", _) => user::read(inner).map_or(serve, Command::User),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
@@ -171,6 +174,7 @@ fn command(product: &Product) -> clap::Command {
         .subcommands(has_webhooks.then(webhooks::command))
         .subcommand(tenant::command())
         .subcommand(user::command())
+        .subcommand(access::command())
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))
 }

@@ -8,6 +8,7 @@
 //! }
 //! ```
 
+mod access;
 mod allocator;
 mod arguments;
 mod banner;
@@ -127,6 +128,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::Files(verb) => Box::pin(files::run(product, &layers, verb, json)).await,
             Command::Tenant(verb) => Box::pin(tenant::run(product, &layers, verb, json)).await,
             Command::User(verb) => Box::pin(user::run(product, &layers, verb, json)).await,
+            Command::Access(verb) => Box::pin(access::run(product, &layers, verb, json)).await,
             Command::Mail(verb) => Box::pin(mail::run(product, &layers, verb, json)).await,
             Command::Webhooks(verb) => Box::pin(webhooks::run(product, &layers, verb, json)).await,
             Command::Jobs(verb) => Box::pin(jobs::run(product, &layers, verb, json)).await,

@@ -1,5 +1,6 @@
 use bytes::Bytes;
-use erp_core::shared::{TenantId, UserId};
+use erp_core::auth::{Method as Proof, Methods, SignedIn};
+use erp_core::shared::{SessionId, TenantId, UserId};
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::Value;
@@ -32,7 +33,10 @@ impl<'app> Actor<'app> {
     }
 
     pub(crate) fn signed_in(app: &'app TestApp, tenant: TenantId, person: UserId) -> Self {
-        let issued = app.edge().app.authenticator.issue(tenant, person, None);
+        let at = app.edge().app.clock.now().as_second();
+        let session: SessionId = person.to_string().parse().expect("an id is an id"); // see `BEGIN_SESSIONS`
+        let signed_in = SignedIn { session, at, methods: Methods::default().and(Proof::Password) };
+        let issued = app.edge().app.authenticator.issue(tenant, person, Some(signed_in));
         let issued = issued.expect("tokens can be signed");
         Self { app, token: Some(issued.access_token.expose().clone()), person: Some(person) }
     }

@@ -17,6 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::Value;
 use tokio_postgres::Client;
 
+use crate::database::BEGIN_SESSIONS;
 use crate::{Actor, Builder, Database, Log, Person, Pooler};
 
 /// How long a connection may take to come back from a request that was left.
@@ -192,13 +193,18 @@ impl TestApp {
              {named} insert into grants (id, principal_id, role_id) values (gen_random_uuid(), '{id}', '{role}')"
         );
         self.execute_in(tenant, &join).await;
-        Actor::signed_in(self, self.tenant_id(tenant), id)
+        self.newly_signed_in(tenant, id).await
     }
 
     /// Somebody new in acme or globex, with one of the roles that every tenant has: a second owner, say.
     pub async fn another(&self, tenant: &str, role: Role) -> Actor<'_> {
         let id = self.new_person(tenant).await;
         self.join(tenant, id, role).await;
+        self.newly_signed_in(tenant, id).await
+    }
+
+    async fn newly_signed_in(&self, tenant: &str, id: UserId) -> Actor<'_> {
+        self.root.batch_execute(BEGIN_SESSIONS).await.expect("a new session");
         Actor::signed_in(self, self.tenant_id(tenant), id)
     }
 

@@ -18,6 +18,11 @@ use crate::people::Person;
 
 /// Any number that no other program takes: "test" in ASCII.
 const LOCK: i64 = 0x74_65_73_74;
+/// A session for each member that has none of the kind, under the member's id: of those who call in tests. They have proven who
+/// they are when their token is made.
+pub(crate) const BEGIN_SESSIONS: &str = "insert into sessions (tenant_id, id, principal_id, secret_hash, key_id, auth_time, amr, idle_at, expires_at) \
+     select m.tenant_id, m.user_id, m.user_id, sha256('of a test'), 'of a test', now(), '{pwd}', now() + interval '1 year', now() + interval '1 year' \
+     from memberships m join tenants t on t.id = m.tenant_id where t.status <> 'reserved' on conflict do nothing";
 /// A statement is on its way to the server long before. Whether it has ended then is not waited for.
 const LONG_ENOUGH_TO_ASK: std::time::Duration = std::time::Duration::from_millis(10);
 
@@ -214,7 +219,9 @@ async fn fill_template(url: &str, template: &str, product: &Product) -> Vec<Pers
         std::fs::read(data_dir.join("demo-credentials.json")).expect("the seed writes the credentials");
     let _ = std::fs::remove_dir_all(&data_dir);
     let admin: Config = url.parse().expect("a PostgreSQL URL");
-    Person::identify(&connect(admin.clone().dbname(template)).await, &file).await
+    let root = connect(admin.clone().dbname(template)).await;
+    root.batch_execute(BEGIN_SESSIONS).await.expect("the demo people can be signed in");
+    Person::identify(&root, &file).await
 }
 
 /// A session that has just ended may still be seen in the template for a moment.

@@ -81,6 +81,12 @@ impl KnownPermissions {
         known.retain(|of, _| (of.0, of.1) != (tenant, principal));
     }
 
+    /// Forgets what everybody of a tenant may do. For those who have just changed a role.
+    pub fn forget_all(&self, tenant: TenantId) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|of, _| of.0 != tenant);
+    }
+
     fn find(&self, key: Grantee, now: Instant) -> Option<Permissions> {
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&key).filter(|known| known.is_fresh(now))?.permissions.get()?.clone().ok()
@@ -143,6 +149,8 @@ mod tests {
         assert!(!get(now + FRESH, Role::ReadOnly).await);
         known.forget(tenant, principal);
         assert!(get(now + FRESH, Role::Owner).await, "at once for those who change it");
+        known.forget_all(tenant);
+        assert!(!get(now + FRESH, Role::ReadOnly).await, "and for those who change a role");
     }
 
     #[tokio::test]

@@ -62,6 +62,11 @@ impl PermissionTable {
         self.all.iter().copied()
     }
 
+    /// The permission of this name, if a module declares it.
+    pub fn find(&self, name: &str) -> Option<&'static Permission> {
+        self.by_name.get(name).and_then(|number| self.all.get(*number)).copied()
+    }
+
     fn number(&self, permission: &'static Permission) -> Option<usize> {
         let known = self.by_address.binary_search_by_key(&address(permission), |(address, _)| *address);
         let number = known.ok().and_then(|at| self.by_address.get(at)).map(|(_, number)| *number);

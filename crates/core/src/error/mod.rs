@@ -238,8 +238,8 @@ error_codes! {
             "A header of the signature is missing or wrong, or the time in it is more than five minutes off.";
             "Sign the body as Standard Webhooks 1.0 says, with the secret that was agreed on, and check the clock.";
         FORBIDDEN = "core.forbidden", 403, "Not allowed";
-            "The caller's role lacks the permission named in the detail.";
-            "Ask an owner of the tenant for a role that has it.";
+            "The caller's roles do not have the permission that this wants.";
+            "Ask an owner of the tenant for a role that has it; in development the header X-Missing-Permission names it.";
         FOREIGN_PAGE = "core.foreign_page", 403, "Not from a page of this server";
             "A change by a browser's session, or a form, comes from a page of another site.";
             "Open the page of this server and try there; a program sends `Authorization` or `X-API-Key` instead of a cookie.";

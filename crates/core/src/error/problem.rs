@@ -163,7 +163,7 @@ impl Error {
         StatusCode::from_u16(self.code().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The answer that the client gets. `debug` adds the chain of causes: in development only.
+    /// The answer that the client gets. `debug` adds the chain of causes and the permission that is missing: in development only.
     pub(crate) fn render(&self, instance: &str, correlation_id: &str, debug: bool) -> Response {
         let code = self.code();
         let problem = Problem {
@@ -184,6 +184,10 @@ impl Error {
         let mut response = (self.status(), [(header::CONTENT_TYPE, content_type)], body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let missing = self.needed().filter(|_| debug).and_then(|name| HeaderValue::try_from(name).ok());
+        if let Some(permission) = missing {
+            headers.insert("x-missing-permission", permission);
+        }
         if let Some(wait) = self.0.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(wait)));
         }

@@ -4,19 +4,21 @@ use erp_core::app::App;
 use erp_core::auth::{
     Caller, Credential, Grants, OwnRole, Role, SESSION_COOKIE, Trace, bearer, cookie, key_header,
 };
-use erp_core::db::System;
+use erp_core::db::{System, TenantTx};
 use erp_core::error::{Error, Result};
 use erp_core::from_row;
 use erp_core::module::{Authentication, Lookup, NamedTenant};
-use erp_core::shared::TenantId;
+use erp_core::shared::{PrincipalId, TenantId};
 use http::HeaderMap;
+use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{SELECT_TENANT, browser, keys};
 
 const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
 /// A row for each role of a principal, and one without a role for a member that has none; none for nobody, and none
 /// for a session that has ended.
-const READ_GRANTS: &str = "select g.built_in, r.name, null::text[] as scopes, \
+const READ_GRANTS: &str = "select g.built_in, r.name, g.expires_at, null::text[] as scopes, \
      array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
      from memberships m join tenants t on t.id = m.tenant_id \
      left join grants g on g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
@@ -33,7 +35,7 @@ const READ_OTHERS: &str = "with members as (select user_id as id from membership
      asked as (select id, null::text[] as scopes from members where id = $1 \
        union all select m.id, k.scopes from api_keys k join members m on m.id = k.principal_id \
        where k.id = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())) \
-     select g.built_in, r.name, a.scopes, \
+     select g.built_in, r.name, g.expires_at, a.scopes, \
        array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
      from asked a join tenants t on t.id = $2 and t.status = 'active' \
      left join grants g on g.principal_id = a.id and (g.expires_at is null or g.expires_at > now()) \
@@ -54,10 +56,60 @@ from_row!(SelectedTenant { id });
 struct Granted {
     built_in: Option<String>,
     name: Option<String>,
+    expires_at: Option<Timestamp>,
     scopes: Option<Vec<String>>,
     permissions: Vec<String>,
 }
-from_row!(Granted { built_in, name, scopes, permissions });
+from_row!(Granted { built_in, name, expires_at, scopes, permissions });
+
+/// The roles that a caller holds now, as far as the scopes of its key go; of somebody who has no business in the tenant there are
+/// none at all.
+pub(super) struct HeldGrants(Vec<Granted>);
+
+impl HeldGrants {
+    /// Reads them in a transaction, in the caller's tenant.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub(super) async fn read(tx: &mut TenantTx<'_>, caller: &Caller) -> Result<Option<Self>> {
+        let Some((sql, principal, other)) = asked(caller) else { return Ok(None) };
+        Ok(Self::of(tx.rows(sql, &[&principal, &other]).await?))
+    }
+
+    fn of(rows: Vec<Granted>) -> Option<Self> {
+        (!rows.is_empty()).then_some(Self(rows))
+    }
+
+    /// Those whose end is `long` enough away; a grant for good has none.
+    pub(super) fn lasting(&self, app: &App, long: impl Fn(Option<Timestamp>) -> bool) -> Result<Grants> {
+        let (mut grants, mut limit) = (Grants::default(), None);
+        for Granted { built_in, name, expires_at, scopes, permissions } in &self.0 {
+            limit = scopes.as_ref().or(limit);
+            if !long(*expires_at) {
+                continue;
+            }
+            if let Some(role) = built_in {
+                grants.built_in.push(role.parse::<Role>().map_err(Error::internal)?);
+            } else if let Some(name) = name {
+                grants.own.push(OwnRole { name: name.clone(), permissions: permissions.clone() });
+            }
+        }
+        Ok(match limit {
+            Some(scopes) => keys::narrowed(app, &grants, scopes),
+            None => grants,
+        })
+    }
+}
+
+/// The statement that reads a caller's grants, with its parameters: whose, and its session, or for others than people the tenant.
+fn asked(caller: &Caller) -> Option<(&'static str, PrincipalId, Option<Uuid>)> {
+    let principal = caller.actor().principal()?;
+    let session = caller.signed_in().map(|signed_in| *signed_in.session.as_uuid());
+    Some(match caller.actor().person() {
+        Some(_) => (READ_GRANTS, principal, session),
+        None => (READ_OTHERS, principal, Some(*caller.tenant().as_uuid())),
+    })
+}
 
 struct Own {
     rate_limit_max: Option<i32>,
@@ -88,29 +140,9 @@ fn tenant<'a>(system: System, named: &'a NamedTenant<'a>, trace: &'a Trace) -> L
 
 fn grants<'a>(app: &'a App, caller: &'a Caller) -> Lookup<'a, Grants> {
     Box::pin(async move {
-        let Some(principal) = caller.actor().principal() else { return Ok(None) };
-        let session = caller.signed_in().map(|signed_in| signed_in.session);
-        let tx = app.db.tenant_read(caller).last();
-        let rows: Vec<Granted> = match caller.actor().person() {
-            Some(person) => tx.rows(READ_GRANTS, &[&person, &session]).await?,
-            None => tx.rows(READ_OTHERS, &[&principal, &caller.tenant()]).await?,
-        };
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let (mut grants, mut limit) = (Grants::default(), None);
-        for Granted { built_in, name, scopes, permissions } in rows {
-            limit = scopes.or(limit);
-            if let Some(role) = built_in {
-                grants.built_in.push(role.parse::<Role>().map_err(Error::internal)?);
-            } else if let Some(name) = name {
-                grants.own.push(OwnRole { name, permissions });
-            }
-        }
-        Ok(Some(match limit {
-            Some(scopes) => keys::narrowed(app, &grants, scopes),
-            None => grants,
-        }))
+        let Some((sql, principal, other)) = asked(caller) else { return Ok(None) };
+        let rows = app.db.tenant_read(caller).last().rows(sql, &[&principal, &other]).await?;
+        HeldGrants::of(rows).map(|held| held.lasting(app, |_| true)).transpose()
     })
 }
 

@@ -15,18 +15,19 @@ use erp_core::extract::{Json, Path};
 use erp_core::limits::Attempt;
 use erp_core::mail::{MailAddress, MailTemplate, Recipient};
 use erp_core::mailer::link_base;
-use erp_core::shared::{Clock, Id, IdKind, Rng, Secret, TenantId, Text, UserId};
+use erp_core::shared::{Clock, Id, IdKind, List, Rng, Secret, TenantId, Text, UserId};
 use erp_core::{from_row, mail_template};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::giver::Giver;
 use super::lock_out::{self, GuessTarget};
 use super::password_routes::ProfileName;
-use super::roles::{self, ResolvedRoles, RoleNames};
+use super::roles::{self, RoleName};
 use super::session::seconds;
-use super::{IdentitySettings, codes, passwords};
+use super::{IdentitySettings, codes, passwords, step_up};
 
 /// What its secret begins with: `erp_inv_`.
 const KIND: &str = "inv";
@@ -47,7 +48,7 @@ pub(super) struct NewInvitation {
     email: MailAddress,
     /// The roles that the new member will have: within the giver's own.
     #[schemars(example = ["member"])]
-    roles: RoleNames,
+    roles: List<RoleName, 1, 20>,
 }
 
 /// What was done; the same for every address.
@@ -132,7 +133,7 @@ const OPEN: &str = "select id, email, roles, invited_by, created_at, expires_at 
      where ended_at is null and expires_at > now() order by created_at desc, id limit 200";
 const END: &str = "update invitations set ended_at = now() where id = $1 and tenant_id = $2 and ended_at is null returning id";
 /// Held until the end: two who accept at the same time make one member.
-const TAKE: &str = "select i.id, i.email, i.roles, t.slug, p.id as person_id, p.disabled_at is not null as disabled, w.phc \
+const TAKE: &str = "select i.id, i.email, i.roles, i.invited_by, t.slug, p.id as person_id, p.disabled_at is not null as disabled, w.phc \
      from invitations i join tenants t on t.id = i.tenant_id left join auth.people p on p.email = i.email \
      left join auth.passwords w on w.person_id = p.id \
      where i.tenant_id = $1 and i.secret_hash = $2 and i.ended_at is null and i.expires_at > now() and t.status = 'active'";
@@ -155,12 +156,13 @@ struct Taken {
     id: Id<InvitationRow>,
     email: String,
     roles: Vec<String>,
+    invited_by: Option<UserId>,
     slug: String,
     person_id: Option<UserId>,
     disabled: bool,
     phc: Option<String>,
 }
-from_row!(Taken { id, email, roles, slug, person_id, disabled, phc });
+from_row!(Taken { id, email, roles, invited_by, slug, person_id, disabled, phc });
 
 /// `POST /api/v1/invitations`.
 pub(super) async fn invite(
@@ -168,12 +170,15 @@ pub(super) async fn invite(
     caller: Caller,
     system: System,
     Json(new): Json<NewInvitation>,
-) -> Result<Acknowledged<Invited>, Refusing<codes::MORE_THAN_OWN>> {
+) -> Result<Acknowledged<Invited>, Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN)>> {
     let tenant = caller.tenant();
+    step_up::require(&app, &caller, &system).await?;
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
-    let names: Vec<String> = new.roles.iter().map(ToString::to_string).collect();
-    let ResolvedRoles { permissions, built_in, .. } = roles::resolve(&app, &mut tx, tenant, &names).await?;
-    roles::within_own(&caller, &built_in, &permissions)?;
+    let giver = Giver::hold(&app, &mut tx, &caller).await?;
+    let wanted = roles::wanted(new.roles.iter().map(Text::as_str));
+    let given = roles::resolve(&app, &mut tx, tenant, &wanted).await?;
+    giver.may_give(&given)?;
+    let names: Vec<String> = given.into_iter().map(|role| role.name).collect();
     let inviter = caller.actor().person();
     let terms = Terms::of(&app)?;
     let (invited, link) = add(&mut tx, tenant, (&new.email, &names, inviter), &terms).await?;
@@ -331,8 +336,9 @@ async fn join(
     if joined.is_none() {
         return Err(Error::new(&codes::INVITATION_ENDED).because("already a member"));
     }
-    let resolved = roles::resolve(app, &mut tx, tenant, &taken.roles).await?;
-    roles::grant(&mut tx, person.into(), &resolved).await?;
+    let wanted = roles::wanted(taken.roles.iter().map(String::as_str));
+    let given = roles::resolve(app, &mut tx, tenant, &wanted).await?;
+    roles::grant(&mut tx, (person.into(), taken.invited_by.map(Into::into)), &given).await?;
     tx.audit(&AuditEntry {
         action: "identity.joined",
         resource: "user",

@@ -18,8 +18,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::codes;
+use super::giver::Giver;
 use super::made::Made;
+use super::{codes, step_up};
 
 /// How long the text before a rotation is good, unless it is said, in hours.
 const OVERLAP: i64 = 24;
@@ -201,9 +202,9 @@ async fn note_use(system: System, tenant: TenantId, key: PrincipalId) {
 }
 
 /// What a key can do: what its principal can, as far as its scopes go.
-pub(super) fn narrowed(app: &App, grants: &Grants, scopes: Vec<String>) -> Grants {
+pub(super) fn narrowed(app: &App, grants: &Grants, scopes: &[String]) -> Grants {
     let held = app.permissions.resolve(grants).names();
-    let permissions = scopes.into_iter().filter(|scope| held.contains(&scope.as_str())).collect();
+    let permissions = scopes.iter().filter(|scope| held.contains(&scope.as_str())).cloned().collect();
     Grants { built_in: Vec::new(), own: vec![OwnRole { name: "api-key".to_owned(), permissions }] }
 }
 
@@ -228,14 +229,16 @@ pub(super) async fn create(
     caller: Caller,
     system: System,
     Json(new): Json<NewApiKey>,
-) -> Result<Made<ApiKeyWithText>, Refusing<codes::MORE_THAN_OWN>> {
+) -> Result<Made<ApiKeyWithText>, Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN)>> {
     let tenant = caller.tenant();
-    let scopes = scopes(&app, &caller, &new.scopes)?;
+    let scopes = scopes(&app, &new.scopes)?;
     if new.expires_at.is_some_and(|end| end <= app.clock.now()) {
         let past = Violation::new("/expiresAt".to_owned(), "past", "This time is over.");
         return Err(Error::new(&core::INVALID).violation(past).into());
     }
+    step_up::require(&app, &caller, &system).await?;
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
+    Giver::hold(&app, &mut tx, &caller).await?.may_scope(&scopes)?;
     let own = holder(&mut tx, &caller).await?;
     let principal = match new.service_account {
         Some(machine) => of_machine(&mut tx, tenant, machine).await?,
@@ -258,18 +261,21 @@ pub(super) async fn rotate(
     system: System,
     Path(id): Path<PrincipalId>,
     Json(rotation): Json<KeyRotation>,
-) -> Result<Json<ApiKeyWithText>, Refusing<codes::MORE_THAN_OWN>> {
+) -> Result<Json<ApiKeyWithText>, Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN)>> {
     let tenant = caller.tenant();
     let hours = i32::try_from(rotation.overlap_hours.map_or(OVERLAP, i64::from)).unwrap_or_default();
+    step_up::require(&app, &caller, &system).await?;
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
+    let giver = Giver::hold(&app, &mut tx, &caller).await?;
     let locked: Option<LockedKey> = tx.optional(LOCK, &[&tenant, &id]).await?;
     let LockedKey { principal_id, scopes, of_machine } =
         locked.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
     // The one who rotates a key gets its text: of another member's keys nobody does.
     let own = holder(&mut tx, &caller).await?;
-    if !(of_machine || own == principal_id) || !within(&app, &caller, scopes) {
+    if !(of_machine || own == principal_id) {
         return Err(Error::new(&codes::MORE_THAN_OWN).into());
     }
+    giver.may_scope(&scopes)?;
     let secret = TenantSecret::new(kind(&app), tenant, app.rng.as_ref());
     tx.audit(&entry("identity.key_rotated", id, json!({ "overlapHours": hours })))?;
     let api_key: ApiKey = tx.row(ROTATE, &[&tenant, &id, &secret.hash(), &hours]).await?;
@@ -315,8 +321,8 @@ async fn of_machine(tx: &mut TenantTx<'_>, tenant: TenantId, machine: PrincipalI
     })
 }
 
-/// The scopes that are asked for: permissions that there are, and that the caller has.
-fn scopes(app: &App, caller: &Caller, wanted: &[Text<1, 200>]) -> Result<Vec<String>> {
+/// The scopes that are asked for: permissions that there are.
+fn scopes(app: &App, wanted: &[Text<1, 200>]) -> Result<Vec<String>> {
     let mut scopes: Vec<String> = wanted.iter().map(ToString::to_string).collect();
     for (at, scope) in scopes.iter().enumerate() {
         if app.permissions.iter().all(|permission| permission.name != scope) {
@@ -326,14 +332,7 @@ fn scopes(app: &App, caller: &Caller, wanted: &[Text<1, 200>]) -> Result<Vec<Str
     }
     scopes.sort();
     scopes.dedup();
-    if within(app, caller, scopes.clone()) { Ok(scopes) } else { Err(Error::new(&codes::MORE_THAN_OWN)) }
-}
-
-/// Whether the caller has all these permissions: nobody gives more than he has.
-fn within(app: &App, caller: &Caller, scopes: Vec<String>) -> bool {
-    let role = OwnRole { name: String::new(), permissions: scopes };
-    let all = app.permissions.resolve(&Grants { built_in: Vec::new(), own: vec![role] });
-    caller.permissions().include(&all)
+    Ok(scopes)
 }
 
 fn entry(action: &'static str, key: PrincipalId, details: Value) -> AuditEntry {

@@ -14,11 +14,12 @@ use erp_core::shared::{TenantId, UserId};
 use erp_core::{from_row, sql};
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
-use super::codes;
-use super::roles::{self, HELD, HeldRole, RoleNames};
+use super::giver::{Giver, HELD, HeldRole};
+use super::roles::{self, ExpiringRole, HELD_NAMES, NewRoles};
+use super::{codes, step_up};
 
 /// A member of the tenant.
 #[derive(Serialize, JsonSchema)]
@@ -32,11 +33,32 @@ pub(super) struct Member {
     /// `active`, or `deactivated` by an administrator, or `disabled` by an operator.
     #[schemars(example = &"active")]
     status: String,
+    /// Those that it holds for good.
     #[schemars(example = ["member"])]
     roles: Vec<String>,
+    /// Those that end by themselves.
+    expiring: Vec<ExpiringRole>,
     joined_at: Timestamp,
 }
-from_row!(Member { id, email, name, status, roles, joined_at });
+
+struct MemberRow {
+    id: UserId,
+    email: String,
+    name: String,
+    status: String,
+    roles: Vec<String>,
+    expiring: Vec<String>,
+    expiries: Vec<Timestamp>,
+    joined_at: Timestamp,
+}
+from_row!(MemberRow { id, email, name, status, roles, expiring, expiries, joined_at });
+
+impl From<MemberRow> for Member {
+    fn from(row: MemberRow) -> Self {
+        let MemberRow { id, email, name, status, roles, expiring, expiries, joined_at } = row;
+        Self { id, email, name, status, roles, expiring: roles::expiring(expiring, expiries), joined_at }
+    }
+}
 
 /// The members, in the order of their addresses.
 #[derive(Serialize, JsonSchema)]
@@ -44,37 +66,17 @@ pub(super) struct Members {
     users: Vec<Member>,
 }
 
-/// The body of `PUT /api/v1/users/{id}/roles`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewRoles {
-    /// All that the member is to have: within the giver's own.
-    #[schemars(example = ["member"])]
-    roles: RoleNames,
-}
-
-impl NewRoles {
-    pub(super) fn names(&self) -> Vec<String> {
-        self.roles.iter().map(ToString::to_string).collect()
-    }
-}
-
 const COLUMNS: &str = "m.user_id as id, m.email, m.name, m.created_at as joined_at, \
      case when m.disabled_at is not null then 'disabled' when m.deactivated_at is not null then 'deactivated' else 'active' end \
-       as status, \
-     array(select coalesce(g.built_in, r.name) from grants g left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id \
-       where g.tenant_id = m.tenant_id and g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
-       order by 1) as roles";
-const LIST: &str =
-    sql!["select ", COLUMNS, " from memberships m where m.ended_at is null order by m.email limit 1000"];
-const READ: &str =
-    sql!["select ", COLUMNS, " from memberships m where m.user_id = $1 and m.ended_at is null"];
-/// Held while who owns the tenant is changed: two who demote one another come one after the other.
-const GUARD: &str = "select tenant_id from tenant_profiles where tenant_id = $1 for no key update";
+       as status";
+const FROM: &str = " from memberships m cross join lateral (select m.tenant_id, m.user_id as id) p where m.ended_at is null ";
+const LIST: &str = sql!["select ", COLUMNS, ", ", HELD_NAMES, FROM, "order by m.email limit 1000"];
+const READ: &str = sql!["select ", COLUMNS, ", ", HELD_NAMES, FROM, "and m.user_id = $1"];
 const THEIRS: &str = sql![
     "select ",
     HELD,
     " from memberships m left join grants g on g.tenant_id = m.tenant_id and g.principal_id = m.user_id \
+       and (g.expires_at is null or g.expires_at > now()) \
        left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id \
        where m.tenant_id = $1 and m.user_id = $2 and m.ended_at is null"
 ];
@@ -98,7 +100,8 @@ const DROP_INVITATIONS: &str = "update invitations set ended_at = now() \
 
 /// `GET /api/v1/users`.
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Members>> {
-    Ok(Json(Members { users: app.db.tenant_read(&caller).last().rows(LIST, &[]).await? }))
+    let rows: Vec<MemberRow> = app.db.tenant_read(&caller).last().rows(LIST, &[]).await?;
+    Ok(Json(Members { users: rows.into_iter().map(Member::from).collect() }))
 }
 
 /// `GET /api/v1/users/{id}`.
@@ -107,8 +110,8 @@ pub(super) async fn read(
     caller: Caller,
     Path(id): Path<UserId>,
 ) -> Result<Json<Member>> {
-    let member: Option<Member> = app.db.tenant_read(&caller).last().optional(READ, &[&id]).await?;
-    member.map(Json).ok_or_else(|| Error::new(&core::NOT_FOUND))
+    let row: Option<MemberRow> = app.db.tenant_read(&caller).last().optional(READ, &[&id]).await?;
+    row.map(|row| Json(row.into())).ok_or_else(|| Error::new(&core::NOT_FOUND))
 }
 
 /// `PUT /api/v1/users/{id}/roles`.
@@ -118,12 +121,13 @@ pub(super) async fn give(
     system: System,
     Path(id): Path<UserId>,
     Json(new): Json<NewRoles>,
-) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
+) -> Result<NoContent, Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
     let tenant = caller.tenant();
-    let mut tx = begin(&app, &caller, &system, id).await?;
-    let given = roles::resolve(&app, &mut tx, tenant, &new.names()).await?;
-    roles::within_own(&caller, &given.built_in, &given.permissions)?;
-    roles::replace(&mut tx, (tenant, id.into()), &given).await?;
+    step_up::require(&app, &caller, &system).await?;
+    let (mut tx, giver) = begin(&app, &caller, &system, id).await?;
+    let given = roles::resolve(&app, &mut tx, tenant, &new.wanted()).await?;
+    giver.may_give(&given)?;
+    roles::replace(&mut tx, tenant, (id.into(), giver.principal), &given).await?;
     finish(&app, tx, (tenant, id)).await?;
     Ok(NoContent)
 }
@@ -135,7 +139,7 @@ pub(super) async fn deactivate(
     system: System,
     Path(id): Path<UserId>,
 ) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
-    let mut tx = begin(&app, &caller, &system, id).await?;
+    let (mut tx, _) = begin(&app, &caller, &system, id).await?;
     end(&mut tx, (caller.tenant(), id), &[DEACTIVATE, END_SESSIONS]).await?;
     finish(&app, tx, (caller.tenant(), id)).await?;
     Ok(NoContent)
@@ -148,7 +152,7 @@ pub(super) async fn reactivate(
     system: System,
     Path(id): Path<UserId>,
 ) -> Result<NoContent, Refusing<codes::MORE_THAN_OWN>> {
-    let mut tx = begin(&app, &caller, &system, id).await?;
+    let (mut tx, _) = begin(&app, &caller, &system, id).await?;
     end(&mut tx, (caller.tenant(), id), &[REACTIVATE]).await?;
     tx.commit().await?;
     Ok(NoContent)
@@ -161,7 +165,7 @@ pub(super) async fn remove(
     system: System,
     Path(id): Path<UserId>,
 ) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
-    let mut tx = begin(&app, &caller, &system, id).await?;
+    let (mut tx, _) = begin(&app, &caller, &system, id).await?;
     let all = [REMOVE, END_SESSIONS, REVOKE_KEYS, DROP_GRANTS, DROP_INVITATIONS];
     end(&mut tx, (caller.tenant(), id), &all).await?;
     tx.audit(&AuditEntry {
@@ -177,21 +181,21 @@ pub(super) async fn remove(
 
 /// A transaction on behalf of the caller, in which the tenant's owners stand still, once it is known that the member is there
 /// and has nothing that the caller has not.
-async fn begin<'db>(
-    app: &App,
+async fn begin<'a>(
+    app: &'a App,
     caller: &Caller,
-    system: &'db System,
+    system: &'a System,
     member: UserId,
-) -> Result<TenantTx<'db>> {
+) -> Result<(TenantTx<'a>, Giver<'a>)> {
     let tenant = caller.tenant();
     let mut tx = system.on_behalf(caller).within(tenant).await?;
-    let _: Vec<()> = tx.rows(GUARD, &[&tenant]).await?;
+    let giver = Giver::hold(app, &mut tx, caller).await?;
     let held: Vec<HeldRole> = tx.rows(THEIRS, &[&tenant, &member]).await?;
     if held.is_empty() {
         return Err(Error::new(&core::NOT_FOUND));
     }
-    roles::holder_within_own(app, caller, held)?;
-    Ok(tx)
+    giver.may_change(held)?;
+    Ok((tx, giver))
 }
 
 async fn end(

@@ -3,7 +3,9 @@
 mod authentication;
 mod browser;
 mod device;
+pub mod explain;
 mod factors;
+mod giver;
 mod invitations;
 mod keys;
 mod lock_out;
@@ -13,11 +15,13 @@ mod me;
 mod members;
 mod mfa;
 pub mod operator;
+mod own_roles;
 mod owner_notice;
 mod pages;
 mod password_routes;
 mod passwords;
 pub mod people_import;
+mod reviews;
 mod roles;
 mod service_accounts;
 mod session;
@@ -51,15 +55,21 @@ pub static MODULE: Module = Module {
         "0009_api_keys",
         "0010_lock_out",
         "0011_browser_sessions",
+        "0012_roles",
+        "0013_access_reviews",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
         "memberships",
+        "roles",
+        "role_permissions",
         "grants",
         "sessions",
         "invitations",
         "service_accounts",
         "api_keys",
+        "access_reviews",
+        "access_review_items",
     ],
     system: SYSTEM,
     assets: &[pages::STYLE],
@@ -72,7 +82,7 @@ pub static MODULE: Module = Module {
         &owner_notice::FAILED_TRIES,
     ],
     metrics: &[MetricTable::of::<IdentityMetrics>()],
-    jobs: &[&lock_out::FORGET],
+    jobs: &[&lock_out::FORGET, &reviews::CLOSE],
     schedules: &[&lock_out::NIGHTLY],
     tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
@@ -123,6 +133,12 @@ erp_core::error_codes! {
         LAST_OWNER = "identity.last_owner", 409, "The tenant would have no owner";
             "An active member keeps the role 'owner' for good.";
             "Make somebody else an owner first.";
+        ROLE_TAKEN = "identity.role_taken", 409, "There is a role of this name", on roles [roles_name_key, roles_name_check];
+            "Another role of the tenant has the name, in some case, or it is one of those that every tenant has.";
+            "Choose another name.";
+        ROLE_IN_USE = "identity.role_in_use", 409, "The role is in use";
+            "Members or service accounts hold it, or an open invitation promises it.";
+            "Take it back from them first: GET /api/v1/access/who says who they are.";
         TENANT_TAKEN = "identity.tenant_taken", 409, "The tenant is there already";
             "There is a tenant of this slug, and it has an owner.";
             "Choose another slug.";
@@ -142,6 +158,11 @@ erp_core::permissions! {
         INVITE = "identity.user.invite" to [Owner]: "Invite people, and take invitations back.";
         MANAGE_USERS = "identity.user.manage" to [Owner]: "Give members roles, pause and remove them.";
         OWN = "identity.tenant.own" to [Owner] alone: "Answer for the tenant: make and unmake owners.";
+        READ_ROLES = "identity.role.read" to [Owner, Member, Auditor]: "See the roles that there are, and what they allow.";
+        MANAGE_ROLES = "identity.role.manage" to [Owner]: "Make, change and remove roles of the tenant's own, within one's own rights.";
+        EXPLAIN_ACCESS = "identity.access.explain" to [Owner, Auditor]: "See who may do what, and by which role.";
+        READ_REVIEWS = "identity.access_review.read" to [Owner, Auditor]: "See the reviews of access, and what was decided.";
+        REVIEW_ACCESS = "identity.access_review.decide" to [Owner] alone: "Begin and close reviews of access, and decide who keeps a role.";
         END_SESSIONS = "identity.session.end" to [Owner]: "End the sessions of others.";
         MANAGE_KEYS = "identity.key.manage" to [Owner]: "Make API keys within one's own rights, see, rotate and revoke them.";
         MANAGE_MACHINES = "identity.service_account.manage" to [Owner]: "Make service accounts, give them roles, and end them.";
@@ -189,7 +210,10 @@ erp_core::system_work! {
         PASSWORDS = "passwords": "Sets passwords, which no tenant sees, for those who know the one before or have the link of a mail.";
         FACTORS = "factors": "Keeps second factors, which no tenant sees, and proves their codes, also of those who are no callers yet.";
         MEMBERS = "members": "Makes, changes and ends memberships on behalf of those who may, and of those who accept an invitation and are no callers yet.";
+        ROLES = "roles": "Makes, changes and removes a tenant's roles on behalf of those who may.";
         MACHINES = "machines": "Makes, changes and ends service accounts and API keys on behalf of those who may.";
+        REVIEWS = "access-reviews": "Begins reviews of access and keeps decisions on behalf of those who may, and ends what nobody has confirmed.";
+        EXPLAIN = "explain-access": "Says who may do what in a tenant, as operators ask for it.";
         TENANTS = "tenants": "Makes tenants and moves them from state to state, as operators ask for it.";
         PEOPLE = "people": "Brings people from other systems into a tenant, as operators ask for it.";
         SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it, and the API key that a request brings, and notes its use.";
@@ -333,6 +357,50 @@ fn routes() -> Routes {
         .limit(&FAILED_SIGN_INS)
         .system(&MEMBERS)
         .doc(Operation::new("acceptInvitation", "Accept an invitation"))
+        .get("/api/v1/access/explain", Access::Permission(&EXPLAIN_ACCESS), explain::explain_one)
+        .doc(Operation::new("explainAccess", "Say why somebody may do something, or may not").about(
+            "Of a person, a service account or a key. It is what the next request of theirs would be told.",
+        ))
+        .get("/api/v1/access/who", Access::Permission(&EXPLAIN_ACCESS), explain::who_may)
+        .doc(Operation::new("listAccess", "Say who has a permission, holds a role, or has any access at all"))
+        .get("/api/v1/access/reviews", Access::Permission(&READ_REVIEWS), reviews::list)
+        .doc(Operation::new("listAccessReviews", "List the reviews of access"))
+        .post("/api/v1/access/reviews", Access::Permission(&REVIEW_ACCESS), reviews::begin)
+        .system(&REVIEWS)
+        .doc(Operation::new("beginAccessReview", "Begin a review of access").about(
+            "It lists who holds which role now. What nobody has confirmed by its end, ends.",
+        ))
+        .get("/api/v1/access/reviews/{id}", Access::Permission(&READ_REVIEWS), reviews::read)
+        .doc(Operation::new("readAccessReview", "Read a review of access, with all that it is about"))
+        .put("/api/v1/access/reviews/{id}/items/{item}", Access::Permission(&REVIEW_ACCESS), reviews::decide)
+        .system(&REVIEWS)
+        .doc(Operation::new("decideAccess", "Decide whether somebody keeps a role").about(
+            "By a person, and not of a role of its own. Until the review is closed it can be decided otherwise.",
+        ))
+        .post("/api/v1/access/reviews/{id}/close", Access::Permission(&REVIEW_ACCESS), reviews::close_now)
+        .system(&REVIEWS)
+        .doc(Operation::new("closeAccessReview", "Close a review of access before its time").about(
+            "Roles that nobody has confirmed end. Where no owner would be left, owners stay.",
+        ))
+        .get("/api/v1/permissions", Access::Permission(&READ_ROLES), own_roles::permissions)
+        .doc(Operation::new("listPermissions", "List all that a role can allow"))
+        .get("/api/v1/roles", Access::Permission(&READ_ROLES), own_roles::list)
+        .doc(Operation::new("listRoles", "List the roles"))
+        .post("/api/v1/roles", Access::Permission(&MANAGE_ROLES), own_roles::create)
+        .system(&ROLES)
+        .doc(Operation::new("createRole", "Make a role").about(
+            "It allows nothing that its maker may not. It wants a proof of one's identity within the last ten minutes.",
+        ))
+        .get("/api/v1/roles/{id}", Access::Permission(&READ_ROLES), own_roles::read)
+        .doc(Operation::new("readRole", "Read a role"))
+        .put("/api/v1/roles/{id}", Access::Permission(&MANAGE_ROLES), own_roles::replace)
+        .system(&ROLES)
+        .doc(Operation::new("replaceRole", "Say what a role allows").about(
+            "To all who hold it, within five seconds. Nobody changes a role that allows more than he may, before or after.",
+        ))
+        .delete("/api/v1/roles/{id}", Access::Permission(&MANAGE_ROLES), own_roles::remove)
+        .system(&ROLES)
+        .doc(Operation::new("removeRole", "Remove a role that nobody holds"))
         .get("/api/v1/api-keys", Access::Permission(&MANAGE_KEYS), keys::list)
         .doc(Operation::new("listApiKeys", "List the API keys"))
         .post("/api/v1/api-keys", Access::Permission(&MANAGE_KEYS), keys::create)

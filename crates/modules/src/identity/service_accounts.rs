@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::codes;
+use super::giver::{Giver, HELD, HeldRole};
 use super::made::Made;
-use super::members::NewRoles;
-use super::roles::{self, HELD, HeldRole};
+use super::roles::{self, ExpiringRole, HELD_NAMES, NewRoles};
+use super::{codes, step_up};
 
 /// A machine that acts in the tenant.
 #[derive(Serialize, JsonSchema)]
@@ -26,11 +26,31 @@ pub(super) struct ServiceAccount {
     #[schemars(example = &"Warehouse scanner")]
     name: String,
     description: String,
+    /// Those that it holds for good.
     #[schemars(example = ["read-only"])]
     roles: Vec<String>,
+    /// Those that end by themselves.
+    expiring: Vec<ExpiringRole>,
     created_at: Timestamp,
 }
-from_row!(ServiceAccount { id, name, description, roles, created_at });
+
+struct ServiceAccountRow {
+    id: PrincipalId,
+    name: String,
+    description: String,
+    roles: Vec<String>,
+    expiring: Vec<String>,
+    expiries: Vec<Timestamp>,
+    created_at: Timestamp,
+}
+from_row!(ServiceAccountRow { id, name, description, roles, expiring, expiries, created_at });
+
+impl From<ServiceAccountRow> for ServiceAccount {
+    fn from(row: ServiceAccountRow) -> Self {
+        let ServiceAccountRow { id, name, description, roles, expiring, expiries, created_at } = row;
+        Self { id, name, description, roles, expiring: roles::expiring(expiring, expiries), created_at }
+    }
+}
 
 /// The service accounts, in the order of their names.
 #[derive(Serialize, JsonSchema)]
@@ -50,13 +70,17 @@ pub(super) struct NewServiceAccount {
     description: Option<Text<1, 500>>,
 }
 
-const LIST: &str = "select s.id, s.name, s.description, s.created_at, \
-     array(select coalesce(g.built_in, r.name) from grants g left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id \
-       where g.tenant_id = s.tenant_id and g.principal_id = s.id and (g.expires_at is null or g.expires_at > now()) \
-       order by 1) as roles \
-     from service_accounts s where s.disabled_at is null order by s.name, s.id limit 1000";
-const ADD: &str = "with s as (insert into service_accounts (id, name, description) values ($1, $2, coalesce($3, '')) returning *) \
-     select id, name, description, created_at, '{}'::text[] as roles from s";
+const LIST: &str = sql![
+    "select p.id, p.name, p.description, p.created_at, ",
+    HELD_NAMES,
+    " from service_accounts p where p.disabled_at is null order by p.name, p.id limit 1000"
+];
+const ADD: &str = sql![
+    "with p as (insert into service_accounts (id, name, description) values ($1, $2, coalesce($3, '')) returning *) \
+     select p.id, p.name, p.description, p.created_at, ",
+    HELD_NAMES,
+    " from p"
+];
 /// Held until the end, so that of two who give it roles one comes after the other.
 const HOLD: &str =
     "select id from service_accounts where tenant_id = $1 and id = $2 and disabled_at is null for update";
@@ -64,7 +88,7 @@ const THEIRS: &str = sql![
     "select ",
     HELD,
     " from grants g left join roles r on r.tenant_id = g.tenant_id and r.id = g.role_id \
-       where g.tenant_id = $1 and g.principal_id = $2"
+       where g.tenant_id = $1 and g.principal_id = $2 and (g.expires_at is null or g.expires_at > now())"
 ];
 const DISABLE: &str = "update service_accounts set disabled_at = now() where tenant_id = $1 and id = $2";
 const DROP_GRANTS: &str = "delete from grants where tenant_id = $1 and principal_id = $2";
@@ -78,8 +102,8 @@ from_row!(RevokedKey { id });
 
 /// `GET /api/v1/service-accounts`.
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<ServiceAccounts>> {
-    let service_accounts = app.db.tenant_read(&caller).last().rows(LIST, &[]).await?;
-    Ok(Json(ServiceAccounts { service_accounts }))
+    let rows: Vec<ServiceAccountRow> = app.db.tenant_read(&caller).last().rows(LIST, &[]).await?;
+    Ok(Json(ServiceAccounts { service_accounts: rows.into_iter().map(ServiceAccount::from).collect() }))
 }
 
 /// `POST /api/v1/service-accounts`: it has no role yet.
@@ -91,9 +115,9 @@ pub(super) async fn create(
 ) -> Result<Made<ServiceAccount>> {
     let id: PrincipalId = Id::new(app.clock.as_ref(), app.rng.as_ref());
     let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
-    let made: ServiceAccount = tx.row(ADD, &[&id, &new.name, &new.description]).await?;
+    let made: ServiceAccountRow = tx.row(ADD, &[&id, &new.name, &new.description]).await?;
     tx.commit().await?;
-    Made::at(format!("/api/v1/service-accounts/{id}"), made)
+    Made::at(format!("/api/v1/service-accounts/{id}"), made.into())
 }
 
 /// `PUT /api/v1/service-accounts/{id}/roles`.
@@ -103,14 +127,16 @@ pub(super) async fn give(
     system: System,
     Path(id): Path<PrincipalId>,
     Json(new): Json<NewRoles>,
-) -> Result<NoContent, Refusing<codes::MORE_THAN_OWN>> {
+) -> Result<NoContent, Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN)>> {
     let tenant = caller.tenant();
+    step_up::require(&app, &caller, &system).await?;
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
-    hold(&app, &caller, &mut tx, id).await?;
-    let given = roles::resolve(&app, &mut tx, tenant, &new.names()).await?;
-    roles::within_own(&caller, &given.built_in, &given.permissions)?;
-    roles::replace(&mut tx, (tenant, id), &given).await?;
+    let giver = hold(&app, &caller, &mut tx, id).await?;
+    let given = roles::resolve(&app, &mut tx, tenant, &new.wanted()).await?;
+    giver.may_give(&given)?;
+    roles::replace(&mut tx, tenant, (id, giver.principal), &given).await?;
     tx.commit().await?;
+    app.known_permissions.forget(tenant, id);
     Ok(NoContent)
 }
 
@@ -135,12 +161,19 @@ pub(super) async fn remove(
 }
 
 /// Holds a service account that has nothing that the caller has not.
-async fn hold(app: &App, caller: &Caller, tx: &mut TenantTx<'_>, id: PrincipalId) -> Result<()> {
+async fn hold<'a>(
+    app: &'a App,
+    caller: &Caller,
+    tx: &mut TenantTx<'_>,
+    id: PrincipalId,
+) -> Result<Giver<'a>> {
     let tenant: TenantId = caller.tenant();
+    let giver = Giver::hold(app, tx, caller).await?;
     let found: Option<()> = tx.optional(HOLD, &[&tenant, &id]).await?;
     if found.is_none() {
         return Err(Error::new(&core::NOT_FOUND));
     }
     let held: Vec<HeldRole> = tx.rows(THEIRS, &[&tenant, &id]).await?;
-    roles::holder_within_own(app, caller, held)
+    giver.may_change(held)?;
+    Ok(giver)
 }

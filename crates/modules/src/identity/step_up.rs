@@ -59,6 +59,17 @@ pub(super) fn require_recent(app: &App, caller: &Caller, has_factor: bool) -> Re
     Err(Error::new(&codes::STEP_UP_REQUIRED).detail(detail))
 }
 
+/// Refuses a person who has not proven within ten minutes who it is, by the second factor where it has one: before keys are made,
+/// and before roles are given or changed. A machine cannot do so; its key was made by somebody who had.
+///
+/// # Errors
+/// `identity.step_up_required`, or as the database answers.
+pub(super) async fn require(app: &App, caller: &Caller, system: &System) -> Result<()> {
+    let Some(person) = caller.actor().person() else { return Ok(()) };
+    let has_factor = factors::has_factor(system, caller.trace(), person).await?;
+    require_recent(app, caller, has_factor)
+}
+
 /// `POST /api/v1/auth/step-up`: proves again who asks, and gives a token that says so.
 pub(super) async fn step_up(
     State(app): State<App>,

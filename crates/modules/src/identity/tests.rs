@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 const PASSWORD: &str = "correct horse battery staple";
 pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /api/v1/auth/refresh", |setup| Box::pin(refresh(setup))),
-    Fixture::derived("POST /api/v1/auth/logout")
-        .except(&[(Sweep::Audit, "the callers of sweeps have no session")]),
+    Fixture::new("POST /api/v1/auth/logout", |setup| Box::pin(signed_in(setup)))
+        .except(&[(Sweep::Idempotency, "who would ask again is signed out")]),
+    Fixture::new("POST /api/v1/auth/logout-all", |setup| Box::pin(signed_in(setup)))
+        .except(&[(Sweep::Idempotency, "who would ask again is signed out")]),
     // What a form sends; the tests of pages fill them in.
     Fixture::new("POST /invitation", |_| Box::pin(async { Prepared::default() })).answers(415),
     Fixture::new("POST /password", |_| Box::pin(async { Prepared::default() })).answers(415),
@@ -30,12 +32,16 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /account/sessions/{id}/end", |setup| Box::pin(own_session(setup)))
         .answers(303)
         .except(&[(Sweep::Isolation, "it ends one's own alone, as its tests show, and answers with a page")]),
-    Fixture::new("POST /account/sign-out", |_| Box::pin(async { Prepared::body(json!({})) }))
-        .answers(303)
-        .except(&[(Sweep::Audit, "the callers of sweeps have no session")]),
-    Fixture::new("POST /account/sign-out-everywhere", |_| Box::pin(async { Prepared::body(json!({})) }))
-        .answers(303),
-    Fixture::derived("GET /api/v1/auth/csrf-token").answers(403), // the callers of sweeps have no session
+    Fixture::new("POST /account/sign-out", |setup| {
+        Box::pin(async move { signed_in(setup).await.with(json!({})) })
+    })
+    .answers(303)
+    .except(&[(Sweep::Idempotency, "who would ask again is signed out")]),
+    Fixture::new("POST /account/sign-out-everywhere", |setup| {
+        Box::pin(async move { signed_in(setup).await.with(json!({})) })
+    })
+    .answers(303)
+    .except(&[(Sweep::Idempotency, "who would ask again is signed out")]),
     Fixture::new("DELETE /api/v1/auth/sessions/{id}", |setup| Box::pin(session(setup))),
     Fixture::new("POST /api/v1/auth/password/change", |setup| Box::pin(change(setup))),
     Fixture::new("POST /api/v1/auth/password/reset", |setup| Box::pin(reset(setup))),
@@ -60,6 +66,9 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     }),
     Fixture::new("POST /api/v1/users/{id}/deactivate", |setup| Box::pin(member(setup))),
     Fixture::new("POST /api/v1/users/{id}/reactivate", |setup| Box::pin(paused(setup))),
+    // What it is asked for stands in its query, which sweeps do not fill in.
+    Fixture::new("GET /api/v1/access/explain", |_| Box::pin(async { Prepared::default() })).answers(422),
+    Fixture::new("PUT /api/v1/access/reviews/{id}/items/{item}", |setup| Box::pin(review_item(setup))),
     Fixture::new("POST /api/v1/api-keys", |_| Box::pin(async { Prepared::body(key()) })),
     Fixture::new("POST /api/v1/api-keys/{id}/rotate", |setup| Box::pin(rotation(setup))),
     Fixture::new("PUT /api/v1/service-accounts/{id}/roles", |setup| Box::pin(machine(setup))),
@@ -98,6 +107,16 @@ async fn machine(setup: &Setup<'_>) -> Prepared {
     let body = json!({ "name": "Scanner" });
     let made = setup.caller().post("/api/v1/service-accounts", body).await.assert(201).json();
     Prepared::at([made["id"].as_str().unwrap()]).with(json!({ "roles": ["read-only"] }))
+}
+
+/// What a review by a colleague says of somebody else.
+async fn review_item(setup: &Setup<'_>) -> Prepared {
+    let member = setup.app().another(setup.tenant(), Role::Member).await.id().unwrap().to_string();
+    let review = setup.make("/api/v1/access/reviews").await;
+    let whole = setup.colleague().get(&format!("/api/v1/access/reviews/{review}")).await.assert(200).json();
+    let item = whole["items"].as_array().unwrap().iter().find(|item| item["principal"] == member.as_str());
+    let item = item.unwrap()["id"].as_str().unwrap().to_owned();
+    Prepared::at([review, item]).with(json!({ "decision": "keep" }))
 }
 
 /// A new member.
@@ -158,6 +177,12 @@ async fn somebody(setup: &Setup<'_>) -> (UserId, Value, String) {
     let body = json!({ "tenant": setup.tenant(), "email": email, "password": password });
     let tokens = setup.app().anonymous().post("/api/v1/auth/login", body).await.assert(200).json();
     (person, tokens, password)
+}
+
+/// The request of somebody new, whose session nobody else uses.
+async fn signed_in(setup: &Setup<'_>) -> Prepared {
+    let (person, tokens, _) = somebody(setup).await;
+    Prepared::default().sent_by(person, tokens["accessToken"].as_str().unwrap())
 }
 
 async fn step_up(setup: &Setup<'_>) -> Prepared {

@@ -7,7 +7,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::Request;
 
 use crate::app::{App, Denial};
-use crate::auth::{Caller, bearer};
+use crate::auth::{Actor, Caller, bearer};
 use crate::error::{Error, codes};
 use crate::middleware::origin::{has_no_api, is_managed};
 use crate::module::{Access, Route};
@@ -26,7 +26,8 @@ pub(in crate::middleware) fn check(route: &Route, caller: &Caller) -> Result<(),
     }
 }
 
-/// Tells the security desk and the tenant's auditor of a caller whom [`check`] or the route's handler has refused.
+/// Tells the security desk and the tenant's auditor of a caller whom [`check`] or the route's handler has refused, and why. The
+/// client is told the code, and in development the permission.
 #[cold]
 pub(in crate::middleware) fn refused(app: &App, route: &Route, caller: &Caller, error: &Error) {
     let action = match (error.needed(), route.access) {
@@ -39,6 +40,9 @@ pub(in crate::middleware) fn refused(app: &App, route: &Route, caller: &Caller, 
         crate::logging::Severity::Medium,
         "Access denied",
         action = action,
+        code = error.code().code,
+        why = why(caller, error),
+        principal = %caller.actor(),
         ip = caller.trace().client_ip.map(|ip| ip.to_string()),
         role = caller.permissions().roles().join(" ").as_str(),
         target = target.as_str(),
@@ -53,6 +57,18 @@ pub(in crate::middleware) fn refused(app: &App, route: &Route, caller: &Caller, 
         code: error.code().code,
     };
     app.deny(denial, caller.trace());
+}
+
+/// Why a caller is refused. `erp-backend access explain` says by which role somebody could have the permission.
+fn why<'a>(caller: &Caller, error: &'a Error) -> &'a str {
+    if error.code() != &codes::FORBIDDEN || error.needed().is_none() {
+        return error.told();
+    }
+    match caller.actor() {
+        Actor::Key(_) => "It is beyond the key's scopes, or beyond its owner's roles",
+        _ if caller.permissions().roles().is_empty() => "The caller has no role",
+        _ => "None of the caller's roles has the permission",
+    }
 }
 
 /// Tells of a caller whom the route's handler has refused.
@@ -95,7 +111,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::auth::{Actor, Grants, Permission, PermissionTable, Role, Trace};
+    use crate::auth::{Grants, Permission, PermissionTable, Role, Trace};
     use crate::middleware::origin::Managed;
     use crate::module::{Routes, Surface};
     use crate::shared::{TenantId, UserId};

@@ -224,7 +224,7 @@ async fn t_21_who_is_disabled_and_who_is_of_a_suspended_tenant_is_nobody() {
         actor.get("/api/v1/me").await.assert(401).problem("core.unauthenticated");
     }
     app.clock().advance(FRESH);
-    me_in(&alice, "acme").await.assert(403).problem("core.tenant_mismatch");
+    me_in(&alice, "acme").await.assert(401).problem("core.unauthenticated");
     for actor in [&alice, &bob] {
         actor.get("/api/v1/items").await.assert(401).problem("core.unauthenticated");
     }
@@ -272,6 +272,25 @@ async fn u_05_a_handler_that_refuses_is_seen_like_the_access_rule() {
 }
 
 #[tokio::test]
+async fn which_permission_is_missing_is_told_to_developers_only() {
+    for (environment, told) in [("development", "catalog.item.write"), ("production", "")] {
+        let app = TestApp::builder().setting("APP_ENV", environment).start().await;
+        let refused = app.reader_of("acme").post("/api/v1/items", serde_json::json!({})).await.assert(403);
+        assert_eq!(refused.header("x-missing-permission"), told, "{environment}");
+        let problem = refused.problem("core.forbidden").to_string();
+        assert!(!problem.contains("catalog.item"), "{problem}");
+        let key = serde_json::json!({ "name": "K", "scopes": ["catalog.item.read"] });
+        let key = app.alice().post("/api/v1/api-keys", key).await.assert(201).json();
+        let by_key = app.anonymous().with_token(key["key"].as_str().unwrap());
+        by_key.post("/api/v1/items", serde_json::json!({})).await.assert(403);
+        let lines = app.log().with_message("Access denied");
+        assert_eq!(lines[1]["why"], "It is beyond the key's scopes, or beyond its owner's roles");
+        assert_eq!(lines.len(), 2, "each once");
+        app.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn u_05_a_denied_permission_is_a_security_line_each_and_an_audit_row_a_minute() {
     let app = TestApp::start().await;
     let (reader, before) = (app.reader_of("acme"), app.audit_of("acme").await.len());
@@ -287,6 +306,9 @@ async fn u_05_a_denied_permission_is_a_security_line_each_and_an_audit_row_a_min
         (&"catalog.item.write".into(), &"POST /api/v1/items".into())
     );
     assert_eq!((&line["userId"], &line["ip"]), (&person.as_str().into(), &"127.0.0.1".into()), "{line}");
+    let why = "None of the caller's roles has the permission";
+    assert_eq!((&line["code"], &line["why"]), (&"core.forbidden".into(), &why.into()), "{line}");
+    assert_eq!(line["principal"], person.as_str(), "{line}");
     assert_eq!(
         (&line["tenantId"], &line["severity"]),
         (&app.tenant_id("acme").to_string().into(), &"MEDIUM".into())

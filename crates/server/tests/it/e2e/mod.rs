@@ -8,6 +8,7 @@
 )]
 
 #[cfg(feature = "jemalloc")]
+mod access;
 mod allocator;
 mod backup;
 mod carried_over;

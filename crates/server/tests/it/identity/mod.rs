@@ -2,11 +2,14 @@
 
 mod browser;
 mod chromium;
+mod explain;
 mod factors;
 mod keys;
 mod members;
 mod pages;
 mod passwords;
+mod reviews;
+mod roles;
 mod sessions;
 
 use erp_core::auth::Role;

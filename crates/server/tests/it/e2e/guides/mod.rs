@@ -51,6 +51,7 @@ const OPERATE: &str = "docs/guides/operate.md";
 const EDGE: &str = "docs/guides/http-edge.md";
 const PLATFORM: &str = "docs/guides/platform-services.md";
 const ONBOARD: &str = "docs/guides/onboard-a-tenant.md";
+const ACCESS: &str = "docs/guides/access.md";
 
 /// What builds or tests the project: left to script/check-deep.
 const BUILDS: [&str; 3] = ["script/test", "BLESS=1 script/test", "script/lint"];
@@ -352,6 +353,16 @@ fn onboarding_works_as_it_is_typed() {
     page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
 }
 
+/// On a database that is there, with the demo tenants.
+#[test]
+fn who_may_do_what_is_decided_as_it_is_typed() {
+    let (page, database) = (Typed::new(ACCESS), Database::migrated("access"));
+    let seed = [database.both().as_slice(), &[("DATA_DIR", ".data")]].concat();
+    assert_eq!(run(&page.home, &["db", "seed"], &seed).code, 0);
+    let page = page.variable("DATABASE_URL", &*database.runtime_url);
+    page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
+}
+
 /// On a database that is there. Its code is that of the module, which the next test compares.
 #[test]
 fn a_document_module_works_as_it_is_typed() {
@@ -455,7 +466,10 @@ fn every_page_is_typed_or_listed() {
         let page = page.unwrap();
         let name = format!("docs/guides/{}", page.file_name().to_string_lossy());
         // The page of platform services has no commands: guide::services compiles and runs its code.
-        assert!([MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD].contains(&&*name), "{name} has no test");
+        assert!(
+            [MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD, ACCESS].contains(&&*name),
+            "{name} has no test"
+        );
         let text = fs::read_to_string(page.path()).unwrap();
         let indented = text.lines().find(|line| line.starts_with("    $ "));
         assert_eq!(indented, None, "{name}: a block wants its fences");
