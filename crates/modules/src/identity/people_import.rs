@@ -181,9 +181,9 @@ async fn take(
         details: json!({ "role": role.as_str() }),
     })?;
     if terms.dry_run {
-        tx.rollback()
+        tx.rollback();
     } else {
-        tx.commit().await?
+        tx.commit().await?;
     }
     Ok(outcome)
 }
