@@ -1,5 +1,6 @@
 //! Who people are: sign-in, sessions, and what a caller can find out about itself.
 
+mod address_change;
 mod authentication;
 mod browser;
 mod device;
@@ -57,6 +58,7 @@ pub static MODULE: Module = Module {
         "0011_browser_sessions",
         "0012_roles",
         "0013_access_reviews",
+        "0014_address_changes",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -80,6 +82,8 @@ pub static MODULE: Module = Module {
         &mfa::ADDED,
         &mfa::REMOVED,
         &owner_notice::FAILED_TRIES,
+        &address_change::ASKED,
+        &address_change::CHANGED,
     ],
     metrics: &[MetricTable::of::<IdentityMetrics>()],
     jobs: &[&lock_out::FORGET, &reviews::CLOSE],
@@ -142,6 +146,9 @@ erp_core::error_codes! {
         TENANT_TAKEN = "identity.tenant_taken", 409, "The tenant is there already";
             "There is a tenant of this slug, and it has an owner.";
             "Choose another slug.";
+        ADDRESS_TAKEN = "identity.address_taken", 409, "The address is another account's", on people [people_email_key];
+            "There is an account of this address.";
+            "Use another address.";
         PERSON_CAME = "identity.person_came", 409, "The account was made meanwhile";
             "Somebody has made an account of this address while the row was being written.";
             "Import the file again: what is there is left as it is.";
@@ -215,6 +222,7 @@ erp_core::system_work! {
         REVIEWS = "access-reviews": "Begins reviews of access and keeps decisions on behalf of those who may, and ends what nobody has confirmed.";
         EXPLAIN = "explain-access": "Says who may do what in a tenant, as operators ask for it.";
         TENANTS = "tenants": "Makes tenants and moves them from state to state, as operators ask for it.";
+        ADDRESSES = "addresses": "Changes people's addresses, which no tenant owns, for those who open the link of a mail.";
         PEOPLE = "people": "Brings people from other systems into a tenant, as operators ask for it.";
         SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it, and the API key that a request brings, and notes its use.";
     }
@@ -310,6 +318,26 @@ fn routes() -> Routes {
         .get("/api/v1/auth/csrf-token", Access::SignedIn, browser::csrf_token)
         .doc(Operation::new("csrfToken", "Get the token of one's pages").about(
             "For scripts of this server's pages, which change things by the session's cookie: they send it as `X-CSRF-Token`.",
+        ))
+        .post("/api/v1/auth/email/change", Access::SignedIn, address_change::change)
+        .open_to_readers("everybody has an address of their own")
+        .limit(&LINKS)
+        .system(&ADDRESSES)
+        .doc(Operation::new("changeAddress", "Ask for another address of one's account").about(
+            "The answer is the same for every address. The link goes to the new one, and is good for an hour, once. It wants a proof \
+             of who one is within the last ten minutes.",
+        ))
+        .post("/api/v1/auth/email/confirm", Access::Public, address_change::confirm)
+        .limit(&LINKS)
+        .system(&ADDRESSES)
+        .doc(Operation::new("confirmAddress", "Confirm a new address by the link that it got").about(
+            "The address before is told, and can undo it for a week.",
+        ))
+        .post("/api/v1/auth/email/undo", Access::Public, address_change::undo)
+        .limit(&LINKS)
+        .system(&ADDRESSES)
+        .doc(Operation::new("undoAddress", "Take an address back by the link that it got").about(
+            "It ends all sessions of the person, its password, and the factors that were set up since.",
         ))
         .get("/api/v1/auth/sessions", Access::SignedIn, sessions::list)
         .doc(Operation::new("listSessions", "List one's own sessions"))

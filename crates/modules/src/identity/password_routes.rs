@@ -59,6 +59,12 @@ pub(super) struct LinkIsSent {
     expires_in: u64,
 }
 
+impl LinkIsSent {
+    pub(super) const fn of(lifetime: Duration) -> Self {
+        Self { expires_in: lifetime.as_secs() }
+    }
+}
+
 /// The body of `POST /api/v1/auth/password/reset`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -235,7 +241,7 @@ pub(super) async fn forgot(
         }
     };
     drop(app.lifecycle.serve(work)); // it goes on, and the stop waits for it
-    Ok(Acknowledged(LinkIsSent { expires_in: LIFETIME.as_secs() }))
+    Ok(Acknowledged(LinkIsSent::of(LIFETIME)))
 }
 
 async fn send_link(app: &App, system: &System, trace: &Trace, forgot: &Forgot) -> Result<()> {

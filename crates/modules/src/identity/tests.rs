@@ -42,6 +42,11 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     })
     .answers(303)
     .except(&[(Sweep::Idempotency, "who would ask again is signed out")]),
+    Fixture::new("POST /address", |_| Box::pin(async { Prepared::default() })).answers(415),
+    Fixture::new("POST /address/undo", |_| Box::pin(async { Prepared::default() })).answers(415),
+    Fixture::new("POST /api/v1/auth/email/change", |setup| Box::pin(new_address(setup))),
+    Fixture::new("POST /api/v1/auth/email/confirm", |setup| Box::pin(address_link(setup, "email"))),
+    Fixture::new("POST /api/v1/auth/email/undo", |setup| Box::pin(address_link(setup, "undo"))),
     Fixture::new("DELETE /api/v1/auth/sessions/{id}", |setup| Box::pin(session(setup))),
     Fixture::new("POST /api/v1/auth/password/change", |setup| Box::pin(change(setup))),
     Fixture::new("POST /api/v1/auth/password/reset", |setup| Box::pin(reset(setup))),
@@ -183,6 +188,29 @@ async fn somebody(setup: &Setup<'_>) -> (UserId, Value, String) {
 async fn signed_in(setup: &Setup<'_>) -> Prepared {
     let (person, tokens, _) = somebody(setup).await;
     Prepared::default().sent_by(person, tokens["accessToken"].as_str().unwrap())
+}
+
+async fn new_address(setup: &Setup<'_>) -> Prepared {
+    let (person, tokens, _) = somebody(setup).await;
+    let body = json!({ "newEmail": format!("n{}@example.com", setup.number()) });
+    Prepared::body(body).sent_by(person, tokens["accessToken"].as_str().unwrap())
+}
+
+/// A link to the new address of somebody new, or to the one before.
+async fn address_link(setup: &Setup<'_>, kind: &str) -> Prepared {
+    let person = setup.app().another(setup.tenant(), Role::Member).await.id().unwrap();
+    let tenant = setup.app().person(setup.tenant(), Role::Owner).tenant_id;
+    let (token, other) = (
+        TenantSecret::new(kind, tenant, &SystemRng::new()),
+        TenantSecret::new(kind, tenant, &SystemRng::new()),
+    );
+    let (hash, undo_hash) =
+        if kind == "undo" { (other.hash(), Some(token.hash())) } else { (token.hash(), None::<Vec<u8>>) };
+    let add = "insert into auth.address_changes (hash, person_id, old_email, new_email, expires_at, confirmed_at, undo_hash, undo_until) \
+        select $1, id, email, 'moved-' || email, now() + interval '1 hour', case when $3::bytea is not null then now() end, $3, \
+          now() + interval '1 hour' from auth.people where id = $2";
+    setup.app().sql().execute(add, &[&hash, &person, &undo_hash]).await.unwrap();
+    Prepared::body(json!({ "token": token.expose() }))
 }
 
 async fn step_up(setup: &Setup<'_>) -> Prepared {

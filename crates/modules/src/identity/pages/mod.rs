@@ -6,6 +6,7 @@
 //! the query is in no log line, and the page tells nobody where its visitor came from (`Referrer-Policy`).
 
 mod account;
+mod address;
 mod sign_in;
 
 use askama::Template;
@@ -222,7 +223,7 @@ fn of_account(routes: Routes, id: &'static str, summary: &'static str) -> Routes
 }
 
 fn add_links(routes: Routes) -> Routes {
-    routes
+    address::add(routes)
         .get("/invitation", Access::Public, show_invitation)
         .headers(headers())
         .refusal(refusal)

@@ -1,5 +1,6 @@
 //! Identity: sessions, invitations, members and what they may do.
 
+mod address;
 mod browser;
 mod chromium;
 mod explain;
