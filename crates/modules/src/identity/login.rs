@@ -148,7 +148,8 @@ async fn sign_in(
             if account.has_factor {
                 return mfa::pend(app, system, trace, (tenant, person)).await.map(SignInAnswer::Pending);
             }
-            let begun = session::begin(app, system, trace, Begin { tenant, person, methods, agent }).await?;
+            let begin = Begin { tenant, person, methods, from: None, agent };
+            let begun = session::begin(app, system, trace, begin).await?;
             Ok(SignInAnswer::Begun(begun.on_device(app, device, &canonical(&login.email))))
         }
         (tenant, account) => {

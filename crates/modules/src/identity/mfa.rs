@@ -179,7 +179,7 @@ pub(super) async fn verify(
     let spent: Option<()> = system.begin(&trace).last().optional(SPEND, &[&secret.hash()]).await?;
     spent.ok_or_else(factors::refused)?;
     let methods = session::by_password().and(method);
-    let begin = Begin { tenant, person, methods, agent: agent(&headers) };
+    let begin = Begin { tenant, person, methods, from: None, agent: agent(&headers) };
     let begun = session::begin(&app, &system, &trace, begin).await?;
     Ok(Json(begun.on_device(&app, None, &email)))
 }

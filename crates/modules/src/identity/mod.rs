@@ -28,6 +28,7 @@ mod service_accounts;
 mod session;
 mod sessions;
 mod step_up;
+mod tenants;
 
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ pub static MODULE: Module = Module {
         "0012_roles",
         "0013_access_reviews",
         "0014_address_changes",
+        "0015_own_tenants",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -353,6 +355,17 @@ fn routes() -> Routes {
         .open_to_readers("everybody signs out")
         .system(&SESSIONS)
         .doc(Operation::new("signOutEverywhere", "Sign out of all sessions, in all tenants"))
+        .get("/api/v1/auth/tenants", Access::SignedIn, tenants::list)
+        .system(&SESSIONS)
+        .doc(Operation::new("listOwnTenants", "List the tenants that one belongs to"))
+        .post("/api/v1/auth/switch", Access::SignedIn, tenants::switch)
+        .open_to_readers("everybody works in the tenants that they belong to")
+        .shows_secret()
+        .system(&SESSIONS)
+        .doc(Operation::new("switchTenant", "Go on in another tenant").about(
+            "By a session of its own there, which lasts no longer than the one that asks, and in which its person has proven who it is \
+             when and how it did in this one. For a tenant that one does not belong to the answer is the same as for one that is not there.",
+        ))
         .get("/api/v1/users", Access::Permission(&READ_USERS), members::list)
         .doc(Operation::new("listUsers", "List the members"))
         .get("/api/v1/users/{id}", Access::Permission(&READ_USERS), members::read)

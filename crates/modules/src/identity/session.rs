@@ -63,14 +63,23 @@ pub(super) struct Begin<'a> {
     pub(super) tenant: TenantId,
     pub(super) person: UserId,
     pub(super) methods: Methods,
+    /// The session in another tenant that it goes on from, if it does.
+    pub(super) from: Option<Earlier>,
     /// What the client says of itself: `User-Agent`.
     pub(super) agent: &'a str,
 }
 
+/// What a session that begins without a sign-in takes along: it makes no proof newer, and lasts no longer.
+pub(super) struct Earlier {
+    /// When its person has last proven who it is.
+    pub(super) proven: Timestamp,
+    pub(super) expires_at: Timestamp,
+}
+
 const BEGIN: &str = "with sessions as (insert into sessions (id, principal_id, secret_hash, key_id, auth_time, amr, device, address, \
        idle_at, expires_at) \
-       values ($1, $2, $3, $4, now(), $5, $6, $7::text::inet, now() + least($8::bigint, $9) * interval '1 second', \
-         now() + $9::bigint * interval '1 second') \
+       values ($1, $2, $3, $4, coalesce($10, now()), $5, $6, $7::text::inet, \
+         least(now() + least($8::bigint, $9) * interval '1 second', $11), least(now() + $9::bigint * interval '1 second', $11)) \
        returning auth_time, expires_at) \
      select auth_time, expires_at from sessions";
 /// Ends what is more than a person may have, the one that was used longest ago first.
@@ -143,7 +152,8 @@ from_row!(StoredSession {
 
 /// Begins a session, under an id of its own (R-05), and tells the tenant's auditor.
 pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begin<'_>) -> Result<Tokens> {
-    let Begin { tenant, person, methods, agent } = begin;
+    let Begin { tenant, person, methods, from, agent } = begin;
+    let (proven, until) = from.map(|from| (from.proven, from.expires_at)).unzip();
     let settings = app.settings::<IdentitySettings>()?;
     let session: SessionId = Id::new(app.clock.as_ref(), app.rng.as_ref());
     let token = RefreshToken::first(tenant, session, app.rng.as_ref());
@@ -161,7 +171,19 @@ pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begi
     let BegunSession { auth_time, expires_at } = tx
         .row(
             BEGIN,
-            &[&session, &person, &hash, &key.id(), &methods.words(), &device, &address, &idle, &lifetime],
+            &[
+                &session,
+                &person,
+                &hash,
+                &key.id(),
+                &methods.words(),
+                &device,
+                &address,
+                &idle,
+                &lifetime,
+                &proven,
+                &until,
+            ],
         )
         .await?;
     let most = i64::from(settings.sessions_per_person);

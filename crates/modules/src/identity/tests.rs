@@ -32,6 +32,12 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /account/sessions/{id}/end", |setup| Box::pin(own_session(setup)))
         .answers(303)
         .except(&[(Sweep::Isolation, "it ends one's own alone, as its tests show, and answers with a page")]),
+    Fixture::new("POST /api/v1/auth/switch", |setup| Box::pin(switch(setup)))
+        .except(&[(Sweep::Audit, "the sign-in is told in the tenant where it is")]),
+    Fixture::new("POST /account/switch", |setup| Box::pin(switch(setup))).answers(303).except(&[
+        (Sweep::Audit, "the sign-in is told in the tenant where it is"),
+        (Sweep::Idempotency, "the session that asks ends with it"),
+    ]),
     Fixture::new("POST /account/sign-out", |setup| {
         Box::pin(async move { signed_in(setup).await.with(json!({})) })
     })
@@ -264,6 +270,16 @@ async fn prove(setup: &Setup<'_>) -> Prepared {
     let add = "insert into auth.recovery_codes (person_id, hash) values ($1, sha256(convert_to($2, 'UTF8')))";
     setup.app().sql().execute(add, &[&person, &code]).await.unwrap();
     Prepared::body(json!({ "code": code })).sent_by(person, tokens["accessToken"].as_str().unwrap())
+}
+
+/// Somebody who belongs to the other demo tenant, too.
+async fn switch(setup: &Setup<'_>) -> Prepared {
+    let (person, tokens, _) = somebody(setup).await;
+    let other = if setup.tenant() == "acme" { "globex" } else { "acme" };
+    let email = format!("{person}@{}.example", setup.tenant());
+    let join = format!("insert into memberships (user_id, email) values ('{person}', '{email}')");
+    setup.app().execute_in(other, &join).await;
+    Prepared::body(json!({ "tenant": other })).sent_by(person, tokens["accessToken"].as_str().unwrap())
 }
 
 /// A session of somebody who has another one, too.

@@ -11,7 +11,7 @@ use erp_core::error::{Error, Result};
 use erp_core::extract::{FormBody, Json, Path, Query};
 use erp_core::limits::Attempt;
 use erp_core::shared::{Secret, SessionId};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -21,6 +21,7 @@ use crate::identity::mfa::{self, Confirm, Enrol, NewTotp};
 use crate::identity::password_routes::{self, Change};
 use crate::identity::sessions::{self, OwnSession};
 use crate::identity::step_up::{self, StepUp, require_recent};
+use crate::identity::tenants::{self, OwnTenant, Switch};
 use crate::identity::{browser, factors};
 
 const PATH: &str = "/account";
@@ -38,6 +39,8 @@ struct AccountPage<'a> {
     /// Whether the second factor was proven a moment ago.
     proven: bool,
     sessions: &'a [OwnSession],
+    /// The other tenants that the person belongs to.
+    tenants: Vec<OwnTenant>,
 }
 
 #[derive(Template)]
@@ -144,6 +147,7 @@ async fn account(
     let profile = me::profile(app, caller).await?;
     let has_factor = factors::has_factor(system, caller.trace(), caller.user()?).await?;
     let sessions = sessions::own(app, caller).await?;
+    let tenants = tenants::own(caller, system).await?;
     let csrf = browser::form_token(app, caller)?;
     let fault = outcome.as_ref().err().map(|(_, fault)| fault.as_str());
     let status = outcome.as_ref().map_or_else(|(status, _)| *status, |status| *status);
@@ -159,6 +163,7 @@ async fn account(
             has_factor,
             proven: has_factor && require_recent(app, caller, true).is_ok(),
             sessions: &sessions,
+            tenants: tenants.into_iter().filter(|tenant| !tenant.current).collect(),
         },
     )
 }
@@ -276,6 +281,26 @@ pub(super) async fn end_session(
 ) -> Result<ShownPage> {
     let ended = sessions::end_own(&app, &caller, &system, id).await;
     follow(&app, &caller, &system, ended.map(|()| Done::SessionEnded)).await
+}
+
+/// Goes on in another tenant: the browser has one session, and that of the tenant before ends.
+pub(super) async fn switch(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    headers: HeaderMap,
+    FormBody(form): FormBody<Switch>,
+) -> Result<ShownPage> {
+    let switched =
+        tenants::switch(State(app.clone()), caller.clone(), system.clone(), headers, Json(form)).await;
+    match switched.map_err(Error::from) {
+        Ok(Json(tokens)) => {
+            let cookie = browser::take_over(&app, &system, caller.trace(), &tokens).await?;
+            sessions::logout(State(app.clone()), caller, system).await?;
+            Ok(ShownPage::SeeOther(PATH.to_owned(), vec![cookie]))
+        }
+        Err(error) => follow(&app, &caller, &system, Err(error)).await,
+    }
 }
 
 pub(super) async fn sign_out(

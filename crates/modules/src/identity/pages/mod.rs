@@ -208,6 +208,9 @@ fn add_account(routes: Routes) -> Routes {
         .post("/account/sign-out", Access::SignedIn, account::sign_out)
         .system(&SESSIONS);
     let routes = of_account(routes, "signOutByForm", "Sign out by the form")
+        .post("/account/switch", Access::SignedIn, account::switch)
+        .system(&SESSIONS);
+    let routes = of_account(routes, "switchTenantByForm", "Go on in another tenant by the form")
         .post("/account/sign-out-everywhere", Access::SignedIn, account::sign_out_everywhere)
         .system(&SESSIONS);
     of_account(routes, "signOutEverywhereByForm", "Sign out of all sessions by the form")

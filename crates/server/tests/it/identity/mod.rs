@@ -12,6 +12,7 @@ mod passwords;
 mod reviews;
 mod roles;
 mod sessions;
+mod tenants;
 
 use erp_core::auth::Role;
 use erp_testkit::{Answer, TestApp};
