@@ -60,7 +60,6 @@ pub static MODULE: Module = Module {
         "0012_roles",
         "0013_access_reviews",
         "0014_address_changes",
-        "0015_own_tenants",
     ],
     samples: erp_core::samples![
         "tenant_profiles",

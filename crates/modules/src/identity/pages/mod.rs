@@ -127,6 +127,7 @@ impl IntoResponse for ShownPage {
 impl Answer for ShownPage {
     fn describe(outputs: &mut Outputs) {
         Html::<String>::describe(outputs);
+        outputs.nothing(303).header(&erp_core::answer::LOCATION);
     }
 }
 

@@ -113,9 +113,12 @@ async fn h_09_h_10_what_is_declared_is_taken_and_answered() {
     let app = TestApp::start().await;
     let document = document();
     let sweeps = sweeps(&app).await;
-    // What takes a file is sent one by the tests of files, under a key too. Who has signed out repeats nothing.
+    // What takes a file is sent one by the tests of files, under a key too, and what takes a form is sent one by the tests of
+    // pages. Who has signed out repeats nothing.
     let ends = |path: &str| path.starts_with("/api/v1/auth/logout");
-    for route in sweeps.routes().filter(|route| route.upload.is_none() && !ends(route.path)) {
+    for route in
+        sweeps.routes().filter(|route| route.upload.is_none() && !route.takes_form && !ends(route.path))
+    {
         let operation = operation(&document, route);
         let ready = sweeps.ready(route, "acme").await;
         let send = async |path: &str, header: (&str, &str), body: bool| {
