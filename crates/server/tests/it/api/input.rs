@@ -39,6 +39,9 @@ impl Target<'_> {
 async fn targets(app: &TestApp) -> Vec<Target<'_>> {
     let (sweeps, mut targets) = (sweeps(app).await, Vec::new());
     for route in sweeps.routes() {
+        if route.takes_form {
+            continue; // the tests of pages send forms
+        }
         let ready = sweeps.ready(route, "acme").await;
         if let (Some(body), None) = (ready.body.clone(), route.upload) {
             targets.push(Target { route, ready, body });
@@ -89,7 +92,8 @@ async fn i_02_what_is_not_json_is_400() {
 
 #[tokio::test]
 async fn i_02_values_that_do_not_fit_are_4xx() {
-    let app = TestApp::start().await;
+    // So many values are not what limits of sign-ins and links are for.
+    let app = TestApp::builder().setting("RATE_LIMIT_AUTH_MAX", "1000").start().await;
     for target in targets(&app).await {
         for field in target.fields() {
             for value in [
@@ -182,7 +186,7 @@ async fn d_03_a_body_of_10_mb_is_413() {
         let body = target.with_field(&name, &format!("\"{}\"", "x".repeat(10_000_000)));
         target.send(Some("application/json"), body).await.assert(413).problem("core.too_large");
         let just_below = target.with_field(&name, &format!("\"{}\"", "x".repeat(1_000_000)));
-        refused(&target.send(Some("application/json"), just_below).await, &[401, 422]);
+        refused(&target.send(Some("application/json"), just_below).await, &[401, 410, 422]);
     }
     app.finish().await;
 }

@@ -7,8 +7,8 @@
     reason = "what the tests share may fail as they do, and tell what it measured"
 )]
 
-#[cfg(feature = "jemalloc")]
 mod access;
+#[cfg(feature = "jemalloc")]
 mod allocator;
 mod backup;
 mod carried_over;
