@@ -13,7 +13,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::super::{ADDRESSES, LINKS, address_change, codes};
-use super::{FORM, OutcomePage, PageSecret, STYLE, ShownPage, ended, headers, page, refusal, told};
+use super::{FORM, OutcomePage, PageSecret, ShownPage, css, ended, headers, page, refusal, told};
 
 #[derive(Template)]
 #[template(path = "identity/pages/address.html")]
@@ -95,7 +95,7 @@ async fn undo(
 }
 
 fn outcome(app: &App, of: [&str; 3], token: &Secret<String>, done: Result<()>) -> Result<ShownPage> {
-    let css = app.assets.url(STYLE.name)?;
+    let css = css(app)?;
     match done {
         Ok(()) => {
             let text = "It is done.";
@@ -119,6 +119,6 @@ fn show(
     status: StatusCode,
     fault: Option<&str>,
 ) -> Result<ShownPage> {
-    let css = app.assets.url(STYLE.name)?;
+    let css = css(app)?;
     page(status, &AddressPage { css, title, text, action, token, fault })
 }
