@@ -4,13 +4,12 @@
 //! of its session, and a foreign one cannot read it. Each token begins with bytes of its own: what stands in compressed pages is
 //! never the same twice (BREACH).
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::error::{Error, codes};
-use crate::shared::{Rng, Secret, SessionId};
+use crate::shared::{Rng, Secret, SessionId, derived_key};
 
 const NONCE: usize = 16;
 const TAG: usize = 32;
@@ -21,12 +20,7 @@ pub struct CsrfKeys(Vec<hmac::Key>);
 impl CsrfKeys {
     /// Of the secrets that sign access tokens, the current one first.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret<String>>) -> Self {
-        let derived = |secret: &Secret<String>| {
-            let root = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-            let key = hmac::sign(&root, b"erp-backend tokens of pages");
-            hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())
-        };
-        Self(secrets.into_iter().map(derived).collect())
+        Self(secrets.into_iter().map(|secret| derived_key(secret, "erp-backend tokens of pages")).collect())
     }
 
     /// A token of this session, for a page that is made now; `None` where there is no key.
@@ -56,7 +50,7 @@ impl CsrfKeys {
             return false;
         };
         let message = message(nonce, session);
-        self.0.iter().any(|key| verify_slices_are_equal(hmac::sign(key, &message).as_ref(), tag).is_ok())
+        self.0.iter().any(|key| hmac::verify(key, &message, tag).is_ok())
     }
 }
 

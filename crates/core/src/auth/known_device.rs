@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
-use crate::shared::{Rng, Secret};
+use crate::shared::{Rng, Secret, derived_key};
 
 const PREFIX: &str = "erd_";
 /// For how long a device stays known that is not used.
@@ -23,12 +23,7 @@ pub struct DeviceKeys(Vec<hmac::Key>);
 impl DeviceKeys {
     /// Of the secrets that sign access tokens, the current one first.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret<String>>) -> Self {
-        let derived = |secret: &Secret<String>| {
-            let root = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-            let derived = hmac::sign(&root, b"erp-backend known devices");
-            hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
-        };
-        Self(secrets.into_iter().map(derived).collect())
+        Self(secrets.into_iter().map(|secret| derived_key(secret, "erp-backend known devices")).collect())
     }
 
     /// The secret of a device from which somebody has signed in to the account of `email`: of one that was known, or of a new one.

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::shared::{Rng, Secret, SessionId, TenantId};
+use crate::shared::{Rng, Secret, SessionId, TenantId, derived, derived_key};
 
 /// Whose session a token is of, and how its person has signed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,11 +230,9 @@ impl RefreshKeys {
 
 impl RefreshKey {
     fn of(secret: &Secret<String>) -> Self {
-        let root = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-        let derived = hmac::sign(&root, b"erp-backend refresh tokens");
-        let id = hmac::sign(&root, b"erp-backend refresh tokens, name of the key");
+        let id = derived(secret, "erp-backend refresh tokens, name of the key");
         let id = id.as_ref().iter().take(6).copied().collect::<Vec<_>>();
-        Self { id: URL_SAFE_NO_PAD.encode(id), key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) }
+        Self { id: URL_SAFE_NO_PAD.encode(id), key: derived_key(secret, "erp-backend refresh tokens") }
     }
 
     /// Its name, which says nothing about it.

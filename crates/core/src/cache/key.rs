@@ -7,10 +7,9 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 use smallvec::SmallVec;
 
 use super::ResultCache;
-use super::second_tier::derived;
 use crate::auth::Caller;
 use crate::error::{Error, Result};
-use crate::shared::{Rng, Secret, TenantId};
+use crate::shared::{Rng, Secret, TenantId, derived};
 
 /// What a cache is asked for.
 pub(crate) struct CacheQuestion {

@@ -18,7 +18,7 @@ use super::LONGEST;
 use crate::db::{Telling, TenantTag};
 use crate::metrics::Counter;
 use crate::redis::{Redis, RedisFailure, RedisScript, Trouble};
-use crate::shared::{Rng, Secret, Seldom, TenantId, hex};
+use crate::shared::{Rng, Secret, Seldom, TenantId, derived_key, hex};
 
 const LOOK: &str = include_str!("look.lua");
 const KEEP: &str = include_str!("keep.lua");
@@ -73,14 +73,9 @@ fn generation_key(tenant: TenantId, tag: &str) -> String {
     format!("erp:cache:{{{tenant}}}:generation:{tag}")
 }
 
-/// A key for this use, from the secret that all instances share.
-pub(super) fn derived(secret: &Secret<String>, what: &str) -> hmac::Tag {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()), what.as_bytes())
-}
-
 impl SecondTier {
     pub(super) fn new(redis: Redis, secret: &Secret<String>, errors: Counter) -> Self {
-        let seal = hmac::Key::new(hmac::HMAC_SHA256, derived(secret, "erp-backend cache seals").as_ref());
+        let seal = derived_key(secret, "erp-backend cache seals");
         let [look, keep] = [LOOK, KEEP].map(RedisScript::new);
         let complaint = Seldom::new(LOG_INTERVAL);
         Self { redis, look, keep, seal, paused: Mutex::new(None), complaint, errors }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::ObjectKey;
-use crate::shared::{Id, Secret, TenantId};
+use crate::shared::{Id, Secret, TenantId, derived_key};
 
 /// The longest that a link works.
 pub(crate) const LONGEST_LINK: Duration = Duration::from_secs(24 * 3600);
@@ -50,8 +50,7 @@ impl LinkKeys {
 }
 
 fn key(secret: &Secret<String>) -> hmac::Key {
-    let of_deployment = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&of_deployment, b"erp-backend file links").as_ref())
+    derived_key(secret, "erp-backend file links")
 }
 
 fn said(ObjectKey { tenant, file }: ObjectKey, expires: i64) -> Vec<u8> {

@@ -3,12 +3,11 @@
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
-use aws_lc_rs::hmac;
 use siphasher::sip128::SipHasher24;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::shared::{PrincipalId, Secret, TenantId, network};
+use crate::shared::{PrincipalId, Secret, TenantId, derived, network};
 
 /// Whom a policy counts. Everything behind a credential is counted within its tenant (T-18).
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +52,7 @@ pub(super) struct Names([u8; 16]);
 
 impl Names {
     pub(super) fn new(secret: &Secret<String>) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-        let derived = hmac::sign(&key, b"erp-backend rate limit keys");
+        let derived = derived(secret, "erp-backend rate limit keys");
         let mut name = [0; 16];
         name.iter_mut().zip(derived.as_ref()).for_each(|(to, from)| *to = *from);
         Self(name)

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::MailId;
 use crate::app::App;
 use crate::config::{Config, Environment};
-use crate::shared::{Id, Secret, TenantId, authority};
+use crate::shared::{Id, Secret, TenantId, authority, derived_key};
 
 /// Bytes of an id, and of the part of the signature that is kept.
 const PART: usize = 16;
@@ -51,8 +51,7 @@ pub fn unsubscribing(app: &App, token: &str) -> Option<(TenantId, MailId)> {
 
 /// Signed with a key that is for nothing else.
 fn signature(secret: &Secret<String>, said: &[u8]) -> [u8; PART] {
-    let own = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-    let key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&own, b"erp-backend unsubscribe links").as_ref());
+    let key = derived_key(secret, "erp-backend unsubscribe links");
     let mut short = [0; PART];
     short.copy_from_slice(&hmac::sign(&key, said).as_ref()[..PART]);
     short

@@ -3,6 +3,7 @@
 mod clock;
 mod currency;
 mod days;
+mod derived;
 mod hex;
 mod id;
 mod int;
@@ -20,6 +21,7 @@ mod weights;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use currency::Currency;
 pub use days::{Day, Days};
+pub(crate) use derived::{derived, derived_key};
 pub(crate) use hex::{hex, put_hex};
 pub use id::{
     Id, IdKind, InvalidId, Principal, PrincipalId, SessionId, SessionRow, Tenant, TenantId, User, UserId,

@@ -2,10 +2,10 @@
 //! was before opens what it has sealed.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
-use super::{Rng, Secret};
+use super::{Rng, Secret, derived};
 
 /// The first byte of what is sealed so.
 const FORM: u8 = 1;
@@ -32,8 +32,7 @@ pub(crate) struct OpenedSeal {
 
 impl SealKey {
     fn new(purpose: &str, secret: &Secret<String>) -> Option<Self> {
-        let given = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-        let key = hmac::sign(&given, purpose.as_bytes());
+        let key = derived(secret, purpose);
         let hash = digest::digest(&digest::SHA256, key.as_ref());
         let mark = hash.as_ref().first_chunk().copied()?;
         let key = UnboundKey::new(&AES_256_GCM, key.as_ref()).ok()?;
