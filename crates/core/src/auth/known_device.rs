@@ -12,8 +12,6 @@ use uuid::Uuid;
 use crate::shared::{Rng, Secret, derived_key};
 
 const PREFIX: &str = "erd_";
-/// For how long a device stays known that is not used.
-const SECONDS: i64 = 180 * 24 * 3600;
 const ID: usize = 16;
 const MADE_AT: usize = 8;
 
@@ -21,6 +19,9 @@ const MADE_AT: usize = 8;
 pub struct DeviceKeys(Vec<hmac::Key>);
 
 impl DeviceKeys {
+    /// For how many seconds a device stays known that is not used.
+    pub const LASTS: i64 = 180 * 24 * 3600;
+
     /// Of the secrets that sign access tokens, the current one first.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret<String>>) -> Self {
         Self(secrets.into_iter().map(|secret| derived_key(secret, "erp-backend known devices")).collect())
@@ -47,7 +48,7 @@ impl DeviceKeys {
         let (id, made_at) = body.split_first_chunk::<ID>()?;
         let age = now.saturating_sub(i64::from_be_bytes(made_at.try_into().ok()?));
         // One that is yet to come was made before the clock was set back.
-        (genuine && age <= SECONDS).then_some(Uuid::from_bytes(*id))
+        (genuine && age <= Self::LASTS).then_some(Uuid::from_bytes(*id))
     }
 }
 
@@ -95,8 +96,8 @@ mod tests {
         let rng = SystemRng::new();
         let secret = keys(&["old"]).issue(None, "ada@example.com", NOW, &rng).unwrap();
         let known = |ring: &[&str], now| keys(ring).read(secret.expose(), "ada@example.com", now).is_some();
-        assert!(known(&["new", "old"], NOW + SECONDS) && known(&["old"], NOW - 24 * 3600));
-        assert!(!known(&["old"], NOW + SECONDS + 1) && !known(&["new"], NOW));
+        assert!(known(&["new", "old"], NOW + DeviceKeys::LASTS) && known(&["old"], NOW - 24 * 3600));
+        assert!(!known(&["old"], NOW + DeviceKeys::LASTS + 1) && !known(&["new"], NOW));
         assert!(!known(&["old"], i64::MAX) && known(&["old"], i64::MIN));
     }
 }

@@ -8,8 +8,8 @@ use axum::extract::State;
 use erp_core::answer::Refusing;
 use erp_core::app::App;
 use erp_core::auth::{
-    Actor, Caller, Credential, Identity, Methods, RefreshToken, SESSION_COOKIE, SignedIn, TenantSecret,
-    Trace, cookie,
+    Actor, Caller, Credential, DeviceKeys, Identity, Methods, RefreshToken, SESSION_COOKIE, SignedIn,
+    TenantSecret, Trace, cookie,
 };
 use erp_core::db::System;
 use erp_core::error::{Error, Result, codes as core};
@@ -28,8 +28,6 @@ use super::session::{Tokens, seconds};
 const KIND: &str = "session";
 /// Where a browser keeps the secret by which it is known to an account.
 const DEVICE_COOKIE: &str = "__Host-erp-device";
-/// For as many seconds as the secret is good: half a year.
-const DEVICE_LASTS: i64 = 182 * 24 * 60 * 60;
 
 /// The token before is a secret that nobody has any more.
 const TAKE_OVER: &str = "update sessions set cookie_hash = $4, secret_hash = $5 where id = $1 and tenant_id = $2 and secret_hash = $3 \
@@ -125,7 +123,7 @@ pub(super) fn no_cookie() -> Result<HeaderValue> {
 /// What a browser keeps, so that strangers who guess do not shut its owner out.
 pub(super) fn device_cookie(tokens: &Tokens) -> Result<Option<HeaderValue>> {
     let token = tokens.device_token.as_ref();
-    token.map(|token| set_cookie(DEVICE_COOKIE, token.expose(), DEVICE_LASTS)).transpose()
+    token.map(|token| set_cookie(DEVICE_COOKIE, token.expose(), DeviceKeys::LASTS)).transpose()
 }
 
 /// What was kept so at the last sign-in.
