@@ -103,18 +103,13 @@ fn best(run: impl Fn(u32)) -> f64 {
 
 /// How often PostgreSQL runs the statement that 200 ask for at once, as it counts itself.
 async fn queries(database: &Database, caches: &Caches, caller: &Caller) -> io::Result<f64> {
-    let statistics = database.statistics().await;
-    let calls = async || -> io::Result<i64> {
-        let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements s join pg_database d on d.oid = s.dbid \
-            where d.datname = $1 and query like 'select count(*) + %'";
-        Ok(statistics.query_one(sql, &[&database.name]).await.map_err(io::Error::other)?.get(0))
-    };
-    let before = calls().await?;
+    let calls = async || database.calls("select count(*) + %").await;
+    let before = calls().await;
     let answers = join_all((0..AT_ONCE).map(|_| ask(caches, caller, -1))).await;
     if answers.iter().any(Option::is_none) {
         return Err(io::Error::other("a read failed"));
     }
-    Ok((calls().await? - before) as f64)
+    Ok((calls().await - before) as f64)
 }
 
 async fn start(database: &Database) -> io::Result<Context> {

@@ -82,10 +82,14 @@ impl Database {
         connect(self.admin.clone().dbname(&self.name)).await
     }
 
-    /// A superuser's connection to the database `postgres`, with `pg_stat_statements` in it: how often a statement was run in
-    /// each database, as PostgreSQL counts.
-    pub async fn statistics(&self) -> Client {
-        let client = connect(self.admin.clone().dbname("postgres")).await;
+    /// A connection as the superuser to the database `postgres`, for tests that let nobody into this one.
+    pub async fn beside(&self) -> Client {
+        connect(self.admin.clone().dbname("postgres")).await
+    }
+
+    /// How often statements whose text is `like` were run in this database, as PostgreSQL counts by `pg_stat_statements`.
+    pub async fn calls(&self, like: &str) -> i64 {
+        let client = self.beside().await;
         // Tests that come at the same time all want it.
         let make = format!(
             "begin; select pg_advisory_xact_lock({LOCK}); create extension if not exists pg_stat_statements; commit"
@@ -94,7 +98,9 @@ impl Database {
             .batch_execute(&make)
             .await
             .expect("pg_stat_statements is installed with PostgreSQL, and preloaded");
-        client
+        let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements s join pg_database d on d.oid = s.dbid \
+            where d.datname = $1 and query like $2 and query not like '%pg_stat%'";
+        client.query_one(sql, &[&self.name, &like]).await.expect("what PostgreSQL counted").get(0)
     }
 
     /// A connection as the owner role.

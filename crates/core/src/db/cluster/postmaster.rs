@@ -125,7 +125,15 @@ fn spawn(
     command.stdout(log.try_clone().map_err(failed)?).stderr(log);
     settings(&mut command, place, options);
     if !options.durable && binaries.count_statements() {
-        command.arg("-c").arg("shared_preload_libraries=pg_stat_statements"); // for tests of what is asked how often
+        // For tests of what is asked how often. Where PostgreSQL runs out of room it forgets statements, and 5,000 of them,
+        // its default, are those of a few hundred tests.
+        for setting in [
+            "shared_preload_libraries=pg_stat_statements",
+            "pg_stat_statements.max=100000",
+            "pg_stat_statements.track_utility=off",
+        ] {
+            command.arg("-c").arg(setting);
+        }
     }
     command.spawn().map_err(failed)
 }

@@ -20,12 +20,7 @@ const COLD: &str = "select count(*) as items from items where sku like $1 || '%'
 async fn s_09_two_hundred_parallel_reads_of_a_cold_key_are_one_query() {
     let app = builder().start().await;
     let alice = app.caller(&app.alice()).await;
-    let postgres = app.database().statistics().await;
-    let calls = async || -> i64 {
-        let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements s join pg_database d on d.oid = s.dbid \
-            where d.datname = $1 and query like '%items where sku like%' and query not like '%pg_stat%'";
-        postgres.query_one(sql, &[&app.database().name]).await.unwrap().get(0)
-    };
+    let calls = async || app.database().calls("%items where sku like%").await;
     let before = calls().await;
     let asked = || caches(&app).query(&alice, &TOTALS, COLD, ("",));
     let answers = join_all((0..200).map(|_| asked())).await;
@@ -149,7 +144,7 @@ async fn s_09_a_stampede_while_the_database_is_away_is_one_failure_for_all() {
     let away = format!("alter database {} with allow_connections false", app.database().name);
     let gone = "select pg_terminate_backend(pid) from pg_stat_activity where usename in ('erp_app', 'erp_system') \
         and datname = $1";
-    let postgres = app.database().statistics().await; // not from where nobody may come
+    let postgres = app.database().beside().await;
     postgres.batch_execute(&away).await.unwrap();
     postgres.execute(gone, &[&app.database().name]).await.unwrap();
     let failed = join_all((0..200).map(|_| caches(&app).query(&alice, &TOTALS, COUNT, ("",)))).await;

@@ -28,9 +28,7 @@ async fn items(app: &TestApp, key: &str) -> u16 {
 
 /// How many statements have asked for keys, or for what they can do.
 async fn asked(app: &TestApp) -> i64 {
-    let sql = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements s join pg_database d on d.oid = s.dbid \
-        where d.datname = $1 and query like '%from api_keys%' and query not like '%pg_stat%'";
-    app.database().statistics().await.query_one(sql, &[&app.database().name]).await.unwrap().get(0)
+    app.database().calls("%from api_keys%").await
 }
 
 #[tokio::test]
