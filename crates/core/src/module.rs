@@ -26,7 +26,7 @@ pub use crate::assets::Asset;
 use crate::auth::{Caller, GuardedFields, Permission, Role};
 use crate::cache::DeclaredCache;
 use crate::config::Section;
-use crate::db::{Migration, Namespace, Sample, Schema, SystemWork};
+use crate::db::{Migration, Namespace, RowCondition, Sample, Schema, SystemWork};
 use crate::error::{Carried, Error, ErrorCode};
 use crate::events::{AnyEventKind, AnySubscriber};
 use crate::extract::{Inputs, UploadedKind};
@@ -160,6 +160,8 @@ pub struct Module {
     pub migrations: &'static [Migration],
     /// The states of its documents, from `states!`: `&[Status::STATES]`.
     pub states: &'static [&'static States],
+    /// Its tables of which one sees one's own rows only: see `app.row_condition`.
+    pub row_conditions: &'static [RowCondition],
     /// A sample row for each of its tenant tables, from `samples!`, for the isolation proof.
     pub samples: &'static [Sample],
     /// Statements that make its rows in a demo tenant of development, executed once in each, in this order.
@@ -195,6 +197,7 @@ impl Module {
         assets: &[],
         migrations: &[],
         states: &[],
+        row_conditions: &[],
         samples: &[],
         demo: &[],
     };

@@ -230,6 +230,12 @@ impl Caller {
         &self.0.permissions
     }
 
+    /// The person or the service account for whom it acts, also by a key or a job: whose own rows it sees where a table shows
+    /// nothing else. The system acts for nobody.
+    pub fn acts_for(&self) -> Option<PrincipalId> {
+        self.0.permissions.principal()
+    }
+
     /// Which request or job this belongs to.
     pub fn trace(&self) -> &Trace {
         &self.0.trace

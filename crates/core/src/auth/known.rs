@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn of(role: Role) -> Permissions {
-        Arc::new(PermissionTable::new([&READ])).resolve(&Grants { built_in: vec![role], own: vec![] })
+        Arc::new(PermissionTable::new([&READ])).resolve(&Grants { built_in: vec![role], ..Grants::default() })
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Permission, Role};
+use crate::shared::PrincipalId;
 
 /// Every permission of every module, numbered.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Grants {
     pub built_in: Vec<Role>,
     /// The tenant's own.
     pub own: Vec<OwnRole>,
+    /// Whose they are: of a key, and of a job that a key has enqueued, the person or service account behind it.
+    pub principal: Option<PrincipalId>,
 }
 
 /// A role of a tenant's own.
@@ -44,6 +47,7 @@ struct Resolved {
     table: Arc<PermissionTable>,
     bits: Box<[u64]>,
     roles: Vec<String>,
+    principal: Option<PrincipalId>,
 }
 
 impl PermissionTable {
@@ -93,7 +97,7 @@ impl PermissionTable {
         }
         let built_in = grants.built_in.iter().map(|role| role.as_str().to_owned());
         let roles = built_in.chain(grants.own.iter().map(|role| role.name.clone())).collect();
-        Permissions(Arc::new(Resolved { table: Arc::clone(self), bits, roles }))
+        Permissions(Arc::new(Resolved { table: Arc::clone(self), bits, roles, principal: grants.principal }))
     }
 }
 
@@ -104,7 +108,17 @@ fn address(permission: &'static Permission) -> usize {
 impl Permissions {
     /// Of nobody.
     pub fn none() -> Self {
-        Self(Arc::new(Resolved { table: Arc::default(), bits: Box::default(), roles: Vec::new() }))
+        Self(Arc::new(Resolved {
+            table: Arc::default(),
+            bits: Box::default(),
+            roles: Vec::new(),
+            principal: None,
+        }))
+    }
+
+    /// The person or the service account whose they are.
+    pub fn principal(&self) -> Option<PrincipalId> {
+        self.0.principal
     }
 
     /// Whether `permission` is among them.
@@ -165,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_roles_allow_is_what_the_binary_and_the_tenant_say() {
-        let grants = Grants { built_in: vec![Role::ReadOnly], own: vec![] };
+        let grants = Grants { built_in: vec![Role::ReadOnly], ..Grants::default() };
         let reader = table().resolve(&grants);
         assert!(reader.contains(&READ) && !reader.contains(&CHANGE));
         assert_eq!((reader.names(), reader.roles()), (vec!["a.thing.read"], &["read-only".to_owned()][..]));
@@ -178,7 +192,7 @@ mod tests {
 
     #[test]
     fn administrators_and_auditors_follow_from_owners_and_those_who_look_on() {
-        let of = |role| table().resolve(&Grants { built_in: vec![role], own: vec![] });
+        let of = |role| table().resolve(&Grants { built_in: vec![role], ..Grants::default() });
         let [owner, administrator, member, auditor, reader] = Role::ALL.map(of);
         assert_eq!(owner.names(), ["a.thing.change", "a.thing.read"]);
         assert_eq!(administrator.names(), ["a.thing.read"], "the other is the owners' alone");
@@ -189,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_nobody_has_granted_or_no_module_declares_is_not_allowed() {
-        let owner = table().resolve(&Grants { built_in: vec![Role::Owner], own: vec![] });
+        let owner = table().resolve(&Grants { built_in: vec![Role::Owner], ..Grants::default() });
         assert!(!owner.contains(&ELSEWHERE), "of a module that is not built in");
         let nobody = table().resolve(&Grants::default());
         assert!(!nobody.contains(&READ) && !Permissions::none().contains(&READ));
@@ -211,7 +225,7 @@ mod tests {
         let table = Arc::new(PermissionTable::new(many));
         let granted: Vec<String> = (0..3000).step_by(7).map(|n| format!("m.p{n:04}.read")).collect();
         let own = vec![OwnRole { name: "x".to_owned(), permissions: granted.clone() }];
-        let set = table.resolve(&Grants { built_in: vec![], own });
+        let set = table.resolve(&Grants { own, ..Grants::default() });
         assert_eq!(set.names(), granted);
         assert!(many.iter().enumerate().all(|(n, permission)| set.contains(permission) == (n % 7 == 0)));
     }

@@ -1,5 +1,6 @@
 //! The way of an operator's command to the database: as the system's login, across tenants or in one of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -40,7 +41,7 @@ impl OperatorSession {
     /// `Exit::Configuration` where the URLs cannot be used.
     pub fn open(config: &Config, rng: &dyn Rng, work: &'static SystemWork) -> Result<Self, StartError> {
         let lifecycle = Lifecycle::new();
-        let (runtime, system) = pool_options(&logins(config)?, config);
+        let (runtime, system) = pool_options(&logins(config)?, config, Arc::default());
         let pools = Db::open(runtime, system, &Metrics::new(false), &lifecycle)?;
         let mut random = [0; 8];
         rng.fill(&mut random);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::db::Schema;
 use crate::db::proof::{Finding, Report};
+use crate::db::{RowCondition, Schema};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Background, Exit, StartError, StopStage};
 
@@ -39,6 +39,7 @@ pub(super) async fn at_start(app: &App, schema: &Schema) -> Result<(), StartErro
     })?;
     if report.passed() {
         tracing::info!(verdict = report.one_line(), hash = report.hash(), "Isolation proven");
+        agree_on_rows(&report, app.db.row_conditions())?;
         app.proved(report);
         return Ok(());
     }
@@ -52,6 +53,28 @@ pub(super) async fn at_start(app: &App, schema: &Schema) -> Result<(), StartErro
     let message =
         format!("Tenant isolation is not proven; the server does not start:\n{}", findings.join("\n"));
     Err(StartError::new(Exit::Isolation, message))
+}
+
+/// Compares the tables that the modules say show one's own rows only with those that do. A table that this binary knows nothing
+/// of is a newer one's: to us it shows nobody anything.
+fn agree_on_rows(report: &Report, conditions: &[RowCondition]) -> Result<(), StartError> {
+    let is_registered = |condition: &&RowCondition| {
+        let names = |(relation, lifted_by): &(String, String)| {
+            relation.strip_prefix("public.") == Some(condition.table) && lifted_by == condition.lifted_by.name
+        };
+        report.row_conditions.iter().any(names)
+    };
+    match conditions.iter().find(|condition| !is_registered(condition)) {
+        None => Ok(()),
+        Some(RowCondition { table, lifted_by }) => Err(StartError::new(
+            Exit::Internal,
+            format!(
+                "A module says that {table} shows one's own rows only, and all to those with {}; the database does not. \
+                 Write select app.row_condition('public.{table}', owner => '…', lifted_by => '{}') in its migration.",
+                lifted_by.name, lifted_by.name
+            ),
+        )),
+    }
 }
 
 /// The proof; one that met a locked table has said nothing yet, and is made again.

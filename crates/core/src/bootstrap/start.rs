@@ -13,7 +13,7 @@ use crate::auth::{Authenticator, KnownKeys, KnownPermissions, Passwords};
 use crate::cache::{CacheOptions, Caches};
 use crate::config::{Config, Environment, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
-use crate::db::{Db, Logins, PoolOptions, Pools, Schema};
+use crate::db::{Db, Logins, PoolOptions, Pools, RowCondition, Schema};
 use crate::error::Constraints;
 use crate::factory;
 use crate::files::{FileStore, FileStoreOptions};
@@ -90,7 +90,7 @@ impl Start {
         self.tls = self.tls(&config, metrics.clone(), &options).await?;
         let passwords = passwords(&options);
         let databases = Box::pin(self.databases((product, &schema), &config, &options, &passwords)).await?;
-        let pools = self.open(&databases, &config, &metrics)?;
+        let pools = self.open(product, &databases, &config, &metrics)?;
         let redis = self.redis(&config, &metrics).await?;
         let limits = limits(&config, &options, redis.clone(), metrics.clone())?;
         let caches = self.caches(product, &config, &options, redis, &pools, &metrics)?;
@@ -171,8 +171,16 @@ impl Start {
         }
     }
 
-    fn open(&self, databases: &Databases, config: &Config, metrics: &Metrics) -> Result<Pools, StartError> {
-        let (runtime, system) = pool_options(&databases.logins, config);
+    fn open(
+        &self,
+        product: &Product,
+        databases: &Databases,
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Result<Pools, StartError> {
+        let conditions =
+            factory::modules(product).flat_map(|module| module.row_conditions).copied().collect();
+        let (runtime, system) = pool_options(&databases.logins, config, conditions);
         Db::open(runtime, system, metrics, &self.lifecycle)
     }
 
@@ -317,7 +325,11 @@ impl Start {
 }
 
 /// How the pools of the two logins are made and bounded.
-pub(super) fn pool_options(logins: &Logins, config: &Config) -> (PoolOptions, PoolOptions) {
+pub(super) fn pool_options(
+    logins: &Logins,
+    config: &Config,
+    row_conditions: Arc<[RowCondition]>,
+) -> (PoolOptions, PoolOptions) {
     let runtime = PoolOptions {
         connection: logins.runtime.clone(),
         max_connections: config.database.max_connections as usize,
@@ -329,6 +341,7 @@ pub(super) fn pool_options(logins: &Logins, config: &Config) -> (PoolOptions, Po
         log_queries: config.database.logging,
         tenant_max_connections: config.database.tenant_max_connections as usize,
         prepared_statements: config.database.prepared_statements,
+        row_conditions,
     };
     let most = config.database.system_max_connections as usize;
     let system = PoolOptions {
@@ -336,6 +349,7 @@ pub(super) fn pool_options(logins: &Logins, config: &Config) -> (PoolOptions, Po
         max_connections: most,
         // One tenant's sign-ins leave a connection to those of others.
         tenant_max_connections: runtime.tenant_max_connections.min(most.saturating_sub(1).max(1)),
+        row_conditions: Arc::default(),
         ..runtime.clone()
     };
     (runtime, system)

@@ -7,6 +7,8 @@ mod statement;
 
 mod columns;
 
+mod row_condition;
+
 mod doorbell;
 
 mod outbox;
@@ -47,6 +49,7 @@ pub(crate) use partitions::MAINTAIN;
 pub use partitions::{PartitionOutcome, maintain_partitions};
 pub(crate) use pool::MONITOR;
 pub use pool::{Db, PoolOptions, Pools};
+pub use row_condition::RowCondition;
 pub use schema::{CORE, Entry, Migration, Namespace, Sample, Schema};
 pub use statement::Sql;
 /// What the owner's sessions answer.

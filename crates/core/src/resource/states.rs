@@ -281,7 +281,7 @@ mod tests {
         let operator = PrincipalId::from_uuid(Uuid::from_u128(8));
         let table = Arc::new(PermissionTable::new([&WRITE, &APPROVE]));
         let caller = |role, actor| {
-            let permissions = table.resolve(&Grants { built_in: vec![role], own: vec![] });
+            let permissions = table.resolve(&Grants { built_in: vec![role], ..Grants::default() });
             Caller::new(TenantId::from_uuid(Uuid::from_u128(1)), actor, permissions, Trace::new("test"))
         };
         for (actor, may) in [

@@ -239,6 +239,74 @@ async fn t06_policies_are_the_canonical_one_and_no_other() {
     .await;
 }
 
+/// Items of which one sees one's own.
+const NARROW: &str = "alter table items add column if not exists maker uuid;
+    select app.row_condition('items', owner => 'maker', lifted_by => 'specimen.item.read_all'); ";
+
+#[tokio::test]
+async fn t06_a_row_condition_is_the_registered_one_and_tried_with_a_colleague() {
+    const ITEMS: (&str, &str) = ("T-06 policy-canonical", "public.items");
+    const GONE: (&str, &str) = ("T-06 policy-rows", "public.items");
+    const SEEN: (&str, &str) = ("T-06 live-rows", "public.items");
+    let narrowed: [(&str, &[(&str, &str)]); 9] = [
+        ("select true", &[]),
+        ("drop policy rows on items", &[GONE, SEEN]),
+        ("alter policy rows on items using (true) with check (true)", &[ITEMS, GONE, SEEN]),
+        ("alter policy rows on items with check (true)", &[ITEMS, GONE, SEEN]),
+        ("alter policy rows on items using (maker is not null)", &[ITEMS, GONE, SEEN]),
+        ("alter policy rows on items to {own}", &[ITEMS, GONE, SEEN]),
+        (
+            "drop policy rows on items; create policy rows on items to {rt} using (maker is not null)",
+            &[
+                ITEMS,
+                GONE,
+                SEEN,
+                ("T-03 live-unset-select", "public.items"),
+                ("T-06 live-select", "public.items"),
+                ("T-06 live-update", "public.items"),
+                ("T-06 live-delete", "public.items"),
+                ("T-06 live-move", "public.items"),
+            ],
+        ),
+        ("alter table items alter column maker drop default", &[("C-02 live-sample", "public.items")]),
+        // Somebody narrows what the registry knows nothing of: a table that is empty to everybody is no proof of anything.
+        (
+            "update app.relations set row_condition = null, row_owner = null, row_lifted_by = null where relation = 'public.items'",
+            &[ITEMS],
+        ),
+    ];
+    let owned: Vec<_> = narrowed.iter().map(|(sql, wanted)| (format!("{NARROW}{sql}"), *wanted)).collect();
+    let cases: Vec<_> = owned.iter().map(|(sql, wanted)| (sql.as_str(), *wanted)).collect();
+    each(&cases).await;
+}
+
+#[tokio::test]
+async fn a_row_condition_says_what_is_wrong_with_it() {
+    const NO_SUCH: &str =
+        "select app.row_condition('items', owner => 'maker', lifted_by => 'specimen.item.read_all')";
+    const ODD_NAME: &str = "select app.row_condition('items', owner => 'id', lifted_by => 'Everything')";
+    const HALF: &str = "select app.row_condition('items', owner => 'id', lifted_by => 'a.b.c', by => 'id')";
+    const SHARED: &str = "select app.row_condition('tenants', owner => 'id', lifted_by => 'a.b.c')";
+    with_database(async |db| {
+        for (sql, said) in [
+            (NO_SUCH, "there is no column public.items.maker of type uuid"),
+            (ODD_NAME, "Everything is not the name of a permission"),
+            (HALF, "by and members belong together"),
+            (SHARED, "it is not a tenant's table"),
+        ] {
+            let refused = db
+                .superuser()
+                .await
+                .batch_execute(&db.fill(&format!("set app.runtime_role = '{{rt}}'; {sql}")))
+                .await
+                .unwrap_err();
+            let message = refused.as_db_error().unwrap().message().to_owned();
+            assert!(message.starts_with("row_condition(") && message.ends_with(said), "{message}");
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn t08_foreign_keys_carry_the_tenant() {
     together(&[

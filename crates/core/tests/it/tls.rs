@@ -130,6 +130,7 @@ async fn ask(connection: Connection) -> Result<String, String> {
         log_queries: false,
         tenant_max_connections: 1,
         prepared_statements: true,
+        row_conditions: Arc::default(),
     };
     let pools = Db::open(options.clone(), options, &Metrics::new(false), &lifecycle);
     let pools = pools.map_err(|error| error.to_string())?;

@@ -18,7 +18,7 @@ use super::{SELECT_TENANT, browser, keys};
 const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
 /// A row for each role of a principal, and one without a role for a member that has none; none for nobody, and none
 /// for a session that has ended.
-const READ_GRANTS: &str = "select g.built_in, r.name, g.expires_at, null::text[] as scopes, \
+const READ_GRANTS: &str = "select m.user_id as principal, g.built_in, r.name, g.expires_at, null::text[] as scopes, \
      array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
      from memberships m join tenants t on t.id = m.tenant_id \
      left join grants g on g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
@@ -35,7 +35,7 @@ const READ_OTHERS: &str = "with members as (select user_id as id from membership
      asked as (select id, null::text[] as scopes from members where id = $1 \
        union all select m.id, k.scopes from api_keys k join members m on m.id = k.principal_id \
        where k.id = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())) \
-     select g.built_in, r.name, g.expires_at, a.scopes, \
+     select a.id as principal, g.built_in, r.name, g.expires_at, a.scopes, \
        array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
      from asked a join tenants t on t.id = $2 and t.status = 'active' \
      left join grants g on g.principal_id = a.id and (g.expires_at is null or g.expires_at > now()) \
@@ -54,13 +54,14 @@ struct SelectedTenant {
 from_row!(SelectedTenant { id });
 
 struct Granted {
+    principal: PrincipalId,
     built_in: Option<String>,
     name: Option<String>,
     expires_at: Option<Timestamp>,
     scopes: Option<Vec<String>>,
     permissions: Vec<String>,
 }
-from_row!(Granted { built_in, name, expires_at, scopes, permissions });
+from_row!(Granted { principal, built_in, name, expires_at, scopes, permissions });
 
 /// The roles that a caller holds now, as far as the scopes of its key go; of somebody who has no business in the tenant there are
 /// none at all.
@@ -83,7 +84,8 @@ impl HeldGrants {
     /// Those whose end is `long` enough away; a grant for good has none.
     pub(super) fn lasting(&self, app: &App, long: impl Fn(Option<Timestamp>) -> bool) -> Result<Grants> {
         let (mut grants, mut limit) = (Grants::default(), None);
-        for Granted { built_in, name, expires_at, scopes, permissions } in &self.0 {
+        for Granted { principal, built_in, name, expires_at, scopes, permissions } in &self.0 {
+            grants.principal = Some(*principal);
             limit = scopes.as_ref().or(limit);
             if !long(*expires_at) {
                 continue;

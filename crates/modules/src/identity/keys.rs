@@ -205,7 +205,8 @@ async fn note_use(system: System, tenant: TenantId, key: PrincipalId) {
 pub(super) fn narrowed(app: &App, grants: &Grants, scopes: &[String]) -> Grants {
     let held = app.permissions.resolve(grants).names();
     let permissions = scopes.iter().filter(|scope| held.contains(&scope.as_str())).cloned().collect();
-    Grants { built_in: Vec::new(), own: vec![OwnRole { name: "api-key".to_owned(), permissions }] }
+    let own = vec![OwnRole { name: "api-key".to_owned(), permissions }];
+    Grants { own, principal: grants.principal, ..Grants::default() }
 }
 
 /// `GET /api/v1/api-keys`.

@@ -165,7 +165,7 @@ fn of_the_house(app: &App, role: Role, wanted: &WantedRole) -> ResolvedRole {
         name: role.as_str().to_owned(),
         built_in: Some(role),
         own: None,
-        permissions: app.permissions.resolve(&Grants { built_in: vec![role], own: Vec::new() }),
+        permissions: app.permissions.resolve(&Grants { built_in: vec![role], ..Grants::default() }),
         until: wanted.until,
         pointer: wanted.pointer.clone(),
     }
@@ -185,7 +185,7 @@ fn of_the_tenant(app: &App, role: &FoundRole, wanted: &WantedRole) -> ResolvedRo
 /// The permissions of these names; those that no module declares are left out.
 pub(super) fn named(app: &App, permissions: Vec<String>) -> Permissions {
     let role = OwnRole { name: String::new(), permissions };
-    app.permissions.resolve(&Grants { built_in: Vec::new(), own: vec![role] })
+    app.permissions.resolve(&Grants { own: vec![role], ..Grants::default() })
 }
 
 const GRANT: &str = "insert into grants (id, principal_id, built_in, role_id, expires_at, granted_by) \

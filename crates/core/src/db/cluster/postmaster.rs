@@ -126,10 +126,10 @@ fn spawn(
     settings(&mut command, place, options);
     if !options.durable && binaries.count_statements() {
         // For tests of what is asked how often. Where PostgreSQL runs out of room it forgets statements, and 5,000 of them,
-        // its default, are those of a few hundred tests.
+        // its default, are those of a few hundred tests; all of them have some 100,000.
         for setting in [
             "shared_preload_libraries=pg_stat_statements",
-            "pg_stat_statements.max=100000",
+            "pg_stat_statements.max=200000",
             "pg_stat_statements.track_utility=off",
         ] {
             command.arg("-c").arg(setting);

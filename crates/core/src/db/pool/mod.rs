@@ -19,11 +19,13 @@ use erp_postgres::{Channel, Connector, Notifications, Plan, Plans, SqlState, Wir
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::auth::Caller;
 use crate::db::doorbell::Doorbell;
 use crate::db::generations::Generations;
 use crate::db::outbox::Outbox;
 use crate::db::proof::{Report, prove_both};
-use crate::db::{Connection, Sample, Writes};
+use crate::db::row_condition::RowScope;
+use crate::db::{Connection, RowCondition, Sample, Writes};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
 use crate::metrics::Metrics;
@@ -57,6 +59,8 @@ pub struct PoolOptions {
     pub tenant_max_connections: usize,
     /// `DATABASE_PREPARED_STATEMENTS`: off behind a pooler in transaction mode.
     pub prepared_statements: bool,
+    /// The tables of which one sees one's own rows only.
+    pub row_conditions: Arc<[RowCondition]>,
 }
 
 /// The database, as the rest of the house sees it: transactions that carry a tenant, and nothing else.
@@ -248,6 +252,16 @@ impl Db {
 
     pub(in crate::db) fn shares(&self) -> &TenantShares {
         &self.0.shares
+    }
+
+    /// The tables of which one sees one's own rows only.
+    pub(crate) fn row_conditions(&self) -> &[RowCondition] {
+        &self.0.options.row_conditions
+    }
+
+    /// Whose rows `caller` sees where a table has a row condition.
+    pub(in crate::db) fn row_scope(&self, caller: &Caller) -> Option<RowScope> {
+        RowScope::of(&self.0.options.row_conditions, caller)
     }
 
     pub(in crate::db) fn options(&self) -> &PoolOptions {

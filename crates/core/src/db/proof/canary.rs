@@ -10,8 +10,17 @@ use super::Sample;
 const ONE: &str = "00000000-0000-7000-8000-00000000c001";
 const TWO: &str = "00000000-0000-7000-8000-00000000c002";
 
+/// Whose the sample rows are, where a table shows one's own rows only.
+const OWNER: &str = "00000000-0000-7000-8000-00000000ca01";
+const COLLEAGUE: &str = "00000000-0000-7000-8000-00000000ca02";
+
 /// Stands for a relation's sample row.
 pub(super) const SAMPLE: &str = "{sample}";
+
+const ROWS: &str = "T-06 live-rows";
+
+/// The kind of steps for tables with a row condition, beside those of all tenants' tables.
+pub(super) const OWN_ROWS: &str = "own-rows";
 
 const MOVE: &str = "T-06 live-move";
 
@@ -23,11 +32,12 @@ pub(super) const UNTRIED: &str = "C-03 live-untried";
 pub struct CanaryStep {
     /// The check that a failure is reported as.
     pub check: &'static str,
-    /// The kind of relation it is tried on.
+    /// The kind of relation it is tried on; `own-rows` is a tenant's table with a row condition.
     pub kind: &'static str,
     /// Who acts.
     pub acting: CanaryActor,
-    /// What is tried; `{table}` is the relation, `{sample}` its sample row, `{one}` and `{two}` the canary tenants.
+    /// What is tried; `{table}` is the relation, `{sample}` its sample row, `{owner}` the column that says whose a row is, `{one}` and `{two}`
+    /// are the canary tenants.
     pub sql: &'static str,
     /// What has to come of it.
     pub must: Must,
@@ -42,8 +52,12 @@ pub enum CanaryActor {
     Fresh,
     /// Nobody, after a tenant was set and taken back.
     Nobody,
-    /// The first canary tenant.
+    /// Somebody of the first canary tenant, whose the sample rows are.
     One,
+    /// Somebody else of the first canary tenant.
+    Colleague,
+    /// The same, with the permission to see all rows.
+    Lifted,
     /// The second canary tenant.
     Two,
 }
@@ -83,7 +97,7 @@ const fn step(
 /// Every step, in the order in which a relation goes through them.
 #[rustfmt::skip]
 pub const STEPS: &[CanaryStep] = {
-    use CanaryActor::{Fresh, Nobody, One, Two};
+    use CanaryActor::{Colleague, Fresh, Lifted, Nobody, One, Two};
     use MatrixColumn::{Delete, Insert, Select, Unset, Update};
     use Must::{BeRefused, TouchNothing, TouchOne};
     const FOREIGN: &str = "insert into {table} (tenant_id) values ('{one}')";
@@ -100,6 +114,11 @@ pub const STEPS: &[CanaryStep] = {
         step("T-06 live-delete", "tenant", Two, "delete from {table} where tenant_id = '{one}'", TouchNothing, Delete),
         step("T-06 live-insert", "tenant", Two, FOREIGN, BeRefused, Insert),
         step(MOVE, "tenant", One, "update {table} set tenant_id = '{two}' where tenant_id = '{one}'", BeRefused, Update),
+        step(ROWS, OWN_ROWS, Colleague, ANY, TouchNothing, Select),
+        step(ROWS, OWN_ROWS, Colleague, "update {table} set tenant_id = tenant_id where tenant_id = '{one}'", TouchNothing, Update),
+        step(ROWS, OWN_ROWS, Colleague, "delete from {table} where tenant_id = '{one}'", TouchNothing, Delete),
+        step(ROWS, OWN_ROWS, Colleague, "insert into {table} (tenant_id, {owner}) values ('{one}', '{one}')", BeRefused, Insert),
+        step("C-02 live-control", OWN_ROWS, Lifted, "select from {table} where tenant_id = '{one}' limit 1", TouchOne, Select),
         step("T-03 live-unset-select", "member-scoped", Fresh, ANY, TouchNothing, Unset),
         step("C-02 live-control", "member-scoped", One, ANY, TouchOne, Select),
         step("T-03 live-unset-select", "member-scoped", Nobody, ANY, TouchNothing, Unset),
@@ -143,8 +162,16 @@ impl CanaryActor {
         match self {
             Self::Fresh => None,
             Self::Nobody => Some(""),
-            Self::One => Some(ONE),
+            Self::One | Self::Colleague | Self::Lifted => Some(ONE),
             Self::Two => Some(TWO),
+        }
+    }
+
+    fn principal(self) -> &'static str {
+        match self {
+            Self::One => OWNER,
+            Self::Colleague | Self::Lifted => COLLEAGUE,
+            Self::Fresh | Self::Nobody | Self::Two => "",
         }
     }
 
@@ -153,6 +180,8 @@ impl CanaryActor {
             Self::Fresh => "nobody, never set",
             Self::Nobody => "nobody, `''`",
             Self::One => "canary-one",
+            Self::Colleague => "a colleague in canary-one",
+            Self::Lifted => "a colleague with the permission",
             Self::Two => "canary-two",
         }
     }
@@ -172,7 +201,9 @@ impl Must {
 pub(super) fn plan(samples: &[Sample]) -> String {
     let steps = STEPS.iter().enumerate().map(|(no, step)| {
         let sql = step.sql.replace("{one}", ONE).replace("{two}", TWO);
-        json!({"no": no, "kind": step.kind, "tenant": step.acting.tenant(), "sql": sql, "own_row": step.needs_own_row()})
+        let (tenant, principal) = (step.acting.tenant(), step.acting.principal());
+        let lifts = step.acting == CanaryActor::Lifted;
+        json!({"no": no, "kind": step.kind, "tenant": tenant, "principal": principal, "lifts": lifts, "sql": sql, "own_row": step.needs_own_row()})
     });
     let samples = samples.iter().map(|sample| (sample.qualified(), sample.insert.into()));
     json!({

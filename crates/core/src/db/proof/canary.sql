@@ -15,12 +15,15 @@ begin
     return;
   end if;
   for step in
-    select r.relation, s.no, s.tenant, s.sql = '{sample}' as keep,
-      replace(coalesce(case when s.sql = '{sample}' then plan -> 'samples' ->> r.relation end, s.sql), '{table}', r.relation) as sql
-    from (select relation, kind, case when as_system then system_privileges else privileges end as privileges, ordinal, canary
-        from app.relations where to_regclass(relation) is not null and not (as_system and system_across)
-        union all select 'the server', 'server', '{}', 2147483647, false) r
-    join jsonb_to_recordset(plan -> 'steps') s (no int, kind text, tenant text, sql text, own_row boolean) on s.kind = r.kind
+    select r.relation, s.no, s.tenant, s.principal, case when s.lifts then r.row_lifted_by else '' end as lifted, s.sql = '{sample}' as keep,
+      replace(replace(coalesce(case when s.sql = '{sample}' then plan -> 'samples' ->> r.relation end, s.sql), '{table}', r.relation),
+        '{owner}', coalesce(r.row_owner, '')) as sql
+    from (select relation, k.kind, case when as_system then system_privileges else privileges end as privileges, ordinal, canary,
+          row_lifted_by, row_owner
+        from app.relations, unnest(array[app.relations.kind, case when row_condition is not null and not as_system then 'own-rows' end]) k (kind)
+        where to_regclass(relation) is not null and not (as_system and system_across)
+        union all select 'the server', 'server', '{}', 2147483647, false, null, null) r
+    join jsonb_to_recordset(plan -> 'steps') s (no int, kind text, tenant text, principal text, lifts boolean, sql text, own_row boolean) on s.kind = r.kind
     where (s.tenant is not null or fresh)
       and (s.sql <> '{sample}' or (plan -> 'samples' ? r.relation and 'insert' = any (r.privileges)))
       -- A sample that the login may not add is not there, unless a migration has kept one; a table without one got its row with
@@ -30,7 +33,8 @@ begin
     order by s.tenant is not null, r.ordinal, s.no
   loop
     if step.tenant is not null then
-      perform set_config('app.tenant_id', step.tenant, true);
+      perform set_config('app.tenant_id', step.tenant, true), set_config('app.principal', step.principal, true),
+        set_config('app.lifted', step.lifted, true);
     end if;
     begin
       execute step.sql;

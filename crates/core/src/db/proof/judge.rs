@@ -2,7 +2,7 @@
 //! so that an outcome nobody expected is never taken for a pass.
 
 use super::Sample;
-use super::canary::{CanaryActor, CanaryStep, MatrixColumn, Must, SAMPLE, STEPS, UNTRIED};
+use super::canary::{CanaryActor, CanaryStep, MatrixColumn, Must, OWN_ROWS, SAMPLE, STEPS, UNTRIED};
 use super::report::{Finding, Mode, RelationVerdict, Report, Verdict};
 
 /// A tenant table that nothing could be tried in.
@@ -15,12 +15,24 @@ pub(super) struct Registered {
     privileges: Vec<String>,
     /// Whether the system's login, which is proven, sees the rows of all tenants.
     across: bool,
+    /// Whether the runtime role, which is proven, shows one one's own rows only.
+    own_rows: bool,
 }
 
 impl Registered {
     pub(super) fn new(relation: &str, kind: &str, privileges: &str, across: bool) -> Self {
         let privileges = privileges.split(',').map(str::to_owned).collect();
-        Self { relation: relation.to_owned(), kind: kind.to_owned(), privileges, across }
+        Self { relation: relation.to_owned(), kind: kind.to_owned(), privileges, across, own_rows: false }
+    }
+
+    pub(super) fn with_own_rows(mut self, own_rows: bool) -> Self {
+        self.own_rows = own_rows;
+        self
+    }
+
+    /// Whether a step is meant for it.
+    fn is_meant_by(&self, step: &CanaryStep) -> bool {
+        step.kind == self.kind || (step.kind == OWN_ROWS && self.own_rows)
     }
 
     fn may(&self, privilege: &str) -> bool {
@@ -78,7 +90,7 @@ fn complete(relation: &Registered, outcomes: &[Tried<'_>], samples: &[Sample]) -
     let row_is_there =
         relation.may("select") && (relation.may("insert") || !has_sample(samples, &relation.relation));
     let due = |step: &CanaryStep| {
-        step.kind == relation.kind
+        relation.is_meant_by(step)
             && !relation.across
             && step.acting != CanaryActor::Fresh
             && step.sql != SAMPLE
@@ -191,6 +203,7 @@ fn add(report: &mut Report, check: &'static str, object: &str, detail: String) {
         }
         "T-10 live-write" => "revoke insert, update, delete on {object} from public, {role}",
         "T-10 live-triggers-off" => "revoke set on parameter session_replication_role from public, {role}",
+        "T-06 live-rows" => "select app.row_condition('{object}', …), as the migration of the table says",
         _ => "drop the policies on {object}, then select app.isolate('{object}')",
     };
     let fix = fix.replace("{object}", object).replace("{role}", &report.role);

@@ -92,10 +92,12 @@ fn message(login: ProvenLogin, samples: &[Sample]) -> String {
     )
 }
 
-/// What the login that is proven may do, relation by relation. `across` is a tenants' table that it sees all rows of.
+/// What the login that is proven may do, relation by relation. Of a tenants' table it may see all
+/// rows, or one's own only.
 const REGISTRY: &str = "select 'relation', relation, kind,
       array_to_string(case when current_setting('app.proof_login') = 'system' then system_privileges else privileges end, ','),
-      system_across and current_setting('app.proof_login') = 'system'
+      system_across and current_setting('app.proof_login') = 'system',
+      case when current_setting('app.proof_login') = 'runtime' then row_lifted_by end
     from app.relations order by ordinal";
 
 fn read(answer: &[SimpleQueryMessage], samples: &[Sample]) -> Report {
@@ -113,7 +115,11 @@ fn read(answer: &[SimpleQueryMessage], samples: &[Sample]) -> Report {
             "finding" => report.findings.extend(finding(field(1), field(2), field(3), &report.role)),
             "migration" => report.migrations.push(field(1).to_owned()),
             "relation" => {
-                registry.push(judge::Registered::new(field(1), field(2), field(3), field(4) == "t"));
+                let registered = judge::Registered::new(field(1), field(2), field(3), field(4) == "t");
+                registry.push(registered.with_own_rows(!field(5).is_empty()));
+                if !field(5).is_empty() {
+                    report.row_conditions.push((field(1).to_owned(), field(5).to_owned()));
+                }
             }
             "outcomes" => outcomes = row.try_get(1).ok().flatten(),
             _ => {}

@@ -9,7 +9,7 @@ logins as materialized (
 ),
 rel as materialized (
   select c.oid, c.relkind, c.relispartition, c.relowner, c.relacl, c.reloptions, c.relrowsecurity, c.relforcerowsecurity,
-    format('%I.%I', n.nspname, c.relname) as name, c.relname, r.kind, r.system_across,
+    format('%I.%I', n.nspname, c.relname) as name, c.relname, r.kind, r.system_across, r.row_condition,
     case when current_setting('app.proof_login') = 'system' then r.system_privileges else r.privileges end as privileges,
     (select a.attnum from pg_attribute a
       where a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped) as tenant_column
@@ -50,13 +50,22 @@ systems as materialized (
     and pg_get_expr(p.polwithcheck, r.oid) = pg_get_expr(p.polqual, r.oid)
     and p.polroles[1] <> 0 and (p.polroles[1] = (select rt.oid from rt)) = (current_setting('app.proof_login') = 'system')
 ),
+-- The policies that app.row_condition makes, as the registry has them word for word. Each login tells its half of whom they are for: the
+-- runtime role that they are for it alone, the system's that they are for one role, and another one.
+conditions as materialized (
+  select p.oid from rel r join pg_policy p on p.polrelid = r.oid
+  where r.row_condition is not null and p.polname = 'rows' and not p.polpermissive and p.polcmd = '*' and cardinality(p.polroles) = 1
+    and regexp_replace(pg_get_expr(p.polqual, r.oid), '\s+', ' ', 'g') = r.row_condition
+    and pg_get_expr(p.polwithcheck, r.oid) = pg_get_expr(p.polqual, r.oid)
+    and p.polroles[1] <> 0 and (p.polroles[1] = (select rt.oid from rt)) = (current_setting('app.proof_login') = 'runtime')
+),
 -- Reading an expression back is dear, and most policies are the same: each distinct one is read once. The same tree
 -- on tables whose tenant_id has the same number means the same.
 policy as materialized (
   select t.oid as relation, t.name, t.tenant_column, p.polname, p.polcmd, p.polpermissive, p.polroles, p.polqual,
     coalesce(p.polwithcheck, p.polqual) as polcheck,
     0 = any (p.polroles) or (select rt.oid from rt) = any (p.polroles) as applies,
-    p.oid in (select s.oid from systems s) as systems
+    p.oid in (select s.oid from systems s union all select c.oid from conditions c) as registered
   from tenant t join pg_policy p on p.polrelid = t.oid
 ),
 spelled as materialized (

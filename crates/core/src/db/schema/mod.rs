@@ -43,6 +43,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0017_system_within",
         "0018_system_answers",
         "0019_planned_once",
+        "0020_row_conditions",
     ],
     samples: crate::samples![
         "audit_log",

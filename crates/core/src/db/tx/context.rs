@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::auth::{Actor, Trace};
 use crate::db::Db;
+use crate::db::row_condition::RowScope;
 use crate::shared::TenantId;
 
 /// A read in a tenant: READ ONLY from here on, which nothing can take back (`transaction_read_only` has no way to off).
@@ -25,6 +26,7 @@ const TENANT: &str = "select set_config('app.tenant_id', $1, true)";
 pub(in crate::db) struct TxContext {
     tenant: Option<TenantId>,
     acting: Option<Acting>,
+    rows: Option<RowScope>,
     /// Where it is not the session's own.
     pub(in crate::db) statement_timeout: Option<Duration>,
     /// What the change is called in the audit log, if it has a name of its own.
@@ -60,6 +62,12 @@ impl TxContext {
         Self { tenant, acting, ..Self::default() }
     }
 
+    /// Of somebody who sees his own rows where a table has a row condition.
+    pub(in crate::db) fn seeing(mut self, rows: Option<RowScope>) -> Self {
+        self.rows = rows;
+        self
+    }
+
     /// Goes on in one tenant; of the rest, what has been `sent` already holds on.
     pub(in crate::db) fn within(&mut self, tenant: TenantId, sent: bool) {
         let rest = if sent { Self::default() } else { std::mem::take(self) };
@@ -74,6 +82,9 @@ impl TxContext {
 
     /// Adds it to an exchange. `read_only` says that the transaction is to be READ ONLY.
     pub(in crate::db) fn add(&self, wire: &mut Wire, read_only: bool) -> Result<(), erp_postgres::WireError> {
+        if let Some(rows) = &self.rows {
+            rows.add(wire)?;
+        }
         let mut buffer = uuid::Uuid::encode_buffer();
         let tenant =
             self.tenant.as_ref().map(|tenant| &*tenant.as_uuid().hyphenated().encode_lower(&mut buffer));

@@ -74,12 +74,13 @@ impl Db {
 
 impl<'db> TenantTx<'db> {
     pub(in crate::db) fn read(db: &'db Db, caller: &Caller) -> Self {
-        let context = db.context(TxContext::read(caller.tenant()));
+        let context = db.context(TxContext::read(caller.tenant()).seeing(db.row_scope(caller)));
         Self(Tx::new(db, Some(caller.tenant()), true, context).after(caller.deferral()))
     }
 
     pub(in crate::db) fn write(db: &'db Db, caller: &Caller) -> Self {
-        let context = db.context(TxContext::change(Some(caller.tenant()), caller.actor(), caller.trace()));
+        let context = TxContext::change(Some(caller.tenant()), caller.actor(), caller.trace());
+        let context = db.context(context.seeing(db.row_scope(caller)));
         let mut tx = Tx::new(db, Some(caller.tenant()), false, context).deferred(caller.deferral());
         tx.unfinished = Unfinished::of(caller);
         Self(tx)

@@ -158,7 +158,7 @@ mod tests {
             let (tenant, user) =
                 (TenantId::from_uuid(Uuid::from_u128(1)), UserId::from_uuid(Uuid::from_u128(2)));
             let table = Arc::new(PermissionTable::new([&PERMISSION]));
-            let permissions = table.resolve(&Grants { built_in: vec![role], own: vec![] });
+            let permissions = table.resolve(&Grants { built_in: vec![role], ..Grants::default() });
             let caller = Caller::new(tenant, Actor::Person(user), permissions, Trace::new("test"));
             let outcome = check(&one(Access::Permission(&PERMISSION)), &caller);
             let refused = outcome.map_err(|error| error.code().code);

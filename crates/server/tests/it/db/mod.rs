@@ -11,6 +11,7 @@ mod pooler;
 mod records;
 mod reproof;
 mod round_trip;
+mod row_conditions;
 pub(crate) mod states;
 mod stress;
 mod transactions;

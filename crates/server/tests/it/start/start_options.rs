@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use erp_core::bootstrap::{BootstrapOptions, Context, LogSetup, Running, bootstrap, start_server};
 use erp_core::config::{Layers, Level, LogFormat, MapSource};
+use erp_core::db::RowCondition;
 use erp_core::error::{Error, codes};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::logging::{CapturingSink, LogOptions, Logging};
@@ -117,6 +118,25 @@ async fn skipped_health_checks_ask_no_probe_and_still_prove_the_isolation() {
     let error = scene.bootstrap(skip).await.err().unwrap();
     assert_eq!(error.exit, Exit::Isolation, "{error}");
     assert_eq!(ASKED.load(Ordering::SeqCst), 0);
+}
+
+static UNNARROWED: Module =
+    Module { name: "unnarrowed", permissions: UNNARROWED_PERMISSIONS, row_conditions: ROWS, ..Module::BARE };
+erp_core::permissions! {
+    /// The permission of a test's module.
+    UNNARROWED_PERMISSIONS {
+        ALL = "unnarrowed.item.read_all" to [Owner]: "See all.";
+    }
+}
+
+const ROWS: &[RowCondition] = &[RowCondition { table: "items", lifted_by: &ALL }];
+
+#[tokio::test]
+async fn t_06_a_row_condition_that_the_database_does_not_have_refuses_the_start() {
+    let error = Scene::set(&UNNARROWED).await.bootstrap(|_| ()).await.err().unwrap();
+    let said = "items shows one's own rows only, and all to those with unnarrowed.item.read_all; the database does not";
+    assert_eq!(error.exit, Exit::Internal, "{error}");
+    assert!(error.message.contains(said), "{error}");
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use super::Question;
 pub(super) const CHECKS: &[Question] = &[
     Question {
         id: "T-06 policy-canonical",
-        what: "The policies of a tenant table are the canonical tenant policy and nothing else, for USING and WITH CHECK alike; where the registry says that the system sees all tenants' rows, one more for its login, for as long as it has named no tenant.",
+        what: "The policies of a tenant table are the canonical tenant policy and nothing else, for USING and WITH CHECK alike; where the registry says so, one more that opens all tenants' rows to the system's login for as long as it has named no tenant, and one that narrows the table to one's own rows.",
         sql: "select p.name, format('policy %s: %s', p.polname, case
+                when p.polname = 'rows' then 'is not the row condition that the registry has'
                 when p.polname = 'system' then 'is not for the system''s login alone, opens the table within a tenant, too, or is registered nowhere'
                 when not p.applies then 'is for other roles'
                 when 'true' in (u.words, w.words) then 'is always true'
@@ -19,8 +20,16 @@ pub(super) const CHECKS: &[Question] = &[
             left join spelled u on u.tree = p.polqual::text and u.tenant_column = p.tenant_column
             left join spelled w on w.tree = p.polcheck::text and w.tenant_column = p.tenant_column,
             (values ('(tenant_id = (NULLIF(( SELECT current_setting(''app.tenant_id''::text, true) AS current_setting), ''''::text))::uuid)')) c (canonical)
-            where not p.systems and (p.polpermissive and p.polcmd = '*' and p.applies and u.words = c.canonical and w.words = c.canonical) is not true",
+            where not p.registered and (p.polpermissive and p.polcmd = '*' and p.applies and u.words = c.canonical and w.words = c.canonical) is not true",
         fix: "drop the policy on {object}, then select app.isolate('{object}')",
+    },
+    Question {
+        id: "T-06 policy-rows",
+        what: "Where the registry says that one sees one's own rows of a table only, the table has that restrictive policy for the runtime role, word for word.",
+        sql: "select r.name, 'shows everybody all rows of the tenant; registered is: ' || r.row_condition
+            from rel r where r.row_condition is not null and not exists (
+              select from pg_policy p where p.polrelid = r.oid and p.oid in (select c.oid from conditions c))",
+        fix: "select app.row_condition('{object}', …), as the migration of the table says",
     },
     Question {
         id: "T-06 policy-missing",
