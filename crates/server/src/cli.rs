@@ -15,6 +15,7 @@ use crate::events::{self, EventsVerb};
 use crate::files::{self, FilesVerb};
 use crate::jobs::{self, JobsVerb};
 use crate::mail::{self, MailVerb};
+use crate::secret;
 use crate::tenant::{self, TenantVerb};
 use crate::user::{self, UserVerb};
 use crate::webhooks::{self, WebhooksVerb};
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Jobs(JobsVerb),
     Files(FilesVerb),
     Mail(MailVerb),
+    SecretRotate,
     Tenant(TenantVerb),
     User(UserVerb),
     Access(AccessVerb),
@@ -85,6 +87,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("mail", _) => mail::read(inner).map_or(serve, Command::Mail),
         ("webhooks", _) => webhooks::read(inner).map_or(serve, Command::Webhooks),
         ("access", _) => access::read(inner).map_or(serve, Command::Access),
+        ("secret", _) => Command::SecretRotate,
         ("tenant", _) => tenant::read(inner).map_or(serve, Command::Tenant),
         ("user", _) => user::read(inner).map_or(serve, Command::User),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
@@ -172,6 +175,7 @@ fn command(product: &Product) -> clap::Command {
         .subcommand(mail::command())
         .subcommand(events::command())
         .subcommands(has_webhooks.then(webhooks::command))
+        .subcommand(secret::command())
         .subcommand(tenant::command())
         .subcommand(user::command())
         .subcommand(access::command())

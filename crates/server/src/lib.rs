@@ -21,6 +21,7 @@ mod inspect;
 mod jobs;
 mod mail;
 mod rehearse;
+mod secret;
 mod serve;
 
 mod tenant;
@@ -126,6 +127,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::DbSeed => database::seed(product, &layers, path).await,
             Command::Events(verb) => Box::pin(events::run(product, &layers, verb, json)).await,
             Command::Files(verb) => Box::pin(files::run(product, &layers, verb, json)).await,
+            Command::SecretRotate => secret::rotate(json),
             Command::Tenant(verb) => Box::pin(tenant::run(product, &layers, verb, json)).await,
             Command::User(verb) => Box::pin(user::run(product, &layers, verb, json)).await,
             Command::Access(verb) => Box::pin(access::run(product, &layers, verb, json)).await,

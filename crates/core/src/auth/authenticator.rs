@@ -3,12 +3,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::signing::SigningRing;
 use super::verified::Verified;
-use super::{Actor, CsrfKeys, DeviceKeys, Identity, Methods, RefreshKeys, SignedIn};
+use super::{Actor, CsrfKeys, DeviceKeys, Identity, Methods, PublicKeys, RefreshKeys, SignedIn};
+use crate::config::JwtSettings;
 use crate::error::{Error, codes};
 use crate::shared::{Clock, Rng, Secret, SessionId, ShownSecret, TenantId, UserId};
 
@@ -21,12 +23,11 @@ const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// How far another instance's clock may be off (J-02).
 const LEEWAY_SECONDS: i64 = 60;
 
-/// Issues and verifies access tokens: HS256 with a ring of keys, so that the secret rotates without an outage.
+/// Issues and verifies access tokens, with a ring of keys, so that the secret rotates without an outage.
 ///
-/// The key is picked by `kid` from the ring, never from anything in the token; the algorithm is fixed (RFC 8725, 3.1).
+/// The key is picked by `kid` from the ring, never from anything in the token; its algorithm is fixed (RFC 8725, 3.1).
 pub struct Authenticator {
-    /// The first signs; all verify.
-    ring: Vec<SigningKey>,
+    ring: SigningRing,
     refresh_keys: RefreshKeys,
     csrf_keys: CsrfKeys,
     device_keys: DeviceKeys,
@@ -35,12 +36,6 @@ pub struct Authenticator {
     lifetime: Duration,
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
-}
-
-struct SigningKey {
-    id: String,
-    sign: EncodingKey,
-    verify: DecodingKey,
 }
 
 /// The answer to a sign-in.
@@ -83,20 +78,23 @@ struct Claims {
 }
 
 impl Authenticator {
-    /// `current` signs and verifies; `previous`, while it is being rotated out, verifies only.
-    pub fn new(
-        current: &Secret<String>,
-        previous: Option<&Secret<String>>,
-        lifetime: Duration,
-        clock: Arc<dyn Clock>,
-        rng: Arc<dyn Rng>,
-    ) -> Self {
-        let secrets = || std::iter::once(current).chain(previous);
-        let ring = secrets().map(SigningKey::new).collect();
-        let refresh_keys = RefreshKeys::new(secrets());
-        let (csrf_keys, device_keys) = (CsrfKeys::new(secrets()), DeviceKeys::new(secrets()));
-        let verified = Verified::default();
-        Self { ring, refresh_keys, csrf_keys, device_keys, verified, lifetime, clock, rng }
+    /// With the secrets of the settings: the current one signs, all verify.
+    pub fn new(settings: &JwtSettings, clock: Arc<dyn Clock>, rng: Arc<dyn Rng>) -> Self {
+        Self {
+            ring: SigningRing::new(settings),
+            refresh_keys: RefreshKeys::new(settings.ring()),
+            csrf_keys: CsrfKeys::new(settings.ring()),
+            device_keys: DeviceKeys::new(settings.ring()),
+            verified: Verified::default(),
+            lifetime: settings.expires_in,
+            clock,
+            rng,
+        }
+    }
+
+    /// The keys that others verify access tokens with; none where they are signed with HS256.
+    pub fn public_keys(&self) -> PublicKeys {
+        self.ring.public()
     }
 
     /// The keys that lead from one refresh token to the next.
@@ -141,8 +139,8 @@ impl Authenticator {
             auth_time: signed_in.map(|session| session.at),
             amr: signed_in.map(|session| session.methods),
         };
-        let key = self.ring.first().ok_or_else(|| Error::internal("the ring of signing keys is empty"))?;
-        let mut header = Header::new(Algorithm::HS256);
+        let key = self.ring.current().ok_or_else(|| Error::internal("the ring of signing keys is empty"))?;
+        let mut header = Header::new(key.algorithm);
         header.typ = Some(TYPE.to_owned());
         header.kid = Some(key.id.clone());
         let access_token = encode(&header, &claims, &key.sign).map_err(Error::internal)?;
@@ -172,9 +170,10 @@ impl Authenticator {
         }
         let key = header
             .kid
-            .and_then(|kid| self.ring.iter().find(|key| key.id == kid))
+            .and_then(|kid| self.ring.by_id(&kid))
             .ok_or_else(|| refused("signed with a key that is not on the ring"))?;
-        let claims = decode::<Claims>(token, &key.verify, &validation()).map_err(refused)?.claims;
+        let claims =
+            decode::<Claims>(token, &key.verify, &validation(key.algorithm)).map_err(refused)?.claims;
         self.check_times(&claims, now)?;
         let signed_in = claims.sid.map(|session| SignedIn {
             session,
@@ -203,8 +202,8 @@ impl Authenticator {
     }
 }
 
-fn validation() -> Validation {
-    let mut validation = Validation::new(Algorithm::HS256);
+fn validation(algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
     validation.set_issuer(&[ISSUER]);
     validation.set_audience(&[AUDIENCE]);
     validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -214,14 +213,4 @@ fn validation() -> Validation {
 
 fn refused(reason: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(&codes::UNAUTHENTICATED).because(reason)
-}
-
-impl SigningKey {
-    fn new(secret: &Secret<String>) -> Self {
-        let bytes = secret.expose().as_bytes();
-        // A name for the key that says nothing about it: the start of its digest.
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-        let id = URL_SAFE_NO_PAD.encode(digest.as_ref().iter().take(6).copied().collect::<Vec<_>>());
-        Self { id, sign: EncodingKey::from_secret(bytes), verify: DecodingKey::from_secret(bytes) }
-    }
 }

@@ -81,7 +81,7 @@ impl TotpSeal {
     /// `core.internal` without either.
     pub fn of(config: &Config) -> Result<Self> {
         let (key, signing) = (config.encryption.key.as_ref(), config.jwt.secret.as_ref());
-        let keys = key.or(signing).and_then(|key| SealKeys::new(PURPOSE, key, signing));
+        let keys = SealKeys::new(PURPOSE, key.into_iter().chain(signing));
         keys.map(Self).ok_or_else(|| Error::internal("there is no ENCRYPTION_KEY to seal a seed with"))
     }
 
@@ -157,7 +157,7 @@ mod tests {
             "otpauth://totp/ERP:ada%40example%2Ecom?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=ERP"
         );
         let key = |text: &str| Secret::new(text.to_owned());
-        let seal = TotpSeal(SealKeys::new(PURPOSE, &key("a"), None).unwrap());
+        let seal = TotpSeal(SealKeys::new(PURPOSE, [&key("a")]).unwrap());
         let (rng, person) = (SystemRng::new(), UserId::from_uuid(Uuid::from_u128(1)));
         let place = (person, Uuid::from_u128(2));
         let seed = TotpSeed::new(&rng);
@@ -168,7 +168,7 @@ mod tests {
             seal.open((UserId::from_uuid(Uuid::from_u128(3)), place.1), &sealed).is_err(),
             "another person"
         );
-        let other = TotpSeal(SealKeys::new(PURPOSE, &key("b"), None).unwrap());
+        let other = TotpSeal(SealKeys::new(PURPOSE, [&key("b")]).unwrap());
         assert!(other.open(place, &sealed).is_err(), "another key");
     }
 }

@@ -156,7 +156,7 @@ impl FileOperator {
             default_folder: development.then(|| config.process.data_dir.join("files")),
             kinds: factory::file_kinds(product),
             secret: Secret::new(String::new()), // it makes no links
-            secret_previous: None,
+            other_secrets: Vec::new(),
             outbound: Outbound::new(config, outbound)?,
             metrics,
             lifecycle: session.lifecycle.clone(),

@@ -225,7 +225,7 @@ impl Start {
         let development = config.process.app_env == Environment::Development;
         Ok(FileStore::new(FileStoreOptions {
             secret: secret(config)?.clone(),
-            secret_previous: config.jwt.secret_previous.clone(),
+            other_secrets: config.jwt.ring().skip(1).cloned().collect(),
             settings: config.files.clone(),
             default_folder: development.then(|| config.process.data_dir.join("files")),
             kinds: factory::file_kinds(product),
@@ -245,14 +245,8 @@ impl Start {
         // Handlers reach the database by transactions, and have no use for the way to it.
         (config.database.url, config.database.system_url, config.database.owner_url) = (None, None, None);
         (config.files.access_key, config.files.secret_key) = (None, None);
-        let secret = secret(&config)?;
-        let authenticator = Authenticator::new(
-            secret,
-            config.jwt.secret_previous.as_ref(),
-            config.jwt.expires_in,
-            Arc::clone(&options.clock),
-            Arc::clone(&options.rng),
-        );
+        let authenticator =
+            Authenticator::new(&config.jwt, Arc::clone(&options.clock), Arc::clone(&options.rng));
         let assets = factory::modules(product).flat_map(|module| module.assets);
         let (templates, sender_name) = factory::mails(product)?;
         factory::links_lead_somewhere(product, &config)?;

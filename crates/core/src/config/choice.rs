@@ -76,6 +76,16 @@ choice! {
 }
 
 choice! {
+    /// How access tokens are signed: `JWT_ALGORITHM`.
+    TokenAlgorithm: "HS256 or EdDSA" {
+        /// With the secret itself (RFC 7518, 3.2).
+        Hs256 = "HS256",
+        /// With a key of Ed25519 that follows from the secret (RFC 8037).
+        EdDsa = "EdDSA",
+    }
+}
+
+choice! {
     /// Whether clients of the listener show a certificate: `TLS_CLIENT_AUTH`.
     ClientAuth: "off, optional or required" {
         /// They are not asked.

@@ -1,6 +1,7 @@
 //! The settings by subject, as the specification's `getSecurityConfig()` gives them: views of the sections, and what no
 //! setting can change.
 
+use crate::shared::Secret;
 use std::path::Path;
 use std::time::Duration;
 
@@ -65,6 +66,13 @@ impl Config {
             rate_limit: &self.rate_limit,
             audit: Audit { months_ahead: 12 },
         }
+    }
+}
+
+impl JwtSettings {
+    /// The secrets that are known: the one that signs and seals, the one before it, and the next.
+    pub fn ring(&self) -> impl Iterator<Item = &Secret<String>> {
+        self.secret.iter().chain(&self.secret_previous).chain(&self.secret_next)
     }
 }
 

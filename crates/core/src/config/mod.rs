@@ -41,7 +41,7 @@ mod trim;
 mod value;
 
 pub use allowed_hosts::AllowedHosts;
-pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion};
+pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion, TokenAlgorithm};
 pub use env_file::EnvFile;
 pub use features::{Features, Rollout};
 pub use files_url::{Bucket, FilesUrl};
@@ -54,7 +54,7 @@ pub use problems::{Problems, SettingProblem};
 pub use profile::Profile;
 pub use reader::Reader;
 pub use render::Explained;
-pub use secrets::dev_secrets;
+pub use secrets::{dev_secrets, new_secret};
 pub use section::{ModuleSettings, Rules, Section, Settings, SettingsSchema, lists};
 pub use settings::{
     CacheSettings, Config, DatabaseSettings, EncryptionSettings, FileSettings, HttpSettings, JobSettings,

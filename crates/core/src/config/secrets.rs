@@ -44,6 +44,13 @@ pub fn dev_secrets(config: &mut Config, rng: &dyn Rng) -> Result<(), StartError>
     Ok(())
 }
 
+/// A secret that nobody has had before: 32 bytes in base64, good for each of the settings that are secrets of ours.
+pub fn new_secret(rng: &dyn Rng) -> Secret<String> {
+    let mut bytes = Zeroizing::new([0; LEAST_BYTES]);
+    rng.fill(&mut *bytes);
+    Secret::new(BASE64_STANDARD.encode(*bytes))
+}
+
 fn read_or_make(path: &Path, rng: &dyn Rng) -> io::Result<Secret<String>> {
     match fs::symlink_metadata(path) {
         Ok(file) => return ours(&file).and_then(|()| generated(path)),
@@ -53,10 +60,7 @@ fn read_or_make(path: &Path, rng: &dyn Rng) -> io::Result<Secret<String>> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?; // open to the private cluster, which runs under another account
     }
-    let mut bytes = Zeroizing::new([0; LEAST_BYTES]);
-    rng.fill(&mut *bytes);
-    let text = Zeroizing::new(BASE64_STANDARD.encode(*bytes));
-    publish(path, &text, rng)?;
+    publish(path, new_secret(rng).expose(), rng)?;
     // Another process may have been first: what is in the file counts.
     ours(&fs::symlink_metadata(path)?).and_then(|()| generated(path))
 }

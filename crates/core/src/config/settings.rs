@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
     AllowedHosts, ByteSize, Cidr, ClientAuth, Environment, Features, FilesUrl, Level, LogFormat, Origins,
-    PublicUrl, Setting, SmtpTls, TlsVersion,
+    PublicUrl, Setting, SmtpTls, TlsVersion, TokenAlgorithm,
 };
 use crate::settings;
 use crate::shared::Secret;
@@ -233,9 +233,16 @@ settings! {
     /// In development, when unset, one is generated into `DATA_DIR`.
     JWT_SECRET secret: Option<Secret<String>> { check: Check::Key, required_in: OUTSIDE_DEVELOPMENT };
 
-    /// Another key that verifies access tokens and signs none: the former `JWT_SECRET` or the next one, so that a rotation logs
-    /// nobody out. The former one also opens what it has sealed: answers that show a secret, kept for their `Idempotency-Key`.
+    /// What `JWT_SECRET` was before: it verifies, opens what it has sealed, and signs nothing, so that a rotation signs nobody out.
     JWT_SECRET_PREVIOUS secret_previous: Option<Secret<String>> { check: Check::Key };
+
+    /// What `JWT_SECRET` will be: it verifies and signs nothing, so that every instance knows it before one signs with it.
+    /// `erp-backend secret rotate` makes one and says the steps.
+    JWT_SECRET_NEXT secret_next: Option<Secret<String>> { check: Check::Key };
+
+    /// How access tokens are signed: `HS256`, which nobody but the server verifies, or `EdDSA`, whose public keys are at
+    /// `/.well-known/jwks.json`. Tokens of either kind are verified, whichever is set.
+    JWT_ALGORITHM algorithm: TokenAlgorithm { default: Defaults::all("HS256") };
 
     /// How long an access token is valid. 15 minutes is also the most: a stolen token must be short-lived.
     JWT_EXPIRES_IN expires_in: Duration { default: Defaults::all("15m"), range: Some(("1s", "15m")) };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ClientAuth, Environment, Level, LogFormat, Setting, SmtpTls, TlsVersion, Unit};
+use super::{ClientAuth, Environment, Level, LogFormat, Setting, SmtpTls, TlsVersion, TokenAlgorithm, Unit};
 use crate::shared::Secret;
 
 pub(super) const DURATION: &str = "duration";
@@ -95,7 +95,7 @@ macro_rules! values {
 
 values! {
     numbers u16, u32;
-    choices ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion;
+    choices ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion, TokenAlgorithm;
 }
 
 /// So many bytes.

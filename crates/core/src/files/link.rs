@@ -16,15 +16,19 @@ pub(crate) const LONGEST_LINK: Duration = Duration::from_secs(24 * 3600);
 /// A tenant, a file, a time.
 const SIGNED: usize = 16 + 16 + 8;
 
-/// Signs links, and tells its own from others. The keys are made from `JWT_SECRET`, and from the one before it.
+/// Signs links, and tells its own from others. The keys are made from the ring of `JWT_SECRET`.
 pub(super) struct LinkKeys {
     current: hmac::Key,
-    previous: Option<hmac::Key>,
+    others: Vec<hmac::Key>,
 }
 
 impl LinkKeys {
-    pub(super) fn new(secret: &Secret<String>, previous: Option<&Secret<String>>) -> Self {
-        Self { current: key(secret), previous: previous.map(key) }
+    /// `current` signs links, and `others` open theirs.
+    pub(super) fn new<'a>(
+        current: &Secret<String>,
+        others: impl IntoIterator<Item = &'a Secret<String>>,
+    ) -> Self {
+        Self { current: key(current), others: others.into_iter().map(key).collect() }
     }
 
     /// What stands for a file until `expires`.
@@ -38,7 +42,7 @@ impl LinkKeys {
     pub(super) fn open(&self, link: &str, now: Timestamp) -> Option<ObjectKey> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(link).ok()?;
         let (said, seal) = bytes.split_at_checked(SIGNED)?;
-        let mut keys = [Some(&self.current), self.previous.as_ref()].into_iter().flatten();
+        let mut keys = std::iter::once(&self.current).chain(&self.others);
         keys.find(|key| hmac::verify(key, said, seal).is_ok())?;
         let expires = i64::from_be_bytes(said.get(32..)?.try_into().ok()?);
         let left = expires.checked_sub(now.as_second())?;
@@ -72,7 +76,7 @@ mod tests {
         let rng = SystemRng::new();
         let key =
             ObjectKey { tenant: TenantId::new(&SystemClock, &rng), file: FileId::new(&SystemClock, &rng) };
-        let keys = LinkKeys::new(&secret("one"), None);
+        let keys = LinkKeys::new(&secret("one"), []);
         let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
         let link = keys.sign(key, at(60));
         assert_eq!(keys.open(&link, at(0)), Some(key));
@@ -91,8 +95,8 @@ mod tests {
             None,
             "a seal that was cut"
         );
-        let rotated = LinkKeys::new(&secret("two"), Some(&secret("one")));
+        let rotated = LinkKeys::new(&secret("two"), [&secret("one")]);
         assert_eq!(rotated.open(&link, at(0)), Some(key), "the secret before is honoured");
-        assert_eq!(LinkKeys::new(&secret("two"), None).open(&link, at(0)), None);
+        assert_eq!(LinkKeys::new(&secret("two"), []).open(&link, at(0)), None);
     }
 }

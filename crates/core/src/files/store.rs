@@ -61,9 +61,10 @@ pub(crate) struct FileStoreOptions {
     pub(crate) default_folder: Option<PathBuf>,
     /// The kinds of files that the modules declare.
     pub(crate) kinds: FileKinds,
-    /// Signs links: `JWT_SECRET`, and the one before.
+    /// Signs links: `JWT_SECRET`.
     pub(crate) secret: Secret<String>,
-    pub(crate) secret_previous: Option<Secret<String>>,
+    /// What else opens them: the one before, and the next.
+    pub(crate) other_secrets: Vec<Secret<String>>,
     pub(crate) outbound: Outbound,
     pub(crate) metrics: Metrics,
     pub(crate) lifecycle: Lifecycle,
@@ -99,7 +100,7 @@ pub(super) struct OpenStore {
 impl FileStore {
     pub(crate) fn new(options: FileStoreOptions) -> Self {
         let FileStoreOptions { settings, default_folder, kinds, outbound, metrics, lifecycle, .. } = options;
-        let links = LinkKeys::new(&options.secret, options.secret_previous.as_ref());
+        let links = LinkKeys::new(&options.secret, &options.other_secrets);
         let place = settings.url.clone().or(default_folder.map(FilesUrl::Folder));
         if place.is_none() && !kinds.is_empty() {
             tracing::warn!(

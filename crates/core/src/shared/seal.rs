@@ -1,5 +1,5 @@
-//! What is kept sealed in the database: AES-256-GCM under a key that is made from a secret of the deployment. The secret that
-//! was before opens what it has sealed.
+//! What is kept sealed in the database: AES-256-GCM under a key that is made from a secret of the deployment. The secrets that
+//! were before, or come next, open what they have sealed.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest;
@@ -15,7 +15,7 @@ const MARK: usize = 4;
 /// Seals for one purpose, and opens.
 pub(crate) struct SealKeys {
     current: SealKey,
-    previous: Option<SealKey>,
+    others: Vec<SealKey>,
 }
 
 struct SealKey {
@@ -26,7 +26,7 @@ struct SealKey {
 /// What was opened.
 pub(crate) struct OpenedSeal {
     pub(crate) text: Zeroizing<Vec<u8>>,
-    /// Whether the former key has sealed it: it is to be sealed anew.
+    /// Whether another key has sealed it: it is to be sealed anew.
     pub(crate) stale: bool,
 }
 
@@ -41,14 +41,14 @@ impl SealKey {
 }
 
 impl SealKeys {
-    /// Keys from a secret and the one before it. What is sealed for one purpose opens for no other.
-    pub(crate) fn new(
+    /// Keys from secrets, of which the first seals. What is sealed for one purpose opens for no other. `None` without a secret.
+    pub(crate) fn new<'a>(
         purpose: &str,
-        secret: &Secret<String>,
-        previous: Option<&Secret<String>>,
+        secrets: impl IntoIterator<Item = &'a Secret<String>>,
     ) -> Option<Self> {
-        let previous = previous.and_then(|secret| SealKey::new(purpose, secret));
-        Some(Self { current: SealKey::new(purpose, secret)?, previous })
+        let mut keys = secrets.into_iter().map(|secret| SealKey::new(purpose, secret));
+        let current = keys.next()??;
+        Some(Self { current, others: keys.flatten().collect() })
     }
 
     /// Seals `text` for its `place`: it opens in no other. `None` for more than 64 GiB.
@@ -62,11 +62,11 @@ impl SealKeys {
         Some([&[FORM], mark.as_slice(), &nonce, &text, tag.as_ref()].concat())
     }
 
-    /// Opens what was sealed for `place`; `None` for what neither key has sealed for it.
+    /// Opens what was sealed for `place`; `None` for what none of the keys has sealed for it.
     pub(crate) fn open(&self, place: &[u8], sealed: &[u8]) -> Option<OpenedSeal> {
         let (head, sealed) = sealed.split_at_checked(1 + MARK)?;
         let (form, mark) = head.split_at(1);
-        let keys = std::iter::once(&self.current).chain(&self.previous).filter(|_| form == [FORM]);
+        let keys = std::iter::once(&self.current).chain(&self.others).filter(|_| form == [FORM]);
         let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
         for (age, SealKey { key, .. }) in keys.enumerate().filter(|(_, key)| key.mark == mark) {
             let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;

@@ -14,7 +14,8 @@ pub struct SecretSeal(SealKeys);
 impl SecretSeal {
     /// As the settings say; none without `WEBHOOK_SECRET`.
     pub fn of(settings: &WebhookSettings) -> Option<Self> {
-        SealKeys::new(PURPOSE, settings.secret.as_ref()?, settings.secret_previous.as_ref()).map(Self)
+        let current = settings.secret.as_ref()?;
+        SealKeys::new(PURPOSE, std::iter::once(current).chain(&settings.secret_previous)).map(Self)
     }
 
     /// Seals a secret for its `place`: it opens in no other.
@@ -48,7 +49,8 @@ mod tests {
 
     fn seal(secret: &str, previous: Option<&str>) -> SecretSeal {
         let key = |text: &str| Secret::new(text.to_owned());
-        SecretSeal(SealKeys::new(PURPOSE, &key(secret), previous.map(key).as_ref()).unwrap())
+        let secrets: Vec<_> = std::iter::once(secret).chain(previous).map(key).collect();
+        SecretSeal(SealKeys::new(PURPOSE, &secrets).unwrap())
     }
 
     #[test]

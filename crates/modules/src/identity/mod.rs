@@ -22,6 +22,7 @@ mod pages;
 mod password_routes;
 mod passwords;
 pub mod people_import;
+mod public_keys;
 mod reviews;
 mod roles;
 mod service_accounts;
@@ -472,6 +473,11 @@ fn routes() -> Routes {
         .put("/api/v1/service-accounts/{id}/roles", Access::Permission(&MANAGE_MACHINES), service_accounts::give)
         .system(&MACHINES)
         .doc(Operation::new("setServiceAccountRoles", "Say which roles a service account has"))
+        .get("/.well-known/jwks.json", Access::Public, public_keys::public_keys)
+        .doc(Operation::new("listPublicKeys", "List the keys that verify access tokens").about(
+            "As a JWK set, where JWT_ALGORITHM is EdDSA; else there is none. A client that keeps it looks again when it meets a \
+             `kid` that it does not know.",
+        ))
         .get("/api/v1/me", Access::SignedIn, me::me)
         .doc(Operation::new("me", "Show who the caller is and what it may do"))
 }

@@ -14,8 +14,7 @@ use crate::shared::SealKeys;
 const PURPOSE: &str = "erp-backend answers that show a secret";
 
 fn keys(config: &Config) -> Result<SealKeys> {
-    let secret = config.jwt.secret.as_ref();
-    let keys = secret.and_then(|secret| SealKeys::new(PURPOSE, secret, config.jwt.secret_previous.as_ref()));
+    let keys = SealKeys::new(PURPOSE, config.jwt.ring());
     keys.ok_or_else(|| Error::internal("there is no JWT_SECRET to seal an answer with"))
 }
 

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use erp_core::auth::Role;
 use erp_testkit::{JWT_SECRET, TestApp};
 use jiff::SignedDuration;
 use jsonwebtoken::{Algorithm, EncodingKey};
@@ -148,6 +149,97 @@ async fn j_04_a_token_of_the_previous_key_stays_good() {
     app.finish().await;
     let app = TestApp::start().await;
     app.anonymous().with_token(token).get("/api/v1/items").await.assert(401);
+    app.finish().await;
+}
+
+/// Who was here with a token of any instance is known to each, in each step of a rotation.
+#[tokio::test]
+async fn j_04_a_rotation_in_two_steps_refuses_no_token_of_either_instance() {
+    const NEXT: &str = "pL5vXo2Rk9Zt7Qw3Nc8Yb1Hs6Jd4Mf0G";
+    let steps: [&[(&str, &str)]; 4] = [
+        &[("JWT_SECRET", JWT_SECRET)],
+        &[("JWT_SECRET", JWT_SECRET), ("JWT_SECRET_NEXT", NEXT)],
+        &[("JWT_SECRET", NEXT), ("JWT_SECRET_PREVIOUS", JWT_SECRET)],
+        &[("JWT_SECRET", NEXT)],
+    ];
+    for algorithm in ["HS256", "EdDSA"] {
+        let mut rolled: Vec<TestApp> = Vec::new();
+        for step in steps {
+            let mut builder = TestApp::builder().setting("JWT_ALGORITHM", algorithm);
+            if let Some(first) = rolled.first() {
+                builder = builder.beside(first);
+            }
+            for (name, value) in step {
+                builder = builder.setting(name, value);
+            }
+            let app = builder.start().await;
+            // One is rolled already, and the other is not: each takes what the other signs.
+            if let Some(former) = rolled.last() {
+                takes_what_it_signs(former, &app).await;
+                takes_what_it_signs(&app, former).await;
+            }
+            rolled.push(app);
+        }
+        while let Some(app) = rolled.pop() {
+            app.finish().await; // the first one has the database
+        }
+    }
+}
+
+async fn takes_what_it_signs(signs: &TestApp, takes: &TestApp) {
+    let token = signs.alice().token().to_owned();
+    takes.anonymous().with_token(token).get("/api/v1/items").await.assert(200);
+    let owner = &signs.person("acme", Role::Owner).credential;
+    let login = json!({ "tenant": "acme", "email": owner.email, "password": owner.password });
+    let signed_in = signs.anonymous().post("/api/v1/auth/login", login).await.assert(200).json();
+    let refresh = json!({ "refreshToken": signed_in["refreshToken"] });
+    takes.anonymous().post("/api/v1/auth/refresh", refresh).await.assert(200);
+}
+
+#[tokio::test]
+async fn j_01_with_eddsa_others_verify_by_public_keys_and_sign_nothing_by_them() {
+    let app = TestApp::builder().setting("JWT_ALGORITHM", "EdDSA").start().await;
+    let token = app.alice().token().to_owned();
+    let Parts { header, claims, .. } = parts(&token);
+    assert_eq!(header["alg"], "EdDSA");
+    let keys = app.anonymous().get("/.well-known/jwks.json").await.assert(200).json();
+    let key = &keys["keys"][0];
+    assert_eq!((&key["kid"], &key["kty"], &key["use"]), (&header["kid"], &json!("OKP"), &json!("sig")));
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
+    let public = jsonwebtoken::DecodingKey::from_ed_components(key["x"].as_str().unwrap()).unwrap();
+    let mut validation = jsonwebtoken::Validation::new(Algorithm::EdDSA);
+    validation.set_audience(&["erp-backend-api"]);
+    validation.validate_exp = false; // the test has a clock of its own
+    jsonwebtoken::decode::<Value>(&token, &public, &validation).unwrap();
+
+    // What is public signs nothing: not as the secret of HS256, whatever kid it names.
+    let x = key["x"].as_str().unwrap();
+    let raw = URL_SAFE_NO_PAD.decode(x).unwrap();
+    let hmac = |header: &Value, secret: &[u8]| {
+        let message = unsigned(header, &claims);
+        let signed = jsonwebtoken::crypto::sign(
+            message.as_bytes(),
+            &EncodingKey::from_secret(secret),
+            Algorithm::HS256,
+        );
+        format!("{message}.{}", signed.unwrap())
+    };
+    let confused = with(&header, "alg", json!("HS256"));
+    for forged in [
+        hmac(&confused, x.as_bytes()),
+        hmac(&confused, &raw),
+        hmac(&header, &raw),
+        sign(&confused, &claims, JWT_SECRET),
+    ] {
+        app.anonymous().with_token(forged).get("/api/v1/me").await.assert(401);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn with_hs256_there_is_no_public_key() {
+    let app = TestApp::start().await;
+    assert_eq!(app.anonymous().get("/.well-known/jwks.json").await.assert(200).json(), json!({ "keys": [] }));
     app.finish().await;
 }
 

@@ -105,3 +105,21 @@ fn o_02_no_core_of_the_server_is_dumped() {
     assert_eq!(allowed, ["1", "1"], "to a file less than a page is nothing, and to a pipe one byte is");
     assert_eq!(server.stop("TERM").code, 0);
 }
+
+#[test]
+fn j_04_a_rotated_secret_is_new_each_time_and_good_for_the_setting() {
+    let home = Home::new();
+    let made = || {
+        let ended = run(&home, &["secret", "rotate", "--json"], &[]);
+        assert_eq!(ended.code, 0, "{ended:#?}");
+        serde_json::from_str::<serde_json::Value>(&ended.out.join("\n")).unwrap()
+    };
+    let (one, other) = (made(), made());
+    assert_ne!(one["secret"], other["secret"]);
+    assert_eq!(one["steps"].as_array().unwrap().len(), 3);
+    let ring = [("JWT_SECRET", &one["secret"]), ("JWT_SECRET_NEXT", &other["secret"])];
+    let ring = ring.map(|(name, secret)| (name, secret.as_str().unwrap()));
+    let production = [("APP_ENV", "production"), ("ENCRYPTION_KEY", ENCRYPTION_KEY)];
+    let checked = run(&home, &["config", "check", "--json"], &[&ring[..], &production].concat());
+    assert!(!checked.out.join("\n").contains("JWT_SECRET"), "{checked:#?}");
+}
