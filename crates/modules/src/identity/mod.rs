@@ -36,7 +36,7 @@ use std::time::Duration;
 use erp_core::config::Section;
 use erp_core::limits::{Policy, Quota};
 use erp_core::metrics::MetricTable;
-use erp_core::module::{Access, Module, Operation, Routes};
+use erp_core::module::{Access, Module, Operation, Routes, SystemGauge};
 
 /// The identity module.
 pub static MODULE: Module = Module {
@@ -88,6 +88,7 @@ pub static MODULE: Module = Module {
         &address_change::CHANGED,
     ],
     metrics: &[MetricTable::of::<IdentityMetrics>()],
+    gauges: &[&SESSIONS_ACTIVE],
     jobs: &[&lock_out::FORGET, &reviews::CLOSE],
     schedules: &[&lock_out::NIGHTLY],
     tenant_name: Some("select name from tenant_profiles"),
@@ -209,7 +210,22 @@ erp_core::metrics! {
     /// Sign-ins and other proofs of a password that were refused before it was looked at, by what has failed too often: the `address`
     /// or device, the `account`, for good (`locked_out`), the `tenant`, or many accounts from one address (`stuffing`).
     identity_sign_ins_refused_total: Counter[by] { unit: "sign-ins" }
+
+    /// Sessions that are alive at present, in all tenants and of all instances, by what carries them: `token` or `cookie`.
+    sessions_active: Gauge[by] { unit: "sessions" }
 }
+
+static SESSIONS_ACTIVE: SystemGauge = SystemGauge {
+    metric: "sessions_active",
+    work: &SESSIONS,
+    sql: "select case when cookie_hash is null then 'token' else 'cookie' end as label, count(*)::float8 as value from sessions \
+        where revoked_at is null and idle_at > now() and expires_at > now() group by 1",
+    labels: &["token", "cookie"],
+    set: |metrics, by, count| {
+        metrics.of::<IdentityMetrics>()?.sessions_active.with(&[by]).set(count);
+        Ok(())
+    },
+};
 
 erp_core::system_work! {
     /// What identity does as the system.

@@ -226,3 +226,34 @@ async fn one_session_too_many_ends_the_one_that_was_used_longest_ago() {
     assert_eq!(alive, [401, 200, 200]);
     app.finish().await;
 }
+
+/// What an instance shows of sessions that are alive.
+async fn shown(app: &TestApp) -> Option<i64> {
+    let scraped = app.anonymous().get("/metrics").await.assert(200).text();
+    let series = |by: &str| {
+        let name = format!("sessions_active{{by=\"{by}\"}} ");
+        scraped.lines().find_map(|line| line.strip_prefix(&name)?.parse::<i64>().ok())
+    };
+    Some(series("token")? + series("cookie")?)
+}
+
+#[tokio::test]
+async fn each_instance_shows_how_many_sessions_are_alive_on_all() {
+    let app = TestApp::start().await;
+    let other = TestApp::builder().beside(&app).start().await;
+    let mine = tokens(&app, "acme", Role::Owner).await;
+    tokens(&other, "globex", Role::Owner).await;
+    let mine = other.anonymous().with_token(mine["accessToken"].as_str().unwrap());
+    let alive =
+        "select count(*) from sessions where revoked_at is null and idle_at > now() and expires_at > now()";
+    mine.post("/api/v1/auth/logout", Value::Null).await.assert(204);
+    let wanted: i64 = app.sql().query_one(alive, &[]).await.unwrap().get(0);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while (shown(&app).await, shown(&other).await) != (Some(wanted), Some(wanted)) {
+        let (here, there) = (shown(&app).await, shown(&other).await);
+        assert!(std::time::Instant::now() < deadline, "{here:?} {there:?}, not {wanted}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    other.finish().await;
+    app.finish().await;
+}
