@@ -19,7 +19,10 @@ use crate::jobs::{AnyJobKind, JobTable, ScheduleTable};
 use crate::lifecycle::{Exit, StartError};
 use crate::mailer::MAIL;
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
-use crate::module::{Authentication, Module, Product, Route, Routes, SecurityHeaders, refuse_undeclared};
+use crate::module::{
+    Authentication, Module, OperatorAuthentication, Product, Route, Routes, SecurityHeaders,
+    refuse_undeclared,
+};
 use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
 use crate::stored_files::FILES;
@@ -186,7 +189,8 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
     let contract = with_custom(product, custom);
     let routes = RouteTable::new(contract.all_routes())?;
     let authentication = authentication(product, &routes)?;
-    Ok(Edge::new(app, routes, authentication, options.switches, options.layers))
+    let operators = operators(product, &routes)?;
+    Ok(Edge::new(app, routes, (authentication, operators), options.switches, options.layers))
 }
 
 /// Every permission of every module.
@@ -372,6 +376,28 @@ fn authentication(
             "The modules '{first}' and '{second}' both tell who asks: only one of them can have `authentication`"
         )),
         None => Ok(Some(authentication)),
+    }
+}
+
+/// How the product tells which operator asks.
+fn operators(
+    product: &Product,
+    routes: &RouteTable,
+) -> Result<Option<&'static OperatorAuthentication>, StartError> {
+    let mut offered = modules(product).filter_map(|module| module.operators);
+    let refused = |why: String| Err(StartError::new(Exit::Internal, why));
+    let first = offered.next();
+    if offered.next().is_some() {
+        return refused(
+            "Two modules tell which operator asks: only one of them can have `operators`".to_owned(),
+        );
+    }
+    match routes.iter().find(|route| first.is_none() && route.is_operators()) {
+        Some(route) => refused(format!(
+            "{} is for operators, and no module tells who they are: add one with `operators`",
+            route.path
+        )),
+        None => Ok(first),
     }
 }
 

@@ -37,7 +37,7 @@ use crate::limits::Policy;
 use crate::mail::AnyMailTemplate;
 use crate::metrics::MetricTable;
 use crate::resource::{States, Transition};
-pub use authentication::{Authentication, Lookup, NamedTenant};
+pub use authentication::{Authentication, Lookup, NamedTenant, OperatorAuthentication};
 pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use gauge::SystemGauge;
@@ -152,6 +152,8 @@ pub struct Module {
     pub system_verbs: &'static [(&'static str, &'static SystemWork)],
     /// How it tells who asks, if it is the one module that does.
     pub authentication: Option<&'static Authentication>,
+    /// How it tells which operator asks, if it is the one module that does.
+    pub operators: Option<&'static OperatorAuthentication>,
     /// What it depends on beside the database.
     pub probes: &'static [Probe],
     /// Files that its pages refer to.
@@ -193,6 +195,7 @@ impl Module {
         system_background: &[],
         system_verbs: &[],
         authentication: None,
+        operators: None,
         probes: &[],
         assets: &[],
         migrations: &[],
@@ -208,8 +211,10 @@ impl Module {
 pub enum Access {
     /// Anybody: probes and sign-in.
     Public,
-    /// Operators only: everybody in development, else those who hold `METRICS_TOKEN`; for others it does not exist.
+    /// Monitoring only: everybody in development, else those who hold `METRICS_TOKEN`; for others it does not exist.
     Management,
+    /// Operators of the platform, who have signed in as such: no credential of a tenant opens it.
+    Operator,
     /// Any member of a tenant.
     SignedIn,
     /// Members with this permission.
@@ -225,9 +230,11 @@ pub enum Surface {
     Public,
     /// Members of a tenant, on the public listener: with a credential, within the limits of its principal.
     Tenant,
-    /// Operators, also on the management listener, and never limited: overload is when they look.
+    /// Operators of the platform, on the public listener: with a credential of their own, within the limits of an address.
+    Operators,
+    /// Monitoring, also on the management listener, and never limited: overload is when it is looked at.
     Management,
-    /// Orchestrators and monitors: as for operators, and over plain HTTP too.
+    /// Orchestrators and monitors: as for management, and over plain HTTP too.
     Probe,
 }
 
@@ -237,6 +244,7 @@ impl Surface {
         match access {
             Access::Public => Self::Public,
             Access::Management => Self::Management,
+            Access::Operator => Self::Operators,
             Access::SignedIn | Access::Permission(_) => Self::Tenant,
         }
     }
@@ -245,6 +253,7 @@ impl Surface {
     pub(crate) const fn admits(self, access: Access) -> bool {
         match self {
             Self::Public => matches!(access, Access::Public),
+            Self::Operators => matches!(access, Access::Operator),
             Self::Tenant => matches!(access, Access::SignedIn | Access::Permission(_)),
             Self::Management | Self::Probe => matches!(access, Access::Public | Access::Management),
         }
@@ -330,7 +339,7 @@ pub fn too_weak(modules: &[&'static Module]) -> Vec<String> {
         let readers = match route.access {
             Access::SignedIn => true,
             Access::Permission(permission) => Role::ReadOnly.has(permission),
-            Access::Public | Access::Management => false,
+            Access::Public | Access::Management | Access::Operator => false,
         };
         readers && !route.method.is_safe() && route.open_to_readers.is_none()
     });
@@ -419,14 +428,19 @@ impl Route {
         self.refusal.is_some()
     }
 
-    /// Whether it is for operators or probes: on the management listener too, and never limited.
-    pub(crate) fn is_operators(&self) -> bool {
+    /// Whether it is for management or probes: on the management listener too, and never limited.
+    pub(crate) fn is_management(&self) -> bool {
         matches!(self.surface, Surface::Management | Surface::Probe)
     }
 
     /// Whether its requests may carry an `Idempotency-Key`: it changes something, and for somebody whose key it is.
     pub(crate) fn takes_keys(&self) -> bool {
         !self.method.is_safe() && self.is_members()
+    }
+
+    /// Whether only an operator who has signed in may ask it.
+    pub(crate) fn is_operators(&self) -> bool {
+        self.surface == Surface::Operators
     }
 
     /// Whether only a member of a tenant may ask it.

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod identity;
 pub mod jobs;
 pub mod mails;
+pub mod operators;
 pub mod purchasing;
 pub mod suppliers;
 pub mod webhooks;
@@ -26,6 +27,7 @@ pub const ALL: &[&Module] = &[
     &identity::MODULE,
     &jobs::MODULE,
     &mails::MODULE,
+    &operators::MODULE,
     &catalog::MODULE,
     &suppliers::MODULE,
     &purchasing::MODULE,

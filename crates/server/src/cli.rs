@@ -15,6 +15,7 @@ use crate::events::{self, EventsVerb};
 use crate::files::{self, FilesVerb};
 use crate::jobs::{self, JobsVerb};
 use crate::mail::{self, MailVerb};
+use crate::operator::{self, OperatorVerb};
 use crate::secret;
 use crate::tenant::{self, TenantVerb};
 use crate::user::{self, UserVerb};
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Mail(MailVerb),
     SecretRotate,
     Tenant(TenantVerb),
+    Operator(OperatorVerb),
     User(UserVerb),
     Access(AccessVerb),
     Events(EventsVerb),
@@ -89,6 +91,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("access", _) => access::read(inner).map_or(serve, Command::Access),
         ("secret", _) => Command::SecretRotate,
         ("tenant", _) => tenant::read(inner).map_or(serve, Command::Tenant),
+        ("operator", _) => operator::read(inner).map_or(serve, Command::Operator),
         ("user", _) => user::read(inner).map_or(serve, Command::User),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
         ("db", "migrate") => {
@@ -123,8 +126,10 @@ fn layers(product: &Product, matches: &ArgMatches) -> Layers {
 
 fn command(product: &Product) -> clap::Command {
     let verb = |name: &'static str, about: &'static str| clap::Command::new(name).about(about);
-    let mut verbs = product.modules.iter().flat_map(|module| module.system_verbs);
-    let has_webhooks = verbs.any(|(verb, _)| *verb == "webhooks");
+    let has = |name: &str| {
+        let mut verbs = product.modules.iter().flat_map(|module| module.system_verbs);
+        verbs.any(|(verb, _)| *verb == name)
+    };
     clap::Command::new(product.name)
         .version(product.version)
         .about("Core infrastructure of a multitenant ERP: tenants that provably cannot see each other.")
@@ -174,7 +179,8 @@ fn command(product: &Product) -> clap::Command {
         .subcommand(files::command())
         .subcommand(mail::command())
         .subcommand(events::command())
-        .subcommands(has_webhooks.then(webhooks::command))
+        .subcommands(has("webhooks").then(webhooks::command))
+        .subcommands(has("operator").then(operator::command))
         .subcommand(secret::command())
         .subcommand(tenant::command())
         .subcommand(user::command())

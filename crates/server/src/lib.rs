@@ -20,6 +20,7 @@ mod files;
 mod inspect;
 mod jobs;
 mod mail;
+mod operator;
 mod rehearse;
 mod secret;
 mod serve;
@@ -129,6 +130,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::Files(verb) => Box::pin(files::run(product, &layers, verb, json)).await,
             Command::SecretRotate => secret::rotate(json),
             Command::Tenant(verb) => Box::pin(tenant::run(product, &layers, verb, json)).await,
+            Command::Operator(verb) => Box::pin(operator::run(product, &layers, verb, json)).await,
             Command::User(verb) => Box::pin(user::run(product, &layers, verb, json)).await,
             Command::Access(verb) => Box::pin(access::run(product, &layers, verb, json)).await,
             Command::Mail(verb) => Box::pin(mail::run(product, &layers, verb, json)).await,

@@ -13,7 +13,7 @@ use erp_core::mailer::link_base;
 use erp_core::module::Product;
 use erp_core::shared::{SystemClock, SystemRng};
 use erp_modules::identity::IdentitySettings;
-use erp_modules::identity::operator::{self, CreatedTenant, NewTenant, TenantMove, TenantTerms};
+use erp_modules::identity::operator::{self, CreatedTenant, NewTenant, Slug, TenantMove, TenantTerms};
 use serde_json::json;
 
 use crate::arguments::verb;
@@ -23,12 +23,13 @@ use crate::inspect::{internal, print, unreachable};
 pub(crate) enum TenantVerb {
     List,
     Create(NewTenant),
-    Move(TenantMove, String, String),
+    Move(TenantMove, Slug, String),
 }
 
 /// The verb with those below it.
 pub(crate) fn command() -> Command {
-    let slug = || Arg::new("slug").value_name("SLUG").required(true).value_parser(slug);
+    let slug =
+        || Arg::new("slug").value_name("SLUG").required(true).value_parser(|text: &str| text.parse::<Slug>());
     let why =
         || Arg::new("why").long("why").value_name("TEXT").required(true).help("For the tenant's audit log");
     verb("tenant", "Tenants, as DATABASE_SYSTEM_URL sees them")
@@ -59,14 +60,6 @@ pub(crate) fn command() -> Command {
         .subcommand(verb("close", "Let nobody of a tenant in any more").arg(slug()).arg(why()))
 }
 
-fn slug(text: &str) -> Result<String, String> {
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends = text.bytes().next().is_some_and(letter) && text.bytes().next_back().is_some_and(letter);
-    let good = ends && text.len() <= 63 && text.bytes().all(|byte| letter(byte) || byte == b'-');
-    let wanted = "1 to 63 small letters, digits and hyphens, which begin and end with a letter or a digit";
-    good.then(|| text.to_owned()).ok_or_else(|| wanted.to_owned())
-}
-
 fn name(text: &str) -> Result<String, String> {
     let text = text.trim();
     let good = (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control);
@@ -77,11 +70,12 @@ fn name(text: &str) -> Result<String, String> {
 pub(crate) fn read(matches: &ArgMatches) -> Option<TenantVerb> {
     let (verb, given) = matches.subcommand()?;
     let text = |name: &str| given.try_get_one::<String>(name).ok().flatten().cloned();
-    let moved = |what| Some(TenantVerb::Move(what, text("slug")?, text("why")?));
+    let slug = || given.try_get_one::<Slug>("slug").ok().flatten().cloned();
+    let moved = |what| Some(TenantVerb::Move(what, slug()?, text("why")?));
     match verb {
         "create" => {
             let first_owner = given.get_one::<MailAddress>("owner")?.clone();
-            Some(TenantVerb::Create(NewTenant { slug: text("slug")?, name: text("name")?, first_owner }))
+            Some(TenantVerb::Create(NewTenant { slug: slug()?, name: text("name")?, first_owner }))
         }
         "suspend" => moved(TenantMove::Suspend),
         "resume" => moved(TenantMove::Resume),
@@ -108,7 +102,7 @@ pub(crate) async fn run(
         TenantVerb::List => list(&session, json).await,
         TenantVerb::Create(new) => match base {
             Some(base) => {
-                let made = Box::pin(operator::create(&session, &new, terms(base))).await;
+                let made = Box::pin(create(&session, &new, terms(base))).await;
                 made.map_err(failed).and_then(|made| show(&made, json))
             }
             None => {
@@ -116,9 +110,9 @@ pub(crate) async fn run(
             }
         },
         TenantVerb::Move(what, slug, why) => {
-            let moved = Box::pin(operator::steer(&session, &slug, what, &why)).await;
+            let moved = Box::pin(steer(&session, slug.as_str(), what, &why)).await;
             moved.map_err(failed).map(|()| match json {
-                true => print(&json!({ "slug": slug, "done": true }).to_string()),
+                true => print(&json!({ "slug": slug.as_str(), "done": true }).to_string()),
                 false => print("Done. All instances follow within five seconds."),
             })
         }
@@ -127,8 +121,24 @@ pub(crate) async fn run(
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
+async fn create(
+    session: &OperatorSession,
+    new: &NewTenant,
+    terms: TenantTerms<'_>,
+) -> Result<CreatedTenant, Error> {
+    let (tx, made) = operator::create(session.begin(), new, terms).await?;
+    tx.commit().await?;
+    Ok(made)
+}
+
+async fn steer(session: &OperatorSession, slug: &str, what: TenantMove, why: &str) -> Result<(), Error> {
+    let mut tx = session.begin();
+    let id = operator::find(&mut tx, slug).await?.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
+    operator::steer(tx, id, what, why).await
+}
+
 async fn list(session: &OperatorSession, json: bool) -> Result<(), StartError> {
-    let tenants = operator::list(session).await.map_err(failed)?;
+    let tenants = operator::list(session.begin(), ("", None), i64::MAX).await.map_err(failed)?;
     if json {
         print(&serde_json::to_string_pretty(&tenants).map_err(internal)?);
     } else if tenants.is_empty() {
@@ -150,7 +160,8 @@ fn show(made: &CreatedTenant, json: bool) -> Result<(), StartError> {
     let until = made.expires_at.strftime("%Y-%m-%d %H:%M UTC");
     print(&format!(
         "The tenant '{}' {done}. Its first owner chooses a password by this link, once, until {until}:\n\n    {}\n",
-        made.slug, made.invitation
+        made.slug,
+        made.invitation.expose()
     ));
     Ok(())
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use erp_core::auth::{Caller, Permission, Role};
+use erp_core::auth::{Caller, Permission, Role, TenantSecret};
 use erp_core::bootstrap::Running;
 use erp_core::db::System;
 use erp_core::middleware::{Edge, Peer};
 use erp_core::module::Product;
-use erp_core::shared::{Id, IdKind, ManualClock, TenantId, User, UserId};
+use erp_core::shared::{Id, IdKind, ManualClock, OperatorRow, SystemRng, TenantId, User, UserId};
 use http::Request;
 use http_body_util::Full;
 use hyper_util::client::legacy::Client as Http;
@@ -216,6 +216,22 @@ impl TestApp {
         );
         self.root.batch_execute(&person).await.expect("a new person");
         id
+    }
+
+    /// A new operator of the platform, who has signed in.
+    ///
+    /// # Panics
+    /// Where the product has no module `operators`.
+    pub async fn operator(&self) -> Actor<'_> {
+        let secret = TenantSecret::new("operator", TenantId::NOBODY, &SystemRng::new());
+        let id = self.new_id::<OperatorRow>();
+        let email = format!("{id}@operators.example");
+        let add = "insert into auth.operators (id, email, phc, enrolled_at) values ($1, $2, 'none', now())";
+        self.root.execute(add, &[&id, &email]).await.expect("a new operator");
+        let begin = "insert into auth.operator_sessions (id, operator_id, secret_hash, expires_at) \
+            values (gen_random_uuid(), $1, $2, now() + interval '1 hour')";
+        self.root.execute(begin, &[&id, &secret.hash()]).await.expect("a new session");
+        self.anonymous().with_token(secret.expose())
     }
 
     /// Makes a person a member of acme or globex, with one of the roles that every tenant has.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{GuardedFields, Identity, Permission, Permissions, SignedIn};
 use crate::error::{Error, codes};
-use crate::shared::{PrincipalId, TenantId, TraceContext, UserId};
+use crate::shared::{OperatorId, PrincipalId, TenantId, TraceContext, UserId};
 
 /// Who is calling, in which tenant, with which permissions: the value that opens a tenant's data.
 ///
@@ -46,10 +46,12 @@ pub enum Actor {
         /// Whose permissions it has.
         of: PrincipalId,
     },
+    /// An operator of the platform, on its own account.
+    Operator(OperatorId),
     /// An operator of the platform, who acts in a person's place.
-    Operator {
+    Impersonator {
         /// The operator.
-        operator: PrincipalId,
+        operator: OperatorId,
         /// In whose place, with whose permissions.
         person: UserId,
     },
@@ -58,25 +60,26 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// Whose roles count for what the actor may do; nobody's for the system.
+    /// Whose roles count for what the actor may do; nobody's for the system and for operators, who have none.
     pub fn principal(self) -> Option<PrincipalId> {
         match self {
-            Self::Person(person) | Self::Operator { person, .. } => Some(person.into()),
+            Self::Person(person) | Self::Impersonator { person, .. } => Some(person.into()),
             Self::ServiceAccount(id) | Self::Key(id) | Self::Job { of: id } => Some(id),
-            Self::System(_) => None,
+            Self::System(_) | Self::Operator(_) => None,
         }
     }
 
     /// The person, if it is one.
     pub fn person(self) -> Option<UserId> {
         match self {
-            Self::Person(person) | Self::Operator { person, .. } => Some(person),
+            Self::Person(person) | Self::Impersonator { person, .. } => Some(person),
             _ => None,
         }
     }
 }
 
-/// As audit rows have it: `0190163d-…`, `key:0190163d-…`, `operator:0190163d-… as 0190163e-…`, `system:sign-in`.
+/// As audit rows have it: `0190163d-…`, `key:0190163d-…`, `operator:0190163d-…`, `operator:0190163d-… as 0190163e-…`,
+/// `system:sign-in`.
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -84,7 +87,8 @@ impl fmt::Display for Actor {
             Self::ServiceAccount(id) => write!(f, "service-account:{id}"),
             Self::Key(id) => write!(f, "key:{id}"),
             Self::Job { of } => write!(f, "job:{of}"),
-            Self::Operator { operator, person } => write!(f, "operator:{operator} as {person}"),
+            Self::Operator(id) => write!(f, "operator:{id}"),
+            Self::Impersonator { operator, person } => write!(f, "operator:{operator} as {person}"),
             Self::System(reason) => write!(f, "system:{reason}"),
         }
     }

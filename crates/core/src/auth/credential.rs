@@ -8,7 +8,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 
 use super::{Actor, SignedIn};
 use crate::error::{Error, codes};
-use crate::shared::TenantId;
+use crate::shared::{OperatorId, SessionId, TenantId};
 
 /// Whom a verified credential belongs to. It says nothing of what they may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Credential {
     Verified(Identity),
     /// Only the database can tell. It is asked when the client's address is within its limit.
     Unverified(BoxFuture<'static, Result<Identity, Error>>),
+    /// An operator's, and of which session: only the database can tell, too, and it counts for the address.
+    OfOperator(BoxFuture<'static, Result<(OperatorId, SessionId), Error>>),
 }
 
 impl fmt::Debug for Credential {
@@ -46,6 +48,7 @@ impl fmt::Debug for Credential {
             Self::Missing => f.write_str("Missing"),
             Self::Verified(identity) => f.debug_tuple("Verified").field(identity).finish(),
             Self::Unverified(_) => f.write_str("Unverified"),
+            Self::OfOperator(_) => f.write_str("OfOperator"),
         }
     }
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::shared::{Rng, SealKeys, Secret, UserId};
+use crate::shared::{Rng, SealKeys, Secret};
 
 /// Bytes of a seed: 160 bits, the length of the hash (RFC 4226, 4).
 const SEED: usize = 20;
@@ -85,21 +85,21 @@ impl TotpSeal {
         keys.map(Self).ok_or_else(|| Error::internal("there is no ENCRYPTION_KEY to seal a seed with"))
     }
 
-    /// Seals the seed of a person's factor: it opens as no other's.
+    /// Seals the seed of somebody's factor: it opens as no other's.
     ///
     /// # Errors
     /// None that is known.
-    pub fn seal(&self, rng: &dyn Rng, (person, factor): (UserId, Uuid), seed: &TotpSeed) -> Result<Vec<u8>> {
-        let sealed = self.0.seal(rng, &place(person, factor), seed.0.as_ref());
+    pub fn seal(&self, rng: &dyn Rng, (holder, factor): (Uuid, Uuid), seed: &TotpSeed) -> Result<Vec<u8>> {
+        let sealed = self.0.seal(rng, &place(holder, factor), seed.0.as_ref());
         sealed.ok_or_else(|| Error::internal("a seed could not be sealed"))
     }
 
-    /// Opens what was sealed for this person's factor.
+    /// Opens what was sealed for this factor.
     ///
     /// # Errors
     /// `core.internal` for anything else.
-    pub fn open(&self, (person, factor): (UserId, Uuid), sealed: &[u8]) -> Result<TotpSeed> {
-        let opened = self.0.open(&place(person, factor), sealed);
+    pub fn open(&self, (holder, factor): (Uuid, Uuid), sealed: &[u8]) -> Result<TotpSeed> {
+        let opened = self.0.open(&place(holder, factor), sealed);
         let seed = opened.and_then(|opened| opened.text.as_slice().try_into().ok());
         seed.map(|seed| TotpSeed(Zeroizing::new(seed))).ok_or_else(|| {
             Error::internal(
@@ -109,8 +109,8 @@ impl TotpSeal {
     }
 }
 
-fn place(person: UserId, factor: Uuid) -> Vec<u8> {
-    [*person.as_uuid().as_bytes(), *factor.as_bytes()].concat()
+fn place(holder: Uuid, factor: Uuid) -> Vec<u8> {
+    [*holder.as_bytes(), *factor.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -158,16 +158,13 @@ mod tests {
         );
         let key = |text: &str| Secret::new(text.to_owned());
         let seal = TotpSeal(SealKeys::new(PURPOSE, [&key("a")]).unwrap());
-        let (rng, person) = (SystemRng::new(), UserId::from_uuid(Uuid::from_u128(1)));
+        let (rng, person) = (SystemRng::new(), Uuid::from_u128(1));
         let place = (person, Uuid::from_u128(2));
         let seed = TotpSeed::new(&rng);
         let sealed = seal.seal(&rng, place, &seed).unwrap();
         assert_eq!(seal.open(place, &sealed).unwrap().0, seed.0);
         assert!(seal.open((person, Uuid::from_u128(3)), &sealed).is_err(), "another factor");
-        assert!(
-            seal.open((UserId::from_uuid(Uuid::from_u128(3)), place.1), &sealed).is_err(),
-            "another person"
-        );
+        assert!(seal.open((Uuid::from_u128(3), place.1), &sealed).is_err(), "another person");
         let other = TotpSeal(SealKeys::new(PURPOSE, [&key("b")]).unwrap());
         assert!(other.open(place, &sealed).is_err(), "another key");
     }

@@ -89,6 +89,11 @@ impl OperatorSession {
         self.lifecycle.stop(Duration::from_secs(1)).await;
     }
 
+    /// Under which id what it does is told.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
     /// A transaction across tenants.
     pub fn begin(&self) -> SystemTx<'_> {
         self.system.begin(&self.trace)

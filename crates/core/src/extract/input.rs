@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::path::PathValues;
 use super::{FormBody, IfMatch, Json, MediaType, Path, Query};
-use crate::auth::{Caller, Trace};
+use crate::auth::{Caller, Operator, Trace};
 use crate::db::System;
 use crate::error::{ErrorCode, codes};
 use crate::limits::Attempt;
@@ -45,6 +45,8 @@ pub struct Inputs {
     pub refusals: Vec<&'static ErrorCode>,
     /// Whether it works as the system.
     pub system: bool,
+    /// Whether it takes an operator.
+    pub operator: bool,
     /// Whether it takes a file.
     pub upload: bool,
     /// Whether it takes the form of a page.
@@ -76,6 +78,12 @@ impl Input for Request {}
 impl Input for System {
     fn describe(inputs: &mut Inputs) {
         inputs.system = true;
+    }
+}
+
+impl Input for Operator {
+    fn describe(inputs: &mut Inputs) {
+        inputs.operator = true;
     }
 }
 

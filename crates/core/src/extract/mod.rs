@@ -33,12 +33,21 @@ pub(crate) use upload::UploadedKind;
 pub use violations::of_value as violations;
 
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, Operator};
 use crate::db::System;
 use crate::error::{Error, codes};
 
 /// The caller, behind a route that demands one; on a public route there is none, and the request is refused.
 impl FromRequestParts<App> for Caller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))
+    }
+}
+
+/// The operator, behind a route that demands one. A start with another is refused.
+impl FromRequestParts<App> for Operator {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Error> {

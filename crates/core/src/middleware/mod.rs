@@ -51,9 +51,9 @@ use representation::{acceptable, cache, compression, conditional, security_heade
 use visit::Visit;
 
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, Operator};
 use crate::error::Error;
-use crate::module::{Authentication, SecurityHeaders};
+use crate::module::{Authentication, OperatorAuthentication, SecurityHeaders};
 use crate::shares::Party;
 
 /// What the chain needs: the app, and the table of routes.
@@ -63,6 +63,7 @@ pub struct Edge {
     /// Every route of every module.
     pub routes: RouteTable,
     authentication: Option<&'static Authentication>,
+    operators: Option<&'static OperatorAuthentication>,
     switches: Switches,
     proxies: TrustedProxies,
     cors: Option<Cors>,
@@ -106,7 +107,10 @@ impl Edge {
     pub(crate) fn new(
         app: App,
         routes: RouteTable,
-        authentication: Option<&'static Authentication>,
+        (authentication, operators): (
+            Option<&'static Authentication>,
+            Option<&'static OperatorAuthentication>,
+        ),
         switches: Switches,
         layers: Vec<Wrap>,
     ) -> Arc<Self> {
@@ -117,7 +121,19 @@ impl Edge {
         Arc::new_cyclic(|edge: &Weak<Self>| {
             let custom = custom::surround(innermost(edge.clone()), Arc::clone(&app.rng), layers);
             let encoders = Encoders::default();
-            Self { app, routes, authentication, switches, proxies, cors, https, capacity, encoders, custom }
+            Self {
+                app,
+                routes,
+                authentication,
+                operators,
+                switches,
+                proxies,
+                cors,
+                https,
+                capacity,
+                encoders,
+                custom,
+            }
         })
     }
 
@@ -200,6 +216,7 @@ impl Edge {
                         return Ok(elsewhere);
                     }
                     request.extensions_mut().remove::<Caller>(); // there is one only after this
+                    request.extensions_mut().remove::<Operator>();
                     let asked = visit.look(&mut request);
                     let counted = visit.counted(&asked, &request);
                     visit.count(counted).await?;
@@ -207,7 +224,7 @@ impl Edge {
                         Asked::Route(route, credential) => (route, credential),
                         Asked::Options(response) | Asked::Redirected(response) => return Ok(response),
                     };
-                    let identity = visit.identify(route, credential, counted).await?;
+                    let identity = visit.identify(route, credential, (counted, &mut request)).await?;
                     let party =
                         identity.map_or(Party::Stranger(client.address), |who| Party::Tenant(who.tenant));
                     let _place = self.capacity.enter(&self.app, route, party)?; // not while it is held back

@@ -62,6 +62,12 @@ impl RouteTable {
             let name = format!("{} {}", route.method, route.path);
             return Err(clash(format!("{name} has {has} parameters, and its handler's Path takes {taken}")));
         }
+        if inputs.operator && !route.is_operators() {
+            let name = format!("{} {}", route.method, route.path);
+            return Err(clash(format!(
+                "{name}: its handler takes an `Operator`, whom only routes of operators have: say `Access::Operator`"
+            )));
+        }
         if inputs.system != route.system.is_some() {
             let name = format!("{} {}", route.method, route.path);
             return Err(clash(match route.system {

@@ -13,9 +13,10 @@ use super::origin::client::Client;
 use super::origin::{cors, request_id};
 use super::representation::{head, security_headers};
 use super::routing::RouteMatch;
-use crate::auth::{Caller, Credential, Identity, Trace};
+use crate::auth::{Caller, Credential, Identity, Operator, Trace};
 use crate::error::{Error, codes};
-use crate::module::{Access, Route, SecurityHeaders};
+use crate::module::{Access, BoxFuture, Route, SecurityHeaders};
+use crate::shared::{OperatorId, SessionId};
 use crate::shares::Party;
 
 /// A request between its first and its last step.
@@ -62,7 +63,12 @@ impl<'edge> Visit<'edge> {
         };
         access::check_listener(route, request)?;
         self.log.routed(route);
-        let credential = authenticate::enter(self.edge.authentication, &self.edge.app, route, request)?;
+        let credential = authenticate::enter(
+            (self.edge.authentication, self.edge.operators),
+            &self.edge.app,
+            route,
+            request,
+        )?;
         if let Credential::Verified(identity) = credential {
             self.log.signed_in(identity);
         }
@@ -87,12 +93,16 @@ impl<'edge> Visit<'edge> {
         &mut self,
         route: &Route,
         credential: Credential,
-        counted: Option<Counted>,
+        (counted, request): (Option<Counted>, &mut Request),
     ) -> Result<Option<Identity>, Error> {
         let verdict = match credential {
             Credential::Missing => return Ok(None),
             Credential::Verified(identity) => return Ok(Some(identity)),
             Credential::Unverified(verdict) => verdict,
+            Credential::OfOperator(verdict) => {
+                self.identify_operator(route, verdict, request).await?;
+                return Ok(None);
+            }
         };
         let Edge { authentication, app, capacity, .. } = self.edge;
         let _place = capacity.enter(app, route, Party::Stranger(self.client.address))?;
@@ -106,6 +116,21 @@ impl<'edge> Visit<'edge> {
             Box::pin(counting).await?;
         }
         Ok(Some(identity))
+    }
+
+    /// Which operator it is, who has no tenant: its requests count for its address, and it stands in the request from here on.
+    async fn identify_operator(
+        &mut self,
+        route: &Route,
+        verdict: BoxFuture<'static, Result<(OperatorId, SessionId), Error>>,
+        request: &mut Request,
+    ) -> Result<(), Error> {
+        let Edge { app, capacity, .. } = self.edge;
+        let _place = capacity.enter(app, route, Party::Stranger(self.client.address))?;
+        let (id, session) = verdict.await?;
+        self.log.operated_by(id);
+        request.extensions_mut().insert(Operator::new((id, session), self.trace.clone()));
+        Ok(())
     }
 
     /// Gives the handler of a route whose limit counts failures the right to try.

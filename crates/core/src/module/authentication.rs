@@ -33,6 +33,20 @@ pub struct Authentication {
     pub own_limit: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, u32>,
 }
 
+/// How a module tells which operator of the platform asks. One module of a product has it.
+///
+/// It stands apart from [`Authentication`], so that no credential of a tenant is ever looked for among the operators', nor the
+/// other way round.
+pub struct OperatorAuthentication {
+    /// The work that `credential` does as the system.
+    pub system: &'static SystemWork,
+    /// What the request's headers say of which operator sends it: [`Credential::OfOperator`], or none.
+    ///
+    /// # Errors
+    /// `core.unauthenticated` for what is no operator's credential.
+    pub credential: fn(&App, System, &HeaderMap) -> Result<Credential>,
+}
+
 impl Authentication {
     /// The caller with what it may do in its tenant: as it was read at most five seconds ago, or else as it is now.
     ///

@@ -30,15 +30,17 @@ pub fn routes_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> String 
     let mut page = String::from(
         "# Routes\n\n<!-- Generated from the modules' routes: BLESS=1 script/test integration the_reference_of_routes writes it. -->\n\n\
          Every path and method that is answered. HEAD is answered where GET is, OPTIONS on every path; another method \
-         of a path is 405, another path 404. *Operators* are everybody in development, elsewhere those who \
-         reach `METRICS_PORT` or, while that is unset, hold `METRICS_TOKEN`; to others the route is not there. The answer of one\n\
+         of a path is 405, another path 404. *Management* is everybody in development, elsewhere those who \
+         reach `METRICS_PORT` or, while that is unset, hold `METRICS_TOKEN`; to others the route is not there. *Operators* have \
+         signed in by `/api/v1/admin/auth/login`. The answer of one\n\
          that *shows a secret* has something that is not shown again.\n\n\
          | method | path | who may call it | module |\n| --- | --- | --- | --- |\n",
     );
     for route in modules.flat_map(|module| (module.routes)().of(module.name)) {
         let access = match route.access {
             Access::Public => "everybody".to_owned(),
-            Access::Management => "operators".to_owned(),
+            Access::Management => "management".to_owned(),
+            Access::Operator => "operators".to_owned(),
             Access::SignedIn => "any member of a tenant".to_owned(),
             Access::Permission(permission) => format!("`{}`", permission.name),
         };

@@ -115,10 +115,15 @@ fn security_schemes() -> Value {
             "name": SESSION_COOKIE,
             "description": "The session of a browser, which the page `/sign-in` begins. With it, a change wants `X-CSRF-Token`, too.",
         },
+        "operatorToken": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "The `accessToken` of an operator's sign-in, `erp_operator_…`: no tenant's route takes it.",
+        },
         "metricsToken": {
             "type": "http",
             "scheme": "bearer",
-            "description": "The operators' METRICS_TOKEN. In development, and on METRICS_PORT, none is asked for.",
+            "description": "METRICS_TOKEN. In development, and on METRICS_PORT, none is asked for.",
         },
     })
 }

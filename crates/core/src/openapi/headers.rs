@@ -57,7 +57,7 @@ pub(super) fn of_not_modified(route: &Route) -> Map<String, Value> {
 }
 
 fn limits(route: &Route) -> impl Iterator<Item = &'static HeaderField> + use<> {
-    let limited = !route.is_operators();
+    let limited = !route.is_management();
     [&rate_limit::FIELD, &rate_limit::POLICY_FIELD].into_iter().filter(move |_| limited)
 }
 

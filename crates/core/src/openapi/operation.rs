@@ -87,7 +87,8 @@ pub(super) fn refusals_of(route: &Route, known: &[&'static ErrorCode]) -> Vec<&'
 fn about(route: &Route, operation: &Operation, outputs: &Outputs) -> Option<String> {
     let needs = match route.access {
         Access::Permission(permission) => format!("Needs the permission `{}`.", permission.name),
-        Access::Management => "For operators.".to_owned(),
+        Access::Management => "For monitoring.".to_owned(),
+        Access::Operator => "For operators.".to_owned(),
         Access::SignedIn | Access::Public => String::new(),
     };
     let always = changes(route, outputs);
@@ -116,6 +117,7 @@ fn security(access: Access) -> Value {
     match access {
         Access::Public => json!([]),
         Access::Management => json!([{}, { "metricsToken": [] }]),
+        Access::Operator => json!([{ "operatorToken": [] }]),
         Access::SignedIn | Access::Permission(_) => json!([{ "accessToken": [] }, { "session": [] }]),
     }
 }

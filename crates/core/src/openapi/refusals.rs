@@ -33,6 +33,7 @@ pub(super) fn of(
     let by_access: &[&'static ErrorCode] = match route.access {
         Access::Public => &[],
         Access::Management => &[&codes::NOT_FOUND],
+        Access::Operator => &[&codes::UNAUTHENTICATED],
         Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH],
         Access::Permission(_) => &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH],
     };
@@ -46,7 +47,7 @@ pub(super) fn of(
     };
     let by_kind: &[&'static ErrorCode] =
         if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
-    let by_limit: &[&'static ErrorCode] = if route.is_operators() { &[] } else { &[&codes::RATE_LIMITED] };
+    let by_limit: &[&'static ErrorCode] = if route.is_management() { &[] } else { &[&codes::RATE_LIMITED] };
     let by_table = if route.method.is_safe() { Vec::new() } else { of_tables(outputs.tables, known) };
     let by_step: &[&'static ErrorCode] = match route.transition {
         None => &[],

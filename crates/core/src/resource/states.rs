@@ -225,7 +225,7 @@ mod tests {
     use super::DocumentStanding;
     use crate::auth::{Actor, Caller, Grants, PermissionTable, Role, Trace};
     use crate::record;
-    use crate::shared::{Id, PrincipalId, TenantId, UserId, Version};
+    use crate::shared::{Id, OperatorId, PrincipalId, TenantId, UserId, Version};
 
     crate::permissions! {
         /// Of these tests.
@@ -278,7 +278,7 @@ mod tests {
     fn a_step_that_excludes_others_is_for_people_in_their_own_name() {
         let id = Uuid::from_u128(7);
         let (person, principal) = (UserId::from_uuid(id), PrincipalId::from_uuid(id));
-        let operator = PrincipalId::from_uuid(Uuid::from_u128(8));
+        let operator = OperatorId::from_uuid(Uuid::from_u128(8));
         let table = Arc::new(PermissionTable::new([&WRITE, &APPROVE]));
         let caller = |role, actor| {
             let permissions = table.resolve(&Grants { built_in: vec![role], ..Grants::default() });
@@ -289,7 +289,7 @@ mod tests {
             (Actor::ServiceAccount(principal), false),
             (Actor::Key(principal), false),
             (Actor::Job { of: principal }, false),
-            (Actor::Operator { operator, person }, false),
+            (Actor::Impersonator { operator, person }, false),
         ] {
             let taker = APPROVAL.taker(&caller(Role::Owner, actor)).map_err(|error| error.code().code);
             assert_eq!(taker, if may { Ok(principal) } else { Err("core.separation_of_duties") }, "{actor}");

@@ -38,6 +38,14 @@ pub enum Principal {}
 #[derive(Debug)]
 pub enum SessionRow {}
 
+/// See [`OperatorId`].
+#[derive(Debug)]
+pub enum OperatorRow {}
+
+impl IdKind for OperatorRow {
+    const NAME: &'static str = "operator";
+}
+
 impl IdKind for SessionRow {
     const NAME: &'static str = "session";
 }
@@ -62,6 +70,9 @@ pub type UserId = Id<User>;
 
 /// The id of a session: of one sign-in of a person, until it is signed out.
 pub type SessionId = Id<SessionRow>;
+
+/// The id of an operator of the platform, who is no member of any tenant.
+pub type OperatorId = Id<OperatorRow>;
 
 /// The id of a principal, which can hold a role in a tenant: a person, by its [`UserId`], a service account or a key.
 pub type PrincipalId = Id<Principal>;

@@ -24,7 +24,8 @@ pub use days::{Day, Days};
 pub(crate) use derived::{derived, derived_key};
 pub(crate) use hex::{hex, put_hex};
 pub use id::{
-    Id, IdKind, InvalidId, Principal, PrincipalId, SessionId, SessionRow, Tenant, TenantId, User, UserId,
+    Id, IdKind, InvalidId, OperatorId, OperatorRow, Principal, PrincipalId, SessionId, SessionRow, Tenant,
+    TenantId, User, UserId,
 };
 pub use int::{Int, LARGEST_EXACT, Version};
 pub use list::List;

@@ -2,7 +2,7 @@
 
 /// What a client's `User-Agent` says of it, as far as it can be recognised. It is a help to people and no more: anybody can
 /// send any.
-pub(super) fn device(agent: &str) -> String {
+pub(crate) fn device(agent: &str) -> String {
     // The first that fits: others name those behind them, too.
     const BROWSERS: [(&str, &str); 8] = [
         ("Edg", "Edge"),

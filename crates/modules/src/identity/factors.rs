@@ -16,23 +16,67 @@ use uuid::Uuid;
 use super::codes;
 use super::session::address;
 
-/// One after the other: of a person's attempts, wherever they come from, each sees how the one before it ended.
-const LOCK: &str = "select id from auth.people where id = $1 and disabled_at is null for no key update";
-/// The fifth failure within 15 minutes, and the thirtieth within a day, shut a person's codes out until it is over. Five in 15
-/// minutes alone would let a thief of a password guess right within a year with a probability of 41 %.
-const READ: &str = "select f.id, f.secret_sealed, f.last_step, \
-       greatest((select ceil(extract(epoch from x.at + interval '15 minutes' - now()))::int8 from auth.factor_failures x \
-           where x.person_id = $1 order by x.at desc offset 4 limit 1), \
-         (select ceil(extract(epoch from x.at + interval '1 day' - now()))::int8 from auth.factor_failures x \
-           where x.person_id = $1 order by x.at desc offset 29 limit 1)) as wait \
-     from (select) as one left join auth.factors f on f.person_id = $1 and f.kind = 'totp' \
-       and (f.confirmed_at is not null) = $2";
-const USE_STEP: &str = "update auth.factors set last_step = $2 where id = $1 and last_step < $2 returning id";
-const USE_RECOVERY: &str = "update auth.recovery_codes set used_at = now() where person_id = $1 and hash = $2 \
-     and used_at is null returning person_id as id";
-const ADD_FAILURE: &str = "insert into auth.factor_failures (person_id) values ($1)";
-const FORGET_FAILURES: &str =
-    "delete from auth.factor_failures where person_id = $1 and at < now() - interval '1 day'";
+/// The statements that keep the second factors of one kind of holder: of people, or of operators.
+pub(crate) struct FactorTables {
+    /// One after the other: of a holder's attempts, wherever they come from, each sees how the one before it ended.
+    pub(crate) lock: &'static str,
+    /// The fifth failure within 15 minutes, and the thirtieth within a day, shut a holder's codes out until it is over. Five in 15
+    /// minutes alone would let a thief of a password guess right within a year with a probability of 41 %.
+    pub(crate) read: &'static str,
+    pub(crate) use_step: &'static str,
+    pub(crate) use_recovery: &'static str,
+    pub(crate) add_failure: &'static str,
+    pub(crate) forget_failures: &'static str,
+    pub(crate) enrol: &'static str,
+    pub(crate) confirm: &'static str,
+    pub(crate) remove: &'static str,
+    pub(crate) remove_codes: &'static str,
+    pub(crate) add_codes: &'static str,
+}
+
+/// The same statements for the tables of each kind of holder: its own, that of its factors, of its recovery codes and of its failures, and
+/// the column by which those three name it.
+macro_rules! factor_tables {
+    ($holders:literal, $factors:literal, $codes:literal, $failures:literal, $of:literal) => {
+        $crate::identity::facade::FactorTables {
+            lock: concat!("select id from ", $holders, " where id = $1 and disabled_at is null for no key update"),
+            read: concat!(
+                "select f.id, f.secret_sealed, f.last_step, \
+                   greatest((select ceil(extract(epoch from x.at + interval '15 minutes' - now()))::int8 from ", $failures, " x \
+                       where x.", $of, " = $1 order by x.at desc offset 4 limit 1), \
+                     (select ceil(extract(epoch from x.at + interval '1 day' - now()))::int8 from ", $failures, " x \
+                       where x.", $of, " = $1 order by x.at desc offset 29 limit 1)) as wait \
+                 from (select) as one left join ", $factors, " f on f.", $of, " = $1 and f.kind = 'totp' \
+                   and (f.confirmed_at is not null) = $2"
+            ),
+            use_step: concat!("update ", $factors, " set last_step = $2 where id = $1 and last_step < $2 returning id"),
+            use_recovery: concat!(
+                "update ", $codes, " set used_at = now() where ", $of, " = $1 and hash = $2 and used_at is null returning hash"
+            ),
+            add_failure: concat!("insert into ", $failures, " (", $of, ") values ($1)"),
+            forget_failures: concat!("delete from ", $failures, " where ", $of, " = $1 and at < now() - interval '1 day'"),
+            enrol: concat!(
+                "insert into ", $factors, " (id, ", $of, ", kind, secret_sealed) values ($1, $2, 'totp', $3) \
+                 on conflict (", $of, ", kind) where confirmed_at is null \
+                 do update set id = excluded.id, secret_sealed = excluded.secret_sealed, last_step = 0, created_at = now()"
+            ),
+            confirm: concat!(
+                "update ", $factors, " set confirmed_at = now() where ", $of, " = $1 and confirmed_at is null \
+                   and last_step > 0 and not exists (select from ", $factors, " where ", $of, " = $1 and confirmed_at is not null) \
+                 returning id"
+            ),
+            remove: concat!("delete from ", $factors, " where ", $of, " = $1 returning id"),
+            remove_codes: concat!("delete from ", $codes, " where ", $of, " = $1"),
+            add_codes: concat!("insert into ", $codes, " (", $of, ", hash) select $1, unnest($2::bytea[])"),
+        }
+    };
+}
+pub(crate) use factor_tables;
+
+/// Those of people.
+pub(super) static OF_PEOPLE: FactorTables =
+    factor_tables!("auth.people", "auth.factors", "auth.recovery_codes", "auth.factor_failures", "person_id");
+
 const HAS: &str =
     "select exists (select from auth.factors where person_id = $1 and confirmed_at is not null) as has";
 
@@ -81,8 +125,80 @@ pub(super) async fn has_factor(system: &System, trace: &Trace, person: UserId) -
     Ok(found.is_some_and(|found| found.has))
 }
 
-/// Proves a code, which is good once, on whichever instance (M-01), and counts a wrong one (M-03). What it counts stands, however
-/// the request ends that asked.
+/// How a code was judged.
+pub(crate) enum CodeVerdict {
+    /// It is right, and used now.
+    Right(Method),
+    /// It is wrong, and counted.
+    Wrong,
+    /// Too many were wrong: none is looked at for so many seconds.
+    ShutOut(i64),
+    /// The holder is there no more.
+    Nobody,
+}
+
+/// A code, and of which factor it is to be: of the one that is there, or of the one that is being set up.
+pub(crate) struct CodeGiven<'a> {
+    pub(crate) holder: Uuid,
+    pub(crate) code: &'a Secret<String>,
+    pub(crate) confirmed: bool,
+}
+
+/// Judges a code, which is good once, on whichever instance (M-01), and counts a wrong one (M-03). What was written is to be committed
+/// where it is right or wrong, however the request ends that asked.
+///
+/// # Errors
+/// As the database answers.
+pub(crate) async fn judge(
+    app: &App,
+    tx: &mut TenantTx<'_>,
+    tables: &FactorTables,
+    given: &CodeGiven<'_>,
+) -> Result<CodeVerdict> {
+    let there: Option<()> = tx.optional(tables.lock, &[&given.holder]).await?;
+    if there.is_none() {
+        return Ok(CodeVerdict::Nobody);
+    }
+    let typed = Typed::of(given.code.expose());
+    // One that nobody guesses lets its owner in while somebody else's wrong codes keep the others shut.
+    if let (Typed::Recovery(hash), true) = (&typed, given.confirmed) {
+        let used: Option<()> = tx.optional(tables.use_recovery, &[&given.holder, hash]).await?;
+        if used.is_some() {
+            return Ok(CodeVerdict::Right(Method::Recovery));
+        }
+    }
+    let row: TotpRow = tx.row(tables.read, &[&given.holder, &given.confirmed]).await?;
+    if let Some(wait) = row.wait.filter(|wait| *wait > 0) {
+        return Ok(CodeVerdict::ShutOut(wait));
+    }
+    if matches(app, (given.holder, &typed), row, (tx, tables)).await? {
+        return Ok(CodeVerdict::Right(Method::Totp));
+    }
+    let _: Vec<()> = tx.rows(tables.forget_failures, &[&given.holder]).await?;
+    let _: Vec<()> = tx.rows(tables.add_failure, &[&given.holder]).await?;
+    Ok(CodeVerdict::Wrong)
+}
+
+/// Whether it is a code of the authenticator app, which nobody has used.
+async fn matches(
+    app: &App,
+    (holder, typed): (Uuid, &Typed),
+    row: TotpRow,
+    (tx, tables): (&mut TenantTx<'_>, &FactorTables),
+) -> Result<bool> {
+    let TotpRow { id: Some(id), secret_sealed: Some(sealed), last_step: Some(last), .. } = row else {
+        return Ok(false);
+    };
+    let Typed::Totp(code) = typed else { return Ok(false) };
+    let seed = TotpSeal::of(&app.config)?.open((holder, id), &sealed)?;
+    let Some(step) = seed.matches(code, app.clock.now().as_second()).filter(|step| *step > last) else {
+        return Ok(false);
+    };
+    let used: Option<()> = tx.optional(tables.use_step, &[&id, &step]).await?;
+    Ok(used.is_some())
+}
+
+/// Proves a person's code, and tells the auditor of a wrong one: there are thirty a day at most.
 ///
 /// # Errors
 /// `identity.code_refused`, the same for every reason; `identity.too_many_codes` with the time to wait.
@@ -93,57 +209,28 @@ pub(super) async fn prove(
     claim: &FactorClaim<'_>,
 ) -> Result<Method> {
     let mut tx = system.begin(trace).within(claim.tenant).await?;
-    let there: Option<()> = tx.optional(LOCK, &[&claim.person]).await?;
-    if there.is_none() {
-        tx.rollback();
-        return Err(refused());
-    }
-    let typed = Typed::of(claim.code.expose());
-    // One that nobody guesses lets its owner in while somebody else's wrong codes keep the others shut.
-    if let (Typed::Recovery(hash), true) = (&typed, claim.confirmed) {
-        let used: Option<()> = tx.optional(USE_RECOVERY, &[&claim.person, hash]).await?;
-        if used.is_some() {
-            tx.audit(&entry("identity.recovery_code_used", "success", claim))?;
+    let given = CodeGiven { holder: *claim.person.as_uuid(), code: claim.code, confirmed: claim.confirmed };
+    match judge(app, &mut tx, &OF_PEOPLE, &given).await? {
+        CodeVerdict::Right(method) => {
+            if method == Method::Recovery {
+                tx.audit(&entry("identity.recovery_code_used", "success", claim))?;
+            }
             tx.commit().await?;
-            return Ok(Method::Recovery);
+            Ok(method)
+        }
+        CodeVerdict::Wrong => fail(tx, trace, claim).await,
+        CodeVerdict::ShutOut(wait) => {
+            tx.rollback();
+            Err(shut_out(trace, claim, wait))
+        }
+        CodeVerdict::Nobody => {
+            tx.rollback();
+            Err(refused())
         }
     }
-    let row: TotpRow = tx.row(READ, &[&claim.person, &claim.confirmed]).await?;
-    if let Some(wait) = row.wait.filter(|wait| *wait > 0) {
-        tx.rollback();
-        return Err(shut_out(trace, claim, wait));
-    }
-    if matches(app, claim, &typed, row, &mut tx).await? {
-        tx.commit().await?;
-        return Ok(Method::Totp);
-    }
-    fail(tx, trace, claim).await
 }
 
-/// Whether it is a code of the authenticator app, which nobody has used.
-async fn matches(
-    app: &App,
-    claim: &FactorClaim<'_>,
-    typed: &Typed,
-    row: TotpRow,
-    tx: &mut TenantTx<'_>,
-) -> Result<bool> {
-    let TotpRow { id: Some(id), secret_sealed: Some(sealed), last_step: Some(last), .. } = row else {
-        return Ok(false);
-    };
-    let Typed::Totp(code) = typed else { return Ok(false) };
-    let seed = TotpSeal::of(&app.config)?.open((claim.person, id), &sealed)?;
-    let Some(step) = seed.matches(code, app.clock.now().as_second()).filter(|step| *step > last) else {
-        return Ok(false);
-    };
-    let used: Option<()> = tx.optional(USE_STEP, &[&id, &step]).await?;
-    Ok(used.is_some())
-}
-
-/// Counts a wrong code, and tells the auditor: there are thirty a day at most.
 async fn fail(mut tx: TenantTx<'_>, trace: &Trace, claim: &FactorClaim<'_>) -> Result<Method> {
-    let _: Vec<()> = tx.rows(FORGET_FAILURES, &[&claim.person]).await?;
-    let _: Vec<()> = tx.rows(ADD_FAILURE, &[&claim.person]).await?;
     tx.audit(&entry("identity.factor_failed", "failure", claim))?;
     tx.commit().await?;
     security_event!(

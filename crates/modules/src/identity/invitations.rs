@@ -119,6 +119,12 @@ pub(super) struct InvitationMail {
     hours: u64,
 }
 
+impl InvitationMail {
+    pub(super) fn of(tenant: &str, link: &str, lifetime: Duration) -> Self {
+        Self { tenant: tenant.to_owned(), link: link.to_owned(), hours: lifetime.as_secs() / 3600 }
+    }
+}
+
 pub(super) static INVITATION: MailTemplate<InvitationMail> = mail_template!(
     "identity.invitation", "Invites somebody to a tenant, with the link to accept by.", InvitationMail,
     "en": { subject: "You are invited to {{ mail.tenant }}", text: "identity/mails/invitation.en.txt" },
@@ -183,7 +189,7 @@ pub(super) async fn invite(
     let terms = Terms::of(&app)?;
     let (invited, link) = add(&mut tx, tenant, (&new.email, &names, inviter), &terms).await?;
     let ProfileName { name } = tx.row(TENANT, &[&tenant]).await?;
-    let mail = InvitationMail { tenant: name, link, hours: terms.lifetime.as_secs() / 3600 };
+    let mail = InvitationMail::of(&name, &link, terms.lifetime);
     app.mail_to(&mut tx, caller.trace(), &INVITATION, &Recipient::new(new.email), &mail)?;
     tx.commit().await?;
     Ok(Acknowledged(invited))

@@ -39,16 +39,16 @@ const TENANT: u32 = 60;
 const PAIRS: u32 = 4;
 
 /// At what somebody tries to get in, as it was typed, and from which device, if that is known.
-pub(super) struct GuessTarget<'a> {
-    pub(super) tenant: &'a str,
-    pub(super) email: &'a str,
+pub(crate) struct GuessTarget<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) email: &'a str,
     /// A known device, or what proves as much: a session, an invitation.
-    pub(super) device: Option<Uuid>,
+    pub(crate) device: Option<Uuid>,
 }
 
 /// An attempt that counts as failed unless it is given back.
 #[must_use = "it counts as failed unless it is given back"]
-pub(super) struct Guess<'a> {
+pub(crate) struct Guess<'a> {
     system: &'a System,
     trace: &'a Trace,
     charged: Charged,
@@ -60,7 +60,7 @@ pub(super) struct Guess<'a> {
 
 /// What its owner is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notice {
+pub(crate) enum Notice {
     /// Tries fail, and have to wait from now on.
     Tries,
     /// Strangers are shut out.
@@ -171,7 +171,7 @@ pub(super) fn account_name(app: &App, tenant: &str, email: &str) -> Uuid {
 ///
 /// # Errors
 /// `core.rate_limited`, with the time to wait; `identity.locked_out`.
-pub(super) async fn begin<'a>(
+pub(crate) async fn begin<'a>(
     (app, system, trace): (&App, &'a System, &'a Trace),
     attempt: &Attempt,
     target: &GuessTarget<'_>,
@@ -289,7 +289,7 @@ impl Guess<'_> {
     }
 
     /// It went well: it does not count, and with it ends the run of failures, of strangers too.
-    pub(super) async fn succeeded(self) {
+    pub(crate) async fn succeeded(self) {
         let TargetNames { account, address, .. } = &self.names;
         let forgiven = self.system.begin(self.trace).last();
         let forgiven = forgiven.rows::<()>(FORGIVE, &[address, account, &self.names.run()]).await.map(drop);
@@ -297,7 +297,7 @@ impl Guess<'_> {
     }
 
     /// Nobody could decide whether it fails: it does not count.
-    pub(super) async fn undecided(self) {
+    pub(crate) async fn undecided(self) {
         let given = self.system.begin(self.trace).last();
         let given = given.rows::<()>(GIVE_BACK, &[&self.names.run(), &self.rules.most]).await.map(drop);
         self.told(given).await;

@@ -21,7 +21,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::codes;
-use super::factors::{self, FactorClaim};
+use super::factors::{self, FactorClaim, OF_PEOPLE};
 use super::login::agent;
 use super::password_routes::{self, NAME, ProfileName};
 use super::session::{self, Begin, Tokens};
@@ -67,7 +67,7 @@ pub(super) struct Enrol {
 
 /// What an authenticator app is set up with.
 #[derive(Serialize, JsonSchema)]
-pub(super) struct NewTotp {
+pub(crate) struct NewTotp {
     /// For apps without a camera: base32.
     #[schemars(example = &"GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ")]
     pub(super) secret: ShownSecret,
@@ -89,7 +89,7 @@ pub(super) struct Confirm {
 
 /// The answer of `POST /api/v1/auth/mfa/recovery-codes`.
 #[derive(Serialize, JsonSchema)]
-pub(super) struct RecoveryCodes {
+pub(crate) struct RecoveryCodes {
     /// Each is good once, in the place of a code of the app.
     pub(super) codes: Vec<ShownSecret>,
 }
@@ -122,17 +122,8 @@ const FIND_PENDING: &str = "select o.person_id, p.email from auth.one_time o joi
        and m.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null and t.status = 'active'";
 const SPEND: &str = "update auth.one_time set used_at = now() where kind = 'mfa' and hash = $1 and used_at is null \
      and expires_at > now() returning person_id";
-const ENROL: &str = "insert into auth.factors (id, person_id, kind, secret_sealed) values ($1, $2, 'totp', $3) \
-     on conflict (person_id, kind) where confirmed_at is null \
-     do update set id = excluded.id, secret_sealed = excluded.secret_sealed, last_step = 0, created_at = now()";
 const BEGUN: &str = "select person_id from auth.factors where person_id = $1 and confirmed_at is null \
      and created_at > now() - interval '15 minutes'";
-const CONFIRM: &str = "update auth.factors set confirmed_at = now() where person_id = $1 and confirmed_at is null \
-     and last_step > 0 and not exists (select from auth.factors where person_id = $1 and confirmed_at is not null) \
-     returning person_id";
-const REMOVE: &str = "delete from auth.factors where person_id = $1 returning person_id";
-const REMOVE_CODES: &str = "delete from auth.recovery_codes where person_id = $1";
-const ADD_CODES: &str = "insert into auth.recovery_codes (person_id, hash) select $1, unnest($2::bytea[])";
 const EMAIL: &str = "select email from auth.people where id = $1";
 
 struct PendingOwner {
@@ -196,18 +187,32 @@ pub(super) async fn enrol(
     if factors::has_factor(&system, caller.trace(), own.id).await? {
         return Err(Error::new(&codes::FACTOR_EXISTS).into());
     }
+    let (totp, id, sealed) = new_totp(&app, *own.id.as_uuid(), &own.email)?;
+    let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
+    let _: Vec<()> = tx.rows(OF_PEOPLE.enrol, &[&id, &own.id, &sealed]).await?;
+    tx.audit(&entry("identity.factor_begun", own.id))?;
+    tx.commit().await?;
+    Ok(Json(totp))
+}
+
+/// What an app is set up with, the id of the factor that it is to be, and what is stored of it.
+pub(crate) fn new_totp(app: &App, holder: Uuid, account: &str) -> Result<(NewTotp, Uuid, Vec<u8>)> {
     let seed = TotpSeed::new(app.rng.as_ref());
     let mut id = [0; 16];
     app.rng.fill(&mut id);
     let id = Uuid::from_bytes(id);
-    let sealed = TotpSeal::of(&app.config)?.seal(app.rng.as_ref(), (own.id, id), &seed)?;
-    let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
-    let _: Vec<()> = tx.rows(ENROL, &[&id, &own.id, &sealed]).await?;
-    tx.audit(&entry("identity.factor_begun", own.id))?;
-    tx.commit().await?;
-    let uri = seed.uri(&issuer(&app), &own.email);
-    let qr = STANDARD.encode(qr_png(uri.expose())?);
-    Ok(Json(NewTotp { secret: seed.expose().into(), uri: uri.into(), qr: Secret::new(qr).into() }))
+    let sealed = TotpSeal::of(&app.config)?.seal(app.rng.as_ref(), (holder, id), &seed)?;
+    let uri = seed.uri(&issuer(app), account);
+    let qr = Secret::new(STANDARD.encode(qr_png(uri.expose())?));
+    Ok((NewTotp { secret: seed.expose().into(), uri: uri.into(), qr: qr.into() }, id, sealed))
+}
+
+/// Recovery codes, and what is stored of them.
+pub(crate) fn new_recovery_codes(app: &App) -> (RecoveryCodes, Vec<Vec<u8>>) {
+    let made: Vec<Secret<String>> =
+        std::iter::repeat_with(|| recovery_code(app.rng.as_ref())).take(RECOVERY_CODES).collect();
+    let hashes = made.iter().filter_map(|code| recovery_hash(code.expose())).collect();
+    (RecoveryCodes { codes: made.into_iter().map(ShownSecret::from).collect() }, hashes)
 }
 
 /// Under which an app lists the account: the host that people know.
@@ -231,7 +236,7 @@ pub(super) async fn confirm(
     let claim = FactorClaim { tenant, person, code: &body.code, confirmed: false };
     factors::prove(&app, &system, caller.trace(), &claim).await?;
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
-    let confirmed: Option<()> = tx.optional(CONFIRM, &[&person]).await?;
+    let confirmed: Option<()> = tx.optional(OF_PEOPLE.confirm, &[&person]).await?;
     confirmed.ok_or_else(none)?;
     tell(&app, &caller, (tx, person), "identity.factor_enrolled", &ADDED).await?;
     Ok(NoContent)
@@ -245,9 +250,9 @@ pub(super) async fn remove(
 ) -> Result<NoContent, Refusing<(codes::STEP_UP_REQUIRED, codes::NO_FACTOR)>> {
     let person = with_factor(&app, &caller, &system).await?;
     let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
-    let removed: Option<()> = tx.optional(REMOVE, &[&person]).await?;
+    let removed: Option<()> = tx.optional(OF_PEOPLE.remove, &[&person]).await?;
     removed.ok_or_else(|| Error::new(&codes::NO_FACTOR))?;
-    let _: Vec<()> = tx.rows(REMOVE_CODES, &[&person]).await?;
+    let _: Vec<()> = tx.rows(OF_PEOPLE.remove_codes, &[&person]).await?;
     tell(&app, &caller, (tx, person), "identity.factor_removed", &REMOVED).await?;
     Ok(NoContent)
 }
@@ -259,15 +264,13 @@ pub(super) async fn make_recovery_codes(
     system: System,
 ) -> Result<Json<RecoveryCodes>, Refusing<(codes::STEP_UP_REQUIRED, codes::NO_FACTOR)>> {
     let person = with_factor(&app, &caller, &system).await?;
-    let made: Vec<Secret<String>> =
-        std::iter::repeat_with(|| recovery_code(app.rng.as_ref())).take(RECOVERY_CODES).collect();
-    let hashes: Vec<Vec<u8>> = made.iter().filter_map(|code| recovery_hash(code.expose())).collect();
+    let (codes, hashes) = new_recovery_codes(&app);
     let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
-    let _: Vec<()> = tx.rows(REMOVE_CODES, &[&person]).await?;
-    let _: Vec<()> = tx.rows(ADD_CODES, &[&person, &hashes]).await?;
+    let _: Vec<()> = tx.rows(OF_PEOPLE.remove_codes, &[&person]).await?;
+    let _: Vec<()> = tx.rows(OF_PEOPLE.add_codes, &[&person, &hashes]).await?;
     tx.audit(&entry("identity.recovery_codes_made", person))?;
     tx.commit().await?;
-    Ok(Json(RecoveryCodes { codes: made.into_iter().map(ShownSecret::from).collect() }))
+    Ok(Json(codes))
 }
 
 /// The caller, who has a second factor and has proven it a moment ago.

@@ -96,6 +96,21 @@ pub static MODULE: Module = Module {
     ..Module::BARE
 };
 
+/// What other modules use: how operators prove who they are, and what they do with tenants.
+pub(crate) mod facade {
+    pub(crate) use super::IdentitySettings;
+    pub(crate) use super::codes::{
+        CODE_REFUSED, LOCKED_OUT, NO_PUBLIC_URL, SIGN_IN_FAILED, TENANT_TAKEN, WEAK_PASSWORD,
+    };
+    pub(crate) use super::device::device;
+    pub(crate) use super::factors::{CodeGiven, CodeVerdict, FactorTables, factor_tables, judge};
+    pub(crate) use super::lock_out::{GuessTarget, begin};
+    pub(crate) use super::mfa::{NewTotp, RecoveryCodes, new_recovery_codes, new_totp};
+    pub(crate) use super::operator as tenants;
+    pub(crate) use super::passwords::{check, verify_stored};
+    pub(crate) use super::session::{address, seconds};
+}
+
 const ABOUT: &str = "Sign-in, and what a caller can find out about itself.";
 
 erp_core::error_codes! {
@@ -146,7 +161,7 @@ erp_core::error_codes! {
         ROLE_IN_USE = "identity.role_in_use", 409, "The role is in use";
             "Members or service accounts hold it, or an open invitation promises it.";
             "Take it back from them first: GET /api/v1/access/who says who they are.";
-        TENANT_TAKEN = "identity.tenant_taken", 409, "The tenant is there already";
+        TENANT_TAKEN = "identity.tenant_taken", 409, "The tenant is there already", on tenants [tenants_slug_key];
             "There is a tenant of this slug, and it has an owner.";
             "Choose another slug.";
         ADDRESS_TAKEN = "identity.address_taken", 409, "The address is another account's", on people [people_email_key];

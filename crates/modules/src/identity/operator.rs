@@ -1,28 +1,90 @@
 //! What an operator does about tenants from a terminal, as the system's login: each thing that is done in a tenant stands in that
 //! tenant's audit log.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use erp_core::bootstrap::OperatorSession;
-use erp_core::db::{AuditEntry, SystemWork};
+use erp_core::app::App;
+use erp_core::auth::Trace;
+use erp_core::db::{AuditEntry, SystemTx, SystemWork, TenantTx};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::from_row;
-use erp_core::mail::MailAddress;
-use erp_core::shared::{Clock, Id, Rng, TenantId};
+use erp_core::mail::{MailAddress, Recipient};
+use erp_core::shared::{Clock, Id, Rng, Secret, ShownSecret, TenantId};
 use jiff::Timestamp;
-use serde::Serialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::invitations::{self, Terms};
+use super::invitations::{self, InvitationMail, Terms};
 use super::{TENANTS, codes};
 
 /// The work that an operator's session is opened for.
 pub static WORK: &SystemWork = &TENANTS;
 
+/// What a tenant is found by: 1 to 63 small letters, digits and hyphens, which begin and end with a letter or a digit.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Slug(String);
+
+/// The text is no slug.
+#[derive(Debug, Clone, Copy)]
+pub struct InvalidSlug;
+
+impl fmt::Display for InvalidSlug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("1 to 63 small letters, digits and hyphens, which begin and end with a letter or a digit")
+    }
+}
+
+impl std::error::Error for InvalidSlug {}
+
+impl Slug {
+    /// The slug as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Slug {
+    type Error = InvalidSlug;
+
+    fn try_from(text: String) -> Result<Self, InvalidSlug> {
+        let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends = text.bytes().next().is_some_and(letter) && text.bytes().next_back().is_some_and(letter);
+        let good = ends && text.len() <= 63 && text.bytes().all(|byte| letter(byte) || byte == b'-');
+        good.then_some(Self(text)).ok_or(InvalidSlug)
+    }
+}
+
+impl FromStr for Slug {
+    type Err = InvalidSlug;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSlug> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl JsonSchema for Slug {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Slug".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" })
+    }
+}
+
 /// A tenant that is to be made.
 pub struct NewTenant {
-    /// What it is found by: small letters, digits and hyphens.
-    pub slug: String,
+    /// What it is found by.
+    pub slug: Slug,
     /// What it calls itself.
     pub name: String,
     /// Who is to be its first owner.
@@ -42,30 +104,34 @@ pub struct TenantTerms<'a> {
 }
 
 /// A tenant that was made, or was there, with the link for its first owner, which is shown this once.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedTenant {
     /// Its id.
     pub id: TenantId,
     /// Its slug.
+    #[schemars(example = &"acme")]
     pub slug: String,
     /// Whether it was made now.
     pub created: bool,
     /// Where the first owner chooses a password.
-    pub invitation: String,
+    #[schemars(example = &"https://erp.example.com/invitation?token=erp_inv_…")]
+    pub invitation: ShownSecret,
     /// Until when.
     pub expires_at: Timestamp,
 }
 
 /// A tenant, as an operator sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedTenant {
     /// Its id.
     pub id: TenantId,
     /// Its slug.
+    #[schemars(example = &"acme")]
     pub slug: String,
     /// `active`, `suspended` or `closed`.
+    #[schemars(example = &"active")]
     pub status: String,
     /// When it was made.
     pub created_at: Timestamp,
@@ -94,8 +160,10 @@ impl TenantMove {
     }
 }
 
-const LIST: &str =
-    "select id, slug, status, created_at from tenants where status <> 'reserved' order by slug";
+const LIST: &str = "select id, slug, status, created_at from tenants \
+     where status <> 'reserved' and slug > $1 and ($2::text is null or status = $2) order by slug limit $3";
+const READ: &str = "select id, slug, status, created_at from tenants where id = $1 and status <> 'reserved'";
+const FIND: &str = "select id from tenants where slug = $1";
 const ADD: &str = "select app.add_tenant($1, $2)";
 const ADD_PROFILE: &str = "insert into tenant_profiles (name) values ($1)";
 const MOVE: &str = "select app.move_tenant($1, $2, $3) as moved";
@@ -108,29 +176,56 @@ struct Moved {
 }
 from_row!(Moved { moved });
 
-/// All tenants, by their slugs.
+struct TenantBySlug {
+    id: TenantId,
+}
+from_row!(TenantBySlug { id });
+
+/// At most so many tenants, by their slugs, that come after one, of one state where it is said.
 ///
 /// # Errors
 /// As the database answers.
-pub async fn list(session: &OperatorSession) -> Result<Vec<ListedTenant>> {
-    session.begin().last().rows(LIST, &[]).await
+pub async fn list(
+    tx: SystemTx<'_>,
+    (after, status): (&str, Option<&str>),
+    most: i64,
+) -> Result<Vec<ListedTenant>> {
+    tx.last().rows(LIST, &[&after, &status, &most]).await
 }
 
-/// Makes a tenant, and invites its first owner. Said again before somebody has accepted, it gives another link, and the one before
-/// ends.
+/// One of them.
+///
+/// # Errors
+/// `core.not_found`.
+pub async fn read(tx: SystemTx<'_>, id: TenantId) -> Result<ListedTenant> {
+    let found: Option<ListedTenant> = tx.last().optional(READ, &[&id]).await?;
+    found.ok_or_else(|| Error::new(&core::NOT_FOUND))
+}
+
+/// The id of a slug, if there is such a tenant.
+///
+/// # Errors
+/// As the database answers.
+pub async fn find(tx: &mut SystemTx<'_>, slug: &str) -> Result<Option<TenantId>> {
+    let found: Option<TenantBySlug> = tx.optional(FIND, &[&slug]).await?;
+    Ok(found.map(|found| found.id))
+}
+
+/// Makes a tenant, and invites its first owner, in a transaction that is yet to be committed. Said again before somebody has accepted,
+/// it gives another link, and the one before ends.
 ///
 /// # Errors
 /// `identity.tenant_taken` where there is a tenant of this slug that has an owner, or as the database answers.
-pub async fn create(
-    session: &OperatorSession,
+pub async fn create<'db>(
+    mut tx: SystemTx<'db>,
     new: &NewTenant,
     terms: TenantTerms<'_>,
-) -> Result<CreatedTenant> {
-    let known = session.tenant(&new.slug).await?;
+) -> Result<(TenantTx<'db>, CreatedTenant)> {
+    let slug = new.slug.as_str();
+    let known = find(&mut tx, slug).await?;
     let id = known.unwrap_or_else(|| Id::new(terms.clock, terms.rng));
-    let mut tx = session.begin();
     if known.is_none() {
-        let _: Vec<()> = tx.rows(ADD, &[&id, &new.slug]).await?;
+        let _: Vec<()> = tx.rows(ADD, &[&id, &slug]).await?;
     }
     let mut tx = tx.within(id).await?;
     let owned: Option<()> = tx.optional(IS_OWNED, &[&id]).await?;
@@ -145,26 +240,42 @@ pub async fn create(
     let terms = Terms { base, lifetime, clock, rng };
     let roles = ["owner".to_owned()];
     let (invited, link) = invitations::add(&mut tx, id, (&new.first_owner, &roles, None), &terms).await?;
-    tx.audit(&entry("identity.tenant_created", id, json!({ "slug": new.slug })))?;
-    tx.commit().await?;
-    let created = known.is_none();
-    Ok(CreatedTenant {
+    tx.audit(&entry("identity.tenant_created", id, json!({ "slug": slug })))?;
+    let created = CreatedTenant {
         id,
-        slug: new.slug.clone(),
-        created,
-        invitation: link,
+        slug: slug.to_owned(),
+        created: known.is_none(),
+        invitation: Secret::new(link).into(),
         expires_at: invited.expires_at(),
-    })
+    };
+    Ok((tx, created))
+}
+
+/// Sends the first owner of a tenant that is being made its link.
+///
+/// # Errors
+/// As the database answers.
+pub(crate) fn mail_first_owner(
+    app: &App,
+    tx: &mut TenantTx<'_>,
+    trace: &Trace,
+    (new, made): (&NewTenant, &CreatedTenant),
+    lifetime: Duration,
+) -> Result<()> {
+    let mail = InvitationMail::of(&new.name, made.invitation.expose(), lifetime);
+    let recipient = Recipient::new(new.first_owner.clone());
+    app.mail_to(tx, trace, &invitations::INVITATION, &recipient, &mail).map(drop)
 }
 
 /// Moves a tenant from one state to another.
 ///
 /// # Errors
 /// `core.not_found`, `core.wrong_state`, or as the database answers.
-pub async fn steer(session: &OperatorSession, slug: &str, what: TenantMove, why: &str) -> Result<()> {
+pub async fn steer(mut tx: SystemTx<'_>, id: TenantId, what: TenantMove, why: &str) -> Result<()> {
     let (before, after, action) = what.rule();
-    let id = session.tenant(slug).await?.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
-    let mut tx = session.within(id).await?;
+    let there: Option<ListedTenant> = tx.optional(READ, &[&id]).await?;
+    there.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
+    let mut tx = tx.within(id).await?;
     let Moved { moved } = tx.row(MOVE, &[&id, &before, &after]).await?;
     if !moved {
         return Err(

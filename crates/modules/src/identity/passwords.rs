@@ -5,6 +5,7 @@ use erp_core::auth::{PasswordHash, PasswordVerdict, Trace, is_blocked, normalise
 use erp_core::db::System;
 use erp_core::error::{Error, Result};
 use erp_core::shared::{Secret, UserId};
+use uuid::Uuid;
 
 use super::codes;
 
@@ -19,7 +20,7 @@ const REPLACE: &str =
 ///
 /// # Errors
 /// `identity.weak_password`, with the reason.
-pub(super) fn check(password: &Secret<String>, context: &[&str]) -> Result<()> {
+pub(crate) fn check(password: &Secret<String>, context: &[&str]) -> Result<()> {
     let password = normalised(password.clone());
     let text = password.expose();
     if text.chars().count() < LEAST {
@@ -66,10 +67,24 @@ pub(super) async fn verify(
     trace: &Trace,
     (account, password): (Option<(UserId, &str)>, Secret<String>),
 ) -> Result<bool> {
+    let account = account.map(|(person, phc)| (*person.as_uuid(), phc));
+    verify_stored(app, system, trace, (account, password, REPLACE)).await
+}
+
+/// The same for whatever has a password: `replace` is the statement that replaces its hash, `$2`, by `$3`.
+///
+/// # Errors
+/// As [`verify`].
+pub(crate) async fn verify_stored(
+    app: &App,
+    system: &System,
+    trace: &Trace,
+    (account, password, replace): (Option<(Uuid, &str)>, Secret<String>, &'static str),
+) -> Result<bool> {
     let stored = account.map(|(_, phc)| PasswordHash::from_stored(phc.to_owned()));
     let verdict = app.passwords.verify(password.clone(), stored).await?;
     if let (Some(account), PasswordVerdict::Outdated) = (account, verdict)
-        && let Err(error) = replace(app, system, trace, (account, password)).await
+        && let Err(error) = rehash(app, system, trace, (account, password, replace)).await
     {
         // It was the right one all the same: the next sign-in tries again.
         tracing::warn!(error = &error as &dyn std::error::Error, "An outdated hash of a password stays");
@@ -77,15 +92,15 @@ pub(super) async fn verify(
     Ok(verdict.is_right())
 }
 
-async fn replace(
+async fn rehash(
     app: &App,
     system: &System,
     trace: &Trace,
-    ((person, phc), password): ((UserId, &str), Secret<String>),
+    ((holder, phc), password, replace): ((Uuid, &str), Secret<String>, &'static str),
 ) -> Result<()> {
     let hash = app.passwords.hash(password).await?;
     let _: Option<()> =
-        system.begin(trace).last().optional(REPLACE, &[&person, &phc, &hash.expose()]).await?;
+        system.begin(trace).last().optional(replace, &[&holder, &phc, &hash.expose()]).await?;
     Ok(())
 }
 

@@ -314,12 +314,12 @@ pub(super) fn by_password() -> Methods {
     Methods::default().and(Method::Password)
 }
 
-pub(super) fn address(trace: &Trace) -> Option<String> {
+pub(crate) fn address(trace: &Trace) -> Option<String> {
     trace.client_ip.map(|ip| ip.to_string())
 }
 
 /// Whole seconds, as statements take them.
-pub(super) fn seconds(time: Duration) -> i64 {
+pub(crate) fn seconds(time: Duration) -> i64 {
     i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 

@@ -23,6 +23,7 @@ mod imports;
 mod jobs;
 mod mail;
 mod modules;
+mod operators;
 mod origin;
 mod pages;
 mod purchasing;

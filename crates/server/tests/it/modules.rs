@@ -10,6 +10,7 @@ pub(crate) const FIXTURES: &[&[Fixture]] = &[
     crate::imports::FIXTURES,
     jobs::FIXTURES,
     mails::FIXTURES,
+    operators::FIXTURES,
     webhooks::FIXTURES,
 ];
 
@@ -17,6 +18,8 @@ pub(crate) const FIXTURES: &[&[Fixture]] = &[
 mod jobs;
 #[path = "../../../modules/src/mails/tests.rs"]
 mod mails;
+#[path = "../../../modules/src/operators/tests.rs"]
+mod operators;
 #[path = "../../../modules/src/suppliers/tests.rs"]
 mod suppliers;
 #[path = "../../../modules/src/webhooks/tests.rs"]

@@ -27,6 +27,8 @@ pub enum Sweep {
     Right,
     /// Without a credential a member's route is 401.
     Nobody,
+    /// No credential of a tenant opens an operators' route, and no operator's a tenant's: 401.
+    Operators,
     /// Without its permission a route is 403.
     Permission,
     /// An id of another tenant, in the path or the body, is answered as one that does not exist; lists have none.
@@ -145,6 +147,9 @@ impl<'app> Sweeps<'app> {
     pub async fn all(&self) {
         self.right().await;
         self.nobody().await;
+        if self.routes().any(is_operators) {
+            self.operators().await;
+        }
         self.permission().await;
         self.isolation().await;
         self.idempotency().await;
@@ -179,6 +184,7 @@ impl<'app> Sweeps<'app> {
     async fn permitted(&self, route: &Route, tenant: &str, person: &Actor<'app>) -> Actor<'app> {
         match route.access {
             Access::Public | Access::Management => self.app.anonymous(),
+            Access::Operator => self.app.operator().await,
             Access::Permission(permission) if !permission.roles.contains(&Role::Owner) => {
                 self.app.someone(tenant, &[permission]).await
             }
@@ -230,6 +236,11 @@ fn name(route: &Route) -> String {
 /// Whether only members of a tenant may ask it.
 fn is_members(route: &Route) -> bool {
     route.surface == Surface::Tenant
+}
+
+/// Whether only operators may ask it.
+fn is_operators(route: &Route) -> bool {
+    route.surface == Surface::Operators
 }
 
 /// Whether a member changes something by it.

@@ -3,10 +3,10 @@
 use erp_core::auth::Role;
 use erp_core::module::{Access, Route};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::derive::collection;
-use super::{Ready, Sweep, Sweeps, changes, is_members, name};
+use super::{Ready, Sweep, Sweeps, changes, is_members, is_operators, name};
 use crate::Answer;
 
 /// A version that nothing has.
@@ -38,6 +38,26 @@ impl Sweeps<'_> {
             assert!(answer.header("www-authenticate").starts_with("Bearer"), "{}", name(route));
         };
         self.each(Sweep::Nobody, is_members, visit).await;
+    }
+
+    /// Every route of operators is 401 for everybody else, whatever they bring, and every route of members is for operators.
+    pub async fn operators(&self) {
+        let operator = self.app.operator().await;
+        let key = json!({ "name": "Script", "scopes": ["identity.user.read"] });
+        let key = self.app.alice().post("/api/v1/api-keys", key).await.assert(201).json();
+        let key = self.app.anonymous().with_token(key["key"].as_str().expect("it is shown"));
+        let strangers = [self.app.anonymous(), self.app.alice(), self.app.reader_of("globex"), key];
+        let visit = async |route: &Route| {
+            let ready = self.ready(route, "acme").await;
+            let others = if is_operators(route) { &strangers[..] } else { std::slice::from_ref(&operator) };
+            for other in others {
+                let answer = ready.send_as(other, route).await.assert(401);
+                if !route.has_page() {
+                    answer.problem("core.unauthenticated");
+                }
+            }
+        };
+        self.each(Sweep::Operators, |route| is_operators(route) || is_members(route), visit).await;
     }
 
     /// Every route that wants a permission is 403 for each role that does not have it, and for a member without any.

@@ -4,7 +4,7 @@
 //! [`Authentication`](crate::module::Authentication), and gets a [`System`] there; nothing else makes one. What is
 //! declared stands in `docs/reference/system-work.md`.
 
-use crate::auth::{Actor, Caller, Trace};
+use crate::auth::{Actor, Caller, Operator, Trace};
 use crate::db::{Db, FromRow, Params, Sql};
 use crate::error::{Error, Result, codes};
 use crate::from_row;
@@ -99,6 +99,13 @@ impl System {
         let mut tx = Tx::new(&self.db, None, false, context).deferred(caller.deferral());
         tx.unfinished = Unfinished::of(caller);
         SystemTx { tx }
+    }
+
+    /// A transaction without a tenant, as the system, but as an operator asks for it: its audit rows name the operator.
+    pub fn by_operator(&self, operator: &Operator) -> SystemTx<'_> {
+        tracing::debug!(work = self.work.name, "System transaction");
+        let context = self.db.context(TxContext::change(None, operator.actor(), operator.trace()));
+        SystemTx { tx: Tx::new(&self.db, None, false, context) }
     }
 
     /// A transaction in the active tenant of this slug, as the system: for a public route whose path names the tenant.

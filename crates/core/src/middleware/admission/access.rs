@@ -7,7 +7,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::Request;
 
 use crate::app::{App, Denial};
-use crate::auth::{Actor, Caller, bearer};
+use crate::auth::{Actor, Caller, Operator, bearer};
 use crate::error::{Error, codes};
 use crate::middleware::origin::{has_no_api, is_managed};
 use crate::module::{Access, Route};
@@ -15,14 +15,14 @@ use crate::module::{Access, Route};
 /// Refuses a route of tenants on the management listener, and in a process that serves no API: there operators' routes and
 /// probes are all that is answered.
 pub(in crate::middleware) fn check_listener(route: &Route, request: &Request) -> Result<(), Error> {
-    if route.is_operators() || !has_no_api(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
+    if route.is_management() || !has_no_api(request) { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
 }
 
 /// Whether the caller may use the route.
 pub(in crate::middleware) fn check(route: &Route, caller: &Caller) -> Result<(), Error> {
     match route.access {
         Access::Permission(permission) => caller.require(permission),
-        Access::SignedIn | Access::Public | Access::Management => Ok(()),
+        Access::SignedIn | Access::Public | Access::Management | Access::Operator => Ok(()),
     }
 }
 
@@ -33,7 +33,7 @@ pub(in crate::middleware) fn refused(app: &App, route: &Route, caller: &Caller, 
     let action = match (error.needed(), route.access) {
         (Some(needed), _) => needed,
         (None, Access::Permission(permission)) => permission.name,
-        (None, Access::SignedIn | Access::Public | Access::Management) => "core.call",
+        (None, Access::SignedIn | Access::Public | Access::Management | Access::Operator) => "core.call",
     };
     let target = format!("{} {}", route.method, route.path);
     crate::security_event!(
@@ -78,7 +78,7 @@ pub(in crate::middleware) fn note_refusal(app: &App, route: &Route, caller: Opti
     }
 }
 
-/// Whether somebody without a credential may use the route.
+/// Whether somebody without a member's credential may use the route.
 ///
 /// The management surface is open in development and on its own listener. Elsewhere it wants `METRICS_TOKEN` where it has
 /// no listener of its own, and is otherwise not there.
@@ -99,7 +99,10 @@ pub(in crate::middleware) fn check_stranger(
             });
             if known { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
         }
-        Access::SignedIn | Access::Permission(_) => Err(Error::new(&codes::UNAUTHENTICATED)),
+        Access::Operator if request.extensions().get::<Operator>().is_some() => Ok(()),
+        Access::Operator | Access::SignedIn | Access::Permission(_) => {
+            Err(Error::new(&codes::UNAUTHENTICATED))
+        }
     }
 }
 
@@ -142,6 +145,7 @@ mod tests {
             (route(Access::Public).surface(Surface::Management), true),
             (route(Access::Public), false),
             (route(Access::SignedIn), false),
+            (route(Access::Operator), false),
             (route(Access::Permission(&PERMISSION)), false),
         ] {
             let route = routes.of("test").next().unwrap();

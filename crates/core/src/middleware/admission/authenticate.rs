@@ -9,24 +9,29 @@ use axum::extract::Request;
 use crate::app::App;
 use crate::auth::Credential;
 use crate::error::{Error, codes};
-use crate::module::{Authentication, Route};
+use crate::module::{Authentication, OperatorAuthentication, Route};
 
-/// What the request brings to say who sends it; nothing is looked at on routes that want no member.
+/// What the request brings to say who sends it; nothing is looked at on routes that want nobody.
 ///
 /// # Errors
-/// `core.unauthenticated` where a member is wanted and there is no credential, or one that cannot be read.
+/// `core.unauthenticated` where a member or an operator is wanted and there is no credential, or one that cannot be read.
 pub(in crate::middleware) fn enter(
-    authentication: Option<&Authentication>,
+    (authentication, operators): (Option<&Authentication>, Option<&OperatorAuthentication>),
     app: &App,
     route: &Route,
     request: &Request,
 ) -> Result<Credential, Error> {
-    if !route.is_members() {
-        return Ok(Credential::Missing);
-    }
     let unauthenticated = || Error::new(&codes::UNAUTHENTICATED);
-    let authentication = authentication.ok_or_else(unauthenticated)?;
-    match (authentication.credential)(app, app.system(authentication.system), request.headers())? {
+    let read = if route.is_operators() {
+        let operators = operators.ok_or_else(unauthenticated)?;
+        (operators.credential)(app, app.system(operators.system), request.headers())?
+    } else if route.is_members() {
+        let authentication = authentication.ok_or_else(unauthenticated)?;
+        (authentication.credential)(app, app.system(authentication.system), request.headers())?
+    } else {
+        return Ok(Credential::Missing);
+    };
+    match read {
         Credential::Missing => Err(unauthenticated()),
         credential => Ok(credential),
     }

@@ -35,7 +35,7 @@ impl Capacity {
         route: &Route,
         party: Party,
     ) -> Result<Option<Share<'_>>, Error> {
-        if route.is_operators() {
+        if route.is_management() {
             return Ok(None);
         }
         self.0.take(party).map(Some).ok_or_else(|| refusal(app))

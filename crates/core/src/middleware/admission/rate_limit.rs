@@ -86,7 +86,7 @@ pub(in crate::middleware) fn counted(
         Ok(Asked::Options(_)) => return None,
         Ok(Asked::Redirected(_)) | Err(_) => (None, None),
     };
-    let exempt = is_managed(request) || route.is_some_and(Route::is_operators);
+    let exempt = is_managed(request) || route.is_some_and(Route::is_management);
     let provisional = matches!(credential, Some(Credential::Unverified(_)));
     let identity = match credential {
         Some(Credential::Verified(identity)) => Some(*identity),

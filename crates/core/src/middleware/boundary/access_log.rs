@@ -14,12 +14,12 @@ use http_body::Body as _;
 use tracing::Span;
 
 use crate::app::App;
-use crate::auth::{Caller, Identity, Trace};
+use crate::auth::{Actor, Caller, Identity, Trace};
 use crate::error::{Error, ErrorCode};
 use crate::logging::redacted;
 use crate::middleware::origin::request_id;
 use crate::module::Route;
-use crate::shared::{TenantId, TraceContext};
+use crate::shared::{OperatorId, TenantId, TraceContext};
 
 /// What nginx logs when the client closed the connection before it was answered.
 const CLIENT_LEFT: u16 = 499;
@@ -55,6 +55,7 @@ pub(in crate::middleware) fn enter<'edge>(
         correlation_id = &*trace.correlation_id,
         tenant_id = tracing::field::Empty,
         user_id = tracing::field::Empty,
+        operator_id = tracing::field::Empty,
         module = tracing::field::Empty,
         trace_id = tracing::field::Empty,
         span_id = tracing::field::Empty,
@@ -106,9 +107,17 @@ impl<'edge> AccessLogEntry<'edge> {
         self.identity = Some(identity);
     }
 
+    /// Notes which operator asks, who has no tenant.
+    pub(in crate::middleware) fn operated_by(&mut self, operator: OperatorId) {
+        self.span.record("operator_id", tracing::field::display(operator));
+    }
+
     pub(in crate::middleware) fn called_by(&mut self, caller: &Caller) {
         self.tenant = Some(caller.tenant());
         self.span.record("tenant_id", tracing::field::display(caller.tenant()));
+        if let Actor::Impersonator { operator, .. } = caller.actor() {
+            self.operated_by(operator);
+        }
         if let Some(principal) = caller.actor().principal() {
             self.span.record("user_id", tracing::field::display(principal));
         }

@@ -33,6 +33,13 @@ async fn h_05_as_nobody_every_route_but_the_public_ones_is_401() {
 }
 
 #[tokio::test]
+async fn t_16_no_credential_of_a_tenant_opens_an_operators_route_nor_the_other_way_round() {
+    let app = TestApp::start().await;
+    sweeps(&app).await.operators().await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn without_the_permission_every_route_is_403() {
     let app = TestApp::start().await;
     sweeps(&app).await.permission().await;

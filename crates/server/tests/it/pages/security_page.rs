@@ -21,6 +21,7 @@ const HELD: &[(&str, &str)] = &[
     ("A-09", "Few passwords are hashed at a time, and who finds the queue full is refused at once"),
     ("A-10", "A new password wants the one before, and ends all other sessions"),
     ("A-11", "Links are good once, for a short time, and stored as hashes"),
+    ("A-12", "The first operator comes by a one-time secret; there are no default credentials"),
     ("C-06", "Secrets come from files too, and are in no argument, log line, help or panic"),
     ("D-01", "No connection lives for long without the head of a request"),
     ("D-02", "A body that comes too slowly is 408, a reader that takes too little is cut"),

@@ -1,0 +1,151 @@
+//! Operators of the platform: who they are, how they sign in, and what they do with tenants.
+//!
+//! An operator is no member of any tenant. It comes in by routes of its own (`Access::Operator`), with a credential that no other
+//! route takes, and always with a second factor.
+
+pub mod accounts;
+pub mod enrolment;
+mod log;
+mod sign_in;
+mod tenants;
+
+use std::time::Duration;
+
+use erp_core::config::Section;
+use erp_core::limits::{Policy, Quota};
+use erp_core::module::{Access, Module, Operation, Routes};
+
+/// The operators module.
+pub static MODULE: Module = Module {
+    name: "operators",
+    about: ABOUT,
+    uses: &["identity"],
+    errors: ERRORS,
+    settings: &[Section::of::<OperatorsSettings>()],
+    routes,
+    system: SYSTEM,
+    system_verbs: &[("operator", &ENROL)],
+    operators: Some(&sign_in::AUTHENTICATION),
+    migrations: erp_core::migrations!["0001_operators" after ["identity/0005_sessions"]],
+    ..Module::BARE
+};
+
+const ABOUT: &str = "What operators of the platform do: with tenants, and with one another.";
+
+erp_core::error_codes! {
+    /// The codes of the operators module.
+    pub ERRORS in codes {
+        ENROLMENT_ENDED = "operators.enrolment_ended", 410, "The secret cannot be used";
+            "It was used, its time is over, or it is not that of an operator who is to be enrolled.";
+            "Ask another operator for one, or make one with 'erp-backend operator bootstrap'.";
+        OPERATOR_TAKEN = "operators.operator_taken", 409, "There is an operator of this address";
+            "An operator of the address is enrolled.";
+            "Disable it first, where it is to begin anew.";
+        LAST_OPERATOR = "operators.last_operator", 409, "There would be no operator";
+            "No other operator can sign in.";
+            "Invite another one first, and let it enrol.";
+    }
+}
+
+erp_core::settings! {
+    /// How operators sign in, and for how long.
+    pub struct OperatorsSettings in "Operators" of MODULE;
+
+    /// The longest that an operator's session lasts.
+    OPERATORS_SESSION_LIFETIME session_lifetime: Duration { default: Defaults::all("8h"), range: Some(("1m", "24h")) };
+
+    /// An operator's session that is not used for so long ends.
+    OPERATORS_SESSION_IDLE session_idle: Duration { default: Defaults::all("15m"), range: Some(("1m", "1h")) };
+}
+
+erp_core::system_work! {
+    /// What is done for operators, as the system: they belong to no tenant.
+    SYSTEM {
+        SIGN_IN = "operator-sign-in": "Proves who an operator is, and whether its session lasts.";
+        ENROL = "operator-enrolment": "Lets those who have a one-time secret set an operator's password and second factor.";
+        ACCOUNTS = "operator-accounts": "Lists, invites and disables operators, and shows what they did, as one of them asks for it.";
+        TENANTS = "operate-tenants": "Lists tenants, makes them and moves them from state to state, as an operator asks for it.";
+    }
+}
+
+/// Failed sign-ins of one address, and of one operator from there: `RATE_LIMIT_AUTH_MAX` in `RATE_LIMIT_AUTH_WINDOW`.
+static FAILED: Policy = Policy::failures("operator-sign-in", |config| {
+    Quota::new(config.rate_limit.auth_max, config.rate_limit.auth_window)
+});
+
+/// Uses of a one-time secret: as many.
+static SECRETS: Policy = Policy::requests("operator-secrets", |config| {
+    Quota::new(config.rate_limit.auth_max, config.rate_limit.auth_window)
+});
+
+fn routes() -> Routes {
+    Routes::new()
+        .post("/api/v1/admin/auth/enrol", Access::Public, enrolment::enrol)
+        .shows_secret()
+        .limit(&SECRETS)
+        .system(&ENROL)
+        .doc(Operation::new("enrolOperator", "Set an operator's password, and begin the second factor").about(
+            "By the one-time secret of `erp-backend operator bootstrap` or of an invitation. Until the factor is confirmed it can be said \
+             again, and nothing else is open.",
+        ))
+        .post("/api/v1/admin/auth/enrol/confirm", Access::Public, enrolment::confirm)
+        .shows_secret()
+        .limit(&SECRETS)
+        .system(&ENROL)
+        .doc(Operation::new("confirmOperator", "Finish an operator's second factor").about(
+            "It spends the one-time secret, and shows the recovery codes this once. From now on the operator signs in.",
+        ))
+        .post("/api/v1/admin/auth/login", Access::Public, sign_in::sign_in)
+        .shows_secret()
+        .limit(&FAILED)
+        .system(&SIGN_IN)
+        .doc(Operation::new("signInOperator", "Sign in as an operator").about(
+            "With the password and a code of the authenticator app, or a recovery code, at once; one answer for everything that is wrong. \
+             There is no refresh token: a session that is over, or was left unused, is begun anew.",
+        ))
+        .post("/api/v1/admin/auth/logout", Access::Operator, sign_in::sign_out)
+        .system(&SIGN_IN)
+        .doc(Operation::new("signOutOperator", "Sign out as an operator"))
+        .get("/api/v1/admin/operators", Access::Operator, accounts::list)
+        .system(&ACCOUNTS)
+        .doc(Operation::new("listOperators", "List the operators"))
+        .post("/api/v1/admin/operators", Access::Operator, accounts::invite)
+        .shows_secret()
+        .system(&ACCOUNTS)
+        .doc(Operation::new("inviteOperator", "Invite an operator").about(
+            "The one-time secret is shown this once, for an hour, and is handed over by the operator who asked for it. Said again before it is used, \
+             it gives another one.",
+        ))
+        .post("/api/v1/admin/operators/{id}/disable", Access::Operator, accounts::disable)
+        .system(&ACCOUNTS)
+        .doc(Operation::new("disableOperator", "Disable an operator").about(
+            "Its sessions end at once on every instance, and its password and factor are removed. An invitation lets it begin anew.",
+        ))
+        .get("/api/v1/admin/log", Access::Operator, log::list)
+        .system(&ACCOUNTS)
+        .doc(Operation::new("listOperatorLog", "List what operators did that concerns no tenant").about("The latest first."))
+        .get("/api/v1/admin/tenants", Access::Operator, tenants::list)
+        .system(&TENANTS)
+        .doc(Operation::new("listTenants", "List the tenants").about("In the order of their slugs."))
+        .post("/api/v1/admin/tenants", Access::Operator, tenants::create)
+        .shows_secret()
+        .system(&TENANTS)
+        .doc(Operation::new("createTenant", "Make a tenant").about(
+            "Its first owner is invited by mail; the link is shown this once, too. Said again before somebody has accepted, it gives \
+             another link, and makes no other tenant.",
+        ))
+        .get("/api/v1/admin/tenants/{id}", Access::Operator, tenants::read)
+        .system(&TENANTS)
+        .doc(Operation::new("readTenant", "Read a tenant"))
+        .post("/api/v1/admin/tenants/{id}/suspend", Access::Operator, tenants::suspend)
+        .system(&TENANTS)
+        .doc(Operation::new("suspendTenant", "Let nobody of a tenant in until it is resumed").about(
+            "Every credential of the tenant stops within five seconds, on every instance.",
+        ))
+        .post("/api/v1/admin/tenants/{id}/resume", Access::Operator, tenants::resume)
+        .system(&TENANTS)
+        .doc(Operation::new("resumeTenant", "Let a tenant work again"))
+        .post("/api/v1/admin/tenants/{id}/close", Access::Operator, tenants::close)
+        .system(&TENANTS)
+        .doc(Operation::new("closeTenant", "Let nobody of a tenant in any more"))
+}

@@ -1,0 +1,85 @@
+//! What the sweeps send to the routes of operators.
+
+use erp_core::auth::TenantSecret;
+use erp_core::shared::{SystemRng, TenantId};
+use erp_testkit::{AuthenticatorApp, Fixture, Prepared, Setup};
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+pub(crate) const FIXTURES: &[Fixture] = &[
+    Fixture::new("POST /api/v1/admin/auth/enrol", |setup| {
+        Box::pin(async { Prepared::body(invited(setup).await) })
+    }),
+    Fixture::new("POST /api/v1/admin/auth/enrol/confirm", |setup| Box::pin(confirm(setup))),
+    Fixture::new("POST /api/v1/admin/auth/login", |setup| Box::pin(sign_in(setup))),
+    Fixture::new("POST /api/v1/admin/operators", |setup| {
+        Box::pin(async { Prepared::body(json!({ "email": address(setup) })) })
+    }),
+    Fixture::new("POST /api/v1/admin/operators/{id}/disable", |setup| Box::pin(other(setup))),
+    Fixture::new("POST /api/v1/admin/tenants", |setup| Box::pin(async { Prepared::body(tenant(setup)) })),
+    Fixture::new("GET /api/v1/admin/tenants/{id}", |setup| Box::pin(made(setup))),
+    Fixture::new("POST /api/v1/admin/tenants/{id}/suspend", |setup| Box::pin(steered(setup))),
+    Fixture::new("POST /api/v1/admin/tenants/{id}/close", |setup| Box::pin(steered(setup))),
+    Fixture::new("POST /api/v1/admin/tenants/{id}/resume", |setup| Box::pin(suspended(setup))),
+];
+
+fn address(setup: &Setup<'_>) -> String {
+    format!("op{}@example.com", setup.number())
+}
+
+/// The body that enrols somebody who was invited.
+async fn invited(setup: &Setup<'_>) -> Value {
+    let secret = TenantSecret::new("enrol", TenantId::NOBODY, &SystemRng::new());
+    let add = "insert into auth.operators (id, email, secret_hash, secret_until) \
+        values (gen_random_uuid(), $1, $2, now() + interval '1 hour')";
+    setup.app().sql().execute(add, &[&address(setup), &secret.hash()]).await.unwrap();
+    json!({ "secret": secret.expose(), "password": PASSWORD })
+}
+
+async fn confirm(setup: &Setup<'_>) -> Prepared {
+    let body = invited(setup).await;
+    let nobody = setup.app().anonymous();
+    let begun = nobody.post("/api/v1/admin/auth/enrol", body.clone()).await.assert(200).json();
+    let code = AuthenticatorApp::of(begun["secret"].as_str().unwrap()).code(setup.app(), 0);
+    Prepared::body(json!({ "secret": body["secret"], "code": code }))
+}
+
+async fn sign_in(setup: &Setup<'_>) -> Prepared {
+    let body = confirm(setup).await.body.unwrap();
+    let nobody = setup.app().anonymous();
+    let shown = nobody.post("/api/v1/admin/auth/enrol/confirm", body).await.assert(200).json();
+    let last = "select email from auth.operators where phc <> 'none' order by created_at desc limit 1";
+    let email: String = setup.app().sql().query_one(last, &[]).await.unwrap().get(0);
+    Prepared::body(json!({ "email": email, "password": PASSWORD, "code": shown["codes"][0] }))
+}
+
+async fn other(setup: &Setup<'_>) -> Prepared {
+    setup.app().operator().await;
+    let last = "select id::text from auth.operators order by created_at desc, id desc limit 1";
+    let id: String = setup.app().sql().query_one(last, &[]).await.unwrap().get(0);
+    Prepared::at([id])
+}
+
+fn tenant(setup: &Setup<'_>) -> Value {
+    json!({ "slug": format!("tenant-{}", setup.number()), "name": "A tenant", "owner": address(setup) })
+}
+
+/// A tenant that an operator has made.
+async fn made(setup: &Setup<'_>) -> Prepared {
+    let operator = setup.app().operator().await;
+    let made = operator.post("/api/v1/admin/tenants", tenant(setup)).await.assert(200).json();
+    Prepared::at([made["id"].as_str().unwrap()])
+}
+
+async fn steered(setup: &Setup<'_>) -> Prepared {
+    made(setup).await.with(json!({ "reason": "It was asked for" }))
+}
+
+async fn suspended(setup: &Setup<'_>) -> Prepared {
+    let prepared = steered(setup).await;
+    let path = format!("/api/v1/admin/tenants/{}/suspend", prepared.values[0]);
+    let operator = setup.app().operator().await;
+    operator.post(&path, prepared.body.clone().unwrap()).await.assert(204);
+    prepared
+}

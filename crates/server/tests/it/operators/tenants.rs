@@ -1,0 +1,121 @@
+//! What operators do with tenants: made, suspended, resumed and closed, and told in the tenant's own audit log.
+
+use erp_core::auth::Role;
+use erp_testkit::{Actor, TestApp};
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+const TENANTS: &str = "/api/v1/admin/tenants";
+
+fn new(slug: &str, owner: &str) -> Value {
+    json!({ "slug": slug, "name": "Initech", "owner": owner })
+}
+
+/// The secret in the last mail to an address.
+async fn mailed(app: &TestApp, email: &str) -> String {
+    let sql = "select text from mails where recipient = $1 order by queued_at desc limit 1";
+    let text: String = app.sql().query_one(sql, &[&email]).await.unwrap().get(0);
+    let (_, rest) = text.split_once("/invitation?token=").unwrap();
+    rest.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_tenant_is_made_once_and_its_first_owner_accepts_by_mail() {
+    let app = TestApp::start().await;
+    let operator = app.operator().await;
+    let first = operator.post(TENANTS, new("initech", "peter@initech.example")).await.assert(200).json();
+    assert_eq!(first["created"], true);
+    let again = operator.post(TENANTS, new("initech", "peter@initech.example")).await.assert(200).json();
+    assert_eq!((&again["created"], &again["id"]), (&json!(false), &first["id"]));
+    let token = mailed(&app, "peter@initech.example").await;
+    assert!(
+        again["invitation"].as_str().unwrap().ends_with(&token),
+        "the link that is shown is the one that is sent"
+    );
+    let password = "correct horse battery staple";
+    let body = json!({ "token": token, "name": "Peter Gibbons", "password": password });
+    app.anonymous().post("/api/v1/invitations/accept", body).await.assert(200);
+    let body = json!({ "tenant": "initech", "email": "peter@initech.example", "password": password });
+    let tokens = app.anonymous().post("/api/v1/auth/login", body).await.assert(200).json();
+    let peter = app.anonymous().with_token(tokens["accessToken"].as_str().unwrap());
+    assert_eq!(peter.get("/api/v1/me").await.assert(200).json()["roles"], json!(["owner"]));
+    let taken = operator.post(TENANTS, new("initech", "mallory@example.com")).await.assert(409);
+    taken.problem("identity.tenant_taken");
+    for bad in ["", "Initech", "-a", "a-", "a_b", "a b", &"a".repeat(64)] {
+        operator.post(TENANTS, new(bad, "peter@initech.example")).await.assert(422);
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn two_who_make_the_same_tenant_at_the_same_time_make_one() {
+    let app = TestApp::start().await;
+    let operator = app.operator().await;
+    let tries = (0..8).map(|_| operator.post(TENANTS, new("initech", "peter@initech.example")));
+    let all = futures_util::future::join_all(tries).await;
+    for answer in &all {
+        assert!([200, 409].contains(&answer.status.as_u16()), "{answer}");
+    }
+    let made = all.iter().filter(|answer| answer.status == 200).map(|answer| answer.json());
+    assert_eq!(made.filter(|made| made["created"] == true).count(), 1);
+    app.finish().await;
+}
+
+/// What answers somebody, five seconds later.
+async fn later(app: &TestApp, actor: &Actor<'_>) -> u16 {
+    app.clock().advance(SignedDuration::from_secs(5));
+    actor.get("/api/v1/items").await.status.as_u16()
+}
+
+#[tokio::test]
+async fn t_21_every_credential_of_a_suspended_tenant_stops_within_five_seconds_on_both_instances() {
+    let app = TestApp::start().await;
+    let second = TestApp::builder().beside(&app).start().await;
+    let operator = app.operator().await;
+    let credential = &app.person("acme", Role::Owner).credential;
+    let login = json!({ "tenant": "acme", "email": credential.email, "password": credential.password });
+    let tokens = app.anonymous().post("/api/v1/auth/login", login.clone()).await.assert(200).json();
+    let key = json!({ "name": "Script", "scopes": ["catalog.item.read"] });
+    let key = app.alice().post("/api/v1/api-keys", key).await.assert(201).json();
+    let key = key["key"].as_str().unwrap();
+    let token = tokens["accessToken"].as_str().unwrap();
+    let others = [app.bob(), second.bob()];
+    let all = [
+        app.anonymous().with_token(token),
+        app.anonymous().with_token(key),
+        second.anonymous().with_token(token),
+        second.anonymous().with_token(key),
+    ];
+    for actor in &all {
+        actor.get("/api/v1/items").await.assert(200);
+    }
+    let path = format!("{TENANTS}/{}", app.tenant_id("acme"));
+    let why = json!({ "reason": "The invoice of March is open" });
+    operator.post(&format!("{path}/suspend"), why.clone()).await.assert(204);
+    assert_eq!(operator.get(&path).await.assert(200).json()["status"], "suspended");
+    for (app, actor) in [(&app, &all[0]), (&app, &all[1]), (&second, &all[2]), (&second, &all[3])] {
+        assert_eq!(later(app, actor).await, 401);
+    }
+    let refresh = json!({ "refreshToken": tokens["refreshToken"] });
+    app.anonymous().post("/api/v1/auth/refresh", refresh).await.assert(401);
+    app.anonymous().post("/api/v1/auth/login", login).await.assert(401);
+    for (app, other) in [(&app, &others[0]), (&second, &others[1])] {
+        assert_eq!(later(app, other).await, 200, "others notice nothing");
+    }
+    let told = app.audit_of("acme").await;
+    let told = told.iter().find(|row| row["action"] == "identity.tenant_suspended").unwrap();
+    assert!(told["actor"].as_str().unwrap().starts_with("operator:"), "{told}");
+    assert!(told.to_string().contains("The invoice of March is open"), "{told}");
+
+    operator.post(&format!("{path}/suspend"), why.clone()).await.assert(409).problem("core.wrong_state");
+    operator.post(&format!("{path}/resume"), why.clone()).await.assert(204);
+    assert_eq!(later(&app, &all[0]).await, 200);
+    operator.post(&format!("{path}/close"), why.clone()).await.assert(204);
+    assert_eq!(later(&app, &all[0]).await, 401);
+    let nowhere = format!("{TENANTS}/0190163d-8694-739b-aea5-966c26f8ad91/suspend");
+    operator.post(&nowhere, why.clone()).await.assert(404);
+    let reserved = format!("{TENANTS}/00000000-0000-7000-8000-00000000c001/suspend");
+    operator.post(&reserved, why).await.assert(404);
+    second.finish().await;
+    app.finish().await;
+}
