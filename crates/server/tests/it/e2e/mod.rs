@@ -52,5 +52,6 @@ mod stop;
 mod tenants;
 mod tls;
 mod users;
+mod verifiers;
 mod versions;
 mod webhooks;
