@@ -443,6 +443,12 @@ impl Route {
         self.surface == Surface::Operators
     }
 
+    /// Whether it is for the person alone, and not for an operator in its place: it works as the system, which alone writes
+    /// credentials, roles and members, or it shows a secret. One that is added is so without a word about it.
+    pub fn is_for_oneself(&self) -> bool {
+        self.is_members() && (self.system.is_some() || self.shows_secret)
+    }
+
     /// Whether only a member of a tenant may ask it.
     pub(crate) fn is_members(&self) -> bool {
         self.surface == Surface::Tenant

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use erp_core::auth::Actor;
 use erp_core::bootstrap::OperatorSession;
 use erp_core::config::Layers;
 use erp_core::error::{Error, codes as core};
@@ -99,8 +98,7 @@ async fn disable(session: &OperatorSession, email: &MailAddress) -> Result<(), E
     let all = accounts::all(session.begin()).await?;
     let found = all.iter().find(|operator| operator.email == email);
     let id = found.ok_or_else(|| Error::new(&core::NOT_FOUND))?.id;
-    let by = (Actor::System(enrolment::WORK.name), session.trace());
-    accounts::end(session.begin(), (id, true), by).await
+    accounts::end_by_command(session, id).await
 }
 
 fn show_all(all: &[ListedOperator], json: bool) -> Result<(), StartError> {

@@ -12,7 +12,7 @@ use super::verified::Verified;
 use super::{Actor, CsrfKeys, DeviceKeys, Identity, Methods, PublicKeys, RefreshKeys, SignedIn};
 use crate::config::JwtSettings;
 use crate::error::{Error, codes};
-use crate::shared::{Clock, Rng, Secret, SessionId, ShownSecret, TenantId, UserId};
+use crate::shared::{Clock, OperatorId, Rng, Secret, SessionId, ShownSecret, TenantId, UserId};
 
 const ISSUER: &str = "erp-backend";
 const AUDIENCE: &str = "erp-backend-api";
@@ -22,6 +22,10 @@ const TYPE: &str = "at+jwt";
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// How far another instance's clock may be off (J-02).
 const LEEWAY_SECONDS: i64 = 60;
+/// No token of another instance lasts longer, whatever it is set to (J-02).
+const LONGEST: Duration = Duration::from_secs(900);
+/// Nor one of an operator in a person's place, whose session is looked at all the while.
+const LONGEST_IMPERSONATION: Duration = Duration::from_secs(3600);
 
 /// Issues and verifies access tokens, with a ring of keys, so that the secret rotates without an outage.
 ///
@@ -75,6 +79,14 @@ struct Claims {
     auth_time: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     amr: Option<Methods>,
+    /// Who acts in the person's place (RFC 8693, 4.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    act: Option<ActingOperator>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct ActingOperator {
+    sub: OperatorId,
 }
 
 impl Authenticator {
@@ -123,6 +135,32 @@ impl Authenticator {
         user: UserId,
         signed_in: Option<SignedIn>,
     ) -> Result<AccessToken, Error> {
+        self.sign((tenant, user), None, signed_in, self.lifetime)
+    }
+
+    /// An access token for an operator who acts in a person's place. It is good as long as its session, of an hour at most: there is no
+    /// way to another one.
+    ///
+    /// # Errors
+    /// `core.internal` when signing fails.
+    pub fn impersonate(
+        &self,
+        (tenant, user): (TenantId, UserId),
+        operator: OperatorId,
+        signed_in: SignedIn,
+        lifetime: Duration,
+    ) -> Result<AccessToken, Error> {
+        let acting = ActingOperator { sub: operator };
+        self.sign((tenant, user), Some(acting), Some(signed_in), lifetime.min(LONGEST_IMPERSONATION))
+    }
+
+    fn sign(
+        &self,
+        (tenant, user): (TenantId, UserId),
+        act: Option<ActingOperator>,
+        signed_in: Option<SignedIn>,
+        lifetime: Duration,
+    ) -> Result<AccessToken, Error> {
         let mut jti = [0; 16];
         self.rng.fill(&mut jti);
         let iat = self.clock.now().as_second();
@@ -132,12 +170,13 @@ impl Authenticator {
             sub: user,
             tid: tenant,
             iat,
-            exp: iat.saturating_add_unsigned(self.lifetime.as_secs()),
+            exp: iat.saturating_add_unsigned(lifetime.as_secs()),
             nbf: None,
             jti: URL_SAFE_NO_PAD.encode(jti),
             sid: signed_in.map(|session| session.session),
             auth_time: signed_in.map(|session| session.at),
             amr: signed_in.map(|session| session.methods),
+            act,
         };
         let key = self.ring.current().ok_or_else(|| Error::internal("the ring of signing keys is empty"))?;
         let mut header = Header::new(key.algorithm);
@@ -145,7 +184,7 @@ impl Authenticator {
         header.kid = Some(key.id.clone());
         let access_token = encode(&header, &claims, &key.sign).map_err(Error::internal)?;
         let access_token = Secret::new(access_token).into();
-        Ok(AccessToken { access_token, token_type: "Bearer", expires_in: self.lifetime.as_secs() })
+        Ok(AccessToken { access_token, token_type: "Bearer", expires_in: lifetime.as_secs() })
     }
 
     /// Verifies `token` and says who it was issued to.
@@ -180,7 +219,11 @@ impl Authenticator {
             at: claims.auth_time.unwrap_or(claims.iat),
             methods: claims.amr.unwrap_or_default(),
         });
-        let identity = Identity { signed_in, ..Identity::new(claims.tid, Actor::Person(claims.sub)) };
+        let actor = match claims.act {
+            Some(ActingOperator { sub: operator }) => Actor::Impersonator { operator, person: claims.sub },
+            None => Actor::Person(claims.sub),
+        };
+        let identity = Identity { signed_in, ..Identity::new(claims.tid, actor) };
         let begin = claims.nbf.map_or(claims.iat, |nbf| nbf.max(claims.iat));
         self.verified.remember(token, identity, begin - LEEWAY_SECONDS..claims.exp, now);
         Ok(identity)
@@ -188,14 +231,18 @@ impl Authenticator {
 
     /// By our own clock, which the library cannot be given.
     fn check_times(&self, claims: &Claims, now: i64) -> Result<(), Error> {
-        let lifetime = i64::try_from(self.lifetime.as_secs()).unwrap_or(i64::MAX);
+        let longest = match claims.act {
+            Some(_) => LONGEST_IMPERSONATION,
+            None => self.lifetime.max(LONGEST),
+        };
+        let longest = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
         if now >= claims.exp {
             return Err(refused("the token has expired"));
         }
         if claims.nbf.is_some_and(|nbf| nbf > now + LEEWAY_SECONDS) {
             return Err(refused("the token is not valid yet"));
         }
-        if claims.iat > now + LEEWAY_SECONDS || claims.exp.saturating_sub(claims.iat) > lifetime.max(900) {
+        if claims.iat > now + LEEWAY_SECONDS || claims.exp.saturating_sub(claims.iat) > longest {
             return Err(refused("the token's times do not fit"));
         }
         Ok(())

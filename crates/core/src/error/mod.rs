@@ -246,6 +246,9 @@ error_codes! {
         CSRF_TOKEN = "core.csrf_token", 403, "The page does not belong to the session";
             "A change by a browser's session lacks the token of its page, or has that of another session: somebody signed in or out meanwhile.";
             "Load the page anew; a script sends the token of GET /api/v1/auth/csrf-token as `X-CSRF-Token`.";
+        IMPERSONATED = "core.impersonated", 403, "Not in another's place";
+            "An operator who acts in a person's place changes no credentials, roles or members, and sees no secret that is shown once.";
+            "Let the person do it.";
         TENANT_MISMATCH = "core.tenant_mismatch", 403, "Not a member of this tenant";
             "X-Tenant-ID names a tenant that the caller is not a member of.";
             "Leave X-Tenant-ID out, or name a tenant that the caller belongs to.";

@@ -37,6 +37,7 @@ pub(super) fn of(
         Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH],
         Access::Permission(_) => &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH],
     };
+    let by_place: &[&'static ErrorCode] = if route.is_for_oneself() { &[&codes::IMPERSONATED] } else { &[] };
     let by_method: &[&'static ErrorCode] =
         if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN, &codes::READ_ONLY] };
     let by_browser: &[&'static ErrorCode] = match route.method.is_safe() {
@@ -55,8 +56,9 @@ pub(super) fn of(
         Some(_) => &[&codes::WRONG_STATE, &codes::SEPARATION_OF_DUTIES],
     };
     let by_handler = [&inputs.refusals[..], &outputs.refusals, &by_table];
-    let lists =
-        [ALWAYS, by_limit, by_access, by_method, by_browser, by_kind, by_step].into_iter().chain(by_handler);
+    let lists = [ALWAYS, by_limit, by_access, by_place, by_method, by_browser, by_kind, by_step]
+        .into_iter()
+        .chain(by_handler);
     let mut all: Vec<&'static ErrorCode> = lists.flatten().copied().collect();
     all.sort_by_key(|code| (code.status, code.code));
     all.dedup();

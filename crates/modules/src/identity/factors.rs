@@ -49,9 +49,9 @@ macro_rules! factor_tables {
                  from (select) as one left join ", $factors, " f on f.", $of, " = $1 and f.kind = 'totp' \
                    and (f.confirmed_at is not null) = $2"
             ),
-            use_step: concat!("update ", $factors, " set last_step = $2 where id = $1 and last_step < $2 returning id"),
+            use_step: concat!("update ", $factors, " as f set last_step = $2 where id = $1 and last_step < $2 returning id"),
             use_recovery: concat!(
-                "update ", $codes, " set used_at = now() where ", $of, " = $1 and hash = $2 and used_at is null returning hash"
+                "update ", $codes, " as c set used_at = now() where ", $of, " = $1 and hash = $2 and used_at is null returning hash"
             ),
             add_failure: concat!("insert into ", $failures, " (", $of, ") values ($1)"),
             forget_failures: concat!("delete from ", $failures, " where ", $of, " = $1 and at < now() - interval '1 day'"),
@@ -61,7 +61,7 @@ macro_rules! factor_tables {
                  do update set id = excluded.id, secret_sealed = excluded.secret_sealed, last_step = 0, created_at = now()"
             ),
             confirm: concat!(
-                "update ", $factors, " set confirmed_at = now() where ", $of, " = $1 and confirmed_at is null \
+                "update ", $factors, " as f set confirmed_at = now() where ", $of, " = $1 and confirmed_at is null \
                    and last_step > 0 and not exists (select from ", $factors, " where ", $of, " = $1 and confirmed_at is not null) \
                  returning id"
             ),

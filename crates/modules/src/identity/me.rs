@@ -1,10 +1,10 @@
 use axum::extract::State;
 use erp_core::app::App;
-use erp_core::auth::Caller;
+use erp_core::auth::{Actor, Caller};
 use erp_core::error::{Error, Result, codes};
 use erp_core::extract::Json;
 use erp_core::from_row;
-use erp_core::shared::{TenantId, UserId};
+use erp_core::shared::{OperatorId, TenantId, UserId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -27,6 +27,9 @@ from_row!(MembershipRow { id, email, name, tenant_id, slug, tenant_name });
 pub(super) struct Me {
     user: Person,
     tenant: CurrentTenant,
+    /// The operator who acts in the person's place, if one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operator: Option<OperatorId>,
     #[schemars(example = ["owner"])]
     roles: Vec<String>,
     /// What the roles allow.
@@ -75,7 +78,12 @@ pub(super) async fn profile(app: &App, caller: &Caller) -> Result<Me> {
         app.db.tenant_read(caller).last().optional(READ, &[&caller.user()?]).await?;
     // The token outlived the membership, the person's account or the tenant.
     let row = row.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
+    let operator = match caller.actor() {
+        Actor::Impersonator { operator, .. } => Some(operator),
+        _ => None,
+    };
     Ok(Me {
+        operator,
         user: Person { id: row.id, email: row.email, name: row.name },
         tenant: CurrentTenant { id: row.tenant_id, slug: row.slug, name: row.tenant_name },
         roles: caller.permissions().roles().to_vec(),

@@ -61,6 +61,7 @@ pub static MODULE: Module = Module {
         "0012_roles",
         "0013_access_reviews",
         "0014_address_changes",
+        "0015_impersonation",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -108,7 +109,7 @@ pub(crate) mod facade {
     pub(crate) use super::mfa::{NewTotp, RecoveryCodes, new_recovery_codes, new_totp};
     pub(crate) use super::operator as tenants;
     pub(crate) use super::passwords::{check, verify_stored};
-    pub(crate) use super::session::{address, seconds};
+    pub(crate) use super::session::{Impersonation, address, impersonate, seconds};
 }
 
 const ABOUT: &str = "Sign-in, and what a caller can find out about itself.";

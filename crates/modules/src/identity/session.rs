@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use erp_core::app::App;
-use erp_core::auth::{AccessToken, Method, Methods, RefreshToken, SignedIn, Trace};
-use erp_core::db::{AuditEntry, System};
+use erp_core::auth::{AccessToken, Method, Methods, Operator, RefreshToken, SignedIn, Trace};
+use erp_core::db::{AuditEntry, System, TenantTx};
 use erp_core::error::{Error, Result};
 use erp_core::from_row;
 use erp_core::logging::Severity;
@@ -84,7 +84,7 @@ const BEGIN: &str = "with sessions as (insert into sessions (id, principal_id, s
      select auth_time, expires_at from sessions";
 /// Ends what is more than a person may have, the one that was used longest ago first.
 const END_SURPLUS: &str = "update sessions set revoked_at = now(), reason = 'replaced' where id in (select id from sessions \
-       where tenant_id = $2 and principal_id = $1 and revoked_at is null and expires_at > now() and idle_at > now() \
+       where tenant_id = $2 and principal_id = $1 and revoked_at is null and expires_at > now() and idle_at > now() and operator_id is null \
        order by rotated_at desc offset $3)";
 /// What is checked of the session itself stands in the update, which looks again where it has waited for another one.
 const ROTATE: &str = "update sessions s set generation = s.generation + 1, secret_hash = $4, rotated_at = now(), \
@@ -105,8 +105,18 @@ const LOOK: &str = "select s.principal_id, s.generation, s.secret_hash, s.key_id
      join tenants t on t.id = s.tenant_id join auth.people p on p.id = s.principal_id \
      where s.id = $1 and s.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null and t.status = 'active' \
        and p.disabled_at is null";
+/// Nobody has a secret of it.
+const IMPERSONATE: &str = "with sessions as (insert into sessions (id, principal_id, secret_hash, key_id, auth_time, amr, device, \
+       idle_at, expires_at, operator_id, operator_session, operator_reason) \
+       values ($1, $2, $3, 'none', to_timestamp(0), '{}', 'An operator of the platform', $7, $7, $4, $5, $6) returning expires_at) \
+     select greatest(0, floor(extract(epoch from expires_at - now())))::int8 as seconds from sessions";
 const END_REUSED: &str = "update sessions set revoked_at = now(), reason = 'reuse' where id = $1 and tenant_id = $2 \
      and revoked_at is null returning id";
+
+struct Lasting {
+    seconds: i64,
+}
+from_row!(Lasting { seconds });
 
 struct BegunSession {
     auth_time: Timestamp,
@@ -190,6 +200,34 @@ pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begi
     tx.last().rows::<()>(END_SURPLUS, &[&person, &tenant, &most]).await?;
     let signed_in = SignedIn { session, at: auth_time.as_second(), methods };
     answer(app.authenticator.issue(tenant, person, Some(signed_in))?, &token, expires_at)
+}
+
+/// What a session of an operator in a person's place is.
+pub(crate) struct Impersonation<'a> {
+    pub(crate) tenant: TenantId,
+    pub(crate) person: UserId,
+    pub(crate) operator: &'a Operator,
+    pub(crate) reason: &'a str,
+    pub(crate) until: Timestamp,
+}
+
+/// Begins a session in a person's place, in a transaction that is yet to be committed, and the token of it. It proves nothing of who
+/// the person is, and nobody gets a refresh token.
+pub(crate) async fn impersonate(
+    app: &App,
+    tx: &mut TenantTx<'_>,
+    asked: &Impersonation<'_>,
+) -> Result<(SessionId, AccessToken)> {
+    let Impersonation { tenant, person, operator, reason, until } = asked;
+    let session: SessionId = Id::new(app.clock.as_ref(), app.rng.as_ref());
+    let nobodys = RefreshToken::first(*tenant, session, app.rng.as_ref()).hash();
+    let by = [operator.id().as_uuid(), operator.session().as_uuid()].map(|id| *id);
+    let Lasting { seconds } =
+        tx.row(IMPERSONATE, &[&session, person, &nobodys, &by[0], &by[1], reason, until]).await?;
+    let signed_in = SignedIn { session, at: 0, methods: Methods::default() };
+    let lifetime = Duration::from_secs(seconds.unsigned_abs());
+    let token = app.authenticator.impersonate((*tenant, *person), operator.id(), signed_in, lifetime)?;
+    Ok((session, token))
 }
 
 /// The next tokens of a session. A client that comes with the token before within ten seconds gets the same; one that comes with an

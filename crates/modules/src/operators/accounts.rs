@@ -4,6 +4,7 @@ use axum::extract::State;
 use erp_core::answer::{NoContent, Refusing};
 use erp_core::app::App;
 use erp_core::auth::{Actor, Operator, Trace};
+use erp_core::bootstrap::OperatorSession;
 use erp_core::db::{System, SystemTx};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::{Json, Path};
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::codes;
-use super::enrolment::{self, InvitedOperator};
+use super::enrolment::{self, InvitedOperator, WORK};
+use super::impersonation::{self, EndedImpersonation};
 use super::log::LogEntry;
 use super::sign_in::FACTORS;
 
@@ -78,15 +80,16 @@ pub async fn all(tx: SystemTx<'_>) -> Result<Vec<ListedOperator>> {
     tx.last().rows(LIST, &[]).await
 }
 
-/// Disables an operator, and all that it could come in with; the last one only where it is said.
+/// Disables an operator, and all that it could come in with; the last one only where it is said. What it did in people's places ends,
+/// too, of which their auditors are to be told.
 ///
 /// # Errors
 /// `core.not_found`; `operators.last_operator`.
-pub async fn end(
+async fn end(
     mut tx: SystemTx<'_>,
     (id, even_the_last): (OperatorId, bool),
     (actor, trace): (Actor, &Trace),
-) -> Result<()> {
+) -> Result<Vec<EndedImpersonation>> {
     let held: Vec<HeldOperator> = tx.rows(HOLD, &[]).await?;
     if held.iter().all(|other| other.id == id) && !held.is_empty() && !even_the_last {
         return Err(Error::new(&codes::LAST_OPERATOR));
@@ -94,11 +97,23 @@ pub async fn end(
     let disabled: Option<()> = tx.optional(DISABLE, &[&id]).await?;
     disabled.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
     let _: Vec<()> = tx.rows(END_SESSIONS, &[&id]).await?;
+    let ended = impersonation::end_of_operator(&mut tx, id).await?;
     let _: Vec<()> = tx.rows(FACTORS.remove, &[&id]).await?;
     let _: Vec<()> = tx.rows(FACTORS.remove_codes, &[&id]).await?;
     let subject = Some(id.to_string());
     let entry = LogEntry { actor, action: "operators.disabled", subject, details: json!({}), trace };
-    entry.end(tx).await
+    entry.end(tx).await?;
+    Ok(ended)
+}
+
+/// `erp-backend operator disable`: even the last one.
+///
+/// # Errors
+/// `core.not_found`.
+pub async fn end_by_command(session: &OperatorSession, id: OperatorId) -> Result<()> {
+    let by = (Actor::System(WORK.name), session.trace());
+    let ended = end(session.begin(), (id, true), by).await?;
+    impersonation::tell_ended(|| session.begin(), &ended).await
 }
 
 /// `GET /api/v1/admin/operators`.
@@ -125,6 +140,7 @@ pub(super) async fn disable(
     system: System,
     Path(id): Path<OperatorId>,
 ) -> Result<NoContent, Refusing<codes::LAST_OPERATOR>> {
-    end(system.by_operator(&operator), (id, false), (operator.actor(), operator.trace())).await?;
+    let ended = end(system.by_operator(&operator), (id, false), (operator.actor(), operator.trace())).await?;
+    impersonation::tell_ended(|| system.by_operator(&operator), &ended).await?;
     Ok(NoContent)
 }

@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod enrolment;
+mod impersonation;
 mod log;
 mod sign_in;
 mod tenants;
@@ -24,6 +25,7 @@ pub static MODULE: Module = Module {
     settings: &[Section::of::<OperatorsSettings>()],
     routes,
     system: SYSTEM,
+    mails: &[&impersonation::IMPERSONATED],
     system_verbs: &[("operator", &ENROL)],
     operators: Some(&sign_in::AUTHENTICATION),
     migrations: erp_core::migrations!["0001_operators" after ["identity/0005_sessions"]],
@@ -64,6 +66,7 @@ erp_core::system_work! {
         SIGN_IN = "operator-sign-in": "Proves who an operator is, and whether its session lasts.";
         ENROL = "operator-enrolment": "Lets those who have a one-time secret set an operator's password and second factor.";
         ACCOUNTS = "operator-accounts": "Lists, invites and disables operators, and shows what they did, as one of them asks for it.";
+        IMPERSONATE = "impersonate": "Begins and ends sessions of operators in people's places, as an operator asks for it.";
         TENANTS = "operate-tenants": "Lists tenants, makes them and moves them from state to state, as an operator asks for it.";
     }
 }
@@ -148,4 +151,14 @@ fn routes() -> Routes {
         .post("/api/v1/admin/tenants/{id}/close", Access::Operator, tenants::close)
         .system(&TENANTS)
         .doc(Operation::new("closeTenant", "Let nobody of a tenant in any more"))
+        .post("/api/v1/admin/impersonate", Access::Operator, impersonation::begin)
+        .shows_secret()
+        .system(&IMPERSONATE)
+        .doc(Operation::new("impersonate", "Act in a person's place").about(
+            "With the person's own permissions, but for credentials, roles and members. The person is told by mail, and each line of the log \
+             and each audit row says both. It cannot be made longer.",
+        ))
+        .delete("/api/v1/admin/impersonate/{id}", Access::Operator, impersonation::end)
+        .system(&IMPERSONATE)
+        .doc(Operation::new("endImpersonation", "Stop acting in a person's place"))
 }

@@ -23,6 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::impersonation;
 use super::log::LogEntry;
 use super::{OperatorsSettings, SIGN_IN};
 use crate::identity::facade::{
@@ -237,8 +238,10 @@ fn credential(app: &App, system: System, headers: &HeaderMap) -> Result<Credenti
 pub(super) async fn sign_out(operator: Operator, system: System) -> Result<NoContent> {
     let mut tx = system.by_operator(&operator);
     let _: Vec<()> = tx.rows(END, &[&operator.session()]).await?;
+    let ended = impersonation::end_of_session(&mut tx, operator.session()).await?;
     let details = json!({ "session": operator.session().to_string() });
     let entry = entry(operator.id(), "operators.signed_out", details, operator.trace());
     entry.end(tx).await?;
+    impersonation::tell_ended(|| system.by_operator(&operator), &ended).await?;
     Ok(NoContent)
 }

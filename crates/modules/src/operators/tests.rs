@@ -1,7 +1,7 @@
 //! What the sweeps send to the routes of operators.
 
-use erp_core::auth::TenantSecret;
-use erp_core::shared::{SystemRng, TenantId};
+use erp_core::auth::{Role, TenantSecret};
+use erp_core::shared::{SystemRng, TenantId, UserId};
 use erp_testkit::{AuthenticatorApp, Fixture, Prepared, Setup};
 use serde_json::{Value, json};
 
@@ -17,6 +17,10 @@ pub(crate) const FIXTURES: &[Fixture] = &[
         Box::pin(async { Prepared::body(json!({ "email": address(setup) })) })
     }),
     Fixture::new("POST /api/v1/admin/operators/{id}/disable", |setup| Box::pin(other(setup))),
+    Fixture::new("POST /api/v1/admin/impersonate", |setup| {
+        Box::pin(async { Prepared::body(impersonation(setup)) })
+    }),
+    Fixture::new("DELETE /api/v1/admin/impersonate/{id}", |setup| Box::pin(begun(setup))),
     Fixture::new("POST /api/v1/admin/tenants", |setup| Box::pin(async { Prepared::body(tenant(setup)) })),
     Fixture::new("GET /api/v1/admin/tenants/{id}", |setup| Box::pin(made(setup))),
     Fixture::new("POST /api/v1/admin/tenants/{id}/suspend", |setup| Box::pin(steered(setup))),
@@ -82,4 +86,17 @@ async fn suspended(setup: &Setup<'_>) -> Prepared {
     let operator = setup.app().operator().await;
     operator.post(&path, prepared.body.clone().unwrap()).await.assert(204);
     prepared
+}
+
+fn impersonation(setup: &Setup<'_>) -> Value {
+    let person = setup.app().person(setup.tenant(), Role::Member).user_id;
+    json!({ "tenant": setup.tenant(), "userId": person, "reason": "It was asked for", "minutes": 5 })
+}
+
+/// An impersonation, and the operator who has begun it.
+async fn begun(setup: &Setup<'_>) -> Prepared {
+    let operator = setup.app().operator().await;
+    let begun = operator.post("/api/v1/admin/impersonate", impersonation(setup)).await.assert(200).json();
+    let nobody = UserId::new(setup.app().clock(), &SystemRng::new());
+    Prepared::at([begun["id"].as_str().unwrap()]).sent_by(nobody, operator.token())
 }

@@ -29,6 +29,8 @@ pub enum Sweep {
     Nobody,
     /// No credential of a tenant opens an operators' route, and no operator's a tenant's: 401.
     Operators,
+    /// An operator in a person's place is 403 where something is the person's own affair.
+    Impersonation,
     /// Without its permission a route is 403.
     Permission,
     /// An id of another tenant, in the path or the body, is answered as one that does not exist; lists have none.
@@ -149,6 +151,7 @@ impl<'app> Sweeps<'app> {
         self.nobody().await;
         if self.routes().any(is_operators) {
             self.operators().await;
+            self.impersonation().await;
         }
         self.permission().await;
         self.isolation().await;

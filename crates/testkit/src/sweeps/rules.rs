@@ -60,6 +60,23 @@ impl Sweeps<'_> {
         self.each(Sweep::Operators, |route| is_operators(route) || is_members(route), visit).await;
     }
 
+    /// Every route that is for the person alone is 403 for an operator in its place.
+    pub async fn impersonation(&self) {
+        let operator = self.app.operator().await;
+        let owner = self.app.person("acme", Role::Owner).user_id;
+        let asked = json!({ "tenant": "acme", "userId": owner, "reason": "A sweep", "minutes": 60 });
+        let begun = operator.post("/api/v1/admin/impersonate", asked).await.assert(200).json();
+        let there = self.app.anonymous().with_token(begun["accessToken"].as_str().expect("it is shown"));
+        let visit = async |route: &Route| {
+            let ready = self.ready(route, "acme").await;
+            let refused = ready.send_as(&there, route).await.assert(403);
+            if !route.has_page() {
+                refused.problem("core.impersonated");
+            }
+        };
+        self.each(Sweep::Impersonation, Route::is_for_oneself, visit).await;
+    }
+
     /// Every route that wants a permission is 403 for each role that does not have it, and for a member without any.
     pub async fn permission(&self) {
         let nothing = self.app.someone("acme", &[]).await;

@@ -20,6 +20,9 @@ pub(in crate::middleware) fn check_listener(route: &Route, request: &Request) ->
 
 /// Whether the caller may use the route.
 pub(in crate::middleware) fn check(route: &Route, caller: &Caller) -> Result<(), Error> {
+    if route.is_for_oneself() && matches!(caller.actor(), Actor::Impersonator { .. }) {
+        return Err(Error::new(&codes::IMPERSONATED));
+    }
     match route.access {
         Access::Permission(permission) => caller.require(permission),
         Access::SignedIn | Access::Public | Access::Management | Access::Operator => Ok(()),

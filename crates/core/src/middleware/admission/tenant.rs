@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName};
 
 use crate::app::{App, Denial};
-use crate::auth::{Caller, Identity, Trace};
+use crate::auth::{Actor, Caller, Identity, Trace};
 use crate::error::{Error, codes};
 use crate::module::{Authentication, NamedTenant};
 use crate::shared::TenantId;
@@ -40,6 +40,10 @@ async fn select(
     trace: Trace,
     named: NamedTenant<'_>,
 ) -> Result<Caller, Error> {
+    if matches!(identity.actor, Actor::Impersonator { .. }) {
+        // It is for one tenant, whichever others the person belongs to.
+        return Err(refuse(app, &Caller::unknown(identity, trace), &named));
+    }
     let system = app.system(authentication.system);
     let tenant = (authentication.tenant)(system, &named, &trace).await?;
     let home = || Caller::unknown(identity, trace.clone());

@@ -2,7 +2,9 @@
 
 use erp_core::auth::{Permission, Role};
 use erp_core::extract::Json;
-use erp_core::module::{Access, Module, Routes, too_weak, undeclared_field_permissions, undeclared_secrets};
+use erp_core::module::{
+    Access, Module, Routes, Surface, too_weak, undeclared_field_permissions, undeclared_secrets,
+};
 use erp_core::shared::{Secret, ShownSecret};
 use erp_testkit::TestApp;
 use schemars::JsonSchema;
@@ -36,6 +38,20 @@ async fn h_05_as_nobody_every_route_but_the_public_ones_is_401() {
 async fn t_16_no_credential_of_a_tenant_opens_an_operators_route_nor_the_other_way_round() {
     let app = TestApp::start().await;
     sweeps(&app).await.operators().await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_operator_in_a_persons_place_changes_no_credentials_roles_or_members() {
+    let app = TestApp::start().await;
+    let sweeps = sweeps(&app).await;
+    sweeps.impersonation().await;
+    // What is the person's own affair follows from the table of routes: of identity, all that changes something.
+    let open = sweeps.routes().filter(|route| {
+        let changes = !route.method.is_safe() && route.surface == Surface::Tenant;
+        route.module == "identity" && changes && !route.is_for_oneself()
+    });
+    assert_eq!(open.map(|route| route.path).collect::<Vec<_>>(), Vec::<&str>::new());
     app.finish().await;
 }
 

@@ -1,6 +1,7 @@
 //! Operators of the platform: how they begin, sign in, and what they do.
 
 mod accounts;
+mod impersonation;
 mod tenants;
 
 use erp_core::auth::TenantSecret;
