@@ -6,6 +6,7 @@ mod bodies;
 mod denials;
 mod probes;
 mod streams;
+mod tenancy;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU32;
@@ -17,7 +18,9 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
-use crate::auth::{Authenticator, Caller, KnownKeys, KnownPermissions, Passwords, PermissionTable};
+use crate::auth::{
+    Authenticator, Caller, KnownEntitlements, KnownKeys, KnownPermissions, Passwords, PermissionTable,
+};
 use crate::cache::Caches;
 use crate::config::{Config, ModuleSettings};
 use crate::db::proof::Report;
@@ -25,7 +28,7 @@ use crate::db::{Db, Pools, System, SystemWork};
 use crate::error::{Constraints, Error, Result, codes};
 use crate::files::FileStore;
 use crate::lifecycle::Lifecycle;
-use crate::limits::{Limits, SlowDown, TenantLimits};
+use crate::limits::{Limits, SlowDown};
 use crate::logging::Logging;
 use crate::mail::Mail;
 use crate::metrics::{AskAllocator, Format, Metrics};
@@ -41,6 +44,7 @@ pub(crate) use denials::DENIALS;
 pub use denials::{Denial, Denials};
 pub use probes::{Outcome, Probe, Probes};
 pub use streams::{StreamPlace, Streams};
+pub use tenancy::Tenancy;
 
 /// The running application; cheap to clone. Handlers take it as `State(app): State<App>`.
 #[derive(Clone)]
@@ -62,8 +66,10 @@ pub struct Parts {
     pub slow_down: SlowDown,
     /// What was read and is kept for a while.
     pub caches: Caches,
-    /// Limits that tenants have of their own.
-    pub tenant_limits: TenantLimits,
+    /// What tenants have, as it was read a moment ago.
+    pub entitlements: KnownEntitlements,
+    /// How that is read.
+    pub(crate) tenancy: Option<&'static Tenancy>,
     /// Calls of other services.
     pub outbound: Outbound,
     /// The store of tenants' files.

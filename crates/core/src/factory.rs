@@ -9,7 +9,7 @@ use axum::response::Response;
 use tower::{Layer, Service};
 
 use crate::app::App;
-use crate::auth::PermissionTable;
+use crate::auth::{EntitlementTable, PermissionTable};
 use crate::config::{Config, SettingsSchema};
 use crate::events::SubscriberTable;
 use crate::files::{FileKind, FileKinds};
@@ -20,7 +20,7 @@ use crate::lifecycle::{Exit, StartError};
 use crate::mailer::MAIL;
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{
-    Authentication, Module, OperatorAuthentication, Product, Route, Routes, SecurityHeaders,
+    Authentication, Module, OperatorAuthentication, Product, Route, Routes, SecurityHeaders, Tenancy,
     refuse_undeclared,
 };
 use crate::openapi::{Contract, OPENAPI};
@@ -196,6 +196,38 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
 /// Every permission of every module.
 pub fn permissions(product: &Product) -> PermissionTable {
     PermissionTable::new(modules(product).flat_map(|module| module.permissions).copied())
+}
+
+/// What every module declares that tenants have.
+///
+/// # Errors
+/// `Exit::Internal` for a setting or a flag whose name is not its own.
+pub fn entitlements(product: &Product, config: &Config) -> Result<EntitlementTable, StartError> {
+    let mut names = BTreeSet::new();
+    for module in modules(product) {
+        let settings = module.tenant_settings.iter().map(|setting| ("setting", setting.facts().name));
+        let flags = module.flags.iter().map(|flag| ("flag", flag.name));
+        for (what, name) in settings.chain(flags) {
+            let is_its_own = name.strip_prefix(module.name).is_some_and(|rest| rest.starts_with('.'));
+            if !is_its_own || !names.insert((what, name)) {
+                let what = format!("The {what} '{name}' of '{}' has a name that is not its own", module.name);
+                let fix = format!("call it '{}.' and a word that no other has", module.name);
+                return Err(StartError::with_fix(Exit::Internal, what, fix));
+            }
+        }
+    }
+    let settings = modules(product).flat_map(|module| module.tenant_settings).copied();
+    let flags = modules(product).flat_map(|module| module.flags).copied();
+    Ok(EntitlementTable::new(settings, flags, config.features.clone()))
+}
+
+/// How the product tells what tenants have, if it does.
+pub(crate) fn tenancy(product: &Product) -> Result<Option<&'static Tenancy>, StartError> {
+    let mut telling = modules(product).filter_map(|module| module.tenancy);
+    match (telling.next(), telling.next()) {
+        (first, None) => Ok(first),
+        _ => Err(StartError::new(Exit::Internal, "Two modules have `tenancy`: only one of them can tell it")),
+    }
 }
 
 /// Every kind of job of every module.

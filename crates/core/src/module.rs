@@ -21,9 +21,9 @@ use tokio::sync::OnceCell;
 
 use crate::answer::{Endpoint, Outputs};
 use crate::app::App;
-pub use crate::app::Probe;
+pub use crate::app::{Probe, Tenancy};
 pub use crate::assets::Asset;
-use crate::auth::{Caller, GuardedFields, Permission, Role};
+use crate::auth::{AnyTenantSetting, Caller, Flag, GuardedFields, Permission, Role};
 use crate::cache::DeclaredCache;
 use crate::config::Section;
 use crate::db::{Migration, Namespace, RowCondition, Sample, Schema, SystemWork};
@@ -45,8 +45,8 @@ pub use guards::undeclared_field_permissions;
 pub(crate) use guards::{MARK as PERMISSION_MARK, permissions_of};
 pub use operation::Operation;
 pub use reference::{
-    events_markdown, jobs_markdown, mails_markdown, permissions_markdown, routes_markdown,
-    schedules_markdown, states_markdown,
+    entitlements_markdown, events_markdown, jobs_markdown, mails_markdown, permissions_markdown,
+    routes_markdown, schedules_markdown, states_markdown,
 };
 pub use security_headers::SecurityHeaders;
 pub(crate) use system::refuse_undeclared;
@@ -154,6 +154,12 @@ pub struct Module {
     pub authentication: Option<&'static Authentication>,
     /// How it tells which operator asks, if it is the one module that does.
     pub operators: Option<&'static OperatorAuthentication>,
+    /// What each tenant sets for itself: `&[&CURRENCY]`. Their names begin with the module's.
+    pub tenant_settings: &'static [&'static dyn AnyTenantSetting],
+    /// What is on for some tenants and off for others: `&[&NEW_LIST]`. Their names begin with the module's.
+    pub flags: &'static [&'static Flag],
+    /// How it tells what tenants have, if it is the one module that does.
+    pub tenancy: Option<&'static Tenancy>,
     /// What it depends on beside the database.
     pub probes: &'static [Probe],
     /// Files that its pages refer to.
@@ -196,6 +202,9 @@ impl Module {
         system_verbs: &[],
         authentication: None,
         operators: None,
+        tenant_settings: &[],
+        flags: &[],
+        tenancy: None,
         probes: &[],
         assets: &[],
         migrations: &[],

@@ -13,6 +13,7 @@ pub mod mails;
 pub mod operators;
 pub mod purchasing;
 pub mod suppliers;
+pub mod tenants;
 pub mod webhooks;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use product::PRODUCT;
 /// Every feature module. To add one: write its folder, and name it here.
 pub const ALL: &[&Module] = &[
     &identity::MODULE,
+    &tenants::MODULE,
     &jobs::MODULE,
     &mails::MODULE,
     &operators::MODULE,

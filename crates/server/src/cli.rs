@@ -13,9 +13,11 @@ use erp_core::module::Product;
 use crate::access::{self, AccessVerb};
 use crate::events::{self, EventsVerb};
 use crate::files::{self, FilesVerb};
+use crate::flag::{self, FlagVerb};
 use crate::jobs::{self, JobsVerb};
 use crate::mail::{self, MailVerb};
 use crate::operator::{self, OperatorVerb};
+use crate::plan::{self, PlanVerb};
 use crate::secret;
 use crate::tenant::{self, TenantVerb};
 use crate::user::{self, UserVerb};
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     SecretRotate,
     Tenant(TenantVerb),
     Operator(OperatorVerb),
+    Flag(FlagVerb),
+    Plan(PlanVerb),
     User(UserVerb),
     Access(AccessVerb),
     Events(EventsVerb),
@@ -90,6 +94,8 @@ fn verb(matches: &ArgMatches) -> Command {
         ("webhooks", _) => webhooks::read(inner).map_or(serve, Command::Webhooks),
         ("access", _) => access::read(inner).map_or(serve, Command::Access),
         ("secret", _) => Command::SecretRotate,
+        ("flag", _) => flag::read(inner).map_or(serve, Command::Flag),
+        ("plan", _) => plan::read(inner).map_or(serve, Command::Plan),
         ("tenant", _) => tenant::read(inner).map_or(serve, Command::Tenant),
         ("operator", _) => operator::read(inner).map_or(serve, Command::Operator),
         ("user", _) => user::read(inner).map_or(serve, Command::User),
@@ -183,6 +189,7 @@ fn command(product: &Product) -> clap::Command {
         .subcommands(has("operator").then(operator::command))
         .subcommand(secret::command())
         .subcommand(tenant::command())
+        .subcommands(has("plan").then(|| [flag::command(), plan::command()]).into_iter().flatten())
         .subcommand(user::command())
         .subcommand(access::command())
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))

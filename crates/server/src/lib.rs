@@ -17,10 +17,12 @@ mod cli;
 mod database;
 mod events;
 mod files;
+mod flag;
 mod inspect;
 mod jobs;
 mod mail;
 mod operator;
+mod plan;
 mod rehearse;
 mod secret;
 mod serve;
@@ -133,6 +135,8 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::Operator(verb) => Box::pin(operator::run(product, &layers, verb, json)).await,
             Command::User(verb) => Box::pin(user::run(product, &layers, verb, json)).await,
             Command::Access(verb) => Box::pin(access::run(product, &layers, verb, json)).await,
+            Command::Flag(verb) => Box::pin(flag::run(product, &layers, verb, json)).await,
+            Command::Plan(verb) => Box::pin(plan::run(product, &layers, verb, json)).await,
             Command::Mail(verb) => Box::pin(mail::run(product, &layers, verb, json)).await,
             Command::Webhooks(verb) => Box::pin(webhooks::run(product, &layers, verb, json)).await,
             Command::Jobs(verb) => Box::pin(jobs::run(product, &layers, verb, json)).await,

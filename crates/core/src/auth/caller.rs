@@ -3,7 +3,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{GuardedFields, Identity, Permission, Permissions, SignedIn};
+use super::{
+    Entitlements, Flag, GuardedFields, Identity, Permission, Permissions, SettingValue, SignedIn,
+    TenantSetting,
+};
 use crate::error::{Error, codes};
 use crate::shared::{OperatorId, PrincipalId, TenantId, TraceContext, UserId};
 
@@ -22,6 +25,8 @@ struct CallerInner {
     signed_in: Option<SignedIn>,
     by_cookie: bool,
     permissions: Permissions,
+    /// What its tenant has.
+    entitlements: Entitlements,
     /// Fields of the route that want a permission of their own, where it has some.
     fields: Option<Arc<GuardedFields>>,
     trace: Trace,
@@ -125,12 +130,14 @@ impl Caller {
         let Identity { tenant, actor, signed_in, by_cookie } = identity;
         let uncommitted = AtomicBool::new(false);
         let (deferral, fields) = (None, None);
+        let entitlements = Entitlements::default();
         Self(Arc::new(CallerInner {
             tenant,
             actor,
             signed_in,
             by_cookie,
             permissions,
+            entitlements,
             fields,
             trace,
             deferral,
@@ -143,16 +150,27 @@ impl Caller {
         Self::of(identity, Permissions::none(), trace)
     }
 
+    /// The same caller, in a tenant that has these.
+    pub(crate) fn entitled(mut self, entitlements: Entitlements) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.entitlements = entitlements;
+        }
+        self
+    }
+
     /// The same caller, whose change is committed by a deferral: see `Db::defer`.
     pub(crate) fn deferred(&self, deferral: u64) -> Self {
-        let caller = Self::of(self.identity(), self.0.permissions.clone(), self.0.trace.clone());
-        caller.with(Some(deferral), self.0.fields.clone())
+        self.again().with(Some(deferral), self.0.fields.clone())
     }
 
     /// The same caller, at a route with fields that want a permission of their own.
     pub(crate) fn among(&self, fields: Arc<GuardedFields>) -> Self {
+        self.again().with(self.0.deferral, Some(fields))
+    }
+
+    fn again(&self) -> Self {
         let caller = Self::of(self.identity(), self.0.permissions.clone(), self.0.trace.clone());
-        caller.with(self.0.deferral, Some(fields))
+        caller.entitled(self.0.entitlements.clone())
     }
 
     /// Fields of the route that want a permission of their own, where it has some.
@@ -164,7 +182,8 @@ impl Caller {
     /// there.
     pub(crate) fn nobody(&self) -> Self {
         let nobody = Identity::new(self.0.tenant, Actor::System("cache"));
-        Self::of(nobody, Permissions::none(), self.0.trace.clone()).with(self.0.deferral, None)
+        let caller = Self::of(nobody, Permissions::none(), self.0.trace.clone());
+        caller.entitled(self.0.entitlements.clone()).with(self.0.deferral, None)
     }
 
     fn with(mut self, deferral: Option<u64>, fields: Option<Arc<GuardedFields>>) -> Self {
@@ -238,6 +257,29 @@ impl Caller {
     /// nothing else. The system acts for nobody.
     pub fn acts_for(&self) -> Option<PrincipalId> {
         self.0.permissions.principal()
+    }
+
+    /// What the caller's tenant has: as it was read at most five seconds before the request began.
+    pub fn entitlements(&self) -> &Entitlements {
+        &self.0.entitlements
+    }
+
+    /// Whether a feature is on for the caller's tenant. It costs no statement.
+    pub fn is_on(&self, flag: &'static Flag) -> bool {
+        self.0.entitlements.is_on(flag)
+    }
+
+    /// Refuses a caller whose tenant has not the feature.
+    ///
+    /// # Errors
+    /// `core.feature_off`.
+    pub fn require_on(&self, flag: &'static Flag) -> Result<(), Error> {
+        if self.is_on(flag) { Ok(()) } else { Err(Error::new(&codes::FEATURE_OFF).detail(flag.about)) }
+    }
+
+    /// What the caller's tenant has set. It costs no statement.
+    pub fn setting<T: SettingValue>(&self, setting: &'static TenantSetting<T>) -> T {
+        self.0.entitlements.setting(setting)
     }
 
     /// Which request or job this belongs to.

@@ -5,6 +5,7 @@ mod blocklist;
 mod caller;
 mod credential;
 mod csrf;
+mod entitlements;
 mod fields;
 mod foreign_hash;
 mod known;
@@ -16,6 +17,7 @@ mod permission;
 mod permissions;
 mod qr;
 mod recovery;
+mod remembered;
 mod session;
 mod signing;
 mod tenant_secret;
@@ -27,6 +29,11 @@ pub use blocklist::is_blocked;
 pub use caller::{Actor, Caller, Trace};
 pub use credential::{Credential, Identity, SESSION_COOKIE, bearer, cookie, key_header};
 pub use csrf::CsrfKeys;
+pub use entitlements::{
+    AnyTenantSetting, EntitlementTable, Entitlements, Flag, FlagReason, FlagState, KnownEntitlements,
+    MonthDay, Networks, ReadSetting, SettingBounds, SettingValue, StoredEntitlements, StoredRollout,
+    TenantPlan, TenantSetting, TenantSettingFacts, ZoneName,
+};
 pub(crate) use fields::{EACH, GuardedField, GuardedFields};
 pub use known::KnownPermissions;
 pub use known_device::DeviceKeys;

@@ -9,7 +9,7 @@ use super::proof::PROOF;
 use super::{BootstrapOptions, Databases, LogSetup, background, database, proof, resources, shutdown};
 use crate::app::{Answers, App, Backlogs, Bodies, DENIALS, Denials, Parts, Probes, Streams};
 use crate::assets::Assets;
-use crate::auth::{Authenticator, KnownKeys, KnownPermissions, Passwords};
+use crate::auth::{Authenticator, KnownEntitlements, KnownKeys, KnownPermissions, Passwords};
 use crate::cache::{CacheOptions, Caches};
 use crate::config::{Config, Environment, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
@@ -19,7 +19,7 @@ use crate::factory;
 use crate::files::{FileStore, FileStoreOptions};
 use crate::jobs::ScheduleTable;
 use crate::lifecycle::{Exit, Lifecycle, StartError};
-use crate::limits::{self, Limits, Shared, SlowDown, TenantLimits};
+use crate::limits::{self, Limits, Shared, SlowDown};
 use crate::logging::Logging;
 use crate::mail::Mail;
 use crate::metrics::{self, LAG, Metrics};
@@ -269,7 +269,8 @@ impl Start {
                 config.speed_limit.max_delay,
                 config.speed_limit.sleepers,
             ),
-            tenant_limits: TenantLimits::default(),
+            entitlements: KnownEntitlements::new(factory::entitlements(product, &config)?),
+            tenancy: factory::tenancy(product)?,
             db: services.pools.runtime.clone(),
             pools: services.pools,
             metrics: services.metrics,

@@ -28,11 +28,16 @@ pub enum Rollout {
 impl Features {
     /// Who has the feature; nobody when it is not set.
     pub fn rollout(&self, name: &str) -> Rollout {
-        self.0.get(&name.to_ascii_lowercase()).copied().unwrap_or(Rollout::Off)
+        self.find(name).unwrap_or(Rollout::Off)
+    }
+
+    /// Who has the feature, where the deployment says so.
+    pub fn find(&self, name: &str) -> Option<Rollout> {
+        self.0.get(&name.to_ascii_lowercase()).copied()
     }
 
     /// Takes a switch unless a stronger source has set it; `false` when the text says nothing.
-    pub(super) fn add(&mut self, name: &str, text: &str) -> bool {
+    pub(crate) fn add(&mut self, name: &str, text: &str) -> bool {
         let Some(rollout) = parse(text) else { return false };
         self.0.entry(name.to_ascii_lowercase()).or_insert(rollout);
         true

@@ -1,5 +1,6 @@
 //! Settings that are lists, separated by commas.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -30,6 +31,12 @@ fn bits(ip: IpAddr, prefix: u8) -> u128 {
         IpAddr::V6(ip) => ip.to_bits(),
     };
     all.checked_shr(128 - u32::from(prefix)).unwrap_or(0)
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
 }
 
 impl FromStr for Cidr {

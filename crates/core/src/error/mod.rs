@@ -258,6 +258,9 @@ error_codes! {
         SEPARATION_OF_DUTIES = "core.separation_of_duties", 403, "Another person is needed";
             "Who has made the document, or taken an earlier step with it, must not take this one.";
             "Ask somebody else who has the permission.";
+        FEATURE_OFF = "core.feature_off", 403, "The feature is off";
+            "It is off for the tenant; GET /api/v1/flags lists those that are on.";
+            "Ask the operator to switch it on.";
         NOT_FOUND = "core.not_found", 404, "Not found";
             "There is nothing here that the caller may see.";
             "Check the path and the id.";

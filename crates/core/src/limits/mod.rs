@@ -11,7 +11,6 @@ mod quota;
 mod shared;
 mod slow_down;
 mod table;
-mod tenants;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +23,6 @@ pub use quota::Quota;
 pub use shared::Shared;
 pub(crate) use shared::probe;
 pub use slow_down::SlowDown;
-pub use tenants::TenantLimits;
 
 use failures::{FailureCount, Failures, Judgement};
 use key::{Key, Names};

@@ -7,6 +7,7 @@ use lettre::Address;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::auth::SettingValue;
 use crate::config::is_email;
 use crate::db::{FromSql, IsNull, SqlBuffer, ToSql, Type, to_sql_checked};
 
@@ -234,6 +235,24 @@ impl Locale {
 impl Default for Locale {
     fn default() -> Self {
         Self("en".to_owned())
+    }
+}
+
+/// A tenant's language, say.
+impl SettingValue for Locale {
+    const KIND: &'static str = "a language, as de or de-CH";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let read = Self::of(text);
+        if read.as_str() == text { Ok(read) } else { Err("is no language, as de or de-CH".to_owned()) }
+    }
+
+    fn fallback() -> Self {
+        Self::default()
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        self.as_str().into()
     }
 }
 

@@ -83,8 +83,8 @@ impl<'edge> Visit<'edge> {
     /// Counts the request for its limits, and refuses it beyond them.
     pub(super) async fn count(&mut self, counted: Option<Counted>) -> Result<(), Error> {
         let Some(counted) = counted else { return Ok(()) };
-        let Edge { authentication, app, .. } = self.edge;
-        rate_limit::enter(*authentication, app, &mut self.tally, &self.trace, counted).await
+        let app = &self.edge.app;
+        rate_limit::enter(app, &mut self.tally, &self.trace, counted).await
     }
 
     /// Whose credential it is. One of which only the database can tell has a stranger's place while it is asked; from then
@@ -104,15 +104,14 @@ impl<'edge> Visit<'edge> {
                 return Ok(None);
             }
         };
-        let Edge { authentication, app, capacity, .. } = self.edge;
+        let Edge { app, capacity, .. } = self.edge;
         let _place = capacity.enter(app, route, Party::Stranger(self.client.address))?;
         let identity = verdict.await?;
         self.log.signed_in(identity);
         if let Some(counted) = counted {
             let known = (counted, identity);
             // Boxed, since few requests come this way and all would carry its size.
-            let counting =
-                rate_limit::enter_verified(*authentication, app, &mut self.tally, &self.trace, known);
+            let counting = rate_limit::enter_verified(app, &mut self.tally, &self.trace, known);
             Box::pin(counting).await?;
         }
         Ok(Some(identity))

@@ -29,8 +29,6 @@ pub struct Authentication {
     /// its session has ended.
     /// The caller that is given may read the tenant's data, and has no permission yet.
     pub grants: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, Grants>,
-    /// The limit of requests that the caller's tenant has of its own, instead of `RATE_LIMIT_MAX`.
-    pub own_limit: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, u32>,
 }
 
 /// How a module tells which operator of the platform asks. One module of a product has it.
@@ -48,7 +46,8 @@ pub struct OperatorAuthentication {
 }
 
 impl Authentication {
-    /// The caller with what it may do in its tenant: as it was read at most five seconds ago, or else as it is now.
+    /// The caller with what it may do in its tenant, and what the tenant has: as it was read at most five seconds ago, or else as it
+    /// is now.
     ///
     /// # Errors
     /// `core.unauthenticated` when it has no business in the tenant (any more), or as the database answers.
@@ -65,7 +64,8 @@ impl Authentication {
             })
         };
         let permissions = app.known_permissions.get(of, app.clock.instant(), read).await?;
-        Ok(Caller::of(identity, permissions, trace))
+        let entitlements = app.entitlements_of(identity.tenant, &trace).await?;
+        Ok(Caller::of(identity, permissions, trace).entitled(entitlements))
     }
 }
 

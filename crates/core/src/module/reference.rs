@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{Access, Module};
-use crate::auth::Role;
+use crate::auth::{Role, TenantSettingFacts};
 use crate::events::{EventFacts, SubscriberFacts};
 use crate::jobs::{JobFacts, MissedRuns, Schedule, ScheduleScope};
 use crate::mail::MailFacts;
@@ -21,6 +21,29 @@ pub fn permissions_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> St
         let roles = Role::ALL.into_iter().filter(|role| role.has(permission));
         let roles: Vec<&str> = roles.map(Role::as_str).collect();
         let _ = writeln!(page, "| `{}` | {} | {} |", permission.name, permission.what, roles.join(", "));
+    }
+    page
+}
+
+/// `docs/reference/tenants.md`: what each tenant sets for itself, and what is on for some tenants and off for others.
+pub fn entitlements_markdown<'a>(modules: impl Iterator<Item = &'a Module> + Clone) -> String {
+    let mut page = String::from(
+        "# What tenants have\n\n<!-- Generated from the modules' tables: BLESS=1 script/test integration the_reference_of_tenants writes it. -->\n\n\
+         ## Settings\n\nWhat each tenant sets for itself, by `PUT /api/v1/settings/{name}`.\n\n\
+         | setting | for | values | default | changed by |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for facts in modules.clone().flat_map(|module| module.tenant_settings).map(|setting| setting.facts()) {
+        let TenantSettingFacts { name, about, kind, default, changed_by, .. } = facts;
+        let default = if default.is_empty() { "none".to_owned() } else { format!("`{default}`") };
+        let _ = writeln!(page, "| `{name}` | {about} | {kind} | {default} | `{}` |", changed_by.name);
+    }
+    page.push_str(
+        "\n## Flags\n\nWhat is on for some tenants and off for others, by `erp-backend flag`.\n\n\
+         | flag | where it is on | default | switch of a deployment |\n| --- | --- | --- | --- |\n",
+    );
+    for flag in modules.flat_map(|module| module.flags) {
+        let default = if flag.default { "on" } else { "off" };
+        let _ = writeln!(page, "| `{}` | {} | {default} | `{}` |", flag.name, flag.about, flag.switch());
     }
     page
 }

@@ -47,6 +47,7 @@ fn uses(module: &Module) -> Vec<(String, &'static SystemWork)> {
     let routes = routes.filter_map(|route| Some((format!("{} {}", route.method, route.path), route.system?)));
     let authentication = module.authentication.map(|offered| ("`authentication`".to_owned(), offered.system));
     let operators = module.operators.map(|offered| ("`operators`".to_owned(), offered.system));
+    let tenancy = module.tenancy.map(|offered| ("`tenancy`".to_owned(), offered.system));
     let jobs = module.jobs.iter().map(|kind| kind.facts());
     let jobs = jobs.filter_map(|facts| Some((format!("the job `{}`", facts.name), facts.system?)));
     let subscribers = module.subscribers.iter().map(|subscriber| subscriber.facts());
@@ -60,6 +61,7 @@ fn uses(module: &Module) -> Vec<(String, &'static SystemWork)> {
     routes
         .chain(authentication)
         .chain(operators)
+        .chain(tenancy)
         .chain(jobs)
         .chain(subscribers)
         .chain(background)

@@ -34,6 +34,9 @@ pub struct Currency {
 }
 
 impl Currency {
+    /// The euro.
+    pub const EURO: Self = Self { code: "EUR", exponent: 2 };
+
     /// The currency of a code.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -15,8 +15,28 @@ const TIDY_ABOVE: usize = 1024;
 /// What each tenant holds.
 pub(crate) struct TenantShares {
     most: usize,
-    tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
+    tenants: Mutex<KnownShares>,
     waiting: AtomicUsize,
+}
+
+#[derive(Default)]
+struct KnownShares {
+    /// Those of tenants that hold or wait for something.
+    in_use: HashMap<TenantId, Weak<OneShare>>,
+    /// What tenants may hold that may not hold as much as any: by their plans.
+    own: HashMap<TenantId, usize>,
+}
+
+/// What one tenant may hold. It grows and shrinks: units beyond what it may hold now are not given out again.
+struct OneShare {
+    free: Arc<Semaphore>,
+    size: Mutex<ShareSize>,
+}
+
+struct ShareSize {
+    most: usize,
+    /// Units that are still held and are not to come back.
+    excess: usize,
 }
 
 /// Counted as long as it lives: a waiter may be dropped at any time.
@@ -24,7 +44,8 @@ struct Waiter<'a>(&'a AtomicUsize);
 
 /// One unit of a tenant's share, given back when dropped.
 pub(crate) struct TenantShare {
-    _permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
+    of: Arc<OneShare>,
 }
 
 impl TenantShares {
@@ -40,31 +61,88 @@ impl TenantShares {
 
     /// A unit of the tenant's share, if one is free.
     pub(crate) fn take(&self, tenant: TenantId) -> Option<TenantShare> {
-        self.share(tenant).try_acquire_owned().ok().map(|permit| TenantShare { _permit: permit })
+        let of = self.share(tenant);
+        let permit = Arc::clone(&of.free).try_acquire_owned().ok()?;
+        Some(TenantShare { permit: Some(permit), of })
     }
 
     /// Waits for a unit of the tenant's share. Waiters of one tenant are served in order, and hold nothing.
     pub(crate) async fn wait(&self, tenant: TenantId) -> Option<TenantShare> {
-        let share = self.share(tenant);
-        if let Ok(permit) = Arc::clone(&share).try_acquire_owned() {
-            return Some(TenantShare { _permit: permit });
+        let of = self.share(tenant);
+        if let Ok(permit) = Arc::clone(&of.free).try_acquire_owned() {
+            return Some(TenantShare { permit: Some(permit), of });
         }
         let _waiting = Waiter::new(&self.waiting);
-        // The semaphore is never closed. The permit keeps it alive, and with it the tenant's count.
-        share.acquire_owned().await.ok().map(|permit| TenantShare { _permit: permit })
+        // The semaphore is never closed. The unit keeps it alive, and with it the tenant's count.
+        let permit = Arc::clone(&of.free).acquire_owned().await.ok()?;
+        Some(TenantShare { permit: Some(permit), of })
     }
 
-    fn share(&self, tenant: TenantId) -> Arc<Semaphore> {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = tenants.get(&tenant).and_then(Weak::upgrade) {
+    /// How much a tenant may hold from here on; `None`: as much as any. What it holds beyond that it keeps until it gives it
+    /// back.
+    pub(crate) fn allow(&self, tenant: TenantId, most: Option<usize>) {
+        let most = most.map(|most| most.max(1)).filter(|most| *most != self.most);
+        let mut tenants = self.lock();
+        match most {
+            Some(most) => tenants.own.insert(tenant, most),
+            None => tenants.own.remove(&tenant),
+        };
+        if let Some(share) = tenants.in_use.get(&tenant).and_then(Weak::upgrade) {
+            share.resize(most.unwrap_or(self.most));
+        }
+    }
+
+    fn share(&self, tenant: TenantId) -> Arc<OneShare> {
+        let mut tenants = self.lock();
+        if let Some(share) = tenants.in_use.get(&tenant).and_then(Weak::upgrade) {
             return share;
         }
-        if tenants.len() >= TIDY_ABOVE {
-            tenants.retain(|_, share| share.strong_count() > 0);
+        if tenants.in_use.len() >= TIDY_ABOVE {
+            tenants.in_use.retain(|_, share| share.strong_count() > 0);
         }
-        let share = Arc::new(Semaphore::new(self.most));
-        tenants.insert(tenant, Arc::downgrade(&share));
+        let most = tenants.own.get(&tenant).copied().unwrap_or(self.most);
+        let size = Mutex::new(ShareSize { most, excess: 0 });
+        let share = Arc::new(OneShare { free: Arc::new(Semaphore::new(most)), size });
+        tenants.in_use.insert(tenant, Arc::downgrade(&share));
         share
+    }
+
+    fn lock(&self) -> MutexGuard<'_, KnownShares> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OneShare {
+    fn resize(&self, most: usize) {
+        let mut size = self.lock();
+        let before = std::mem::replace(&mut size.most, most);
+        if most < before {
+            let fewer = before - most;
+            size.excess += fewer - self.free.forget_permits(fewer);
+        } else {
+            let more = most - before;
+            let forgiven = more.min(size.excess);
+            size.excess -= forgiven;
+            self.free.add_permits(more - forgiven);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ShareSize> {
+        self.size.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for TenantShare {
+    fn drop(&mut self) {
+        let mut size = self.of.lock();
+        if size.excess > 0
+            && let Some(permit) = self.permit.take()
+        {
+            permit.forget();
+            size.excess -= 1;
+        } else {
+            self.permit = None; // while the size is held, so that no unit comes back behind its back
+        }
     }
 }
 
@@ -117,6 +195,32 @@ mod tests {
         for _ in 0..10_000 {
             drop(shares.wait(tenant()).await);
         }
-        assert!(shares.tenants.lock().unwrap().len() <= TIDY_ABOVE);
+        assert!(shares.lock().in_use.len() <= TIDY_ABOVE);
+    }
+
+    #[tokio::test]
+    async fn t_22_a_share_grows_and_shrinks_while_it_is_held() {
+        let shares = TenantShares::new(4);
+        let (a, b) = (tenant(), tenant());
+        let take = |tenant| std::iter::from_fn(|| shares.take(tenant)).collect::<Vec<_>>();
+        let mut held = take(a);
+        assert_eq!(held.len(), 4);
+        shares.allow(a, Some(2));
+        shares.allow(a, Some(2)); // said again, as every five seconds
+        held.truncate(2);
+        assert!(shares.take(a).is_none(), "what was beyond it does not come back");
+        held.truncate(1);
+        assert_eq!(take(a).len(), 1);
+        shares.allow(a, Some(6));
+        held.extend(take(a));
+        assert_eq!(held.len(), 6);
+        shares.allow(a, Some(1));
+        shares.allow(a, None);
+        drop(held);
+        assert_eq!((take(a).len(), take(b).len()), (4, 4));
+        shares.allow(a, Some(3));
+        assert_eq!(take(a).len(), 3, "also where nothing was held meanwhile");
+        shares.allow(a, Some(0));
+        assert_eq!(take(a).len(), 1, "nobody is shut out by a plan");
     }
 }

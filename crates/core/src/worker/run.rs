@@ -157,7 +157,9 @@ async fn on_behalf(shared: &WorkerState, claimed: &Claimed, kind: &'static dyn A
     let tenant = claimed.tenant_id;
     match (claimed.principal, &claimed.system, kind.facts().system) {
         (None, Some(named), Some(work)) if named == work.name => {
-            Ok(Caller::new(tenant, Actor::System(work.name), Permissions::none(), trace))
+            let entitlements = shared.app.entitlements_of(tenant, &trace).await?;
+            let caller = Caller::new(tenant, Actor::System(work.name), Permissions::none(), trace);
+            Ok(caller.entitled(entitlements))
         }
         (Some(principal), None, None) => {
             let no_module = || Error::internal("no module tells what a principal may do");

@@ -1,6 +1,8 @@
 //! Items from a file.
 
-use erp_core::error::Result;
+use erp_core::answer::Refusing;
+use erp_core::auth::Flag;
+use erp_core::error::{Result, codes};
 use erp_core::extract::{Query, Upload};
 use erp_core::imports::{ImportBegun, ImportOptions};
 use erp_core::resource::Call;
@@ -13,6 +15,9 @@ import! {
     pub(super) IMPORT: NewItem as Item = "catalog.import_items",
         "Creates and changes items from a file, by their sku.", WRITE, UPSERT
 }
+
+/// So that an operator can stop the imports of a tenant which others have to wait for.
+pub(super) static IMPORTS: Flag = Flag::on("catalog.import", "Items are imported from files.");
 
 const UPSERT: &str = sql![
     "insert into items as i (id, ",
@@ -28,6 +33,7 @@ pub(super) async fn import(
     call: Call,
     Query(options): Query<ImportOptions>,
     upload: Upload,
-) -> Result<ImportBegun> {
-    call.import(&IMPORT, upload, options).await
+) -> Result<ImportBegun, Refusing<codes::FEATURE_OFF>> {
+    call.caller.require_on(&IMPORTS)?;
+    Ok(call.import(&IMPORT, upload, options).await?)
 }

@@ -11,7 +11,7 @@ use erp_core::module::{Access, Module, Operation, Routes};
 use erp_core::resource::{Call, Created, Listed, Page, THIS, Tagged};
 use erp_core::shared::{Contains, Id, Identifier, Int, Text, Version};
 use erp_core::{input, list, patch, record, sql};
-use imports::{IMPORT, import};
+use imports::{IMPORT, IMPORTS, import};
 use jiff::Timestamp;
 
 /// The catalogue module.
@@ -23,6 +23,7 @@ pub static MODULE: Module = Module {
     routes,
     jobs: &[&IMPORT.job],
     files: &[&IMPORT.file, &IMPORT.rejections],
+    flags: &[&IMPORTS],
     migrations: erp_core::migrations![
         "0001_items" was ["0004_catalog"],
         "0002_item_rules" was ["0008_catalog_rules"],

@@ -41,12 +41,11 @@ const READ_OTHERS: &str = "with members as (select user_id as id from membership
      left join grants g on g.principal_id = a.id and (g.expires_at is null or g.expires_at > now()) \
      left join roles r on r.id = g.role_id \
      order by array_position(array['owner', 'administrator', 'member', 'auditor', 'read-only'], g.built_in), r.name";
-const OWN_LIMIT: &str = "select rate_limit_max from tenant_profiles";
 
 /// By `Authorization: Bearer` with an access token of ours or an API key, which `X-API-Key` brings, too; or else by the cookie of a
 /// browser's session.
 pub(super) static AUTHENTICATION: Authentication =
-    Authentication { system: &SELECT_TENANT, credential, tenant, grants, own_limit };
+    Authentication { system: &SELECT_TENANT, credential, tenant, grants };
 
 struct SelectedTenant {
     id: TenantId,
@@ -113,11 +112,6 @@ fn asked(caller: &Caller) -> Option<(&'static str, PrincipalId, Option<Uuid>)> {
     })
 }
 
-struct Own {
-    rate_limit_max: Option<i32>,
-}
-from_row!(Own { rate_limit_max });
-
 fn credential(app: &App, system: System, headers: &HeaderMap) -> Result<Credential> {
     if let Some(key) = key_header(headers)? {
         return keys::credential(app, system, key);
@@ -145,12 +139,5 @@ fn grants<'a>(app: &'a App, caller: &'a Caller) -> Lookup<'a, Grants> {
         let Some((sql, principal, other)) = asked(caller) else { return Ok(None) };
         let rows = app.db.tenant_read(caller).last().rows(sql, &[&principal, &other]).await?;
         HeldGrants::of(rows).map(|held| held.lasting(app, |_| true)).transpose()
-    })
-}
-
-fn own_limit<'a>(app: &'a App, caller: &'a Caller) -> Lookup<'a, u32> {
-    Box::pin(async move {
-        let row: Option<Own> = app.db.tenant_read(caller).last().optional(OWN_LIMIT, &[]).await?;
-        Ok(row.and_then(|row| row.rate_limit_max).and_then(|limit| u32::try_from(limit).ok()))
     })
 }

@@ -11,6 +11,7 @@ pub(crate) const FIXTURES: &[&[Fixture]] = &[
     jobs::FIXTURES,
     mails::FIXTURES,
     operators::FIXTURES,
+    tenants::FIXTURES,
     webhooks::FIXTURES,
 ];
 
@@ -22,5 +23,7 @@ mod mails;
 mod operators;
 #[path = "../../../modules/src/suppliers/tests.rs"]
 mod suppliers;
+#[path = "../../../modules/src/tenants/tests.rs"]
+mod tenants;
 #[path = "../../../modules/src/webhooks/tests.rs"]
 mod webhooks;

@@ -264,6 +264,11 @@ impl Db {
         RowScope::of(&self.0.options.row_conditions, caller)
     }
 
+    /// How many connections a tenant may hold from here on; `None`: as many as any.
+    pub(crate) fn allow(&self, tenant: TenantId, connections: Option<u32>) {
+        self.0.shares.allow(tenant, connections.map(|connections| connections as usize));
+    }
+
     pub(in crate::db) fn options(&self) -> &PoolOptions {
         &self.0.options
     }

@@ -17,13 +17,13 @@ use smallvec::SmallVec;
 
 use super::Asked;
 use crate::app::App;
-use crate::auth::{Caller, Credential, Identity, Trace};
+use crate::auth::{Credential, Identity, Trace};
 use crate::error::{Error, codes};
 use crate::extract::HeaderField;
 use crate::limits::{Attempt, Charge, CountedIn, Counts, DEFAULT, Policy, Quota, REFUSALS, Standing, Whom};
 use crate::middleware::headers;
 use crate::middleware::origin::is_managed;
-use crate::module::{Authentication, Route};
+use crate::module::Route;
 use crate::shares::Party;
 
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -46,7 +46,7 @@ pub(crate) static POLICY_FIELD: HeaderField = HeaderField {
     always: false,
 };
 
-/// How long a request waits to hear of its tenant's own limit.
+/// How long a request waits to hear of its tenant's own limit. What was known last holds while the database cannot tell.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// What was counted on a request's way in, and is told on its way out.
@@ -98,13 +98,12 @@ pub(in crate::middleware) fn counted(
 
 /// Counts the request, refuses it beyond the limit, and holds it back above half of it.
 pub(in crate::middleware) async fn enter(
-    authentication: Option<&Authentication>,
     app: &App,
     tally: &mut Tally,
     trace: &Trace,
     counted: Counted,
 ) -> Result<(), Error> {
-    let charges = charges(authentication, app, trace, &counted).await;
+    let charges = charges(app, trace, &counted).await;
     let (decision, place) = app.limits.decide(&charges).await;
     tally.standing = decision.standing;
     decision.check()?;
@@ -122,7 +121,6 @@ pub(in crate::middleware) async fn enter(
 /// The second step of a request whose credential only the database could verify: it counts for its principal and its
 /// tenant, and no longer for its address.
 pub(in crate::middleware) async fn enter_verified(
-    authentication: Option<&Authentication>,
     app: &App,
     tally: &mut Tally,
     trace: &Trace,
@@ -132,23 +130,18 @@ pub(in crate::middleware) async fn enter_verified(
         app.limits.refund(&charges, place).await;
     }
     let counted = Counted { identity: Some(identity), provisional: false, ..counted };
-    enter(authentication, app, tally, trace, counted).await
+    enter(app, tally, trace, counted).await
 }
 
 /// The counters of a request: of its address, or behind a credential of its person and its office in the tenant.
-async fn charges(
-    authentication: Option<&Authentication>,
-    app: &App,
-    trace: &Trace,
-    counted: &Counted,
-) -> SmallVec<[Charge; 3]> {
+async fn charges(app: &App, trace: &Trace, counted: &Counted) -> SmallVec<[Charge; 3]> {
     let Counted { address, identity, own, provisional } = *counted;
     let counter =
         |policy: &'static Policy, whom| app.limits.counter(policy, (policy.quota)(&app.config), whom);
     let mut charges = SmallVec::new();
     let member = identity.and_then(|identity| Some((identity, identity.actor.principal()?)));
     let client = if let Some((identity, principal)) = member {
-        let quota = tenant_quota(authentication, app, identity, trace).await;
+        let quota = tenant_quota(app, identity, trace).await;
         let (office, member) =
             (Whom::Office(identity.tenant, address), Whom::Member(identity.tenant, principal));
         charges.extend([office, member].map(|whom| app.limits.counter(&DEFAULT, quota, whom)));
@@ -162,24 +155,15 @@ async fn charges(
     charges
 }
 
-/// The general limit, as it is for the caller's tenant.
-async fn tenant_quota(
-    authentication: Option<&Authentication>,
-    app: &App,
-    identity: Identity,
-    trace: &Trace,
-) -> Quota {
+/// The general limit, as it is by the plan of the caller's tenant.
+async fn tenant_quota(app: &App, identity: Identity, trace: &Trace) -> Quota {
     let general = (DEFAULT.quota)(&app.config);
-    let Some(authentication) = authentication else { return general };
-    // Boxed, since it is read once a minute and every request would carry its size.
-    let read = || {
-        Box::pin(async {
-            let caller = Caller::unknown(identity, trace.clone());
-            let read = (authentication.own_limit)(app, &caller);
-            tokio::time::timeout(PATIENCE, read).await.map_err(Error::internal)?
-        })
+    let entitlements = match tokio::time::timeout(PATIENCE, app.entitlements_of(identity.tenant, trace)).await
+    {
+        Ok(Ok(entitlements)) => entitlements,
+        Ok(Err(_)) | Err(_) => app.entitlements.last(identity.tenant).unwrap_or_default(),
     };
-    match app.tenant_limits.get(identity.tenant, app.limits.now(), read).await {
+    match entitlements.plan().and_then(|plan| plan.rate_limit_max) {
         Some(limit) => general.with_limit(limit),
         None => general,
     }

@@ -86,7 +86,6 @@ static BY_KEY: Authentication = Authentication {
     credential: by_key,
     tenant: |system, named, trace| (the_house().tenant)(system, named, trace),
     grants: |app, caller| (the_house().grants)(app, caller),
-    own_limit: |app, caller| (the_house().own_limit)(app, caller),
 };
 static BY_ADDRESS: SystemWork = SystemWork { name: "by-address", why: "Finds a key's owner." };
 static ASKED: AtomicU32 = AtomicU32::new(0);

@@ -10,8 +10,8 @@ use erp_core::error::render_markdown;
 use erp_core::factory::{modules, settings};
 use erp_core::metrics::{Kind, MetricTable};
 use erp_core::module::{
-    events_markdown, jobs_markdown, mails_markdown, permissions_markdown, routes_markdown,
-    schedules_markdown, states_markdown, system_work_markdown,
+    entitlements_markdown, events_markdown, jobs_markdown, mails_markdown, permissions_markdown,
+    routes_markdown, schedules_markdown, states_markdown, system_work_markdown,
 };
 use erp_modules::PRODUCT;
 
@@ -171,6 +171,20 @@ fn the_reference_of_errors_is_up_to_date() {
 #[test]
 fn the_reference_of_permissions_is_up_to_date() {
     is_fresh("permissions.md", &permissions_markdown(modules(&PRODUCT)));
+}
+
+#[test]
+fn the_reference_of_tenants_is_up_to_date() {
+    let all: Vec<_> = modules(&PRODUCT).collect();
+    is_fresh("tenants.md", &entitlements_markdown(all.iter().copied()));
+    for setting in all.iter().flat_map(|module| module.tenant_settings) {
+        let facts = setting.facts();
+        assert!(setting.is_sound(), "{}: its default is no value of it", facts.name);
+        assert!(facts.about.len() > 20 && facts.about.ends_with('.'), "{}", facts.name);
+    }
+    for flag in all.iter().flat_map(|module| module.flags) {
+        assert!(flag.about.len() > 20 && flag.about.ends_with('.'), "{}", flag.name);
+    }
 }
 
 #[test]

@@ -132,21 +132,23 @@ async fn t_18_tenants_behind_one_address_do_not_take_from_each_other() {
 async fn a_tenant_can_have_a_limit_of_its_own() {
     let app = limited(2).start().await;
     let (alice, bob) = (app.alice(), app.bob());
-    let set = async |limit: &str| {
-        let acme = app.tenant_id("acme");
-        let sql = format!("update tenant_profiles set rate_limit_max = {limit} where tenant_id = '{acme}'");
+    let plans = "insert into plans (name, rate_limit_max) values ('five', 5), ('any', null)";
+    app.sql().batch_execute(plans).await.unwrap();
+    let give = async |plan: &str| {
+        let sql = format!("delete from tenant_plans; insert into tenant_plans (plan) values ('{plan}')");
         app.execute_in("acme", &sql).await;
     };
-    set("5").await;
-    assert_eq!(get(&app, HERE, "/api/v1/me", Some(alice.token())).await.entry("ratelimit-policy").1[0].1, 5);
-    assert_eq!(get(&app, HERE, "/api/v1/me", Some(bob.token())).await.entry("ratelimit-policy").1[0].1, 2);
-    set("null").await;
-    app.clock().advance(SignedDuration::from_secs(59));
-    assert_eq!(get(&app, HERE, "/api/v1/me", Some(alice.token())).await.entry("ratelimit-policy").1[0].1, 5);
-    app.clock().advance(SignedDuration::from_secs(1));
-    assert_eq!(get(&app, HERE, "/api/v1/me", Some(alice.token())).await.entry("ratelimit-policy").1[0].1, 2);
-    let negative = app.sql().batch_execute("update tenant_profiles set rate_limit_max = 0").await;
-    assert!(negative.is_err(), "no tenant can be shut out by its limit");
+    let limit =
+        async |token: &str| get(&app, HERE, "/api/v1/me", Some(token)).await.entry("ratelimit-policy").1[0].1;
+    give("five").await;
+    assert_eq!((limit(alice.token()).await, limit(bob.token()).await), (5, 2));
+    give("any").await;
+    app.clock().advance(SignedDuration::from_millis(4_999));
+    assert_eq!(limit(alice.token()).await, 5);
+    app.clock().advance(SignedDuration::from_millis(1));
+    assert_eq!(limit(alice.token()).await, 2);
+    let none = app.sql().batch_execute("update plans set rate_limit_max = 0").await;
+    assert!(none.is_err(), "no tenant can be shut out by its limit");
     app.finish().await;
 }
 

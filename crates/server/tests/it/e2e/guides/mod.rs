@@ -52,6 +52,7 @@ const EDGE: &str = "docs/guides/http-edge.md";
 const PLATFORM: &str = "docs/guides/platform-services.md";
 const ONBOARD: &str = "docs/guides/onboard-a-tenant.md";
 const ACCESS: &str = "docs/guides/access.md";
+const TENANTS: &str = "docs/guides/tenants.md";
 
 /// What builds or tests the project: left to script/check-deep.
 const BUILDS: [&str; 3] = ["script/test", "BLESS=1 script/test", "script/lint"];
@@ -363,6 +364,16 @@ fn who_may_do_what_is_decided_as_it_is_typed() {
     page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
 }
 
+/// On a database that is there, with the demo tenants.
+#[test]
+fn what_tenants_have_is_as_it_is_typed() {
+    let (page, database) = (Typed::new(TENANTS), Database::migrated("tenants_have"));
+    let seed = [database.both().as_slice(), &[("DATA_DIR", ".data")]].concat();
+    assert_eq!(run(&page.home, &["db", "seed"], &seed).code, 0);
+    let page = page.variable("DATABASE_URL", &*database.runtime_url);
+    page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
+}
+
 /// On a database that is there. Its code is that of the module, which the next test compares.
 #[test]
 fn a_document_module_works_as_it_is_typed() {
@@ -467,7 +478,7 @@ fn every_page_is_typed_or_listed() {
         let name = format!("docs/guides/{}", page.file_name().to_string_lossy());
         // The page of platform services has no commands: guide::services compiles and runs its code.
         assert!(
-            [MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD, ACCESS].contains(&&*name),
+            [MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD, ACCESS, TENANTS].contains(&&*name),
             "{name} has no test"
         );
         let text = fs::read_to_string(page.path()).unwrap();

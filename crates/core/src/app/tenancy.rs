@@ -1,0 +1,91 @@
+//! What tenants have, read in one statement, and remembered for five seconds.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::App;
+use crate::auth::{Entitlements, StoredEntitlements, StoredRollout, TenantPlan, Trace};
+use crate::db::{SystemWork, TenantTx};
+use crate::error::{Error, Result};
+use crate::from_row;
+use crate::shared::TenantId;
+
+/// How a module tells what tenants have. One module of a product has it; without one, tenants have what the modules declare.
+pub struct Tenancy {
+    /// The work of the system that this is, since plans are no tenant's.
+    pub system: &'static SystemWork,
+    /// The statement that tells what a tenant has: it is executed within the tenant, which `$1` names, and returns one row with the
+    /// columns `plan text`, `rate_limit_max int` and `connections int` (null: none), `settings jsonb` (an object), `flags
+    /// jsonb` (an object of booleans) and `rollouts jsonb` (an object of pairs: the salt, and how many of 10,000 tenants have
+    /// it).
+    pub entitlements: &'static str,
+}
+
+struct EntitlementRow {
+    plan: Option<String>,
+    rate_limit_max: Option<i32>,
+    connections: Option<i32>,
+    settings: Option<Value>,
+    flags: Option<Value>,
+    rollouts: Option<Value>,
+}
+from_row!(EntitlementRow { plan, rate_limit_max, connections, settings, flags, rollouts });
+
+impl Tenancy {
+    /// What a tenant has now, in a transaction of the system's within it.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn read(&self, tx: TenantTx<'_>, tenant: TenantId) -> Result<StoredEntitlements> {
+        let row: EntitlementRow = tx.last().row(self.entitlements, &[&tenant]).await?;
+        row.stored()
+    }
+}
+
+impl App {
+    /// What a tenant has: as it was read at most five seconds ago, or else as it is now.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn entitlements_of(&self, tenant: TenantId, trace: &Trace) -> Result<Entitlements> {
+        // Boxed, since it is read once in five seconds and every request would carry its size.
+        let read = || Box::pin(self.read_entitlements(tenant, trace));
+        self.entitlements.get(tenant, self.clock.instant(), read).await
+    }
+
+    async fn read_entitlements(&self, tenant: TenantId, trace: &Trace) -> Result<StoredEntitlements> {
+        let Some(tenancy) = self.tenancy else { return Ok(StoredEntitlements::default()) };
+        let system = self.system(tenancy.system);
+        let tx = system.begin(trace).within(tenant).await?;
+        let stored = tenancy.read(tx, tenant).await?;
+        let connections = stored.plan.as_ref().and_then(|plan| plan.connections);
+        self.db.allow(tenant, connections);
+        Ok(stored)
+    }
+}
+
+impl EntitlementRow {
+    fn stored(self) -> Result<StoredEntitlements> {
+        let Self { plan, rate_limit_max, connections, settings, flags, rollouts } = self;
+        let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
+        let plan = plan.map(|name| TenantPlan {
+            name,
+            rate_limit_max: number(rate_limit_max),
+            connections: number(connections),
+        });
+        let rollouts: BTreeMap<String, (String, u32)> = object(rollouts)?;
+        let rollout = |(flag, (salt, basis_points))| (flag, StoredRollout { salt, basis_points });
+        Ok(StoredEntitlements {
+            plan,
+            settings: object(settings)?,
+            flags: object(flags)?,
+            rollouts: rollouts.into_iter().map(rollout).collect(),
+        })
+    }
+}
+
+/// An object of the database's; null is an empty one.
+fn object<T: serde::de::DeserializeOwned>(json: Option<Value>) -> Result<BTreeMap<String, T>> {
+    json.map(serde_json::from_value).transpose().map(Option::unwrap_or_default).map_err(Error::internal)
+}

@@ -1,0 +1,35 @@
+//! The settings that every tenant has, for other modules: `caller.setting(&CURRENCY)`.
+
+use erp_core::auth::{MonthDay, TenantSetting, ZoneName};
+use erp_core::mail::Locale;
+use erp_core::shared::Currency;
+
+use super::CHANGE_SETTINGS;
+
+/// The language and country that the tenant works in.
+pub static LOCALE: TenantSetting<Locale> =
+    TenantSetting::new("tenants.locale", "en", "The language that the tenant works in.", &CHANGE_SETTINGS);
+
+/// The time zone in which its days begin.
+pub static TIME_ZONE: TenantSetting<ZoneName> = TenantSetting::new(
+    "tenants.time_zone",
+    "UTC",
+    "The time zone in which the tenant's days begin.",
+    &CHANGE_SETTINGS,
+);
+
+/// What its amounts are in, unless a document says otherwise.
+pub static CURRENCY: TenantSetting<Currency> = TenantSetting::new(
+    "tenants.currency",
+    "EUR",
+    "The currency of the tenant's amounts, unless a document says otherwise.",
+    &CHANGE_SETTINGS,
+);
+
+/// The first day of its fiscal year.
+pub static FISCAL_YEAR_START: TenantSetting<MonthDay> = TenantSetting::new(
+    "tenants.fiscal_year_start",
+    "01-01",
+    "The first day of the tenant's fiscal year.",
+    &CHANGE_SETTINGS,
+);

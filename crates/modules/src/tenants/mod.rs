@@ -1,0 +1,72 @@
+//! What a tenant has: its settings, the features that are on for it, and its plan.
+
+pub mod facade;
+mod flags;
+pub mod operator;
+mod settings;
+
+use erp_core::module::{Access, Module, Operation, Routes, Tenancy};
+
+/// The module of what tenants have.
+pub static MODULE: Module = Module {
+    name: "tenants",
+    about: "What a tenant has: its settings, the features that are on for it, and its plan.",
+    permissions: PERMISSIONS,
+    routes,
+    system: SYSTEM,
+    system_verbs: &[("flag", &OPERATE), ("plan", &OPERATE)],
+    tenancy: Some(&TENANCY),
+    tenant_settings: &[&facade::LOCALE, &facade::TIME_ZONE, &facade::CURRENCY, &facade::FISCAL_YEAR_START],
+    migrations: erp_core::migrations!["0001_entitlements"],
+    samples: erp_core::samples!["tenant_settings", "tenant_flags", "tenant_plans"],
+    ..Module::BARE
+};
+
+erp_core::permissions! {
+    /// The permissions of the module.
+    pub PERMISSIONS {
+        READ_SETTINGS = "tenants.setting.read" to [Owner, Member, ReadOnly]: "See the tenant's settings.";
+        CHANGE_SETTINGS = "tenants.setting.change" to [Owner]: "Change the tenant's settings.";
+    }
+}
+
+erp_core::system_work! {
+    /// What the module does as the system.
+    SYSTEM {
+        ENTITLEMENTS = "entitlements": "Reads what a tenant has, its plan among it, which belongs to no tenant.";
+        CHANGE = "tenant-settings": "Changes a tenant's settings on behalf of those who may.";
+        OPERATE = "plans-and-flags": "Makes plans and gives them to tenants, and switches features, as operators ask for it.";
+    }
+}
+
+/// One row, whatever the tenant has.
+const READ: &str = "select p.name as plan, p.rate_limit_max, p.connections, \
+       (select jsonb_object_agg(s.name, s.value) from tenant_settings s where s.tenant_id = $1) as settings, \
+       (select jsonb_object_agg(f.flag, f.is_on) from tenant_flags f where f.tenant_id = $1) as flags, \
+       (select jsonb_object_agg(r.flag, jsonb_build_array(r.salt, r.basis_points)) from flag_rollouts r \
+         where r.basis_points is not null) as rollouts \
+     from (values (1)) one left join tenant_plans t on t.tenant_id = $1 left join plans p on p.name = t.plan";
+
+/// How it is told what a tenant has.
+static TENANCY: Tenancy = Tenancy { system: &ENTITLEMENTS, entitlements: READ };
+
+fn routes() -> Routes {
+    Routes::new()
+        .get("/api/v1/settings", Access::Permission(&READ_SETTINGS), settings::list)
+        .doc(Operation::new("listSettings", "List the tenant's settings"))
+        .get("/api/v1/settings/{name}", Access::Permission(&READ_SETTINGS), settings::read)
+        .doc(Operation::new("readSetting", "Read a setting"))
+        .put("/api/v1/settings/{name}", Access::Permission(&CHANGE_SETTINGS), settings::set)
+        .system(&CHANGE)
+        .doc(Operation::new("changeSetting", "Change a setting").about(
+            "It counts within five seconds, on every instance. Some settings want a permission of their own.",
+        ))
+        .delete("/api/v1/settings/{name}", Access::Permission(&CHANGE_SETTINGS), settings::clear)
+        .system(&CHANGE)
+        .doc(Operation::new("clearSetting", "Let a setting be what it is by default"))
+        .get("/api/v1/flags", Access::SignedIn, flags::list)
+        .doc(Operation::new(
+            "listFlags",
+            "List the features that are on for the tenant, and those that are off",
+        ))
+}

@@ -1,0 +1,1 @@
+insert into public.tenant_flags (flag, is_on) values ('canary.second', true);

@@ -1,0 +1,1 @@
+insert into public.tenant_settings (name, value) values ('canary.second', '2');
