@@ -19,6 +19,7 @@ use crate::mail::{self, MailVerb};
 use crate::operator::{self, OperatorVerb};
 use crate::plan::{self, PlanVerb};
 use crate::secret;
+use crate::setting::{self, SettingVerb};
 use crate::tenant::{self, TenantVerb};
 use crate::user::{self, UserVerb};
 use crate::webhooks::{self, WebhooksVerb};
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     Operator(OperatorVerb),
     Flag(FlagVerb),
     Plan(PlanVerb),
+    Setting(SettingVerb),
     User(UserVerb),
     Access(AccessVerb),
     Events(EventsVerb),
@@ -95,6 +97,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("access", _) => access::read(inner).map_or(serve, Command::Access),
         ("secret", _) => Command::SecretRotate,
         ("flag", _) => flag::read(inner).map_or(serve, Command::Flag),
+        ("setting", _) => setting::read(inner).map_or(serve, Command::Setting),
         ("plan", _) => plan::read(inner).map_or(serve, Command::Plan),
         ("tenant", _) => tenant::read(inner).map_or(serve, Command::Tenant),
         ("operator", _) => operator::read(inner).map_or(serve, Command::Operator),
@@ -189,7 +192,7 @@ fn command(product: &Product) -> clap::Command {
         .subcommands(has("operator").then(operator::command))
         .subcommand(secret::command())
         .subcommand(tenant::command())
-        .subcommands(has("plan").then(|| [flag::command(), plan::command()]).into_iter().flatten())
+        .subcommands(has("plan").then(|| [flag::command(), plan::command(), setting::command()]).into_iter().flatten())
         .subcommand(user::command())
         .subcommand(access::command())
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))

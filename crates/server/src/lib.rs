@@ -27,6 +27,7 @@ mod rehearse;
 mod secret;
 mod serve;
 
+mod setting;
 mod tenant;
 mod user;
 mod webhooks;
@@ -136,6 +137,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::User(verb) => Box::pin(user::run(product, &layers, verb, json)).await,
             Command::Access(verb) => Box::pin(access::run(product, &layers, verb, json)).await,
             Command::Flag(verb) => Box::pin(flag::run(product, &layers, verb, json)).await,
+            Command::Setting(verb) => Box::pin(setting::run(product, &layers, verb, json)).await,
             Command::Plan(verb) => Box::pin(plan::run(product, &layers, verb, json)).await,
             Command::Mail(verb) => Box::pin(mail::run(product, &layers, verb, json)).await,
             Command::Webhooks(verb) => Box::pin(webhooks::run(product, &layers, verb, json)).await,

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::App;
-use crate::auth::{Entitlements, StoredEntitlements, StoredRollout, TenantPlan, Trace};
+use crate::auth::{
+    Caller, Entitlements, Networks, StoredEntitlements, StoredRollout, TenantPlan, TenantSetting, Trace,
+};
 use crate::db::{SystemWork, TenantTx};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, codes};
 use crate::from_row;
 use crate::shared::TenantId;
 
@@ -20,6 +22,8 @@ pub struct Tenancy {
     /// jsonb` (an object of booleans) and `rollouts jsonb` (an object of pairs: the salt, and how many of 10,000 tenants have
     /// it).
     pub entitlements: &'static str,
+    /// The setting that says where a tenant's requests come from.
+    pub allowed_networks: &'static TenantSetting<Networks>,
 }
 
 struct EntitlementRow {
@@ -44,6 +48,17 @@ impl Tenancy {
 }
 
 impl App {
+    /// Refuses a caller whose address is in none of the networks that its tenant's requests come from. What has no address, such as a
+    /// job, comes from inside.
+    ///
+    /// # Errors
+    /// `core.address_refused`.
+    pub(crate) fn check_address(&self, caller: &Caller) -> Result<()> {
+        let (Some(tenancy), Some(address)) = (self.tenancy, caller.trace().client_ip) else { return Ok(()) };
+        let admitted = caller.setting(tenancy.allowed_networks).admit(address);
+        if admitted { Ok(()) } else { Err(Error::new(&codes::ADDRESS_REFUSED)) }
+    }
+
     /// What a tenant has: as it was read at most five seconds ago, or else as it is now.
     ///
     /// # Errors

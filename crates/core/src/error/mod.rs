@@ -258,6 +258,9 @@ error_codes! {
         SEPARATION_OF_DUTIES = "core.separation_of_duties", 403, "Another person is needed";
             "Who has made the document, or taken an earlier step with it, must not take this one.";
             "Ask somebody else who has the permission.";
+        ADDRESS_REFUSED = "core.address_refused", 403, "Not from this address";
+            "The tenant's requests come from certain networks, and the client's address is in none of them.";
+            "Use a network that the tenant's administrator has allowed.";
         FEATURE_OFF = "core.feature_off", 403, "The feature is off";
             "It is off for the tenant; GET /api/v1/flags lists those that are on.";
             "Ask the operator to switch it on.";

@@ -148,7 +148,8 @@ impl<'edge> Visit<'edge> {
         let authentication = self.edge.authentication.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
         let caller = tenant::enter(authentication, app, identity, self.trace.clone(), headers).await?;
         self.log.called_by(&caller);
-        access::check(route, &caller).inspect_err(|error| access::refused(app, route, &caller, error))?;
+        let checked = app.check_address(&caller).and_then(|()| access::check(route, &caller));
+        checked.inspect_err(|error| access::refused(app, route, &caller, error))?;
         Ok(caller)
     }
 

@@ -34,8 +34,10 @@ pub(super) fn of(
         Access::Public => &[],
         Access::Management => &[&codes::NOT_FOUND],
         Access::Operator => &[&codes::UNAUTHENTICATED],
-        Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH],
-        Access::Permission(_) => &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH],
+        Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH, &codes::ADDRESS_REFUSED],
+        Access::Permission(_) => {
+            &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH, &codes::ADDRESS_REFUSED]
+        }
     };
     let by_place: &[&'static ErrorCode] = if route.is_for_oneself() { &[&codes::IMPERSONATED] } else { &[] };
     let by_method: &[&'static ErrorCode] =

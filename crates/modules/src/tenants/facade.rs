@@ -1,10 +1,10 @@
 //! The settings that every tenant has, for other modules: `caller.setting(&CURRENCY)`.
 
-use erp_core::auth::{MonthDay, TenantSetting, ZoneName};
+use erp_core::auth::{MonthDay, Networks, TenantSetting, ZoneName};
 use erp_core::mail::Locale;
 use erp_core::shared::Currency;
 
-use super::CHANGE_SETTINGS;
+use super::{CHANGE_SETTINGS, LIMIT_NETWORKS};
 
 /// The language and country that the tenant works in.
 pub static LOCALE: TenantSetting<Locale> =
@@ -32,4 +32,12 @@ pub static FISCAL_YEAR_START: TenantSetting<MonthDay> = TenantSetting::new(
     "01-01",
     "The first day of the tenant's fiscal year.",
     &CHANGE_SETTINGS,
+);
+
+/// Where its requests come from.
+pub static ALLOWED_NETWORKS: TenantSetting<Networks> = TenantSetting::new(
+    "tenants.allowed_networks",
+    "",
+    "The networks that the tenant's requests come from; others are refused.",
+    &LIMIT_NETWORKS,
 );

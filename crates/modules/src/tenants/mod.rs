@@ -12,21 +12,38 @@ pub static MODULE: Module = Module {
     name: "tenants",
     about: "What a tenant has: its settings, the features that are on for it, and its plan.",
     permissions: PERMISSIONS,
+    errors: ERRORS,
     routes,
     system: SYSTEM,
-    system_verbs: &[("flag", &OPERATE), ("plan", &OPERATE)],
+    system_verbs: &[("flag", &OPERATE), ("plan", &OPERATE), ("setting", &OPERATE)],
     tenancy: Some(&TENANCY),
-    tenant_settings: &[&facade::LOCALE, &facade::TIME_ZONE, &facade::CURRENCY, &facade::FISCAL_YEAR_START],
+    tenant_settings: &[
+        &facade::LOCALE,
+        &facade::TIME_ZONE,
+        &facade::CURRENCY,
+        &facade::FISCAL_YEAR_START,
+        &facade::ALLOWED_NETWORKS,
+    ],
     migrations: erp_core::migrations!["0001_entitlements"],
     samples: erp_core::samples!["tenant_settings", "tenant_flags", "tenant_plans"],
     ..Module::BARE
 };
+
+erp_core::error_codes! {
+    /// The codes of the module.
+    pub ERRORS in codes {
+        SHUTS_OUT = "tenants.shuts_out", 409, "One would shut oneself out";
+            "The networks do not hold the address that the request comes from.";
+            "Add it: the detail names it.";
+    }
+}
 
 erp_core::permissions! {
     /// The permissions of the module.
     pub PERMISSIONS {
         READ_SETTINGS = "tenants.setting.read" to [Owner, Member, ReadOnly]: "See the tenant's settings.";
         CHANGE_SETTINGS = "tenants.setting.change" to [Owner]: "Change the tenant's settings.";
+        LIMIT_NETWORKS = "tenants.network.limit" to [Owner]: "Say which networks the tenant's requests may come from.";
     }
 }
 
@@ -35,7 +52,7 @@ erp_core::system_work! {
     SYSTEM {
         ENTITLEMENTS = "entitlements": "Reads what a tenant has, its plan among it, which belongs to no tenant.";
         CHANGE = "tenant-settings": "Changes a tenant's settings on behalf of those who may.";
-        OPERATE = "plans-and-flags": "Makes plans and gives them to tenants, and switches features, as operators ask for it.";
+        OPERATE = "plans-and-flags": "Makes plans and gives them to tenants, switches features and takes settings back, as operators ask for it.";
     }
 }
 
@@ -48,7 +65,8 @@ const READ: &str = "select p.name as plan, p.rate_limit_max, p.connections, \
      from (values (1)) one left join tenant_plans t on t.tenant_id = $1 left join plans p on p.name = t.plan";
 
 /// How it is told what a tenant has.
-static TENANCY: Tenancy = Tenancy { system: &ENTITLEMENTS, entitlements: READ };
+static TENANCY: Tenancy =
+    Tenancy { system: &ENTITLEMENTS, entitlements: READ, allowed_networks: &facade::ALLOWED_NETWORKS };
 
 fn routes() -> Routes {
     Routes::new()

@@ -1,6 +1,8 @@
 //! What an operator does about plans and features from a terminal, as the system's login. What is done in one tenant stands in that
 //! tenant's audit log; what concerns all of them is told in the log of the command.
 
+use std::collections::BTreeMap;
+
 use erp_core::auth::{EntitlementTable, FlagReason};
 use erp_core::bootstrap::OperatorSession;
 use erp_core::error::{Error, Result, codes as core};
@@ -8,6 +10,7 @@ use erp_core::from_row;
 use erp_core::shared::{Rng, TenantId};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::TENANCY;
 
@@ -87,6 +90,7 @@ const FLAGS: &str = "select coalesce(r.flag, t.flag) as flag, r.basis_points as 
 const SET_FLAG: &str = "insert into tenant_flags (flag, is_on) values ($1, $2) \
      on conflict (tenant_id, flag) do update set is_on = excluded.is_on";
 const CLEAR_FLAG: &str = "delete from tenant_flags where tenant_id = $1 and flag = $2";
+const CLEAR_SETTING: &str = "delete from tenant_settings where tenant_id = $1 and name = $2 returning name";
 const ROLL_OUT: &str = "insert into flag_rollouts (flag, salt, basis_points) values ($1, $2, $3) \
      on conflict (flag) do update set basis_points = excluded.basis_points, changed_at = now()";
 const PLANS: &str = "select p.name, p.about, p.rate_limit_max, p.connections, p.changed_at, \
@@ -168,6 +172,27 @@ pub async fn roll_out(
     let salt = format!("{:032x}", u128::from_le_bytes(random));
     let _: Vec<()> = session.begin().last().rows(ROLL_OUT, &[&flag, &salt, &basis_points]).await?;
     Ok(())
+}
+
+/// What a tenant has set, by name.
+///
+/// # Errors
+/// `core.not_found`, or as the database answers.
+pub async fn settings(session: &OperatorSession, slug: &str) -> Result<BTreeMap<String, Value>> {
+    let tenant = find(session, slug).await?;
+    TENANCY.read(session.within(tenant).await?, tenant).await.map(|stored| stored.settings)
+}
+
+/// Takes back what a tenant has set.
+///
+/// # Errors
+/// `core.not_found` where it has not, or where there is no such tenant, or as the database answers.
+pub async fn clear_setting(session: &OperatorSession, slug: &str, name: &str) -> Result<()> {
+    let tenant = find(session, slug).await?;
+    let mut tx = session.within(tenant).await?;
+    let cleared: Option<()> = tx.optional(CLEAR_SETTING, &[&tenant, &name]).await?;
+    cleared.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
+    tx.commit().await
 }
 
 /// All plans, by name.

@@ -303,3 +303,49 @@ async fn a_request_whose_tenant_was_seen_a_moment_ago_costs_no_statement() {
     assert_eq!(app.log().with_message("Query").len(), before);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn t_16_requests_come_from_the_tenants_networks_and_nobody_shuts_himself_out() {
+    let plain = || TestApp::builder().setting("TRUSTED_PROXIES", "127.0.0.1");
+    let here = plain().start().await;
+    let there = plain().beside(&here).start().await;
+    let (owner, member) = (here.alice().token().to_owned(), here.max().token().to_owned());
+    let call = async |app: &TestApp, token: &str, from: &str, networks: Option<Value>| {
+        let method = if networks.is_some() { "PUT" } else { "GET" };
+        let body = networks.map_or_else(String::new, |networks| json!({ "value": networks }).to_string());
+        let request = http::Request::builder()
+            .method(method)
+            .uri("/api/v1/settings/tenants.allowed_networks")
+            .header("x-forwarded-for", from)
+            .header("content-type", "application/json");
+        app.anonymous().with_token(token).request(request.body(body).unwrap()).await
+    };
+    let (inside, outside) = ("192.0.2.7", "198.51.100.1");
+    let set = async |networks: Value| call(&here, &owner, inside, Some(networks)).await;
+    call(&there, &member, outside, None).await.assert(200);
+    let shut = set(json!(["198.51.100.0/24"])).await.assert(409).problem("tenants.shuts_out");
+    assert!(shut["detail"].as_str().unwrap().contains(inside), "{shut}");
+    set(json!(["192.0.2.0/24", "2001:db8::/32"])).await.assert(200);
+    for (app, told) in [(&here, 403), (&there, 200)] {
+        call(app, &member, outside, None).await.assert(told);
+    }
+    there.clock().advance(FRESH);
+    call(&there, &member, outside, None).await.assert(403).problem("core.address_refused");
+    call(&there, &member, inside, None).await.assert(200);
+    call(&there, &member, "2001:db8::9", None).await.assert(200);
+    call(&there, &owner, outside, Some(json!([]))).await.assert(403);
+    call(&here, here.bob().token(), outside, None).await.assert(200);
+    core(&here).write_denials().await;
+    let audit = here.audit_of("acme").await;
+    let denied = audit.iter().find(|row| row["details"]["code"] == "core.address_refused");
+    assert_eq!(denied.unwrap()["outcome"], "denied", "{audit:#?}");
+    // An operator opens it again.
+    let operators = operators(&here);
+    assert!(operator::clear_setting(&operators, "acme", "tenants.currency").await.is_err(), "it is not set");
+    operator::clear_setting(&operators, "acme", "tenants.allowed_networks").await.unwrap();
+    here.clock().advance(FRESH);
+    call(&here, &member, outside, None).await.assert(200);
+    operators.close().await;
+    there.finish().await;
+    here.finish().await;
+}

@@ -1,6 +1,7 @@
 //! The types that values of tenants' settings have.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use jiff::tz::TimeZoneDatabase;
 use serde_json::{Value, json};
@@ -55,6 +56,13 @@ pub struct MonthDay {
 /// Networks that requests may come from; none: any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(pub Vec<Cidr>);
+
+impl Networks {
+    /// Whether a request may come from `address`.
+    pub fn admit(&self, address: IpAddr) -> bool {
+        self.0.is_empty() || self.0.iter().any(|network| network.contains(address))
+    }
+}
 
 impl ZoneName {
     /// Its name, which jiff's `TimeZone::get` knows.
