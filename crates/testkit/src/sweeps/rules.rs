@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::derive::collection;
-use super::{Ready, Sweep, Sweeps, changes, is_members, is_operators, name};
+use super::{Ready, Sweep, Sweeps, changes, filled, is_members, is_operators, name, request};
 use crate::Answer;
 
 /// A version that nothing has.
@@ -36,6 +36,23 @@ impl Sweeps<'_> {
             }
             answer.problem("core.unauthenticated");
             assert!(answer.header("www-authenticate").starts_with("Bearer"), "{}", name(route));
+        };
+        self.each(Sweep::Nobody, is_members, visit).await;
+    }
+
+    /// Every route of a member is 401 for each of these credentials, which are good no more or never were: what each is, and the header
+    /// that brings it. They are looked at before all else of a request, so that none is prepared.
+    pub async fn refuses(&self, credentials: &[(&str, (&str, String))]) {
+        const NOTHING: &str = "00000000-0000-7000-8000-000000000000";
+        let visit = async |route: &Route| {
+            let values = vec![NOTHING.to_owned(); route.path.matches('{').count()];
+            let path = filled(route.path, &values);
+            for (what, (header, credential)) in credentials {
+                let begun = http::Request::builder().header("sec-fetch-site", "same-origin");
+                let request = request(route, &path, None, begun.header(*header, credential));
+                let answer = self.app.anonymous().request(request).await;
+                assert_eq!(answer.status, 401, "{what}: {answer}");
+            }
         };
         self.each(Sweep::Nobody, is_members, visit).await;
     }

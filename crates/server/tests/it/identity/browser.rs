@@ -41,10 +41,19 @@ fn csrf(page: &Answer) -> String {
     rest.split('"').next().unwrap().to_owned()
 }
 
+/// The cookie of somebody of the demo tenants who has just signed in.
+pub(super) async fn session_cookie_of(app: &TestApp, tenant: &str, role: Role) -> String {
+    cookie(&submit_at(app, tenant, role, "").await.assert(303))
+}
+
 async fn submit(app: &TestApp, role: Role, next: &str) -> Answer {
-    let credential = &app.person("acme", role).credential;
+    submit_at(app, "acme", role, next).await
+}
+
+async fn submit_at(app: &TestApp, tenant: &str, role: Role, next: &str) -> Answer {
+    let credential = &app.person(tenant, role).credential;
     let fields = [
-        ("tenant", "acme"),
+        ("tenant", tenant),
         ("email", &*credential.email),
         ("password", &*credential.password),
         ("next", next),

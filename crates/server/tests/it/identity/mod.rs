@@ -3,6 +3,7 @@
 mod address;
 mod browser;
 mod chromium;
+mod credentials;
 mod explain;
 mod factors;
 mod keys;
