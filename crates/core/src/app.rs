@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use crate::assets::Assets;
 use crate::auth::{
     Authenticator, Caller, KnownEntitlements, KnownKeys, KnownPermissions, Passwords, PermissionTable,
+    PublicKeys,
 };
 use crate::cache::Caches;
 use crate::config::{Config, ModuleSettings};
@@ -155,6 +156,11 @@ impl App {
         })?;
         let token = self.authenticator.csrf_keys().token(session.session, self.rng.as_ref());
         token.ok_or_else(|| Error::internal("there is no key for the tokens of pages"))
+    }
+
+    /// The keys that others verify access tokens with; none where these are signed with HS256.
+    pub fn public_keys(&self) -> PublicKeys {
+        self.authenticator.public_keys()
     }
 
     /// The settings of a module's section, as they were read at the start.

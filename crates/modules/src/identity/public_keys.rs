@@ -5,5 +5,5 @@ use erp_core::extract::Json;
 
 /// Those of access tokens, for others that want to verify them.
 pub(super) async fn public_keys(State(app): State<App>) -> Json<PublicKeys> {
-    Json(app.authenticator.public_keys())
+    Json(app.public_keys())
 }
