@@ -5,7 +5,7 @@ use erp_core::db::{System, SystemTx, TenantTx};
 use erp_core::error::Result;
 use erp_core::extract::{Json, Query};
 use erp_core::from_row;
-use erp_core::shared::Int;
+use erp_core::shared::{Int, LARGEST_EXACT};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,7 @@ pub(super) struct LogPage {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct OperatorLogLine {
+    #[schemars(range(min = 1, max = LARGEST_EXACT))]
     id: i64,
     at: Timestamp,
     /// Who: `operator:` and its id, or `system:` and the work, for the command line.
