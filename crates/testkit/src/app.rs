@@ -176,6 +176,14 @@ impl TestApp {
         self.root.batch_execute(&whole).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
+    /// A connection as the runtime role whose every statement is in a tenant, as a module's bug might use it.
+    pub async fn runtime_in(&self, tenant: &str) -> Client {
+        let client = self.database().runtime().await;
+        let sql = format!("set app.tenant_id = '{}'", self.tenant_id(tenant));
+        client.batch_execute(&sql).await.expect("the tenant is named");
+        client
+    }
+
     /// Somebody new in acme or globex who holds exactly these permissions, by a role of the tenant's own.
     pub async fn someone(&self, tenant: &str, permissions: &[&Permission]) -> Actor<'_> {
         let id = self.new_person(tenant).await;

@@ -10,14 +10,14 @@ use erp_core::{import, sql};
 
 use super::{Item, NewItem, WRITE};
 
+/// So that an operator can stop the imports of a tenant which others have to wait for.
+pub(super) static IMPORTS: Flag = Flag::on("catalog.import", "Items are imported from files.");
+
 import! {
     /// Items from a file, by their sku.
     pub(super) IMPORT: NewItem as Item = "catalog.import_items",
         "Creates and changes items from a file, by their sku.", WRITE, UPSERT
 }
-
-/// So that an operator can stop the imports of a tenant which others have to wait for.
-pub(super) static IMPORTS: Flag = Flag::on("catalog.import", "Items are imported from files.");
 
 const UPSERT: &str = sql![
     "insert into items as i (id, ",

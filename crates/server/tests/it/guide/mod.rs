@@ -142,7 +142,7 @@ fn new_module_refuses_names_that_are_taken_and_says_by_what() {
             "there is a module suppliers already: choose another name, or remove crates/modules/src/suppliers",
         ),
         ("items", "the migration catalog/0001_items makes a table items already: choose another name"),
-        ("tenants", "the migration core/0001_tenancy makes a table tenants already: choose another name"),
+        ("files", "the migration core/0014_files makes a table files already: choose another name"),
     ] {
         let tried = copy.new_module(name, &FIELDS);
         let said = String::from_utf8_lossy(&tried.stderr);
