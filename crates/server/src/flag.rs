@@ -15,7 +15,7 @@ use erp_modules::tenants::operator::{self, ExplainedFlag, ListedFlag};
 use serde_json::json;
 
 use crate::arguments::{usage, verb};
-use crate::inspect::{internal, print, unreachable};
+use crate::inspect::{done, internal, print, unreachable};
 
 /// What is asked for.
 pub(crate) enum FlagVerb {
@@ -102,13 +102,13 @@ pub(crate) async fn run(
         FlagVerb::Set { slug, flag, is_on } => {
             let known = declared(&table, &flag);
             let setting = async { operator::set_flag(&session, &slug, known?, is_on).await.map_err(failed) };
-            Box::pin(setting).await.map(|()| done(json))
+            Box::pin(setting).await.map(|()| done(json, &json!({ "done": true })))
         }
         FlagVerb::RollOut { flag, basis_points } => {
             let known = declared(&table, &flag);
             let rolling =
                 async { operator::roll_out(&session, &rng, known?, basis_points).await.map_err(failed) };
-            Box::pin(rolling).await.map(|()| done(json))
+            Box::pin(rolling).await.map(|()| done(json, &json!({ "done": true })))
         }
     };
     session.close().await;
@@ -149,13 +149,6 @@ fn show(flags: &[ExplainedFlag], json: bool) -> Result<(), StartError> {
         print(&format!("{:<32} {state:<4} by the {}", flag.name, flag.reason.as_str()));
     }
     Ok(())
-}
-
-fn done(json: bool) {
-    match json {
-        true => print(&json!({ "done": true }).to_string()),
-        false => print("Done. All instances follow within five seconds."),
-    }
 }
 
 fn failed(error: Error) -> StartError {

@@ -14,7 +14,7 @@ use erp_modules::tenants::operator::{self, ListedPlan, PlanChange};
 use serde_json::json;
 
 use crate::arguments::verb;
-use crate::inspect::{internal, print, unreachable};
+use crate::inspect::{done, internal, print, unreachable};
 
 /// What is asked for.
 pub(crate) enum PlanVerb {
@@ -109,12 +109,13 @@ pub(crate) async fn run(
                 list(&[plan], json)
             })
         }
-        PlanVerb::Set(name, change) => {
-            operator::set_plan(&session, &name, &change).await.map_err(failed).map(|()| done(json))
-        }
+        PlanVerb::Set(name, change) => operator::set_plan(&session, &name, &change)
+            .await
+            .map_err(failed)
+            .map(|()| done(json, &json!({ "done": true }))),
         PlanVerb::Give(slug, plan) => {
             let given = operator::give_plan(&session, &slug, plan.as_deref()).await;
-            given.map_err(failed).map(|()| done(json))
+            given.map_err(failed).map(|()| done(json, &json!({ "done": true })))
         }
     };
     session.close().await;
@@ -139,13 +140,6 @@ fn list(plans: &[ListedPlan], json: bool) -> Result<(), StartError> {
         ));
     }
     Ok(())
-}
-
-fn done(json: bool) {
-    match json {
-        true => print(&json!({ "done": true }).to_string()),
-        false => print("Done. All instances follow within five seconds."),
-    }
 }
 
 fn no_plan() -> StartError {

@@ -14,7 +14,7 @@ use erp_modules::tenants::operator;
 use serde_json::json;
 
 use crate::arguments::verb;
-use crate::inspect::{internal, print, unreachable};
+use crate::inspect::{done, internal, print, unreachable};
 
 /// What is asked for.
 pub(crate) enum SettingVerb {
@@ -61,12 +61,10 @@ pub(crate) async fn run(
                 }
             })
         }
-        SettingVerb::Clear(slug, name) => {
-            operator::clear_setting(&session, &slug, &name).await.map_err(failed).map(|()| match json {
-                true => print(&json!({ "done": true }).to_string()),
-                false => print("Done. All instances follow within five seconds."),
-            })
-        }
+        SettingVerb::Clear(slug, name) => operator::clear_setting(&session, &slug, &name)
+            .await
+            .map_err(failed)
+            .map(|()| done(json, &json!({ "done": true }))),
     };
     session.close().await;
     outcome.map(|()| ExitCode::SUCCESS)

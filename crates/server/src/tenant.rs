@@ -17,7 +17,7 @@ use erp_modules::identity::operator::{self, CreatedTenant, NewTenant, Slug, Tena
 use serde_json::json;
 
 use crate::arguments::verb;
-use crate::inspect::{internal, print, unreachable};
+use crate::inspect::{done, internal, print, unreachable};
 
 /// What is asked for.
 pub(crate) enum TenantVerb {
@@ -111,10 +111,8 @@ pub(crate) async fn run(
         },
         TenantVerb::Move(what, slug, why) => {
             let moved = Box::pin(steer(&session, slug.as_str(), what, &why)).await;
-            moved.map_err(failed).map(|()| match json {
-                true => print(&json!({ "slug": slug.as_str(), "done": true }).to_string()),
-                false => print("Done. All instances follow within five seconds."),
-            })
+            let told = json!({ "slug": slug.as_str(), "done": true });
+            moved.map_err(failed).map(|()| done(json, &told))
         }
     };
     session.close().await;

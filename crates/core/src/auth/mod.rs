@@ -11,6 +11,7 @@ mod foreign_hash;
 mod known;
 mod known_device;
 mod known_keys;
+mod numbered;
 mod operator;
 mod password;
 mod permission;

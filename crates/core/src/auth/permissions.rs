@@ -6,16 +6,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::numbered::Numbered;
 use super::{Permission, Role};
 use crate::shared::PrincipalId;
 
 /// Every permission of every module, numbered.
 #[derive(Debug, Default)]
 pub struct PermissionTable {
-    all: Vec<&'static Permission>,
+    all: Numbered<Permission>,
     by_name: HashMap<&'static str, usize>,
-    /// Where each stands in memory, in order, and its number: a search among numbers is a tenth of one among names.
-    by_address: Vec<(usize, usize)>,
 }
 
 /// The roles that a principal holds in a tenant.
@@ -53,28 +52,23 @@ struct Resolved {
 impl PermissionTable {
     /// Numbers the permissions in their order.
     pub fn new(permissions: impl IntoIterator<Item = &'static Permission>) -> Self {
-        let all: Vec<_> = permissions.into_iter().collect();
+        let all = Numbered::new(permissions);
         let by_name = all.iter().enumerate().map(|(number, permission)| (permission.name, number)).collect();
-        let address = |(number, permission): (usize, &&'static Permission)| (address(permission), number);
-        let mut by_address: Vec<_> = all.iter().enumerate().map(address).collect();
-        by_address.sort_unstable();
-        Self { all, by_name, by_address }
+        Self { all, by_name }
     }
 
     /// All of them, in the order of the modules.
     pub fn iter(&self) -> impl Iterator<Item = &'static Permission> {
-        self.all.iter().copied()
+        self.all.iter()
     }
 
     /// The permission of this name, if a module declares it.
     pub fn find(&self, name: &str) -> Option<&'static Permission> {
-        self.by_name.get(name).and_then(|number| self.all.get(*number)).copied()
+        self.by_name.get(name).and_then(|number| self.all.get(*number))
     }
 
     fn number(&self, permission: &'static Permission) -> Option<usize> {
-        let known = self.by_address.binary_search_by_key(&address(permission), |(address, _)| *address);
-        let number = known.ok().and_then(|at| self.by_address.get(at)).map(|(_, number)| *number);
-        number.or_else(|| self.by_name.get(permission.name).copied())
+        self.all.number(permission).or_else(|| self.by_name.get(permission.name).copied())
     }
 
     /// What these roles allow.
@@ -99,10 +93,6 @@ impl PermissionTable {
         let roles = built_in.chain(grants.own.iter().map(|role| role.name.clone())).collect();
         Permissions(Arc::new(Resolved { table: Arc::clone(self), bits, roles, principal: grants.principal }))
     }
-}
-
-fn address(permission: &'static Permission) -> usize {
-    std::ptr::from_ref(permission).addr()
 }
 
 impl Permissions {

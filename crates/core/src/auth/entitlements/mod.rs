@@ -4,7 +4,6 @@
 
 mod flag;
 mod known;
-mod numbered;
 mod setting;
 mod values;
 
@@ -14,12 +13,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::numbered::Numbered;
 use crate::config::Features;
 use crate::shared::TenantId;
 
 pub use flag::{Flag, FlagReason, FlagState, StoredRollout};
 pub use known::KnownEntitlements;
-use numbered::Numbered;
 pub use setting::{AnyTenantSetting, ReadSetting, SettingBounds, TenantSetting, TenantSettingFacts};
 pub use values::{MonthDay, Networks, SettingValue, ZoneName};
 

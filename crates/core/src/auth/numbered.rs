@@ -1,6 +1,7 @@
 //! Rows of a table, numbered, and found by where they stand in memory: a search among numbers is a tenth of one among names.
 
 /// Rows in their order, each with a number.
+#[derive(Debug)]
 pub(super) struct Numbered<T: ?Sized + 'static> {
     all: Vec<&'static T>,
     /// Where each stands in memory, in order, and its number.
@@ -25,6 +26,16 @@ impl<T: ?Sized> Numbered<T> {
     /// All of them, in their order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &'static T> {
         self.all.iter().copied()
+    }
+
+    /// The row of this number.
+    pub(super) fn get(&self, number: usize) -> Option<&'static T> {
+        self.all.get(number).copied()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// The number of a row, which may be given as what it is or as the table has it.
