@@ -54,7 +54,8 @@ fn part(text: &str) -> Result<Option<i32>, String> {
     }
     let (whole, decimals) =
         text.strip_suffix('%').map(|text| text.split_once('.').unwrap_or((text, ""))).ok_or_else(wrong)?;
-    if decimals.len() > 2 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || decimals.len() > 2 || !digits(decimals) {
         return Err(wrong());
     }
     let hundredths: i32 = format!("{whole}{decimals:0<2}").parse().map_err(|_| wrong())?;
