@@ -270,11 +270,9 @@ pub(crate) fn mail_first_owner(
 /// Moves a tenant from one state to another.
 ///
 /// # Errors
-/// `core.not_found`, `core.wrong_state`, or as the database answers.
-pub async fn steer(mut tx: SystemTx<'_>, id: TenantId, what: TenantMove, why: &str) -> Result<()> {
+/// `core.wrong_state`, or as the database answers.
+pub async fn steer(tx: SystemTx<'_>, id: TenantId, what: TenantMove, why: &str) -> Result<()> {
     let (before, after, action) = what.rule();
-    let there: Option<ListedTenant> = tx.optional(READ, &[&id]).await?;
-    there.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
     let mut tx = tx.within(id).await?;
     let Moved { moved } = tx.row(MOVE, &[&id, &before, &after]).await?;
     if !moved {

@@ -35,8 +35,10 @@ fn address(setup: &Setup<'_>) -> String {
 /// The body that enrols somebody who was invited.
 async fn invited(setup: &Setup<'_>) -> Value {
     let secret = TenantSecret::new("enrol", TenantId::NOBODY, &SystemRng::new());
-    let add = "insert into auth.operators (id, email, secret_hash, secret_until) \
-        values (gen_random_uuid(), $1, $2, now() + interval '1 hour')";
+    // By an operator: the first who enrols by the command line ends the others' secrets of that way.
+    setup.app().operator().await;
+    let add = "insert into auth.operators (id, email, secret_hash, secret_until, invited_by) \
+        select gen_random_uuid(), $1, $2, now() + interval '1 hour', id from auth.operators where enrolled_at is not null limit 1";
     setup.app().sql().execute(add, &[&address(setup), &secret.hash()]).await.unwrap();
     json!({ "secret": secret.expose(), "password": PASSWORD })
 }
