@@ -165,7 +165,7 @@ async fn steer(
     (id, what): (TenantId, TenantMove),
     body: &TenantReason,
 ) -> Result<NoContent, Refusing<core::WRONG_STATE>> {
-    tenants::read(system.by_operator(operator), id).await?; // reserved ones are none of theirs
+    tenants::read(system.by_operator(operator), id).await?; // a reserved one is not shown here
     tenants::steer(system.by_operator(operator), id, what, body.reason.as_str()).await?;
     Ok(NoContent)
 }
