@@ -48,14 +48,16 @@ impl Tenancy {
 }
 
 impl App {
-    /// Refuses a caller whose address is in none of the networks that its tenant's requests come from. What has no address, such as a
-    /// job, comes from inside.
+    /// Refuses a caller whose address is in none of the networks that its tenant's requests come from, or its key's. What has no
+    /// address, such as a job, comes from inside.
     ///
     /// # Errors
     /// `core.address_refused`.
     pub(crate) fn check_address(&self, caller: &Caller) -> Result<()> {
-        let (Some(tenancy), Some(address)) = (self.tenancy, caller.trace().client_ip) else { return Ok(()) };
-        let admitted = caller.setting(tenancy.allowed_networks).admit(address);
+        let Some(address) = caller.trace().client_ip else { return Ok(()) };
+        let by_tenant = self.tenancy.map(|tenancy| caller.setting(tenancy.allowed_networks));
+        let admitted = by_tenant.is_none_or(|networks| networks.admit(address))
+            && caller.permissions().networks().admit(address);
         if admitted { Ok(()) } else { Err(Error::new(&codes::ADDRESS_REFUSED)) }
     }
 

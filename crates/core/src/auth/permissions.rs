@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::numbered::Numbered;
-use super::{Permission, Role};
+use super::{Networks, Permission, Role};
 use crate::shared::PrincipalId;
 
 /// Every permission of every module, numbered.
@@ -26,6 +26,8 @@ pub struct Grants {
     pub own: Vec<OwnRole>,
     /// Whose they are: of a key, and of a job that a key has enqueued, the person or service account behind it.
     pub principal: Option<PrincipalId>,
+    /// Where requests of a key come from; of others that is not said.
+    pub networks: Networks,
 }
 
 /// A role of a tenant's own.
@@ -47,6 +49,7 @@ struct Resolved {
     bits: Box<[u64]>,
     roles: Vec<String>,
     principal: Option<PrincipalId>,
+    networks: Networks,
 }
 
 impl PermissionTable {
@@ -91,7 +94,9 @@ impl PermissionTable {
         }
         let built_in = grants.built_in.iter().map(|role| role.as_str().to_owned());
         let roles = built_in.chain(grants.own.iter().map(|role| role.name.clone())).collect();
-        Permissions(Arc::new(Resolved { table: Arc::clone(self), bits, roles, principal: grants.principal }))
+        let Grants { principal, networks, .. } = grants;
+        let (principal, networks) = (*principal, networks.clone());
+        Permissions(Arc::new(Resolved { table: Arc::clone(self), bits, roles, principal, networks }))
     }
 }
 
@@ -103,7 +108,13 @@ impl Permissions {
             bits: Box::default(),
             roles: Vec::new(),
             principal: None,
+            networks: Networks::default(),
         }))
+    }
+
+    /// Where requests that have them come from.
+    pub fn networks(&self) -> &Networks {
+        &self.0.networks
     }
 
     /// The person or the service account whose they are.

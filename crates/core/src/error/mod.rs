@@ -259,7 +259,7 @@ error_codes! {
             "Who has made the document, or taken an earlier step with it, must not take this one.";
             "Ask somebody else who has the permission.";
         ADDRESS_REFUSED = "core.address_refused", 403, "Not from this address";
-            "The tenant's requests come from certain networks, and the client's address is in none of them.";
+            "The tenant's requests, or those of the key, come from certain networks, and the client's address is in none of them.";
             "Use a network that the tenant's administrator has allowed.";
         FEATURE_OFF = "core.feature_off", 403, "The feature is off";
             "It is off for the tenant; GET /api/v1/flags lists those that are on.";

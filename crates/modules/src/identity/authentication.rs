@@ -2,7 +2,7 @@
 
 use erp_core::app::App;
 use erp_core::auth::{
-    Caller, Credential, Grants, OwnRole, Role, SESSION_COOKIE, Trace, bearer, cookie, key_header,
+    Caller, Credential, Grants, Networks, OwnRole, Role, SESSION_COOKIE, Trace, bearer, cookie, key_header,
 };
 use erp_core::db::{System, TenantTx};
 use erp_core::error::{Error, Result};
@@ -19,7 +19,7 @@ const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) a
 /// A row for each role of a principal, and one without a role for a member that has none; none for nobody, and none
 /// for a session that has ended.
 const READ_GRANTS: &str = "select m.user_id as principal, g.built_in, r.name, g.expires_at, null::text[] as scopes, \
-     array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
+     '{}'::text[] as networks, array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
      from memberships m join tenants t on t.id = m.tenant_id \
      left join grants g on g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
      left join roles r on r.id = g.role_id \
@@ -32,10 +32,10 @@ const READ_GRANTS: &str = "select m.user_id as principal, g.built_in, r.name, g.
 const READ_OTHERS: &str = "with members as (select user_id as id from memberships \
        where ended_at is null and deactivated_at is null and disabled_at is null \
        union all select id from service_accounts where disabled_at is null), \
-     asked as (select id, null::text[] as scopes from members where id = $1 \
-       union all select m.id, k.scopes from api_keys k join members m on m.id = k.principal_id \
+     asked as (select id, null::text[] as scopes, '{}'::text[] as networks from members where id = $1 \
+       union all select m.id, k.scopes, k.allowed_networks from api_keys k join members m on m.id = k.principal_id \
        where k.id = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())) \
-     select a.id as principal, g.built_in, r.name, g.expires_at, a.scopes, \
+     select a.id as principal, g.built_in, r.name, g.expires_at, a.scopes, a.networks, \
        array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
      from asked a join tenants t on t.id = $2 and t.status = 'active' \
      left join grants g on g.principal_id = a.id and (g.expires_at is null or g.expires_at > now()) \
@@ -58,9 +58,10 @@ struct Granted {
     name: Option<String>,
     expires_at: Option<Timestamp>,
     scopes: Option<Vec<String>>,
+    networks: Vec<String>,
     permissions: Vec<String>,
 }
-from_row!(Granted { principal, built_in, name, expires_at, scopes, permissions });
+from_row!(Granted { principal, built_in, name, expires_at, scopes, networks, permissions });
 
 /// The roles that a caller holds now, as far as the scopes of its key go; of somebody who has no business in the tenant there are
 /// none at all.
@@ -83,8 +84,12 @@ impl HeldGrants {
     /// Those whose end is `long` enough away; a grant for good has none.
     pub(super) fn lasting(&self, app: &App, long: impl Fn(Option<Timestamp>) -> bool) -> Result<Grants> {
         let (mut grants, mut limit) = (Grants::default(), None);
-        for Granted { principal, built_in, name, expires_at, scopes, permissions } in &self.0 {
+        if let Some(Granted { principal, networks, .. }) = self.0.first() {
             grants.principal = Some(*principal);
+            // What cannot be read lets nobody in.
+            grants.networks = Networks::read(networks.iter().map(String::as_str)).map_err(Error::internal)?;
+        }
+        for Granted { built_in, name, expires_at, scopes, permissions, .. } in &self.0 {
             limit = scopes.as_ref().or(limit);
             if !long(*expires_at) {
                 continue;
@@ -96,7 +101,7 @@ impl HeldGrants {
             }
         }
         Ok(match limit {
-            Some(scopes) => keys::narrowed(app, &grants, scopes),
+            Some(scopes) => keys::narrowed(app, grants, scopes),
             None => grants,
         })
     }

@@ -4,7 +4,7 @@
 //! the giver itself has. A right that was taken from the giver a moment ago is given by nobody, whatever an instance remembers.
 
 use erp_core::app::App;
-use erp_core::auth::{Caller, Grants, OwnRole, Permissions, Role};
+use erp_core::auth::{Caller, Grants, Networks, OwnRole, Permissions, Role};
 use erp_core::db::TenantTx;
 use erp_core::error::{Error, Result, Violation, codes as core};
 use erp_core::from_row;
@@ -112,6 +112,17 @@ impl<'a> Giver<'a> {
             return Ok(());
         }
         Err(Error::new(&codes::MORE_THAN_OWN))
+    }
+
+    /// Refuses a key that is used from certain networks, where another is to be used from more: it would get round its own.
+    ///
+    /// # Errors
+    /// `identity.more_than_own`.
+    pub(super) fn may_admit(&self, networks: &Networks) -> Result<()> {
+        if self.now()?.networks().include(networks) {
+            return Ok(());
+        }
+        Err(Error::new(&codes::MORE_THAN_OWN).detail("The key that asks is used from fewer networks."))
     }
 
     fn now(&self) -> Result<Permissions> {

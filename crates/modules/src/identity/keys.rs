@@ -1,16 +1,17 @@
 //! API keys: how machines come in, and what people make for their programs.
 //!
 //! A key is `^erp_(live|test|dev)_[0-9A-Za-z]{58}$`: of production, staging or development. It can do what its principal can,
-//! a member or a service account, and of that no more than its scopes. Its text is shown once; a hash is stored.
+//! a member or a service account, and of that no more than its scopes, and from its networks. Its text is shown once; a hash is
+//! stored. Where it is used from is read with what it can do, so that both change everywhere within five seconds.
 
 use axum::extract::State;
 use erp_core::answer::{NoContent, Refusing};
 use erp_core::app::App;
-use erp_core::auth::{Actor, Caller, Credential, Grants, Identity, OwnRole, TenantSecret, Trace};
+use erp_core::auth::{Actor, Caller, Credential, Grants, Identity, Networks, OwnRole, TenantSecret, Trace};
 use erp_core::config::Environment;
 use erp_core::db::{AuditEntry, System, TenantTx};
 use erp_core::error::{Error, Result, Violation, codes as core};
-use erp_core::extract::{Json, Path};
+use erp_core::extract::{Json, Patch, Path};
 use erp_core::shared::{Id, Int, List, PrincipalId, ShownSecret, TenantId, Text};
 use erp_core::{from_row, input, sql};
 use jiff::Timestamp;
@@ -37,6 +38,9 @@ pub(super) struct ApiKey {
     /// The permissions that it is good for, where its principal has them.
     #[schemars(example = ["catalog.item.read"])]
     scopes: Vec<String>,
+    /// The networks that it is used from; none: any.
+    #[schemars(example = ["192.0.2.0/24"])]
+    allowed_networks: Vec<String>,
     created_at: Timestamp,
     created_by: PrincipalId,
     expires_at: Option<Timestamp>,
@@ -50,6 +54,7 @@ from_row!(ApiKey {
     name,
     principal,
     scopes,
+    allowed_networks,
     created_at,
     created_by,
     expires_at,
@@ -89,6 +94,21 @@ pub(super) struct NewApiKey {
     /// The service account that it is for; without one it is the caller's own.
     #[serde(default)]
     service_account: Option<PrincipalId>,
+    /// The networks that it is used from; none: any, as far as the tenant's own list goes. A key that is itself used from certain
+    /// networks makes none that is used from more.
+    #[schemars(example = ["192.0.2.0/24"])]
+    #[serde(default)]
+    allowed_networks: Option<List<Text<1, 50>, 0, 200>>,
+}
+
+/// The body of `PATCH /api/v1/api-keys/{id}`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ApiKeyPatch {
+    /// The networks that it is used from; none: any.
+    #[schemars(example = ["192.0.2.0/24"])]
+    #[serde(default)]
+    allowed_networks: Patch<List<Text<1, 50>, 0, 200>>,
 }
 
 input! {
@@ -99,7 +119,7 @@ input! {
     }
 }
 
-const COLUMNS: &str = "k.id, k.name, k.principal_id as principal, k.scopes, k.created_at, k.created_by, k.expires_at, \
+const COLUMNS: &str = "k.id, k.name, k.principal_id as principal, k.scopes, k.allowed_networks, k.created_at, k.created_by, k.expires_at, \
      case when k.overlap_until > now() then k.overlap_until end as overlap_until, k.last_used_at";
 const LIST: &str = sql![
     "select ",
@@ -108,18 +128,23 @@ const LIST: &str = sql![
 ];
 const READ: &str = sql!["select ", COLUMNS, " from api_keys k where k.id = $1 and k.revoked_at is null"];
 const ADD: &str = sql![
-    "with k as (insert into api_keys (id, principal_id, name, scopes, hash, expires_at, created_by) \
-       values ($1, $2, $3, $4, $5, $6, $7) returning *) select ",
+    "with k as (insert into api_keys (id, principal_id, name, scopes, hash, expires_at, created_by, allowed_networks) \
+       values ($1, $2, $3, $4, $5, $6, $7, $8) returning *) select ",
     COLUMNS,
     " from k"
 ];
-const LOCK: &str = "select k.principal_id, k.scopes, s.id is not null as of_machine from api_keys k \
+const LOCK: &str = "select k.principal_id, k.scopes, k.allowed_networks, s.id is not null as of_machine from api_keys k \
      left join service_accounts s on s.tenant_id = k.tenant_id and s.id = k.principal_id and s.disabled_at is null \
      where k.tenant_id = $1 and k.id = $2 and k.revoked_at is null for update of k";
 const ROTATE: &str = sql![
     "with k as (update api_keys set previous_hash = case when $4::int > 0 then hash end, \
        overlap_until = case when $4 > 0 then now() + $4 * interval '1 hour' end, hash = $3 \
        where tenant_id = $1 and id = $2 returning *) select ",
+    COLUMNS,
+    " from k"
+];
+const LIMIT: &str = sql![
+    "with k as (update api_keys set allowed_networks = $3 where tenant_id = $1 and id = $2 returning *) select ",
     COLUMNS,
     " from k"
 ];
@@ -148,9 +173,10 @@ from_row!(FoundKey { id, unnoted });
 struct LockedKey {
     principal_id: PrincipalId,
     scopes: Vec<String>,
+    allowed_networks: Vec<String>,
     of_machine: bool,
 }
-from_row!(LockedKey { principal_id, scopes, of_machine });
+from_row!(LockedKey { principal_id, scopes, allowed_networks, of_machine });
 
 /// What the keys of this environment begin with, between `erp_` and `_`: one of tests opens nothing of production.
 fn kind(app: &App) -> &'static str {
@@ -202,11 +228,11 @@ async fn note_use(system: System, tenant: TenantId, key: PrincipalId) {
 }
 
 /// What a key can do: what its principal can, as far as its scopes go.
-pub(super) fn narrowed(app: &App, grants: &Grants, scopes: &[String]) -> Grants {
-    let held = app.permissions.resolve(grants).names();
+pub(super) fn narrowed(app: &App, grants: Grants, scopes: &[String]) -> Grants {
+    let held = app.permissions.resolve(&grants).names();
     let permissions = scopes.iter().filter(|scope| held.contains(&scope.as_str())).cloned().collect();
     let own = vec![OwnRole { name: "api-key".to_owned(), permissions }];
-    Grants { own, principal: grants.principal, ..Grants::default() }
+    Grants { own, built_in: Vec::new(), ..grants }
 }
 
 /// `GET /api/v1/api-keys`.
@@ -232,14 +258,17 @@ pub(super) async fn create(
     Json(new): Json<NewApiKey>,
 ) -> Result<Made<ApiKeyWithText>, Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN)>> {
     let tenant = caller.tenant();
-    let scopes = scopes(&app, &new.scopes)?;
+    let (scopes, networks) =
+        (scopes(&app, &new.scopes)?, networks(new.allowed_networks.as_deref().unwrap_or_default())?);
     if new.expires_at.is_some_and(|end| end <= app.clock.now()) {
         let past = Violation::new("/expiresAt".to_owned(), "past", "This time is over.");
         return Err(Error::new(&core::INVALID).violation(past).into());
     }
     step_up::require(&app, &caller, &system).await?;
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
-    Giver::hold(&app, &mut tx, &caller).await?.may_scope(&scopes)?;
+    let giver = Giver::hold(&app, &mut tx, &caller).await?;
+    giver.may_scope(&scopes)?;
+    giver.may_admit(&networks)?;
     let own = holder(&mut tx, &caller).await?;
     let principal = match new.service_account {
         Some(machine) => of_machine(&mut tx, tenant, machine).await?,
@@ -247,12 +276,46 @@ pub(super) async fn create(
     };
     let id: PrincipalId = Id::new(app.clock.as_ref(), app.rng.as_ref());
     let secret = TenantSecret::new(kind(&app), tenant, app.rng.as_ref());
-    tx.audit(&entry("identity.key_created", id, json!({ "principal": principal, "scopes": scopes })))?;
-    let api_key: ApiKey =
-        tx.row(ADD, &[&id, &principal, &new.name, &scopes, &secret.hash(), &new.expires_at, &own]).await?;
+    let networks = networks.texts();
+    let told = json!({ "principal": principal, "scopes": scopes, "allowedNetworks": networks });
+    tx.audit(&entry("identity.key_created", id, told))?;
+    let (name, hash, end) = (&new.name, &secret.hash(), &new.expires_at);
+    let api_key: ApiKey = tx.row(ADD, &[&id, &principal, name, &scopes, hash, end, &own, &networks]).await?;
     tx.commit().await?;
     let key = secret.shown();
     Ok(Made::at(format!("/api/v1/api-keys/{id}"), ApiKeyWithText { api_key, key })?)
+}
+
+/// `PATCH /api/v1/api-keys/{id}`: where it is used from. What it can do, and whose it is, stays as it was made.
+pub(super) async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Path(id): Path<PrincipalId>,
+    Json(patch): Json<ApiKeyPatch>,
+) -> Result<Json<ApiKey>, Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN)>> {
+    let tenant = caller.tenant();
+    let wanted = patch.allowed_networks.value.map(|wanted| networks(&wanted)).transpose()?;
+    step_up::require(&app, &caller, &system).await?;
+    let mut tx = system.on_behalf(&caller).within(tenant).await?;
+    let giver = Giver::hold(&app, &mut tx, &caller).await?;
+    let locked: Option<LockedKey> = tx.optional(LOCK, &[&tenant, &id]).await?;
+    let LockedKey { scopes, allowed_networks, .. } = locked.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
+    giver.may_scope(&scopes)?;
+    let allowed = match wanted {
+        None => allowed_networks,
+        Some(wanted) => {
+            giver.may_admit(&wanted)?;
+            let (before, after) = (allowed_networks, wanted.texts());
+            let told = json!({ "allowedNetworks": { "before": before, "after": after } });
+            tx.audit(&entry("identity.key_changed", id, told))?;
+            after
+        }
+    };
+    let api_key: ApiKey = tx.row(LIMIT, &[&tenant, &id, &allowed]).await?;
+    tx.commit().await?;
+    app.known_permissions.forget(tenant, id);
+    Ok(Json(api_key))
 }
 
 /// `POST /api/v1/api-keys/{id}/rotate`: another text for the same key, which can do no more with it, and for no longer.
@@ -269,7 +332,7 @@ pub(super) async fn rotate(
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
     let giver = Giver::hold(&app, &mut tx, &caller).await?;
     let locked: Option<LockedKey> = tx.optional(LOCK, &[&tenant, &id]).await?;
-    let LockedKey { principal_id, scopes, of_machine } =
+    let LockedKey { principal_id, scopes, of_machine, .. } =
         locked.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
     // The one who rotates a key gets its text: of another member's keys nobody does.
     let own = holder(&mut tx, &caller).await?;
@@ -334,6 +397,14 @@ fn scopes(app: &App, wanted: &[Text<1, 200>]) -> Result<Vec<String>> {
     scopes.sort();
     scopes.dedup();
     Ok(scopes)
+}
+
+/// The networks that are asked for.
+fn networks(wanted: &[Text<1, 50>]) -> Result<Networks> {
+    Networks::read(wanted.iter().map(|text| text.as_str())).map_err(|wrong| {
+        let violation = Violation::new("/allowedNetworks", "invalid", format!("It {wrong}."));
+        Error::new(&core::INVALID).violation(violation)
+    })
 }
 
 fn entry(action: &'static str, key: PrincipalId, details: Value) -> AuditEntry {

@@ -62,6 +62,7 @@ pub static MODULE: Module = Module {
         "0013_access_reviews",
         "0014_address_changes",
         "0015_impersonation",
+        "0016_key_networks",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -485,6 +486,11 @@ fn routes() -> Routes {
         ))
         .get("/api/v1/api-keys/{id}", Access::Permission(&MANAGE_KEYS), keys::read)
         .doc(Operation::new("readApiKey", "Read an API key"))
+        .patch("/api/v1/api-keys/{id}", Access::Permission(&MANAGE_KEYS), keys::change)
+        .system(&MACHINES)
+        .doc(Operation::new("changeApiKey", "Say where an API key is used from").about(
+            "It counts within five seconds, on every instance; a rotation keeps it. Nobody changes a key that can do more than he can, and              a key gives none more networks than it has itself.",
+        ))
         .delete("/api/v1/api-keys/{id}", Access::Permission(&MANAGE_KEYS), keys::revoke)
         .system(&MACHINES)
         .doc(Operation::new("revokeApiKey", "Revoke an API key"))

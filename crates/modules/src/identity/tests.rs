@@ -81,6 +81,9 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("GET /api/v1/access/explain", |_| Box::pin(async { Prepared::default() })).answers(422),
     Fixture::new("PUT /api/v1/access/reviews/{id}/items/{item}", |setup| Box::pin(review_item(setup))),
     Fixture::new("POST /api/v1/api-keys", |_| Box::pin(async { Prepared::body(key()) })),
+    Fixture::new("PATCH /api/v1/api-keys/{id}", |setup| {
+        Box::pin(async move { rotation(setup).await.with(json!({ "allowedNetworks": ["127.0.0.0/8"] })) })
+    }),
     Fixture::new("POST /api/v1/api-keys/{id}/rotate", |setup| Box::pin(rotation(setup))),
     Fixture::new("PUT /api/v1/service-accounts/{id}/roles", |setup| Box::pin(machine(setup))),
 ];

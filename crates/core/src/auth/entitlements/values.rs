@@ -58,6 +58,32 @@ pub struct MonthDay {
 pub struct Networks(pub Vec<Cidr>);
 
 impl Networks {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// What is wrong with them, in a sentence without a subject.
+    pub fn read<'a>(texts: impl ExactSizeIterator<Item = &'a str>) -> Result<Self, String> {
+        if texts.len() > MOST_NETWORKS {
+            return Err(format!("has more than {MOST_NETWORKS} networks"));
+        }
+        let read = |text: &str| {
+            text.parse().map_err(|()| format!("has {}, which is no network such as 10.0.0.0/8", json!(text)))
+        };
+        texts.map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// As they are stored and shown.
+    pub fn texts(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
+    /// Whether all that `others` admit is admitted by these.
+    pub fn include(&self, others: &Self) -> bool {
+        let holds = |own: &Cidr, other: &Cidr| own.prefix <= other.prefix && own.contains(other.address);
+        let is_within = |other: &Cidr| self.0.iter().any(|own| holds(own, other));
+        self.0.is_empty() || !others.0.is_empty() && others.0.iter().all(is_within)
+    }
+
     /// Whether a request may come from `address`.
     pub fn admit(&self, address: IpAddr) -> bool {
         self.0.is_empty() || self.0.iter().any(|network| network.contains(address))
@@ -200,19 +226,13 @@ impl SettingValue for Networks {
     }
 
     fn to_json(&self) -> Value {
-        json!(self.0.iter().map(ToString::to_string).collect::<Vec<_>>())
+        json!(self.texts())
     }
 
     fn from_json(json: &Value) -> Result<Self, String> {
         let list = json.as_array().ok_or_else(|| "is not a list".to_owned())?;
-        if list.len() > MOST_NETWORKS {
-            return Err(format!("has more than {MOST_NETWORKS} networks"));
-        }
-        let read = |one: &Value| {
-            let network = one.as_str().and_then(|text| text.parse().ok());
-            network.ok_or_else(|| format!("has {one}, which is no network such as 10.0.0.0/8"))
-        };
-        list.iter().map(read).collect::<Result<_, _>>().map(Self)
+        let texts: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+        Self::read(texts.ok_or_else(|| "is not a list of texts".to_owned())?.into_iter())
     }
 }
 
@@ -238,6 +258,19 @@ mod tests {
             (round::<Networks>(&json!([])), json!([])),
         ] {
             assert_eq!(stored, Some(read));
+        }
+    }
+
+    #[test]
+    fn networks_include_those_that_admit_no_more() {
+        let of = |list: &[&str]| Networks::read(list.iter().copied()).unwrap();
+        let own = of(&["10.0.0.0/8", "2001:db8::/32"]);
+        for within in [&["10.0.0.0/8"][..], &["10.1.0.0/16", "2001:db8:1::/48"], &["10.0.0.7"]] {
+            assert!(own.include(&of(within)), "{within:?}");
+        }
+        for beyond in [&[][..], &["10.0.0.0/7"], &["10.1.0.0/16", "192.0.2.7"], &["::/0"], &["0.0.0.0/0"]] {
+            assert!(!own.include(&of(beyond)), "{beyond:?}");
+            assert!(of(&[]).include(&of(beyond)), "{beyond:?}");
         }
     }
 

@@ -220,3 +220,130 @@ async fn k_02_a_service_account_comes_in_by_its_keys_with_its_roles() {
     assert_eq!(alice.get("/api/v1/service-accounts").await.json()["serviceAccounts"], json!([]));
     app.finish().await;
 }
+
+/// What answers a request with this key that a proxy has passed on for `from`.
+async fn items_from(app: &TestApp, key: &str, from: &str) -> (u16, String) {
+    let request = Request::get("/api/v1/items").header("x-forwarded-for", from).body("").unwrap();
+    let answer = app.anonymous().with_token(key).request(request).await;
+    let status = answer.status.as_u16();
+    (status, if status == 200 { String::new() } else { answer.json()["code"].as_str().unwrap().to_owned() })
+}
+
+fn from_networks(networks: &Value) -> Value {
+    json!({ "name": "Script", "scopes": ["catalog.item.read"], "allowedNetworks": networks })
+}
+
+#[tokio::test]
+async fn k_02_a_key_is_used_from_its_networks_which_change_everywhere_within_five_seconds() {
+    const INSIDE: &str = "192.0.2.7";
+    const OUTSIDE: &str = "198.51.100.1";
+    let plain = || TestApp::builder().setting("TRUSTED_PROXIES", "127.0.0.1");
+    let here = plain().start().await;
+    let there = plain().beside(&here).start().await;
+    let alice = here.alice();
+    let body = from_networks(&json!(["192.0.2.0/24", "2001:db8::/32", "203.0.113.9"]));
+    let key = alice.post("/api/v1/api-keys", body).await.assert(201).json();
+    let shown = json!(["192.0.2.0/24", "2001:db8::/32", "203.0.113.9/32"]);
+    let listed = alice.get("/api/v1/api-keys").await.assert(200).json();
+    assert_eq!((&key["allowedNetworks"], &listed["apiKeys"][0]["allowedNetworks"]), (&shown, &shown));
+    let is_in = (200, String::new());
+    let is_out = (403, "core.address_refused".to_owned());
+    for app in [&here, &there] {
+        for inside in [INSIDE, "2001:db8::9", "203.0.113.9", "::ffff:192.0.2.7"] {
+            assert_eq!(items_from(app, text(&key), inside).await, is_in, "{inside}");
+        }
+        for outside in [OUTSIDE, "2001:db9::9", "203.0.113.8", "127.0.0.1"] {
+            assert_eq!(items_from(app, text(&key), outside).await, is_out, "{outside}");
+        }
+    }
+    // What is known of a key says that, too.
+    let noted = "from api_keys where last_used_at is not null";
+    here.until(&format!("select count(*) = 1 {noted}"), &format!("select to_jsonb(count(*)) {noted}")).await;
+    let before = asked(&here).await;
+    for _ in 0..10 {
+        assert_eq!(items_from(&there, text(&key), INSIDE).await, is_in);
+        assert_eq!(items_from(&there, text(&key), OUTSIDE).await, is_out);
+    }
+    assert_eq!(asked(&here).await, before);
+    let moved = json!({ "allowedNetworks": ["198.51.100.0/24"] });
+    let changed = alice.patch(&path(&key), moved).await.assert(200).json();
+    assert_eq!(changed["allowedNetworks"], json!(["198.51.100.0/24"]));
+    assert_eq!(items_from(&here, text(&key), INSIDE).await, is_out);
+    there.clock().advance(FRESH);
+    assert_eq!(items_from(&there, text(&key), INSIDE).await, is_out);
+    assert_eq!(items_from(&there, text(&key), OUTSIDE).await, is_in);
+    let body = json!({ "overlapHours": 1 });
+    let rotated = alice.post(&format!("{}/rotate", path(&key)), body).await.assert(200).json();
+    for text in [text(&key), text(&rotated)] {
+        assert_eq!(items_from(&here, text, INSIDE).await, is_out);
+        assert_eq!(items_from(&here, text, OUTSIDE).await, is_in);
+    }
+    // A patch that says nothing changes nothing; an empty list lets the key be used from anywhere.
+    let same = alice.patch(&path(&key), json!({})).await.assert(200).json();
+    assert_eq!(same["allowedNetworks"], json!(["198.51.100.0/24"]));
+    alice.patch(&path(&key), json!({ "allowedNetworks": [] })).await.assert(200);
+    assert_eq!(items_from(&here, text(&key), INSIDE).await, is_in);
+    here.edge().app.write_denials().await;
+    let audit = here.audit_of("acme").await;
+    let of_key = |action: &str| audit.iter().filter(|row| row["action"] == action).collect::<Vec<_>>();
+    assert_eq!(of_key("identity.key_created")[0]["details"]["allowedNetworks"], shown);
+    let [first, _] = of_key("identity.key_changed")[..] else { panic!("{audit:#?}") };
+    let told = json!({ "allowedNetworks": { "before": shown, "after": ["198.51.100.0/24"] } });
+    assert_eq!(first["details"], told);
+    let denied = audit.iter().find(|row| row["details"]["code"] == "core.address_refused").unwrap();
+    let actor = format!("key:{}", key["id"].as_str().unwrap());
+    assert_eq!((&denied["outcome"], &denied["actor"]), (&json!("denied"), &json!(actor)));
+    there.finish().await;
+    here.finish().await;
+}
+
+#[tokio::test]
+async fn k_02_where_a_key_is_used_from_is_not_what_a_client_says() {
+    let app = TestApp::start().await;
+    let made = app.alice().post("/api/v1/api-keys", from_networks(&json!(["192.0.2.0/24"]))).await;
+    let key = made.assert(201).json();
+    // Nobody is a proxy here, so that the header is the client's own word.
+    let (status, code) = items_from(&app, text(&key), "192.0.2.7").await;
+    assert_eq!((status, code.as_str()), (403, "core.address_refused"));
+    let lines = app.log().with_message("Access denied");
+    let told = lines.iter().map(|line| [&line["code"], &line["ip"], &line["principal"]]);
+    let principal = json!(format!("key:{}", key["id"].as_str().unwrap()));
+    let expected = [&json!("core.address_refused"), &json!("127.0.0.1"), &principal];
+    assert_eq!(told.collect::<Vec<_>>(), [expected]);
+    for wrong in [json!(["192.0.2.1/24"]), json!(["example.com"]), json!(["192.0.2.0/33"]), json!([""])] {
+        let body = from_networks(&wrong);
+        app.alice().post("/api/v1/api-keys", body).await.assert(422).problem("core.invalid");
+        let body = json!({ "allowedNetworks": wrong });
+        app.alice().patch(&path(&key), body).await.assert(422).problem("core.invalid");
+    }
+    let body = json!({ "allowedNetworks": vec!["192.0.2.0/24"; 201] });
+    app.alice().patch(&path(&key), body).await.assert(422);
+    app.bob().patch(&path(&key), json!({ "allowedNetworks": [] })).await.assert(404);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn k_02_a_key_gives_none_more_networks_than_it_has() {
+    let app = TestApp::start().await;
+    let alice = app.alice();
+    let body = json!({ "name": "Parent", "scopes": ["identity.key.manage", "catalog.item.read"], "allowedNetworks": ["127.0.0.0/8"] });
+    let parent = alice.post("/api/v1/api-keys", body).await.assert(201).json();
+    let by_key = app.anonymous().with_token(text(&parent));
+    for wider in [json!([]), json!(["127.0.0.0/8", "192.0.2.7"]), json!(["126.0.0.0/7"])] {
+        let made = by_key.post("/api/v1/api-keys", from_networks(&wider)).await;
+        made.assert(403).problem("identity.more_than_own");
+        let own = by_key.patch(&path(&parent), json!({ "allowedNetworks": wider })).await;
+        own.assert(403).problem("identity.more_than_own");
+    }
+    let made = by_key.post("/api/v1/api-keys", from_networks(&json!(["127.0.0.1"]))).await;
+    let child = made.assert(201).json();
+    assert_eq!(items(&app, text(&child)).await, 200);
+    // A key that can do more than somebody can is not changed by him either.
+    let body =
+        json!({ "name": "Owner's", "scopes": ["identity.tenant.own"], "allowedNetworks": ["192.0.2.7"] });
+    let owners = alice.post("/api/v1/api-keys", body).await.assert(201).json();
+    let administrator = app.another("acme", Role::Administrator).await;
+    let opened = administrator.patch(&path(&owners), json!({ "allowedNetworks": [] })).await;
+    opened.assert(403).problem("identity.more_than_own");
+    app.finish().await;
+}

@@ -52,7 +52,10 @@ const HELD: &[(&str, &str)] = &[
     ("J-04", "The signing key is rotated without an outage"),
     ("J-05", "Who is signed out, removed or paused is out everywhere within five seconds"),
     ("K-01", "A mistyped key is refused without a statement"),
-    ("K-02", "A key has one tenant, scopes and an end; revoked, it is out everywhere within five seconds"),
+    (
+        "K-02",
+        "A key has one tenant, scopes, networks and an end; revoked, it is out everywhere within five seconds",
+    ),
     ("L-01", "A limit is exact, over several instances too"),
     ("L-02", "A client's address comes from trusted proxies only"),
     ("L-03", "Answers say where their client stands"),
