@@ -1,4 +1,4 @@
-//! `access`: why somebody may do something, who all may, and whether all that is as a file expects it.
+//! `access`: why somebody may do something, who all may, whether all that is as a file expects it, and how far its reviews are.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,8 @@ use erp_core::error::Error;
 use erp_core::factory::{permissions, settings};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Product;
-use erp_core::shared::{SystemRng, TenantId};
+use erp_core::shared::{Clock as _, SystemClock, SystemRng, TenantId};
+use erp_modules::identity::access::{self, ListedReview};
 use erp_modules::identity::explain::{
     self, AccessHolders, AccessReason, Explanation, GrantPath, KnownPrincipal,
 };
@@ -32,6 +33,7 @@ enum AccessQuestion {
     Explain { principal: String, permission: String },
     Who { permission: Option<String>, role: Option<String> },
     Test(PathBuf),
+    Reviews,
 }
 
 /// What a file expects of one principal, by names of permissions.
@@ -81,6 +83,10 @@ pub(crate) fn command() -> Command {
             verb("test", "Compare a tenant with a file of expectations: 1 where it differs")
                 .args([file, tenant()]),
         )
+        .subcommand(
+            verb("review", "List the reviews of access, and how far they are: 1 where one is overdue")
+                .arg(tenant()),
+        )
 }
 
 /// Reads what stands behind `access`.
@@ -91,6 +97,7 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<AccessVerb> {
         "explain" => {
             AccessQuestion::Explain { principal: text("principal")?, permission: text("permission")? }
         }
+        "review" => AccessQuestion::Reviews,
         "test" => AccessQuestion::Test(given.get_one::<PathBuf>("file")?.clone()),
         _ => AccessQuestion::Who { permission: text("permission"), role: text("role") },
     };
@@ -139,6 +146,13 @@ impl AccessInquiry {
                 let found = explain::who(&self.table, tx, tenant, asked).await.map_err(failed)?;
                 self.show(&found, listed)?;
                 true
+            }
+            AccessQuestion::Reviews => {
+                let tx = self.session.within(tenant).await.map_err(failed)?;
+                let found = access::reviews(tx, tenant).await.map_err(failed)?;
+                self.show(&found, |found| found.iter().map(reviewed).collect())?;
+                let now = SystemClock.now();
+                found.iter().all(|review| review.closed_at.is_some() || review.due_at > now)
             }
             AccessQuestion::Test(file) => {
                 let found = self.differences(tenant, &expectations(&file)?).await?;
@@ -240,6 +254,15 @@ fn differing(found: &[AccessDifference]) -> Vec<String> {
         .iter()
         .map(|row| line([&row.principal, &row.permission, row.expected, row.found, &row.because]));
     std::iter::once(head).chain(rows).collect()
+}
+
+fn reviewed(review: &ListedReview) -> String {
+    let ListedReview { name, due_at, closed_at, items, undecided } = review;
+    let state = match closed_at {
+        Some(at) => format!("closed {}", at.strftime("%Y-%m-%d")),
+        None => format!("due {}", due_at.strftime("%Y-%m-%d")),
+    };
+    format!("{name:<40} {state:<18} {} of {items} decided", items - undecided)
 }
 
 fn called(principal: &KnownPrincipal) -> String {

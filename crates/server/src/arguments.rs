@@ -30,6 +30,20 @@ where
     Arg::new("id").value_name("ID").num_args(0..).value_parser(|text: &str| text.parse::<I>()).help(help)
 }
 
+/// `--why TEXT`.
+pub(crate) fn why() -> Arg {
+    let text = |text: &str| {
+        let good = (1..=500).contains(&text.trim().chars().count()) && !text.chars().any(char::is_control);
+        good.then(|| text.trim().to_owned()).ok_or_else(|| "1 to 500 characters".to_owned())
+    };
+    Arg::new("why")
+        .long("why")
+        .value_name("TEXT")
+        .required(true)
+        .value_parser(text)
+        .help("For the tenant's audit log")
+}
+
 /// `--yes`.
 pub(crate) fn yes() -> Arg {
     Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Do not ask first")

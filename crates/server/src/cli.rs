@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgAction, ArgMatches};
+use clap_complete::Shell;
 use erp_core::config::{EnvFile, Layers, MapSource, ProcessEnvironment, Setting, Source as _};
 use erp_core::factory;
 use erp_core::lifecycle::Exit;
@@ -15,9 +16,11 @@ use crate::events::{self, EventsVerb};
 use crate::files::{self, FilesVerb};
 use crate::flag::{self, FlagVerb};
 use crate::jobs::{self, JobsVerb};
+use crate::key::{self, KeyVerb};
 use crate::mail::{self, MailVerb};
 use crate::operator::{self, OperatorVerb};
 use crate::plan::{self, PlanVerb};
+use crate::role::{self, RoleVerb};
 use crate::secret;
 use crate::setting::{self, SettingVerb};
 use crate::tenant::{self, TenantVerb};
@@ -50,6 +53,9 @@ pub(crate) enum Command {
     Plan(PlanVerb),
     Setting(SettingVerb),
     User(UserVerb),
+    Key(KeyVerb),
+    Role(RoleVerb),
+    Completions(Shell),
     Access(AccessVerb),
     Events(EventsVerb),
     Webhooks(WebhooksVerb),
@@ -101,6 +107,9 @@ fn verb(matches: &ArgMatches) -> Command {
         ("plan", _) => plan::read(inner).map_or(serve, Command::Plan),
         ("tenant", _) => tenant::read(inner).map_or(serve, Command::Tenant),
         ("operator", _) => operator::read(inner).map_or(serve, Command::Operator),
+        ("key", _) => key::read(inner).map_or(serve, Command::Key),
+        ("role", _) => role::read(inner).map_or(serve, Command::Role),
+        ("completions", _) => inner.get_one("shell").copied().map_or(serve, Command::Completions),
         ("user", _) => user::read(inner).map_or(serve, Command::User),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
         ("db", "migrate") => {
@@ -117,6 +126,13 @@ fn verb(matches: &ArgMatches) -> Command {
         ("db", _) => Command::DbCheck,
         _ => serve,
     }
+}
+
+/// What completes the command line in a shell: `source <(erp-backend completions bash)`.
+pub(crate) fn completions(product: &Product, shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(product), product.name, &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 /// Flag over environment over `.env` file over default.
@@ -194,8 +210,15 @@ fn command(product: &Product) -> clap::Command {
         .subcommand(tenant::command())
         .subcommands(has("plan").then(|| [flag::command(), plan::command(), setting::command()]).into_iter().flatten())
         .subcommand(user::command())
+        .subcommand(key::command())
+        .subcommand(role::command())
         .subcommand(access::command())
         .subcommand(verb("openapi", "Print the API's OpenAPI 3.1 document"))
+        .subcommand(
+            verb("completions", "Print what completes these verbs and flags in a shell").arg(
+                Arg::new("shell").value_name("SHELL").required(true).value_parser(clap::value_parser!(Shell)),
+            ),
+        )
         .subcommand(verb("healthcheck", "Ask a running server whether it is ready: 0 if it is"))
 }
 

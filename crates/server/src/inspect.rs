@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap_complete::Shell;
 use erp_core::bootstrap::logins;
 use erp_core::config::{ClientAuth, Config, Layers, Problems};
 use erp_core::db;
@@ -16,6 +17,8 @@ use erp_core::shared::authority;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
+
+use crate::cli;
 
 /// Says that something is done that counts everywhere within five seconds; `told` is it for machines.
 pub(crate) fn done(json: bool, told: &serde_json::Value) {
@@ -99,6 +102,12 @@ pub(crate) async fn doctor_isolation(
 pub(crate) fn openapi(product: &Product) -> Result<ExitCode, StartError> {
     let document = contract(product, Routes::new()).document();
     print(&serde_json::to_string_pretty(&document).map_err(internal)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `completions`: what completes verbs and flags in a shell.
+pub(crate) fn completions(product: &Product, shell: Shell) -> Result<ExitCode, StartError> {
+    print(cli::completions(product, shell).trim_end());
     Ok(ExitCode::SUCCESS)
 }
 

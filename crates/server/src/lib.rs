@@ -20,10 +20,12 @@ mod files;
 mod flag;
 mod inspect;
 mod jobs;
+mod key;
 mod mail;
 mod operator;
 mod plan;
 mod rehearse;
+mod role;
 mod secret;
 mod serve;
 
@@ -135,6 +137,9 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::Tenant(verb) => Box::pin(tenant::run(product, &layers, verb, json)).await,
             Command::Operator(verb) => Box::pin(operator::run(product, &layers, verb, json)).await,
             Command::User(verb) => Box::pin(user::run(product, &layers, verb, json)).await,
+            Command::Key(verb) => Box::pin(key::run(product, &layers, verb, json)).await,
+            Command::Role(verb) => Box::pin(role::run(product, &layers, verb, json)).await,
+            Command::Completions(shell) => inspect::completions(product, shell),
             Command::Access(verb) => Box::pin(access::run(product, &layers, verb, json)).await,
             Command::Flag(verb) => Box::pin(flag::run(product, &layers, verb, json)).await,
             Command::Setting(verb) => Box::pin(setting::run(product, &layers, verb, json)).await,

@@ -16,7 +16,7 @@ use erp_modules::identity::IdentitySettings;
 use erp_modules::identity::operator::{self, CreatedTenant, NewTenant, Slug, TenantMove, TenantTerms};
 use serde_json::json;
 
-use crate::arguments::verb;
+use crate::arguments::{verb, why};
 use crate::inspect::{done, internal, print, unreachable};
 
 /// What is asked for.
@@ -30,8 +30,6 @@ pub(crate) enum TenantVerb {
 pub(crate) fn command() -> Command {
     let slug =
         || Arg::new("slug").value_name("SLUG").required(true).value_parser(|text: &str| text.parse::<Slug>());
-    let why =
-        || Arg::new("why").long("why").value_name("TEXT").required(true).help("For the tenant's audit log");
     verb("tenant", "Tenants, as DATABASE_SYSTEM_URL sees them")
         .arg_required_else_help(true)
         .subcommand(verb("list", "List all tenants"))

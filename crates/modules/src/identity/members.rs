@@ -98,6 +98,9 @@ const REVOKE_KEYS: &str = "update api_keys set revoked_at = now() \
 const DROP_INVITATIONS: &str = "update invitations set ended_at = now() \
      where tenant_id = $1 and invited_by = $2 and ended_at is null";
 
+/// What ends with a membership, and itself: statements of the tenant and the member.
+pub(super) const ENDING: &[&str] = &[REMOVE, END_SESSIONS, REVOKE_KEYS, DROP_GRANTS, DROP_INVITATIONS];
+
 /// `GET /api/v1/users`.
 pub(super) async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Members>> {
     let rows: Vec<MemberRow> = app.db.tenant_read(&caller).last().rows(LIST, &[]).await?;
@@ -166,8 +169,7 @@ pub(super) async fn remove(
     Path(id): Path<UserId>,
 ) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, codes::LAST_OWNER)>> {
     let (mut tx, _) = begin(&app, &caller, &system, id).await?;
-    let all = [REMOVE, END_SESSIONS, REVOKE_KEYS, DROP_GRANTS, DROP_INVITATIONS];
-    end(&mut tx, (caller.tenant(), id), &all).await?;
+    end(&mut tx, (caller.tenant(), id), ENDING).await?;
     tx.audit(&AuditEntry {
         action: "identity.removed",
         resource: "user",
@@ -211,11 +213,17 @@ async fn end(
 
 /// Commits, unless the tenant would have no owner.
 async fn finish(app: &App, mut tx: TenantTx<'_>, (tenant, member): (TenantId, UserId)) -> Result<()> {
-    let owner: Option<()> = tx.optional(OWNERS, &[&tenant]).await?;
-    if owner.is_none() {
-        return Err(Error::new(&codes::LAST_OWNER));
-    }
+    refuse_without_owner(&mut tx, tenant).await?;
     tx.commit().await?;
     app.known_permissions.forget(tenant, member.into());
     Ok(())
+}
+
+/// Refuses what would leave the tenant without an owner.
+///
+/// # Errors
+/// `identity.last_owner`.
+pub(super) async fn refuse_without_owner(tx: &mut TenantTx<'_>, tenant: TenantId) -> Result<()> {
+    let owner: Option<()> = tx.optional(OWNERS, &[&tenant]).await?;
+    owner.ok_or_else(|| Error::new(&codes::LAST_OWNER))
 }

@@ -291,12 +291,35 @@ async fn tell(
     action: &'static str,
     template: &'static MailTemplate<FactorMail>,
 ) -> Result<()> {
-    let ProfileName { name } = tx.row(NAME, &[&caller.tenant()]).await?;
+    tx.audit(&entry(action, person))?;
+    mail(app, caller.trace(), tx, (caller.tenant(), person, template)).await
+}
+
+/// Tells somebody by mail, and commits.
+async fn mail(
+    app: &App,
+    trace: &Trace,
+    mut tx: TenantTx<'_>,
+    (tenant, person, template): (TenantId, UserId, &'static MailTemplate<FactorMail>),
+) -> Result<()> {
+    let ProfileName { name } = tx.row(NAME, &[&tenant]).await?;
     let StoredAddress { email } = tx.row(EMAIL, &[&person]).await?;
     let address: MailAddress = email.parse().map_err(Error::internal)?;
-    tx.audit(&entry(action, person))?;
-    app.mail_to(&mut tx, caller.trace(), template, &Recipient::new(address), &FactorMail { tenant: name })?;
+    app.mail_to(&mut tx, trace, template, &Recipient::new(address), &FactorMail { tenant: name })?;
     tx.commit().await
+}
+
+/// Tells somebody whose second factor an operator has removed, by a mail of one of its tenants.
+///
+/// # Errors
+/// As the database answers.
+pub(crate) async fn mail_removed(
+    app: &App,
+    trace: &Trace,
+    tx: TenantTx<'_>,
+    (tenant, person): (TenantId, UserId),
+) -> Result<()> {
+    mail(app, trace, tx, (tenant, person, &REMOVED)).await
 }
 
 fn entry(action: &'static str, person: UserId) -> AuditEntry {

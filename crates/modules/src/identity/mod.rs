@@ -1,5 +1,6 @@
 //! Who people are: sign-in, sessions, and what a caller can find out about itself.
 
+pub mod access;
 mod address_change;
 mod authentication;
 mod browser;
@@ -21,6 +22,7 @@ mod owner_notice;
 mod pages;
 mod password_routes;
 mod passwords;
+pub mod people;
 pub mod people_import;
 mod public_keys;
 mod reviews;
@@ -63,6 +65,7 @@ pub static MODULE: Module = Module {
         "0014_address_changes",
         "0015_impersonation",
         "0016_key_networks",
+        "0017_erased_people",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -102,14 +105,16 @@ pub static MODULE: Module = Module {
 pub(crate) mod facade {
     pub(crate) use super::IdentitySettings;
     pub(crate) use super::codes::{
-        CODE_REFUSED, LOCKED_OUT, NO_PUBLIC_URL, SIGN_IN_FAILED, TENANT_TAKEN, WEAK_PASSWORD,
+        CODE_REFUSED, LAST_OWNER, LOCKED_OUT, NO_FACTOR, NO_PUBLIC_URL, SIGN_IN_FAILED, TENANT_TAKEN,
+        WEAK_PASSWORD,
     };
     pub(crate) use super::device::device;
     pub(crate) use super::factors::{CodeGiven, CodeVerdict, FactorTables, factor_tables, judge};
     pub(crate) use super::lock_out::{GuessTarget, begin};
-    pub(crate) use super::mfa::{NewTotp, RecoveryCodes, new_recovery_codes, new_totp};
+    pub(crate) use super::mfa::{NewTotp, RecoveryCodes, mail_removed, new_recovery_codes, new_totp};
     pub(crate) use super::operator as tenants;
     pub(crate) use super::passwords::{check, verify_stored};
+    pub(crate) use super::people;
     pub(crate) use super::session::{Impersonation, address, impersonate, seconds};
 }
 
@@ -256,9 +261,10 @@ erp_core::system_work! {
         MACHINES = "machines": "Makes, changes and ends service accounts and API keys on behalf of those who may.";
         REVIEWS = "access-reviews": "Begins reviews of access and keeps decisions on behalf of those who may, and ends what nobody has confirmed.";
         EXPLAIN = "explain-access": "Says who may do what in a tenant, as operators ask for it.";
+        ACCESS = "access": "Shows a tenant's keys, roles and reviews, revokes keys and gives and takes roles, as operators ask for it.";
         TENANTS = "tenants": "Makes tenants and moves them from state to state, as operators ask for it.";
         ADDRESSES = "addresses": "Changes people's addresses, which no tenant owns, for those who open the link of a mail.";
-        PEOPLE = "people": "Brings people from other systems into a tenant, as operators ask for it.";
+        PEOPLE = "people": "Finds, disables, signs out and erases people, who belong to no tenant, and brings them from other systems into one, as operators ask for it.";
         SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it, and the API key that a request brings, and notes its use.";
     }
 }

@@ -5,7 +5,7 @@
 
 use erp_core::auth::{PasswordHash, Role};
 use erp_core::bootstrap::OperatorSession;
-use erp_core::db::{AuditEntry, SystemWork, TenantTx};
+use erp_core::db::{AuditEntry, TenantTx};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::imports::RowReader;
 use erp_core::mail::MailAddress;
@@ -14,11 +14,8 @@ use erp_core::{from_row, input};
 use serde::Serialize;
 use serde_json::json;
 
+use super::codes;
 use super::invitations::JOIN;
-use super::{PEOPLE, codes};
-
-/// The work that the operator's session is opened for.
-pub static WORK: &SystemWork = &PEOPLE;
 
 /// Rows that are read at a time.
 const BATCH: usize = 100;

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod enrolment;
 mod impersonation;
 mod log;
+mod people;
 mod sign_in;
 mod tenants;
 
@@ -67,6 +68,7 @@ erp_core::system_work! {
         ENROL = "operator-enrolment": "Lets those who have a one-time secret set an operator's password and second factor.";
         ACCOUNTS = "operator-accounts": "Lists, invites and disables operators, and shows what they did, as one of them asks for it.";
         IMPERSONATE = "impersonate": "Begins and ends sessions of operators in people's places, as an operator asks for it.";
+        PEOPLE = "operate-people": "Finds people, keeps them out, signs them out and erases them, as an operator asks for it.";
         TENANTS = "operate-tenants": "Lists tenants, makes them and moves them from state to state, as an operator asks for it.";
     }
 }
@@ -151,6 +153,33 @@ fn routes() -> Routes {
         .post("/api/v1/admin/tenants/{id}/close", Access::Operator, tenants::close)
         .system(&TENANTS)
         .doc(Operation::new("closeTenant", "Let nobody of a tenant in any more"))
+        .get("/api/v1/admin/users", Access::Operator, people::list)
+        .system(&PEOPLE)
+        .doc(Operation::new("listPeople", "List people").about("Of all tenants or of one, in the order of their addresses."))
+        .get("/api/v1/admin/users/{id}", Access::Operator, people::read)
+        .system(&PEOPLE)
+        .doc(Operation::new("readPerson", "Read a person"))
+        .post("/api/v1/admin/users/{id}/disable", Access::Operator, people::disable)
+        .system(&PEOPLE)
+        .doc(Operation::new("disablePerson", "Let a person in nowhere until it is enabled").about(
+            "Its sessions and keys stop in all its tenants within five seconds, on every instance.",
+        ))
+        .post("/api/v1/admin/users/{id}/enable", Access::Operator, people::enable)
+        .system(&PEOPLE)
+        .doc(Operation::new("enablePerson", "Let a person in again"))
+        .post("/api/v1/admin/users/{id}/sign-out", Access::Operator, people::sign_out)
+        .system(&PEOPLE)
+        .doc(Operation::new("signOutPerson", "End all sessions of a person").about("In all tenants; links to set a password end, too."))
+        .post("/api/v1/admin/users/{id}/remove-factor", Access::Operator, people::remove_factor)
+        .system(&PEOPLE)
+        .doc(Operation::new("removeFactorOfPerson", "Take a person's second factor away").about(
+            "For one who has lost the phone and the recovery codes, and has proven otherwise who it is. It is told by mail, and its sessions end.",
+        ))
+        .post("/api/v1/admin/users/{id}/erase", Access::Operator, people::erase)
+        .system(&PEOPLE)
+        .doc(Operation::new("erasePerson", "Forget a person").about(
+            "Its address, name, password, factors and sessions are deleted, and its memberships end. What a tenant has recorded of a member              stays the tenant's. It cannot be undone, and is refused for the only owner of a tenant.",
+        ))
         .post("/api/v1/admin/impersonate", Access::Operator, impersonation::begin)
         .shows_secret()
         .system(&IMPERSONATE)

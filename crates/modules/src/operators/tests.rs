@@ -17,6 +17,12 @@ pub(crate) const FIXTURES: &[Fixture] = &[
         Box::pin(async { Prepared::body(json!({ "email": address(setup) })) })
     }),
     Fixture::new("POST /api/v1/admin/operators/{id}/disable", |setup| Box::pin(other(setup))),
+    Fixture::new("GET /api/v1/admin/users/{id}", |setup| Box::pin(somebody(setup))),
+    Fixture::new("POST /api/v1/admin/users/{id}/disable", |setup| Box::pin(person(setup))),
+    Fixture::new("POST /api/v1/admin/users/{id}/enable", |setup| Box::pin(person(setup))),
+    Fixture::new("POST /api/v1/admin/users/{id}/sign-out", |setup| Box::pin(person(setup))),
+    Fixture::new("POST /api/v1/admin/users/{id}/remove-factor", |setup| Box::pin(with_factor(setup))),
+    Fixture::new("POST /api/v1/admin/users/{id}/erase", |setup| Box::pin(person(setup))),
     Fixture::new("POST /api/v1/admin/impersonate", |setup| {
         Box::pin(async { Prepared::body(impersonation(setup)) })
     }),
@@ -101,4 +107,24 @@ async fn begun(setup: &Setup<'_>) -> Prepared {
     let begun = operator.post("/api/v1/admin/impersonate", impersonation(setup)).await.assert(200).json();
     let nobody = UserId::new(setup.app().clock(), &SystemRng::new());
     Prepared::at([begun["id"].as_str().unwrap()]).sent_by(nobody, operator.token())
+}
+
+/// A person who is a member of the tenant.
+async fn somebody(setup: &Setup<'_>) -> Prepared {
+    setup.app().another(setup.tenant(), Role::Member).await;
+    let last = "select id::text from auth.people order by created_at desc, id desc limit 1";
+    let id: String = setup.app().sql().query_one(last, &[]).await.unwrap().get(0);
+    Prepared::at([id])
+}
+
+async fn person(setup: &Setup<'_>) -> Prepared {
+    somebody(setup).await.with(json!({ "reason": "It was asked for" }))
+}
+
+async fn with_factor(setup: &Setup<'_>) -> Prepared {
+    let prepared = person(setup).await;
+    let add = "insert into auth.factors (id, person_id, kind, secret_sealed, confirmed_at) \
+        values (gen_random_uuid(), $1::text::uuid, 'totp', 'sealed', now())";
+    setup.app().sql().execute(add, &[&prepared.values[0]]).await.unwrap();
+    prepared
 }

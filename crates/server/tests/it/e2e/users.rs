@@ -17,6 +17,16 @@ fn say(home: &Home, database: &Database, arguments: &[&str]) -> Ended {
     run(home, arguments, &database.both()[..1])
 }
 
+/// With the demo tenants.
+fn seeded(name: &str) -> (Home, Database) {
+    let (home, database) = (Home::new(), Database::migrated(name));
+    let data = home.path().join("data");
+    let settings = [database.both().as_slice(), &[("DATA_DIR", data.to_str().unwrap())]].concat();
+    let seeded = run(&home, &["db", "seed"], &settings);
+    assert_eq!(seeded.code, 0, "{seeded:#?}");
+    (home, database)
+}
+
 fn told(ended: &Ended) -> Value {
     serde_json::from_str(&ended.out.join("\n")).unwrap_or_else(|_| panic!("{ended:#?}"))
 }
@@ -82,4 +92,93 @@ fn people_come_with_hashes_of_another_system_and_those_who_are_there_keep_their_
     let audit = "select count(*)::text from audit_log where action = 'identity.imported'";
     assert_eq!(database.value(audit), "6");
     server.stop("TERM");
+}
+
+#[test]
+fn operators_find_people_keep_them_out_and_erase_them_by_command() {
+    let (home, database) = seeded("people_moved");
+    let person = "member@acme.example";
+    let say = |arguments: &[&str]| say(&home, &database, arguments);
+    let listed = told(&say(&["user", "list", "--tenant", "acme", "--json"]));
+    let emails: Vec<&str> = listed.as_array().unwrap().iter().map(|p| p["email"].as_str().unwrap()).collect();
+    assert!(emails.contains(&person) && !emails.iter().any(|email| email.contains("globex")), "{emails:?}");
+    let status =
+        |who: &str| told(&say(&["user", "show", who, "--json"]))["status"].as_str().unwrap().to_owned();
+    for (verb, after) in [("disable", "disabled"), ("enable", "active"), ("sign-out", "active")] {
+        assert_eq!(say(&["user", verb, person, "--why", "Asked for"]).code, 0, "{verb}");
+        assert_eq!(status(person), after, "{verb}");
+    }
+    assert_eq!(say(&["user", "remove-factor", person, "--why", "Lost"]).code, 1, "there is none");
+    assert_eq!(say(&["user", "disable", "nobody@acme.example", "--why", "x"]).code, 2);
+    assert_eq!(say(&["user", "disable", person, "--why", " "]).code, 2);
+    let id = told(&say(&["user", "show", person, "--json"]))["id"].as_str().unwrap().to_owned();
+    assert_eq!(say(&["user", "erase", person, "--why", "Asked for"]).code, 2, "nobody said yes");
+    assert_eq!(say(&["user", "erase", person, "--why", "Asked for", "--yes"]).code, 0);
+    assert_eq!(status(&id), "erased");
+    assert_eq!(say(&["user", "show", person]).code, 2);
+    assert_eq!(say(&["user", "erase", "owner@acme.example", "--why", "Asked for", "--yes"]).code, 1);
+}
+
+#[test]
+fn operators_revoke_keys_and_give_and_take_roles_by_command() {
+    let (home, database) = seeded("access_moved");
+    let say = |arguments: &[&str]| say(&home, &database, &[arguments, &["--tenant", "acme"]].concat());
+    let member = "member@acme.example";
+    let roles = || {
+        let listed = told(&say(&["role", "list", "--json"]));
+        let holders = |name: &str| {
+            listed.as_array().unwrap().iter().find(|role| role["name"] == name).unwrap()["holders"]
+                .as_u64()
+                .unwrap()
+        };
+        (holders("owner"), holders("auditor"))
+    };
+    assert_eq!(roles(), (1, 0));
+    assert_eq!(
+        say(&["role", "give", member, "Auditor", "--why", "The audit", "--until", "2099-01-01T00:00Z"]).code,
+        0
+    );
+    assert_eq!(say(&["role", "give", member, "auditor", "--why", "Again"]).code, 1);
+    assert_eq!(roles(), (1, 1));
+    assert_eq!(say(&["role", "take", member, "auditor", "--why", "Done"]).code, 0);
+    assert_eq!(say(&["role", "take", member, "auditor", "--why", "Done"]).code, 1);
+    assert_eq!(say(&["role", "give", member, "no-such-role", "--why", "x"]).code, 2);
+    assert_eq!(say(&["role", "give", "nobody@acme.example", "owner", "--why", "x"]).code, 2);
+    assert_eq!(
+        say(&["role", "take", "owner@acme.example", "owner", "--why", "x"]).code,
+        1,
+        "the last owner stays"
+    );
+    let told_roles = database.value(
+        "select string_agg(action, ' ' order by seq) from audit_log where action like 'identity.role\\_%'",
+    );
+    assert_eq!(told_roles, "identity.role_given identity.role_taken_back");
+
+    database.run(
+        "insert into api_keys (tenant_id, id, principal_id, name, scopes, hash, created_by) \
+           select m.tenant_id, '0190163d-8694-739b-aea5-966c26f8ad91', m.user_id, 'Script', '{catalog.item.read}', sha256('x'), m.user_id \
+           from memberships m where m.email = 'member@acme.example'",
+    );
+    let keys = told(&say(&["key", "list", "--json"]));
+    assert_eq!((&keys[0]["name"], &keys[0]["holder"]), (&json!("Script"), &json!(member)), "{keys}");
+    let id = keys[0]["id"].as_str().unwrap();
+    assert_eq!(say(&["key", "revoke", id, "--why", "Found in public"]).code, 0);
+    assert_eq!(say(&["key", "revoke", id, "--why", "Found in public"]).code, 2);
+    assert_eq!(told(&say(&["key", "list", "--json"])), json!([]));
+    let review = say(&["access", "review", "--json"]);
+    assert_eq!((review.code, told(&review)), (0, json!([])));
+}
+
+#[test]
+fn a_shell_completes_verbs_and_flags() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&home, &["completions", shell], &[]);
+        let text = script.out.join("\n");
+        assert_eq!(script.code, 0, "{shell}");
+        for part in ["remove-factor", "jwt-secret-file"] {
+            assert!(text.contains(part), "{shell}: {part}");
+        }
+    }
+    assert_eq!(run(&home, &["completions", "cobol"], &[]).code, 2);
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod impersonation;
+mod people;
 mod tenants;
 
 use erp_core::auth::TenantSecret;
