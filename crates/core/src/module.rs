@@ -23,7 +23,7 @@ use crate::answer::{Endpoint, Outputs};
 use crate::app::App;
 pub use crate::app::{Probe, Tenancy};
 pub use crate::assets::Asset;
-use crate::auth::{AnyTenantSetting, Caller, Flag, GuardedFields, Permission, Role};
+use crate::auth::{AnyTenantSetting, Caller, Flag, GuardedFields, Permission, RequiredAction, Role};
 use crate::cache::DeclaredCache;
 use crate::config::Section;
 use crate::db::{Migration, Namespace, RowCondition, Sample, Schema, SystemWork};
@@ -298,6 +298,8 @@ pub struct Route {
     pub surface: Surface,
     /// Why a member who may only read may change something here all the same.
     pub open_to_readers: Option<&'static str>,
+    /// What may be wanted of a member who uses it all the same: to do that, or to leave.
+    pub opens_for: &'static [RequiredAction],
     /// The work that its handler does as the system.
     pub system: Option<&'static SystemWork>,
     /// The kind of file that its body is, if it is one.
@@ -543,6 +545,7 @@ impl Routes {
             access,
             surface: Surface::of(access),
             open_to_readers: None,
+            opens_for: &[],
             system: None,
             upload: None,
             shows_secret: false,
@@ -577,6 +580,13 @@ impl Routes {
     #[must_use]
     pub fn open_to_readers(self, why: &'static str) -> Self {
         self.with(|route| route.open_to_readers = Some(why))
+    }
+
+    /// That the route just added is open while one of these is wanted of a member, who can use no other until it is done: it does
+    /// that, or leads away.
+    #[must_use]
+    pub fn opens_for(self, actions: &'static [RequiredAction]) -> Self {
+        self.with(|route| route.opens_for = actions)
     }
 
     /// The work that the handler of the route just added does as the system: it takes a [`System`](crate::db::System) as an

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{
-    Entitlements, Flag, GuardedFields, Identity, Permission, Permissions, SettingValue, SignedIn,
-    TenantSetting,
+    Entitlements, Flag, GuardedFields, Identity, Methods, Permission, Permissions, RequiredActions,
+    SettingValue, SignedIn, TenantSetting,
 };
 use crate::error::{Error, codes};
 use crate::shared::{OperatorId, PrincipalId, TenantId, TraceContext, UserId};
@@ -25,6 +25,8 @@ struct CallerInner {
     signed_in: Option<SignedIn>,
     by_cookie: bool,
     permissions: Permissions,
+    /// What is wanted of it before it does anything else.
+    required: RequiredActions,
     /// What its tenant has.
     entitlements: Entitlements,
     /// Fields of the route that want a permission of their own, where it has some.
@@ -130,13 +132,14 @@ impl Caller {
         let Identity { tenant, actor, signed_in, by_cookie } = identity;
         let uncommitted = AtomicBool::new(false);
         let (deferral, fields) = (None, None);
-        let entitlements = Entitlements::default();
+        let (entitlements, required) = (Entitlements::default(), RequiredActions::default());
         Self(Arc::new(CallerInner {
             tenant,
             actor,
             signed_in,
             by_cookie,
             permissions,
+            required,
             entitlements,
             fields,
             trace,
@@ -158,6 +161,14 @@ impl Caller {
         self
     }
 
+    /// The same caller, of whom this is wanted.
+    pub(crate) fn wanting(mut self, required: RequiredActions) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.required = required;
+        }
+        self
+    }
+
     /// The same caller, whose change is committed by a deferral: see `Db::defer`.
     pub(crate) fn deferred(&self, deferral: u64) -> Self {
         self.again().with(Some(deferral), self.0.fields.clone())
@@ -170,7 +181,7 @@ impl Caller {
 
     fn again(&self) -> Self {
         let caller = Self::of(self.identity(), self.0.permissions.clone(), self.0.trace.clone());
-        caller.entitled(self.0.entitlements.clone())
+        caller.entitled(self.0.entitlements.clone()).wanting(self.0.required)
     }
 
     /// Fields of the route that want a permission of their own, where it has some.
@@ -251,6 +262,17 @@ impl Caller {
     /// What the caller may do in the tenant, and by which roles.
     pub fn permissions(&self) -> &Permissions {
         &self.0.permissions
+    }
+
+    /// What is wanted of it before its session opens the rest: nothing at most routes, which it could not have called otherwise.
+    pub fn required(&self) -> RequiredActions {
+        self.0.required
+    }
+
+    /// By what its person has proven who it is, in its session: nothing for machines and jobs.
+    pub fn proven(&self) -> Methods {
+        let by_token = self.0.signed_in.map(|signed_in| signed_in.methods).unwrap_or_default();
+        by_token.union(self.0.permissions.standing().proven)
     }
 
     /// The person or the service account for whom it acts, also by a key or a job: whose own rows it sees where a table shows

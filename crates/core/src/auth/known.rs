@@ -30,6 +30,11 @@ impl KnownPermissions {
         self.0.get(grantee, now, read).await
     }
 
+    /// Forgets it, so that it is read anew.
+    pub(crate) fn forget_one(&self, grantee: Grantee) {
+        self.0.forget(|of| *of == grantee);
+    }
+
     /// Forgets what a principal may do, in all its sessions: the next request reads it anew. For those who have just changed
     /// it.
     pub fn forget(&self, tenant: TenantId, principal: PrincipalId) {

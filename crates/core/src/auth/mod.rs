@@ -19,6 +19,7 @@ mod permissions;
 mod qr;
 mod recovery;
 mod remembered;
+mod required;
 mod session;
 mod signing;
 mod tenant_secret;
@@ -36,6 +37,7 @@ pub use entitlements::{
     TenantPlan, TenantSetting, TenantSettingFacts, ZoneName,
 };
 pub(crate) use fields::{EACH, GuardedField, GuardedFields};
+pub(crate) use known::Grantee;
 pub use known::KnownPermissions;
 pub use known_device::DeviceKeys;
 pub use known_keys::KnownKeys;
@@ -45,6 +47,7 @@ pub use permission::{Permission, Role, UnknownRole};
 pub use permissions::{Grants, OwnRole, PermissionTable, Permissions};
 pub use qr::qr_png;
 pub use recovery::{recovery_code, recovery_hash};
+pub use required::{PersonStanding, RequiredAction, RequiredActions};
 pub use session::{Method, Methods, RefreshKey, RefreshKeys, RefreshToken, SignedIn};
 pub use signing::{PublicKey, PublicKeys};
 pub use tenant_secret::TenantSecret;

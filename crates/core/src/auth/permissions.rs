@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::numbered::Numbered;
-use super::{Networks, Permission, Role};
+use super::{Networks, Permission, PersonStanding, Role};
 use crate::shared::PrincipalId;
 
 /// Every permission of every module, numbered.
@@ -28,6 +28,8 @@ pub struct Grants {
     pub principal: Option<PrincipalId>,
     /// Where requests of a key come from; of others that is not said.
     pub networks: Networks,
+    /// What decides whether something is wanted of it before it does anything else.
+    pub standing: PersonStanding,
 }
 
 /// A role of a tenant's own.
@@ -50,6 +52,7 @@ struct Resolved {
     roles: Vec<String>,
     principal: Option<PrincipalId>,
     networks: Networks,
+    standing: PersonStanding,
 }
 
 impl PermissionTable {
@@ -94,9 +97,10 @@ impl PermissionTable {
         }
         let built_in = grants.built_in.iter().map(|role| role.as_str().to_owned());
         let roles = built_in.chain(grants.own.iter().map(|role| role.name.clone())).collect();
-        let Grants { principal, networks, .. } = grants;
-        let (principal, networks) = (*principal, networks.clone());
-        Permissions(Arc::new(Resolved { table: Arc::clone(self), bits, roles, principal, networks }))
+        let Grants { principal, networks, standing, .. } = grants;
+        let (table, principal) = (Arc::clone(self), *principal);
+        let (networks, standing) = (networks.clone(), standing.clone());
+        Permissions(Arc::new(Resolved { table, bits, roles, principal, networks, standing }))
     }
 }
 
@@ -109,6 +113,7 @@ impl Permissions {
             roles: Vec::new(),
             principal: None,
             networks: Networks::default(),
+            standing: PersonStanding::default(),
         }))
     }
 
@@ -120,6 +125,11 @@ impl Permissions {
     /// The person or the service account whose they are.
     pub fn principal(&self) -> Option<PrincipalId> {
         self.0.principal
+    }
+
+    /// What decides whether something is wanted of whose they are.
+    pub fn standing(&self) -> &PersonStanding {
+        &self.0.standing
     }
 
     /// Whether `permission` is among them.

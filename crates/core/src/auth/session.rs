@@ -96,6 +96,12 @@ impl Methods {
         Self(self.0 | method.bit())
     }
 
+    /// These and those.
+    #[must_use]
+    pub const fn union(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
     /// Whether `method` is one of them.
     pub const fn has(self, method: Method) -> bool {
         self.0 & method.bit() != 0

@@ -249,6 +249,9 @@ error_codes! {
         IMPERSONATED = "core.impersonated", 403, "Not in another's place";
             "An operator who acts in a person's place changes no credentials, roles or members, and sees no secret that is shown once.";
             "Let the person do it.";
+        SECOND_FACTOR_REQUIRED = "core.second_factor_required", 403, "A second factor is required";
+            "The tenant, or a role of the caller's there, demands a second factor, and none was used in this session.";
+            "Set one up by POST /api/v1/auth/mfa/totp and /confirm, give its next code to POST /api/v1/auth/step-up, and use the token that it answers.";
         TENANT_MISMATCH = "core.tenant_mismatch", 403, "Not a member of this tenant";
             "X-Tenant-ID names a tenant that the caller is not a member of.";
             "Leave X-Tenant-ID out, or name a tenant that the caller belongs to.";

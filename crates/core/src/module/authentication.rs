@@ -5,7 +5,7 @@ use http::HeaderMap;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::{Caller, Credential, Grants, Identity, Trace};
+use crate::auth::{Caller, Credential, Grantee, Grants, Identity, Methods, RequiredActions, Trace};
 use crate::db::{System, SystemWork};
 use crate::error::{Error, Result, codes};
 use crate::shared::TenantId;
@@ -29,6 +29,8 @@ pub struct Authentication {
     /// its session has ended.
     /// The caller that is given may read the tenant's data, and has no permission yet.
     pub grants: for<'a> fn(&'a App, &'a Caller) -> Lookup<'a, Grants>,
+    /// What is wanted of a caller before its session opens the rest, by what its person has proven who it is.
+    pub required: fn(&Caller, Methods) -> RequiredActions,
 }
 
 /// How a module tells which operator of the platform asks. One module of a product has it.
@@ -52,8 +54,37 @@ impl Authentication {
     /// # Errors
     /// `core.unauthenticated` when it has no business in the tenant (any more), or as the database answers.
     pub(crate) async fn caller(&self, app: &App, identity: Identity, trace: Trace) -> Result<Caller> {
-        let principal = identity.actor.principal().ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
-        let of = (identity.tenant, principal, identity.signed_in.map(|session| session.session));
+        self.caller_of(app, identity, Methods::default(), trace).await
+    }
+
+    /// The same, of somebody who has proven who it is by `proven`, too, elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::caller`].
+    pub(crate) async fn caller_of(
+        &self,
+        app: &App,
+        identity: Identity,
+        proven: Methods,
+        trace: Trace,
+    ) -> Result<Caller> {
+        let required = |caller: &Caller| (self.required)(caller, caller.proven().union(proven));
+        let caller = self.known(app, identity, trace.clone()).await?;
+        let wanted = required(&caller);
+        if wanted.is_empty() {
+            return Ok(caller);
+        }
+        // Boxed, since little is wanted of most. It may have been done a moment ago, on whichever instance.
+        if let Some(of) = grantee(identity) {
+            app.known_permissions.forget_one(of);
+        }
+        let caller = Box::pin(self.known(app, identity, trace)).await?;
+        let wanted = required(&caller);
+        Ok(caller.wanting(wanted))
+    }
+
+    async fn known(&self, app: &App, identity: Identity, trace: Trace) -> Result<Caller> {
+        let of = grantee(identity).ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
         // Boxed, since it is read once in five seconds and every request would carry its size.
         let read = || {
             Box::pin(async {
@@ -67,6 +98,12 @@ impl Authentication {
         let entitlements = app.entitlements_of(identity.tenant, &trace).await?;
         Ok(Caller::of(identity, permissions, trace).entitled(entitlements))
     }
+}
+
+/// Under what it is remembered what somebody may do, who is a principal.
+fn grantee(identity: Identity) -> Option<Grantee> {
+    let session = identity.signed_in.map(|session| session.session);
+    identity.actor.principal().map(|principal| (identity.tenant, principal, session))
 }
 
 /// What is looked up, if it is there.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::headers;
 use crate::answer::Outputs;
+use crate::auth::RequiredAction;
 use crate::error::{ErrorCode, codes, type_of};
 use crate::extract::Inputs;
 use crate::module::{Access, Route};
@@ -39,6 +40,11 @@ pub(super) fn of(
             &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH, &codes::ADDRESS_REFUSED]
         }
     };
+    let by_action: Vec<&'static ErrorCode> = RequiredAction::ALL
+        .into_iter()
+        .filter(|action| route.is_members() && !route.opens_for.contains(action))
+        .map(RequiredAction::code)
+        .collect();
     let by_place: &[&'static ErrorCode] = if route.is_for_oneself() { &[&codes::IMPERSONATED] } else { &[] };
     let by_method: &[&'static ErrorCode] =
         if route.method.is_safe() { &[] } else { &[&codes::OUTCOME_UNKNOWN, &codes::READ_ONLY] };
@@ -57,7 +63,7 @@ pub(super) fn of(
         Some(step) if step.unlike.is_empty() => &[&codes::WRONG_STATE],
         Some(_) => &[&codes::WRONG_STATE, &codes::SEPARATION_OF_DUTIES],
     };
-    let by_handler = [&inputs.refusals[..], &outputs.refusals, &by_table];
+    let by_handler = [&inputs.refusals[..], &outputs.refusals, &by_table, &by_action];
     let lists = [ALWAYS, by_limit, by_access, by_place, by_method, by_browser, by_kind, by_step]
         .into_iter()
         .chain(by_handler);

@@ -2,30 +2,32 @@
 
 use erp_core::app::App;
 use erp_core::auth::{
-    Caller, Credential, Grants, Networks, OwnRole, Role, SESSION_COOKIE, Trace, bearer, cookie, key_header,
+    Caller, Credential, Grants, Methods, Networks, OwnRole, PersonStanding, Role, SESSION_COOKIE, Trace,
+    bearer, cookie, key_header,
 };
 use erp_core::db::{System, TenantTx};
 use erp_core::error::{Error, Result};
 use erp_core::from_row;
 use erp_core::module::{Authentication, Lookup, NamedTenant};
-use erp_core::shared::{PrincipalId, TenantId};
+use erp_core::shared::{PrincipalId, SessionId, TenantId, UserId};
 use http::HeaderMap;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{SELECT_TENANT, browser, keys};
+use super::{SELECT_TENANT, browser, keys, required};
 
 const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) and status = 'active'";
 /// A row for each role of a principal, and one without a role for a member that has none; none for nobody, and none
 /// for a session that has ended.
 const READ_GRANTS: &str = "select m.user_id as principal, g.built_in, r.name, g.expires_at, null::text[] as scopes, \
-     '{}'::text[] as networks, array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
+     '{}'::text[] as networks, array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions, \
+     r.demands_factor, s.amr \
      from memberships m join tenants t on t.id = m.tenant_id \
+     left join sessions s on s.id = $2 and s.principal_id = m.user_id and s.revoked_at is null and s.expires_at > now() \
      left join grants g on g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
      left join roles r on r.id = g.role_id \
      where m.user_id = $1 and m.ended_at is null and m.deactivated_at is null and m.disabled_at is null \
-       and t.status = 'active' and ($2::uuid is null or exists (select from sessions s where s.id = $2 \
-         and s.principal_id = m.user_id and s.revoked_at is null and s.expires_at > now())) \
+       and t.status = 'active' and ($2::uuid is null or s.id is not null) \
      order by array_position(array['owner', 'administrator', 'member', 'auditor', 'read-only'], g.built_in), r.name";
 /// The same for a machine or a job, of which an id is known and not whose it is: a member's, a service account's or a key's. A key
 /// is nobody's once its principal has ended.
@@ -36,7 +38,8 @@ const READ_OTHERS: &str = "with members as (select user_id as id from membership
        union all select m.id, k.scopes, k.allowed_networks from api_keys k join members m on m.id = k.principal_id \
        where k.id = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())) \
      select a.id as principal, g.built_in, r.name, g.expires_at, a.scopes, a.networks, \
-       array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions \
+       array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions, \
+       null::boolean as demands_factor, null::text[] as amr \
      from asked a join tenants t on t.id = $2 and t.status = 'active' \
      left join grants g on g.principal_id = a.id and (g.expires_at is null or g.expires_at > now()) \
      left join roles r on r.id = g.role_id \
@@ -45,7 +48,7 @@ const READ_OTHERS: &str = "with members as (select user_id as id from membership
 /// By `Authorization: Bearer` with an access token of ours or an API key, which `X-API-Key` brings, too; or else by the cookie of a
 /// browser's session.
 pub(super) static AUTHENTICATION: Authentication =
-    Authentication { system: &SELECT_TENANT, credential, tenant, grants };
+    Authentication { system: &SELECT_TENANT, credential, tenant, grants, required: required::required };
 
 struct SelectedTenant {
     id: TenantId,
@@ -60,8 +63,20 @@ struct Granted {
     scopes: Option<Vec<String>>,
     networks: Vec<String>,
     permissions: Vec<String>,
+    demands_factor: Option<bool>,
+    amr: Option<Vec<String>>,
 }
-from_row!(Granted { principal, built_in, name, expires_at, scopes, networks, permissions });
+from_row!(Granted {
+    principal,
+    built_in,
+    name,
+    expires_at,
+    scopes,
+    networks,
+    permissions,
+    demands_factor,
+    amr
+});
 
 /// The roles that a caller holds now, as far as the scopes of its key go; of somebody who has no business in the tenant there are
 /// none at all.
@@ -77,13 +92,25 @@ impl HeldGrants {
         Ok(Self::of(tx.rows(sql, &[&principal, &other]).await?))
     }
 
+    /// Those of a person whose session has just begun.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub(super) async fn of_session(
+        tx: TenantTx<'_>,
+        person: UserId,
+        session: SessionId,
+    ) -> Result<Option<Self>> {
+        Ok(Self::of(tx.last().rows(READ_GRANTS, &[&person, &session]).await?))
+    }
+
     fn of(rows: Vec<Granted>) -> Option<Self> {
         (!rows.is_empty()).then_some(Self(rows))
     }
 
     /// Those whose end is `long` enough away; a grant for good has none.
     pub(super) fn lasting(&self, app: &App, long: impl Fn(Option<Timestamp>) -> bool) -> Result<Grants> {
-        let (mut grants, mut limit) = (Grants::default(), None);
+        let (mut grants, mut limit) = (Grants { standing: self.standing(), ..Grants::default() }, None);
         if let Some(Granted { principal, networks, .. }) = self.0.first() {
             grants.principal = Some(*principal);
             // What cannot be read lets nobody in.
@@ -104,6 +131,15 @@ impl HeldGrants {
             Some(scopes) => keys::narrowed(app, grants, scopes),
             None => grants,
         })
+    }
+}
+
+impl HeldGrants {
+    /// What the rows say of the session, and of what the roles demand.
+    fn standing(&self) -> PersonStanding {
+        let amr = self.0.iter().find_map(|row| row.amr.as_ref());
+        let proven = amr.map(|amr| Methods::of_words(amr.iter().map(String::as_str))).unwrap_or_default();
+        PersonStanding { proven, factor_by_role: self.0.iter().any(|row| row.demands_factor == Some(true)) }
     }
 }
 

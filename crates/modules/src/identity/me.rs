@@ -1,6 +1,6 @@
 use axum::extract::State;
 use erp_core::app::App;
-use erp_core::auth::{Actor, Caller};
+use erp_core::auth::{Actor, Caller, RequiredAction};
 use erp_core::error::{Error, Result, codes};
 use erp_core::extract::Json;
 use erp_core::from_row;
@@ -24,12 +24,16 @@ from_row!(MembershipRow { id, email, name, tenant_id, slug, tenant_name });
 
 /// The answer of `GET /api/v1/me`.
 #[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Me {
     user: Person,
     tenant: CurrentTenant,
     /// The operator who acts in the person's place, if one does.
     #[serde(skip_serializing_if = "Option::is_none")]
     operator: Option<OperatorId>,
+    /// What the session is for until it is done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    required_actions: Vec<RequiredAction>,
     #[schemars(example = ["owner"])]
     roles: Vec<String>,
     /// What the roles allow.
@@ -84,6 +88,7 @@ pub(super) async fn profile(app: &App, caller: &Caller) -> Result<Me> {
     };
     Ok(Me {
         operator,
+        required_actions: caller.required().iter().collect(),
         user: Person { id: row.id, email: row.email, name: row.name },
         tenant: CurrentTenant { id: row.tenant_id, slug: row.slug, name: row.tenant_name },
         roles: caller.permissions().roles().to_vec(),

@@ -25,6 +25,7 @@ mod passwords;
 pub mod people;
 pub mod people_import;
 mod public_keys;
+mod required;
 mod reviews;
 mod roles;
 mod service_accounts;
@@ -35,6 +36,7 @@ mod tenants;
 
 use std::time::Duration;
 
+use erp_core::auth::RequiredAction;
 use erp_core::config::Section;
 use erp_core::limits::{Policy, Quota};
 use erp_core::metrics::MetricTable;
@@ -66,6 +68,7 @@ pub static MODULE: Module = Module {
         "0015_impersonation",
         "0016_key_networks",
         "0017_erased_people",
+        "0018_second_factor_by_role",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -96,6 +99,7 @@ pub static MODULE: Module = Module {
     gauges: &[&SESSIONS_ACTIVE],
     jobs: &[&lock_out::FORGET, &reviews::CLOSE],
     schedules: &[&lock_out::NIGHTLY],
+    tenant_settings: &[&required::SECOND_FACTOR],
     tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
     ..Module::BARE
@@ -153,6 +157,9 @@ erp_core::error_codes! {
         NO_FACTOR = "identity.no_factor", 409, "There is no second factor";
             "None is set up, or the one that was begun has been left for longer than 15 minutes.";
             "Set one up first.";
+        FACTOR_NOT_USED = "identity.factor_not_used", 409, "No second factor was used in this session";
+            "Who demands a second factor of others would shut himself out.";
+            "Set one up, give a code of it to POST /api/v1/auth/step-up, and ask again with the token that it answers.";
         WEAK_PASSWORD = "identity.weak_password", 422, "The password is too easy to guess";
             "It is too short, or among what others would try first; the detail says why.";
             "Choose a longer one, of words that have nothing to do with the account.";
@@ -196,6 +203,7 @@ erp_core::permissions! {
         READ_REVIEWS = "identity.access_review.read" to [Owner, Auditor]: "See the reviews of access, and what was decided.";
         REVIEW_ACCESS = "identity.access_review.decide" to [Owner] alone: "Begin and close reviews of access, and decide who keeps a role.";
         END_SESSIONS = "identity.session.end" to [Owner]: "End the sessions of others.";
+        DEMAND_FACTOR = "identity.factor.demand" to [Owner]: "Say who needs a second factor in the tenant.";
         MANAGE_KEYS = "identity.key.manage" to [Owner]: "Make API keys within one's own rights, see, rotate and revoke them.";
         MANAGE_MACHINES = "identity.service_account.manage" to [Owner]: "Make service accounts, give them roles, and end them.";
     }
@@ -298,6 +306,7 @@ fn routes() -> Routes {
             "It takes a code of the authenticator app or a recovery code. Each is good once, and few wrong ones are let through.",
         ))
         .post("/api/v1/auth/mfa/totp", Access::SignedIn, mfa::enrol)
+        .opens_for(&[RequiredAction::SecondFactor])
         .open_to_readers("everybody has a second factor of their own")
         .shows_secret()
         .limit(&FAILED_SIGN_INS)
@@ -306,6 +315,7 @@ fn routes() -> Routes {
             "The secret is shown this once. It counts from the first code on that `…/confirm` is given.",
         ))
         .post("/api/v1/auth/mfa/totp/confirm", Access::SignedIn, mfa::confirm)
+        .opens_for(&[RequiredAction::SecondFactor])
         .open_to_readers("everybody has a second factor of their own")
         .system(&FACTORS)
         .doc(Operation::new("confirmTotp", "Finish setting up an authenticator app"))
@@ -323,6 +333,7 @@ fn routes() -> Routes {
             "Ten, shown this once; those before are good no more.",
         ))
         .post("/api/v1/auth/step-up", Access::SignedIn, step_up::step_up)
+        .opens_for(&[RequiredAction::SecondFactor])
         .open_to_readers("everybody proves who they are")
         .shows_secret()
         .limit(&FAILED_SIGN_INS)
@@ -357,6 +368,7 @@ fn routes() -> Routes {
             "It ends all sessions of the person and begins none.",
         ))
         .get("/api/v1/auth/csrf-token", Access::SignedIn, browser::csrf_token)
+        .opens_for(&RequiredAction::ALL)
         .doc(Operation::new("csrfToken", "Get the token of one's pages").about(
             "For scripts of this server's pages, which change things by the session's cookie: they send it as `X-CSRF-Token`.",
         ))
@@ -387,10 +399,12 @@ fn routes() -> Routes {
         .system(&SESSIONS)
         .doc(Operation::new("endSession", "End a session"))
         .post("/api/v1/auth/logout", Access::SignedIn, sessions::logout)
+        .opens_for(&RequiredAction::ALL)
         .open_to_readers("everybody signs out")
         .system(&SESSIONS)
         .doc(Operation::new("signOut", "Sign out"))
         .post("/api/v1/auth/logout-all", Access::SignedIn, sessions::logout_all)
+        .opens_for(&RequiredAction::ALL)
         .open_to_readers("everybody signs out")
         .system(&SESSIONS)
         .doc(Operation::new("signOutEverywhere", "Sign out of all sessions, in all tenants"))
@@ -523,5 +537,6 @@ fn routes() -> Routes {
              `kid` that it does not know.",
         ))
         .get("/api/v1/me", Access::SignedIn, me::me)
+        .opens_for(&RequiredAction::ALL)
         .doc(Operation::new("me", "Show who the caller is and what it may do"))
 }

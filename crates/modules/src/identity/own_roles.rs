@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::giver::Giver;
 use super::made::Made;
+use super::required::may_demand;
 use super::roles::{OwnRoleRow, RoleName};
 use super::{codes, step_up};
 
@@ -31,6 +32,8 @@ pub(super) struct TenantRole {
     permissions: Vec<String>,
     /// What it names and no module declares any more: it allows nothing.
     undeclared: Vec<String>,
+    /// Whether it demands a second factor in each session of those who hold it.
+    second_factor: bool,
     /// How many members and service accounts hold it.
     holders: Int<0>,
     created_at: Timestamp,
@@ -56,7 +59,7 @@ pub(super) struct AllRoles {
 
 /// The body of POST and PUT.
 #[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct NewTenantRole {
     /// Unique in the tenant, in any case, and not that of a role which every tenant has.
     #[schemars(example = &"Storekeeper")]
@@ -67,6 +70,11 @@ pub(super) struct NewTenantRole {
     /// What it allows, by the names of `GET /api/v1/permissions`: within the caller's own.
     #[schemars(example = ["identity.user.read"])]
     permissions: List<Text<1, 200>, 0, 5000>,
+    /// Whether people who hold it use a second factor in each session. Left out, a new role demands none, and one that is there stays as
+    /// it is.
+    #[schemars(example = false)]
+    #[serde(default)]
+    second_factor: Option<bool>,
 }
 
 /// One thing that a role can allow.
@@ -92,44 +100,46 @@ struct TenantRoleRow {
     name: String,
     description: String,
     permissions: Vec<String>,
+    second_factor: bool,
     holders: Int<0>,
     created_at: Timestamp,
 }
-from_row!(TenantRoleRow { id, name, description, permissions, holders, created_at });
+from_row!(TenantRoleRow { id, name, description, permissions, second_factor, holders, created_at });
 
 impl TenantRoleRow {
     fn shown(self, app: &App) -> TenantRole {
-        let Self { id, name, description, permissions, holders, created_at } = self;
+        let Self { id, name, description, permissions, second_factor, holders, created_at } = self;
         let (permissions, undeclared) = permissions.into_iter().partition(|name| is_declared(app, name));
-        TenantRole { id, name, description, permissions, undeclared, holders, created_at }
+        TenantRole { id, name, description, permissions, undeclared, second_factor, holders, created_at }
     }
 }
 
 struct LockedRole {
     name: String,
     permissions: Vec<String>,
+    demands_factor: bool,
     in_use: bool,
 }
-from_row!(LockedRole { name, permissions, in_use });
+from_row!(LockedRole { name, permissions, demands_factor, in_use });
 
-const COLUMNS: &str = "select r.id, r.name, r.description, r.created_at, \
+const COLUMNS: &str = "select r.id, r.name, r.description, r.demands_factor as second_factor, r.created_at, \
        array(select p.permission from role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id order by 1) as permissions, \
        (select count(*) from grants g where g.tenant_id = r.tenant_id and g.role_id = r.id \
          and (g.expires_at is null or g.expires_at > now())) as holders \
      from roles r ";
 const LIST: &str = sql![COLUMNS, "order by lower(r.name) limit 1000"];
 const READ: &str = sql![COLUMNS, "where r.tenant_id = $1 and r.id = $2"];
-const LOCK: &str = "select r.name, \
+const LOCK: &str = "select r.name, r.demands_factor, \
        array(select p.permission from role_permissions p where p.tenant_id = r.tenant_id and p.role_id = r.id) as permissions, \
        exists (select from grants g where g.tenant_id = r.tenant_id and g.role_id = r.id \
          and (g.expires_at is null or g.expires_at > now())) \
        or exists (select from invitations i where i.tenant_id = r.tenant_id and i.ended_at is null and i.expires_at > now() \
          and r.name = any (i.roles)) as in_use \
      from roles r where r.tenant_id = $1 and r.id = $2 for update";
-const ADD: &str = "insert into roles (id, name, description) values ($1, $2, coalesce($3, ''))";
+const ADD: &str = "insert into roles (id, name, description, demands_factor) values ($1, $2, coalesce($3, ''), coalesce($4, false))";
 const ALLOW: &str = "insert into role_permissions (role_id, permission) select $1::uuid, unnest($2::text[]) on conflict do nothing";
-const CHANGE: &str =
-    "update roles set name = $3, description = coalesce($4, '') where tenant_id = $1 and id = $2";
+const CHANGE: &str = "update roles set name = $3, description = coalesce($4, ''), demands_factor = coalesce($5, demands_factor) \
+     where tenant_id = $1 and id = $2";
 const DISALLOW: &str =
     "delete from role_permissions where tenant_id = $1 and role_id = $2 and permission <> all ($3::text[])";
 /// An open invitation gives the role that was meant, whatever it is called when somebody accepts.
@@ -174,14 +184,20 @@ pub(super) async fn create(
     caller: Caller,
     system: System,
     Json(new): Json<NewTenantRole>,
-) -> Result<Made<TenantRole>, Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN, codes::ROLE_TAKEN)>> {
+) -> Result<
+    Made<TenantRole>,
+    Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN, codes::ROLE_TAKEN, codes::FACTOR_NOT_USED)>,
+> {
     let tenant = caller.tenant();
     let allowed = declared(&app, &new.permissions, &[])?;
     step_up::require(&app, &caller, &system).await?;
+    if new.second_factor == Some(true) {
+        may_demand(&caller)?;
+    }
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
     Giver::hold(&app, &mut tx, &caller).await?.may_shape(allowed.clone())?;
     let id: Id<OwnRoleRow> = Id::new(app.clock.as_ref(), app.rng.as_ref());
-    let _: Vec<()> = tx.rows(ADD, &[&id, &new.name, &new.description]).await?;
+    let _: Vec<()> = tx.rows(ADD, &[&id, &new.name, &new.description, &new.second_factor]).await?;
     let _: Vec<()> = tx.rows(ALLOW, &[&id, &allowed]).await?;
     let row: TenantRoleRow = tx.row(READ, &[&tenant, &id]).await?;
     tx.commit().await?;
@@ -195,13 +211,20 @@ pub(super) async fn replace(
     system: System,
     Path(id): Path<Id<OwnRoleRow>>,
     Json(new): Json<NewTenantRole>,
-) -> Result<Json<TenantRole>, Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN, codes::ROLE_TAKEN)>> {
+) -> Result<
+    Json<TenantRole>,
+    Refusing<(codes::STEP_UP_REQUIRED, codes::MORE_THAN_OWN, codes::ROLE_TAKEN, codes::FACTOR_NOT_USED)>,
+> {
     let tenant = caller.tenant();
     step_up::require(&app, &caller, &system).await?;
     let (mut tx, giver, before) = hold(&app, &caller, &system, id).await?;
+    if new.second_factor == Some(true) && !before.demands_factor {
+        may_demand(&caller)?;
+    }
     let allowed = declared(&app, &new.permissions, &before.permissions)?;
     giver.may_shape(allowed.clone())?;
-    let _: Vec<()> = tx.rows(CHANGE, &[&tenant, &id, &new.name, &new.description]).await?;
+    let _: Vec<()> =
+        tx.rows(CHANGE, &[&tenant, &id, &new.name, &new.description, &new.second_factor]).await?;
     let _: Vec<()> = tx.rows(DISALLOW, &[&tenant, &id, &allowed]).await?;
     let _: Vec<()> = tx.rows(ALLOW, &[&id, &allowed]).await?;
     if before.name != new.name.as_str() {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use erp_core::app::App;
-use erp_core::auth::{AccessToken, Method, Methods, Operator, RefreshToken, SignedIn, Trace};
+use erp_core::auth::{AccessToken, Method, Methods, Operator, RefreshToken, RequiredAction, SignedIn, Trace};
 use erp_core::db::{AuditEntry, System, TenantTx};
 use erp_core::error::{Error, Result};
 use erp_core::from_row;
@@ -18,7 +18,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::device::device;
-use super::{IdentitySettings, codes};
+use super::{IdentitySettings, codes, required};
 
 /// For so long the token before still leads to its successor: who did not get the answer asks again.
 const RETRY_SECONDS: i64 = 10;
@@ -47,6 +47,9 @@ pub(super) struct Tokens {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"erd_AZtgk0…")]
     pub(super) device_token: Option<ShownSecret>,
+    /// What the session is for until it is done: other requests are refused with 403, and the code says what is wanted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    required_actions: Vec<RequiredAction>,
 }
 
 impl Tokens {
@@ -67,6 +70,15 @@ pub(super) struct Begin<'a> {
     pub(super) from: Option<Earlier>,
     /// What the client says of itself: `User-Agent`.
     pub(super) agent: &'a str,
+}
+
+/// A session that has just begun.
+pub(super) struct NewSession<'a> {
+    pub(super) tenant: TenantId,
+    pub(super) person: UserId,
+    pub(super) session: SessionId,
+    pub(super) methods: Methods,
+    pub(super) trace: &'a Trace,
 }
 
 /// What a session that begins without a sign-in takes along: it makes no proof newer, and lasts no longer.
@@ -199,7 +211,10 @@ pub(super) async fn begin(app: &App, system: &System, trace: &Trace, begin: Begi
     let most = i64::from(settings.sessions_per_person);
     tx.last().rows::<()>(END_SURPLUS, &[&person, &tenant, &most]).await?;
     let signed_in = SignedIn { session, at: auth_time.as_second(), methods };
-    answer(app.authenticator.issue(tenant, person, Some(signed_in))?, &token, expires_at)
+    let tokens = answer(app.authenticator.issue(tenant, person, Some(signed_in))?, &token, expires_at)?;
+    let new = NewSession { tenant, person, session, methods, trace };
+    let required_actions = required::at_first(app, system, &new).await?.iter().collect();
+    Ok(Tokens { required_actions, ..tokens })
 }
 
 /// What a session of an operator in a person's place is.
@@ -338,6 +353,7 @@ fn answer(access: AccessToken, refresh: &RefreshToken, session_expires_at: Times
         refresh_token: Secret::new(refresh.expose()).into(),
         session_expires_at,
         device_token: None,
+        required_actions: Vec::new(),
     })
 }
 

@@ -40,4 +40,8 @@ pub static ALLOWED_NETWORKS: TenantSetting<Networks> = TenantSetting::new(
     "",
     "The networks that the tenant's requests come from; others are refused.",
     &LIMIT_NETWORKS,
-);
+)
+.keeps_in(|caller, networks| match caller.trace().client_ip {
+    Some(address) if !networks.admit(address) => Err(format!("The request comes from {address}.")),
+    _ => Ok(()),
+});

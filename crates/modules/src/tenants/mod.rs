@@ -33,8 +33,8 @@ erp_core::error_codes! {
     /// The codes of the module.
     pub ERRORS in codes {
         SHUTS_OUT = "tenants.shuts_out", 409, "One would shut oneself out";
-            "The networks do not hold the address that the request comes from.";
-            "Add it: the detail names it.";
+            "By this value who sets it would be refused himself: the networks do not hold his address, say, or he has used no second factor.";
+            "Do first what the detail names.";
     }
 }
 

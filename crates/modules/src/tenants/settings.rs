@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use erp_core::answer::{NoContent, Refusing};
 use erp_core::app::App;
-use erp_core::auth::{AnyTenantSetting, Caller, Networks, SettingValue as _};
+use erp_core::auth::{AnyTenantSetting, Caller};
 use erp_core::db::System;
 use erp_core::error::{Error, Result, Violation, codes as core};
 use erp_core::extract::{Json, Path};
@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{codes, facade};
+use super::codes;
 
 /// A setting, as it is for the tenant.
 #[derive(Serialize, JsonSchema)]
@@ -100,7 +100,7 @@ pub(super) async fn set(
         let violation = Violation::new("/value", "invalid", format!("It {wrong}."));
         Error::new(&core::INVALID).violation(violation)
     })?;
-    keeps_in(&caller, setting, &value.shown)?;
+    setting.keeps_in(&caller, &value).map_err(|why| Error::new(&codes::SHUTS_OUT).detail(why))?;
     let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
     let _: Vec<()> = tx.rows(SET, &[&setting.facts().name, &value.shown]).await?;
     tx.commit().await?;
@@ -122,18 +122,6 @@ pub(super) async fn clear(
     tx.commit().await?;
     app.entitlements.forget(caller.tenant());
     Ok(NoContent)
-}
-
-/// Refuses networks that do not hold the caller's own address: nobody could take them back.
-fn keeps_in(caller: &Caller, setting: &dyn AnyTenantSetting, value: &Value) -> Result<()> {
-    if setting.facts().name != facade::ALLOWED_NETWORKS.facts().name {
-        return Ok(());
-    }
-    let networks = Networks::from_json(value).map_err(Error::internal)?;
-    let Some(address) = caller.trace().client_ip.filter(|address| !networks.admit(*address)) else {
-        return Ok(());
-    };
-    Err(Error::new(&codes::SHUTS_OUT).detail(format!("The request comes from {address}.")))
 }
 
 /// The setting of this name.

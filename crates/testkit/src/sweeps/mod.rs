@@ -31,6 +31,8 @@ pub enum Sweep {
     Operators,
     /// An operator in a person's place is 403 where something is the person's own affair.
     Impersonation,
+    /// Without the second factor that is demanded of a member a route is 403.
+    Required,
     /// Without its permission a route is 403.
     Permission,
     /// An id of another tenant, in the path or the body, is answered as one that does not exist; lists have none.
@@ -153,6 +155,7 @@ impl<'app> Sweeps<'app> {
             self.operators().await;
             self.impersonation().await;
         }
+        self.required().await;
         self.permission().await;
         self.isolation().await;
         self.idempotency().await;

@@ -1,13 +1,13 @@
 //! What holds of every route alone: who may call it, and what its headers do.
 
-use erp_core::auth::Role;
+use erp_core::auth::{RequiredAction, Role};
 use erp_core::module::{Access, Route};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::derive::collection;
 use super::{Ready, Sweep, Sweeps, changes, filled, is_members, is_operators, name, request};
-use crate::Answer;
+use crate::{Actor, Answer};
 
 /// A version that nothing has.
 const STALE: &str = "\"999\"";
@@ -92,6 +92,39 @@ impl Sweeps<'_> {
             }
         };
         self.each(Sweep::Impersonation, Route::is_for_oneself, visit).await;
+    }
+
+    /// Every route of a member is 403 for somebody who has not done what is wanted before all else, but for those that are open for it.
+    pub async fn required(&self) {
+        let limited = self.limited().await;
+        let visit = async |route: &Route| {
+            let code = RequiredAction::SecondFactor.code();
+            let ready = self.ready(route, "acme").await;
+            let opens = route.opens_for.contains(&RequiredAction::SecondFactor);
+            // Some of those that are open end the session.
+            let somebody = if opens { self.limited().await } else { limited.clone() };
+            let answer = ready.send_as(&somebody, route).await;
+            if opens {
+                assert!(!answer.text().contains(code.code), "{}: {answer}", name(route));
+            } else if route.has_page() {
+                assert!(answer.assert(403).text().contains(code.title), "{}", name(route));
+            } else {
+                answer.assert(403).problem(code.code);
+            }
+        };
+        self.each(Sweep::Required, is_members, visit).await;
+    }
+
+    /// An owner of acme of whom a second factor is demanded.
+    async fn limited(&self) -> Actor<'_> {
+        let limited = self.app.another("acme", Role::Owner).await;
+        let id = limited.id().expect("it is somebody");
+        let demand = format!(
+            "insert into roles (id, name, demands_factor) values (gen_random_uuid(), '{id}', true); \
+             insert into grants (id, principal_id, role_id) select gen_random_uuid(), '{id}', id from roles where name = '{id}'"
+        );
+        self.app.execute_in("acme", &demand).await;
+        limited
     }
 
     /// Every route that wants a permission is 403 for each role that does not have it, and for a member without any.

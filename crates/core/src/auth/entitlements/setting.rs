@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::values::SettingValue;
-use crate::auth::Permission;
+use crate::auth::{Caller, Permission};
 
 /// A setting of a tenant's: a row of [`Module::tenant_settings`](crate::module::Module::tenant_settings).
 pub struct TenantSetting<T: SettingValue> {
@@ -15,8 +15,12 @@ pub struct TenantSetting<T: SettingValue> {
     about: &'static str,
     changed_by: &'static Permission,
     bounds: SettingBounds,
+    keeps_in: Option<KeepsIn<T>>,
     of: std::marker::PhantomData<fn() -> T>,
 }
+
+/// Whether whoever sets a value would not shut himself out by it; else why he would, in a sentence.
+type KeepsIn<T> = fn(&Caller, &T) -> Result<(), String>;
 
 /// What a value must keep to, beside its type.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,6 +68,12 @@ pub trait AnyTenantSetting: Sync {
     /// What is wrong with it, in a sentence without a subject.
     fn read(&self, json: &Value) -> Result<ReadSetting, String>;
 
+    /// Whether somebody who sets this value keeps in himself.
+    ///
+    /// # Errors
+    /// Why he does not, in a sentence.
+    fn keeps_in(&self, caller: &Caller, value: &ReadSetting) -> Result<(), String>;
+
     /// What it is where the tenant has not set it.
     fn default(&self) -> ReadSetting;
 
@@ -80,7 +90,7 @@ impl<T: SettingValue> TenantSetting<T> {
         changed_by: &'static Permission,
     ) -> Self {
         let bounds = SettingBounds { one_of: &[], range: None };
-        Self { name, default, about, changed_by, bounds, of: std::marker::PhantomData }
+        Self { name, default, about, changed_by, bounds, keeps_in: None, of: std::marker::PhantomData }
     }
 
     /// Only these values.
@@ -94,6 +104,13 @@ impl<T: SettingValue> TenantSetting<T> {
     #[must_use]
     pub const fn range(mut self, least: i64, largest: i64) -> Self {
         self.bounds.range = Some((least, largest));
+        self
+    }
+
+    /// Only values by which whoever sets them does not shut himself out: nobody could take them back.
+    #[must_use]
+    pub const fn keeps_in(mut self, check: fn(&Caller, &T) -> Result<(), String>) -> Self {
+        self.keeps_in = Some(check);
         self
     }
 
@@ -122,6 +139,13 @@ impl<T: SettingValue> AnyTenantSetting for TenantSetting<T> {
             return Err(format!("is not from {least} to {largest}"));
         }
         Ok(ReadSetting { value: Arc::new(value), shown })
+    }
+
+    fn keeps_in(&self, caller: &Caller, value: &ReadSetting) -> Result<(), String> {
+        match (self.keeps_in, value.value.downcast_ref::<T>()) {
+            (Some(check), Some(value)) => check(caller, value),
+            _ => Ok(()),
+        }
     }
 
     fn default(&self) -> ReadSetting {

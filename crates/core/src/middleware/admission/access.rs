@@ -23,6 +23,9 @@ pub(in crate::middleware) fn check(route: &Route, caller: &Caller) -> Result<(),
     if route.is_for_oneself() && matches!(caller.actor(), Actor::Impersonator { .. }) {
         return Err(Error::new(&codes::IMPERSONATED));
     }
+    if let Some(action) = caller.required().before(route.opens_for) {
+        return Err(Error::new(action.code()));
+    }
     match route.access {
         Access::Permission(permission) => caller.require(permission),
         Access::SignedIn | Access::Public | Access::Management | Access::Operator => Ok(()),

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, HeaderName};
 
 use crate::app::{App, Denial};
-use crate::auth::{Actor, Caller, Identity, Trace};
+use crate::auth::{Actor, Caller, Identity, Methods, RequiredActions, Trace};
 use crate::error::{Error, codes};
 use crate::module::{Authentication, NamedTenant};
 use crate::shared::TenantId;
@@ -48,11 +48,18 @@ async fn select(
     let tenant = (authentication.tenant)(system, &named, &trace).await?;
     let home = || Caller::unknown(identity, trace.clone());
     let Some(tenant) = tenant else { return Err(refuse(app, &home(), &named)) };
+    let (mut proven, mut required) = (Methods::default(), RequiredActions::default());
     if identity.signed_in.is_some() {
-        authentication.caller(app, identity, trace.clone()).await?; // the session, which is where it was begun
+        // The session, which is where it was begun: what is wanted of it there, is here too.
+        let at_home = authentication.caller(app, identity, trace.clone()).await?;
+        (proven, required) = (at_home.proven(), at_home.required());
     }
     let there = Identity::new(tenant, identity.actor);
-    match authentication.caller(app, there, trace.clone()).await {
+    match authentication.caller_of(app, there, proven, trace.clone()).await {
+        Ok(caller) => {
+            let required = required.union(caller.required());
+            Ok(caller.wanting(required))
+        }
         // Somebody who is no member is told so alike, whether there is such a tenant or not.
         Err(error) if error.code() == &codes::UNAUTHENTICATED => Err(refuse(app, &home(), &named)),
         outcome => outcome,

@@ -5,7 +5,7 @@
 use askama::Template;
 use axum::extract::State;
 use erp_core::app::App;
-use erp_core::auth::Caller;
+use erp_core::auth::{Caller, RequiredAction};
 use erp_core::db::System;
 use erp_core::error::{Error, Result};
 use erp_core::extract::{FormBody, Json, Path, Query};
@@ -41,6 +41,20 @@ struct AccountPage<'a> {
     sessions: &'a [OwnSession],
     /// The other tenants that the person belongs to.
     tenants: Vec<OwnTenant>,
+}
+
+/// What a session shows that is for something else first.
+#[derive(Template)]
+#[template(path = "identity/pages/required.html")]
+struct RequiredPage<'a> {
+    css: &'a str,
+    csrf: &'a str,
+    tenant: &'a str,
+    person: &'a Person,
+    notice: Option<&'a str>,
+    fault: Option<&'a str>,
+    second_factor: bool,
+    has_factor: bool,
 }
 
 #[derive(Template)]
@@ -146,11 +160,25 @@ async fn account(
 ) -> Result<ShownPage> {
     let profile = me::profile(app, caller).await?;
     let has_factor = factors::has_factor(system, caller.trace(), caller.user()?).await?;
-    let sessions = sessions::own(app, caller).await?;
-    let tenants = tenants::own(caller, system).await?;
     let csrf = browser::form_token(app, caller)?;
     let fault = outcome.as_ref().err().map(|(_, fault)| fault.as_str());
     let status = outcome.as_ref().map_or_else(|(status, _)| *status, |status| *status);
+    let required = caller.required();
+    if !required.is_empty() {
+        let page_of = RequiredPage {
+            css: css(app)?,
+            csrf: &csrf,
+            tenant: profile.tenant(),
+            person: profile.person(),
+            notice,
+            fault,
+            second_factor: required.has(RequiredAction::SecondFactor),
+            has_factor,
+        };
+        return page(status, &page_of);
+    }
+    let sessions = sessions::own(app, caller).await?;
+    let tenants = tenants::own(caller, system).await?;
     page(
         status,
         &AccountPage {

@@ -15,7 +15,7 @@ use axum::response::{Html, IntoResponse, Response};
 use erp_core::answer::{Answer, Outputs};
 use erp_core::app::App;
 use erp_core::assets::Asset;
-use erp_core::auth::Trace;
+use erp_core::auth::{RequiredAction, Trace};
 use erp_core::db::System;
 use erp_core::error::{Error, Result};
 use erp_core::extract::{FormBody, Json, Query};
@@ -177,6 +177,7 @@ fn add_sign_in(routes: Routes) -> Routes {
 fn add_account(routes: Routes) -> Routes {
     let routes = routes
         .get("/account", Access::SignedIn, account::show)
+        .opens_for(&RequiredAction::ALL)
         .headers(headers())
         .refusal(refusal)
         .system(&FACTORS)
@@ -186,14 +187,17 @@ fn add_account(routes: Routes) -> Routes {
         .system(&PASSWORDS);
     let routes = of_account(routes, "changePasswordByForm", "Change one's password by the form")
         .post("/account/factor", Access::SignedIn, account::begin_factor)
+        .opens_for(&[RequiredAction::SecondFactor])
         .limit(&FAILED_SIGN_INS)
         .system(&FACTORS);
     let routes = of_account(routes, "enrolTotpByForm", "Begin to set up an authenticator app by the form")
         .post("/account/factor/confirm", Access::SignedIn, account::confirm_factor)
+        .opens_for(&[RequiredAction::SecondFactor])
         .system(&FACTORS);
     let routes =
         of_account(routes, "confirmTotpByForm", "Finish setting up an authenticator app by the form")
             .post("/account/prove", Access::SignedIn, account::prove)
+            .opens_for(&[RequiredAction::SecondFactor])
             .limit(&FAILED_SIGN_INS)
             .system(&FACTORS);
     let routes = of_account(routes, "stepUpByForm", "Prove again who one is by the form")
@@ -207,12 +211,14 @@ fn add_account(routes: Routes) -> Routes {
         .system(&SESSIONS);
     let routes = of_account(routes, "endSessionByForm", "End one of one's own sessions by the form")
         .post("/account/sign-out", Access::SignedIn, account::sign_out)
+        .opens_for(&RequiredAction::ALL)
         .system(&SESSIONS);
     let routes = of_account(routes, "signOutByForm", "Sign out by the form")
         .post("/account/switch", Access::SignedIn, account::switch)
         .system(&SESSIONS);
     let routes = of_account(routes, "switchTenantByForm", "Go on in another tenant by the form")
         .post("/account/sign-out-everywhere", Access::SignedIn, account::sign_out_everywhere)
+        .opens_for(&RequiredAction::ALL)
         .system(&SESSIONS);
     of_account(routes, "signOutEverywhereByForm", "Sign out of all sessions by the form")
 }

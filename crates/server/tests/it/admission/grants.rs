@@ -86,6 +86,7 @@ static BY_KEY: Authentication = Authentication {
     credential: by_key,
     tenant: |system, named, trace| (the_house().tenant)(system, named, trace),
     grants: |app, caller| (the_house().grants)(app, caller),
+    required: |caller, proven| (the_house().required)(caller, proven),
 };
 static BY_ADDRESS: SystemWork = SystemWork { name: "by-address", why: "Finds a key's owner." };
 static ASKED: AtomicU32 = AtomicU32::new(0);

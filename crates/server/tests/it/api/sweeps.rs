@@ -1,6 +1,6 @@
 //! Sweeps the product: each route as nobody, without permission, as another tenant, twice under one key, and with right.
 
-use erp_core::auth::{Permission, Role};
+use erp_core::auth::{Permission, RequiredAction, Role};
 use erp_core::extract::Json;
 use erp_core::module::{
     Access, Module, Routes, Surface, too_weak, undeclared_field_permissions, undeclared_secrets,
@@ -52,6 +52,35 @@ async fn an_operator_in_a_persons_place_changes_no_credentials_roles_or_members(
         route.module == "identity" && changes && !route.is_for_oneself()
     });
     assert_eq!(open.map(|route| route.path).collect::<Vec<_>>(), Vec::<&str>::new());
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn m_03_a_session_of_which_something_is_wanted_first_opens_nothing_else() {
+    let app = TestApp::start().await;
+    let sweeps = sweeps(&app).await;
+    sweeps.required().await;
+    // What it opens is to do that, or to leave.
+    let open = sweeps.routes().filter(|route| route.opens_for.contains(&RequiredAction::SecondFactor));
+    let open: Vec<_> = open.map(|route| route.path).collect();
+    assert_eq!(
+        open,
+        [
+            "/account",
+            "/account/factor",
+            "/account/factor/confirm",
+            "/account/prove",
+            "/account/sign-out",
+            "/account/sign-out-everywhere",
+            "/api/v1/auth/mfa/totp",
+            "/api/v1/auth/mfa/totp/confirm",
+            "/api/v1/auth/step-up",
+            "/api/v1/auth/csrf-token",
+            "/api/v1/auth/logout",
+            "/api/v1/auth/logout-all",
+            "/api/v1/me"
+        ]
+    );
     app.finish().await;
 }
 

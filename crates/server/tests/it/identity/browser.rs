@@ -389,3 +389,31 @@ async fn a_password_is_changed_and_other_sessions_are_ended_by_the_page() {
     here.get("/account").await.assert(401);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn m_03_a_factor_that_is_demanded_is_set_up_by_the_pages_before_they_show_anything_else() {
+    let app = TestApp::start().await;
+    let demand =
+        "insert into tenant_settings (name, value) values ('identity.second_factor', '\"everyone\"')";
+    app.execute_in("acme", demand).await;
+    let visitor = Visitor::sign_in(&app, Role::Member).await;
+    let text = visitor.get("/account").await.assert(200).text();
+    assert!(text.contains("Before you go on") && !text.contains("Where you are signed in"), "{text}");
+    let password = app.person("acme", Role::Member).credential.password.clone();
+    let wrong = visitor.post("/account/factor", &[("password", "wrong")]).await.assert(401).text();
+    assert!(wrong.contains("Before you go on") && wrong.contains("role=\"alert\""), "{wrong}");
+    let begun = visitor.post("/account/factor", &[("password", &password)]).await.assert(200).text();
+    let phone = AuthenticatorApp::of(begun.split_once("<code>").unwrap().1.split('<').next().unwrap());
+    visitor.post("/account/factor/confirm", &[("code", &phone.code(&app, 0))]).await.assert(303);
+    let text = visitor.get("/account?done=factor-added").await.assert(200).text();
+    assert!(text.contains("Before you go on") && text.contains("action=\"/account/prove\""), "{text}");
+    let change = [("current", &*password), ("new", "correct horse battery staple")];
+    let refused = visitor.post("/account/password", &change).await.assert(403).text();
+    assert!(refused.contains("A second factor is required"), "{refused}");
+    let proven = visitor.post("/account/prove", &[("code", &phone.code(&app, 1))]).await.assert(303);
+    let visitor = Visitor { app: &app, cookie: cookie(&proven) };
+    let text = visitor.get("/account").await.assert(200).text();
+    assert!(text.contains("Where you are signed in"), "{text}");
+    visitor.get("/api/v1/items").await.assert(200);
+    app.finish().await;
+}

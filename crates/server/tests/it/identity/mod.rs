@@ -4,6 +4,7 @@ mod address;
 mod browser;
 mod chromium;
 mod credentials;
+mod demands;
 mod explain;
 mod factors;
 mod keys;

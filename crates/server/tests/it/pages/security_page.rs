@@ -64,7 +64,7 @@ const HELD: &[(&str, &str)] = &[
     ("L-06", "Few requests are held back at a time"),
     ("M-01", "A code of the second factor is good once, over all instances"),
     ("M-02", "Codes are those of RFC 6238, one step early or late, by the server's clock"),
-    ("M-03", "Few wrong codes are let through, and a sign-in that waits for one opens nothing"),
+    ("M-03", "Few wrong codes are let through, and what waits for one opens nothing"),
     ("M-04", "A second factor is set up with the password and a code, and kept sealed"),
     ("O-01", "What is sent cannot break a line of the log"),
     ("O-02", "Secrets are nowhere in the log, the metrics or the audit log"),
