@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::State;
 use erp_core::answer::{Acknowledged, NoContent, Refusing};
 use erp_core::app::App;
-use erp_core::auth::{Caller, PasswordHash, TenantSecret, Trace};
+use erp_core::auth::{Caller, Entitlements, PasswordHash, Role, TenantSecret, Trace};
 use erp_core::db::{AuditEntry, System, TenantTx};
 use erp_core::error::{Error, Result, Violation, codes as core};
 use erp_core::extract::{Json, Path};
@@ -27,7 +27,7 @@ use super::lock_out::{self, GuessTarget};
 use super::password_routes::ProfileName;
 use super::roles::{self, RoleName};
 use super::session::seconds;
-use super::{IdentitySettings, codes, passwords, step_up};
+use super::{IdentitySettings, codes, passwords, registration, step_up};
 
 /// What its secret begins with: `erp_inv_`.
 const KIND: &str = "inv";
@@ -101,10 +101,12 @@ pub(super) struct OpenInvitation {
     #[schemars(example = ["member"])]
     roles: Vec<String>,
     invited_by: Option<UserId>,
+    /// Whether nobody has given it: the person has registered.
+    registered: bool,
     created_at: Timestamp,
     expires_at: Timestamp,
 }
-from_row!(OpenInvitation { id, email, roles, invited_by, created_at, expires_at });
+from_row!(OpenInvitation { id, email, roles, invited_by, registered, created_at, expires_at });
 
 /// Those that are open, the newest first.
 #[derive(Serialize, JsonSchema)]
@@ -114,9 +116,9 @@ pub(super) struct OpenInvitations {
 
 /// What the mail says.
 pub(super) struct InvitationMail {
-    tenant: String,
-    link: String,
-    hours: u64,
+    pub(super) tenant: String,
+    pub(super) link: String,
+    pub(super) hours: u64,
 }
 
 impl InvitationMail {
@@ -132,14 +134,14 @@ pub(super) static INVITATION: MailTemplate<InvitationMail> = mail_template!(
 )
 .confidential();
 
-const ADD: &str = "insert into invitations (id, email, roles, secret_hash, invited_by, expires_at) \
-     values ($1, $2, $3, $4, $5, now() + $6::bigint * interval '1 second') returning expires_at";
+const ADD: &str = "insert into invitations (id, email, roles, secret_hash, invited_by, registered, expires_at) \
+     values ($1, $2, $3, $4, $5, $6, now() + $7::bigint * interval '1 second') returning expires_at";
 const TENANT: &str = "select name, tenant_id from tenant_profiles where tenant_id = $1";
-const OPEN: &str = "select id, email, roles, invited_by, created_at, expires_at from invitations \
+const OPEN: &str = "select id, email, roles, invited_by, registered, created_at, expires_at from invitations \
      where ended_at is null and expires_at > now() order by created_at desc, id limit 200";
 const END: &str = "update invitations set ended_at = now() where id = $1 and tenant_id = $2 and ended_at is null returning id";
 /// Held until the end: two who accept at the same time make one member.
-const TAKE: &str = "select i.id, i.email, i.roles, i.invited_by, t.slug, p.id as person_id, p.disabled_at is not null as disabled, w.phc \
+const TAKE: &str = "select i.id, i.email, i.roles, i.invited_by, i.registered, t.slug, p.id as person_id, p.disabled_at is not null as disabled, w.phc \
      from invitations i join tenants t on t.id = i.tenant_id left join auth.people p on p.email = i.email \
      left join auth.passwords w on w.person_id = p.id \
      where i.tenant_id = $1 and i.secret_hash = $2 and i.ended_at is null and i.expires_at > now() and t.status = 'active'";
@@ -153,6 +155,10 @@ pub(super) const JOIN: &str = "insert into memberships as m (user_id, email, nam
        name = excluded.name where m.ended_at is not null \
      returning user_id as id";
 
+/// Somebody who was removed does not come back by himself.
+const JOIN_ANEW: &str = "insert into memberships (user_id, email, name) select id, email, name from auth.people where id = $1 \
+     on conflict (tenant_id, user_id) do nothing returning user_id as id";
+
 struct ExpiresAt {
     expires_at: Timestamp,
 }
@@ -163,12 +169,13 @@ struct Taken {
     email: String,
     roles: Vec<String>,
     invited_by: Option<UserId>,
+    registered: bool,
     slug: String,
     person_id: Option<UserId>,
     disabled: bool,
     phc: Option<String>,
 }
-from_row!(Taken { id, email, roles, invited_by, slug, person_id, disabled, phc });
+from_row!(Taken { id, email, roles, invited_by, registered, slug, person_id, disabled, phc });
 
 /// `POST /api/v1/invitations`.
 pub(super) async fn invite(
@@ -206,7 +213,7 @@ pub(super) struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    fn of(app: &'a App) -> Result<Self> {
+    pub(super) fn of(app: &'a App) -> Result<Self> {
         let base = link_base(&app.config).ok_or_else(|| Error::new(&codes::NO_PUBLIC_URL))?;
         let lifetime = app.settings::<IdentitySettings>()?.invitation_lifetime;
         Ok(Self { base, lifetime, clock: app.clock.as_ref(), rng: app.rng.as_ref() })
@@ -220,12 +227,32 @@ pub(super) async fn add(
     (email, roles, inviter): (&MailAddress, &[String], Option<UserId>),
     terms: &Terms<'_>,
 ) -> Result<(Invited, String)> {
+    write(tx, tenant, (email, roles, inviter, false), terms).await
+}
+
+/// Writes the invitation of somebody who has registered; the link that accepts it.
+pub(super) async fn add_registered(
+    tx: &mut TenantTx<'_>,
+    tenant: TenantId,
+    (email, role): (&MailAddress, Role),
+    terms: &Terms<'_>,
+) -> Result<String> {
+    let roles = [role.to_string()];
+    write(tx, tenant, (email, &roles, None, true), terms).await.map(|(_, link)| link)
+}
+
+async fn write(
+    tx: &mut TenantTx<'_>,
+    tenant: TenantId,
+    (email, roles, inviter, registered): (&MailAddress, &[String], Option<UserId>, bool),
+    terms: &Terms<'_>,
+) -> Result<(Invited, String)> {
     let id: Id<InvitationRow> = Id::new(terms.clock, terms.rng);
     let secret = TenantSecret::new(KIND, tenant, terms.rng);
     let (base, seconds) = (&terms.base, seconds(terms.lifetime));
     let email = email.to_string().to_lowercase();
     let ExpiresAt { expires_at } =
-        tx.row(ADD, &[&id, &email, &roles, &secret.hash(), &inviter, &seconds]).await?;
+        tx.row(ADD, &[&id, &email, &roles, &secret.hash(), &inviter, &registered, &seconds]).await?;
     Ok((Invited { id, expires_at }, format!("{base}/invitation?token={}", secret.expose())))
 }
 
@@ -274,7 +301,11 @@ pub(super) async fn accepted(
     let look = system.begin(trace).within(secret.tenant).await?.last();
     let taken: Option<Taken> = look.optional(TAKE, &[&secret.tenant, &secret.hash()]).await?;
     let taken = taken.filter(|taken| !taken.disabled).ok_or_else(ended)?;
-    // What takes long is done before the transaction.
+    // What takes long, or a connection of its own, is done before the transaction.
+    let allowed = match taken.registered {
+        true => Some(app.entitlements_of(secret.tenant, trace).await?),
+        false => None,
+    };
     let person = match (taken.person_id, taken.phc.clone()) {
         (Some(person), Some(phc)) => {
             // It came by mail: what strangers do at the account does not count.
@@ -289,7 +320,7 @@ pub(super) async fn accepted(
                     return Err(error);
                 }
             }
-            Joining { person, new_name: None, new_hash: None }
+            Joining { person, allowed, new_name: None, new_hash: None }
         }
         (person, _) => {
             passwords::check(
@@ -302,7 +333,7 @@ pub(super) async fn accepted(
                 None => Some(name.ok_or_else(name_is_missing)?),
             };
             let fresh = || Id::new(app.clock.as_ref(), app.rng.as_ref());
-            Joining { person: person.unwrap_or_else(fresh), new_name, new_hash: Some(hash) }
+            Joining { person: person.unwrap_or_else(fresh), allowed, new_name, new_hash: Some(hash) }
         }
     };
     join(app, system, trace, (secret.tenant, &taken, person)).await?;
@@ -312,6 +343,8 @@ pub(super) async fn accepted(
 /// Who joins: somebody with an account, or a new one.
 struct Joining {
     person: UserId,
+    /// What the tenant lets those do who have registered; of others that is not asked.
+    allowed: Option<Entitlements>,
     new_name: Option<Text<1, 200>>,
     new_hash: Option<PasswordHash>,
 }
@@ -326,23 +359,28 @@ async fn join(
     trace: &Trace,
     (tenant, taken, joining): (TenantId, &Taken, Joining),
 ) -> Result<()> {
-    let Joining { person, new_name, new_hash } = joining;
+    let Joining { person, new_name, new_hash, allowed } = joining;
     let mut tx = system.begin(trace).within(tenant).await?;
     let spent: Option<()> = tx.optional(SPEND, &[&taken.id, &tenant, &person]).await?;
     if spent.is_none() {
         return Err(Error::new(&codes::INVITATION_ENDED));
     }
+    let roles = match &allowed {
+        Some(has) => vec![registration::admit(&mut tx, tenant, (&taken.email, has)).await?.to_string()],
+        None => taken.roles.clone(),
+    };
     if let Some(name) = &new_name {
         let _: Vec<()> = tx.rows(ADD_PERSON, &[&person, &taken.email, name]).await?;
     }
     if let Some(hash) = &new_hash {
         let _: Vec<()> = tx.rows(ADD_PASSWORD, &[&person, &hash.expose()]).await?;
     }
-    let joined: Option<()> = tx.optional(JOIN, &[&person]).await?;
+    let joined: Option<()> =
+        tx.optional(if allowed.is_some() { JOIN_ANEW } else { JOIN }, &[&person]).await?;
     if joined.is_none() {
-        return Err(Error::new(&codes::INVITATION_ENDED).because("already a member"));
+        return Err(Error::new(&codes::INVITATION_ENDED).because("already a member, or was one"));
     }
-    let wanted = roles::wanted(taken.roles.iter().map(String::as_str));
+    let wanted = roles::wanted(roles.iter().map(String::as_str));
     let given = roles::resolve(app, &mut tx, tenant, &wanted).await?;
     roles::grant(&mut tx, (person.into(), taken.invited_by.map(Into::into)), &given).await?;
     tx.audit(&AuditEntry {
@@ -350,7 +388,7 @@ async fn join(
         resource: "user",
         resource_id: Some(person.to_string()),
         outcome: "success",
-        details: json!({ "invitation": taken.id.to_string(), "roles": taken.roles }),
+        details: json!({ "invitation": taken.id.to_string(), "roles": roles, "registered": allowed.is_some() }),
     })?;
     tx.commit().await?;
     app.known_permissions.forget(tenant, person.into());

@@ -25,6 +25,7 @@ mod passwords;
 pub mod people;
 pub mod people_import;
 mod public_keys;
+mod registration;
 mod required;
 mod reviews;
 mod roles;
@@ -69,6 +70,7 @@ pub static MODULE: Module = Module {
         "0016_key_networks",
         "0017_erased_people",
         "0018_second_factor_by_role",
+        "0019_registration",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -94,12 +96,19 @@ pub static MODULE: Module = Module {
         &owner_notice::FAILED_TRIES,
         &address_change::ASKED,
         &address_change::CHANGED,
+        &registration::LINK,
+        &registration::MEMBER,
     ],
     metrics: &[MetricTable::of::<IdentityMetrics>()],
     gauges: &[&SESSIONS_ACTIVE],
     jobs: &[&lock_out::FORGET, &reviews::CLOSE],
     schedules: &[&lock_out::NIGHTLY],
-    tenant_settings: &[&required::SECOND_FACTOR],
+    tenant_settings: &[
+        &required::SECOND_FACTOR,
+        &registration::REGISTRATION,
+        &registration::DOMAINS,
+        &registration::ROLE,
+    ],
     tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
     ..Module::BARE
@@ -195,6 +204,7 @@ erp_core::permissions! {
     pub PERMISSIONS {
         READ_USERS = "identity.user.read" to [Owner, Member]: "See who the members are, and what roles they have.";
         INVITE = "identity.user.invite" to [Owner]: "Invite people, and take invitations back.";
+        OPEN_REGISTRATION = "identity.registration.open" to [Owner] alone: "Say who becomes a member without an invitation, and as what.";
         MANAGE_USERS = "identity.user.manage" to [Owner]: "Give members roles, pause and remove them.";
         OWN = "identity.tenant.own" to [Owner] alone: "Answer for the tenant: make and unmake owners.";
         READ_ROLES = "identity.role.read" to [Owner, Member, Auditor]: "See the roles that there are, and what they allow.";
@@ -264,7 +274,7 @@ erp_core::system_work! {
         SESSIONS = "sessions": "Keeps up and ends sessions: a refresh token comes before its tenant is known, and a person's sessions may be in several.";
         PASSWORDS = "passwords": "Sets passwords, which no tenant sees, for those who know the one before or have the link of a mail.";
         FACTORS = "factors": "Keeps second factors, which no tenant sees, and proves their codes, also of those who are no callers yet.";
-        MEMBERS = "members": "Makes, changes and ends memberships on behalf of those who may, and of those who accept an invitation and are no callers yet.";
+        MEMBERS = "members": "Makes, changes and ends memberships on behalf of those who may, and of those who accept an invitation or register and are no callers yet.";
         ROLES = "roles": "Makes, changes and removes a tenant's roles on behalf of those who may.";
         MACHINES = "machines": "Makes, changes and ends service accounts and API keys on behalf of those who may.";
         REVIEWS = "access-reviews": "Begins reviews of access and keeps decisions on behalf of those who may, and ends what nobody has confirmed.";
@@ -366,6 +376,14 @@ fn routes() -> Routes {
         .system(&PASSWORDS)
         .doc(Operation::new("resetPassword", "Set a password by a link").about(
             "It ends all sessions of the person and begins none.",
+        ))
+        .post("/api/v1/auth/register", Access::Public, registration::register)
+        .limit(&LINKS)
+        .system(&MEMBERS)
+        .doc(Operation::new("register", "Ask for a link to become a member").about(
+            "The answer is the same for every tenant and address, whether the tenant lets people register (`identity.registration`) or not. \
+             Where it does, the link is in the mail, and is accepted as that of an invitation; a member is told by mail that it is one. \
+             A mailbox gets three such mails a day.",
         ))
         .get("/api/v1/auth/csrf-token", Access::SignedIn, browser::csrf_token)
         .opens_for(&RequiredAction::ALL)

@@ -21,6 +21,10 @@ pub(crate) const FIXTURES: &[Fixture] = &[
         Box::pin(async { Prepared::body(json!({ "tenant": setup.tenant(), "email": "nobody@example.com" })) })
     })
     .answers(200),
+    Fixture::new("POST /register", |setup| {
+        Box::pin(async { Prepared::body(json!({ "tenant": setup.tenant(), "email": "nobody@example.com" })) })
+    })
+    .answers(200),
     Fixture::new("POST /account/password", |setup| Box::pin(change_by_form(setup))).answers(303),
     Fixture::new("POST /account/factor", |setup| Box::pin(enrol(setup))).answers(200),
     Fixture::new("POST /account/factor/confirm", |setup| Box::pin(confirm(setup))).answers(303),

@@ -7,6 +7,7 @@
 
 mod account;
 mod address;
+mod registration;
 mod sign_in;
 
 use askama::Template;
@@ -133,7 +134,7 @@ impl Answer for ShownPage {
 
 /// The routes of the pages.
 pub(super) fn add(routes: Routes) -> Routes {
-    add_account(add_sign_in(add_links(routes)))
+    registration::add(add_account(add_sign_in(add_links(routes))))
 }
 
 fn add_sign_in(routes: Routes) -> Routes {

@@ -11,6 +11,7 @@ mod keys;
 mod members;
 mod pages;
 mod passwords;
+mod registration;
 mod reviews;
 mod roles;
 mod sessions;

@@ -17,7 +17,10 @@ const HELD: &[(&str, &str)] = &[
     ("A-05", "Failed sign-ins at an account count from everywhere, and many in a row shut strangers out"),
     ("A-06", "A lock-out reaches strangers, and neither known devices nor those who have the link of a mail"),
     ("A-07", "Failed sign-ins are limited, and a lock-out reaches nobody elsewhere"),
-    ("A-08", "Every failed sign-in has the same answer, and costs the same"),
+    (
+        "A-08",
+        "Every failed sign-in has the same answer, and costs the same; who asks for a link learns nothing by the answer",
+    ),
     ("A-09", "Few passwords are hashed at a time, and who finds the queue full is refused at once"),
     ("A-10", "A new password wants the one before, and ends all other sessions"),
     ("A-11", "Links are good once, for a short time, and stored as hashes"),
