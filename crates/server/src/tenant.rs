@@ -13,10 +13,11 @@ use erp_core::mailer::link_base;
 use erp_core::module::Product;
 use erp_core::shared::{SystemClock, SystemRng};
 use erp_modules::identity::IdentitySettings;
+use erp_modules::identity::erasure::{self, ErasureTerms};
 use erp_modules::identity::operator::{self, CreatedTenant, NewTenant, Slug, TenantMove, TenantTerms};
 use serde_json::json;
 
-use crate::arguments::{verb, why};
+use crate::arguments::{confirmed, usage, verb, why, yes};
 use crate::inspect::{done, internal, print, unreachable};
 
 /// What is asked for.
@@ -24,6 +25,7 @@ pub(crate) enum TenantVerb {
     List,
     Create(NewTenant),
     Move(TenantMove, Slug, String),
+    Erase { slug: Slug, why: String, yes: bool },
 }
 
 /// The verb with those below it.
@@ -56,6 +58,13 @@ pub(crate) fn command() -> Command {
         .subcommand(verb("suspend", "Let nobody of a tenant in until it is resumed").arg(slug()).arg(why()))
         .subcommand(verb("resume", "Let a tenant work again").arg(slug()).arg(why()))
         .subcommand(verb("close", "Let nobody of a tenant in any more").arg(slug()).arg(why()))
+        .subcommand(
+            verb(
+                "erase",
+                "Delete all of a tenant that has been closed for IDENTITY_CLOSED_FOR; a worker does it",
+            )
+            .args([slug(), why(), yes()]),
+        )
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -78,6 +87,7 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<TenantVerb> {
         "suspend" => moved(TenantMove::Suspend),
         "resume" => moved(TenantMove::Resume),
         "close" => moved(TenantMove::Close),
+        "erase" => Some(TenantVerb::Erase { slug: slug()?, why: text("why")?, yes: given.get_flag("yes") }),
         _ => Some(TenantVerb::List),
     }
 }
@@ -93,7 +103,7 @@ pub(crate) async fn run(
     let rng = SystemRng::new();
     let own = config.of_module::<IdentitySettings>().ok_or_else(no_module)?;
     let base = link_base(&config);
-    let (lifetime, clock) = (own.invitation_lifetime, SystemClock);
+    let (lifetime, grace, clock) = (own.invitation_lifetime, own.closed_for, SystemClock);
     let session = OperatorSession::open(&config, &rng, operator::WORK)?;
     let terms = |base| TenantTerms { base, invitation_lifetime: lifetime, clock: &clock, rng: &rng };
     let outcome = match asked {
@@ -112,9 +122,35 @@ pub(crate) async fn run(
             let told = json!({ "slug": slug.as_str(), "done": true });
             moved.map_err(failed).map(|()| done(json, &told))
         }
+        TenantVerb::Erase { slug, yes, .. } if !yes && !confirmed(&question(&slug)) => {
+            Err(usage("Nothing is done: it cannot be undone, so say --yes"))
+        }
+        TenantVerb::Erase { slug, why, .. } => {
+            let terms = ErasureTerms { grace, clock: &clock, rng: &rng };
+            let begun = Box::pin(erase(&session, slug.as_str(), &why, &terms)).await;
+            begun.map_err(failed).map(|()| match json {
+                true => print(&json!({ "slug": slug.as_str(), "begun": true }).to_string()),
+                false => print("It has begun. A worker does it; 'tenant list' shows when it is done."),
+            })
+        }
     };
     session.close().await;
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn question(slug: &Slug) -> String {
+    format!("Erase all data of {} for good? [y/N] ", slug.as_str())
+}
+
+async fn erase(
+    session: &OperatorSession,
+    slug: &str,
+    why: &str,
+    terms: &ErasureTerms<'_>,
+) -> Result<(), Error> {
+    let id = operator::find(&mut session.begin(), slug).await?;
+    let id = id.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
+    erasure::begin(|| session.begin(), session.trace(), (id, why), terms).await
 }
 
 async fn create(

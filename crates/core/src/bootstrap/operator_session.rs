@@ -10,11 +10,11 @@ use super::logins;
 use super::start::pool_options;
 use crate::auth::Trace;
 use crate::config::Config;
-use crate::db::{Db, NewJob, System, SystemTx, SystemWork, TenantTx};
+use crate::db::{Db, System, SystemTx, SystemWork, TenantTx};
 use crate::error::Result;
 use crate::factory::modules;
 use crate::from_row;
-use crate::jobs::{JobId, JobKind, hasten, job_of_system};
+use crate::jobs::{JobKind, enqueue_once};
 use crate::lifecycle::{Exit, Lifecycle, StartError};
 use crate::metrics::Metrics;
 use crate::module::Product;
@@ -77,11 +77,8 @@ impl OperatorSession {
         (tenant, key): (TenantId, &str),
         args: &A,
     ) -> Result<()> {
-        hasten(tx, kind, tenant, &[key.to_owned()]).await?;
-        let id = JobId::new(&SystemClock, &SystemRng::new());
-        let job = job_of_system(&self.trace, kind, id, args)?;
-        tx.add_job(NewJob { unique_key: Some(key.to_owned()), ..job });
-        Ok(())
+        let once = (tenant, key.to_owned());
+        enqueue_once(tx, &self.trace, kind, once, args, (&SystemClock, &SystemRng::new())).await
     }
 
     /// Ends what `open` has begun.

@@ -5,13 +5,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::steer::hasten;
 use super::{AnyJobKind as _, JobFacts, JobId, JobKind, job_codes};
 use crate::app::{App, BELIEVED};
 use crate::auth::{Actor, Caller, Trace};
 use crate::db::{NewJob, TenantTx};
 use crate::error::{Error, Result};
 use crate::resource::Call;
-use crate::shared::{Id, TenantId};
+use crate::shared::{Clock, Id, Rng, TenantId};
 
 /// Longer arguments, results and states are refused: a queue is no store.
 const MOST_BYTES: usize = 16 * 1024;
@@ -164,6 +165,25 @@ pub(crate) fn job_of_system<A: Serialize + DeserializeOwned>(
         delay: None,
         run_at: None,
     })
+}
+
+/// Adds a job that does work of the system to a transaction of the system's, once for a key of the tenant's; one of that key that rests
+/// begins now.
+///
+/// # Errors
+/// As the database answers.
+pub async fn enqueue_once<A: Serialize + DeserializeOwned>(
+    tx: &mut TenantTx<'_>,
+    trace: &Trace,
+    kind: &'static JobKind<A>,
+    (tenant, key): (TenantId, String),
+    args: &A,
+    (clock, rng): (&dyn Clock, &dyn Rng),
+) -> Result<()> {
+    hasten(tx, kind, tenant, &[key.clone()]).await?;
+    let job = job_of_system(trace, kind, JobId::new(clock, rng), args)?;
+    tx.add_job(NewJob { unique_key: Some(key), ..job });
+    Ok(())
 }
 
 /// Whose permissions the job will have, or which work of the system it is: one of the two (T-20).

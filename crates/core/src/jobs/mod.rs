@@ -17,7 +17,7 @@ mod steer;
 pub(crate) use backoff::backoff;
 pub use backoff::jittered;
 pub use codes::{JOB_ERRORS, job_codes};
-pub use enqueue::JobOptions;
+pub use enqueue::{JobOptions, enqueue_once};
 pub(crate) use enqueue::{job_of_system, system_job};
 pub(crate) use job::JobTold;
 pub use job::{Job, JobId, JobProgress, JobRow, give_up};

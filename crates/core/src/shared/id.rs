@@ -118,6 +118,8 @@ impl std::error::Error for InvalidId {}
 impl TenantId {
     /// A tenant that never is: in its context there is nothing to be seen.
     pub const NOBODY: Self = Self::from_uuid(Uuid::nil());
+    /// `erp-platform`, whose jobs are the platform's own. Nobody can sign in to it.
+    pub const PLATFORM: Self = Self::from_uuid(Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_c000));
 }
 
 impl<K: IdKind> FromStr for Id<K> {

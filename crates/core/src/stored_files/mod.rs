@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::module::{Module, Probe};
 pub(crate) use upkeep::KEEP_STORE;
+pub use upkeep::remove_all_files;
 use upkeep::{NIGHTLY, REMOVE, SWEEP, SYSTEM};
 
 /// The core's part in files, as a module like any other.

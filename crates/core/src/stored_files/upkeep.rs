@@ -1,12 +1,15 @@
 //! Keeps the store as the database says: removes objects of deleted files, and each night what nobody needs any more.
 
+use futures_util::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 
+use crate::app::App;
 use crate::error::Result;
-use crate::files::FileId;
+use crate::files::{FileId, ObjectKey};
 use crate::from_row;
 use crate::jobs::{Job, JobKind, Schedule};
 use crate::resource::{Call, remove_objects};
+use crate::shared::TenantId;
 
 crate::system_work! {
     /// What is done about files as the system.
@@ -104,4 +107,18 @@ pub(crate) async fn sweep(call: &Call) -> Result<Swept> {
         remove_objects(call, &found, "orphaned").await?;
         swept.orphans += found.len() as u64;
     }
+}
+
+/// Removes all bytes that the store has of a tenant which is being erased; how many objects. What the database knows of them is not
+/// touched.
+///
+/// # Errors
+/// `files.store_unavailable`. What was removed before stays removed.
+pub async fn remove_all_files(app: &App, tenant: TenantId) -> Result<u64> {
+    let removed = app
+        .files
+        .list(tenant)
+        .await?
+        .map_ok(|(file, _)| async move { app.files.remove(ObjectKey { tenant, file }).await });
+    removed.try_buffer_unordered(8).try_fold(0, |count, ()| std::future::ready(Ok(count + 1))).await
 }

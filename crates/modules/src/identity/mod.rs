@@ -5,6 +5,7 @@ mod address_change;
 mod authentication;
 mod browser;
 mod device;
+pub mod erasure;
 pub mod explain;
 mod factors;
 mod giver;
@@ -101,7 +102,7 @@ pub static MODULE: Module = Module {
     ],
     metrics: &[MetricTable::of::<IdentityMetrics>()],
     gauges: &[&SESSIONS_ACTIVE],
-    jobs: &[&lock_out::FORGET, &reviews::CLOSE],
+    jobs: &[&lock_out::FORGET, &reviews::CLOSE, &erasure::ERASE],
     schedules: &[&lock_out::NIGHTLY],
     tenant_settings: &[
         &required::SECOND_FACTOR,
@@ -122,6 +123,7 @@ pub(crate) mod facade {
         WEAK_PASSWORD,
     };
     pub(crate) use super::device::device;
+    pub(crate) use super::erasure;
     pub(crate) use super::factors::{CodeGiven, CodeVerdict, FactorTables, factor_tables, judge};
     pub(crate) use super::lock_out::{GuessTarget, begin};
     pub(crate) use super::mfa::{NewTotp, RecoveryCodes, mail_removed, new_recovery_codes, new_totp};
@@ -237,6 +239,9 @@ erp_core::settings! {
 
     /// How long an invitation can be accepted.
     IDENTITY_INVITATION_LIFETIME invitation_lifetime: Duration { default: Defaults::all("3d"), range: Some(("1h", "30d")) };
+
+    /// How long a tenant stays closed before it can be erased.
+    IDENTITY_CLOSED_FOR closed_for: Duration { default: Defaults::all("30d"), range: Some(("0s", "3650d")) };
 }
 
 erp_core::metrics! {
@@ -280,7 +285,7 @@ erp_core::system_work! {
         REVIEWS = "access-reviews": "Begins reviews of access and keeps decisions on behalf of those who may, and ends what nobody has confirmed.";
         EXPLAIN = "explain-access": "Says who may do what in a tenant, as operators ask for it.";
         ACCESS = "access": "Shows a tenant's keys, roles and reviews, revokes keys and gives and takes roles, as operators ask for it.";
-        TENANTS = "tenants": "Makes tenants and moves them from state to state, as operators ask for it.";
+        TENANTS = "tenants": "Makes tenants, moves them from state to state and erases them, as operators ask for it.";
         ADDRESSES = "addresses": "Changes people's addresses, which no tenant owns, for those who open the link of a mail.";
         PEOPLE = "people": "Finds, disables, signs out and erases people, who belong to no tenant, and brings them from other systems into one, as operators ask for it.";
         SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it, and the API key that a request brings, and notes its use.";

@@ -130,13 +130,15 @@ pub struct ListedTenant {
     /// Its slug.
     #[schemars(example = &"acme")]
     pub slug: String,
-    /// `active`, `suspended` or `closed`.
+    /// `active`, `suspended`, `closed`, `erasing` or `erased`.
     #[schemars(example = &"active")]
     pub status: String,
+    /// Since when it is closed.
+    pub closed_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
 }
-from_row!(ListedTenant { id, slug, status, created_at });
+from_row!(ListedTenant { id, slug, status, closed_at, created_at });
 
 /// What becomes of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,9 +162,10 @@ impl TenantMove {
     }
 }
 
-const LIST: &str = "select id, slug, status, created_at from tenants \
+const LIST: &str = "select id, slug, status, closed_at, created_at from tenants \
      where status <> 'reserved' and slug > $1 and ($2::text is null or status = $2) order by slug limit $3";
-const READ: &str = "select id, slug, status, created_at from tenants where id = $1 and status <> 'reserved'";
+const READ: &str =
+    "select id, slug, status, closed_at, created_at from tenants where id = $1 and status <> 'reserved'";
 const FIND: &str = "select id from tenants where slug = $1";
 const ADD: &str = "select app.add_tenant($1, $2)";
 const ADD_PROFILE: &str = "insert into tenant_profiles (name) values ($1)";

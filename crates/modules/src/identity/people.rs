@@ -128,7 +128,7 @@ const END_SESSIONS: &str = "update sessions set revoked_at = now(), reason = $2 
 const DROP_SESSIONS: &str = "delete from sessions where principal_id = $1";
 const COPY: &str = "update memberships set disabled_at = (select p.disabled_at from auth.people p where p.id = $2) \
      where tenant_id = $1 and user_id = $2 and ended_at is null";
-const TENANT: &str = "select status = 'closed' as closed from tenants where id = $1";
+const TENANT: &str = "select status in ('closed', 'erasing') as closed from tenants where id = $1";
 
 struct LockedPerson {
     erased: bool,

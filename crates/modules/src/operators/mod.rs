@@ -152,7 +152,14 @@ fn routes() -> Routes {
         .doc(Operation::new("resumeTenant", "Let a tenant work again"))
         .post("/api/v1/admin/tenants/{id}/close", Access::Operator, tenants::close)
         .system(&TENANTS)
-        .doc(Operation::new("closeTenant", "Let nobody of a tenant in any more"))
+        .doc(Operation::new("closeTenant", "Let nobody of a tenant in any more").about(
+            "Its data stays for `IDENTITY_CLOSED_FOR`, in which it can be resumed; then it can be erased.",
+        ))
+        .post("/api/v1/admin/tenants/{id}/erase", Access::Operator, tenants::erase)
+        .system(&TENANTS)
+        .doc(Operation::new("eraseTenant", "Erase a tenant that is closed").about(
+            "A job deletes its people who belong to no other tenant, its files and its rows. There is no way back. What stays is its id, and              what its audit log tells of the tenant itself. Said again, it goes on with what was interrupted.",
+        ))
         .get("/api/v1/admin/users", Access::Operator, people::list)
         .system(&PEOPLE)
         .doc(Operation::new("listPeople", "List people").about("Of all tenants or of one, in the order of their addresses."))

@@ -13,6 +13,7 @@ use erp_core::shared::{Int, TenantId, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::identity::facade::erasure::{self, ErasureTerms};
 use crate::identity::facade::tenants::{
     self, CreatedTenant, ListedTenant, NewTenant, Slug, TenantMove, TenantTerms,
 };
@@ -42,6 +43,10 @@ pub(super) enum TenantStatus {
     Suspended,
     /// Nobody comes in any more.
     Closed,
+    /// Its people, files and rows are being deleted.
+    Erasing,
+    /// They are deleted.
+    Erased,
 }
 
 impl TenantStatus {
@@ -50,6 +55,8 @@ impl TenantStatus {
             Self::Active => "active",
             Self::Suspended => "suspended",
             Self::Closed => "closed",
+            Self::Erasing => "erasing",
+            Self::Erased => "erased",
         }
     }
 }
@@ -157,6 +164,22 @@ pub(super) async fn close(
     Json(body): Json<TenantReason>,
 ) -> Result<NoContent, Refusing<core::WRONG_STATE>> {
     steer(&operator, &system, (id, TenantMove::Close), &body).await
+}
+
+/// `POST /api/v1/admin/tenants/{id}/erase`.
+pub(super) async fn erase(
+    State(app): State<App>,
+    operator: Operator,
+    system: System,
+    Path(id): Path<TenantId>,
+    Json(body): Json<TenantReason>,
+) -> Result<NoContent, Refusing<core::WRONG_STATE>> {
+    tenants::read(system.by_operator(&operator), id).await?; // a reserved one is not shown here
+    let grace = app.settings::<IdentitySettings>()?.closed_for;
+    let terms = ErasureTerms { grace, clock: app.clock.as_ref(), rng: app.rng.as_ref() };
+    let what = (id, body.reason.as_str());
+    erasure::begin(|| system.by_operator(&operator), operator.trace(), what, &terms).await?;
+    Ok(NoContent)
 }
 
 async fn steer(

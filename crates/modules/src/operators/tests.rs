@@ -31,6 +31,7 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("GET /api/v1/admin/tenants/{id}", |setup| Box::pin(made(setup))),
     Fixture::new("POST /api/v1/admin/tenants/{id}/suspend", |setup| Box::pin(steered(setup))),
     Fixture::new("POST /api/v1/admin/tenants/{id}/close", |setup| Box::pin(steered(setup))),
+    Fixture::new("POST /api/v1/admin/tenants/{id}/erase", |setup| Box::pin(closed(setup))),
     Fixture::new("POST /api/v1/admin/tenants/{id}/resume", |setup| Box::pin(suspended(setup))),
 ];
 
@@ -93,6 +94,14 @@ async fn suspended(setup: &Setup<'_>) -> Prepared {
     let path = format!("/api/v1/admin/tenants/{}/suspend", prepared.values[0]);
     let operator = setup.app().operator().await;
     operator.post(&path, prepared.body.clone().unwrap()).await.assert(204);
+    prepared
+}
+
+/// Closed for longer than it has to be.
+async fn closed(setup: &Setup<'_>) -> Prepared {
+    let prepared = steered(setup).await;
+    let close = "update tenants set status = 'closed', closed_at = now() - interval '31 days' where id = $1::text::uuid";
+    setup.app().sql().execute(close, &[&prepared.values[0]]).await.unwrap();
     prepared
 }
 

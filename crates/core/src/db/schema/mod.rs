@@ -44,6 +44,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0018_system_answers",
         "0019_planned_once",
         "0020_row_conditions",
+        "0021_erased_tenants",
     ],
     samples: crate::samples![
         "audit_log",

@@ -1,6 +1,7 @@
 //! Operators of the platform: how they begin, sign in, and what they do.
 
 mod accounts;
+mod erasure;
 mod impersonation;
 mod people;
 mod tenants;

@@ -3,7 +3,7 @@
 mod lists;
 mod numbers;
 mod orders;
-mod services;
+pub(crate) mod services;
 mod steps;
 
 use erp_modules::purchasing::{APPROVE, READ};
@@ -11,7 +11,7 @@ use erp_testkit::{Actor, Answer, Fixture, Prepared, Setup, TestApp};
 use http::Request;
 use serde_json::{Value, json};
 
-const ORDERS: &str = "/api/v1/purchase-orders";
+pub(crate) const ORDERS: &str = "/api/v1/purchase-orders";
 /// An id that nothing has.
 const UNKNOWN: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
 
@@ -47,7 +47,7 @@ async fn order_with_quote(setup: &Setup<'_>) -> Prepared {
 }
 
 /// The id of what `actor` makes in a collection.
-async fn made(actor: &Actor<'_>, collection: &str, body: Value) -> String {
+pub(crate) async fn made(actor: &Actor<'_>, collection: &str, body: Value) -> String {
     actor.post(collection, body).await.assert(201).json()["id"].as_str().unwrap().to_owned()
 }
 
@@ -55,7 +55,7 @@ async fn supplier(actor: &Actor<'_>, name: &str) -> String {
     made(actor, "/api/v1/suppliers", json!({ "name": name })).await
 }
 
-async fn item(actor: &Actor<'_>, sku: &str, quantity: i64) -> String {
+pub(crate) async fn item(actor: &Actor<'_>, sku: &str, quantity: i64) -> String {
     made(actor, "/api/v1/items", json!({ "sku": sku, "name": sku, "quantity": quantity })).await
 }
 
@@ -64,7 +64,7 @@ async fn quantity(actor: &Actor<'_>, item: &str) -> i64 {
 }
 
 /// The body of an order of so many pieces of these items, at 1.25 EUR each.
-fn order(supplier: &str, lines: &[(&str, i64)]) -> Value {
+pub(crate) fn order(supplier: &str, lines: &[(&str, i64)]) -> Value {
     let price = json!({ "amount": "1.25", "currency": "EUR" });
     let line =
         |(item, quantity): &(&str, i64)| json!({ "itemId": item, "quantity": quantity, "unitPrice": price });

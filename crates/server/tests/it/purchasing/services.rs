@@ -10,7 +10,7 @@ use super::{ORDERS, approver, item, made, order, step};
 use crate::jobs::until;
 use crate::webhooks::{HOST, Receiver};
 
-pub(super) async fn put_quote(actor: &Actor<'_>, order: &str, text: &str) -> Answer {
+pub(crate) async fn put_quote(actor: &Actor<'_>, order: &str, text: &str) -> Answer {
     let request = Request::put(format!("{ORDERS}/{order}/quote"))
         .header("content-type", "application/pdf")
         .header("content-disposition", "attachment; filename=\"offer.pdf\"");

@@ -35,9 +35,10 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-12 definer-function",
-        what: "No SECURITY DEFINER function is executable by the login, in any schema; but for the system's that make and drop partitions, add a tenant and move it from state to state, with their search path pinned.",
+        what: "No SECURITY DEFINER function is executable by the login, in any schema; but for the system's that make and drop partitions, and add, move and erase tenants, with their search path pinned.",
         sql: "select f.name, 'is SECURITY DEFINER and executable' from func f where f.prosecdef and f.executable
-            and not (current_setting('app.proof_login') = 'system' and f.name in ('app.maintain_partitions(integer)', 'app.add_tenant(uuid,text)', 'app.move_tenant(uuid,text[],text)')
+            and not (current_setting('app.proof_login') = 'system' and f.name in ('app.maintain_partitions(integer)', 'app.add_tenant(uuid,text)', 'app.move_tenant(uuid,text[],text)',
+              'app.begin_erasure(uuid,interval)', 'app.erase_rows(integer)', 'app.end_erasure()')
               and f.proconfig @> '{\"search_path=pg_catalog, pg_temp\"}')",
         fix: "alter function {object} security invoker, or revoke execute on function {object} from public, {role}",
     },
