@@ -1,6 +1,6 @@
 //! The end of a tenant: once it has been closed for a while, an operator lets it be erased, and a job does so. People who belong to no
 //! other tenant are erased with it, then the files, then the rows of every table that modules have. What stays is the tenant's id, and what
-//! its audit log tells of the tenant itself ([decision 0040](../../../../docs/decisions/0040-erased-tenants.md)).
+//! its audit log tells of the tenant itself ([decision 0042](../../../../docs/decisions/0042-erased-tenants.md)).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
