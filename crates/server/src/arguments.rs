@@ -30,6 +30,13 @@ where
     Arg::new("id").value_name("ID").num_args(0..).value_parser(|text: &str| text.parse::<I>()).help(help)
 }
 
+/// `SETTING=VALUE`, of a tenant's settings: the value is JSON, or else text as it stands.
+pub(crate) fn assignment(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = text.split_once('=').ok_or("SETTING=VALUE")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
+}
+
 /// `--why TEXT`.
 pub(crate) fn why() -> Arg {
     let text = |text: &str| {

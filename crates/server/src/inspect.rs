@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use erp_core::bootstrap::logins;
 use erp_core::config::{ClientAuth, Config, Layers, Problems};
 use erp_core::db;
+use erp_core::error::Error;
 use erp_core::factory::{contract, settings};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::metrics::Metrics;
@@ -26,6 +27,13 @@ pub(crate) fn done(json: bool, told: &serde_json::Value) {
         true => print(&told.to_string()),
         false => print("Done. All instances follow within five seconds."),
     }
+}
+
+/// What was said cannot be taken: each violation at its place.
+pub(crate) fn refused(error: &Error) -> StartError {
+    let wrong =
+        error.violations().iter().map(|violation| format!("{}: {}", violation.pointer, violation.detail));
+    StartError::new(Exit::Usage, wrong.collect::<Vec<_>>().join("; "))
 }
 
 /// `config check`: every problem at once, and the TLS certificate with its key, without connecting to anything.

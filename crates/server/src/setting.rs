@@ -1,4 +1,5 @@
-//! `setting`: what a tenant has set for itself. Operators take a value back, such as a list of networks that shuts everybody out.
+//! `setting`: what a tenant has set for itself. Operators set a value, and take one back, such as a list of networks
+//! that shuts everybody out.
 
 use std::process::ExitCode;
 
@@ -6,19 +7,20 @@ use clap::{Arg, ArgMatches, Command};
 use erp_core::bootstrap::OperatorSession;
 use erp_core::config::Layers;
 use erp_core::error::Error;
-use erp_core::factory::settings;
+use erp_core::factory::{entitlements, settings};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Product;
 use erp_core::shared::SystemRng;
 use erp_modules::tenants::operator;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::arguments::verb;
-use crate::inspect::{done, internal, print, unreachable};
+use crate::arguments::{assignment, verb};
+use crate::inspect::{done, internal, print, refused, unreachable};
 
 /// What is asked for.
 pub(crate) enum SettingVerb {
     Show(String),
+    Set(String, (String, Value)),
     Clear(String, String),
 }
 
@@ -29,6 +31,15 @@ pub(crate) fn command() -> Command {
     verb("setting", "What a tenant has set for itself")
         .arg_required_else_help(true)
         .subcommand(verb("show", "Show what a tenant has set").arg(slug()))
+        .subcommand(
+            verb("set", "Give a setting of a tenant a value").arg(slug()).arg(
+                Arg::new("set")
+                    .value_name("SETTING=VALUE")
+                    .required(true)
+                    .value_parser(assignment)
+                    .help("Such as tenants.currency=CHF"),
+            ),
+        )
         .subcommand(verb("clear", "Let a setting of a tenant be what it is by default").args([slug(), name]))
 }
 
@@ -37,6 +48,7 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<SettingVerb> {
     let (verb, given) = matches.subcommand()?;
     let text = |name: &str| given.try_get_one::<String>(name).ok().flatten().cloned();
     match verb {
+        "set" => Some(SettingVerb::Set(text("slug")?, given.get_one::<(String, Value)>("set")?.clone())),
         "clear" => Some(SettingVerb::Clear(text("slug")?, text("name")?)),
         _ => Some(SettingVerb::Show(text("slug")?)),
     }
@@ -61,6 +73,11 @@ pub(crate) async fn run(
                 }
             })
         }
+        SettingVerb::Set(slug, (name, value)) => {
+            let table = entitlements(product, &config)?;
+            let set = operator::set_setting(&session, &table, &slug, (&name, value)).await;
+            set.map_err(failed).map(|()| done(json, &json!({ "done": true })))
+        }
         SettingVerb::Clear(slug, name) => operator::clear_setting(&session, &slug, &name)
             .await
             .map_err(failed)
@@ -73,6 +90,7 @@ pub(crate) async fn run(
 fn failed(error: Error) -> StartError {
     match error.code().status {
         404 => StartError::new(Exit::Usage, "There is no such tenant, or it has not set this"),
+        422 => refused(&error),
         _ => unreachable("The settings cannot be reached", error),
     }
 }

@@ -1,12 +1,14 @@
 //! `tenant`: makes tenants, lists them, and moves them from state to state.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use erp_core::auth::EntitlementTable;
 use erp_core::bootstrap::OperatorSession;
 use erp_core::config::Layers;
 use erp_core::error::{Error, codes as core};
-use erp_core::factory::settings;
+use erp_core::factory::{entitlements, settings};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::mail::MailAddress;
 use erp_core::mailer::link_base;
@@ -15,15 +17,16 @@ use erp_core::shared::{SystemClock, SystemRng};
 use erp_modules::identity::IdentitySettings;
 use erp_modules::identity::erasure::{self, ErasureTerms};
 use erp_modules::identity::operator::{self, CreatedTenant, NewTenant, Slug, TenantMove, TenantTerms};
-use serde_json::json;
+use erp_modules::tenants::first_day::equip;
+use serde_json::{Value, json};
 
-use crate::arguments::{confirmed, usage, verb, why, yes};
-use crate::inspect::{done, internal, print, unreachable};
+use crate::arguments::{assignment, confirmed, usage, verb, why, yes};
+use crate::inspect::{done, internal, print, refused, unreachable};
 
 /// What is asked for.
 pub(crate) enum TenantVerb {
     List,
-    Create(NewTenant),
+    Create { new: NewTenant, plan: Option<String>, settings: BTreeMap<String, Value> },
     Move(TenantMove, Slug, String),
     Erase { slug: Slug, why: String, yes: bool },
 }
@@ -53,6 +56,15 @@ pub(crate) fn command() -> Command {
                         .required(true)
                         .value_parser(|text: &str| text.parse::<MailAddress>())
                         .help("The first owner's e-mail address"),
+                )
+                .arg(Arg::new("plan").long("plan").value_name("PLAN").help("What it pays for"))
+                .arg(
+                    Arg::new("set")
+                        .long("set")
+                        .value_name("SETTING=VALUE")
+                        .action(ArgAction::Append)
+                        .value_parser(assignment)
+                        .help("A setting of the tenant's, such as tenants.currency=CHF; any number of them"),
                 ),
         )
         .subcommand(verb("suspend", "Let nobody of a tenant in until it is resumed").arg(slug()).arg(why()))
@@ -82,7 +94,9 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<TenantVerb> {
     match verb {
         "create" => {
             let first_owner = given.get_one::<MailAddress>("owner")?.clone();
-            Some(TenantVerb::Create(NewTenant { slug: slug()?, name: text("name")?, first_owner }))
+            let settings = given.get_many::<(String, Value)>("set").into_iter().flatten().cloned().collect();
+            let new = NewTenant { slug: slug()?, name: text("name")?, first_owner };
+            Some(TenantVerb::Create { new, plan: text("plan"), settings })
         }
         "suspend" => moved(TenantMove::Suspend),
         "resume" => moved(TenantMove::Resume),
@@ -108,9 +122,11 @@ pub(crate) async fn run(
     let terms = |base| TenantTerms { base, invitation_lifetime: lifetime, clock: &clock, rng: &rng };
     let outcome = match asked {
         TenantVerb::List => list(&session, json).await,
-        TenantVerb::Create(new) => match base {
+        TenantVerb::Create { new, plan, settings } => match base {
             Some(base) => {
-                let made = Box::pin(create(&session, &new, terms(base))).await;
+                let table = entitlements(product, &config)?;
+                let equipment = (plan.as_deref(), &settings);
+                let made = Box::pin(create(&session, (&new, terms(base)), (&table, equipment))).await;
                 made.map_err(failed).and_then(|made| show(&made, json))
             }
             None => {
@@ -155,10 +171,11 @@ async fn erase(
 
 async fn create(
     session: &OperatorSession,
-    new: &NewTenant,
-    terms: TenantTerms<'_>,
+    (new, terms): (&NewTenant, TenantTerms<'_>),
+    (table, equipment): (&EntitlementTable, (Option<&str>, &BTreeMap<String, Value>)),
 ) -> Result<CreatedTenant, Error> {
-    let (tx, made) = operator::create(session.begin(), new, terms).await?;
+    let (mut tx, made) = operator::create(session.begin(), new, terms).await?;
+    equip(table, &mut tx, equipment).await?;
     tx.commit().await?;
     Ok(made)
 }
@@ -207,6 +224,7 @@ fn failed(error: Error) -> StartError {
     match code.status {
         404 => StartError::new(Exit::Usage, "There is no such tenant"),
         409 => StartError::new(Exit::Finding, error.told().to_owned()),
+        _ if !error.violations().is_empty() => refused(&error),
         _ if code == &core::INVALID => StartError::new(Exit::Usage, code.what),
         _ => unreachable("The tenants cannot be reached", error),
     }

@@ -128,6 +128,7 @@ pub(crate) mod facade {
     pub(crate) use super::lock_out::{GuessTarget, begin};
     pub(crate) use super::mfa::{NewTotp, RecoveryCodes, mail_removed, new_recovery_codes, new_totp};
     pub(crate) use super::operator as tenants;
+    pub(crate) use super::own_roles::{NewTenantRole, add_first};
     pub(crate) use super::passwords::{check, verify_stored};
     pub(crate) use super::people;
     pub(crate) use super::session::{Impersonation, address, impersonate, seconds};

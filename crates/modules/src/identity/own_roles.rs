@@ -60,7 +60,7 @@ pub(super) struct AllRoles {
 /// The body of POST and PUT.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct NewTenantRole {
+pub(crate) struct NewTenantRole {
     /// Unique in the tenant, in any case, and not that of a role which every tenant has.
     #[schemars(example = &"Storekeeper")]
     name: RoleName,
@@ -137,6 +137,7 @@ const LOCK: &str = "select r.name, r.demands_factor, \
          and r.name = any (i.roles)) as in_use \
      from roles r where r.tenant_id = $1 and r.id = $2 for update";
 const ADD: &str = "insert into roles (id, name, description, demands_factor) values ($1, $2, coalesce($3, ''), coalesce($4, false))";
+const ADD_FIRST: &str = sql![ADD, " on conflict (tenant_id, lower(name)) do nothing returning id"];
 const ALLOW: &str = "insert into role_permissions (role_id, permission) select $1::uuid, unnest($2::text[]) on conflict do nothing";
 const CHANGE: &str = "update roles set name = $3, description = coalesce($4, ''), demands_factor = coalesce($5, demands_factor) \
      where tenant_id = $1 and id = $2";
@@ -202,6 +203,29 @@ pub(super) async fn create(
     let row: TenantRoleRow = tx.row(READ, &[&tenant, &id]).await?;
     tx.commit().await?;
     Ok(Made::at(format!("/api/v1/roles/{id}"), row.shown(&app))?)
+}
+
+/// Gives a tenant that is being made roles of its own. One that is there already stays as it is.
+///
+/// # Errors
+/// `core.invalid` for a permission that no module declares, at its place.
+pub(crate) async fn add_first(app: &App, tx: &mut TenantTx<'_>, roles: &[NewTenantRole]) -> Result<()> {
+    for (at, new) in roles.iter().enumerate() {
+        let allowed = declared(app, &new.permissions, &[]).map_err(|error| {
+            let below = |violation: &Violation| Violation {
+                pointer: format!("/roles/{at}{}", violation.pointer),
+                ..violation.clone()
+            };
+            error.violations().iter().map(below).fold(Error::new(error.code()), Error::violation)
+        })?;
+        let id: Id<OwnRoleRow> = Id::new(app.clock.as_ref(), app.rng.as_ref());
+        let added: Option<()> =
+            tx.optional(ADD_FIRST, &[&id, &new.name, &new.description, &new.second_factor]).await?;
+        if added.is_some() {
+            let _: Vec<()> = tx.rows(ALLOW, &[&id, &allowed]).await?;
+        }
+    }
+    Ok(())
 }
 
 /// `PUT /api/v1/roles/{id}`: what it allows from now on, to all who hold it.

@@ -21,7 +21,7 @@ use erp_core::module::{Access, Module, Operation, Routes};
 pub static MODULE: Module = Module {
     name: "operators",
     about: ABOUT,
-    uses: &["identity"],
+    uses: &["identity", "tenants"],
     errors: ERRORS,
     settings: &[Section::of::<OperatorsSettings>()],
     routes,

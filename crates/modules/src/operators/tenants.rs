@@ -1,5 +1,7 @@
 //! What operators do with tenants. What is done in one stands in its audit log, with the operator and the reason.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use erp_core::answer::{NoContent, Refusing};
 use erp_core::app::App;
@@ -9,15 +11,17 @@ use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::{Json, Path, Query};
 use erp_core::mail::MailAddress;
 use erp_core::mailer::link_base;
-use erp_core::shared::{Int, TenantId, Text};
+use erp_core::shared::{Int, List, TenantId, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::identity::facade::erasure::{self, ErasureTerms};
 use crate::identity::facade::tenants::{
     self, CreatedTenant, ListedTenant, NewTenant, Slug, TenantMove, TenantTerms,
 };
-use crate::identity::facade::{self as identity, IdentitySettings};
+use crate::identity::facade::{self as identity, IdentitySettings, NewTenantRole};
+use crate::tenants::first_day::equip;
 
 /// How many are shown unless it is said.
 const PAGE: i64 = 50;
@@ -97,6 +101,16 @@ pub(super) struct TenantToMake {
     /// The address of its first owner, who is invited by mail.
     #[schemars(example = &"owner@acme.example")]
     owner: MailAddress,
+    /// What it pays for, of the plans that there are.
+    #[serde(default)]
+    plan: Option<Text<1, 63>>,
+    /// Values of its settings, by name.
+    #[schemars(example = BTreeMap::from([("tenants.currency", "CHF")]))]
+    #[serde(default)]
+    settings: BTreeMap<String, Value>,
+    /// Roles of its own.
+    #[serde(default)]
+    roles: Option<List<NewTenantRole, 0, 50>>,
 }
 
 /// The body of what moves a tenant from state to state.
@@ -124,13 +138,16 @@ pub(super) async fn create(
     system: System,
     Json(body): Json<TenantToMake>,
 ) -> Result<Json<CreatedTenant>, Refusing<(identity::TENANT_TAKEN, identity::NO_PUBLIC_URL)>> {
-    let TenantToMake { slug, name, owner } = body;
+    let TenantToMake { slug, name, owner, plan, settings, roles } = body;
     let new = NewTenant { slug, name: name.to_string(), first_owner: owner };
     let base = link_base(&app.config).ok_or_else(|| Error::new(&identity::NO_PUBLIC_URL))?;
     let lifetime = app.settings::<IdentitySettings>()?.invitation_lifetime;
     let (clock, rng) = (app.clock.as_ref(), app.rng.as_ref());
     let terms = TenantTerms { base, invitation_lifetime: lifetime, clock, rng };
     let (mut tx, made) = tenants::create(system.by_operator(&operator), &new, terms).await?;
+    let plan = plan.as_ref().map(Text::as_str);
+    equip(app.entitlements.table(), &mut tx, (plan, &settings)).await?;
+    identity::add_first(&app, &mut tx, roles.as_deref().unwrap_or_default()).await?;
     tenants::mail_first_owner(&app, &mut tx, operator.trace(), (&new, &made), lifetime)?;
     tx.commit().await?;
     Ok(Json(made))

@@ -1,6 +1,7 @@
 //! What a tenant has: its settings, the features that are on for it, and its plan.
 
 pub mod facade;
+pub mod first_day;
 mod flags;
 pub mod operator;
 mod settings;

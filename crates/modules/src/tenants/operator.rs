@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::TENANCY;
+use super::first_day::equip;
 
 /// A feature, as all tenants have it.
 #[derive(Debug, Serialize)]
@@ -99,8 +100,8 @@ const SET_PLAN: &str = "insert into plans (name, about, rate_limit_max, connecti
      on conflict (name) do update set about = coalesce($2, plans.about), \
        rate_limit_max = case when $3 then $4 else plans.rate_limit_max end, \
        connections = case when $5 then $6 else plans.connections end, changed_at = now()";
-const HAS_PLAN: &str = "select from plans where name = $1";
-const GIVE_PLAN: &str =
+pub(super) const HAS_PLAN: &str = "select from plans where name = $1";
+pub(super) const GIVE_PLAN: &str =
     "insert into tenant_plans (plan) values ($1) on conflict (tenant_id) do update set plan = excluded.plan";
 const TAKE_PLAN: &str = "delete from tenant_plans where tenant_id = $1";
 
@@ -181,6 +182,23 @@ pub async fn roll_out(
 pub async fn settings(session: &OperatorSession, slug: &str) -> Result<BTreeMap<String, Value>> {
     let tenant = find(session, slug).await?;
     TENANCY.read(session.within(tenant).await?, tenant).await.map(|stored| stored.settings)
+}
+
+/// Gives a setting of a tenant's a value.
+///
+/// # Errors
+/// `core.not_found` where there is no such tenant; `core.invalid` where there is no such setting, or it does not take the value.
+pub async fn set_setting(
+    session: &OperatorSession,
+    table: &EntitlementTable,
+    slug: &str,
+    (name, value): (&str, Value),
+) -> Result<()> {
+    let tenant = find(session, slug).await?;
+    let mut tx = session.within(tenant).await?;
+    let settings = BTreeMap::from([(name.to_owned(), value)]);
+    equip(table, &mut tx, (None, &settings)).await?;
+    tx.commit().await
 }
 
 /// Takes back what a tenant has set.

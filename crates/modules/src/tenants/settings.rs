@@ -54,7 +54,7 @@ pub(super) struct NewSetting {
 
 const LIST: &str = "select name, value from tenant_settings";
 const FIND: &str = "select name, value from tenant_settings where name = $1";
-const SET: &str = "insert into tenant_settings (name, value) values ($1, $2) \
+pub(super) const SET: &str = "insert into tenant_settings (name, value) values ($1, $2) \
      on conflict (tenant_id, name) do update set value = excluded.value";
 const CLEAR: &str = "delete from tenant_settings where tenant_id = $1 and name = $2";
 

@@ -75,3 +75,42 @@ fn a_company_comes_on_board_and_is_suspended_and_resumed() {
     assert_eq!(reserved.code, 1, "{reserved:#?}");
     server.stop("TERM");
 }
+
+#[test]
+fn a_tenant_is_made_with_settings_and_erased_by_a_worker_once_it_was_closed_for_long_enough() {
+    let (home, database) = (Home::new(), Database::migrated("tenant_end"));
+    let create = ["create", "initech", "--name", "Initech", "--owner", "bill@initech.example"];
+    let with = |more: &[&str]| tenant(&home, &database, &[&create[..], more].concat());
+    let refused = with(&["--set", "tenants.currency=Francs"]);
+    assert_eq!(refused.code, 2, "{refused:#?}");
+    assert!(refused.err[0].contains("/settings/tenants.currency"), "{refused:#?}");
+    assert_eq!(with(&["--plan", "golden"]).code, 2);
+    assert_eq!(with(&["--set", "currency"]).code, 2);
+    assert_eq!(with(&["--set", "tenants.currency=CHF", "--set", "tenants.time_zone=Europe/Zurich"]).code, 0);
+    let setting = |arguments: &[&str]| run(&home, &[&["setting"], arguments].concat(), &database.both()[..1]);
+    assert_eq!(setting(&["set", "initech", "tenants.currency=EUR"]).code, 0);
+    assert_eq!(setting(&["set", "initech", "tenants.currency=Francs"]).code, 2);
+    let shown = setting(&["show", "initech"]);
+    assert_eq!(shown.out.len(), 2, "{shown:#?}");
+
+    let erase = |more: &[&str]| {
+        tenant(&home, &database, &[&["erase", "initech", "--why", "The contract has ended"], more].concat())
+    };
+    assert_eq!(erase(&["--yes"]).code, 1, "it is not closed");
+    assert_eq!(tenant(&home, &database, &["close", "initech", "--why", "The contract has ended"]).code, 0);
+    assert_eq!(erase(&["--yes"]).code, 1, "since a moment ago");
+    database.run("update tenants set closed_at = closed_at - interval '30 days' where slug = 'initech'");
+    assert_eq!(erase(&[]).code, 2, "nobody said yes");
+    assert_eq!(erase(&["--yes"]).code, 0);
+    let settings = [database.both()[0], ("PORT", "0"), ("HOST", "127.0.0.1")];
+    let server = Process::serve(&home, &settings);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while database.value("select count(*)::text from tenants where status = 'erased'") == "0" {
+        assert!(std::time::Instant::now() < deadline, "it is not erased");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(database.value("select count(*)::text from tenant_settings s join tenants t on t.id = s.tenant_id and t.status = 'erased'"), "0");
+    let listed = told(&tenant(&home, &database, &["list", "--json"]));
+    assert_eq!(listed[0]["status"], "erased", "{listed}");
+    server.stop("TERM");
+}

@@ -48,6 +48,49 @@ async fn a_tenant_is_made_once_and_its_first_owner_accepts_by_mail() {
 }
 
 #[tokio::test]
+async fn a_tenant_has_its_plan_its_settings_and_its_roles_from_the_first_day() {
+    let app = TestApp::start().await;
+    let operator = app.operator().await;
+    app.sql()
+        .execute("insert into plans (name, rate_limit_max) values ('business', 5000)", &[])
+        .await
+        .unwrap();
+    let mut body = new("initech", "peter@initech.example");
+    body["plan"] = json!("business");
+    body["settings"] = json!({ "tenants.currency": "CHF", "tenants.locale": "de" });
+    let role = json!({ "name": "Storekeeper", "permissions": ["catalog.item.read", "catalog.item.write"] });
+    body["roles"] = json!([role]);
+    for _ in 0..2 {
+        operator.post(TENANTS, body.clone()).await.assert(200);
+    }
+    let had = "select (select plan from tenant_plans p where p.tenant_id = t.id), \
+        (select string_agg(name || '=' || value, ' ' order by name) from tenant_settings s where s.tenant_id = t.id), \
+        (select string_agg(r.name || ' ' || p.permission, ', ' order by p.permission) from roles r \
+          join role_permissions p on p.tenant_id = r.tenant_id and p.role_id = r.id where r.tenant_id = t.id) \
+        from tenants t where slug = 'initech'";
+    let had = app.sql().query_one(had, &[]).await.unwrap();
+    assert_eq!(had.get::<_, &str>(0), "business");
+    assert_eq!(had.get::<_, &str>(1), "tenants.currency=\"CHF\" tenants.locale=\"de\"");
+    assert_eq!(had.get::<_, &str>(2), "Storekeeper catalog.item.read, Storekeeper catalog.item.write");
+
+    let wrong = [
+        ("plan", json!("golden"), "/plan"),
+        ("settings", json!({ "tenants.currency": "Francs" }), "/settings/tenants.currency"),
+        ("settings", json!({ "tenants.colour": "red" }), "/settings/tenants.colour"),
+        ("roles", json!([role, { "name": "X", "permissions": ["no.such.thing"] }]), "/roles/1/permissions/0"),
+    ];
+    for (field, value, pointer) in wrong {
+        let mut body = new("umbrella", "ada@umbrella.example");
+        body[field] = value;
+        let refused = operator.post(TENANTS, body).await.assert(422).json();
+        assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");
+    }
+    let made = "select count(*) from tenants where slug = 'umbrella'";
+    assert_eq!(app.sql().query_one(made, &[]).await.unwrap().get::<_, i64>(0), 0, "all of it, or nothing");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn two_who_make_the_same_tenant_at_the_same_time_make_one() {
     let app = TestApp::start().await;
     let operator = app.operator().await;
