@@ -7,6 +7,7 @@ mod denials;
 mod probes;
 mod streams;
 mod tenancy;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU32;
@@ -46,6 +47,8 @@ pub use denials::{Denial, Denials};
 pub use probes::{Outcome, Probe, Probes};
 pub use streams::{StreamPlace, Streams};
 pub use tenancy::Tenancy;
+pub(crate) use usage::{FILE_BYTES, JOBS_RUN, MAILS_SENT, UsageAddition};
+pub use usage::{GatheredUsage, REQUESTS};
 
 /// The running application; cheap to clone. Handlers take it as `State(app): State<App>`.
 #[derive(Clone)]
@@ -91,6 +94,8 @@ pub struct Parts {
     pub lifecycle: Lifecycle,
     /// Refusals that are to be audited.
     pub denials: Denials,
+    /// What has happened in tenants and is to be added to what they have used.
+    pub usage: GatheredUsage,
     /// The names of every kind of job of every module.
     pub job_kinds: BTreeSet<&'static str>,
     /// The names of every kind of event of every module.

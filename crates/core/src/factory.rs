@@ -26,6 +26,7 @@ use crate::module::{
 use crate::openapi::{Contract, OPENAPI};
 use crate::static_files::STATIC_FILES;
 use crate::stored_files::FILES;
+use crate::usage::USAGE;
 use crate::worker::{EVENTS, MAINTENANCE, WORKER};
 
 /// The module that custom routes are logged under.
@@ -149,7 +150,7 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &IMPORTS, &MAINTENANCE, &FILES, &MAIL]
+    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &IMPORTS, &MAINTENANCE, &FILES, &MAIL, &USAGE]
         .into_iter()
         .chain(product.modules.iter().copied())
 }
@@ -207,18 +208,22 @@ pub fn entitlements(product: &Product, config: &Config) -> Result<EntitlementTab
     for module in modules(product) {
         let settings = module.tenant_settings.iter().map(|setting| ("setting", setting.facts().name));
         let flags = module.flags.iter().map(|flag| ("flag", flag.name));
-        for (what, name) in settings.chain(flags) {
-            let is_its_own = name.strip_prefix(module.name).is_some_and(|rest| rest.starts_with('.'));
+        let meters = module.meters.iter().map(|meter| ("meter", meter.name));
+        let is_core = product.modules.iter().all(|other| other.name != module.name);
+        let prefix = if is_core { "core" } else { module.name };
+        for (what, name) in settings.chain(flags).chain(meters) {
+            let is_its_own = name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
             if !is_its_own || !names.insert((what, name)) {
                 let what = format!("The {what} '{name}' of '{}' has a name that is not its own", module.name);
-                let fix = format!("call it '{}.' and a word that no other has", module.name);
+                let fix = format!("call it '{prefix}.' and a word that no other has");
                 return Err(StartError::with_fix(Exit::Internal, what, fix));
             }
         }
     }
     let settings = modules(product).flat_map(|module| module.tenant_settings).copied();
     let flags = modules(product).flat_map(|module| module.flags).copied();
-    Ok(EntitlementTable::new(settings, flags, config.features.clone()))
+    let meters = modules(product).flat_map(|module| module.meters).copied();
+    Ok(EntitlementTable::new(settings, flags, meters, config.features.clone()))
 }
 
 /// How the product tells what tenants have, if it does.

@@ -54,6 +54,8 @@ pub mod module;
 
 pub mod imports;
 
+pub mod usage;
+
 mod worker;
 
 pub mod mailer;

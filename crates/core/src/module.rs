@@ -23,7 +23,7 @@ use crate::answer::{Endpoint, Outputs};
 use crate::app::App;
 pub use crate::app::{Probe, Tenancy};
 pub use crate::assets::Asset;
-use crate::auth::{AnyTenantSetting, Caller, Flag, GuardedFields, Permission, RequiredAction, Role};
+use crate::auth::{AnyTenantSetting, Caller, Flag, GuardedFields, Meter, Permission, RequiredAction, Role};
 use crate::cache::DeclaredCache;
 use crate::config::Section;
 use crate::db::{Migration, Namespace, RowCondition, Sample, Schema, SystemWork};
@@ -158,6 +158,8 @@ pub struct Module {
     pub tenant_settings: &'static [&'static dyn AnyTenantSetting],
     /// What is on for some tenants and off for others: `&[&NEW_LIST]`. Their names begin with the module's.
     pub flags: &'static [&'static Flag],
+    /// What is counted of tenants: `&[&ITEMS]`. Their names begin with the module's.
+    pub meters: &'static [&'static Meter],
     /// How it tells what tenants have, if it is the one module that does.
     pub tenancy: Option<&'static Tenancy>,
     /// What it depends on beside the database.
@@ -204,6 +206,7 @@ impl Module {
         operators: None,
         tenant_settings: &[],
         flags: &[],
+        meters: &[],
         tenancy: None,
         probes: &[],
         assets: &[],

@@ -71,6 +71,13 @@ pub struct ServerError {
     pub(super) fatal: bool,
 }
 
+impl ServerError {
+    /// What it says beside its message, which a function of ours may have written for programs.
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+}
+
 impl WireError {
     /// What the server said, if it did.
     pub fn server(&self) -> Option<&ServerError> {

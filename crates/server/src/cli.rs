@@ -24,6 +24,7 @@ use crate::role::{self, RoleVerb};
 use crate::secret;
 use crate::setting::{self, SettingVerb};
 use crate::tenant::{self, TenantVerb};
+use crate::usage::{self, UsageVerb};
 use crate::user::{self, UserVerb};
 use crate::webhooks::{self, WebhooksVerb};
 
@@ -52,6 +53,7 @@ pub(crate) enum Command {
     Flag(FlagVerb),
     Plan(PlanVerb),
     Setting(SettingVerb),
+    Usage(UsageVerb),
     User(UserVerb),
     Key(KeyVerb),
     Role(RoleVerb),
@@ -110,6 +112,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("key", _) => key::read(inner).map_or(serve, Command::Key),
         ("role", _) => role::read(inner).map_or(serve, Command::Role),
         ("completions", _) => inner.get_one("shell").copied().map_or(serve, Command::Completions),
+        ("usage", _) => usage::read(inner).map_or(serve, Command::Usage),
         ("user", _) => user::read(inner).map_or(serve, Command::User),
         ("jobs", _) => jobs::read(inner).map_or(serve, Command::Jobs),
         ("db", "migrate") => {
@@ -208,7 +211,7 @@ fn command(product: &Product) -> clap::Command {
         .subcommands(has("operator").then(operator::command))
         .subcommand(secret::command())
         .subcommand(tenant::command())
-        .subcommands(has("plan").then(|| [flag::command(), plan::command(), setting::command()]).into_iter().flatten())
+        .subcommands(has("plan").then(|| [flag::command(), plan::command(), setting::command(), usage::command()]).into_iter().flatten())
         .subcommand(user::command())
         .subcommand(key::command())
         .subcommand(role::command())

@@ -31,6 +31,7 @@ mod serve;
 
 mod setting;
 mod tenant;
+mod usage;
 mod user;
 mod webhooks;
 
@@ -142,6 +143,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::Completions(shell) => inspect::completions(product, shell),
             Command::Access(verb) => Box::pin(access::run(product, &layers, verb, json)).await,
             Command::Flag(verb) => Box::pin(flag::run(product, &layers, verb, json)).await,
+            Command::Usage(verb) => Box::pin(usage::run(product, &layers, verb, json)).await,
             Command::Setting(verb) => Box::pin(setting::run(product, &layers, verb, json)).await,
             Command::Plan(verb) => Box::pin(plan::run(product, &layers, verb, json)).await,
             Command::Mail(verb) => Box::pin(mail::run(product, &layers, verb, json)).await,

@@ -1,19 +1,20 @@
 //! `plan`: what tenants pay for.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use erp_core::bootstrap::OperatorSession;
 use erp_core::config::Layers;
 use erp_core::error::{Error, codes as core};
-use erp_core::factory::settings;
+use erp_core::factory::{modules, settings};
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Product;
-use erp_core::shared::SystemRng;
+use erp_core::shared::{LARGEST_EXACT, SystemRng};
 use erp_modules::tenants::operator::{self, ListedPlan, PlanChange};
 use serde_json::json;
 
-use crate::arguments::verb;
+use crate::arguments::{usage, verb};
 use crate::inspect::{done, internal, print, unreachable};
 
 /// What is asked for.
@@ -38,15 +39,23 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(verb("list", "List all plans"))
         .subcommand(verb("show", "Show a plan").arg(name()))
-        .subcommand(verb("set", "Make a plan, or change what is given of it").arg(name()).args([
-            Arg::new("about").long("about").value_name("TEXT").help("What it is"),
-            number("requests", 1_000_000, "Requests in a window; none: RATE_LIMIT_MAX"),
-            number(
-                "connections",
-                1000,
-                "Connections to the database of one process; none: DATABASE_TENANT_MAX_CONNECTIONS",
-            ),
-        ]))
+        .subcommand(
+            verb("set", "Make a plan, or change what is given of it").arg(name()).args([
+                Arg::new("about").long("about").value_name("TEXT").help("What it is"),
+                number("requests", 1_000_000, "Requests in a window; none: RATE_LIMIT_MAX"),
+                number(
+                    "connections",
+                    1000,
+                    "Connections to the database of one process; none: DATABASE_TENANT_MAX_CONNECTIONS",
+                ),
+                Arg::new("quota")
+                    .long("quota")
+                    .value_name("METER=N|none")
+                    .action(ArgAction::Append)
+                    .value_parser(quota)
+                    .help("How much a tenant may use of what is counted, such as catalog.items=1000"),
+            ]),
+        )
         .subcommand(
             verb("give", "Give a tenant a plan in place of the one that it has")
                 .arg(Arg::new("slug").value_name("SLUG").required(true).help("The tenant"))
@@ -69,6 +78,29 @@ fn number(text: &str, most: i32) -> Result<Option<i32>, String> {
     number.map(Some).ok_or_else(|| format!("a number from 1 to {most}, or none"))
 }
 
+/// What a meter's name begins with is asked of the product later.
+fn quota(text: &str) -> Result<(String, Option<i64>), String> {
+    let wrong = || format!("METER=N with a number from 0 to {LARGEST_EXACT}, or METER=none");
+    let (meter, number) = text.split_once('=').ok_or_else(wrong)?;
+    let number = match number {
+        "none" => None,
+        number => Some(
+            number.parse().ok().filter(|number| (0..=LARGEST_EXACT).contains(number)).ok_or_else(wrong)?,
+        ),
+    };
+    Ok((meter.to_owned(), number))
+}
+
+/// Refuses a quota of what is not counted, or has none.
+fn known(product: &Product, quotas: &BTreeMap<String, Option<i64>>) -> Result<(), StartError> {
+    let meters = || modules(product).flat_map(|module| module.meters).filter(|meter| meter.has_quota());
+    let unknown = |name: &&String| meters().all(|meter| meter.name != **name);
+    quotas.keys().find(unknown).map_or(Ok(()), |name| {
+        let all: Vec<&str> = meters().map(|meter| meter.name).collect();
+        Err(usage(format!("There is no quota of {name}; there is one of {}", all.join(", "))))
+    })
+}
+
 /// Reads what stands behind `plan`.
 pub(crate) fn read(matches: &ArgMatches) -> Option<PlanVerb> {
     let (verb, given) = matches.subcommand()?;
@@ -81,6 +113,12 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<PlanVerb> {
                 about: text("about"),
                 rate_limit_max: number("requests"),
                 connections: number("connections"),
+                quotas: given
+                    .get_many::<(String, Option<i64>)>("quota")
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .collect(),
             };
             Some(PlanVerb::Set(text("name")?, change))
         }
@@ -109,6 +147,7 @@ pub(crate) async fn run(
                 list(&[plan], json)
             })
         }
+        PlanVerb::Set(_, change) if known(product, &change.quotas).is_err() => known(product, &change.quotas),
         PlanVerb::Set(name, change) => operator::set_plan(&session, &name, &change)
             .await
             .map_err(failed)
@@ -134,8 +173,10 @@ fn list(plans: &[ListedPlan], json: bool) -> Result<(), StartError> {
         |number: Option<i32>| number.map_or_else(|| "as any".to_owned(), |number| number.to_string());
     for plan in plans {
         let (limit, share) = (or_general(plan.rate_limit_max), or_general(plan.connections));
+        let quotas = plan.quotas.as_object().into_iter().flatten();
+        let quotas: String = quotas.map(|(meter, number)| format!("{meter}: {number}  ")).collect();
         print(&format!(
-            "{:<20} {} tenants  requests: {limit}  connections: {share}  {}",
+            "{:<20} {} tenants  requests: {limit}  connections: {share}  {quotas}{}",
             plan.name, plan.tenants, plan.about
         ));
     }

@@ -153,7 +153,7 @@ impl Answer {
         let problem = self.json();
         let code = problem["code"].as_str().unwrap_or_default();
         let kind = match code {
-            "core.rate_limited" => {
+            "core.rate_limited" | "core.quota_used_up" => {
                 "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned()
             }
             code => format!("urn:erp:problem:{code}"),

@@ -18,8 +18,8 @@ pub struct Tenancy {
     /// The work of the system that this is, since plans are no tenant's.
     pub system: &'static SystemWork,
     /// The statement that tells what a tenant has: it is executed within the tenant, which `$1` names, and returns one row with the
-    /// columns `plan text`, `rate_limit_max int` and `connections int` (null: none), `settings jsonb` (an object), `flags
-    /// jsonb` (an object of booleans) and `rollouts jsonb` (an object of pairs: the salt, and how many of 10,000 tenants have
+    /// columns `plan text`, `rate_limit_max int` and `connections int` (null: none), `quotas jsonb` (an object of numbers, by the
+    /// names of meters), `settings jsonb` (an object), `flags jsonb` (an object of booleans) and `rollouts jsonb` (an object of pairs: the salt, and how many of 10,000 tenants have
     /// it).
     pub entitlements: &'static str,
     /// The setting that says where a tenant's requests come from.
@@ -30,11 +30,12 @@ struct EntitlementRow {
     plan: Option<String>,
     rate_limit_max: Option<i32>,
     connections: Option<i32>,
+    quotas: Option<Value>,
     settings: Option<Value>,
     flags: Option<Value>,
     rollouts: Option<Value>,
 }
-from_row!(EntitlementRow { plan, rate_limit_max, connections, settings, flags, rollouts });
+from_row!(EntitlementRow { plan, rate_limit_max, connections, quotas, settings, flags, rollouts });
 
 impl Tenancy {
     /// What a tenant has now, in a transaction of the system's within it.
@@ -84,12 +85,14 @@ impl App {
 
 impl EntitlementRow {
     fn stored(self) -> Result<StoredEntitlements> {
-        let Self { plan, rate_limit_max, connections, settings, flags, rollouts } = self;
+        let Self { plan, rate_limit_max, connections, quotas, settings, flags, rollouts } = self;
         let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
+        let quotas = object(quotas)?;
         let plan = plan.map(|name| TenantPlan {
             name,
             rate_limit_max: number(rate_limit_max),
             connections: number(connections),
+            quotas,
         });
         let rollouts: BTreeMap<String, (String, u32)> = object(rollouts)?;
         let rollout = |(flag, (salt, basis_points))| (flag, StoredRollout { salt, basis_points });

@@ -32,9 +32,9 @@ pub use caller::{Actor, Caller, Trace};
 pub use credential::{Credential, Identity, SESSION_COOKIE, bearer, cookie, key_header};
 pub use csrf::CsrfKeys;
 pub use entitlements::{
-    AnyTenantSetting, EntitlementTable, Entitlements, Flag, FlagReason, FlagState, KnownEntitlements,
-    MonthDay, Networks, ReadSetting, SettingBounds, SettingValue, StoredEntitlements, StoredRollout,
-    TenantPlan, TenantSetting, TenantSettingFacts, ZoneName,
+    AnyTenantSetting, Counting, EntitlementTable, Entitlements, Flag, FlagReason, FlagState,
+    KnownEntitlements, Meter, MonthDay, Networks, ReadSetting, SettingBounds, SettingValue,
+    StoredEntitlements, StoredRollout, TenantPlan, TenantSetting, TenantSettingFacts, ZoneName,
 };
 pub(crate) use fields::{EACH, GuardedField, GuardedFields};
 pub(crate) use known::Grantee;

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::proof::PROOF;
 use super::{BootstrapOptions, Databases, LogSetup, background, database, proof, resources, shutdown};
-use crate::app::{Answers, App, Backlogs, Bodies, DENIALS, Denials, Parts, Probes, Streams};
+use crate::app::{Answers, App, Backlogs, Bodies, DENIALS, Denials, GatheredUsage, Parts, Probes, Streams};
 use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownEntitlements, KnownKeys, KnownPermissions, Passwords};
 use crate::cache::{CacheOptions, Caches};
@@ -279,6 +279,7 @@ impl Start {
             rng: Arc::clone(&options.rng),
             lifecycle: self.lifecycle.clone(),
             denials: Denials::default(),
+            usage: GatheredUsage::default(),
             job_kinds: factory::jobs(product).facts().map(|kind| kind.name).collect(),
             event_kinds: factory::modules(product)
                 .flat_map(|module| module.events)

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use erp_postgres::WireError;
+use erp_postgres::{ServerError, WireError};
 use tokio_postgres::error::SqlState;
 
-use super::{Error, ErrorCode, codes};
+use super::{Error, ErrorCode, ExceededQuota, codes};
 
+/// What `app.count_usage` (migration `core/0022_usage`) raises.
+const OVER_QUOTA: &str = "UQ001";
 /// How long a client is asked to wait while the database is away.
 const DATABASE_RETRY: Duration = Duration::from_secs(2);
 
@@ -28,8 +30,18 @@ impl From<WireError> for Error {
         let broken = error.is_broken() || error.is_opening();
         // A request cannot help what the server refuses a new session for; that it is full is told apart.
         let state = state.filter(|state| !error.is_opening() || state.code().starts_with("53"));
-        Self::from_database(state.as_ref(), constraint, broken, error)
+        let quota = server.filter(|server| server.state.code() == OVER_QUOTA).and_then(exceeded);
+        let mapped = Self::from_database(state.as_ref(), constraint, broken, error);
+        match quota {
+            Some(quota) => mapped.beyond(quota),
+            None => mapped,
+        }
     }
+}
+
+/// What `app.count_usage` says of the quota that it has refused a row for.
+fn exceeded(refusal: &ServerError) -> Option<ExceededQuota> {
+    serde_json::from_str(refusal.detail()?).ok()
 }
 
 impl Error {
@@ -77,6 +89,7 @@ fn with_state(state: &SqlState) -> &'static ErrorCode {
         "25006" => &codes::READ_ONLY,
         // A session that is not the one in which a statement was prepared: a pooler's.
         "26000" | "42P05" => &codes::UNAVAILABLE,
+        OVER_QUOTA => &codes::OVER_QUOTA,
         // A duplicate or a missing parent whose constraint the call did not name.
         "23505" | "23503" | "23P01" => &codes::CONFLICT,
         // A value that the types accept and the database does not: NUL in text, out of range, too long, a check.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use code::{Constraint, ErrorCode, Refused, codes, render_markdown};
 pub(crate) use problem::{Carried, type_of};
-pub use problem::{Problem, Violation, ViolationParams};
+pub use problem::{ExceededQuota, Problem, Violation, ViolationParams};
 
 use crate::error_codes;
 
@@ -36,6 +36,7 @@ struct ErrorInner {
     violated: Vec<&'static str>,
     constraint: Option<String>,
     needed: Option<&'static str>,
+    quota: Option<ExceededQuota>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     /// Where a fault of our own was noticed, if `RUST_BACKTRACE` asks for that.
     backtrace: Option<Backtrace>,
@@ -53,6 +54,7 @@ impl Error {
             violated: Vec::new(),
             constraint: None,
             needed: None,
+            quota: None,
             source: None,
             backtrace: (code.status == 500).then(Backtrace::capture),
         }))
@@ -100,6 +102,15 @@ impl Error {
     #[must_use]
     pub(crate) fn violated(mut self, policies: Vec<&'static str>) -> Self {
         self.0.violated = policies;
+        self
+    }
+
+    /// The quota of the plan that there is no room in.
+    #[must_use]
+    pub(crate) fn beyond(mut self, quota: ExceededQuota) -> Self {
+        let ExceededQuota { meter, limit, used } = &quota;
+        self.0.detail = Some(format!("{used} of {limit} are used ({meter}).").into());
+        self.0.quota = Some(quota);
         self
     }
 
@@ -288,6 +299,9 @@ error_codes! {
         WRONG_STATE = "core.wrong_state", 409, "Not in this state";
             "The document is in a state from which this cannot be done.";
             "Read it again: 'params' of the error names the state it is in, and those from which this can be done.";
+        OVER_QUOTA = "core.over_quota", 409, "No room in the plan";
+            "The tenant's plan has no room for more of what 'quota' names.";
+            "Remove some, or ask the operator for a larger plan; GET /api/v1/usage shows what is used.";
         STALE = "core.stale", 412, "Changed meanwhile";
             "The resource is not in the state that If-Match names.";
             "Read it again, and send the ETag it has now.";
@@ -315,6 +329,9 @@ error_codes! {
         RATE_LIMITED = "core.rate_limited", 429, "Too many requests";
             "The client has used up the limit named in 'violated-policies', or too many are being slowed down already.";
             "Wait for the seconds in Retry-After; the header RateLimit says how much is left.";
+        QUOTA_USED_UP = "core.quota_used_up", 429, "Used up for today";
+            "The tenant has used what its plan has for a day (UTC) of what 'quota' names.";
+            "Wait for the seconds in Retry-After, or ask the operator for a larger plan.";
         EXTERNAL_FAILED = "core.external_failed", 502, "Another service failed";
             "A service that this request needs could not be reached, or did not answer as it should.";
             "Read the resource, then try again later; after the seconds in Retry-After, where that is sent.";

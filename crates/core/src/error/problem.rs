@@ -4,11 +4,11 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
 use super::{Error, ErrorCode, codes};
-use crate::shared::MoneyFault;
+use crate::shared::{LARGEST_EXACT, MoneyFault};
 
 /// The type that draft-ietf-httpapi-ratelimit-headers registers for a quota that is used up.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -100,6 +100,19 @@ impl ViolationParams {
     }
 }
 
+/// A quota of the tenant's plan that there is no room in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExceededQuota {
+    /// What is counted: a row of `docs/reference/tenants.md`.
+    pub meter: Cow<'static, str>,
+    /// How much the plan has.
+    #[schemars(range(min = 0, max = LARGEST_EXACT))]
+    pub limit: i64,
+    /// How much of it is used.
+    #[schemars(range(min = 0, max = LARGEST_EXACT))]
+    pub used: i64,
+}
+
 /// The body of an error (RFC 9457).
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -124,6 +137,9 @@ pub struct Problem<'a> {
     /// The rate limits that are used up.
     #[serde(rename = "violated-policies", skip_serializing_if = "<[_]>::is_empty")]
     violated_policies: &'a [&'static str],
+    /// The quota of the tenant's plan that there is no room in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<&'a ExceededQuota>,
     /// The chain of causes: in development only.
     #[serde(skip_serializing_if = "Option::is_none")]
     debug: Option<Debug>,
@@ -176,6 +192,7 @@ impl Error {
             correlation_id,
             errors: &self.0.violations,
             violated_policies: &self.0.violated,
+            quota: self.0.quota.as_ref(),
             debug: (debug && self.cause().is_some())
                 .then(|| Debug { causes: chain(self), backtrace: backtrace(self) }),
         };
@@ -208,7 +225,7 @@ impl Error {
 
 /// The type of an error's problem.
 pub(crate) fn type_of(code: &ErrorCode) -> Cow<'static, str> {
-    if code == &codes::RATE_LIMITED {
+    if code == &codes::RATE_LIMITED || code == &codes::QUOTA_USED_UP {
         return QUOTA_EXCEEDED.into();
     }
     format!("urn:erp:problem:{}", code.code).into()

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::enqueue::{MailId, MailRow};
 use super::{SEND_MAILS, unsubscribe};
+use crate::app::MAILS_SENT;
 use crate::error::{Error, Result};
 use crate::jobs::{Job, JobKind, backoff, give_up, jittered};
 use crate::mail::{MailFate, MailOutcome, OutgoingMail, SmtpFault, Subject};
@@ -136,6 +137,7 @@ async fn send(job: &Job, id: MailId) -> Result<()> {
     match job.call.app.mail.send(&id.to_string(), &outgoing).await? {
         MailOutcome::Sent => {
             let delay = job.call.now().duration_since(mail.queued_at).as_secs_f64();
+            job.call.app.count_usage(job.call.caller.tenant(), &MAILS_SENT);
             job.call.app.metrics.mail_delay_seconds.with(&[]).observe(delay.max(0.0));
             end(job, id, &mail, 1, MailState::Sent, None).await
         }

@@ -150,6 +150,7 @@ impl<'edge> Visit<'edge> {
         self.log.called_by(&caller);
         let checked = app.check_address(&caller).and_then(|()| access::check(route, &caller));
         checked.inspect_err(|error| access::refused(app, route, &caller, error))?;
+        app.count_request(&caller)?;
         Ok(caller)
     }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::{Access, Module};
-use crate::auth::{Role, TenantSettingFacts};
+use crate::auth::{Counting, Role, TenantSettingFacts};
 use crate::events::{EventFacts, SubscriberFacts};
 use crate::jobs::{JobFacts, MissedRuns, Schedule, ScheduleScope};
 use crate::mail::MailFacts;
@@ -25,7 +25,8 @@ pub fn permissions_markdown<'a>(modules: impl Iterator<Item = &'a Module>) -> St
     page
 }
 
-/// `docs/reference/tenants.md`: what each tenant sets for itself, and what is on for some tenants and off for others.
+/// `docs/reference/tenants.md`: what each tenant sets for itself, what is on for some tenants and off for others, and
+/// what is counted of them.
 pub fn entitlements_markdown<'a>(modules: impl Iterator<Item = &'a Module> + Clone) -> String {
     let mut page = String::from(
         "# What tenants have\n\n<!-- Generated from the modules' tables: BLESS=1 script/test integration the_reference_of_tenants writes it. -->\n\n\
@@ -41,9 +42,24 @@ pub fn entitlements_markdown<'a>(modules: impl Iterator<Item = &'a Module> + Clo
         "\n## Flags\n\nWhat is on for some tenants and off for others, by `erp-backend flag`.\n\n\
          | flag | where it is on | default | switch of a deployment |\n| --- | --- | --- | --- |\n",
     );
-    for flag in modules.flat_map(|module| module.flags) {
+    for flag in modules.clone().flat_map(|module| module.flags) {
         let default = if flag.default { "on" } else { "off" };
         let _ = writeln!(page, "| `{}` | {} | {default} | `{}` |", flag.name, flag.about, flag.switch());
+    }
+    page.push_str(
+        "\n## Meters\n\nWhat is counted of tenants. `GET /api/v1/usage` and `erp-backend usage` show it, and a plan can have a quota,\n\
+         `erp-backend plan set PLAN --quota METER=N`. What is kept is counted by the transaction that adds or removes it, and is never\n\
+         beyond its quota; what happens is gathered by each process and added every five seconds, and its quota is of a day in UTC.\n\n\
+         | meter | counts | in | how | quota |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for meter in modules.flat_map(|module| module.meters) {
+        let (how, quota) = match meter.counting {
+            Counting::Rows(_) => ("what is kept, exactly", "`core.over_quota`"),
+            Counting::Bytes => ("what is kept, exactly", "`files.quota_exceeded`; else `FILES_TENANT_QUOTA`"),
+            Counting::Happenings => ("what happens", "of a day: `core.quota_used_up`"),
+            Counting::Unlimited => ("what happens", "none"),
+        };
+        let _ = writeln!(page, "| `{}` | {} | {} | {how} | {quota} |", meter.name, meter.about, meter.unit);
     }
     page
 }

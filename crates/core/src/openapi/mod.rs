@@ -50,9 +50,17 @@ pub struct Contract {
     /// The modules' names and what they are about: the document's tags.
     tags: Vec<(&'static str, &'static str)>,
     routes: Vec<Route>,
-    /// The error codes of all modules.
-    codes: Vec<&'static ErrorCode>,
+    codes: ContractCodes,
     json: OnceCell<Bytes>,
+}
+
+/// What the codes of operations are found by.
+#[derive(Clone)]
+struct ContractCodes {
+    /// The error codes of all modules.
+    all: Vec<&'static ErrorCode>,
+    /// The tables whose rows a plan can have a quota for.
+    metered: Vec<&'static str>,
 }
 
 impl Contract {
@@ -61,7 +69,14 @@ impl Contract {
         let is_core = |module: &&&Module| product.modules.iter().all(|other| other.name != module.name);
         let features = product.modules.iter().chain(modules.iter().filter(is_core));
         let tags = features.map(|module| (module.name, module.about)).collect();
-        let codes = modules.iter().flat_map(|module| module.errors.iter().copied()).collect();
+        let codes = ContractCodes {
+            all: modules.iter().flat_map(|module| module.errors.iter().copied()).collect(),
+            metered: modules
+                .iter()
+                .flat_map(|module| module.meters)
+                .filter_map(|meter| meter.table())
+                .collect(),
+        };
         let name = product.name;
         let version = product.version;
         let json = OnceCell::new();

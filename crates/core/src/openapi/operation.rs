@@ -3,6 +3,7 @@
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use super::ContractCodes;
 use super::document::Schemas;
 use super::headers;
 use super::refusals::{self, DocumentedRefusals, PROBLEM};
@@ -79,7 +80,7 @@ fn parts(route: &Route) -> (Inputs, Outputs) {
 }
 
 /// Every code that `route` may refuse with, of those of all modules.
-pub(super) fn refusals_of(route: &Route, known: &[&'static ErrorCode]) -> Vec<&'static ErrorCode> {
+pub(super) fn refusals_of(route: &Route, known: &ContractCodes) -> Vec<&'static ErrorCode> {
     let (inputs, outputs) = parts(route);
     refusals::of(route, &inputs, &outputs, known)
 }

@@ -1,8 +1,9 @@
 //! The problems that an operation can answer with: which codes follow from its declaration, and what they look like.
 
+use http::Method;
 use serde_json::{Map, Value, json};
 
-use super::headers;
+use super::{ContractCodes, headers};
 use crate::answer::Outputs;
 use crate::auth::RequiredAction;
 use crate::error::{ErrorCode, codes, type_of};
@@ -29,7 +30,7 @@ pub(super) fn of(
     route: &Route,
     inputs: &Inputs,
     outputs: &Outputs,
-    known: &[&'static ErrorCode],
+    known: &ContractCodes,
 ) -> Vec<&'static ErrorCode> {
     let by_access: &[&'static ErrorCode] = match route.access {
         Access::Public => &[],
@@ -56,15 +57,22 @@ pub(super) fn of(
     };
     let by_kind: &[&'static ErrorCode] =
         if route.produces.is_empty() { &[] } else { &[&codes::NOT_ACCEPTABLE] };
-    let by_limit: &[&'static ErrorCode] = if route.is_management() { &[] } else { &[&codes::RATE_LIMITED] };
-    let by_table = if route.method.is_safe() { Vec::new() } else { of_tables(outputs.tables, known) };
+    let by_limit: &[&'static ErrorCode] = match route.is_management() {
+        true => &[],
+        false if route.is_members() => &[&codes::RATE_LIMITED, &codes::QUOTA_USED_UP],
+        false => &[&codes::RATE_LIMITED],
+    };
+    let adds =
+        route.method == Method::POST && outputs.tables.iter().any(|table| known.metered.contains(table));
+    let by_quota: &[&'static ErrorCode] = if adds { &[&codes::OVER_QUOTA] } else { &[] };
+    let by_table = if route.method.is_safe() { Vec::new() } else { of_tables(&outputs.tables, &known.all) };
     let by_step: &[&'static ErrorCode] = match route.transition {
         None => &[],
         Some(step) if step.unlike.is_empty() => &[&codes::WRONG_STATE],
         Some(_) => &[&codes::WRONG_STATE, &codes::SEPARATION_OF_DUTIES],
     };
     let by_handler = [&inputs.refusals[..], &outputs.refusals, &by_table, &by_action];
-    let lists = [ALWAYS, by_limit, by_access, by_place, by_method, by_browser, by_kind, by_step]
+    let lists = [ALWAYS, by_limit, by_access, by_place, by_method, by_browser, by_kind, by_step, by_quota]
         .into_iter()
         .chain(by_handler);
     let mut all: Vec<&'static ErrorCode> = lists.flatten().copied().collect();
@@ -82,19 +90,19 @@ fn of_tables(tables: &[&str], known: &[&'static ErrorCode]) -> Vec<&'static Erro
 /// The refusals that operations share: one response for each set of codes, one example for each code.
 pub(super) struct DocumentedRefusals {
     problem: Value,
-    known: Vec<&'static ErrorCode>,
+    known: ContractCodes,
     pub(super) responses: Map<String, Value>,
     pub(super) examples: Map<String, Value>,
 }
 
 impl DocumentedRefusals {
     /// `problem` is the schema of all of them; `known` are the codes of all modules.
-    pub(super) fn new(problem: Value, known: Vec<&'static ErrorCode>) -> Self {
+    pub(super) fn new(problem: Value, known: ContractCodes) -> Self {
         Self { problem, known, responses: Map::new(), examples: Map::new() }
     }
 
     /// The codes of all modules.
-    pub(super) fn known(&self) -> &[&'static ErrorCode] {
+    pub(super) fn known(&self) -> &ContractCodes {
         &self.known
     }
 
@@ -143,6 +151,13 @@ fn example(code: &ErrorCode) -> Value {
     });
     if code == &codes::RATE_LIMITED {
         problem["violated-policies"] = json!(["default"]);
+    }
+    if code == &codes::QUOTA_USED_UP {
+        problem["violated-policies"] = json!(["core.requests"]);
+        problem["quota"] = json!({ "meter": "core.requests", "limit": 100_000, "used": 100_000 });
+    }
+    if code == &codes::OVER_QUOTA {
+        problem["quota"] = json!({ "meter": "catalog.items", "limit": 1000, "used": 1000 });
     }
     if code == &codes::INVALID {
         problem["errors"] = json!([{

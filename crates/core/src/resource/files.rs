@@ -12,7 +12,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
 use super::Call;
-use crate::app::App;
+use crate::app::{App, FILE_BYTES};
 use crate::auth::Caller;
 use crate::db::{TenantTx, ToSql};
 use crate::error::{Error, Result, codes};
@@ -335,7 +335,8 @@ impl ReservedObject {
         }
         let Call { app, caller, .. } = &self.call;
         let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let quota = number(app.files.settings().tenant_quota.0);
+        let quota = caller.entitlements().quota(&FILE_BYTES);
+        let quota = quota.unwrap_or_else(|| number(app.files.settings().tenant_quota.0));
         let tx = self.call.tenant().undeferred();
         let answer: Reservation = tx.last().row(RESERVE, &[&self.key.file, &number(bytes), &quota]).await?;
         tell_usage(app, caller, answer.used);

@@ -13,6 +13,7 @@ use tracing::Instrument as _;
 use super::claim::{Ack, Claimed, words};
 use super::threads::JobThreads;
 use super::{Finished, WorkerState};
+use crate::app::JOBS_RUN;
 use crate::auth::{Actor, Caller, Identity, Permissions, Trace};
 use crate::error::{Error, Result, codes};
 use crate::jobs::{AnyJobKind, Job, JobTold, backoff, give_up, jittered, job_codes};
@@ -70,6 +71,9 @@ pub(super) async fn run(
             Ending::Cancelled => unless_heard(shared.queue.cancel(attempt).await),
             Ending::Interrupted => unless_heard(shared.queue.put_back(&[attempt]).await),
             Ending::Committed | Ending::Done(_) => {}
+        }
+        if matches!(ending, Ending::Committed | Ending::Done(_)) {
+            shared.app.count_usage(attempt.tenant, &JOBS_RUN);
         }
         ending
     };

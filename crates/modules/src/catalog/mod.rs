@@ -1,8 +1,8 @@
 //! The catalogue: items with a stock keeping unit, unique within their tenant.
-//!
 //! This module is the example to follow (`docs/guides/add-a-module.md`): tables first, then one handler after the other.
 
 mod imports;
+mod quota;
 
 use erp_core::answer::NoContent;
 use erp_core::error::Result;
@@ -24,9 +24,11 @@ pub static MODULE: Module = Module {
     jobs: &[&IMPORT.job],
     files: &[&IMPORT.file, &IMPORT.rejections],
     flags: &[&IMPORTS],
+    meters: &[&quota::ITEMS],
     migrations: erp_core::migrations![
         "0001_items" was ["0004_catalog"],
         "0002_item_rules" was ["0008_catalog_rules"],
+        "0003_items_counted",
     ],
     samples: erp_core::samples!["items"],
     demo: &[
@@ -204,8 +206,7 @@ pub mod facade {
     use erp_core::error::Result;
     use erp_core::shared::Id;
 
-    pub use super::Item;
-    pub use super::codes::QUANTITY_TOO_LARGE;
+    pub use super::{Item, codes::QUANTITY_TOO_LARGE};
 
     /// Items are locked in the order of their ids, so that two who receive the same ones never wait for each other.
     const RECEIVE: &str = "with received as (select id, sum(quantity) as quantity from unnest($1::uuid[], $2::bigint[]) \

@@ -281,7 +281,13 @@ pub(super) async fn accept(
     Json(acceptance): Json<Acceptance>,
 ) -> Result<
     Json<Joined>,
-    Refusing<(codes::INVITATION_ENDED, codes::SIGN_IN_FAILED, codes::WEAK_PASSWORD, codes::LOCKED_OUT)>,
+    Refusing<(
+        codes::INVITATION_ENDED,
+        codes::SIGN_IN_FAILED,
+        codes::WEAK_PASSWORD,
+        codes::LOCKED_OUT,
+        core::OVER_QUOTA,
+    )>,
 > {
     Ok(Json(accepted(&app, &trace, &attempt, &system, acceptance).await?))
 }
@@ -360,7 +366,9 @@ async fn join(
     (tenant, taken, joining): (TenantId, &Taken, Joining),
 ) -> Result<()> {
     let Joining { person, new_name, new_hash, allowed } = joining;
-    let mut tx = system.begin(trace).within(tenant).await?;
+    // A person who joins is no caller yet; there may be no seat left since the invitation was sent.
+    let entitlements = app.entitlements_of(tenant, trace).await?;
+    let mut tx = system.begin(trace).within(tenant).await?.limited(&entitlements);
     let spent: Option<()> = tx.optional(SPEND, &[&taken.id, &tenant, &person]).await?;
     if spent.is_none() {
         return Err(Error::new(&codes::INVITATION_ENDED));

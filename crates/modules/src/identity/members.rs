@@ -6,7 +6,7 @@
 use axum::extract::State;
 use erp_core::answer::{NoContent, Refusing};
 use erp_core::app::App;
-use erp_core::auth::Caller;
+use erp_core::auth::{Caller, Meter};
 use erp_core::db::{AuditEntry, System, TenantTx};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::{Json, Path};
@@ -83,6 +83,10 @@ const THEIRS: &str = sql![
 const OWNERS: &str = "select m.user_id as id from memberships m join grants g on g.tenant_id = m.tenant_id and g.principal_id = m.user_id \
      where m.tenant_id = $1 and g.built_in = 'owner' and g.expires_at is null and m.ended_at is null \
        and m.deactivated_at is null and m.disabled_at is null limit 1";
+/// A plan can say how many there may be.
+pub(super) static SEATS: Meter =
+    Meter::rows("identity.members", "memberships", "seats", "Members who are not paused.");
+
 const DEACTIVATE: &str = "update memberships set deactivated_at = coalesce(deactivated_at, now()) \
      where tenant_id = $1 and user_id = $2 and ended_at is null";
 const REACTIVATE: &str =
@@ -154,7 +158,7 @@ pub(super) async fn reactivate(
     caller: Caller,
     system: System,
     Path(id): Path<UserId>,
-) -> Result<NoContent, Refusing<codes::MORE_THAN_OWN>> {
+) -> Result<NoContent, Refusing<(codes::MORE_THAN_OWN, core::OVER_QUOTA)>> {
     let (mut tx, _) = begin(&app, &caller, &system, id).await?;
     end(&mut tx, (caller.tenant(), id), &[REACTIVATE]).await?;
     tx.commit().await?;

@@ -52,6 +52,7 @@ pub static MODULE: Module = Module {
     errors: ERRORS,
     settings: &[Section::of::<IdentitySettings>()],
     routes,
+    meters: &[&members::SEATS],
     migrations: erp_core::migrations![
         "0001_people" was ["0003_identity"],
         "0002_tenant_rate_limit" was ["0006_tenant_rate_limit"],
@@ -72,6 +73,7 @@ pub static MODULE: Module = Module {
         "0017_erased_people",
         "0018_second_factor_by_role",
         "0019_registration",
+        "0020_members_counted",
     ],
     samples: erp_core::samples![
         "tenant_profiles",

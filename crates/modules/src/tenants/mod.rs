@@ -1,22 +1,23 @@
-//! What a tenant has: its settings, the features that are on for it, and its plan.
+//! What a tenant has: its settings, the features that are on for it, its plan, and what it uses.
 
 pub mod facade;
 pub mod first_day;
 mod flags;
 pub mod operator;
 mod settings;
+pub mod usage;
 
 use erp_core::module::{Access, Module, Operation, Routes, Tenancy};
 
 /// The module of what tenants have.
 pub static MODULE: Module = Module {
     name: "tenants",
-    about: "What a tenant has: its settings, the features that are on for it, and its plan.",
+    about: "What a tenant has: its settings, the features that are on for it, its plan, and what it uses.",
     permissions: PERMISSIONS,
     errors: ERRORS,
     routes,
     system: SYSTEM,
-    system_verbs: &[("flag", &OPERATE), ("plan", &OPERATE), ("setting", &OPERATE)],
+    system_verbs: &[("flag", &OPERATE), ("plan", &OPERATE), ("setting", &OPERATE), ("usage", &OPERATE)],
     tenancy: Some(&TENANCY),
     tenant_settings: &[
         &facade::LOCALE,
@@ -25,7 +26,7 @@ pub static MODULE: Module = Module {
         &facade::FISCAL_YEAR_START,
         &facade::ALLOWED_NETWORKS,
     ],
-    migrations: erp_core::migrations!["0001_entitlements"],
+    migrations: erp_core::migrations!["0001_entitlements", "0002_quotas"],
     samples: erp_core::samples!["tenant_settings", "tenant_flags", "tenant_plans"],
     ..Module::BARE
 };
@@ -44,6 +45,7 @@ erp_core::permissions! {
     pub PERMISSIONS {
         READ_SETTINGS = "tenants.setting.read" to [Owner, Member, ReadOnly]: "See the tenant's settings.";
         CHANGE_SETTINGS = "tenants.setting.change" to [Owner]: "Change the tenant's settings.";
+        READ_USAGE = "tenants.usage.read" to [Owner]: "See what the tenant uses, and what its plan has.";
         LIMIT_NETWORKS = "tenants.network.limit" to [Owner]: "Say which networks the tenant's requests may come from.";
     }
 }
@@ -53,12 +55,12 @@ erp_core::system_work! {
     SYSTEM {
         ENTITLEMENTS = "entitlements": "Reads what a tenant has, its plan among it, which belongs to no tenant.";
         CHANGE = "tenant-settings": "Changes a tenant's settings on behalf of those who may.";
-        OPERATE = "plans-and-flags": "Makes plans and gives them to tenants, switches features and takes settings back, as operators ask for it.";
+        OPERATE = "plans-and-flags": "Makes plans and gives them to tenants, switches features, takes settings back and tells what tenants use, as operators ask for it.";
     }
 }
 
 /// One row, whatever the tenant has.
-const READ: &str = "select p.name as plan, p.rate_limit_max, p.connections, \
+const READ: &str = "select p.name as plan, p.rate_limit_max, p.connections, p.quotas, \
        (select jsonb_object_agg(s.name, s.value) from tenant_settings s where s.tenant_id = $1) as settings, \
        (select jsonb_object_agg(f.flag, f.is_on) from tenant_flags f where f.tenant_id = $1) as flags, \
        (select jsonb_object_agg(r.flag, jsonb_build_array(r.salt, r.basis_points)) from flag_rollouts r \
@@ -83,6 +85,8 @@ fn routes() -> Routes {
         .delete("/api/v1/settings/{name}", Access::Permission(&CHANGE_SETTINGS), settings::clear)
         .system(&CHANGE)
         .doc(Operation::new("clearSetting", "Let a setting be what it is by default"))
+        .get("/api/v1/usage", Access::Permission(&READ_USAGE), usage::show)
+        .doc(Operation::new("showUsage", "Show what the tenant uses, and what its plan has"))
         .get("/api/v1/flags", Access::SignedIn, flags::list)
         .doc(Operation::new(
             "listFlags",

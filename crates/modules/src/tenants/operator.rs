@@ -2,18 +2,22 @@
 //! tenant's audit log; what concerns all of them is told in the log of the command.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use erp_core::auth::{EntitlementTable, FlagReason};
 use erp_core::bootstrap::OperatorSession;
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::from_row;
-use erp_core::shared::{Rng, TenantId};
+use erp_core::shared::{Day, Rng, TenantId};
+use erp_core::usage::{READ_USAGE, StoredUsage};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::TENANCY;
 use super::first_day::equip;
+use super::usage::{FILE_QUOTA, FileQuota, MeterUsage, UsageLimits, usage_of};
 
 /// A feature, as all tenants have it.
 #[derive(Debug, Serialize)]
@@ -59,12 +63,14 @@ pub struct ListedPlan {
     pub rate_limit_max: Option<i32>,
     /// The connections to the database of one process; none: `DATABASE_TENANT_MAX_CONNECTIONS`.
     pub connections: Option<i32>,
+    /// How much a tenant may use, by the names of meters.
+    pub quotas: Value,
     /// How many tenants have it.
     pub tenants: i64,
     /// When it was last changed.
     pub changed_at: Timestamp,
 }
-from_row!(ListedPlan { name, about, rate_limit_max, connections, tenants, changed_at });
+from_row!(ListedPlan { name, about, rate_limit_max, connections, quotas, tenants, changed_at });
 
 /// What is to be changed of a plan: what is not given stays as it is.
 #[derive(Debug, Default)]
@@ -75,6 +81,8 @@ pub struct PlanChange {
     pub rate_limit_max: Option<Option<i32>>,
     /// The connections of one process; `Some(None)`: `DATABASE_TENANT_MAX_CONNECTIONS`.
     pub connections: Option<Option<i32>>,
+    /// How much a tenant may use, by the names of meters; `None`: as much as it likes.
+    pub quotas: BTreeMap<String, Option<i64>>,
 }
 
 struct StoredFlag {
@@ -85,6 +93,11 @@ struct StoredFlag {
 }
 from_row!(StoredFlag { flag, rollout, on, off });
 
+struct BilledTenant {
+    slug: String,
+}
+from_row!(BilledTenant { slug });
+
 const FLAGS: &str = "select coalesce(r.flag, t.flag) as flag, r.basis_points as rollout, coalesce(t.\"on\", 0) as \"on\", \
        coalesce(t.\"off\", 0) as \"off\" from flag_rollouts r full join (select f.flag, count(*) filter (where f.is_on) as \"on\", \
          count(*) filter (where not f.is_on) as \"off\" from tenant_flags f group by f.flag) t on t.flag = r.flag";
@@ -94,15 +107,18 @@ const CLEAR_FLAG: &str = "delete from tenant_flags where tenant_id = $1 and flag
 const CLEAR_SETTING: &str = "delete from tenant_settings where tenant_id = $1 and name = $2 returning name";
 const ROLL_OUT: &str = "insert into flag_rollouts (flag, salt, basis_points) values ($1, $2, $3) \
      on conflict (flag) do update set basis_points = excluded.basis_points, changed_at = now()";
-const PLANS: &str = "select p.name, p.about, p.rate_limit_max, p.connections, p.changed_at, \
+const PLANS: &str = "select p.name, p.about, p.rate_limit_max, p.connections, p.quotas, p.changed_at, \
        (select count(*) from tenant_plans t where t.plan = p.name) as tenants from plans p order by p.name";
-const SET_PLAN: &str = "insert into plans (name, about, rate_limit_max, connections) values ($1, coalesce($2, ''), $4, $6) \
+const SET_PLAN: &str = "insert into plans (name, about, rate_limit_max, connections, quotas) \
+     values ($1, coalesce($2, ''), $4, $6, jsonb_strip_nulls($7)) \
      on conflict (name) do update set about = coalesce($2, plans.about), \
        rate_limit_max = case when $3 then $4 else plans.rate_limit_max end, \
-       connections = case when $5 then $6 else plans.connections end, changed_at = now()";
+       connections = case when $5 then $6 else plans.connections end, \
+       quotas = jsonb_strip_nulls(plans.quotas || $7), changed_at = now()";
 pub(super) const HAS_PLAN: &str = "select from plans where name = $1";
 pub(super) const GIVE_PLAN: &str =
     "insert into tenant_plans (plan) values ($1) on conflict (tenant_id) do update set plan = excluded.plan";
+const BILLED: &str = "select slug from tenants where status not in ('reserved', 'erasing', 'erased') order by slug";
 const TAKE_PLAN: &str = "delete from tenant_plans where tenant_id = $1";
 
 /// All features.
@@ -226,11 +242,15 @@ pub async fn plans(session: &OperatorSession) -> Result<Vec<ListedPlan>> {
 /// # Errors
 /// As the database answers.
 pub async fn set_plan(session: &OperatorSession, name: &str, change: &PlanChange) -> Result<()> {
-    let PlanChange { about, rate_limit_max, connections } = change;
+    let PlanChange { about, rate_limit_max, connections, quotas } = change;
+    let quotas = serde_json::to_value(quotas).map_err(Error::internal)?;
     let (limited, shared) = (rate_limit_max.is_some(), connections.is_some());
     let (limit, share) = (rate_limit_max.flatten(), connections.flatten());
-    let _: Vec<()> =
-        session.begin().last().rows(SET_PLAN, &[&name, about, &limited, &limit, &shared, &share]).await?;
+    let _: Vec<()> = session
+        .begin()
+        .last()
+        .rows(SET_PLAN, &[&name, about, &limited, &limit, &shared, &share, &quotas])
+        .await?;
     Ok(())
 }
 
@@ -249,6 +269,35 @@ pub async fn give_plan(session: &OperatorSession, slug: &str, plan: Option<&str>
         let _: Vec<()> = tx.rows(TAKE_PLAN, &[&tenant]).await?;
     }
     tx.commit().await
+}
+
+/// What a tenant uses, on these days, and what its plan has. `of_all` is the quota of files of who has no other.
+///
+/// # Errors
+/// `core.not_found`, or as the database answers.
+pub async fn usage(
+    session: &OperatorSession,
+    (table, of_all): (&Arc<EntitlementTable>, i64),
+    slug: &str,
+    (days, today): (&RangeInclusive<Day>, Day),
+) -> Result<Vec<MeterUsage>> {
+    let tenant = find(session, slug).await?;
+    let entitlements = table.resolve(tenant, TENANCY.read(session.within(tenant).await?, tenant).await?);
+    let mut tx = session.within(tenant).await?;
+    let own: Option<FileQuota> = tx.optional(FILE_QUOTA, &[&tenant]).await?;
+    let until = today.max(*days.end());
+    let rows: Vec<StoredUsage> = tx.last().rows(READ_USAGE, &[&tenant, days.start(), &until]).await?;
+    let limits = UsageLimits { entitlements: &entitlements, files: (own, of_all) };
+    Ok(usage_of(table, &limits, &rows, (days, today)))
+}
+
+/// The tenants whose usage is billed, by their slugs: those that have been closed, too.
+///
+/// # Errors
+/// As the database answers.
+pub async fn billed(session: &OperatorSession) -> Result<Vec<String>> {
+    let all: Vec<BilledTenant> = session.begin().last().rows(BILLED, &[]).await?;
+    Ok(all.into_iter().map(|tenant| tenant.slug).collect())
 }
 
 async fn find(session: &OperatorSession, slug: &str) -> Result<TenantId> {

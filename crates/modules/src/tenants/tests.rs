@@ -259,6 +259,7 @@ async fn t_22_a_plan_is_a_limit_of_requests_and_a_share_of_connections_within_fi
         about: Some("For the large.".to_owned()),
         rate_limit_max: Some(Some(500)),
         connections: Some(Some(3)),
+        ..operator::PlanChange::default()
     };
     operator::set_plan(&operators, "business", &change).await.unwrap();
     operator::give_plan(&operators, "acme", Some("business")).await.unwrap();

@@ -31,6 +31,7 @@ mod representation;
 #[path = "../../../core/tests/it/sources.rs"]
 mod sources;
 mod start;
+mod usage;
 mod webhooks;
 
 /// Whether script/check-deep runs the tests: what is short in script/test is then as long as the requirement asks.

@@ -4,6 +4,7 @@
 
 mod flag;
 mod known;
+mod meter;
 mod setting;
 mod values;
 
@@ -19,6 +20,7 @@ use crate::shared::TenantId;
 
 pub use flag::{Flag, FlagReason, FlagState, StoredRollout};
 pub use known::KnownEntitlements;
+pub use meter::{Counting, Meter};
 pub use setting::{AnyTenantSetting, ReadSetting, SettingBounds, TenantSetting, TenantSettingFacts};
 pub use values::{MonthDay, Networks, SettingValue, ZoneName};
 
@@ -27,6 +29,7 @@ pub use values::{MonthDay, Networks, SettingValue, ZoneName};
 pub struct EntitlementTable {
     settings: Numbered<dyn AnyTenantSetting>,
     flags: Numbered<Flag>,
+    meters: Numbered<Meter>,
     features: Features,
 }
 
@@ -52,6 +55,8 @@ pub struct TenantPlan {
     pub rate_limit_max: Option<u32>,
     /// How many connections to the database the tenant holds of one process, instead of `DATABASE_TENANT_MAX_CONNECTIONS`.
     pub connections: Option<u32>,
+    /// How much the tenant may use, by the names of meters. Of what it does not name, as much as it likes.
+    pub quotas: BTreeMap<String, i64>,
 }
 
 /// What a tenant has. Cheap to clone. That of nobody, whose tenant was not asked, is what the modules declare.
@@ -63,6 +68,9 @@ struct ResolvedEntitlements {
     plan: Option<TenantPlan>,
     flags: Box<[FlagState]>,
     settings: Box<[Arc<dyn Any + Send + Sync>]>,
+    quotas: Box<[Option<i64>]>,
+    /// The quotas of rows, as transactions bring them along: an object by the names of meters.
+    row_quotas: Option<Arc<str>>,
 }
 
 impl EntitlementTable {
@@ -70,9 +78,12 @@ impl EntitlementTable {
     pub fn new(
         settings: impl IntoIterator<Item = &'static dyn AnyTenantSetting>,
         flags: impl IntoIterator<Item = &'static Flag>,
+        meters: impl IntoIterator<Item = &'static Meter>,
         features: Features,
     ) -> Self {
-        Self { settings: Numbered::new(settings), flags: Numbered::new(flags), features }
+        let (settings, flags, meters) =
+            (Numbered::new(settings), Numbered::new(flags), Numbered::new(meters));
+        Self { settings, flags, meters, features }
     }
 
     /// The settings that tenants have, in the order of the modules.
@@ -83,6 +94,11 @@ impl EntitlementTable {
     /// The flags, in the order of the modules.
     pub fn flags(&self) -> impl Iterator<Item = &'static Flag> {
         self.flags.iter()
+    }
+
+    /// What is counted of tenants, in the order of the modules.
+    pub fn meters(&self) -> impl Iterator<Item = &'static Meter> {
+        self.meters.iter()
     }
 
     /// The deployment's switches.
@@ -98,7 +114,15 @@ impl EntitlementTable {
             value.and_then(|value| setting.read(value).ok()).unwrap_or_else(|| setting.default()).value
         };
         let settings = self.settings.iter().map(read).collect();
-        let resolved = ResolvedEntitlements { table: Arc::clone(self), plan: stored.plan, flags, settings };
+        let plan = stored.plan;
+        let quota = |meter: &'static Meter| plan.as_ref()?.quotas.get(meter.name).copied();
+        let quotas = self.meters.iter().map(quota).collect();
+        let of_rows = self.meters.iter().filter(|meter| meter.table().is_some());
+        let of_rows: BTreeMap<&str, i64> =
+            of_rows.filter_map(|meter| Some((meter.name, quota(meter)?))).collect();
+        let row_quotas = serde_json::to_string(&of_rows).ok().filter(|_| !of_rows.is_empty()).map(Arc::from);
+        let table = Arc::clone(self);
+        let resolved = ResolvedEntitlements { table, plan, flags, settings, quotas, row_quotas };
         Entitlements(Some(Arc::new(resolved)))
     }
 }
@@ -107,6 +131,17 @@ impl Entitlements {
     /// The plan, if the tenant has one.
     pub fn plan(&self) -> Option<&TenantPlan> {
         self.0.as_ref()?.plan.as_ref()
+    }
+
+    /// How much the tenant may use; `None`: as much as it likes.
+    pub fn quota(&self, meter: &'static Meter) -> Option<i64> {
+        let resolved = self.0.as_ref()?;
+        resolved.table.meters.number(meter).and_then(|number| resolved.quotas.get(number)).copied().flatten()
+    }
+
+    /// The quotas of rows, where there are any: an object by the names of meters.
+    pub(crate) fn row_quotas(&self) -> Option<&Arc<str>> {
+        self.0.as_ref()?.row_quotas.as_ref()
     }
 
     /// Whether a feature is on.
@@ -161,7 +196,7 @@ mod tests {
 
     fn table() -> Arc<EntitlementTable> {
         let settings: [&'static dyn AnyTenantSetting; 1] = [&CURRENCY];
-        Arc::new(EntitlementTable::new(settings, [&LIST], Features::default()))
+        Arc::new(EntitlementTable::new(settings, [&LIST], [], Features::default()))
     }
 
     fn tenant() -> TenantId {

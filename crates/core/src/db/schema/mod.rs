@@ -45,6 +45,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0019_planned_once",
         "0020_row_conditions",
         "0021_erased_tenants",
+        "0022_usage",
     ],
     samples: crate::samples![
         "audit_log",
@@ -66,7 +67,9 @@ pub const CORE: Namespace<'static> = Namespace {
         "unreferenced_objects",
         "file_usage",
         "mails",
-        "mail_suppressions"
+        "mail_suppressions",
+        "usage",
+        "usage_totals"
     ],
 };
 

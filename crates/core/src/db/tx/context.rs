@@ -2,9 +2,10 @@
 //! All of it is local to the transaction.
 
 use erp_postgres::Wire;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{Actor, Trace};
+use crate::auth::{Actor, Entitlements, Trace};
 use crate::db::Db;
 use crate::db::row_condition::RowScope;
 use crate::shared::TenantId;
@@ -19,6 +20,8 @@ const WRITE: &str = "select set_config('app.tenant_id', $1, true), set_config('a
 const SYSTEM: &str = "select set_config('app.actor', $1, true), set_config('app.correlation_id', $2, true), \
     set_config('app.client_ip', $3, true)";
 const ACTION: &str = "select set_config('app.action', $1, true)";
+/// The quotas of rows that the tenant's plan has, for `app.count_usage`.
+const QUOTAS: &str = "select set_config('app.quotas', $1, true)";
 const TENANT: &str = "select set_config('app.tenant_id', $1, true)";
 
 /// The context of one transaction.
@@ -27,6 +30,8 @@ pub(in crate::db) struct TxContext {
     tenant: Option<TenantId>,
     acting: Option<Acting>,
     rows: Option<RowScope>,
+    /// The quotas of rows that the tenant has, where it has any.
+    quotas: Option<Arc<str>>,
     /// Where it is not the session's own.
     pub(in crate::db) statement_timeout: Option<Duration>,
     /// What the change is called in the audit log, if it has a name of its own.
@@ -68,6 +73,12 @@ impl TxContext {
         self
     }
 
+    /// Of a tenant that has no more room than this.
+    pub(in crate::db) fn limited(mut self, entitlements: &Entitlements) -> Self {
+        self.quotas = entitlements.row_quotas().cloned();
+        self
+    }
+
     /// Goes on in one tenant; of the rest, what has been `sent` already holds on.
     pub(in crate::db) fn within(&mut self, tenant: TenantId, sent: bool) {
         let rest = if sent { Self::default() } else { std::mem::take(self) };
@@ -106,6 +117,9 @@ impl TxContext {
         }
         if let Some(action) = self.action {
             wire.own(ACTION, &[action])?;
+        }
+        if let Some(quotas) = &self.quotas {
+            wire.own(QUOTAS, &[&**quotas])?;
         }
         wire.bound(self.statement_timeout)
     }

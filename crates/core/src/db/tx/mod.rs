@@ -17,7 +17,7 @@ pub(super) mod system;
 
 use std::time::{Duration, Instant};
 
-use crate::auth::Caller;
+use crate::auth::{Caller, Entitlements};
 use crate::db::{Db, FromRow, HasTag, Params, RowStream, Sql, TenantTag};
 use crate::error::{Error, Result};
 use crate::shared::TenantId;
@@ -80,6 +80,7 @@ impl<'db> TenantTx<'db> {
 
     pub(in crate::db) fn write(db: &'db Db, caller: &Caller) -> Self {
         let context = TxContext::change(Some(caller.tenant()), caller.actor(), caller.trace());
+        let context = context.limited(caller.entitlements());
         let context = db.context(context.seeing(db.row_scope(caller)));
         let mut tx = Tx::new(db, Some(caller.tenant()), false, context).deferred(caller.deferral());
         tx.unfinished = Unfinished::of(caller);
@@ -91,6 +92,13 @@ impl<'db> TenantTx<'db> {
     /// it before the first statement.
     pub fn action(mut self, action: &'static str) -> Self {
         self.0.context.action = Some(action);
+        self
+    }
+
+    /// Lets the transaction keep to what the tenant has, where it is work of the system for somebody who is no caller yet: a
+    /// caller's keeps to that by itself. Call it before the first statement within the tenant.
+    pub fn limited(mut self, entitlements: &Entitlements) -> Self {
+        self.0.context = std::mem::take(&mut self.0.context).limited(entitlements);
         self
     }
 

@@ -95,7 +95,8 @@ impl System {
     /// request as its own changes do: under an `Idempotency-Key` it waits for the answer.
     pub fn on_behalf(&self, caller: &Caller) -> SystemTx<'_> {
         tracing::debug!(work = self.work.name, "System transaction");
-        let context = self.db.context(TxContext::change(None, caller.actor(), caller.trace()));
+        let context = TxContext::change(None, caller.actor(), caller.trace()).limited(caller.entitlements());
+        let context = self.db.context(context);
         let mut tx = Tx::new(&self.db, None, false, context).deferred(caller.deferral());
         tx.unfinished = Unfinished::of(caller);
         SystemTx { tx }

@@ -182,6 +182,9 @@ fn the_reference_of_tenants_is_up_to_date() {
         assert!(setting.is_sound(), "{}: its default is no value of it", facts.name);
         assert!(facts.about.len() > 20 && facts.about.ends_with('.'), "{}", facts.name);
     }
+    for meter in all.iter().flat_map(|module| module.meters) {
+        assert!(meter.about.len() > 15 && meter.about.ends_with('.'), "{}", meter.name);
+    }
     for flag in all.iter().flat_map(|module| module.flags) {
         assert!(flag.about.len() > 20 && flag.about.ends_with('.'), "{}", flag.name);
     }
