@@ -48,6 +48,16 @@ pub(crate) fn command() -> Command {
                     1000,
                     "Connections to the database of one process; none: DATABASE_TENANT_MAX_CONNECTIONS",
                 ),
+                number(
+                    "requests-at-once",
+                    100_000,
+                    "Requests that one process works on at a time; none: as many as any",
+                ),
+                number(
+                    "database-ms",
+                    60_000_000,
+                    "Database time of one process in a minute, in milliseconds; none: as much as any",
+                ),
                 Arg::new("quota")
                     .long("quota")
                     .value_name("METER=N|none")
@@ -113,6 +123,8 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<PlanVerb> {
                 about: text("about"),
                 rate_limit_max: number("requests"),
                 connections: number("connections"),
+                requests_at_once: number("requests-at-once"),
+                database_ms: number("database-ms"),
                 quotas: given
                     .get_many::<(String, Option<i64>)>("quota")
                     .into_iter()
@@ -174,7 +186,10 @@ fn list(plans: &[ListedPlan], json: bool) -> Result<(), StartError> {
     for plan in plans {
         let (limit, share) = (or_general(plan.rate_limit_max), or_general(plan.connections));
         let quotas = plan.quotas.as_object().into_iter().flatten();
-        let quotas: String = quotas.map(|(meter, number)| format!("{meter}: {number}  ")).collect();
+        let mut quotas: String = quotas.map(|(meter, number)| format!("{meter}: {number}  ")).collect();
+        for (what, number) in [("at once", plan.requests_at_once), ("database ms", plan.database_ms)] {
+            number.into_iter().for_each(|number| quotas.push_str(&format!("{what}: {number}  ")));
+        }
         print(&format!(
             "{:<20} {} tenants  requests: {limit}  connections: {share}  {quotas}{}",
             plan.name, plan.tenants, plan.about

@@ -1,6 +1,7 @@
 //! What tenants have, read in one statement, and remembered for five seconds.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use crate::db::{SystemWork, TenantTx};
 use crate::error::{Error, Result, codes};
 use crate::from_row;
 use crate::shared::TenantId;
+use crate::shares::{LoadLimits, LoadRefusal, RequestUnderWay};
 
 /// How a module tells what tenants have. One module of a product has it; without one, tenants have what the modules declare.
 pub struct Tenancy {
@@ -19,7 +21,7 @@ pub struct Tenancy {
     pub system: &'static SystemWork,
     /// The statement that tells what a tenant has: it is executed within the tenant, which `$1` names, and returns one row with the
     /// columns `plan text`, `rate_limit_max int` and `connections int` (null: none), `quotas jsonb` (an object of numbers, by the
-    /// names of meters), `settings jsonb` (an object), `flags jsonb` (an object of booleans) and `rollouts jsonb` (an object of pairs: the salt, and how many of 10,000 tenants have
+    /// names of meters), `requests_at_once int` and `database_ms int` (null: no limit), `settings jsonb` (an object), `flags jsonb` (an object of booleans) and `rollouts jsonb` (an object of pairs: the salt, and how many of 10,000 tenants have
     /// it).
     pub entitlements: &'static str,
     /// The setting that says where a tenant's requests come from.
@@ -31,11 +33,23 @@ struct EntitlementRow {
     rate_limit_max: Option<i32>,
     connections: Option<i32>,
     quotas: Option<Value>,
+    requests_at_once: Option<i32>,
+    database_ms: Option<i32>,
     settings: Option<Value>,
     flags: Option<Value>,
     rollouts: Option<Value>,
 }
-from_row!(EntitlementRow { plan, rate_limit_max, connections, quotas, settings, flags, rollouts });
+from_row!(EntitlementRow {
+    plan,
+    rate_limit_max,
+    connections,
+    quotas,
+    requests_at_once,
+    database_ms,
+    settings,
+    flags,
+    rollouts
+});
 
 impl Tenancy {
     /// What a tenant has now, in a transaction of the system's within it.
@@ -62,6 +76,18 @@ impl App {
         if admitted { Ok(()) } else { Err(Error::new(&codes::ADDRESS_REFUSED)) }
     }
 
+    /// Lets a request of the caller's begin, unless its tenant has as many under way as its plan allows, or has used its database
+    /// time (T-22).
+    ///
+    /// # Errors
+    /// `core.rate_limited`.
+    pub(crate) fn enter_load(&self, caller: &Caller) -> Result<RequestUnderWay> {
+        let limits = caller.entitlements().plan().map_or_else(LoadLimits::default, |plan| plan.load);
+        self.db.loads().enter(caller.tenant(), limits).map_err(|LoadRefusal { policy, wait }| {
+            Error::new(&codes::RATE_LIMITED).violated(vec![policy]).retry_after(wait)
+        })
+    }
+
     /// What a tenant has: as it was read at most five seconds ago, or else as it is now.
     ///
     /// # Errors
@@ -85,7 +111,8 @@ impl App {
 
 impl EntitlementRow {
     fn stored(self) -> Result<StoredEntitlements> {
-        let Self { plan, rate_limit_max, connections, quotas, settings, flags, rollouts } = self;
+        let Self { plan, rate_limit_max, connections, quotas, requests_at_once, database_ms, .. } = self;
+        let Self { settings, flags, rollouts, .. } = self;
         let number = |number: Option<i32>| number.and_then(|number| u32::try_from(number).ok());
         let quotas = object(quotas)?;
         let plan = plan.map(|name| TenantPlan {
@@ -93,6 +120,10 @@ impl EntitlementRow {
             rate_limit_max: number(rate_limit_max),
             connections: number(connections),
             quotas,
+            load: LoadLimits {
+                at_once: number(requests_at_once),
+                database: number(database_ms).map(|ms| Duration::from_millis(ms.into())),
+            },
         });
         let rollouts: BTreeMap<String, (String, u32)> = object(rollouts)?;
         let rollout = |(flag, (salt, basis_points))| (flag, StoredRollout { salt, basis_points });

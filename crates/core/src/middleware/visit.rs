@@ -17,7 +17,7 @@ use crate::auth::{Caller, Credential, Identity, Operator, Trace};
 use crate::error::{Error, codes};
 use crate::module::{Access, BoxFuture, Route, SecurityHeaders};
 use crate::shared::{OperatorId, SessionId};
-use crate::shares::Party;
+use crate::shares::{Party, RequestUnderWay};
 
 /// A request between its first and its last step.
 pub(super) struct Visit<'edge> {
@@ -28,6 +28,8 @@ pub(super) struct Visit<'edge> {
     asking: Option<cors::Asking>,
     log: access_log::AccessLogEntry<'edge>,
     tally: rate_limit::Tally,
+    /// Counted among its tenant's as long as it is worked on.
+    under_way: Option<RequestUnderWay>,
 }
 
 impl<'edge> Visit<'edge> {
@@ -37,7 +39,8 @@ impl<'edge> Visit<'edge> {
         let asking = edge.cors.as_ref().map(|cors| cors.enter(request));
         let log = access_log::enter(&edge.app, &trace, request, edge.switches.request_log);
         let tally = rate_limit::Tally::default();
-        Self { edge, client, method: request.method().clone(), trace, asking, log, tally }
+        let method = request.method().clone();
+        Self { edge, client, method, trace, asking, log, tally, under_way: None }
     }
 
     /// The span whose fields are on every line of the request.
@@ -150,6 +153,7 @@ impl<'edge> Visit<'edge> {
         self.log.called_by(&caller);
         let checked = app.check_address(&caller).and_then(|()| access::check(route, &caller));
         checked.inspect_err(|error| access::refused(app, route, &caller, error))?;
+        self.under_way = Some(app.enter_load(&caller)?);
         app.count_request(&caller)?;
         Ok(caller)
     }

@@ -9,8 +9,10 @@
 //! | memory for answers (`app/answers.rs`) | `MEMBERS`, `STRANGERS`, operators' apart | nobody: 503 |
 //! | uploads of files (`files/store.rs`) | `MEMBERS` | nobody: 503 |
 //! | streamed lists (`app/streams.rs`) | half of one tenant, and its own rules for slow readers | nobody: 503 |
+//! | requests under way, and database time, by a plan (`load.rs`) | each tenant's own | nobody: 429 |
 //! | connections of the pool (`db/pool/`) | `TenantShares` of `DATABASE_TENANT_MAX_CONNECTIONS` | the request |
 
+mod load;
 mod portions;
 mod tenants;
 
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::shared::{TenantId, network};
+pub use load::{LOAD_MINUTES, LoadLimits, LoadOfTenant, LoadRefusal, RequestUnderWay, TenantLoads};
 use portions::Portions;
 pub(crate) use tenants::{TenantShare, TenantShares};
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::load::{HeldConnection, TenantLoads};
 use crate::shared::TenantId;
 
 /// Above this many entries, those of tenants that hold and wait for nothing are dropped.
@@ -16,6 +17,7 @@ const TIDY_ABOVE: usize = 1024;
 pub(crate) struct TenantShares {
     most: usize,
     tenants: Mutex<KnownShares>,
+    loads: Arc<TenantLoads>,
     waiting: AtomicUsize,
 }
 
@@ -46,12 +48,20 @@ struct Waiter<'a>(&'a AtomicUsize);
 pub(crate) struct TenantShare {
     permit: Option<OwnedSemaphorePermit>,
     of: Arc<OneShare>,
+    tenant: TenantId,
+    /// What it is a unit of, once that is held.
+    held: Option<HeldConnection>,
 }
 
 impl TenantShares {
     /// At most `most` units a tenant.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, tenants: Mutex::default(), waiting: AtomicUsize::new(0) }
+    pub(crate) fn new(most: usize, loads: Arc<TenantLoads>) -> Self {
+        Self { most, loads, tenants: Mutex::default(), waiting: AtomicUsize::new(0) }
+    }
+
+    /// How much each tenant asks.
+    pub(crate) fn loads(&self) -> &Arc<TenantLoads> {
+        &self.loads
     }
 
     /// How many wait.
@@ -63,19 +73,19 @@ impl TenantShares {
     pub(crate) fn take(&self, tenant: TenantId) -> Option<TenantShare> {
         let of = self.share(tenant);
         let permit = Arc::clone(&of.free).try_acquire_owned().ok()?;
-        Some(TenantShare { permit: Some(permit), of })
+        Some(TenantShare::new(permit, of, tenant))
     }
 
     /// Waits for a unit of the tenant's share. Waiters of one tenant are served in order, and hold nothing.
     pub(crate) async fn wait(&self, tenant: TenantId) -> Option<TenantShare> {
         let of = self.share(tenant);
         if let Ok(permit) = Arc::clone(&of.free).try_acquire_owned() {
-            return Some(TenantShare { permit: Some(permit), of });
+            return Some(TenantShare::new(permit, of, tenant));
         }
         let _waiting = Waiter::new(&self.waiting);
         // The semaphore is never closed. The unit keeps it alive, and with it the tenant's count.
         let permit = Arc::clone(&of.free).acquire_owned().await.ok()?;
-        Some(TenantShare { permit: Some(permit), of })
+        Some(TenantShare::new(permit, of, tenant))
     }
 
     /// How much a tenant may hold from here on; `None`: as much as any. What it holds beyond that it keeps until it gives it
@@ -132,6 +142,17 @@ impl OneShare {
     }
 }
 
+impl TenantShare {
+    fn new(permit: OwnedSemaphorePermit, of: Arc<OneShare>, tenant: TenantId) -> Self {
+        Self { permit: Some(permit), of, tenant, held: None }
+    }
+
+    /// The connection that it is for is there: from here on its time is the tenant's.
+    pub(crate) fn begin(&mut self, loads: &TenantLoads) {
+        self.held = Some(loads.hold(self.tenant));
+    }
+}
+
 impl Drop for TenantShare {
     fn drop(&mut self) {
         let mut size = self.of.lock();
@@ -170,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn t_22_a_tenant_holds_no_more_than_its_share() {
-        let shares = TenantShares::new(2);
+        let shares = TenantShares::new(2, Arc::default());
         let (a, b) = (tenant(), tenant());
         let held = (shares.wait(a).await, shares.wait(a).await);
         assert_eq!(shares.waiting(), 0);
@@ -191,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn t_18_a_million_tenants_leave_nothing_behind() {
-        let shares = TenantShares::new(1);
+        let shares = TenantShares::new(1, Arc::default());
         for _ in 0..10_000 {
             drop(shares.wait(tenant()).await);
         }
@@ -200,7 +221,7 @@ mod tests {
 
     #[tokio::test]
     async fn t_22_a_share_grows_and_shrinks_while_it_is_held() {
-        let shares = TenantShares::new(4);
+        let shares = TenantShares::new(4, Arc::default());
         let (a, b) = (tenant(), tenant());
         let take = |tenant| std::iter::from_fn(|| shares.take(tenant)).collect::<Vec<_>>();
         let mut held = take(a);

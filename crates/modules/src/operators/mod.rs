@@ -10,6 +10,7 @@ mod log;
 mod people;
 mod sign_in;
 mod tenants;
+mod top;
 
 use std::time::Duration;
 
@@ -138,6 +139,11 @@ fn routes() -> Routes {
         .doc(Operation::new("createTenant", "Make a tenant").about(
             "Its first owner is invited by mail; the link is shown this once, too. Said again before somebody has accepted, it gives \
              another link, and makes no other tenant.",
+        ))
+        .get("/api/v1/admin/tenants/top", Access::Operator, top::top)
+        .system(&TENANTS)
+        .doc(Operation::new("topTenants", "List the tenants that ask most of the instance that answers").about(
+            "By database time, requests, errors or connections, over the last five minutes of this instance alone.",
         ))
         .get("/api/v1/admin/tenants/{id}", Access::Operator, tenants::read)
         .system(&TENANTS)

@@ -26,7 +26,7 @@ pub static MODULE: Module = Module {
         &facade::FISCAL_YEAR_START,
         &facade::ALLOWED_NETWORKS,
     ],
-    migrations: erp_core::migrations!["0001_entitlements", "0002_quotas"],
+    migrations: erp_core::migrations!["0001_entitlements", "0002_quotas", "0003_load"],
     samples: erp_core::samples!["tenant_settings", "tenant_flags", "tenant_plans"],
     ..Module::BARE
 };
@@ -60,7 +60,7 @@ erp_core::system_work! {
 }
 
 /// One row, whatever the tenant has.
-const READ: &str = "select p.name as plan, p.rate_limit_max, p.connections, p.quotas, \
+const READ: &str = "select p.name as plan, p.rate_limit_max, p.connections, p.quotas, p.requests_at_once, p.database_ms, \
        (select jsonb_object_agg(s.name, s.value) from tenant_settings s where s.tenant_id = $1) as settings, \
        (select jsonb_object_agg(f.flag, f.is_on) from tenant_flags f where f.tenant_id = $1) as flags, \
        (select jsonb_object_agg(r.flag, jsonb_build_array(r.salt, r.basis_points)) from flag_rollouts r \

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use erp_core::auth::{EntitlementTable, FlagReason};
 use erp_core::bootstrap::OperatorSession;
+use erp_core::db::ToSql;
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::from_row;
 use erp_core::shared::{Day, Rng, TenantId};
@@ -63,6 +64,10 @@ pub struct ListedPlan {
     pub rate_limit_max: Option<i32>,
     /// The connections to the database of one process; none: `DATABASE_TENANT_MAX_CONNECTIONS`.
     pub connections: Option<i32>,
+    /// The requests of one process that are worked on at a time; none: as many as any.
+    pub requests_at_once: Option<i32>,
+    /// The database time of one process in a minute, in milliseconds; none: as much as any.
+    pub database_ms: Option<i32>,
     /// How much a tenant may use, by the names of meters.
     pub quotas: Value,
     /// How many tenants have it.
@@ -70,7 +75,17 @@ pub struct ListedPlan {
     /// When it was last changed.
     pub changed_at: Timestamp,
 }
-from_row!(ListedPlan { name, about, rate_limit_max, connections, quotas, tenants, changed_at });
+from_row!(ListedPlan {
+    name,
+    about,
+    rate_limit_max,
+    connections,
+    requests_at_once,
+    database_ms,
+    quotas,
+    tenants,
+    changed_at
+});
 
 /// What is to be changed of a plan: what is not given stays as it is.
 #[derive(Debug, Default)]
@@ -81,6 +96,10 @@ pub struct PlanChange {
     pub rate_limit_max: Option<Option<i32>>,
     /// The connections of one process; `Some(None)`: `DATABASE_TENANT_MAX_CONNECTIONS`.
     pub connections: Option<Option<i32>>,
+    /// The requests of one process that are worked on at a time; `Some(None)`: as many as any.
+    pub requests_at_once: Option<Option<i32>>,
+    /// The database time of one process in a minute, in milliseconds; `Some(None)`: as much as any.
+    pub database_ms: Option<Option<i32>>,
     /// How much a tenant may use, by the names of meters; `None`: as much as it likes.
     pub quotas: BTreeMap<String, Option<i64>>,
 }
@@ -107,18 +126,21 @@ const CLEAR_FLAG: &str = "delete from tenant_flags where tenant_id = $1 and flag
 const CLEAR_SETTING: &str = "delete from tenant_settings where tenant_id = $1 and name = $2 returning name";
 const ROLL_OUT: &str = "insert into flag_rollouts (flag, salt, basis_points) values ($1, $2, $3) \
      on conflict (flag) do update set basis_points = excluded.basis_points, changed_at = now()";
-const PLANS: &str = "select p.name, p.about, p.rate_limit_max, p.connections, p.quotas, p.changed_at, \
+const PLANS: &str = "select p.name, p.about, p.rate_limit_max, p.connections, p.quotas, p.requests_at_once, p.database_ms, p.changed_at, \
        (select count(*) from tenant_plans t where t.plan = p.name) as tenants from plans p order by p.name";
-const SET_PLAN: &str = "insert into plans (name, about, rate_limit_max, connections, quotas) \
-     values ($1, coalesce($2, ''), $4, $6, jsonb_strip_nulls($7)) \
+const SET_PLAN: &str = "insert into plans (name, about, rate_limit_max, connections, quotas, requests_at_once, database_ms) \
+     values ($1, coalesce($2, ''), $4, $6, jsonb_strip_nulls($7), $9, $11) \
      on conflict (name) do update set about = coalesce($2, plans.about), \
        rate_limit_max = case when $3 then $4 else plans.rate_limit_max end, \
        connections = case when $5 then $6 else plans.connections end, \
+       requests_at_once = case when $8 then $9 else plans.requests_at_once end, \
+       database_ms = case when $10 then $11 else plans.database_ms end, \
        quotas = jsonb_strip_nulls(plans.quotas || $7), changed_at = now()";
 pub(super) const HAS_PLAN: &str = "select from plans where name = $1";
 pub(super) const GIVE_PLAN: &str =
     "insert into tenant_plans (plan) values ($1) on conflict (tenant_id) do update set plan = excluded.plan";
-const BILLED: &str = "select slug from tenants where status not in ('reserved', 'erasing', 'erased') order by slug";
+const BILLED: &str =
+    "select slug from tenants where status not in ('reserved', 'erasing', 'erased') order by slug";
 const TAKE_PLAN: &str = "delete from tenant_plans where tenant_id = $1";
 
 /// All features.
@@ -242,15 +264,16 @@ pub async fn plans(session: &OperatorSession) -> Result<Vec<ListedPlan>> {
 /// # Errors
 /// As the database answers.
 pub async fn set_plan(session: &OperatorSession, name: &str, change: &PlanChange) -> Result<()> {
-    let PlanChange { about, rate_limit_max, connections, quotas } = change;
+    let PlanChange { about, rate_limit_max, connections, requests_at_once, database_ms, quotas } = change;
     let quotas = serde_json::to_value(quotas).map_err(Error::internal)?;
-    let (limited, shared) = (rate_limit_max.is_some(), connections.is_some());
-    let (limit, share) = (rate_limit_max.flatten(), connections.flatten());
-    let _: Vec<()> = session
-        .begin()
-        .last()
-        .rows(SET_PLAN, &[&name, about, &limited, &limit, &shared, &share, &quotas])
-        .await?;
+    let given = |number: &Option<Option<i32>>| (number.is_some(), number.flatten());
+    let (limited, limit) = given(rate_limit_max);
+    let (shared, share) = given(connections);
+    let (bounded, at_once) = given(requests_at_once);
+    let (timed, time) = given(database_ms);
+    let mut params: Vec<&(dyn ToSql + Sync)> = vec![&name, about, &limited, &limit, &shared, &share, &quotas];
+    params.extend([&bounded as &(dyn ToSql + Sync), &at_once, &timed, &time]);
+    let _: Vec<()> = session.begin().last().rows(SET_PLAN, &params).await?;
     Ok(())
 }
 

@@ -1,11 +1,16 @@
 //! What tenants use, and how much of it their plans have: counted exactly or every few seconds, the same on every instance.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::extract::State;
 use erp_core::app::App;
+use erp_core::auth::Caller;
 use erp_core::bootstrap::OperatorSession;
 use erp_core::config::{Layers, MapSource};
+use erp_core::error::Result;
 use erp_core::factory::settings;
+use erp_core::module::{Access, Module, Routes};
 use erp_core::shared::SystemRng;
 use erp_modules::PRODUCT;
 use erp_modules::tenants::operator;
@@ -254,5 +259,120 @@ async fn what_a_tenant_has_used_is_shown_day_by_day_and_to_those_who_may() {
         app.alice().get(&format!("/api/v1/usage{wrong}")).await.assert(422).problem("core.invalid");
     }
     app.max().get("/api/v1/usage").await.assert(403).problem("core.forbidden");
+    app.finish().await;
+}
+
+static HEAVY: Module =
+    Module { name: "heavy", routes: || Routes::new().get("/heavy", Access::SignedIn, heavy), ..Module::BARE };
+
+async fn heavy(State(app): State<App>, caller: Caller) -> Result<&'static str> {
+    let _: Vec<()> = app.db.tenant_read(&caller).last().rows("select pg_sleep(0.03)", &[]).await?;
+    Ok("done")
+}
+
+/// Gives acme a plan.
+async fn give(app: &TestApp, change: operator::PlanChange) {
+    let operators = operators(app);
+    operator::set_plan(&operators, "small", &change).await.unwrap();
+    operator::give_plan(&operators, "acme", Some("small")).await.unwrap();
+    operators.close().await;
+    app.clock().advance(FRESH);
+}
+
+/// The most connections that work for `/heavy` at a time, until `done`.
+async fn most_connections(app: &TestApp, done: &AtomicBool) -> i64 {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() and state = 'active' \
+        and query = 'select pg_sleep(0.03)'";
+    let mut most = 0;
+    while !done.load(Ordering::Relaxed) {
+        most = most.max(app.sql().query_one(sql, &[]).await.unwrap().get(0));
+    }
+    most
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t_22_a_rush_of_ten_times_its_quota_costs_others_nothing_and_holds_its_share_of_connections() {
+    let app = TestApp::builder().module(&HEAVY).setting("SPEED_LIMIT_STEP", "0s");
+    let app = app.setting("DATABASE_MAX_CONNECTIONS", "8").setting("DATABASE_TENANT_MAX_CONNECTIONS", "6");
+    let app = app.start().await;
+    let (limit, share) = (40, 2);
+    let change = operator::PlanChange {
+        rate_limit_max: Some(Some(limit)),
+        connections: Some(Some(share)),
+        ..operator::PlanChange::default()
+    };
+    give(&app, change).await;
+    let (max, bob, done) = (app.max(), app.bob(), AtomicBool::new(false));
+    let rush = async {
+        let one = async || {
+            let mut served = 0;
+            for _ in 0..limit {
+                let answer = max.get("/heavy").await;
+                served += i32::from(answer.status == 200);
+                assert!([200, 429].contains(&answer.status.as_u16()), "{answer}");
+            }
+            served
+        };
+        let served: i32 = join_all((0..10).map(|_| one())).await.into_iter().sum();
+        done.store(true, Ordering::Relaxed);
+        served
+    };
+    let others = async {
+        let mut asked = 0;
+        while asked < 40 || !done.load(Ordering::Relaxed) {
+            bob.get("/api/v1/items").await.assert(200);
+            asked += 1;
+        }
+    };
+    let (served, most, ()) = tokio::join!(rush, most_connections(&app, &done), others);
+    assert_eq!(served, limit, "of {}", 10 * limit);
+    assert!((1..=i64::from(share)).contains(&most), "{most} connections");
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t_22_a_plan_bounds_requests_at_a_time_and_database_time_and_the_top_shows_who_asks() {
+    let app = TestApp::builder().module(&HEAVY).start().await;
+    let (max, bob) = (app.max(), app.bob());
+    let refused = |answer: &Answer, policy: &str| {
+        let problem = answer.clone().assert(429).problem("core.rate_limited");
+        assert_eq!(problem["violated-policies"], json!([policy]), "{answer}");
+        assert!(answer.header("retry-after").parse::<u64>().is_ok_and(|wait| wait > 0), "{answer}");
+    };
+    let change = operator::PlanChange { requests_at_once: Some(Some(2)), ..operator::PlanChange::default() };
+    give(&app, change).await;
+    max.get("/heavy").await.assert(200);
+    let answers = join_all((0..12).map(|_| max.get("/heavy"))).await;
+    let (served, shed): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    assert!(served.len() >= 2 && !shed.is_empty(), "{} and {}", served.len(), shed.len());
+    shed.iter().for_each(|answer| refused(answer, "requests-at-once"));
+    max.get("/heavy").await.assert(200);
+
+    let change = operator::PlanChange {
+        requests_at_once: Some(None),
+        database_ms: Some(Some(1)),
+        ..operator::PlanChange::default()
+    };
+    give(&app, change).await;
+    refused(&max.get("/heavy").await, "database-time");
+    for _ in 0..3 {
+        bob.get("/heavy").await.assert(200);
+    }
+    let operator = app.operator().await;
+    let top = operator.get("/api/v1/admin/tenants/top").await.assert(200).json();
+    let slugs: Vec<_> = top["tenants"].as_array().unwrap().iter().map(|one| one["slug"].clone()).collect();
+    assert_eq!((&slugs[..2], &top["minutes"]), (&[json!("acme"), json!("globex")][..], &json!(5)));
+    let acme = &top["tenants"][0];
+    assert!(
+        acme["databaseMs"].as_u64().unwrap() >= 100 && acme["requests"].as_u64().unwrap() >= 15,
+        "{acme}"
+    );
+    assert_eq!((&acme["errors"], &acme["connections"]), (&json!(0), &json!(0)), "{acme}");
+    for by in ["requests", "errors", "connections", "database-time"] {
+        let one =
+            operator.get(&format!("/api/v1/admin/tenants/top?by={by}&limit=1")).await.assert(200).json();
+        assert_eq!(one["tenants"].as_array().unwrap().len(), 1, "{by}");
+    }
+    app.alice().get("/api/v1/admin/tenants/top").await.assert(401);
     app.finish().await;
 }

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::numbered::Numbered;
 use crate::config::Features;
 use crate::shared::TenantId;
+use crate::shares::LoadLimits;
 
 pub use flag::{Flag, FlagReason, FlagState, StoredRollout};
 pub use known::KnownEntitlements;
@@ -57,6 +58,8 @@ pub struct TenantPlan {
     pub connections: Option<u32>,
     /// How much the tenant may use, by the names of meters. Of what it does not name, as much as it likes.
     pub quotas: BTreeMap<String, i64>,
+    /// How much the tenant may ask of one process.
+    pub load: LoadLimits,
 }
 
 /// What a tenant has. Cheap to clone. That of nobody, whose tenant was not asked, is what the modules declare.

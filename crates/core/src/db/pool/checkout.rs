@@ -47,7 +47,10 @@ pub(in crate::db) struct Checkout {
 }
 
 impl Checkout {
-    pub(in crate::db) fn new(db: Db, object: Object<Opener>, place: Option<TenantShare>) -> Self {
+    pub(in crate::db) fn new(db: Db, object: Object<Opener>, mut place: Option<TenantShare>) -> Self {
+        if let Some(place) = &mut place {
+            place.begin(db.loads());
+        }
         Self {
             object: Some(object),
             place,
@@ -62,7 +65,8 @@ impl Checkout {
     }
 
     /// The connection belongs to a tenant's share from here on.
-    pub(in crate::db) fn holds(&mut self, place: TenantShare) {
+    pub(in crate::db) fn holds(&mut self, mut place: TenantShare) {
+        place.begin(self.db.loads());
         self.place = Some(place);
     }
 

@@ -30,7 +30,7 @@ use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
 use crate::metrics::Metrics;
 use crate::shared::TenantId;
-use crate::shares::TenantShares;
+use crate::shares::{TenantLoads, TenantShares};
 use checkout::Checkout;
 use monitor::{Availability, Watched};
 use parked::Deferrals;
@@ -144,10 +144,11 @@ impl Db {
         // What is known of the server is known to both.
         let generations = Arc::<Generations>::default();
         let deferrals = Arc::<Deferrals>::default();
+        let loads = Arc::<TenantLoads>::default();
         let db = |pool, options: PoolOptions| {
             Self(Arc::new(DbInner {
                 pool,
-                shares: TenantShares::new(options.tenant_max_connections),
+                shares: TenantShares::new(options.tenant_max_connections, Arc::clone(&loads)),
                 shortage: Arc::default(),
                 options,
                 metrics: metrics.clone(),
@@ -262,6 +263,11 @@ impl Db {
     /// Whose rows `caller` sees where a table has a row condition.
     pub(in crate::db) fn row_scope(&self, caller: &Caller) -> Option<RowScope> {
         RowScope::of(&self.0.options.row_conditions, caller)
+    }
+
+    /// How much each tenant asks of this process.
+    pub fn loads(&self) -> &TenantLoads {
+        self.0.shares.loads()
     }
 
     /// How many connections a tenant may hold from here on; `None`: as many as any.

@@ -156,6 +156,9 @@ impl<'edge> AccessLogEntry<'edge> {
         self.answered = true;
         let elapsed = self.started.elapsed();
         let route = self.route.map_or(NO_ROUTE, |route| route.path);
+        if let Some(tenant) = self.tenant {
+            self.app.db.loads().ended(tenant, status >= 500);
+        }
         self.app.metrics.record_request(self.method.as_str(), route, status, elapsed, self.tenant);
         // Whole microseconds, so that the line shows 3.229 and not 3.2292050000000003.
         let duration = elapsed.as_micros() as f64 / 1000.0;
