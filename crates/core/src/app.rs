@@ -20,8 +20,8 @@ use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
 use crate::auth::{
-    Authenticator, Caller, KnownEntitlements, KnownKeys, KnownPermissions, Passwords, PermissionTable,
-    PublicKeys,
+    Authenticator, Caller, KnownEntitlements, KnownKeys, KnownPermissions, KnownSlugs, Passwords,
+    PermissionTable, PublicKeys,
 };
 use crate::cache::Caches;
 use crate::config::{Config, ModuleSettings};
@@ -108,6 +108,8 @@ pub struct Parts {
     pub known_permissions: KnownPermissions,
     /// Whose API keys are, as it was read a moment ago.
     pub known_keys: KnownKeys,
+    /// Whose slugs are, as it was read a moment ago.
+    pub known_slugs: KnownSlugs,
     /// The error codes of every module, by the constraints whose breach they tell.
     pub constraints: Constraints,
     /// Every probe of every module.

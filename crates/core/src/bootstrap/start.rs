@@ -9,7 +9,7 @@ use super::proof::PROOF;
 use super::{BootstrapOptions, Databases, LogSetup, background, database, proof, resources, shutdown};
 use crate::app::{Answers, App, Backlogs, Bodies, DENIALS, Denials, GatheredUsage, Parts, Probes, Streams};
 use crate::assets::Assets;
-use crate::auth::{Authenticator, KnownEntitlements, KnownKeys, KnownPermissions, Passwords};
+use crate::auth::{Authenticator, KnownEntitlements, KnownKeys, KnownPermissions, KnownSlugs, Passwords};
 use crate::cache::{CacheOptions, Caches};
 use crate::config::{Config, Environment, Layers};
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
@@ -289,6 +289,7 @@ impl Start {
             permissions: Arc::new(factory::permissions(product)),
             known_permissions: KnownPermissions::default(),
             known_keys: KnownKeys::default(),
+            known_slugs: KnownSlugs::default(),
             constraints: Constraints::new(
                 factory::modules(product).flat_map(|module| module.errors).copied(),
             ),

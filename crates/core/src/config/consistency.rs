@@ -4,7 +4,10 @@
 use std::net::IpAddr;
 
 use super::reader::Reader;
-use super::{Cidr, ClientAuth, Config, Environment, FilesUrl, PostgresUrl, SettingProblem, SmtpTls, SslMode};
+use super::{
+    Cidr, ClientAuth, Config, Environment, FilesUrl, PostgresUrl, PublicUrl, SettingProblem, SmtpTls,
+    SslMode, TenantDomain,
+};
 
 /// What is wrong with the URLs of the database beyond each of them.
 pub(super) fn database_urls(reader: &Reader<'_>) -> Vec<SettingProblem> {
@@ -74,6 +77,22 @@ pub(super) fn half_tls(reader: &Reader<'_>) -> Vec<SettingProblem> {
         ),
     ];
     problems(rules)
+}
+
+/// This server's own name must be no tenant's.
+pub(super) fn tenant_domain(reader: &Reader<'_>) -> Vec<SettingProblem> {
+    let url: Option<PublicUrl> = reader.glance("PUBLIC_URL");
+    let domain: Option<TenantDomain> = reader.glance("TENANT_DOMAIN");
+    let below = url.zip(domain).is_some_and(|(url, domain)| {
+        let name = url.as_str().trim_start_matches("https://").split(':').next().unwrap_or_default();
+        name.strip_suffix(domain.as_str()).is_some_and(|label| label.ends_with('.'))
+    });
+    problems([(
+        below,
+        "TENANT_DOMAIN",
+        "is above the name in PUBLIC_URL, which would be a tenant's",
+        "Set it to that name itself, or to one that nothing but tenants is below, such as tenants.example.com",
+    )])
 }
 
 /// The rules that are broken. A rule is whether it is, the setting to blame, what is wrong with it, and what to do.

@@ -48,7 +48,7 @@ pub use files_url::{Bucket, FilesUrl};
 pub use groups::{Audit, PASSWORDS, PasswordPolicy, Rbac, Security};
 pub use lists::Cidr;
 pub(crate) use mail::is_email;
-pub use origins::{Origins, PublicUrl};
+pub use origins::{Origins, PublicUrl, TenantDomain};
 pub use postgres_url::{PostgresUrl, SslMode, UrlFault};
 pub use problems::{Problems, SettingProblem};
 pub use profile::Profile;

@@ -69,6 +69,44 @@ impl Value for PublicUrl {
     }
 }
 
+/// The domain below which each tenant has a name of its own: `erp.example.com`, for `acme.erp.example.com`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantDomain(String);
+
+impl TenantDomain {
+    /// In small letters, without a dot at either end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Value for TenantDomain {
+    const KIND: &'static str = "domain such as erp.example.com, in small letters";
+
+    fn parse(_: &Setting, text: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(plain)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+        // With a label of a tenant it is still a name; a last label of digits only would be an address.
+        let fits = text.len() <= 253 - 64
+            && text.split('.').all(is_label)
+            && !text.rsplit('.').next().is_some_and(is_number)
+            && (text.contains('.') || text == "localhost");
+        fits.then(|| Self(text.to_owned()))
+    }
+}
+
 /// Whether a browser could send this as `Origin`: in small letters, and without a scheme's own port, since browsers leave
 /// that out.
 fn is_origin(text: &str) -> bool {
@@ -91,6 +129,35 @@ fn is_origin(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_domain_of_tenants_is_a_name_and_nothing_else() {
+        let parse = |text: &str| TenantDomain::parse(&Setting::named("TENANT_DOMAIN"), text).is_some();
+        let longest = ["a".repeat(63), "b".repeat(63), "c".repeat(61)].join(".");
+        for good in ["erp.example.com", "localhost", "xn--bcher-kva.example", "a.b", &longest] {
+            assert!(parse(good), "{good}");
+        }
+        for bad in [
+            "",
+            "com",
+            "ERP.example.com",
+            "*.example.com",
+            ".example.com",
+            "example.com.",
+            "example..com",
+            "https://example.com",
+            "example.com:443",
+            "example.com/x",
+            "x@example.com",
+            "127.0.0.1",
+            "[::1]",
+            "bücher.example",
+            "-a.example",
+            &format!("{longest}d"),
+        ] {
+            assert!(!parse(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn an_origin_has_no_path_and_no_wildcard() {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::consistency::{database_urls, file_store, half_tls, mail_in_the_clear};
+use super::consistency::{database_urls, file_store, half_tls, mail_in_the_clear, tenant_domain};
 use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
     AllowedHosts, ByteSize, Cidr, ClientAuth, Environment, Features, FilesUrl, Level, LogFormat, Origins,
-    PublicUrl, Setting, SmtpTls, TlsVersion, TokenAlgorithm,
+    PublicUrl, Setting, SmtpTls, TenantDomain, TlsVersion, TokenAlgorithm,
 };
 use crate::settings;
 use crate::shared::Secret;
@@ -297,7 +297,7 @@ settings! {
 
 settings! {
     /// What is believed of requests, and how they are answered.
-    pub struct HttpSettings in "HTTP edge";
+    pub struct HttpSettings in "HTTP edge", rules tenant_domain;
 
     /// How long the answer to a request with an `Idempotency-Key` is kept for its repetitions.
     IDEMPOTENCY_KEEP idempotency_keep: Duration { default: Defaults::all("24h"), range: Some(("1m", "720h")) };
@@ -317,6 +317,10 @@ settings! {
     /// Where clients reach this API, such as `https://api.example.com`. Without it plain HTTP is refused and not
     /// redirected.
     PUBLIC_URL public_url: Option<PublicUrl> {};
+
+    /// The domain below which each tenant has a name of its own, such as `erp.example.com` for `acme.erp.example.com`: it selects among
+    /// the tenants that a caller belongs to, and grants nothing.
+    TENANT_DOMAIN tenant_domain: Option<TenantDomain> {};
 
     /// Where pages fetch their files from, when a CDN stands before `/assets/`: a URL such as `https://cdn.example.com`.
     ASSET_BASE_URL asset_base_url: Option<String> { check: Check::HttpUrl };

@@ -953,3 +953,24 @@ fn files_of_several_instances_are_in_a_bucket_with_keys_and_tls() {
     let config = production([secure, keys[0], keys[1], ("INSTANCES", "3")]).unwrap();
     assert!(!format!("{config:?}").contains("k3Qk8vZp1sXw7Rt5Yb2L"));
 }
+
+#[test]
+fn t_17_the_servers_own_name_is_no_tenants() {
+    let with = |url, domain| load([("PUBLIC_URL", url), ("TENANT_DOMAIN", domain)]);
+    for (url, domain) in [
+        ("https://erp.example.com", "erp.example.com"),
+        ("https://erp.example.com:8443", "erp.example.com"),
+        ("https://api.example.com", "tenants.example.com"),
+        ("https://evilerp.example.com", "erp.example.com"),
+    ] {
+        assert_eq!(with(url, domain).unwrap().http.tenant_domain.unwrap().as_str(), domain, "{url}");
+    }
+    for (url, domain) in [
+        ("https://api.example.com", "example.com"),
+        ("https://api.example.com:8443", "example.com"),
+        ("https://a.b.example.com", "example.com"),
+    ] {
+        let text = messages(with(url, domain));
+        assert!(text.contains("TENANT_DOMAIN: is above the name in PUBLIC_URL"), "{text}");
+    }
+}

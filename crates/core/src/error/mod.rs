@@ -239,6 +239,9 @@ error_codes! {
         MALFORMED_HEADER = "core.malformed_header", 400, "Malformed header";
             "A header is malformed, or was sent more than once.";
             "Send the header named in the detail once, in the form described there.";
+        TENANT_SELECTION = "core.tenant_selection", 400, "It is not clear which tenant is meant";
+            "The name of the host, the path, X-Tenant-ID and the body name different tenants, or one of them is no tenant's slug or UUID.";
+            "Name one tenant, in one of these ways.";
         MALFORMED_CURSOR = "core.malformed_cursor", 400, "Malformed cursor";
             "The cursor was not issued by this endpoint for this sort order.";
             "Pass nextCursor back unchanged, or start again without a cursor.";
@@ -264,8 +267,8 @@ error_codes! {
             "The tenant, or a role of the caller's there, demands a second factor, and none was used in this session.";
             "Set one up by POST /api/v1/auth/mfa/totp and /confirm, give its next code to POST /api/v1/auth/step-up, and use the token that it answers.";
         TENANT_MISMATCH = "core.tenant_mismatch", 403, "Not a member of this tenant";
-            "X-Tenant-ID names a tenant that the caller is not a member of.";
-            "Leave X-Tenant-ID out, or name a tenant that the caller belongs to.";
+            "X-Tenant-ID, the name of the host or the path selects a tenant that the caller is not a member of.";
+            "Select none, or one that the caller belongs to.";
         HTTPS_REQUIRED = "core.https_required", 403, "HTTPS required";
             "The request came over plain HTTP, and had no effect.";
             "Use https://. If you did, the proxy that ends TLS must send 'X-Forwarded-Proto: https'.";

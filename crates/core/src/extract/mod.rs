@@ -11,6 +11,7 @@ mod patch;
 mod path;
 mod precondition;
 pub(crate) mod query;
+mod selected_tenant;
 mod upload;
 mod violations;
 
@@ -28,6 +29,7 @@ pub use path::{Path, PathValues, Segment};
 pub use precondition::{ETag, IfMatch};
 pub(crate) use precondition::{in_coding, opaque};
 pub use query::Query;
+pub use selected_tenant::SelectedTenant;
 pub use upload::Upload;
 pub(crate) use upload::UploadedKind;
 pub use violations::of_value as violations;

@@ -44,7 +44,7 @@ use boundary::{custom, deadline, panic_guard};
 use origin::client::{Client, TrustedProxies};
 use origin::cors::Cors;
 use origin::https::Https;
-use origin::{Managed, WithoutApi, redirect};
+use origin::{Managed, WithoutApi, redirect, selection};
 use representation::compression::Encoders;
 use representation::security_headers::HeadersSet;
 use representation::{acceptable, cache, compression, conditional, security_headers, untaken};
@@ -206,6 +206,7 @@ impl Edge {
     async fn chain(&self, client: Client, mut request: Request) -> Response {
         let mut visit = Visit::enter(self, client, &mut request);
         let span = visit.span();
+        selection::enter(self.app.config.http.tenant_domain.as_ref(), &mut request);
         let limit = self.time_limit(&request);
         // Each future is pinned where it is made: a local of it would be held twice, and it is large. What the deadline cuts
         // off is dropped inside the span: the lines of its statements carry the request's id.
@@ -231,7 +232,10 @@ impl Edge {
                     csrf::check(&self.app, route, &request, identity)?;
                     visit.offer_attempt(route, &mut request);
                     let caller = match identity {
-                        Some(identity) => Some(visit.admit(route, identity, request.headers()).await?),
+                        Some(identity) => {
+                            let head = (request.headers(), request.extensions().get());
+                            Some(visit.admit(route, identity, head).await?)
+                        }
                         None => access::check_stranger(&self.app, route, &request).map(|()| None)?,
                     };
                     let concealed =

@@ -1,6 +1,6 @@
 //! Finds the route of a request: before authentication, so that an unknown path is 404 to everybody.
 //!
-//! Assumes that a proxy in front passes the path on as it came. No prefix is taken off here, and none of `//`, `..` and
+//! Assumes that a proxy in front passes the path on as it came. No prefix is taken off here but a tenant's (`origin/selection.rs`), and none of `//`, `..` and
 //! `%2F` is resolved: what a rule of the proxy guards is guarded only if the proxy resolves nothing either.
 
 use axum::extract::Request;
@@ -55,6 +55,9 @@ impl RouteTable {
 
     fn add(&mut self, route: Route) -> Result<(), StartError> {
         let clash = |why: String| StartError::new(Exit::Internal, why);
+        if route.path.starts_with("/t/") {
+            return Err(clash(format!("{}: by /t/… a path selects a tenant", route.path)));
+        }
         let inputs = route.inputs();
         let has = route.path.matches('{').count();
         let taken = inputs.path.len();

@@ -15,6 +15,7 @@ use super::representation::{head, security_headers};
 use super::routing::RouteMatch;
 use crate::auth::{Caller, Credential, Identity, Operator, Trace};
 use crate::error::{Error, codes};
+use crate::extract::SelectedTenant;
 use crate::module::{Access, BoxFuture, Route, SecurityHeaders};
 use crate::shared::{OperatorId, SessionId};
 use crate::shares::{Party, RequestUnderWay};
@@ -145,11 +146,11 @@ impl<'edge> Visit<'edge> {
         &mut self,
         route: &Route,
         identity: Identity,
-        headers: &HeaderMap,
+        head: (&HeaderMap, Option<&SelectedTenant>),
     ) -> Result<Caller, Error> {
         let app = &self.edge.app;
         let authentication = self.edge.authentication.ok_or_else(|| Error::new(&codes::UNAUTHENTICATED))?;
-        let caller = tenant::enter(authentication, app, identity, self.trace.clone(), headers).await?;
+        let caller = tenant::enter(authentication, app, identity, self.trace.clone(), head).await?;
         self.log.called_by(&caller);
         let checked = app.check_address(&caller).and_then(|()| access::check(route, &caller));
         checked.inspect_err(|error| access::refused(app, route, &caller, error))?;

@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::fmt;
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
@@ -23,7 +24,7 @@ pub struct Authentication {
     /// # Errors
     /// `core.unauthenticated` for a credential that is not valid, the same for every reason.
     pub credential: fn(&App, System, &HeaderMap) -> Result<Credential>,
-    /// The tenant that `X-Tenant-ID` names, if there is an active one. What it means to be named is checked afterwards.
+    /// The tenant that a request selects, if there is an active one. What it means to be named is checked afterwards.
     pub tenant: for<'a> fn(System, &'a NamedTenant<'a>, &'a Trace) -> Lookup<'a, TenantId>,
     /// The roles that the caller's actor holds in the caller's tenant; `None` when it has no business there (any more), or when
     /// its session has ended.
@@ -109,11 +110,37 @@ fn grantee(identity: Identity) -> Option<Grantee> {
 /// What is looked up, if it is there.
 pub type Lookup<'a, T> = BoxFuture<'a, Result<Option<T>>>;
 
-/// What `X-Tenant-ID` names: an id, or else a slug. A slug that reads like an id is another tenant's attempt to be taken
-/// for it.
+/// What selects a tenant: an id, or else a slug. A slug that reads like an id is another tenant's attempt to be taken for it.
+#[derive(Debug, PartialEq, Eq)]
 pub struct NamedTenant<'a> {
     /// The id.
     pub id: Option<Uuid>,
     /// The slug, in lower case.
     pub slug: Option<Cow<'a, str>>,
+}
+
+impl<'a> NamedTenant<'a> {
+    /// What the text names, if it is an id, or could be a slug in whatever case.
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
+        let slug = (1..=63).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let id = text.parse::<TenantId>().ok().map(|id| *id.as_uuid());
+        let slug = (slug && id.is_none()).then(|| fold(text));
+        (slug.is_some() || id.is_some()).then_some(Self { id, slug })
+    }
+}
+
+/// A slug is written in lower case, whatever case it comes in.
+fn fold(slug: &str) -> Cow<'_, str> {
+    let lower = !slug.bytes().any(|byte| byte.is_ascii_uppercase());
+    if lower { Cow::Borrowed(slug) } else { Cow::Owned(slug.to_ascii_lowercase()) }
+}
+
+impl fmt::Display for NamedTenant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.id, &self.slug) {
+            (Some(id), _) => id.fmt(f),
+            (None, slug) => f.write_str(slug.as_deref().unwrap_or_default()),
+        }
+    }
 }

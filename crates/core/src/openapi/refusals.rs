@@ -36,10 +36,19 @@ pub(super) fn of(
         Access::Public => &[],
         Access::Management => &[&codes::NOT_FOUND],
         Access::Operator => &[&codes::UNAUTHENTICATED],
-        Access::SignedIn => &[&codes::UNAUTHENTICATED, &codes::TENANT_MISMATCH, &codes::ADDRESS_REFUSED],
-        Access::Permission(_) => {
-            &[&codes::UNAUTHENTICATED, &codes::FORBIDDEN, &codes::TENANT_MISMATCH, &codes::ADDRESS_REFUSED]
-        }
+        Access::SignedIn => &[
+            &codes::TENANT_SELECTION,
+            &codes::UNAUTHENTICATED,
+            &codes::TENANT_MISMATCH,
+            &codes::ADDRESS_REFUSED,
+        ],
+        Access::Permission(_) => &[
+            &codes::TENANT_SELECTION,
+            &codes::UNAUTHENTICATED,
+            &codes::FORBIDDEN,
+            &codes::TENANT_MISMATCH,
+            &codes::ADDRESS_REFUSED,
+        ],
     };
     let by_action: Vec<&'static ErrorCode> = RequiredAction::ALL
         .into_iter()

@@ -50,10 +50,10 @@ const READ_OTHERS: &str = "with members as (select user_id as id from membership
 pub(super) static AUTHENTICATION: Authentication =
     Authentication { system: &SELECT_TENANT, credential, tenant, grants, required: required::required };
 
-struct SelectedTenant {
+struct TenantOfName {
     id: TenantId,
 }
-from_row!(SelectedTenant { id });
+from_row!(TenantOfName { id });
 
 struct Granted {
     principal: PrincipalId,
@@ -170,7 +170,7 @@ fn credential(app: &App, system: System, headers: &HeaderMap) -> Result<Credenti
 fn tenant<'a>(system: System, named: &'a NamedTenant<'a>, trace: &'a Trace) -> Lookup<'a, TenantId> {
     Box::pin(async move {
         let mut tx = system.begin(trace);
-        let found: Option<SelectedTenant> = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await?;
+        let found: Option<TenantOfName> = tx.optional(FIND_TENANT, &[&named.id, &named.slug]).await?;
         Ok(found.map(|found| found.id))
     })
 }

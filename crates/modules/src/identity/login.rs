@@ -3,8 +3,8 @@ use erp_core::answer::Refusing;
 use erp_core::app::{App, Denial};
 use erp_core::auth::{Actor, Trace};
 use erp_core::db::System;
-use erp_core::error::{Error, Result};
-use erp_core::extract::Json;
+use erp_core::error::{Error, Result, Violation, codes as core};
+use erp_core::extract::{Json, SelectedTenant};
 use erp_core::from_row;
 use erp_core::limits::{AccountName, Attempt};
 use erp_core::logging::Severity;
@@ -35,7 +35,9 @@ const FIND_PERSON: &str = "select p.id, w.phc, \
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Login {
-    /// The tenant's slug, in any case.
+    /// The tenant's slug, in any case. It may be left out where the name of the host or the path selects the tenant, and names no
+    /// other one.
+    #[serde(default)]
     #[schemars(example = &"acme")]
     pub(super) tenant: String,
     #[schemars(example = &"owner@acme.example")]
@@ -78,10 +80,13 @@ pub(super) async fn login(
     attempt: Attempt,
     system: System,
     headers: HeaderMap,
-    Json(login): Json<Login>,
-) -> Result<Json<SignInAnswer>, Refusing<(codes::SIGN_IN_FAILED, codes::LOCKED_OUT)>> {
+    selected: SelectedTenant,
+    Json(mut login): Json<Login>,
+) -> Result<Json<SignInAnswer>, Refusing<(codes::SIGN_IN_FAILED, codes::LOCKED_OUT, core::TENANT_SELECTION)>>
+{
     // Before anything is looked up or counted: it must not tell what is there.
     app.passwords.admit(&login.password)?;
+    login.tenant = meant(&selected, &login.tenant)?;
     let (tenant, email) = (canonical(&login.tenant), canonical(&login.email));
     let name = attempt.name(&tenant, &email);
     let device = session::known_device(&app, login.device_token.as_ref(), &email);
@@ -109,6 +114,20 @@ pub(super) async fn login(
         Err(_) => guess.undecided().await,
     }
     Ok(Json(outcome?))
+}
+
+/// The tenant that is selected or typed. Where both are, they are the same.
+fn meant(selected: &SelectedTenant, typed: &str) -> Result<String> {
+    let typed = folded(typed);
+    match selected.name()? {
+        None if typed.is_empty() => {
+            let missing = Violation::new("/tenant", "required", "It is not said which tenant.");
+            Err(Error::new(&core::INVALID).violation(missing))
+        }
+        None => Ok(typed),
+        Some(name) if typed.is_empty() || canonical(&typed) == name => Ok(name.to_owned()),
+        Some(_) => Err(Error::new(&core::TENANT_SELECTION)),
+    }
 }
 
 fn count(app: &App, outcome: &Result<SignInAnswer>) -> Result<()> {

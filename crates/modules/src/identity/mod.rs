@@ -291,7 +291,7 @@ erp_core::system_work! {
         TENANTS = "tenants": "Makes tenants, moves them from state to state and erases them, as operators ask for it.";
         ADDRESSES = "addresses": "Changes people's addresses, which no tenant owns, for those who open the link of a mail.";
         PEOPLE = "people": "Finds, disables, signs out and erases people, who belong to no tenant, and brings them from other systems into one, as operators ask for it.";
-        SELECT_TENANT = "select-tenant": "Finds the tenant that `X-Tenant-ID` names, before it is known whether the caller belongs to it, and the API key that a request brings, and notes its use.";
+        SELECT_TENANT = "select-tenant": "Finds the tenant that a request selects, before it is known whether the caller belongs to it, and the API key that a request brings, and notes its use.";
     }
 }
 

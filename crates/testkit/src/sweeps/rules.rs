@@ -57,6 +57,48 @@ impl Sweeps<'_> {
         self.each(Sweep::Nobody, is_members, visit).await;
     }
 
+    /// Every route of a member keeps to the tenants that the caller belongs to, whichever way one is selected by where the product's
+    /// `TENANT_DOMAIN` is `domain`: a foreign one is 403, two that disagree and what is no tenant's name are 400, and without a
+    /// credential all of it is 401. It is looked at before all else of a request, so that none is prepared.
+    pub async fn selection(&self, domain: &str) {
+        const NOTHING: &str = "00000000-0000-7000-8000-000000000000";
+        let (alice, nobody) = (self.app.alice(), self.app.anonymous());
+        let host = |name: &str| format!("{name}.{domain}");
+        let visit = async |route: &Route| {
+            let values = vec![NOTHING.to_owned(); route.path.matches('{').count()];
+            let path = filled(route.path, &values);
+            let send = async |by: &Actor<'_>, prefix: &str, headers: &[(&str, &str)]| {
+                let begun = http::Request::builder().header("sec-fetch-site", "same-origin");
+                let begun = headers.iter().fold(begun, |begun, (name, value)| begun.header(*name, *value));
+                by.request(request(route, &format!("{prefix}{path}"), None, begun)).await
+            };
+            let (by_header, by_host) = (("x-tenant-id", "globex"), host("globex"));
+            let (by_host, own, odd) = (("host", by_host.as_str()), host("acme"), host("a.b"));
+            let mut foreign = vec![("", vec![by_header]), ("", vec![by_host])];
+            let mut unclear =
+                vec![("", vec![by_header, ("host", own.as_str())]), ("", vec![("host", odd.as_str())])];
+            if path.starts_with("/api/") {
+                foreign.push(("/t/globex", Vec::new()));
+                unclear.push(("/t/globex", vec![("x-tenant-id", "acme")]));
+                unclear.push(("/t/globex", vec![("host", own.as_str())]));
+                unclear.push(("/t/glo%62ex", Vec::new()));
+            }
+            for (ways, status, code) in
+                [(&foreign, 403, "core.tenant_mismatch"), (&unclear, 400, "core.tenant_selection")]
+            {
+                for (prefix, headers) in ways {
+                    let answer = send(&alice, prefix, headers).await;
+                    assert_eq!(answer.status, status, "{prefix} {headers:?}: {answer}");
+                    if !route.has_page() {
+                        answer.problem(code);
+                    }
+                    send(&nobody, prefix, headers).await.assert(401);
+                }
+            }
+        };
+        self.each(Sweep::Isolation, is_members, visit).await;
+    }
+
     /// Every route of operators is 401 for everybody else, whatever they bring, and every route of members is for operators.
     pub async fn operators(&self) {
         let operator = self.app.operator().await;

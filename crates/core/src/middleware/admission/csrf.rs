@@ -18,7 +18,9 @@ use http::{HeaderMap, header};
 
 use crate::app::App;
 use crate::auth::Identity;
+use crate::config::{HttpSettings, PublicUrl};
 use crate::error::{Error, codes};
+use crate::middleware::origin::selection;
 use crate::module::Route;
 
 const TOKEN: &str = "x-csrf-token";
@@ -35,7 +37,7 @@ pub(in crate::middleware) fn check(
     if by_cookie.is_none() && (request.method().is_safe() || !route.takes_form) {
         return Ok(());
     }
-    let from_here = is_from_here(request, app.config.http.public_url.as_ref().map(|url| url.as_str()));
+    let from_here = is_from_here(request, &app.config.http);
     if request.method().is_safe() {
         let reads = from_here == Some(false) && !is_navigation(request.headers());
         return if reads { Err(Error::new(&codes::FOREIGN_PAGE)) } else { Ok(()) };
@@ -53,16 +55,23 @@ pub(in crate::middleware) fn check(
 }
 
 /// Whether the browser says that the request comes from a page of this origin; `None` where it says nothing.
-fn is_from_here(request: &Request, public_url: Option<&str>) -> Option<bool> {
+fn is_from_here(request: &Request, http: &HttpSettings) -> Option<bool> {
     let headers = request.headers();
     if let Some(site) = headers.get("sec-fetch-site") {
         return Some(site == "same-origin");
     }
     let origin = headers.get(header::ORIGIN)?.to_str().unwrap_or_default();
-    Some(match public_url {
-        Some(url) => origin == url,
+    let public_url = http.public_url.as_ref().map(PublicUrl::as_str);
+    let of_tenant = http.tenant_domain.as_ref().map(|domain| selection::by_host(domain, request));
+    Some(match (public_url, of_tenant) {
+        // A tenant's own name has pages of its own, to which those of `PUBLIC_URL` and of other tenants are foreign.
+        (Some(_), Some(Ok(Some(_)))) => {
+            origin.strip_prefix("https://").is_some_and(|host| Some(host) == named(request, headers))
+        }
+        (_, Some(Err(_))) => false,
+        (Some(url), _) => origin == url,
         // Which scheme it came by is not known behind a proxy; of another one of this name no page can be.
-        None => origin.split_once("://").is_some_and(|(_, host)| Some(host) == named(request, headers)),
+        (None, _) => origin.split_once("://").is_some_and(|(_, host)| Some(host) == named(request, headers)),
     })
 }
 
@@ -82,13 +91,21 @@ mod tests {
     use axum::body::Body;
 
     use super::*;
+    use crate::config::{Config, Layers, MapSource};
 
     fn told(headers: &[(&str, &str)], public_url: Option<&str>) -> Option<bool> {
-        let mut request = Request::builder().uri("/x").header("host", "erp.example:8443");
+        let settings: Vec<_> = public_url.map(|url| ("PUBLIC_URL", url)).into_iter().collect();
+        told_at("erp.example:8443", headers, &settings)
+    }
+
+    fn told_at(host: &str, headers: &[(&str, &str)], settings: &[(&str, &str)]) -> Option<bool> {
+        let settings = MapSource::environment(settings.iter().copied());
+        let config = Config::load(&Layers::from(settings)).unwrap();
+        let mut request = Request::builder().uri("/x").header("host", host);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        is_from_here(&request.body(Body::empty()).unwrap(), public_url)
+        is_from_here(&request.body(Body::empty()).unwrap(), &config.http)
     }
 
     #[test]
@@ -113,6 +130,33 @@ mod tests {
         assert_eq!(told(&[("origin", "https://erp.example")], url), Some(true));
         for foreign in ["https://erp.example:8443", "http://erp.example", "null", "https://www.erp.example"] {
             assert_eq!(told(&[("origin", foreign)], url), Some(false), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn r_07_pages_of_tenants_are_foreign_to_each_other_and_to_those_of_the_server() {
+        let settings = [("PUBLIC_URL", "https://erp.example"), ("TENANT_DOMAIN", "erp.example")];
+        let told = |host, origin| told_at(host, &[("origin", origin)], &settings);
+        for (host, own) in [
+            ("acme.erp.example", "https://acme.erp.example"),
+            ("acme.erp.example:8443", "https://acme.erp.example:8443"),
+            ("erp.example", "https://erp.example"),
+            ("behind.a.proxy", "https://erp.example"),
+        ] {
+            assert_eq!(told(host, own), Some(true), "{host} {own}");
+        }
+        for (host, foreign) in [
+            ("acme.erp.example", "https://globex.erp.example"),
+            ("acme.erp.example", "https://erp.example"),
+            ("acme.erp.example", "http://acme.erp.example"),
+            ("acme.erp.example", "https://acme.erp.example.evil.example"),
+            ("acme.erp.example", "https://acme.erp.example:8443"),
+            ("erp.example", "https://acme.erp.example"),
+            ("a.b.erp.example", "https://a.b.erp.example"),
+            ("evil.example", "https://evil.example"),
+            ("acme.erp.example@evil.example", "https://evil.example"),
+        ] {
+            assert_eq!(told(host, foreign), Some(false), "{host} {foreign}");
         }
     }
 }

@@ -1,51 +1,72 @@
-//! Settles the tenant: the credential's, or another one of the caller's that `X-Tenant-ID` selects (T-17).
+//! Settles the tenant: the credential's, or another one of the caller's that `X-Tenant-ID`, the name of the host or the path selects
+//! (T-17).
 //!
-//! Assumes nothing of the deployment: whatever a proxy lets through or sets, the header selects among the caller's own
-//! memberships and grants none. `crates/server/tests/it/admission/tenancy.rs` shows it with a database.
-
-use std::borrow::Cow;
+//! Assumes nothing of the deployment: whatever a proxy lets through or sets, it selects among the caller's own memberships and
+//! grants none. `crates/server/tests/it/admission/tenancy.rs` shows it with a database.
 
 use http::{HeaderMap, HeaderName};
 
 use crate::app::{App, Denial};
 use crate::auth::{Actor, Caller, Identity, Methods, RequiredActions, Trace};
 use crate::error::{Error, codes};
+use crate::extract::SelectedTenant;
 use crate::module::{Authentication, NamedTenant};
 use crate::shared::TenantId;
 
 static TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 
-/// The caller, in the tenant that the credential or the header names, with what it may do there now.
+/// The caller, in the tenant that the credential, the header, the name of the host or the path names, with what it may do there now.
 ///
 /// # Errors
-/// `core.unauthenticated` when the credential has outlived the membership, the account or the tenant;
-/// `core.tenant_mismatch` for a tenant that the caller does not belong to.
+/// `core.unauthenticated` when the credential has outlived the membership, the account or the tenant; `core.tenant_mismatch` for
+/// a tenant that the caller does not belong to; `core.tenant_selection` where it is not clear which is meant.
 pub(in crate::middleware) async fn enter(
     authentication: &Authentication,
     app: &App,
     identity: Identity,
     trace: Trace,
-    headers: &HeaderMap,
+    (headers, selected): (&HeaderMap, Option<&SelectedTenant>),
 ) -> Result<Caller, Error> {
-    let named = named(headers)?.filter(|named| named.id != Some(*identity.tenant.as_uuid()));
-    let Some(named) = named else { return authentication.caller(app, identity, trace).await };
+    let unclear = || Error::new(&codes::TENANT_SELECTION);
+    let by_header = named(headers)?;
+    let selected = selected.map(SelectedTenant::name).transpose()?.flatten();
+    let (one, other) = match (by_header, selected.and_then(NamedTenant::parse)) {
+        (None, None) => return authentication.caller(app, identity, trace).await,
+        (Some(one), None) | (None, Some(one)) => (one, None),
+        (Some(one), Some(other)) if one == other => (one, None),
+        (Some(one), Some(other)) if one.id.is_some() == other.id.is_some() => return Err(unclear()),
+        (Some(one), other) => (one, other),
+    };
     // Boxed, since few requests come this way and all would carry its size.
-    Box::pin(select(authentication, app, identity, trace, named)).await
+    let caller = Box::pin(enter_one(authentication, app, identity, trace.clone(), one)).await?;
+    if let Some(other) = other {
+        // An id and a slug: whose they are is compared once the caller is known to belong to the first.
+        let other = Box::pin(find(authentication, app, &other, &trace)).await?;
+        if other != Some(caller.tenant()) {
+            return Err(unclear());
+        }
+    }
+    Ok(caller)
 }
 
-async fn select(
+async fn enter_one(
     authentication: &Authentication,
     app: &App,
     identity: Identity,
     trace: Trace,
     named: NamedTenant<'_>,
 ) -> Result<Caller, Error> {
+    if named.id == Some(*identity.tenant.as_uuid()) {
+        return authentication.caller(app, identity, trace).await;
+    }
+    let tenant = find(authentication, app, &named, &trace).await?;
+    if tenant == Some(identity.tenant) {
+        return authentication.caller(app, identity, trace).await;
+    }
     if matches!(identity.actor, Actor::Impersonator { .. }) {
         // It is for one tenant, whichever others the person belongs to.
         return Err(refuse(app, &Caller::unknown(identity, trace), &named));
     }
-    let system = app.system(authentication.system);
-    let tenant = (authentication.tenant)(system, &named, &trace).await?;
     let home = || Caller::unknown(identity, trace.clone());
     let Some(tenant) = tenant else { return Err(refuse(app, &home(), &named)) };
     let (mut proven, mut required) = (Methods::default(), RequiredActions::default());
@@ -66,6 +87,24 @@ async fn select(
     }
 }
 
+/// The active tenant of this name. Whose a slug is was read at most five seconds ago.
+async fn find(
+    authentication: &Authentication,
+    app: &App,
+    named: &NamedTenant<'_>,
+    trace: &Trace,
+) -> Result<Option<TenantId>, Error> {
+    let asked = app.clock.instant();
+    if let Some(tenant) = named.slug.as_deref().and_then(|slug| app.known_slugs.find(slug, asked)) {
+        return Ok(Some(tenant));
+    }
+    let found = (authentication.tenant)(app.system(authentication.system), named, trace).await?;
+    if let (Some(slug), Some(tenant)) = (named.slug.as_deref(), found) {
+        app.known_slugs.remember(slug, tenant, asked);
+    }
+    Ok(found)
+}
+
 fn named(headers: &HeaderMap) -> Result<Option<NamedTenant<'_>>, Error> {
     let mut values = headers.get_all(&TENANT_ID).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -75,32 +114,20 @@ fn named(headers: &HeaderMap) -> Result<Option<NamedTenant<'_>>, Error> {
         return Err(malformed());
     }
     let text = value.to_str().map_err(|_| malformed())?;
-    let slug = (1..=63).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let id = text.parse::<TenantId>().ok().map(|id| *id.as_uuid());
-    let slug = (slug && id.is_none()).then(|| fold(text));
-    if slug.is_some() || id.is_some() { Ok(Some(NamedTenant { id, slug })) } else { Err(malformed()) }
-}
-
-/// A slug is written in lower case, whatever case it comes in.
-fn fold(slug: &str) -> Cow<'_, str> {
-    let lower = !slug.bytes().any(|byte| byte.is_ascii_uppercase());
-    if lower { Cow::Borrowed(slug) } else { Cow::Owned(slug.to_ascii_lowercase()) }
+    NamedTenant::parse(text).map(Some).ok_or_else(malformed)
 }
 
 /// An unknown tenant and one of others are refused alike, and the attempt goes into the caller's own audit log.
 fn refuse(app: &App, home: &Caller, named: &NamedTenant<'_>) -> Error {
     const ACTION: &str = "core.tenant_mismatch";
-    let slug = named.slug.as_deref().map(str::to_owned);
-    let named = named.id.map(|id| id.to_string()).or(slug);
     crate::security_event!(
         crate::logging::Severity::High,
-        "X-Tenant-ID names a tenant that the caller is no member of",
+        "A request selects a tenant that the caller is no member of",
         action = ACTION,
         tenant_id = %home.tenant(),
         user_id = %home.actor(),
         ip = home.trace().client_ip.map(|ip| ip.to_string()),
-        target = named,
+        target = named.to_string(),
     );
     let denial = Denial {
         tenant: home.tenant(),
@@ -117,6 +144,8 @@ fn refuse(app: &App, home: &Caller, named: &NamedTenant<'_>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use http::HeaderValue;
 
     use super::*;

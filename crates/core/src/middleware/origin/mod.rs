@@ -10,6 +10,7 @@ mod forwarded;
 pub(crate) mod https;
 pub(super) mod redirect;
 pub(super) mod request_id;
+pub(super) mod selection;
 
 /// The other end of the connection, in the extensions of a request that custom middleware sees. It may be a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use erp_core::app::App;
 use erp_core::auth::Trace;
 use erp_core::db::System;
 use erp_core::error::{Error, Result};
-use erp_core::extract::{FormBody, Json, Query};
+use erp_core::extract::{FormBody, Json, Query, SelectedTenant};
 use erp_core::limits::Attempt;
 use erp_core::shared::{Secret, Text};
 use http::{HeaderMap, StatusCode};
@@ -74,9 +74,15 @@ pub(super) struct CodeForm {
     next: String,
 }
 
-pub(super) async fn show(State(app): State<App>, Query(link): Query<SignInQuery>) -> Result<ShownPage> {
+pub(super) async fn show(
+    State(app): State<App>,
+    selected: SelectedTenant,
+    Query(link): Query<SignInQuery>,
+) -> Result<ShownPage> {
     let css = css(&app)?;
-    let tenant = link.tenant.as_ref().map_or("", Text::as_str);
+    // What the form says is looked at when it is sent.
+    let selected = selected.name().ok().flatten().unwrap_or_default();
+    let tenant = link.tenant.as_ref().map_or(selected, Text::as_str);
     let next = link.next.as_ref().map_or("", Text::as_str);
     page(StatusCode::OK, &SignInPage { css, tenant, email: "", next, fault: None })
 }
@@ -92,6 +98,7 @@ pub(super) async fn sign_in(
     attempt: Attempt,
     system: System,
     headers: HeaderMap,
+    selected: SelectedTenant,
     FormBody(form): FormBody<SignInForm>,
 ) -> Result<ShownPage> {
     let css = css(&app)?;
@@ -99,7 +106,7 @@ pub(super) async fn sign_in(
     let device_token = browser::device_token(&headers);
     let login = Login { tenant: tenant.clone(), email: email.clone(), password, device_token };
     let (state, own) = (State(app.clone()), system.clone());
-    let outcome = login::login(state, trace.clone(), attempt, own, headers, Json(login)).await;
+    let outcome = login::login(state, trace.clone(), attempt, own, headers, selected, Json(login)).await;
     match outcome.map_err(Error::from) {
         Ok(Json(SignInAnswer::Begun(tokens))) => begun(&app, &system, &trace, &tokens, &next).await,
         Ok(Json(SignInAnswer::Pending(pending))) => {

@@ -5,6 +5,7 @@ mod grants;
 mod management;
 mod overload;
 mod rate_limits;
+mod selection;
 mod sign_in;
 mod tenancy;
 mod tokens;

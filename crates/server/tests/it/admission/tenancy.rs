@@ -117,6 +117,7 @@ async fn t_17_an_ended_membership_and_a_suspended_tenant_cannot_be_selected() {
     join_globex(&app, Role::Owner).await;
     me_in(&app.alice(), "globex").await.assert(200);
     app.sql().batch_execute("update tenants set status = 'suspended' where slug = 'globex'").await.unwrap();
+    app.clock().advance(FRESH);
     me_in(&app.alice(), "globex").await.assert(403);
     app.sql().batch_execute("update tenants set status = 'active' where slug = 'globex'").await.unwrap();
     let alice = app.person("acme", Role::Owner).user_id;

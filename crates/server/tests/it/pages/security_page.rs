@@ -109,7 +109,7 @@ const HELD: &[(&str, &str)] = &[
     ("T-14", "A PostgreSQL with known holes in row level security is told of"),
     ("T-15", "No answer tells statistics, plans or texts of the database"),
     ("T-16", "Another tenant's item is like one that does not exist"),
-    ("T-17", "The tenant comes from the credential, never from a header alone"),
+    ("T-17", "The tenant comes from the credential, never from a header, a host's name or a path alone"),
     ("T-18", "What is counted or kept is so by tenant"),
     (
         "T-20",
