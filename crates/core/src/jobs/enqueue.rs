@@ -180,7 +180,7 @@ pub async fn enqueue_once<A: Serialize + DeserializeOwned>(
     args: &A,
     (clock, rng): (&dyn Clock, &dyn Rng),
 ) -> Result<()> {
-    hasten(tx, kind, tenant, &[key.clone()]).await?;
+    hasten(tx, kind, tenant, std::slice::from_ref(&key)).await?;
     let job = job_of_system(trace, kind, JobId::new(clock, rng), args)?;
     tx.add_job(NewJob { unique_key: Some(key), ..job });
     Ok(())

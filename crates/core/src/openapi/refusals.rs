@@ -74,7 +74,7 @@ pub(super) fn of(
     let adds =
         route.method == Method::POST && outputs.tables.iter().any(|table| known.metered.contains(table));
     let by_quota: &[&'static ErrorCode] = if adds { &[&codes::OVER_QUOTA] } else { &[] };
-    let by_table = if route.method.is_safe() { Vec::new() } else { of_tables(&outputs.tables, &known.all) };
+    let by_table = if route.method.is_safe() { Vec::new() } else { of_tables(outputs.tables, &known.all) };
     let by_step: &[&'static ErrorCode] = match route.transition {
         None => &[],
         Some(step) if step.unlike.is_empty() => &[&codes::WRONG_STATE],

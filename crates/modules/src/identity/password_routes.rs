@@ -278,7 +278,7 @@ pub(super) async fn reset(
     system: System,
     Json(reset): Json<Reset>,
 ) -> Result<NoContent, Refusing<(codes::LINK_ENDED, codes::WEAK_PASSWORD)>> {
-    set(&app, &trace, &system, reset).await?;
+    Box::pin(set(&app, &trace, &system, reset)).await?;
     Ok(NoContent)
 }
 

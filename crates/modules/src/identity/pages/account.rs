@@ -217,8 +217,9 @@ pub(super) async fn change_password(
     FormBody(form): FormBody<ChangeForm>,
 ) -> Result<ShownPage> {
     let change = Json(Change { current_password: form.current, new_password: form.new });
-    let changed =
-        password_routes::change(State(app.clone()), caller.clone(), attempt, system.clone(), change).await;
+    let changing =
+        password_routes::change(State(app.clone()), caller.clone(), attempt, system.clone(), change);
+    let changed = Box::pin(changing).await; // it is large
     let outcome = changed.map(|_| Done::PasswordChanged).map_err(Error::from);
     follow(&app, &caller, &system, outcome).await
 }

@@ -311,7 +311,8 @@ async fn set_password(
 ) -> Result<ShownPage> {
     let css = css(&app)?;
     let PasswordForm { token, password } = form;
-    match password_routes::set(&app, &trace, &system, Reset { token: token.clone(), password }).await {
+    let reset = Reset { token: token.clone(), password };
+    match Box::pin(password_routes::set(&app, &trace, &system, reset)).await {
         Ok(()) => {
             let (title, text) =
                 ("Your password is set", "You are signed out everywhere, and can sign in with the new one.");

@@ -106,7 +106,8 @@ pub(super) async fn sign_in(
     let device_token = browser::device_token(&headers);
     let login = Login { tenant: tenant.clone(), email: email.clone(), password, device_token };
     let (state, own) = (State(app.clone()), system.clone());
-    let outcome = login::login(state, trace.clone(), attempt, own, headers, selected, Json(login)).await;
+    let signing_in = login::login(state, trace.clone(), attempt, own, headers, selected, Json(login));
+    let outcome = Box::pin(signing_in).await; // it is large
     match outcome.map_err(Error::from) {
         Ok(Json(SignInAnswer::Begun(tokens))) => begun(&app, &system, &trace, &tokens, &next).await,
         Ok(Json(SignInAnswer::Pending(pending))) => {
