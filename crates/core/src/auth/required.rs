@@ -11,8 +11,12 @@ use crate::error::{ErrorCode, codes};
 /// Something that a person has to do before its session opens the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequiredAction {
+    /// To choose another password.
+    ChangePassword,
     /// To use a second factor in this session, and to set one up before where there is none.
     SecondFactor,
+    /// To accept the tenant's terms, in the version that it has now.
+    AcceptTerms,
 }
 
 /// Some of them, or none.
@@ -26,23 +30,31 @@ pub struct PersonStanding {
     pub proven: Methods,
     /// Whether a role that it holds demands a second factor.
     pub factor_by_role: bool,
+    /// What an operator demands of its person, by its session.
+    pub demanded: RequiredActions,
+    /// The versions of the tenant's terms that it has accepted.
+    pub terms: Vec<String>,
 }
 
 impl RequiredAction {
     /// All of them, in the order in which they are done.
-    pub const ALL: [Self; 1] = [Self::SecondFactor];
+    pub const ALL: [Self; 3] = [Self::ChangePassword, Self::SecondFactor, Self::AcceptTerms];
 
     /// Its word.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::ChangePassword => "change-password",
             Self::SecondFactor => "second-factor",
+            Self::AcceptTerms => "accept-terms",
         }
     }
 
     /// How a request is refused that it stands before.
     pub const fn code(self) -> &'static ErrorCode {
         match self {
+            Self::ChangePassword => &codes::PASSWORD_CHANGE_REQUIRED,
             Self::SecondFactor => &codes::SECOND_FACTOR_REQUIRED,
+            Self::AcceptTerms => &codes::TERMS_REQUIRED,
         }
     }
 
@@ -62,6 +74,12 @@ impl RequiredActions {
     #[must_use]
     pub const fn union(self, others: Self) -> Self {
         Self(self.0 | others.0)
+    }
+
+    /// Those of these words; what is not known is left out.
+    pub fn of_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let known = |word: &str| RequiredAction::ALL.into_iter().find(|action| action.as_str() == word);
+        words.into_iter().filter_map(known).fold(Self::default(), |all, action| all.and(action, true))
     }
 
     /// Whether nothing is wanted.
@@ -103,5 +121,30 @@ impl JsonSchema for RequiredAction {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "examples": Self::ALL.map(Self::as_str) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_stands_before_all_routes_but_those_that_do_it() {
+        use RequiredAction::{AcceptTerms, ChangePassword, SecondFactor};
+        let both = RequiredActions::of_words(["second-factor", "accept-terms", "of-a-newer-version"]);
+        assert_eq!(both.iter().collect::<Vec<_>>(), [SecondFactor, AcceptTerms]);
+        assert_eq!(both.before(&[]), Some(SecondFactor), "the first that is to be done");
+        assert_eq!(both.before(&[ChangePassword]), Some(SecondFactor));
+        for opens in [&[SecondFactor][..], &[AcceptTerms], &RequiredAction::ALL] {
+            assert_eq!(both.before(opens), None);
+        }
+        for opens in [&[][..], &[SecondFactor], &RequiredAction::ALL] {
+            assert_eq!(RequiredActions::default().before(opens), None, "nothing is wanted");
+        }
+        for action in RequiredAction::ALL {
+            let alone = RequiredActions::default().and(action, true);
+            assert_eq!(RequiredActions::of_words([action.as_str()]), alone);
+            assert!(alone.has(action) && !alone.and(action, false).is_empty());
+        }
     }
 }

@@ -263,9 +263,15 @@ error_codes! {
         IMPERSONATED = "core.impersonated", 403, "Not in another's place";
             "An operator who acts in a person's place changes no credentials, roles or members, and sees no secret that is shown once.";
             "Let the person do it.";
+        PASSWORD_CHANGE_REQUIRED = "core.password_change_required", 403, "Another password is required";
+            "The operator demands that the caller's password is changed before its sessions open anything else.";
+            "Change it by POST /api/v1/auth/password/change, and go on.";
         SECOND_FACTOR_REQUIRED = "core.second_factor_required", 403, "A second factor is required";
             "The tenant, or a role of the caller's there, demands a second factor, and none was used in this session.";
             "Set one up by POST /api/v1/auth/mfa/totp and /confirm, give its next code to POST /api/v1/auth/step-up, and use the token that it answers.";
+        TERMS_REQUIRED = "core.terms_required", 403, "The terms are to be accepted";
+            "The tenant has terms that the caller has not accepted in the version that they have now.";
+            "Read GET /api/v1/auth/terms, accept them by POST /api/v1/auth/terms/accept, and go on.";
         TENANT_MISMATCH = "core.tenant_mismatch", 403, "Not a member of this tenant";
             "X-Tenant-ID, the name of the host or the path selects a tenant that the caller is not a member of.";
             "Select none, or one that the caller belongs to.";

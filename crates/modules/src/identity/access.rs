@@ -123,7 +123,7 @@ pub async fn keys(tx: TenantTx<'_>, tenant: TenantId) -> Result<Vec<ListedKey>> 
     tx.last().rows(KEYS, &[&tenant]).await
 }
 
-/// Revokes a key, whoever's it is.
+/// Revokes a key, of anybody.
 ///
 /// # Errors
 /// `core.not_found`.

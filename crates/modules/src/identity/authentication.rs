@@ -2,8 +2,8 @@
 
 use erp_core::app::App;
 use erp_core::auth::{
-    Caller, Credential, Grants, Methods, Networks, OwnRole, PersonStanding, Role, SESSION_COOKIE, Trace,
-    bearer, cookie, key_header,
+    Caller, Credential, Grants, Methods, Networks, OwnRole, PersonStanding, RequiredActions, Role,
+    SESSION_COOKIE, Trace, bearer, cookie, key_header,
 };
 use erp_core::db::{System, TenantTx};
 use erp_core::error::{Error, Result};
@@ -21,7 +21,7 @@ const FIND_TENANT: &str = "select id from tenants where (id = $1 or slug = $2) a
 /// for a session that has ended.
 const READ_GRANTS: &str = "select m.user_id as principal, g.built_in, r.name, g.expires_at, null::text[] as scopes, \
      '{}'::text[] as networks, array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions, \
-     r.demands_factor, s.amr \
+     r.demands_factor, s.amr, s.demanded, array(select a.terms_version from terms_acceptances a where a.user_id = m.user_id) as terms \
      from memberships m join tenants t on t.id = m.tenant_id \
      left join sessions s on s.id = $2 and s.principal_id = m.user_id and s.revoked_at is null and s.expires_at > now() \
      left join grants g on g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
@@ -39,7 +39,7 @@ const READ_OTHERS: &str = "with members as (select user_id as id from membership
        where k.id = $1 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())) \
      select a.id as principal, g.built_in, r.name, g.expires_at, a.scopes, a.networks, \
        array(select p.permission from role_permissions p where p.role_id = g.role_id) as permissions, \
-       null::boolean as demands_factor, null::text[] as amr \
+       null::boolean as demands_factor, null::text[] as amr, null::text[] as demanded, '{}'::text[] as terms \
      from asked a join tenants t on t.id = $2 and t.status = 'active' \
      left join grants g on g.principal_id = a.id and (g.expires_at is null or g.expires_at > now()) \
      left join roles r on r.id = g.role_id \
@@ -65,6 +65,8 @@ struct Granted {
     permissions: Vec<String>,
     demands_factor: Option<bool>,
     amr: Option<Vec<String>>,
+    demanded: Option<Vec<String>>,
+    terms: Vec<String>,
 }
 from_row!(Granted {
     principal,
@@ -75,7 +77,9 @@ from_row!(Granted {
     networks,
     permissions,
     demands_factor,
-    amr
+    amr,
+    demanded,
+    terms
 });
 
 /// The roles that a caller holds now, as far as the scopes of its key go; of somebody who has no business in the tenant there are
@@ -137,9 +141,14 @@ impl HeldGrants {
 impl HeldGrants {
     /// What the rows say of the session, and of what the roles demand.
     fn standing(&self) -> PersonStanding {
-        let amr = self.0.iter().find_map(|row| row.amr.as_ref());
-        let proven = amr.map(|amr| Methods::of_words(amr.iter().map(String::as_str))).unwrap_or_default();
-        PersonStanding { proven, factor_by_role: self.0.iter().any(|row| row.demands_factor == Some(true)) }
+        let Some(first) = self.0.first() else { return PersonStanding::default() };
+        let (amr, demanded) = (first.amr.iter().flatten(), first.demanded.iter().flatten());
+        PersonStanding {
+            proven: Methods::of_words(amr.map(String::as_str)),
+            factor_by_role: self.0.iter().any(|row| row.demands_factor == Some(true)),
+            demanded: RequiredActions::of_words(demanded.map(String::as_str)),
+            terms: first.terms.clone(),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ mod session;
 mod sessions;
 mod step_up;
 mod tenants;
+mod terms;
 
 use std::time::Duration;
 
@@ -74,6 +75,7 @@ pub static MODULE: Module = Module {
         "0018_second_factor_by_role",
         "0019_registration",
         "0020_members_counted",
+        "0021_required_actions",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -87,6 +89,7 @@ pub static MODULE: Module = Module {
         "api_keys",
         "access_reviews",
         "access_review_items",
+        "terms_acceptances",
     ],
     system: SYSTEM,
     assets: &[pages::STYLE],
@@ -111,6 +114,8 @@ pub static MODULE: Module = Module {
         &registration::REGISTRATION,
         &registration::DOMAINS,
         &registration::ROLE,
+        &terms::VERSION,
+        &terms::ADDRESS,
     ],
     tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
@@ -174,6 +179,9 @@ erp_core::error_codes! {
         FACTOR_NOT_USED = "identity.factor_not_used", 409, "No second factor was used in this session";
             "Who demands a second factor of others would shut himself out.";
             "Set one up, give a code of it to POST /api/v1/auth/step-up, and ask again with the token that it answers.";
+        OTHER_TERMS = "identity.other_terms", 409, "Other terms are in force";
+            "The tenant's terms have another version by now, or there are none.";
+            "Read GET /api/v1/auth/terms, and accept the version that it shows.";
         WEAK_PASSWORD = "identity.weak_password", 422, "The password is too easy to guess";
             "It is too short, or among what others would try first; the detail says why.";
             "Choose a longer one, of words that have nothing to do with the account.";
@@ -219,6 +227,7 @@ erp_core::permissions! {
         REVIEW_ACCESS = "identity.access_review.decide" to [Owner] alone: "Begin and close reviews of access, and decide who keeps a role.";
         END_SESSIONS = "identity.session.end" to [Owner]: "End the sessions of others.";
         DEMAND_FACTOR = "identity.factor.demand" to [Owner]: "Say who needs a second factor in the tenant.";
+        SET_TERMS = "identity.terms.set" to [Owner]: "Say which terms the tenant's people accept before they go on.";
         MANAGE_KEYS = "identity.key.manage" to [Owner]: "Make API keys within one's own rights, see, rotate and revoke them.";
         MANAGE_MACHINES = "identity.service_account.manage" to [Owner]: "Make service accounts, give them roles, and end them.";
     }
@@ -367,6 +376,7 @@ fn routes() -> Routes {
              that was used before ends its session.",
         ))
         .post("/api/v1/auth/password/change", Access::SignedIn, password_routes::change)
+        .opens_for(&[RequiredAction::ChangePassword])
         .open_to_readers("everybody has a password of their own")
         .limit(&FAILED_SIGN_INS)
         .system(&PASSWORDS)
@@ -444,6 +454,16 @@ fn routes() -> Routes {
         .doc(Operation::new("switchTenant", "Go on in another tenant").about(
             "By a session of its own there, which lasts no longer than the one that asks, and in which its person has proven who it is \
              when and how it did in this one. For a tenant that one does not belong to the answer is the same as for one that is not there.",
+        ))
+        .get("/api/v1/auth/terms", Access::SignedIn, terms::read)
+        .opens_for(&[RequiredAction::AcceptTerms])
+        .doc(Operation::new("readTerms", "Show the tenant's terms, and whether one has accepted them"))
+        .post("/api/v1/auth/terms/accept", Access::SignedIn, terms::accept)
+        .open_to_readers("everybody accepts the terms for themselves")
+        .opens_for(&[RequiredAction::AcceptTerms])
+        .system(&MEMBERS)
+        .doc(Operation::new("acceptTerms", "Accept the tenant's terms").about(
+            "In the version that is in force. Who has accepted which version, and when, is kept.",
         ))
         .get("/api/v1/users", Access::Permission(&READ_USERS), members::list)
         .doc(Operation::new("listUsers", "List the members"))

@@ -7,12 +7,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use erp_core::app::App;
-use erp_core::auth::Trace;
+use erp_core::auth::{RequiredAction, Trace};
 use erp_core::db::{AuditEntry, SystemTx, SystemWork, TenantTx};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::from_row;
 use erp_core::mail::{MailAddress, Recipient};
-use erp_core::shared::{Clock, Id, Rng, Secret, ShownSecret, TenantId};
+use erp_core::shared::{Clock, Id, Rng, Secret, ShownSecret, TenantId, UserId};
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -285,6 +285,73 @@ pub async fn steer(tx: SystemTx<'_>, id: TenantId, what: TenantMove, why: &str) 
     }
     tx.audit(&entry(action, id, json!({ "why": why })))?;
     tx.commit().await
+}
+
+/// Something that an operator demands of a person before its sessions open anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DemandedAction {
+    /// Another password: it is demanded until there is one.
+    ChangePassword,
+    /// A second factor, in each session.
+    SecondFactor,
+}
+
+impl DemandedAction {
+    /// Its word, as the API has it, too.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChangePassword => RequiredAction::ChangePassword.as_str(),
+            Self::SecondFactor => RequiredAction::SecondFactor.as_str(),
+        }
+    }
+}
+
+const IS_MEMBER: &str =
+    "select user_id as id from memberships where tenant_id = $1 and user_id = $2 and ended_at is null";
+/// First the person, whose row sessions that begin hold meanwhile; then the sessions that there are.
+const DEMAND_OF_PERSON: &str = "update auth.people set demanded = array_append(demanded, $2::text) where id = $1 and $2::text <> all (demanded)";
+const DEMAND_OF_SESSIONS: &str = "update sessions set demanded = array_append(demanded, $2::text) where principal_id = $1 \
+     and operator_id is null and revoked_at is null and $2::text <> all (demanded)";
+const WITHDRAW: &str = "with people as (update auth.people set demanded = array_remove(demanded, $2::text) where id = $1) \
+     update sessions set demanded = array_remove(demanded, $2::text) where principal_id = $1 and $2::text = any (demanded)";
+
+/// Demands something of a person, in all its sessions of all tenants, or takes the demand back, in a transaction that is yet to be
+/// committed. It counts within five seconds on every instance. The auditor of the tenant is told, through which the operator names the
+/// person.
+///
+/// # Errors
+/// `core.not_found` where the person is no member of the tenant, or as the database answers.
+pub async fn demand_action<'db>(
+    mut tx: SystemTx<'db>,
+    (tenant, person): (TenantId, UserId),
+    (action, demanded): (DemandedAction, bool),
+    why: &str,
+) -> Result<TenantTx<'db>> {
+    let word = action.as_str();
+    if demanded {
+        let _: Vec<()> = tx.rows(DEMAND_OF_PERSON, &[&person, &word]).await?;
+        let _: Vec<()> = tx.rows(DEMAND_OF_SESSIONS, &[&person, &word]).await?;
+    } else {
+        let _: Vec<()> = tx.rows(WITHDRAW, &[&person, &word]).await?;
+    }
+    let mut tx = tx.within(tenant).await?;
+    let member: Option<()> = tx.optional(IS_MEMBER, &[&tenant, &person]).await?;
+    member.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
+    tx.audit(&AuditEntry {
+        action: if demanded { "identity.action_demanded" } else { "identity.demand_withdrawn" },
+        resource: "user",
+        resource_id: Some(person.to_string()),
+        outcome: "success",
+        details: json!({ "action": word, "why": why }),
+    })?;
+    Ok(tx)
+}
+
+/// Demands another password of somebody who was made a moment ago, and has no session.
+pub(super) async fn demand_of_new(tx: &mut TenantTx<'_>, person: UserId) -> Result<()> {
+    let word = DemandedAction::ChangePassword.as_str();
+    let _: Vec<()> = tx.rows(DEMAND_OF_PERSON, &[&person, &word]).await?;
+    Ok(())
 }
 
 fn entry(action: &'static str, tenant: TenantId, details: serde_json::Value) -> AuditEntry {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use erp_core::answer::{Acknowledged, NoContent, Refusing};
 use erp_core::app::App;
-use erp_core::auth::{Caller, PasswordHash, TenantSecret, Trace};
+use erp_core::auth::{Caller, PasswordHash, RequiredAction, TenantSecret, Trace};
 use erp_core::db::{AuditEntry, System, SystemTx};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::Json;
@@ -109,6 +109,10 @@ const SET: &str = "insert into auth.passwords (person_id, phc) values ($1, $2) \
 /// Sign-ins that wait for a second factor, too: the password that began them is gone.
 const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";
 pub(super) const NAME: &str = "select name from tenant_profiles where tenant_id = $1";
+/// It is the demanded one.
+const FULFIL: &str = "with people as (update auth.people set demanded = array_remove(demanded, 'change-password') \
+       where id = $1 and 'change-password' = any (demanded)) \
+     update sessions set demanded = array_remove(demanded, 'change-password') where principal_id = $1 and 'change-password' = any (demanded)";
 const SLUG: &str = "select slug from tenants where id = $1";
 pub(super) const FIND: &str = "select m.tenant_id, p.id, p.email from memberships m join auth.people p on p.id = m.user_id \
      where p.email = $1 and p.disabled_at is null and m.ended_at is null and m.deactivated_at is null";
@@ -116,7 +120,8 @@ const ADD_LINK: &str = "insert into auth.one_time (kind, hash, person_id, expire
      values ('reset', $1, $2, now() + $3::bigint * interval '1 second')";
 /// A stranger who asks again and again must neither flood the mailbox nor end the link that is on its way.
 const FEW_LINKS: &str = "select count(*) < 5 as few from auth.one_time where kind = 'reset' and person_id = $1 and expires_at > now()";
-const LOOK: &str = "select p.id, p.email, p.name from auth.one_time o join auth.people p on p.id = o.person_id \
+const LOOK: &str = "select p.id, p.email, p.name, w.phc, 'change-password' = any (p.demanded) as demanded \
+     from auth.one_time o join auth.people p on p.id = o.person_id left join auth.passwords w on w.person_id = p.id \
      where o.kind = 'reset' and o.hash = $1 and o.used_at is null and o.expires_at > now() and p.disabled_at is null";
 const SPEND: &str = "update auth.one_time set used_at = now() where kind = 'reset' and hash = $1 and used_at is null \
      and expires_at > now() returning person_id as id";
@@ -134,8 +139,10 @@ struct LinkOwner {
     id: UserId,
     email: String,
     name: String,
+    phc: Option<String>,
+    demanded: bool,
 }
-from_row!(LinkOwner { id, email, name });
+from_row!(LinkOwner { id, email, name, phc, demanded });
 
 pub(super) struct Forgetful {
     pub(super) tenant_id: TenantId,
@@ -172,6 +179,9 @@ pub(super) async fn change(
     let person = caller.user()?;
     let own = own(&app, &caller, &system, &attempt, current_password).await?;
     passwords::check(&new_password, &[&own.email, &own.name])?;
+    if caller.required().has(RequiredAction::ChangePassword) {
+        is_another(&app, &new_password, own.phc.as_deref()).await?;
+    }
     let hash = app.passwords.hash(new_password).await?;
     let mut tx = system.on_behalf(&caller);
     let changed: Option<()> = tx.optional(CHANGE, &[&own.id, &own.phc, &hash.expose()]).await?;
@@ -289,8 +299,11 @@ pub(super) async fn set(app: &App, trace: &Trace, system: &System, reset: Reset)
     let ended = || Error::new(&codes::LINK_ENDED);
     let secret = TenantSecret::parse(KIND, token.expose()).ok_or_else(ended)?;
     let owner: Option<LinkOwner> = system.begin(trace).last().optional(LOOK, &[&secret.hash()]).await?;
-    let LinkOwner { id: person, email, name } = owner.ok_or_else(ended)?;
+    let LinkOwner { id: person, email, name, phc, demanded } = owner.ok_or_else(ended)?;
     passwords::check(&password, &[&email, &name])?;
+    if demanded {
+        is_another(app, &password, phc.as_deref()).await?;
+    }
     let hash = app.passwords.hash(password).await?;
     let mut tx = system.begin(trace);
     let spent: Option<()> = tx.optional(SPEND, &[&secret.hash()]).await?;
@@ -300,6 +313,15 @@ pub(super) async fn set(app: &App, trace: &Trace, system: &System, reset: Reset)
     let _: Vec<()> = tx.rows(SET, &[&person, &hash.expose()]).await?;
     let ended = sessions::end_in(&mut tx, (person, "password", None)).await?;
     finish(app, system, tx, Finish { trace, tenant: secret.tenant, person, email: &email, ended }).await
+}
+
+/// Refuses the password that is to be changed in its own place.
+async fn is_another(app: &App, new: &Secret<String>, stored: Option<&str>) -> Result<()> {
+    let stored = stored.map(|phc| PasswordHash::from_stored(phc.to_owned()));
+    if app.passwords.verify(new.clone(), stored).await?.is_right() {
+        return Err(Error::new(&codes::WEAK_PASSWORD).detail("It is the one that is to be changed."));
+    }
+    Ok(())
 }
 
 /// What is left to do once a password is another one.
@@ -316,6 +338,7 @@ struct Finish<'a> {
 async fn finish(app: &App, system: &System, mut tx: SystemTx<'_>, finish: Finish<'_>) -> Result<()> {
     let Finish { trace, tenant, person, email, ended } = finish;
     let _: Vec<()> = tx.rows(DROP_LINKS, &[&person]).await?;
+    let _: Vec<()> = tx.rows(FULFIL, &[&person]).await?;
     let mut tx = tx.within(tenant).await?;
     let ProfileName { name } = tx.row(NAME, &[&tenant]).await?;
     let TenantSlug { slug } = tx.row(SLUG, &[&tenant]).await?;

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::codes;
 use super::invitations::JOIN;
+use super::operator;
 
 /// Rows that are read at a time.
 const BATCH: usize = 100;
@@ -34,6 +35,8 @@ input! {
         /// As the other system has written it; without one the person asks for a link to set a password.
         #[schemars(example = &"$2b$12$…")]
         password_hash: Option<Text<1, 1024>>,
+        /// Whether the person chooses another password at the first sign-in.
+        change_password: Option<bool>,
     }
 }
 
@@ -198,6 +201,9 @@ async fn create(
     }
     if let Some(hash) = hash {
         let _: Vec<()> = tx.rows(ADD_PASSWORD, &[&id, &hash.expose()]).await?;
+        if person.change_password == Some(true) {
+            operator::demand_of_new(tx, id).await?;
+        }
     }
     Ok(())
 }

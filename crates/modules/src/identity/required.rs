@@ -12,7 +12,7 @@ use erp_core::error::{Error, Result};
 
 use super::authentication::HeldGrants;
 use super::session::NewSession;
-use super::{DEMAND_FACTOR, codes};
+use super::{DEMAND_FACTOR, codes, terms};
 
 const OFF: &str = "off";
 const RUN_IT: &str = "owners-and-administrators";
@@ -51,8 +51,14 @@ fn of_person(permissions: &Permissions, tenant: &Entitlements, proven: Methods) 
         RUN_IT => runs_it(),
         _ => false,
     };
-    let demanded = by_tenant || permissions.standing().factor_by_role;
-    RequiredActions::default().and(RequiredAction::SecondFactor, demanded && !proven.has_second_factor())
+    let standing = permissions.standing();
+    let by_operator = |action| standing.demanded.has(action);
+    let factor = by_tenant || standing.factor_by_role || by_operator(RequiredAction::SecondFactor);
+    let version = tenant.setting(&terms::VERSION);
+    RequiredActions::default()
+        .and(RequiredAction::ChangePassword, by_operator(RequiredAction::ChangePassword))
+        .and(RequiredAction::SecondFactor, factor && !proven.has_second_factor())
+        .and(RequiredAction::AcceptTerms, !version.is_empty() && !standing.terms.contains(&version))
 }
 
 /// What is wanted of somebody whose session has just begun.

@@ -88,10 +88,12 @@ pub(super) struct Earlier {
     pub(super) expires_at: Timestamp,
 }
 
+/// What is demanded of the person is held meanwhile: a demand that comes at the same time finds the session.
 const BEGIN: &str = "with sessions as (insert into sessions (id, principal_id, secret_hash, key_id, auth_time, amr, device, address, \
-       idle_at, expires_at) \
+       idle_at, expires_at, demanded) \
        values ($1, $2, $3, $4, coalesce($10, now()), $5, $6, $7::text::inet, \
-         least(now() + least($8::bigint, $9) * interval '1 second', $11), least(now() + $9::bigint * interval '1 second', $11)) \
+         least(now() + least($8::bigint, $9) * interval '1 second', $11), least(now() + $9::bigint * interval '1 second', $11), \
+         coalesce((select p.demanded from auth.people p where p.id = $2 for share), '{}')) \
        returning auth_time, expires_at) \
      select auth_time, expires_at from sessions";
 /// Ends what is more than a person may have, the one that was used longest ago first.

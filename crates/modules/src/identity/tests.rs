@@ -58,6 +58,13 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /api/v1/auth/email/confirm", |setup| Box::pin(address_link(setup, "email"))),
     Fixture::new("POST /api/v1/auth/email/undo", |setup| Box::pin(address_link(setup, "undo"))),
     Fixture::new("DELETE /api/v1/auth/sessions/{id}", |setup| Box::pin(session(setup))),
+    // While there are terms, they are wanted of everybody in the tenant: their tests set and accept them.
+    Fixture::new("POST /api/v1/auth/terms/accept", |_| Box::pin(async { other_terms() }))
+        .answers(409)
+        .except(&[(Sweep::Audit, "nothing is accepted"), (Sweep::Idempotency, "nothing is accepted")]),
+    Fixture::new("POST /account/terms", |_| Box::pin(async { other_terms() }))
+        .answers(409)
+        .except(&[(Sweep::Audit, "nothing is accepted"), (Sweep::Idempotency, "nothing is accepted")]),
     Fixture::new("POST /api/v1/auth/password/change", |setup| Box::pin(change(setup))),
     Fixture::new("POST /api/v1/auth/password/reset", |setup| Box::pin(reset(setup))),
     Fixture::new("POST /api/v1/auth/mfa/totp", |setup| Box::pin(enrol(setup))),
@@ -98,6 +105,10 @@ async fn tokens(setup: &Setup<'_>) -> Value {
     let body =
         json!({ "tenant": setup.tenant(), "email": credential.email, "password": credential.password });
     setup.app().anonymous().post("/api/v1/auth/login", body).await.assert(200).json()
+}
+
+fn other_terms() -> Prepared {
+    Prepared::body(json!({ "version": "none" }))
 }
 
 async fn refresh(setup: &Setup<'_>) -> Prepared {

@@ -31,7 +31,7 @@ pub enum Sweep {
     Operators,
     /// An operator in a person's place is 403 where something is the person's own affair.
     Impersonation,
-    /// Without the second factor that is demanded of a member a route is 403.
+    /// Before what is wanted of a member is done a route is 403.
     Required,
     /// Without its permission a route is 403.
     Permission,

@@ -138,33 +138,36 @@ impl Sweeps<'_> {
 
     /// Every route of a member is 403 for somebody who has not done what is wanted before all else, but for those that are open for it.
     pub async fn required(&self) {
-        let limited = self.limited().await;
-        let visit = async |route: &Route| {
-            let code = RequiredAction::SecondFactor.code();
-            let ready = self.ready(route, "acme").await;
-            let opens = route.opens_for.contains(&RequiredAction::SecondFactor);
-            // Some of those that are open end the session.
-            let somebody = if opens { self.limited().await } else { limited.clone() };
-            let answer = ready.send_as(&somebody, route).await;
-            if opens {
-                assert!(!answer.text().contains(code.code), "{}: {answer}", name(route));
-            } else if route.has_page() {
-                assert!(answer.assert(403).text().contains(code.title), "{}", name(route));
-            } else {
-                answer.assert(403).problem(code.code);
-            }
-        };
-        self.each(Sweep::Required, is_members, visit).await;
+        for action in [RequiredAction::ChangePassword, RequiredAction::SecondFactor] {
+            let limited = self.limited(action).await;
+            let visit = async |route: &Route| self.stands_before(route, action, &limited).await;
+            self.each(Sweep::Required, is_members, visit).await;
+        }
     }
 
-    /// An owner of acme of whom a second factor is demanded.
-    async fn limited(&self) -> Actor<'_> {
+    async fn stands_before(&self, route: &Route, action: RequiredAction, limited: &Actor<'_>) {
+        let (code, name) = (action.code(), name(route));
+        let ready = self.ready(route, "acme").await;
+        if route.opens_for.contains(&action) {
+            // Some of them end the session.
+            let answer = ready.send_as(&self.limited(action).await, route).await;
+            assert!(!answer.text().contains(code.code), "{name}: {answer}");
+            return;
+        }
+        let answer = ready.send_as(limited, route).await.assert(403);
+        if route.has_page() {
+            assert!(answer.text().contains(code.title), "{name}: {answer}");
+        } else {
+            answer.problem(code.code);
+        }
+    }
+
+    /// An owner of acme of whom an operator demands something.
+    async fn limited(&self, action: RequiredAction) -> Actor<'_> {
         let limited = self.app.another("acme", Role::Owner).await;
         let id = limited.id().expect("it is somebody");
-        let demand = format!(
-            "insert into roles (id, name, demands_factor) values (gen_random_uuid(), '{id}', true); \
-             insert into grants (id, principal_id, role_id) select gen_random_uuid(), '{id}', id from roles where name = '{id}'"
-        );
+        let demand =
+            format!("update sessions set demanded = '{{{}}}' where principal_id = '{id}'", action.as_str());
         self.app.execute_in("acme", &demand).await;
         limited
     }

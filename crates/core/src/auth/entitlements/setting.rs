@@ -19,7 +19,7 @@ pub struct TenantSetting<T: SettingValue> {
     of: std::marker::PhantomData<fn() -> T>,
 }
 
-/// Whether whoever sets a value would not shut himself out by it; else why he would, in a sentence.
+/// Whether somebody who sets a value keeps in himself; else why not, in a sentence.
 type KeepsIn<T> = fn(&Caller, &T) -> Result<(), String>;
 
 /// What a value must keep to, beside its type.
@@ -107,7 +107,7 @@ impl<T: SettingValue> TenantSetting<T> {
         self
     }
 
-    /// Only values by which whoever sets them does not shut himself out: nobody could take them back.
+    /// Only values by which nobody who sets them shuts himself out: he could not take them back.
     #[must_use]
     pub const fn keeps_in(mut self, check: fn(&Caller, &T) -> Result<(), String>) -> Self {
         self.keeps_in = Some(check);

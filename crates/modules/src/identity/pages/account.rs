@@ -22,6 +22,7 @@ use crate::identity::password_routes::{self, Change};
 use crate::identity::sessions::{self, OwnSession};
 use crate::identity::step_up::{self, StepUp, require_recent};
 use crate::identity::tenants::{self, OwnTenant, Switch};
+use crate::identity::terms::{self, AcceptTerms};
 use crate::identity::{browser, factors};
 
 const PATH: &str = "/account";
@@ -53,8 +54,11 @@ struct RequiredPage<'a> {
     person: &'a Person,
     notice: Option<&'a str>,
     fault: Option<&'a str>,
+    change_password: bool,
     second_factor: bool,
     has_factor: bool,
+    /// The version of the terms that are to be accepted, and where they can be read.
+    terms: Option<(&'a str, Option<&'a str>)>,
 }
 
 #[derive(Template)]
@@ -82,6 +86,7 @@ pub(super) enum Done {
     FactorRemoved,
     Proven,
     SessionEnded,
+    TermsAccepted,
 }
 
 impl Done {
@@ -94,6 +99,7 @@ impl Done {
             Self::FactorRemoved => "The second factor is removed, and its recovery codes with it.",
             Self::Proven => "You have proven who you are.",
             Self::SessionEnded => "The session has ended.",
+            Self::TermsAccepted => "You have accepted the terms.",
         }
     }
 
@@ -104,6 +110,7 @@ impl Done {
             Self::FactorRemoved => "factor-removed",
             Self::Proven => "proven",
             Self::SessionEnded => "session-ended",
+            Self::TermsAccepted => "terms-accepted",
         };
         ShownPage::SeeOther(format!("{PATH}?done={word}"), Vec::new())
     }
@@ -165,6 +172,8 @@ async fn account(
     let status = outcome.as_ref().map_or_else(|(status, _)| *status, |status| *status);
     let required = caller.required();
     if !required.is_empty() {
+        let (version, url) = terms::in_force(caller);
+        let accepts = version.as_deref().filter(|_| required.has(RequiredAction::AcceptTerms));
         let page_of = RequiredPage {
             css: css(app)?,
             csrf: &csrf,
@@ -172,8 +181,10 @@ async fn account(
             person: profile.person(),
             notice,
             fault,
+            change_password: required.has(RequiredAction::ChangePassword),
             second_factor: required.has(RequiredAction::SecondFactor),
             has_factor,
+            terms: accepts.map(|version| (version, url.as_deref())),
         };
         return page(status, &page_of);
     }
@@ -299,6 +310,16 @@ pub(super) async fn remove_factor(
 ) -> Result<ShownPage> {
     let removed = mfa::remove(State(app.clone()), caller.clone(), system.clone()).await;
     follow(&app, &caller, &system, removed.map(|_| Done::FactorRemoved).map_err(Error::from)).await
+}
+
+pub(super) async fn accept_terms(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    FormBody(form): FormBody<AcceptTerms>,
+) -> Result<ShownPage> {
+    let accepted = terms::accept(caller.clone(), system.clone(), Json(form)).await;
+    follow(&app, &caller, &system, accepted.map(|_| Done::TermsAccepted).map_err(Error::from)).await
 }
 
 pub(super) async fn end_session(

@@ -184,6 +184,7 @@ fn add_account(routes: Routes) -> Routes {
         .system(&FACTORS)
         .doc(Operation::new("showAccount", "Show one's account"))
         .post("/account/password", Access::SignedIn, account::change_password)
+        .opens_for(&[RequiredAction::ChangePassword])
         .limit(&FAILED_SIGN_INS)
         .system(&PASSWORDS);
     let routes = of_account(routes, "changePasswordByForm", "Change one's password by the form")
@@ -218,6 +219,10 @@ fn add_account(routes: Routes) -> Routes {
         .post("/account/switch", Access::SignedIn, account::switch)
         .system(&SESSIONS);
     let routes = of_account(routes, "switchTenantByForm", "Go on in another tenant by the form")
+        .post("/account/terms", Access::SignedIn, account::accept_terms)
+        .opens_for(&[RequiredAction::AcceptTerms])
+        .system(&MEMBERS);
+    let routes = of_account(routes, "acceptTermsByForm", "Accept the tenant's terms by the form")
         .post("/account/sign-out-everywhere", Access::SignedIn, account::sign_out_everywhere)
         .opens_for(&RequiredAction::ALL)
         .system(&SESSIONS);

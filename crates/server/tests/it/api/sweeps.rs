@@ -61,20 +61,34 @@ async fn m_03_a_session_of_which_something_is_wanted_first_opens_nothing_else() 
     let sweeps = sweeps(&app).await;
     sweeps.required().await;
     // What it opens is to do that, or to leave.
-    let open = sweeps.routes().filter(|route| route.opens_for.contains(&RequiredAction::SecondFactor));
-    let open: Vec<_> = open.map(|route| route.path).collect();
+    let open = |action| {
+        let routes = sweeps.routes().filter(move |route| route.opens_for.contains(&action));
+        let alone = routes.filter(|route| route.opens_for.len() == 1);
+        alone.map(|route| route.path).collect::<Vec<_>>()
+    };
+    assert_eq!(open(RequiredAction::ChangePassword), ["/account/password", "/api/v1/auth/password/change"]);
     assert_eq!(
-        open,
+        open(RequiredAction::SecondFactor),
         [
-            "/account",
             "/account/factor",
             "/account/factor/confirm",
             "/account/prove",
-            "/account/sign-out",
-            "/account/sign-out-everywhere",
             "/api/v1/auth/mfa/totp",
             "/api/v1/auth/mfa/totp/confirm",
-            "/api/v1/auth/step-up",
+            "/api/v1/auth/step-up"
+        ]
+    );
+    assert_eq!(
+        open(RequiredAction::AcceptTerms),
+        ["/account/terms", "/api/v1/auth/terms", "/api/v1/auth/terms/accept"]
+    );
+    let always = sweeps.routes().filter(|route| route.opens_for == RequiredAction::ALL);
+    assert_eq!(
+        always.map(|route| route.path).collect::<Vec<_>>(),
+        [
+            "/account",
+            "/account/sign-out",
+            "/account/sign-out-everywhere",
             "/api/v1/auth/csrf-token",
             "/api/v1/auth/logout",
             "/api/v1/auth/logout-all",

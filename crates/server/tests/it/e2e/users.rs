@@ -41,13 +41,13 @@ fn people_come_with_hashes_of_another_system_and_those_who_are_there_keep_their_
     }
     let file = home.path().join("people.csv");
     let rows = format!(
-        "email;name;role;passwordHash\n\
-         Milton@Initech.example;Milton Waddams;;{BCRYPT}\n\
-         samir@initech.example;Samir;administrator;{DJANGO}\n\
-         peter@initech.example;Peter Gibbons;;\n\
-         not an address;X;;\n\
-         joanna@initech.example;Joanna;no-such-role;\n\
-         drew@initech.example;Drew;;5f4dcc3b5aa765d61d8327deb882cf99\n"
+        "email;name;role;passwordHash;changePassword\n\
+         Milton@Initech.example;Milton Waddams;;{BCRYPT};\n\
+         samir@initech.example;Samir;administrator;{DJANGO};true\n\
+         peter@initech.example;Peter Gibbons;;;\n\
+         not an address;X;;;\n\
+         joanna@initech.example;Joanna;no-such-role;;\n\
+         drew@initech.example;Drew;;5f4dcc3b5aa765d61d8327deb882cf99;\n"
     );
     fs::write(&file, rows).unwrap();
     let file = file.to_str().unwrap();
@@ -85,6 +85,8 @@ fn people_come_with_hashes_of_another_system_and_those_who_are_there_keep_their_
     assert!(database.value(kept).starts_with("$argon2id$v=19$m=19456"), "and is hashed as ours are");
     assert_eq!(sign_in("globex", "milton@initech.example", OLD), 200);
     assert_eq!(sign_in("initech", "samir@initech.example", OLD), 200);
+    let demanded = "select string_agg(email || ' ' || demanded::text, ' ') from auth.people where cardinality(demanded) > 0";
+    assert_eq!(database.value(demanded), "samir@initech.example {change-password}");
     assert_eq!(sign_in("initech", "peter@initech.example", ""), 401, "who has no password asks for a link");
     let roles = "select string_agg(built_in, ' ' order by built_in) from grants g join tenants t on t.id = g.tenant_id \
         where t.slug = 'initech'";

@@ -417,3 +417,30 @@ async fn m_03_a_factor_that_is_demanded_is_set_up_by_the_pages_before_they_show_
     visitor.get("/api/v1/items").await.assert(200);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_password_is_changed_and_terms_are_accepted_by_the_pages_before_they_show_anything_else() {
+    let app = TestApp::start().await;
+    let member = app.person("acme", Role::Member).clone();
+    let demand =
+        format!("update auth.people set demanded = '{{change-password}}' where id = '{}'", member.user_id);
+    app.sql().batch_execute(&demand).await.unwrap();
+    let terms = "insert into tenant_settings (name, value) values ('identity.terms_version', '\"2026-11\"'), \
+        ('identity.terms_url', '\"javascript:alert(1)\"')";
+    app.execute_in("acme", terms).await;
+    let visitor = Visitor::sign_in(&app, Role::Member).await;
+    let text = visitor.get("/account").await.assert(200).text();
+    assert!(text.contains("choose another password") && text.contains("version 2026-11"), "{text}");
+    assert!(!text.contains("javascript") && !text.contains("Where you are signed in"), "{text}");
+    let new = "correct horse battery staple";
+    let change = [("current", &*member.credential.password), ("new", new)];
+    visitor.post("/account/password", &change).await.assert(303);
+    let text = visitor.get("/account").await.assert(200).text();
+    assert!(!text.contains("choose another password") && text.contains("version 2026-11"), "{text}");
+    visitor.post("/account/terms", &[("version", "2026-10")]).await.assert(409);
+    let done = visitor.post("/account/terms", &[("version", "2026-11")]).await.assert(303);
+    assert_eq!(done.header("location"), "/account?done=terms-accepted");
+    let text = visitor.get("/account?done=terms-accepted").await.assert(200).text();
+    assert!(text.contains("Where you are signed in") && text.contains("role=\"status\""), "{text}");
+    app.finish().await;
+}

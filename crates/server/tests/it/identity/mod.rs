@@ -12,6 +12,7 @@ mod members;
 mod pages;
 mod passwords;
 mod registration;
+mod required;
 mod reviews;
 mod roles;
 mod sessions;
