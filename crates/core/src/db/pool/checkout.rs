@@ -29,8 +29,9 @@ const CANCEL: Duration = Duration::from_secs(1);
 /// A connection on loan from the pool.
 pub(in crate::db) struct Checkout {
     object: Option<Object<Opener>>,
-    /// The tenant's place in its share, held as long as the connection, clean-up included.
-    place: Option<TenantShare>,
+    /// The tenant's place in its share, held as long as the connection, clean-up included. Boxed, since transactions are moved a
+    /// lot and all would carry its size.
+    place: Option<Box<TenantShare>>,
     armed: bool,
     /// Where it waits again when it is dropped: see `Deferrals`.
     pub(in crate::db) returns_to: Option<(u64, Option<TenantId>)>,
@@ -47,7 +48,7 @@ pub(in crate::db) struct Checkout {
 }
 
 impl Checkout {
-    pub(in crate::db) fn new(db: Db, object: Object<Opener>, mut place: Option<TenantShare>) -> Self {
+    pub(in crate::db) fn new(db: Db, object: Object<Opener>, mut place: Option<Box<TenantShare>>) -> Self {
         if let Some(place) = &mut place {
             place.begin(db.loads());
         }
@@ -65,7 +66,8 @@ impl Checkout {
     }
 
     /// The connection belongs to a tenant's share from here on.
-    pub(in crate::db) fn holds(&mut self, mut place: TenantShare) {
+    pub(in crate::db) fn holds(&mut self, place: TenantShare) {
+        let mut place = Box::new(place);
         place.begin(self.db.loads());
         self.place = Some(place);
     }
@@ -150,7 +152,7 @@ impl Checkout {
 }
 
 /// Returns the connection to the pool if it can be rolled back soon, else cancels its statement and closes it.
-async fn reclaim(mut object: Object<Opener>, _place: Option<TenantShare>) {
+async fn reclaim(mut object: Object<Opener>, _place: Option<Box<TenantShare>>) {
     if let Ok(Ok(())) = timeout(GRACE, object.recover()).await {
         return;
     }

@@ -297,7 +297,8 @@ impl Db {
         let place = match tenant {
             Some(tenant) => {
                 let waiting = inner.shares.wait(tenant);
-                tokio::time::timeout(inner.options.acquire_timeout, waiting).await.map_err(overloaded)?
+                let place = tokio::time::timeout(inner.options.acquire_timeout, waiting).await;
+                place.map_err(overloaded)?.map(Box::new)
             }
             None => None,
         };

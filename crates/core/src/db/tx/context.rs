@@ -2,7 +2,6 @@
 //! All of it is local to the transaction.
 
 use erp_postgres::Wire;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::{Actor, Entitlements, Trace};
@@ -30,8 +29,8 @@ pub(in crate::db) struct TxContext {
     tenant: Option<TenantId>,
     acting: Option<Acting>,
     rows: Option<RowScope>,
-    /// The quotas of rows that the tenant has, where it has any.
-    quotas: Option<Arc<str>>,
+    /// What the tenant has, with its quotas of rows.
+    entitlements: Entitlements,
     /// Where it is not the session's own.
     pub(in crate::db) statement_timeout: Option<Duration>,
     /// What the change is called in the audit log, if it has a name of its own.
@@ -75,7 +74,7 @@ impl TxContext {
 
     /// Of a tenant that has no more room than this.
     pub(in crate::db) fn limited(mut self, entitlements: &Entitlements) -> Self {
-        self.quotas = entitlements.row_quotas().cloned();
+        self.entitlements = entitlements.clone();
         self
     }
 
@@ -118,7 +117,7 @@ impl TxContext {
         if let Some(action) = self.action {
             wire.own(ACTION, &[action])?;
         }
-        if let Some(quotas) = &self.quotas {
+        if let Some(quotas) = self.entitlements.row_quotas() {
             wire.own(QUOTAS, &[&**quotas])?;
         }
         wire.bound(self.statement_timeout)
