@@ -18,7 +18,7 @@ const PAGE: i64 = 50;
 pub(super) struct LogEntry<'a> {
     pub(super) actor: Actor,
     pub(super) action: &'static str,
-    /// Which operator it was done to, if to one.
+    /// To whom or what it was done, if to one.
     pub(super) subject: Option<String>,
     pub(super) details: Value,
     pub(super) trace: &'a Trace,
@@ -45,7 +45,7 @@ pub(super) struct OperatorLogLine {
     actor: String,
     #[schemars(example = &"operators.signed_in")]
     action: String,
-    /// To which operator.
+    /// To whom or what: an operator, a person, a plan, a feature.
     subject: Option<String>,
     correlation_id: String,
 }

@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod enrolment;
+mod entitlements;
 mod impersonation;
 mod log;
 mod people;
@@ -70,6 +71,7 @@ erp_core::system_work! {
         ACCOUNTS = "operator-accounts": "Lists, invites and disables operators, and shows what they did, as one of them asks for it.";
         IMPERSONATE = "impersonate": "Begins and ends sessions of operators in people's places, as an operator asks for it.";
         PEOPLE = "operate-people": "Finds people, keeps them out, signs them out and erases them, as an operator asks for it.";
+        ENTITLEMENTS = "operate-plans": "Makes plans and gives them to tenants, and switches features, as an operator asks for it.";
         TENANTS = "operate-tenants": "Lists tenants, makes them and moves them from state to state, as an operator asks for it.";
     }
 }
@@ -166,6 +168,31 @@ fn routes() -> Routes {
         .doc(Operation::new("eraseTenant", "Erase a tenant that is closed").about(
             "A job deletes its people who belong to no other tenant, its files and its rows. There is no way back. What stays is its id, and              what its audit log tells of the tenant itself. Said again, it goes on with what was interrupted.",
         ))
+        .get("/api/v1/admin/plans", Access::Operator, entitlements::plans)
+        .system(&ENTITLEMENTS)
+        .doc(Operation::new("listPlans", "List the plans"))
+        .patch("/api/v1/admin/plans/{name}", Access::Operator, entitlements::set_plan)
+        .system(&ENTITLEMENTS)
+        .doc(Operation::new("setPlan", "Make a plan, or change one").about(
+            "A merge patch: what is absent stays, and `null` is as the deployment's settings have it. It counts within five seconds, everywhere.",
+        ))
+        .put("/api/v1/admin/tenants/{id}/plan", Access::Operator, entitlements::give_plan)
+        .system(&ENTITLEMENTS)
+        .doc(Operation::new("givePlan", "Give a tenant a plan, or take it away"))
+        .get("/api/v1/admin/flags", Access::Operator, entitlements::flags)
+        .system(&ENTITLEMENTS)
+        .doc(Operation::new("listFlagsOfAll", "List the features, as all tenants have them"))
+        .put("/api/v1/admin/flags/{flag}/rollout", Access::Operator, entitlements::roll_out)
+        .system(&ENTITLEMENTS)
+        .doc(Operation::new("rollOutFlag", "Let a feature be on for a part of all tenants").about(
+            "Who has it at 10 % has it at 20 %.",
+        ))
+        .get("/api/v1/admin/tenants/{id}/flags", Access::Operator, entitlements::explain_flags)
+        .system(&ENTITLEMENTS)
+        .doc(Operation::new("explainFlags", "List the features, as a tenant has them, and why"))
+        .put("/api/v1/admin/tenants/{id}/flags/{flag}", Access::Operator, entitlements::set_flag)
+        .system(&ENTITLEMENTS)
+        .doc(Operation::new("setFlag", "Switch a feature on or off for a tenant"))
         .get("/api/v1/admin/users", Access::Operator, people::list)
         .system(&PEOPLE)
         .doc(Operation::new("listPeople", "List people").about("Of all tenants or of one, in the order of their addresses."))

@@ -17,6 +17,24 @@ pub(crate) const FIXTURES: &[Fixture] = &[
         Box::pin(async { Prepared::body(json!({ "email": address(setup) })) })
     }),
     Fixture::new("POST /api/v1/admin/operators/{id}/disable", |setup| Box::pin(other(setup))),
+    Fixture::new("PATCH /api/v1/admin/plans/{name}", |setup| {
+        Box::pin(async {
+            Prepared::at([format!("plan-{}", setup.number())]).with(json!({ "rateLimitMax": 5000 }))
+        })
+    }),
+    Fixture::new("PUT /api/v1/admin/tenants/{id}/plan", |setup| {
+        Box::pin(async { made(setup).await.with(json!({ "plan": null })) })
+    }),
+    Fixture::new("PUT /api/v1/admin/flags/{flag}/rollout", |_| {
+        Box::pin(async { Prepared::at(["catalog.import"]).with(json!({ "basisPoints": null })) })
+    }),
+    Fixture::new("GET /api/v1/admin/tenants/{id}/flags", |setup| Box::pin(made(setup))),
+    Fixture::new("PUT /api/v1/admin/tenants/{id}/flags/{flag}", |setup| {
+        Box::pin(async {
+            let tenant = made(setup).await.values[0].clone();
+            Prepared::at([tenant, "catalog.import".to_owned()]).with(json!({ "isOn": true }))
+        })
+    }),
     Fixture::new("GET /api/v1/admin/users/{id}", |setup| Box::pin(somebody(setup))),
     Fixture::new("POST /api/v1/admin/users/{id}/disable", |setup| Box::pin(person(setup))),
     Fixture::new("POST /api/v1/admin/users/{id}/enable", |setup| Box::pin(person(setup))),

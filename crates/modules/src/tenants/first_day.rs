@@ -7,7 +7,7 @@ use erp_core::db::TenantTx;
 use erp_core::error::{Error, Result, Violation, codes as core};
 use serde_json::Value;
 
-use super::operator::{GIVE_PLAN, HAS_PLAN};
+use super::provision::{GIVE_PLAN, HAS_PLAN};
 use super::settings::SET;
 
 /// Gives the tenant of a transaction a plan, and values to settings by their names, beside what it has.

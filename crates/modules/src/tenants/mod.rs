@@ -4,6 +4,7 @@ pub mod facade;
 pub mod first_day;
 mod flags;
 pub mod operator;
+pub(crate) mod provision;
 mod settings;
 pub mod usage;
 

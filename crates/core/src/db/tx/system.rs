@@ -145,6 +145,14 @@ impl<'db> SystemTx<'db> {
         self.tx.rows()
     }
 
+    /// Commits what was done.
+    ///
+    /// # Errors
+    /// As [`TenantTx::commit`].
+    pub async fn commit(self) -> Result<()> {
+        self.tx.commit().await
+    }
+
     /// The next statement is the last: COMMIT goes out with it.
     pub fn last(self) -> Last<'db> {
         Last(self.tx)

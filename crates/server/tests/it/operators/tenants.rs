@@ -162,3 +162,61 @@ async fn t_21_every_credential_of_a_suspended_tenant_stops_within_five_seconds_o
     second.finish().await;
     app.finish().await;
 }
+
+#[tokio::test]
+async fn operators_make_plans_and_switch_features_over_http_and_the_logs_tell_of_it() {
+    let app = TestApp::start().await;
+    let operator = app.operator().await;
+    let plan = json!({ "rateLimitMax": 5000, "quotas": { "catalog.items": 10 } });
+    operator.patch("/api/v1/admin/plans/business", plan).await.assert(204);
+    operator.patch("/api/v1/admin/plans/business", json!({ "connections": 4 })).await.assert(204);
+    let listed = operator.get("/api/v1/admin/plans").await.assert(200).json();
+    let plan = &listed["plans"][0];
+    assert_eq!(
+        (&plan["rateLimitMax"], &plan["connections"], &plan["quotas"]),
+        (&json!(5000), &json!(4), &json!({ "catalog.items": 10 })),
+        "{listed}"
+    );
+    let unlimited = json!({ "rateLimitMax": null, "quotas": { "catalog.items": null } });
+    operator.patch("/api/v1/admin/plans/business", unlimited).await.assert(204);
+    let listed = operator.get("/api/v1/admin/plans").await.assert(200).json();
+    assert_eq!(
+        (&listed["plans"][0]["rateLimitMax"], &listed["plans"][0]["quotas"]),
+        (&json!(null), &json!({}))
+    );
+    operator.patch("/api/v1/admin/plans/business", json!({ "quotas": { "no.such": 1 } })).await.assert(422);
+    operator.patch("/api/v1/admin/plans/Not-A-Name", json!({})).await.assert(422);
+
+    let path = format!("{TENANTS}/{}", app.tenant_id("acme"));
+    operator.put(&format!("{path}/plan"), json!({ "plan": "golden" })).await.assert(422);
+    operator.put(&format!("{path}/plan"), json!({ "plan": "business" })).await.assert(204);
+    operator.put(&format!("{path}/flags/catalog.import"), json!({ "isOn": false })).await.assert(204);
+    operator.put(&format!("{path}/flags/no.such"), json!({ "isOn": false })).await.assert(404);
+    let flags = operator.get(&format!("{path}/flags")).await.assert(200).json();
+    let import =
+        flags["flags"].as_array().unwrap().iter().find(|flag| flag["name"] == "catalog.import").unwrap();
+    assert_eq!((&import["isOn"], &import["reason"]), (&json!(false), &json!("tenant")));
+    operator
+        .put("/api/v1/admin/flags/catalog.import/rollout", json!({ "basisPoints": 2500 }))
+        .await
+        .assert(204);
+    let all = operator.get("/api/v1/admin/flags").await.assert(200).json();
+    let import =
+        all["flags"].as_array().unwrap().iter().find(|flag| flag["name"] == "catalog.import").unwrap();
+    assert_eq!((&import["rollout"], &import["off"]), (&json!(2500), &json!(1)));
+
+    let told = app.audit_of("acme").await;
+    let actions: Vec<&str> = told.iter().filter_map(|row| row["action"].as_str()).collect();
+    assert!(
+        actions.contains(&"tenant_plan.created") && actions.contains(&"tenant_flag.created"),
+        "{actions:?}"
+    );
+    let log = operator.get("/api/v1/admin/log").await.assert(200).json();
+    let first = &log["items"][0];
+    assert_eq!(
+        (&first["action"], &first["subject"]),
+        (&json!("operators.flag_rolled_out"), &json!("catalog.import")),
+        "{log}"
+    );
+    app.finish().await;
+}
