@@ -30,10 +30,10 @@ pub struct ListedFlag {
     /// How many of 10,000 tenants have it by its rollout, if it has one.
     pub rollout: Option<i32>,
     /// The tenants for which it was set on.
-    #[schemars(range(max = LARGEST_EXACT))]
+    #[schemars(range(min = 0, max = LARGEST_EXACT))]
     pub on: i64,
     /// The tenants for which it was set off.
-    #[schemars(range(max = LARGEST_EXACT))]
+    #[schemars(range(min = 0, max = LARGEST_EXACT))]
     pub off: i64,
 }
 
@@ -69,7 +69,7 @@ pub struct ListedPlan {
     #[schemars(with = "BTreeMap<String, Int<0, LARGEST_EXACT>>")]
     pub quotas: Value,
     /// How many tenants have it.
-    #[schemars(range(max = LARGEST_EXACT))]
+    #[schemars(range(min = 0, max = LARGEST_EXACT))]
     pub tenants: i64,
     /// When it was last changed.
     pub changed_at: Timestamp,
