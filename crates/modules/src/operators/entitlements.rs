@@ -125,17 +125,21 @@ impl PlanPatch {
         }
         Ok(PlanChange {
             about: self.about.map(|about| about.to_string()),
-            rate_limit_max: given(self.rate_limit_max),
-            connections: given(self.connections),
-            requests_at_once: given(self.requests_at_once),
-            database_ms: given(self.database_ms),
+            rate_limit_max: given(&self.rate_limit_max),
+            connections: given(&self.connections),
+            requests_at_once: given(&self.requests_at_once),
+            database_ms: given(&self.database_ms),
             quotas: self.quotas.into_iter().map(|(name, most)| (name, most.map(|most| most.get()))).collect(),
         })
     }
 }
 
-fn given<const MIN: i64, const MAX: i64>(patch: Patch<Option<Int<MIN, MAX>>>) -> Option<Option<i32>> {
-    let number = patch.value.flatten().map(|number| i32::try_from(number.get()).unwrap_or(i32::MAX));
+fn given<const MIN: i64, const MAX: i64>(patch: &Patch<Option<Int<MIN, MAX>>>) -> Option<Option<i32>> {
+    let number = patch
+        .value
+        .as_ref()
+        .and_then(|value| value.as_ref())
+        .map(|number| i32::try_from(number.get()).unwrap_or(i32::MAX));
     patch.given.then_some(number)
 }
 

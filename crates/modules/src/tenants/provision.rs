@@ -1,4 +1,4 @@
-//! What operators do about plans and features, in a transaction of whoever asks for it: a command, or a request. What is done in one tenant
+//! What operators do about plans and features, in the transaction of a command or of a request. What is done in one tenant
 //! stands in that tenant's audit log.
 
 use std::collections::BTreeMap;
