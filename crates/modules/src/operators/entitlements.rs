@@ -17,7 +17,9 @@ use serde_json::json;
 
 use super::log::LogEntry;
 use crate::identity::facade::tenants::{self, Slug};
-use crate::tenants::provision::{self as entitlements, ExplainedFlag, ListedFlag, ListedPlan, PlanChange};
+use crate::tenants::facade::provision::{
+    self as entitlements, ExplainedFlag, ListedFlag, ListedPlan, PlanChange,
+};
 
 /// All plans.
 #[derive(Serialize, JsonSchema)]

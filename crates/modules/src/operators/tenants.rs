@@ -21,7 +21,7 @@ use crate::identity::facade::tenants::{
     self, CreatedTenant, ListedTenant, NewTenant, Slug, TenantMove, TenantTerms,
 };
 use crate::identity::facade::{self as identity, IdentitySettings, NewTenantRole};
-use crate::tenants::first_day::equip;
+use crate::tenants::facade::equip;
 
 /// How many are shown unless it is said.
 const PAGE: i64 = 50;

@@ -1,9 +1,11 @@
-//! The settings that every tenant has, for other modules: `caller.setting(&CURRENCY)`.
+//! The settings that every tenant has, for other modules: `caller.setting(&CURRENCY)`; and what operators give a tenant.
 
 use erp_core::auth::{MonthDay, Networks, TenantSetting, ZoneName};
 use erp_core::mail::Locale;
 use erp_core::shared::Currency;
 
+pub(crate) use super::first_day::equip;
+pub(crate) use super::provision;
 use super::{CHANGE_SETTINGS, LIMIT_NETWORKS};
 
 /// The language and country that the tenant works in.

@@ -272,7 +272,9 @@ async fn o_05_random_paths_methods_hosts_and_statuses_add_at_most_five_series() 
         statuses.insert(actor.request(random(number)).await.status.as_u16());
     }
     let after = series(&metrics(&app).await);
-    let added: Vec<_> = after.difference(&before).collect();
+    // What requests are counted in is written every few seconds, and may be so for the first time in between.
+    let added: Vec<_> =
+        after.difference(&before).filter(|series| !series.contains("table=\"usage")).collect();
     assert!(added.len() <= 5, "{added:#?}");
     assert!(statuses.len() >= 5, "{statuses:?}");
     app.finish().await;

@@ -83,14 +83,15 @@ async fn h_05_large_answers_are_compressed_as_the_client_likes() {
 async fn what_is_small_or_an_error_or_switched_off_is_not_compressed() {
     let app = TestApp::start().await;
     let accepts = [("accept-encoding", "gzip")];
-    for path in ["/api/v1/me", "/ping", "/nowhere"] {
+    for path in ["/api/v1/auth/tenants", "/ping", "/nowhere"] {
         assert_eq!(get(&app.alice(), path, &accepts).await.header("content-encoding"), "", "{path}");
     }
     // A client that refuses what is not compressed gets even that.
-    let forced =
-        get(&app.alice(), "/api/v1/me", &[("accept-encoding", "identity;q=0, gzip")]).await.assert(200);
+    let forced = get(&app.alice(), "/api/v1/auth/tenants", &[("accept-encoding", "identity;q=0, gzip")])
+        .await
+        .assert(200);
     assert_eq!(forced.header("content-encoding"), "gzip");
-    assert_eq!(decoded(&forced), app.alice().get("/api/v1/me").await.body);
+    assert_eq!(decoded(&forced), app.alice().get("/api/v1/auth/tenants").await.body);
     for refusing in ["*;q=0", "identity;q=0", "deflate, identity;q=0"] {
         let answer = get(&app.alice(), ITEMS, &[("accept-encoding", refusing)]).await.assert(406);
         answer.problem("core.not_acceptable");
@@ -262,7 +263,6 @@ async fn d_03_a_compressed_body_is_refused_and_never_unpacked() {
     assert!(bomb.len() < 1 << 20, "no larger than a body may be");
     let bomb = bytes::Bytes::from(bomb);
     let alice = app.alice();
-    let before = resident_kib();
     let throw = async |coding: &str| {
         let request = Request::post(ITEMS)
             .header("content-type", "application/json")
@@ -271,6 +271,8 @@ async fn d_03_a_compressed_body_is_refused_and_never_unpacked() {
         answer.problem("core.unsupported_coding");
         assert_eq!(answer.header("accept-encoding"), "identity");
     };
+    throw("gzip").await; // what a first request takes for good is not counted
+    let before = resident_kib();
     let codings = ["gzip", "br", "zstd", "deflate", "gzip, gzip", "GZIP"].into_iter().cycle().take(24);
     futures_util::future::join_all(codings.map(throw)).await;
     let grown = resident_kib().saturating_sub(before);
@@ -299,7 +301,7 @@ async fn h_05_over_http2_head_has_no_body_and_answers_are_compressed() {
     let (mut client, connection) = handshake.await.unwrap();
     let driver = tokio::spawn(connection);
     for (method, path, coding) in [
-        (Method::HEAD, "/api/v1/me", ""),
+        (Method::HEAD, "/api/v1/auth/tenants", ""),
         (Method::HEAD, "/api/v1/items/x", ""), // a problem
         (Method::HEAD, &path, "gzip"),
         (Method::GET, &path, "gzip"),
