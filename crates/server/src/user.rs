@@ -13,6 +13,7 @@ use erp_core::imports::RowReader;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Product;
 use erp_core::shared::{SystemClock, SystemRng};
+use erp_modules::identity::operator::DemandedAction;
 use erp_modules::identity::people::{self, ListedPerson, PersonMove};
 use erp_modules::identity::people_import::{self, NewPerson, PeopleImported, PeopleTerms};
 use serde::Serialize;
@@ -26,6 +27,7 @@ pub(crate) enum UserVerb {
     List { tenant: Option<String>, most: i64 },
     Show(String),
     Move { what: PersonMove, who: String, why: String, yes: bool },
+    Demand { who: String, demand: (DemandedAction, bool), why: String },
     Import(PeopleFile),
 }
 
@@ -60,6 +62,17 @@ pub(crate) fn command() -> Command {
         )
         .subcommand(verb("show", "Show a person, and which tenants it belongs to").arg(who()))
         .subcommands(moves)
+        .subcommand(
+            verb("demand", "Demand something of a person before its sessions open anything else").args([
+                who(),
+                Arg::new("action")
+                    .value_name("ACTION")
+                    .required(true)
+                    .value_parser(["change-password", "second-factor"]),
+                Arg::new("withdraw").long("withdraw").action(ArgAction::SetTrue).help("Take the demand back"),
+                why(),
+            ]),
+        )
         .subcommand(import())
 }
 
@@ -97,6 +110,14 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<UserVerb> {
     Some(match name {
         "list" => UserVerb::List { tenant: text("tenant"), most: *given.get_one::<i64>("limit")? },
         "show" => UserVerb::Show(text("who")?),
+        "demand" => {
+            let action = match text("action")?.as_str() {
+                "change-password" => DemandedAction::ChangePassword,
+                _ => DemandedAction::SecondFactor,
+            };
+            let demand = (action, !given.get_flag("withdraw"));
+            UserVerb::Demand { who: text("who")?, demand, why: text("why")? }
+        }
         "import" => UserVerb::Import(PeopleFile {
             tenant: text("tenant")?,
             file: given.get_one::<PathBuf>("file")?.clone(),
@@ -130,6 +151,17 @@ pub(crate) async fn run(
             found.map_err(failed).and_then(|found| if json { told(&found) } else { list(&[found], false) })
         }
         UserVerb::Move { what, who, why, yes } => steer(&session, (what, &who, &why), yes, json).await,
+        UserVerb::Demand { who, demand, why } => {
+            let demanded = async {
+                let person = people::find(session.begin(), &who).await?;
+                people::demand(|| session.begin(), person, (demand, &why)).await
+            };
+            let tenants = Box::pin(demanded).await.map_err(failed);
+            tenants.map(|tenants| {
+                done(json, &json!({ "tenants": tenants, "done": true }));
+                ExitCode::SUCCESS
+            })
+        }
         UserVerb::Import(file) => Box::pin(import_file(&session, &file, json)).await,
     };
     session.close().await;

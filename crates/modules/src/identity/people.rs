@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::members::{self, ENDING};
+use super::operator::{DemandedAction, demand_action};
 use super::{PEOPLE, codes, giver};
 
 /// The work that an operator's session is opened for.
@@ -216,6 +217,26 @@ pub async fn steer<'db>(
         let _: Vec<()> = tx.rows(COPY, &[tenant, &person]).await?;
         tx.audit(&entry(person, (what, why), (*tenant, &ended)))?;
         tx.commit().await?;
+    }
+    Ok(tenants)
+}
+
+/// Demands something of a person before its sessions open anything else, or takes the demand back, and tells the auditors of its tenants,
+/// each in a transaction of its own; those tenants.
+///
+/// # Errors
+/// `core.not_found`; `core.wrong_state` for one that is erased, or belongs to no tenant.
+pub async fn demand<'db>(
+    begin: impl Fn() -> SystemTx<'db>,
+    person: UserId,
+    (demand, why): ((DemandedAction, bool), &str),
+) -> Result<Vec<TenantId>> {
+    let LockedPerson { tenants, .. } = locked(&mut begin(), person).await?;
+    if tenants.is_empty() {
+        return Err(Error::new(&core::WRONG_STATE).detail("The person belongs to no tenant."));
+    }
+    for tenant in &tenants {
+        demand_action(begin(), (*tenant, person), demand, why).await?.commit().await?;
     }
     Ok(tenants)
 }

@@ -215,6 +215,12 @@ fn routes() -> Routes {
         .doc(Operation::new("removeFactorOfPerson", "Take a person's second factor away").about(
             "For one who has lost the phone and the recovery codes, and has proven otherwise who it is. It is told by mail, and its sessions end.",
         ))
+        .post("/api/v1/admin/users/{id}/demand", Access::Operator, people::demand)
+        .system(&PEOPLE)
+        .doc(Operation::new("demandOfPerson", "Demand something of a person before anything else").about(
+            "Another password, or a second factor in each session: until then its sessions open nothing but that, on every instance within five \
+             seconds.",
+        ))
         .post("/api/v1/admin/users/{id}/erase", Access::Operator, people::erase)
         .system(&PEOPLE)
         .doc(Operation::new("erasePerson", "Forget a person").about(

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::log::LogEntry;
 use crate::identity::facade as identity;
 use crate::identity::facade::people::{self, ListedPerson, PersonMove};
+use crate::identity::facade::tenants::DemandedAction;
 
 /// How many are shown unless it is said.
 const PAGE: i64 = 50;
@@ -45,6 +46,29 @@ pub(super) struct ListedPeople {
 pub(super) struct PersonReason {
     /// For the audit log of each tenant that the person belongs to.
     #[schemars(example = &"The phone was lost; identity proven by telephone")]
+    reason: Text<1, 500>,
+}
+
+/// What an operator demands of a person.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DemandOfPerson {
+    /// Another password, before anything else.
+    ChangePassword,
+    /// A second factor in each session.
+    SecondFactor,
+}
+
+/// The body of `POST /api/v1/admin/users/{id}/demand`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PersonDemand {
+    action: DemandOfPerson,
+    /// Whether the demand is taken back.
+    #[serde(default)]
+    withdraw: Option<bool>,
+    /// For the audit log of each tenant that the person belongs to.
+    #[schemars(example = &"The password was seen elsewhere")]
     reason: Text<1, 500>,
 }
 
@@ -121,6 +145,27 @@ pub(super) async fn remove_factor(
     if let Some(tenant) = tenants.first() {
         let tx = system.by_operator(&operator).within(*tenant).await?;
         identity::mail_removed(&app, operator.trace(), tx, (*tenant, id)).await?;
+    }
+    Ok(NoContent)
+}
+
+/// `POST /api/v1/admin/users/{id}/demand`.
+pub(super) async fn demand(
+    State(app): State<App>,
+    operator: Operator,
+    system: System,
+    Path(id): Path<UserId>,
+    Json(body): Json<PersonDemand>,
+) -> Result<NoContent, Refusing<core::WRONG_STATE>> {
+    let PersonDemand { action, withdraw, reason } = body;
+    let action = match action {
+        DemandOfPerson::ChangePassword => DemandedAction::ChangePassword,
+        DemandOfPerson::SecondFactor => DemandedAction::SecondFactor,
+    };
+    let demand = ((action, !withdraw.unwrap_or_default()), reason.as_str());
+    let tenants = people::demand(|| system.by_operator(&operator), id, demand).await?;
+    for tenant in tenants {
+        app.known_permissions.forget(tenant, id.into());
     }
     Ok(NoContent)
 }

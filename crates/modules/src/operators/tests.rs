@@ -40,6 +40,12 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /api/v1/admin/users/{id}/enable", |setup| Box::pin(person(setup))),
     Fixture::new("POST /api/v1/admin/users/{id}/sign-out", |setup| Box::pin(person(setup))),
     Fixture::new("POST /api/v1/admin/users/{id}/remove-factor", |setup| Box::pin(with_factor(setup))),
+    Fixture::new("POST /api/v1/admin/users/{id}/demand", |setup| {
+        Box::pin(async {
+            let body = json!({ "action": "change-password", "reason": "It was asked for" });
+            somebody(setup).await.with(body)
+        })
+    }),
     Fixture::new("POST /api/v1/admin/users/{id}/erase", |setup| Box::pin(person(setup))),
     Fixture::new("POST /api/v1/admin/impersonate", |setup| {
         Box::pin(async { Prepared::body(impersonation(setup)) })

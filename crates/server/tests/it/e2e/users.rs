@@ -110,6 +110,14 @@ fn operators_find_people_keep_them_out_and_erase_them_by_command() {
         assert_eq!(say(&["user", verb, person, "--why", "Asked for"]).code, 0, "{verb}");
         assert_eq!(status(person), after, "{verb}");
     }
+    let demand = |more: &[&str]| {
+        say(&[&["user", "demand", person, "change-password", "--why", "Seen elsewhere"], more].concat()).code
+    };
+    let demanded =
+        || database.value("select demanded::text from auth.people where email = 'member@acme.example'");
+    assert_eq!((demand(&[]), demanded()), (0, "{change-password}".to_owned()));
+    assert_eq!((demand(&["--withdraw"]), demanded()), (0, "{}".to_owned()));
+    assert_eq!(say(&["user", "demand", person, "dance", "--why", "x"]).code, 2);
     assert_eq!(say(&["user", "remove-factor", person, "--why", "Lost"]).code, 1, "there is none");
     assert_eq!(say(&["user", "disable", "nobody@acme.example", "--why", "x"]).code, 2);
     assert_eq!(say(&["user", "disable", person, "--why", " "]).code, 2);

@@ -196,3 +196,23 @@ async fn the_only_owner_of_a_tenant_is_not_erased_and_stays_a_member_of_it() {
     assert!(more["nextCursor"].is_null(), "{more}");
     app.finish().await;
 }
+
+#[tokio::test]
+async fn what_an_operator_demands_of_a_person_comes_before_everything_else_in_all_its_tenants() {
+    let app = TestApp::start().await;
+    let operator = app.operator().await;
+    let (id, there) = of_both(&app).await;
+    there.get("/api/v1/items").await.assert(200);
+    let mut body = json!({ "action": "change-password", "reason": "The password was seen elsewhere" });
+    operator.post(&format!("{USERS}/{id}/demand"), body.clone()).await.assert(204);
+    app.clock().advance(SignedDuration::from_secs(5));
+    there.get("/api/v1/items").await.assert(403).problem("core.password_change_required");
+    for tenant in ["acme", "globex"] {
+        let told = told(&app, tenant, "identity.action_demanded").await;
+        assert!(told.to_string().contains("seen elsewhere"), "{told}");
+    }
+    body["withdraw"] = json!(true);
+    operator.post(&format!("{USERS}/{id}/demand"), body).await.assert(204);
+    assert_eq!(later(&app, &there).await, 200);
+    app.finish().await;
+}
