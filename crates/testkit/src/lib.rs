@@ -40,6 +40,7 @@ mod pooler;
 mod probe;
 mod redis;
 mod smtp;
+mod software_passkey;
 mod sweeps;
 mod with_postgres;
 
@@ -57,5 +58,6 @@ pub use pooler::Pooler;
 pub use probe::PROBE;
 pub use redis::Redis;
 pub use smtp::MailServer;
+pub use software_passkey::SoftwarePasskey;
 pub use sweeps::{Fixture, Prepared, Preparing, Ready, Setup, Sweep, Sweeps};
 pub use with_postgres::with_postgres;

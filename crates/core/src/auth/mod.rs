@@ -3,6 +3,7 @@
 mod authenticator;
 mod blocklist;
 mod caller;
+mod cbor;
 mod credential;
 mod csrf;
 mod entitlements;
@@ -14,6 +15,7 @@ mod known_keys;
 mod known_slugs;
 mod numbered;
 mod operator;
+mod passkey;
 mod password;
 mod permission;
 mod permissions;
@@ -44,6 +46,10 @@ pub use known_device::DeviceKeys;
 pub use known_keys::KnownKeys;
 pub use known_slugs::KnownSlugs;
 pub use operator::Operator;
+pub use passkey::{
+    InvalidPasskey, NewPasskey, PASSKEY_ALGORITHMS, PasskeyAct, PasskeyChallenge, PasskeyRequest,
+    PasskeySite, ProvenPasskey,
+};
 pub use password::{PasswordHash, PasswordVerdict, Passwords, normalised};
 pub use permission::{Permission, Role, UnknownRole};
 pub use permissions::{Grants, OwnRole, PermissionTable, Permissions};

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::origins::{host_of, is_site_of};
 use super::reader::Reader;
 use super::{
     Cidr, ClientAuth, Config, Environment, FilesUrl, PostgresUrl, PublicUrl, SettingProblem, SmtpTls,
@@ -80,7 +81,7 @@ pub(super) fn half_tls(reader: &Reader<'_>) -> Vec<SettingProblem> {
 }
 
 /// This server's own name must be no tenant's.
-pub(super) fn tenant_domain(reader: &Reader<'_>) -> Vec<SettingProblem> {
+fn tenant_domain(reader: &Reader<'_>) -> Vec<SettingProblem> {
     let url: Option<PublicUrl> = reader.glance("PUBLIC_URL");
     let domain: Option<TenantDomain> = reader.glance("TENANT_DOMAIN");
     let below = url.zip(domain).is_some_and(|(url, domain)| {
@@ -106,6 +107,26 @@ fn problems(
         fix: String::from(fix),
     };
     broken.map(problem).collect()
+}
+
+/// What is wrong with the names that pages have.
+pub(super) fn names_of_pages(reader: &Reader<'_>) -> Vec<SettingProblem> {
+    [tenant_domain(reader), passkeys_of_another_site(reader)].concat()
+}
+
+/// Passkeys for a name that no page of ours may use: browsers would refuse to make one.
+fn passkeys_of_another_site(reader: &Reader<'_>) -> Vec<SettingProblem> {
+    let (name, url): (Option<String>, Option<PublicUrl>) =
+        (reader.glance("PASSKEY_RP_ID"), reader.glance("PUBLIC_URL"));
+    let other = name
+        .zip(url)
+        .is_some_and(|(name, url)| host_of(url.as_str()).is_none_or(|host| !is_site_of(&name, host)));
+    problems([(
+        other,
+        "PASSKEY_RP_ID",
+        "is neither the host of PUBLIC_URL nor a domain above it",
+        "Name that host, or example.com for https://erp.example.com; it is no address",
+    )])
 }
 
 /// What is wrong with the place of files: several instances that each have a folder of their own, a bucket without its keys,

@@ -49,6 +49,7 @@ pub use groups::{Audit, PASSWORDS, PasswordPolicy, Rbac, Security};
 pub use lists::Cidr;
 pub(crate) use mail::is_email;
 pub use origins::{Origins, PublicUrl, TenantDomain};
+pub(crate) use origins::{host_of, is_site_of};
 pub use postgres_url::{PostgresUrl, SslMode, UrlFault};
 pub use problems::{Problems, SettingProblem};
 pub use profile::Profile;

@@ -107,6 +107,21 @@ impl Value for TenantDomain {
     }
 }
 
+/// The host of an origin.
+pub(crate) fn host_of(origin: &str) -> Option<&str> {
+    let authority = origin.split_once("://")?.1.trim_end_matches('/');
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+    Some(if port.ends_with(']') { authority } else { host })
+}
+
+/// Whether a browser lets a page of `host` use passkeys for `name`: it is the host, or what the host is a part of, and neither an
+/// address nor a name that many have.
+pub(crate) fn is_site_of(name: &str, host: &str) -> bool {
+    let is_address = host.parse::<std::net::IpAddr>().is_ok() || host.starts_with('[');
+    let above = host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')) && name.contains('.');
+    !name.is_empty() && !is_address && (name == host || above)
+}
+
 /// Whether a browser could send this as `Origin`: in small letters, and without a scheme's own port, since browsers leave
 /// that out.
 fn is_origin(text: &str) -> bool {
@@ -183,6 +198,28 @@ mod tests {
             "https://a.example,",
         ] {
             assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn passkeys_are_for_the_host_or_what_stands_above_it() {
+        for (name, url) in [
+            ("erp.example.com", "https://erp.example.com"),
+            ("example.com", "https://erp.example.com:8443"),
+            ("localhost", "https://localhost:8443"),
+        ] {
+            assert!(is_site_of(name, host_of(url).unwrap()), "{name} for {url}");
+        }
+        for (name, url) in [
+            ("", "https://erp.example.com"),
+            ("com", "https://erp.example.com"),
+            ("xample.com", "https://erp.example.com"),
+            ("erp.example.com", "https://example.com"),
+            ("192.0.2.1", "https://192.0.2.1"),
+            ("[2001:db8::1]", "https://[2001:db8::1]:8443"),
+            ("[2001:db8::1]", "https://[2001:db8::1]"),
+        ] {
+            assert!(!is_site_of(name, host_of(url).unwrap()), "{name} for {url}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::consistency::{database_urls, file_store, half_tls, mail_in_the_clear, tenant_domain};
+use super::consistency::{database_urls, file_store, half_tls, mail_in_the_clear, names_of_pages};
 use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
@@ -297,7 +297,7 @@ settings! {
 
 settings! {
     /// What is believed of requests, and how they are answered.
-    pub struct HttpSettings in "HTTP edge", rules tenant_domain;
+    pub struct HttpSettings in "HTTP edge", rules names_of_pages;
 
     /// How long the answer to a request with an `Idempotency-Key` is kept for its repetitions.
     IDEMPOTENCY_KEEP idempotency_keep: Duration { default: Defaults::all("24h"), range: Some(("1m", "720h")) };
@@ -321,6 +321,10 @@ settings! {
     /// The domain below which each tenant has a name of its own, such as `erp.example.com` for `acme.erp.example.com`: it selects among
     /// the tenants that a caller belongs to, and grants nothing.
     TENANT_DOMAIN tenant_domain: Option<TenantDomain> {};
+
+    /// The name that passkeys are made for: the host of `PUBLIC_URL`, which it is by default, or a domain above it. The pages below
+    /// `TENANT_DOMAIN` use them where that is below it too. Passkeys of another name are good no more.
+    PASSKEY_RP_ID passkey_rp_id: Option<String> { check: Check::Host, along_with: &["PUBLIC_URL"] };
 
     /// Where pages fetch their files from, when a CDN stands before `/assets/`: a URL such as `https://cdn.example.com`.
     ASSET_BASE_URL asset_base_url: Option<String> { check: Check::HttpUrl };

@@ -974,3 +974,31 @@ fn t_17_the_servers_own_name_is_no_tenants() {
         assert!(text.contains("TENANT_DOMAIN: is above the name in PUBLIC_URL"), "{text}");
     }
 }
+
+#[test]
+fn passkeys_are_for_a_name_that_browsers_let_the_pages_use() {
+    let with = |url, name| load([("PUBLIC_URL", url), ("PASSKEY_RP_ID", name)]);
+    for (url, name) in [
+        ("https://erp.example.com", "erp.example.com"),
+        ("https://erp.example.com:8443", "example.com"),
+        ("https://localhost:8443", "localhost"),
+    ] {
+        assert_eq!(with(url, name).unwrap().http.passkey_rp_id.as_deref(), Some(name), "{url}");
+    }
+    for (url, name) in [
+        ("https://erp.example.com", "com"),
+        ("https://erp.example.com", "xample.com"),
+        ("https://erp.example.com", "crm.example.com"),
+        ("https://erp.example.com", "www.erp.example.com"),
+        ("https://192.0.2.1", "192.0.2.1"),
+        ("https://[2001:db8::1]:8443", "2001:db8::1"),
+    ] {
+        let text = messages(with(url, name));
+        let said = "PASSKEY_RP_ID: is neither the host of PUBLIC_URL nor a domain above it";
+        assert!(text.contains(said), "{url} {name}: {text}");
+    }
+    let text = messages(with("https://erp.example.com", "https://erp.example.com"));
+    assert!(text.contains("PASSKEY_RP_ID: "), "{text}");
+    let text = messages(load([("PASSKEY_RP_ID", "erp.example.com")]));
+    assert!(text.contains("PASSKEY_RP_ID") && text.contains("PUBLIC_URL"), "{text}");
+}

@@ -97,6 +97,7 @@ const DROP_CHANGES: &str = "delete from auth.address_changes where person_id = $
 const DROP_PASSWORD: &str = "delete from auth.passwords where person_id = $1";
 const DROP_FACTORS: &str =
     "delete from auth.factors where person_id = $1 and coalesce(confirmed_at, now()) >= $2";
+const DROP_PASSKEYS: &str = "delete from auth.passkeys where person_id = $1 and created_at >= $2";
 const TENANTS: &str = "select tenant_id from memberships where user_id = $1 and ended_at is null";
 const COPY: &str =
     "update memberships set email = $3 where tenant_id = $1 and user_id = $2 and ended_at is null";
@@ -203,6 +204,7 @@ pub(super) async fn undone(app: &App, trace: &Trace, system: &System, token: &Se
         let _: Vec<()> = tx.rows(statement, &[&person]).await?;
     }
     let _: Vec<()> = tx.rows(DROP_FACTORS, &[&person, &moved.confirmed_at]).await?;
+    let _: Vec<()> = tx.rows(DROP_PASSKEYS, &[&person, &moved.confirmed_at]).await?;
     let sessions = sessions::end_in(&mut tx, (person, "password", None)).await?;
     let mut tx = tx.within(secret.tenant).await?;
     let _: Vec<()> = tx.rows(COPY, &[&secret.tenant, &person, &moved.new_email]).await?;

@@ -77,8 +77,15 @@ pub(crate) use factor_tables;
 pub(super) static OF_PEOPLE: FactorTables =
     factor_tables!("auth.people", "auth.factors", "auth.recovery_codes", "auth.factor_failures", "person_id");
 
-const HAS: &str =
-    "select exists (select from auth.factors where person_id = $1 and confirmed_at is not null) as has";
+/// Whether a person `p` has a second factor.
+pub(super) const HAS_FACTOR: &str = "(exists (select from auth.factors f where f.person_id = p.id and f.confirmed_at is not null) \
+       or exists (select from auth.passkeys k where k.person_id = p.id)) as has_factor";
+const HAS: &str = "select exists (select from auth.factors where person_id = $1 and confirmed_at is not null) as totp, \
+     exists (select from auth.passkeys where person_id = $1) as passkey";
+/// Recovery codes stand for a factor: without one there is nothing to be recovered.
+const DROP_SPARE_CODES: &str = "delete from auth.recovery_codes where person_id = $1 \
+     and not exists (select from auth.factors where person_id = $1 and confirmed_at is not null) \
+     and not exists (select from auth.passkeys where person_id = $1)";
 
 struct TotpRow {
     id: Option<Uuid>,
@@ -88,10 +95,19 @@ struct TotpRow {
 }
 from_row!(TotpRow { id, secret_sealed, last_step, wait });
 
-struct HasFactor {
-    has: bool,
+/// What somebody can prove beside a password.
+#[derive(Clone, Copy)]
+pub(super) struct OwnFactors {
+    pub(super) totp: bool,
+    pub(super) passkey: bool,
 }
-from_row!(HasFactor { has });
+from_row!(OwnFactors { totp, passkey });
+
+impl OwnFactors {
+    pub(super) const fn any(self) -> bool {
+        self.totp || self.passkey
+    }
+}
 
 /// Whose code is to be proven, and of which factor.
 pub(super) struct FactorClaim<'a> {
@@ -119,10 +135,20 @@ impl Typed {
     }
 }
 
+/// Which second factors somebody has.
+pub(super) async fn of(system: &System, trace: &Trace, person: UserId) -> Result<OwnFactors> {
+    system.begin(trace).last().row(HAS, &[&person]).await
+}
+
 /// Whether somebody has a second factor.
 pub(super) async fn has_factor(system: &System, trace: &Trace, person: UserId) -> Result<bool> {
-    let found: Option<HasFactor> = system.begin(trace).last().optional(HAS, &[&person]).await?;
-    Ok(found.is_some_and(|found| found.has))
+    Ok(of(system, trace, person).await?.any())
+}
+
+/// Drops the recovery codes of somebody whose last factor is gone.
+pub(super) async fn drop_spare_codes(tx: &mut TenantTx<'_>, person: UserId) -> Result<()> {
+    let _: Vec<()> = tx.rows(DROP_SPARE_CODES, &[&person]).await?;
+    Ok(())
 }
 
 /// How a code was judged.

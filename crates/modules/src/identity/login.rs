@@ -5,17 +5,17 @@ use erp_core::auth::{Actor, Trace};
 use erp_core::db::System;
 use erp_core::error::{Error, Result, Violation, codes as core};
 use erp_core::extract::{Json, SelectedTenant};
-use erp_core::from_row;
 use erp_core::limits::{AccountName, Attempt};
 use erp_core::logging::Severity;
-use erp_core::security_event;
 use erp_core::shared::{Secret, TenantId, Text, UserId};
+use erp_core::{from_row, security_event, sql};
 use http::HeaderMap;
 use http::header::USER_AGENT;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::factors::HAS_FACTOR;
 use super::lock_out::{self, GuessTarget};
 use super::mfa::{self, PendingSignIn};
 use super::session::{self, Begin, Tokens, address};
@@ -25,11 +25,13 @@ use super::{IdentityMetrics, codes, owner_notice, passwords};
 pub(super) const ACTION: &str = "identity.sign_in";
 
 const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
-const FIND_PERSON: &str = "select p.id, w.phc, \
-       exists (select from auth.factors f where f.person_id = p.id and f.confirmed_at is not null) as has_factor \
-     from auth.people p left join auth.passwords w on w.person_id = p.id \
+const FIND_PERSON: &str = sql![
+    "select p.id, w.phc, ",
+    HAS_FACTOR,
+    " from auth.people p left join auth.passwords w on w.person_id = p.id \
      join memberships m on m.user_id = p.id \
-     where p.email = $1 and p.disabled_at is null and m.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null";
+     where p.email = $1 and p.disabled_at is null and m.tenant_id = $2 and m.ended_at is null and m.deactivated_at is null"
+];
 
 /// The body of `POST /api/v1/auth/login`.
 #[derive(Deserialize, JsonSchema)]

@@ -23,9 +23,10 @@ use uuid::Uuid;
 use super::codes;
 use super::factors::{self, FactorClaim, OF_PEOPLE};
 use super::login::agent;
+use super::passkeys::{self, AskPasskey, PasskeyAnswer, PasskeyClaim, PasskeyQuestion};
 use super::password_routes::{self, NAME, ProfileName};
 use super::session::{self, Begin, Tokens};
-use super::step_up::require_recent;
+use super::step_up::{one_of, require_recent};
 
 /// What the token of a sign-in that waits begins with: `erp_mfa_`.
 const KIND: &str = "mfa";
@@ -41,8 +42,8 @@ pub(super) struct PendingSignIn {
     #[schemars(example = &"erp_mfa_…")]
     pub(super) mfa_token: ShownSecret,
     /// By what the sign-in can be finished.
-    #[schemars(example = ["totp", "recovery"])]
-    factors: Vec<&'static str>,
+    #[schemars(example = ["totp", "passkey", "recovery"])]
+    pub(super) factors: Vec<&'static str>,
 }
 
 /// The body of `POST /api/v1/auth/mfa/verify`.
@@ -53,7 +54,11 @@ pub(super) struct VerifyFactor {
     pub(super) mfa_token: Secret<String>,
     /// Of the authenticator app, or one of the recovery codes.
     #[schemars(example = &"123456")]
-    pub(super) code: Secret<String>,
+    #[serde(default)]
+    pub(super) code: Option<Secret<String>>,
+    /// In its place: what a passkey has answered to `POST /api/v1/auth/mfa/passkey`.
+    #[serde(default)]
+    pub(super) passkey: Option<PasskeyAnswer>,
 }
 
 /// The body of `POST /api/v1/auth/mfa/totp`.
@@ -94,9 +99,40 @@ pub(crate) struct RecoveryCodes {
     pub(super) codes: Vec<ShownSecret>,
 }
 
+/// Which second factor has come or gone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum FactorKind {
+    Totp,
+    Passkey,
+    /// Whatever there was.
+    All,
+}
+
+impl FactorKind {
+    /// As the audit log has it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Totp => "totp",
+            Self::Passkey => "passkey",
+            Self::All => "all",
+        }
+    }
+}
+
 /// What the mails on a factor that has come or gone say.
 pub(super) struct FactorMail {
     tenant: String,
+    kind: FactorKind,
+}
+
+impl FactorMail {
+    fn is_app(&self) -> bool {
+        self.kind == FactorKind::Totp
+    }
+
+    fn is_passkey(&self) -> bool {
+        self.kind == FactorKind::Passkey
+    }
 }
 
 pub(super) static ADDED: MailTemplate<FactorMail> = mail_template!(
@@ -148,7 +184,10 @@ pub(super) async fn pend(
     let mut tx = system.begin(trace);
     let _: Vec<()> = tx.rows(FORGET_PENDING, &[&person]).await?;
     tx.last().rows::<()>(PEND, &[&secret.hash(), &person, &WAITS]).await?;
-    Ok(PendingSignIn { mfa_token: secret.shown(), factors: vec!["totp", "recovery"] })
+    let own = factors::of(system, trace, person).await?;
+    let ways = [(own.totp, "totp"), (own.passkey, "passkey"), (true, "recovery")];
+    let factors = ways.into_iter().filter(|(has, _)| *has).map(|(_, way)| way).collect();
+    Ok(PendingSignIn { mfa_token: secret.shown(), factors })
 }
 
 /// `POST /api/v1/auth/mfa/verify`: a session, for the right password and a code.
@@ -159,13 +198,19 @@ pub(super) async fn verify(
     headers: HeaderMap,
     Json(body): Json<VerifyFactor>,
 ) -> Result<Json<Tokens>, Refusing<(codes::CODE_REFUSED, codes::TOO_MANY_CODES)>> {
-    let secret = TenantSecret::parse(KIND, body.mfa_token.expose()).ok_or_else(factors::refused)?;
-    let tenant = secret.tenant;
-    let tx = system.begin(&trace).within(tenant).await?.last();
-    let pending: Option<PendingOwner> = tx.optional(FIND_PENDING, &[&secret.hash(), &tenant]).await?;
-    let PendingOwner { person_id: person, email } = pending.ok_or_else(factors::refused)?;
-    let claim = FactorClaim { tenant, person, code: &body.code, confirmed: true };
-    let method = factors::prove(&app, &system, &trace, &claim).await?;
+    let (secret, pending) = waiting(&system, &trace, &body.mfa_token).await?;
+    let (tenant, PendingOwner { person_id: person, email }) = (secret.tenant, pending);
+    let method = match (&body.code, &body.passkey) {
+        (Some(code), None) => {
+            let claim = FactorClaim { tenant, person, code, confirmed: true };
+            factors::prove(&app, &system, &trace, &claim).await?
+        }
+        (None, Some(answer)) => {
+            let claim = PasskeyClaim { tenant, person, asked_by: &secret.hash(), answer };
+            passkeys::prove(&app, &system, &trace, &claim).await?
+        }
+        _ => return Err(one_of(["code", "passkey"]).into()),
+    };
     // Another password may have ended it meanwhile.
     let spent: Option<()> = system.begin(&trace).last().optional(SPEND, &[&secret.hash()]).await?;
     spent.ok_or_else(factors::refused)?;
@@ -175,6 +220,29 @@ pub(super) async fn verify(
     Ok(Json(begun.on_device(&app, None, &email)))
 }
 
+/// `POST /api/v1/auth/mfa/passkey`: what a passkey is to answer, so that the sign-in goes on.
+pub(super) async fn ask_passkey(
+    State(app): State<App>,
+    trace: Trace,
+    system: System,
+    Json(body): Json<AskPasskey>,
+) -> Result<Json<PasskeyQuestion>, Refusing<(codes::CODE_REFUSED, codes::NO_FACTOR, codes::NO_PUBLIC_URL)>> {
+    let (secret, pending) = waiting(&system, &trace, &body.mfa_token).await?;
+    Ok(Json(passkeys::question(&app, &system, &trace, (pending.person_id, &secret.hash())).await?))
+}
+
+/// A sign-in that waits, and whose it is.
+async fn waiting(
+    system: &System,
+    trace: &Trace,
+    token: &Secret<String>,
+) -> Result<(TenantSecret, PendingOwner)> {
+    let secret = TenantSecret::parse(KIND, token.expose()).ok_or_else(factors::refused)?;
+    let tx = system.begin(trace).within(secret.tenant).await?.last();
+    let pending: Option<PendingOwner> = tx.optional(FIND_PENDING, &[&secret.hash(), &secret.tenant]).await?;
+    Ok((secret, pending.ok_or_else(factors::refused)?))
+}
+
 /// `POST /api/v1/auth/mfa/totp`: wants the current password (M-04).
 pub(super) async fn enrol(
     State(app): State<App>,
@@ -182,10 +250,18 @@ pub(super) async fn enrol(
     attempt: Attempt,
     system: System,
     Json(body): Json<Enrol>,
-) -> Result<Json<NewTotp>, Refusing<(codes::SIGN_IN_FAILED, codes::FACTOR_EXISTS, codes::LOCKED_OUT)>> {
+) -> Result<
+    Json<NewTotp>,
+    Refusing<(codes::SIGN_IN_FAILED, codes::FACTOR_EXISTS, codes::STEP_UP_REQUIRED, codes::LOCKED_OUT)>,
+> {
     let own = password_routes::own(&app, &caller, &system, &attempt, body.password).await?;
-    if factors::has_factor(&system, caller.trace(), own.id).await? {
+    let known = factors::of(&system, caller.trace(), own.id).await?;
+    if known.totp {
         return Err(Error::new(&codes::FACTOR_EXISTS).into());
+    }
+    // Beside another factor, the password alone makes none.
+    if known.any() {
+        require_recent(&app, &caller, true)?;
     }
     let (totp, id, sealed) = new_totp(&app, *own.id.as_uuid(), &own.email)?;
     let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
@@ -238,7 +314,7 @@ pub(super) async fn confirm(
     let mut tx = system.on_behalf(&caller).within(tenant).await?;
     let confirmed: Option<()> = tx.optional(OF_PEOPLE.confirm, &[&person]).await?;
     confirmed.ok_or_else(none)?;
-    tell(&app, &caller, (tx, person), "identity.factor_enrolled", &ADDED).await?;
+    tell(&app, &caller, (tx, person), ("identity.factor_enrolled", FactorKind::Totp), &ADDED).await?;
     Ok(NoContent)
 }
 
@@ -252,8 +328,8 @@ pub(super) async fn remove(
     let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
     let removed: Option<()> = tx.optional(OF_PEOPLE.remove, &[&person]).await?;
     removed.ok_or_else(|| Error::new(&codes::NO_FACTOR))?;
-    let _: Vec<()> = tx.rows(OF_PEOPLE.remove_codes, &[&person]).await?;
-    tell(&app, &caller, (tx, person), "identity.factor_removed", &REMOVED).await?;
+    factors::drop_spare_codes(&mut tx, person).await?;
+    tell(&app, &caller, (tx, person), ("identity.factor_removed", FactorKind::Totp), &REMOVED).await?;
     Ok(NoContent)
 }
 
@@ -284,15 +360,15 @@ async fn with_factor(app: &App, caller: &Caller, system: &System) -> Result<User
 }
 
 /// Tells the auditor and the person that a factor has come or gone, and commits.
-async fn tell(
+pub(super) async fn tell(
     app: &App,
     caller: &Caller,
     (mut tx, person): (TenantTx<'_>, UserId),
-    action: &'static str,
+    (action, kind): (&'static str, FactorKind),
     template: &'static MailTemplate<FactorMail>,
 ) -> Result<()> {
-    tx.audit(&entry(action, person))?;
-    mail(app, caller.trace(), tx, (caller.tenant(), person, template)).await
+    tx.audit(&AuditEntry { details: json!({ "kind": kind.word() }), ..entry(action, person) })?;
+    mail(app, caller.trace(), tx, (caller.tenant(), person), (template, kind)).await
 }
 
 /// Tells somebody by mail, and commits.
@@ -300,12 +376,13 @@ async fn mail(
     app: &App,
     trace: &Trace,
     mut tx: TenantTx<'_>,
-    (tenant, person, template): (TenantId, UserId, &'static MailTemplate<FactorMail>),
+    (tenant, person): (TenantId, UserId),
+    (template, kind): (&'static MailTemplate<FactorMail>, FactorKind),
 ) -> Result<()> {
     let ProfileName { name } = tx.row(NAME, &[&tenant]).await?;
     let StoredAddress { email } = tx.row(EMAIL, &[&person]).await?;
     let address: MailAddress = email.parse().map_err(Error::internal)?;
-    app.mail_to(&mut tx, trace, template, &Recipient::new(address), &FactorMail { tenant: name })?;
+    app.mail_to(&mut tx, trace, template, &Recipient::new(address), &FactorMail { tenant: name, kind })?;
     tx.commit().await
 }
 
@@ -319,7 +396,7 @@ pub(crate) async fn mail_removed(
     tx: TenantTx<'_>,
     (tenant, person): (TenantId, UserId),
 ) -> Result<()> {
-    mail(app, trace, tx, (tenant, person, &REMOVED)).await
+    mail(app, trace, tx, (tenant, person), (&REMOVED, FactorKind::All)).await
 }
 
 fn entry(action: &'static str, person: UserId) -> AuditEntry {
@@ -328,6 +405,6 @@ fn entry(action: &'static str, person: UserId) -> AuditEntry {
         resource: "user",
         resource_id: Some(person.to_string()),
         outcome: "success",
-        details: json!({ "kind": "totp" }),
+        details: json!({ "kind": FactorKind::Totp.word() }),
     }
 }

@@ -21,6 +21,7 @@ pub mod operator;
 mod own_roles;
 mod owner_notice;
 mod pages;
+mod passkeys;
 mod password_routes;
 mod passwords;
 pub mod people;
@@ -76,6 +77,7 @@ pub static MODULE: Module = Module {
         "0019_registration",
         "0020_members_counted",
         "0021_required_actions",
+        "0022_passkeys",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -92,7 +94,7 @@ pub static MODULE: Module = Module {
         "terms_acceptances",
     ],
     system: SYSTEM,
-    assets: &[pages::STYLE],
+    assets: &[pages::STYLE, pages::PASSKEYS],
     mails: &[
         &invitations::INVITATION,
         &password_routes::RESET,
@@ -350,7 +352,43 @@ fn routes() -> Routes {
         .open_to_readers("everybody has a second factor of their own")
         .system(&FACTORS)
         .doc(Operation::new("removeTotp", "Remove the authenticator app").about(
-            "With the recovery codes. It wants a code of the app, or a recovery code, within the last ten minutes.",
+            "With the recovery codes, where there is no passkey. It wants a code of the app, or a recovery code, within the last ten minutes.",
+        ))
+        .post("/api/v1/auth/mfa/passkey", Access::Public, mfa::ask_passkey)
+        .system(&FACTORS)
+        .doc(Operation::new("askPasskey", "Ask what a passkey is to answer, to finish a sign-in").about(
+            "The answer goes to `POST /api/v1/auth/mfa/verify`, once.",
+        ))
+        .get("/api/v1/auth/passkeys", Access::SignedIn, passkeys::list)
+        .opens_for(&[RequiredAction::SecondFactor])
+        .system(&FACTORS)
+        .doc(Operation::new("listPasskeys", "List one's passkeys"))
+        .post("/api/v1/auth/passkeys/options", Access::SignedIn, passkeys::options)
+        .open_to_readers("everybody has passkeys of their own")
+        .opens_for(&[RequiredAction::SecondFactor])
+        .system(&FACTORS)
+        .doc(Operation::new("beginPasskey", "Begin to make a passkey").about(
+            "What a browser's `navigator.credentials.create` is called with. It wants a proof of who one is within the last ten minutes.",
+        ))
+        .post("/api/v1/auth/passkeys", Access::SignedIn, passkeys::create)
+        .open_to_readers("everybody has passkeys of their own")
+        .opens_for(&[RequiredAction::SecondFactor])
+        .system(&FACTORS)
+        .doc(Operation::new("createPasskey", "Keep the passkey that a browser has made").about(
+            "From then on a sign-in asks for a second factor. It proves nothing of the session: `POST /api/v1/auth/step-up` does.",
+        ))
+        .post("/api/v1/auth/passkeys/challenge", Access::SignedIn, passkeys::challenge)
+        .open_to_readers("everybody proves who they are")
+        .opens_for(&[RequiredAction::SecondFactor])
+        .system(&FACTORS)
+        .doc(Operation::new("challengePasskey", "Ask what a passkey is to answer, for a step-up").about(
+            "What a browser's `navigator.credentials.get` is called with. The answer goes to `POST /api/v1/auth/step-up`, once.",
+        ))
+        .delete("/api/v1/auth/passkeys/{id}", Access::SignedIn, passkeys::remove)
+        .open_to_readers("everybody has passkeys of their own")
+        .system(&FACTORS)
+        .doc(Operation::new("removePasskey", "Remove a passkey").about(
+            "It wants a second factor within the last ten minutes. The recovery codes go with the last factor.",
         ))
         .post("/api/v1/auth/mfa/recovery-codes", Access::SignedIn, mfa::make_recovery_codes)
         .open_to_readers("everybody has recovery codes of their own")

@@ -113,7 +113,7 @@ pub(super) const NAME: &str = "select name from tenant_profiles where tenant_id 
 const FULFIL: &str = "with people as (update auth.people set demanded = array_remove(demanded, 'change-password') \
        where id = $1 and 'change-password' = any (demanded)) \
      update sessions set demanded = array_remove(demanded, 'change-password') where principal_id = $1 and 'change-password' = any (demanded)";
-const SLUG: &str = "select slug from tenants where id = $1";
+pub(super) const SLUG: &str = "select slug from tenants where id = $1";
 pub(super) const FIND: &str = "select m.tenant_id, p.id, p.email from memberships m join auth.people p on p.id = m.user_id \
      where p.email = $1 and p.disabled_at is null and m.ended_at is null and m.deactivated_at is null";
 const ADD_LINK: &str = "insert into auth.one_time (kind, hash, person_id, expires_at) \
@@ -156,8 +156,8 @@ struct RoomForLink {
 }
 from_row!(RoomForLink { few });
 
-struct TenantSlug {
-    slug: String,
+pub(super) struct TenantSlug {
+    pub(super) slug: String,
 }
 from_row!(TenantSlug { slug });
 

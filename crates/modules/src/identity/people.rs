@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
+use super::factors::HAS_FACTOR;
 use super::members::{self, ENDING};
 use super::operator::{DemandedAction, demand_action};
 use super::{PEOPLE, codes, giver};
@@ -77,11 +78,12 @@ impl PersonMove {
             Self::Disable => &[DISABLE, DROP_LINKS],
             Self::Enable => &[ENABLE],
             Self::SignOut => &[DROP_LINKS],
-            Self::RemoveFactor => &[DROP_FACTORS, DROP_CODES, DROP_LINKS],
+            Self::RemoveFactor => &[DROP_FACTORS, DROP_PASSKEYS, DROP_CODES, DROP_LINKS],
             Self::Erase => &[
                 FORGET,
                 DROP_PASSWORD,
                 DROP_FACTORS,
+                DROP_PASSKEYS,
                 DROP_CODES,
                 DROP_FAILURES,
                 DROP_LINKS,
@@ -92,11 +94,13 @@ impl PersonMove {
     }
 }
 
-const COLUMNS: &str = "select p.id, p.email, p.name, p.created_at, \
-       case when p.erased_at is not null then 'erased' when p.disabled_at is not null then 'disabled' else 'active' end as status, \
-       exists (select from auth.factors f where f.person_id = p.id and f.confirmed_at is not null) as has_factor, \
-       array(select t.slug from memberships m join tenants t on t.id = m.tenant_id \
-         where m.user_id = p.id and m.ended_at is null order by t.slug) as tenants from auth.people p ";
+const COLUMNS: &str = sql![
+    "select p.id, p.email, p.name, p.created_at, \
+       case when p.erased_at is not null then 'erased' when p.disabled_at is not null then 'disabled' else 'active' end as status, ",
+    HAS_FACTOR,
+    ", array(select t.slug from memberships m join tenants t on t.id = m.tenant_id \
+         where m.user_id = p.id and m.ended_at is null order by t.slug) as tenants from auth.people p "
+];
 /// Those of the isolation proof, and those who are erased, have addresses that no mail reaches.
 const LIST: &str = sql![
     COLUMNS,
@@ -107,16 +111,19 @@ const LIST: &str = sql![
 const READ: &str =
     sql![COLUMNS, "where p.id = $1 and (p.erased_at is not null or p.email not like '%@erp.invalid')"];
 const FIND: &str = "select id from auth.people where email = $1 and email not like '%@erp.invalid'";
-const LOCK: &str = "select p.erased_at is not null as erased, \
-       exists (select from auth.factors f where f.person_id = p.id and f.confirmed_at is not null) as has_factor, \
-       array(select m.tenant_id from memberships m where m.user_id = p.id and m.ended_at is null order by 1) as tenants \
-     from auth.people p where p.id = $1 and (p.erased_at is not null or p.email not like '%@erp.invalid') for update of p";
+const LOCK: &str = sql![
+    "select p.erased_at is not null as erased, ",
+    HAS_FACTOR,
+    ", array(select m.tenant_id from memberships m where m.user_id = p.id and m.ended_at is null order by 1) as tenants \
+     from auth.people p where p.id = $1 and (p.erased_at is not null or p.email not like '%@erp.invalid') for update of p"
+];
 const DISABLE: &str = "update auth.people set disabled_at = coalesce(disabled_at, now()) where id = $1";
 const ENABLE: &str = "update auth.people set disabled_at = null where id = $1";
 const FORGET: &str = "update auth.people set email = 'erased-' || id || '@erp.invalid', name = '', erased_at = now(), \
      disabled_at = coalesce(disabled_at, now()) where id = $1";
 const DROP_PASSWORD: &str = "delete from auth.passwords where person_id = $1";
 const DROP_FACTORS: &str = "delete from auth.factors where person_id = $1";
+const DROP_PASSKEYS: &str = "delete from auth.passkeys where person_id = $1";
 const DROP_CODES: &str = "delete from auth.recovery_codes where person_id = $1";
 const DROP_FAILURES: &str = "delete from auth.factor_failures where person_id = $1";
 const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";

@@ -16,12 +16,13 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::factors::{self, FactorClaim};
+use super::passkeys::{self, PasskeyAnswer, PasskeyClaim};
 use super::{codes, password_routes};
 
 /// For how many seconds a proof counts (ASVS 7.5.1).
 const RECENT: i64 = 600;
 
-/// The body of `POST /api/v1/auth/step-up`: one of the two.
+/// The body of `POST /api/v1/auth/step-up`: one of the three.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StepUp {
@@ -33,6 +34,9 @@ pub(super) struct StepUp {
     #[schemars(example = &"123456")]
     #[serde(default)]
     pub(super) code: Option<Secret<String>>,
+    /// What a passkey has answered to `POST /api/v1/auth/passkeys/challenge`.
+    #[serde(default)]
+    pub(super) passkey: Option<PasskeyAnswer>,
 }
 
 const RENEW: &str = "update sessions set auth_time = now(), amr = $4 where id = $1 and tenant_id = $2 and principal_id = $3 \
@@ -54,7 +58,7 @@ pub(super) fn require_recent(app: &App, caller: &Caller, has_factor: bool) -> Re
     if enough {
         return Ok(());
     }
-    let what = if has_factor { "a code of the second factor" } else { "the password" };
+    let what = if has_factor { "the second factor" } else { "the password" };
     let detail = format!("It wants {what}, given within the last ten minutes.");
     Err(Error::new(&codes::STEP_UP_REQUIRED).detail(detail))
 }
@@ -91,7 +95,7 @@ pub(super) async fn step_up(
         Error::new(&codes::STEP_UP_REQUIRED).detail("The token is of no session: sign in again.")
     })?;
     let method = match body {
-        StepUp { password: Some(password), code: None } => {
+        StepUp { password: Some(password), code: None, passkey: None } => {
             if factors::has_factor(&system, caller.trace(), caller.user()?).await? {
                 let detail = "The account has a second factor: it wants a code of it.";
                 return Err(Error::new(&codes::STEP_UP_REQUIRED).detail(detail).into());
@@ -99,12 +103,17 @@ pub(super) async fn step_up(
             password_routes::own(&app, &caller, &system, &attempt, password).await?;
             Method::Password
         }
-        StepUp { password: None, code: Some(code) } => {
+        StepUp { password: None, code: Some(code), passkey: None } => {
             let (tenant, person) = (caller.tenant(), caller.user()?);
             let claim = FactorClaim { tenant, person, code: &code, confirmed: true };
             factors::prove(&app, &system, caller.trace(), &claim).await?
         }
-        _ => return Err(one_of_two().into()),
+        StepUp { password: None, code: None, passkey: Some(answer) } => {
+            let (tenant, person, by) = (caller.tenant(), caller.user()?, passkeys::session_of(&caller)?);
+            let claim = PasskeyClaim { tenant, person, asked_by: &by, answer: &answer };
+            passkeys::prove(&app, &system, caller.trace(), &claim).await?
+        }
+        _ => return Err(one_of(["password", "code", "passkey"]).into()),
     };
     Ok(Json(renew(&app, &caller, &system, signed_in, method).await?))
 }
@@ -133,7 +142,9 @@ async fn renew(
     app.authenticator.issue(tenant, person, Some(signed_in))
 }
 
-fn one_of_two() -> Error {
-    let violation = Violation::new("", "required", "It wants either 'password' or 'code'.");
+/// Of several fields one is wanted.
+pub(super) fn one_of<const N: usize>(fields: [&str; N]) -> Error {
+    let fields = fields.map(|field| format!("'{field}'")).join(" or ");
+    let violation = Violation::new("", "required", format!("It wants either {fields}."));
     Error::new(&erp_core::error::codes::INVALID).violation(violation)
 }

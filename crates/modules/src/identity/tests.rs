@@ -2,7 +2,7 @@
 
 use erp_core::auth::{Role, TenantSecret};
 use erp_core::shared::{SystemRng, UserId};
-use erp_testkit::{AuthenticatorApp, Fixture, Prepared, Setup, Sweep};
+use erp_testkit::{AuthenticatorApp, Fixture, Prepared, Setup, SoftwarePasskey, Sweep};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -69,6 +69,34 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /api/v1/auth/password/reset", |setup| Box::pin(reset(setup))),
     Fixture::new("POST /api/v1/auth/mfa/totp", |setup| Box::pin(enrol(setup))),
     Fixture::new("POST /api/v1/auth/mfa/totp/confirm", |setup| Box::pin(confirm(setup))),
+    Fixture::derived("GET /api/v1/auth/passkeys")
+        .except(&[(Sweep::Isolation, "they are the person's own, as its tests show")]),
+    Fixture::new("POST /api/v1/auth/passkeys/options", |setup| Box::pin(signed_in(setup)))
+        .except(&[(Sweep::Audit, "a challenge changes nothing; what is made of it is told")]),
+    Fixture::new("POST /api/v1/auth/passkeys", |setup| Box::pin(new_passkey(setup)))
+        .except(&[(Sweep::Isolation, "it is the person's own, as its tests show")]),
+    Fixture::new("POST /api/v1/auth/passkeys/challenge", |setup| {
+        Box::pin(async move {
+            let (person, token, _) = with_passkey(setup).await;
+            Prepared::default().sent_by(person, &token)
+        })
+    })
+    .except(&[(Sweep::Audit, "a challenge changes nothing; what is proven by it is told")]),
+    Fixture::new("DELETE /api/v1/auth/passkeys/{id}", |setup| {
+        Box::pin(async move {
+            let (person, token, id) = with_passkey(setup).await;
+            Prepared::at([id]).sent_by(person, &token)
+        })
+    }),
+    Fixture::new("POST /account/passkeys/{id}/remove", |setup| {
+        Box::pin(async move {
+            let (person, token, id) = with_passkey(setup).await;
+            Prepared::at([id]).with(json!({})).sent_by(person, &token)
+        })
+    })
+    .answers(303)
+    .except(&[(Sweep::Isolation, "it removes one's own alone, as its tests show, and answers with a page")]),
+    Fixture::new("POST /api/v1/auth/mfa/passkey", |setup| Box::pin(ask_passkey(setup))),
     Fixture::new("POST /api/v1/auth/mfa/verify", |setup| Box::pin(verify(setup))),
     Fixture::new("POST /api/v1/auth/step-up", |setup| Box::pin(step_up(setup))),
     Fixture::new("POST /api/v1/auth/mfa/recovery-codes", |setup| Box::pin(with_factor(setup))),
@@ -263,6 +291,43 @@ async fn with_factor(setup: &Setup<'_>) -> Prepared {
     let body = json!({ "refreshToken": tokens["refreshToken"] });
     let tokens = setup.app().anonymous().post("/api/v1/auth/refresh", body).await.assert(200).json();
     Prepared::default().sent_by(person, tokens["accessToken"].as_str().unwrap())
+}
+
+/// A passkey that somebody new is about to make.
+async fn new_passkey(setup: &Setup<'_>) -> Prepared {
+    let (person, tokens, _) = somebody(setup).await;
+    let token = tokens["accessToken"].as_str().unwrap();
+    let me = setup.app().anonymous().with_token(token);
+    let options = me.post("/api/v1/auth/passkeys/options", Value::Null).await.assert(200).json();
+    Prepared::body(SoftwarePasskey::new().made(&options)).sent_by(person, token)
+}
+
+/// Somebody who has proven a passkey just now, with the token that says so and the passkey's id.
+async fn with_passkey(setup: &Setup<'_>) -> (UserId, String, String) {
+    let (person, tokens, _) = somebody(setup).await;
+    let me = setup.app().anonymous().with_token(tokens["accessToken"].as_str().unwrap());
+    let options = me.post("/api/v1/auth/passkeys/options", Value::Null).await.assert(200).json();
+    let mut passkey = SoftwarePasskey::new();
+    let made = me.post("/api/v1/auth/passkeys", passkey.made(&options)).await.assert(201).json();
+    let question = me.post("/api/v1/auth/passkeys/challenge", Value::Null).await.assert(200).json();
+    let body = json!({ "passkey": passkey.proven(&question) });
+    let proven = me.post("/api/v1/auth/step-up", body).await.assert(200).json();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (person, text(&proven["accessToken"]), text(&made["id"]))
+}
+
+/// A sign-in that waits for a passkey.
+async fn ask_passkey(setup: &Setup<'_>) -> Prepared {
+    let person = setup.app().another(setup.tenant(), Role::Member).await.id().unwrap();
+    let tenant = setup.app().person(setup.tenant(), Role::Owner).tenant_id;
+    let token = TenantSecret::new("mfa", tenant, &SystemRng::new());
+    let sql = setup.app().sql();
+    let add = "insert into auth.one_time (kind, hash, person_id, expires_at) values ('mfa', $1, $2, now() + interval '5 minutes')";
+    sql.execute(add, &[&token.hash(), &person]).await.unwrap();
+    let add = "insert into auth.passkeys (id, person_id, name, credential, public_key) \
+        values (gen_random_uuid(), $1, 'Phone', sha256($2), '')";
+    sql.execute(add, &[&person, &token.hash()]).await.unwrap();
+    Prepared::body(json!({ "mfaToken": token.expose() }))
 }
 
 async fn with_factor_by_form(setup: &Setup<'_>) -> Prepared {

@@ -88,6 +88,16 @@ impl Tab {
         answer["result"]["value"].clone()
     }
 
+    /// Gives it an authenticator, whose owner is there and says yes to all.
+    pub async fn authenticator(&mut self) {
+        self.call("WebAuthn.enable", json!({})).await;
+        let options = json!({
+            "protocol": "ctap2", "transport": "internal", "hasResidentKey": true, "hasUserVerification": true,
+            "isUserVerified": true, "automaticPresenceSimulation": true
+        });
+        self.call("WebAuthn.addVirtualAuthenticator", json!({ "options": options })).await;
+    }
+
     /// Where it is, without the server.
     pub async fn path(&mut self) -> String {
         let path = self.run("location.pathname + location.search").await;

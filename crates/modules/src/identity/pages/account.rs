@@ -10,20 +10,22 @@ use erp_core::db::System;
 use erp_core::error::{Error, Result};
 use erp_core::extract::{FormBody, Json, Path, Query};
 use erp_core::limits::Attempt;
-use erp_core::shared::{Secret, SessionId};
+use erp_core::shared::{Id, Secret, SessionId};
 use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ShownPage, css, page, told};
+use super::{ShownPage, css, page, script, told};
+use crate::identity::browser;
+use crate::identity::factors::{self, OwnFactors};
 use crate::identity::me::{self, Person};
 use crate::identity::mfa::{self, Confirm, Enrol, NewTotp};
+use crate::identity::passkeys::{self, OwnPasskey, PasskeyAnswer, PasskeyRow};
 use crate::identity::password_routes::{self, Change};
 use crate::identity::sessions::{self, OwnSession};
 use crate::identity::step_up::{self, StepUp, require_recent};
 use crate::identity::tenants::{self, OwnTenant, Switch};
 use crate::identity::terms::{self, AcceptTerms};
-use crate::identity::{browser, factors};
 
 const PATH: &str = "/account";
 
@@ -31,12 +33,14 @@ const PATH: &str = "/account";
 #[template(path = "identity/pages/account.html")]
 struct AccountPage<'a> {
     css: &'a str,
+    script: &'a str,
     csrf: &'a str,
     tenant: &'a str,
     person: &'a Person,
     notice: Option<&'a str>,
     fault: Option<&'a str>,
-    has_factor: bool,
+    factors: OwnFactors,
+    passkeys: &'a [OwnPasskey],
     /// Whether the second factor was proven a moment ago.
     proven: bool,
     sessions: &'a [OwnSession],
@@ -49,6 +53,7 @@ struct AccountPage<'a> {
 #[template(path = "identity/pages/required.html")]
 struct RequiredPage<'a> {
     css: &'a str,
+    script: &'a str,
     csrf: &'a str,
     tenant: &'a str,
     person: &'a Person,
@@ -56,7 +61,7 @@ struct RequiredPage<'a> {
     fault: Option<&'a str>,
     change_password: bool,
     second_factor: bool,
-    has_factor: bool,
+    factors: OwnFactors,
     /// The version of the terms that are to be accepted, and where they can be read.
     terms: Option<(&'a str, Option<&'a str>)>,
 }
@@ -87,6 +92,8 @@ pub(super) enum Done {
     Proven,
     SessionEnded,
     TermsAccepted,
+    PasskeyAdded,
+    PasskeyRemoved,
 }
 
 impl Done {
@@ -100,6 +107,10 @@ impl Done {
             Self::Proven => "You have proven who you are.",
             Self::SessionEnded => "The session has ended.",
             Self::TermsAccepted => "You have accepted the terms.",
+            Self::PasskeyAdded => {
+                "The passkey is set up. From now on a sign-in asks for a second factor. Prove it once more."
+            }
+            Self::PasskeyRemoved => "The passkey is removed.",
         }
     }
 
@@ -111,6 +122,8 @@ impl Done {
             Self::Proven => "proven",
             Self::SessionEnded => "session-ended",
             Self::TermsAccepted => "terms-accepted",
+            Self::PasskeyAdded => "passkey-added",
+            Self::PasskeyRemoved => "passkey-removed",
         };
         ShownPage::SeeOther(format!("{PATH}?done={word}"), Vec::new())
     }
@@ -148,6 +161,16 @@ pub(super) struct OwnCodeForm {
     code: Secret<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProofForm {
+    #[serde(default)]
+    code: Option<Secret<String>>,
+    /// What a passkey has answered, as JSON.
+    #[serde(default)]
+    passkey: String,
+}
+
 pub(super) async fn show(
     State(app): State<App>,
     caller: Caller,
@@ -166,7 +189,7 @@ async fn account(
     outcome: Result<StatusCode, (StatusCode, String)>,
 ) -> Result<ShownPage> {
     let profile = me::profile(app, caller).await?;
-    let has_factor = factors::has_factor(system, caller.trace(), caller.user()?).await?;
+    let factors = factors::of(system, caller.trace(), caller.user()?).await?;
     let csrf = browser::form_token(app, caller)?;
     let fault = outcome.as_ref().err().map(|(_, fault)| fault.as_str());
     let status = outcome.as_ref().map_or_else(|(status, _)| *status, |status| *status);
@@ -176,6 +199,7 @@ async fn account(
         let accepts = version.as_deref().filter(|_| required.has(RequiredAction::AcceptTerms));
         let page_of = RequiredPage {
             css: css(app)?,
+            script: script(app)?,
             csrf: &csrf,
             tenant: profile.tenant(),
             person: profile.person(),
@@ -183,24 +207,27 @@ async fn account(
             fault,
             change_password: required.has(RequiredAction::ChangePassword),
             second_factor: required.has(RequiredAction::SecondFactor),
-            has_factor,
+            factors,
             terms: accepts.map(|version| (version, url.as_deref())),
         };
         return page(status, &page_of);
     }
+    let passkeys = passkeys::own(caller, system).await?;
     let sessions = sessions::own(app, caller).await?;
     let tenants = tenants::own(caller, system).await?;
     page(
         status,
         &AccountPage {
             css: css(app)?,
+            script: script(app)?,
             csrf: &csrf,
             tenant: profile.tenant(),
             person: profile.person(),
             notice,
             fault,
-            has_factor,
-            proven: has_factor && require_recent(app, caller, true).is_ok(),
+            factors,
+            passkeys: &passkeys,
+            proven: factors.any() && require_recent(app, caller, true).is_ok(),
             sessions: &sessions,
             tenants: tenants.into_iter().filter(|tenant| !tenant.current).collect(),
         },
@@ -273,9 +300,11 @@ pub(super) async fn prove(
     caller: Caller,
     attempt: Attempt,
     system: System,
-    FormBody(form): FormBody<OwnCodeForm>,
+    FormBody(form): FormBody<ProofForm>,
 ) -> Result<ShownPage> {
-    let body = Json(StepUp { password: None, code: Some(form.code) });
+    let passkey: Option<PasskeyAnswer> = serde_json::from_str(&form.passkey).ok();
+    let code = form.code.filter(|_| passkey.is_none());
+    let body = Json(StepUp { password: None, code, passkey });
     let proven = step_up::step_up(State(app.clone()), caller.clone(), attempt, system.clone(), body).await;
     match proven.map_err(Error::from) {
         Ok(_) if caller.by_cookie() => {
@@ -310,6 +339,17 @@ pub(super) async fn remove_factor(
 ) -> Result<ShownPage> {
     let removed = mfa::remove(State(app.clone()), caller.clone(), system.clone()).await;
     follow(&app, &caller, &system, removed.map(|_| Done::FactorRemoved).map_err(Error::from)).await
+}
+
+pub(super) async fn remove_passkey(
+    State(app): State<App>,
+    caller: Caller,
+    system: System,
+    Path(id): Path<Id<PasskeyRow>>,
+    FormBody(ButtonForm {}): FormBody<ButtonForm>,
+) -> Result<ShownPage> {
+    let removed = passkeys::remove(State(app.clone()), caller.clone(), system.clone(), Path(id)).await;
+    follow(&app, &caller, &system, removed.map(|_| Done::PasskeyRemoved).map_err(Error::from)).await
 }
 
 pub(super) async fn accept_terms(

@@ -36,6 +36,13 @@ use super::{FACTORS, FAILED_SIGN_INS, LINKS, MEMBERS, PASSWORDS, SESSIONS, SIGN_
 pub(super) static STYLE: Asset =
     Asset { name: "pages.css", media_type: "text/css; charset=utf-8", bytes: include_bytes!("pages.css") };
 
+/// What asks the browser for passkeys.
+pub(super) static PASSKEYS: Asset = Asset {
+    name: "passkeys.js",
+    media_type: "text/javascript; charset=utf-8",
+    bytes: include_bytes!("passkeys.js"),
+};
+
 #[derive(Template)]
 #[template(path = "identity/pages/invitation.html")]
 struct InvitationPage<'a> {
@@ -144,7 +151,7 @@ fn add_sign_in(routes: Routes) -> Routes {
         .refusal(refusal)
         .doc(Operation::new("showSignIn", "Show the form of the sign-in"))
         .post("/sign-in", Access::Public, sign_in::sign_in)
-        .headers(headers())
+        .headers(with_script())
         .refusal(refusal)
         .limit(&FAILED_SIGN_INS)
         .system(&SIGN_IN)
@@ -153,7 +160,7 @@ fn add_sign_in(routes: Routes) -> Routes {
                 .about("It leads on with the cookie of a browser's session, or asks for the second factor."),
         )
         .post("/sign-in/code", Access::Public, sign_in::give_code)
-        .headers(headers())
+        .headers(with_script())
         .refusal(refusal)
         .system(&FACTORS)
         .doc(
@@ -179,7 +186,7 @@ fn add_account(routes: Routes) -> Routes {
     let routes = routes
         .get("/account", Access::SignedIn, account::show)
         .opens_for(&RequiredAction::ALL)
-        .headers(headers())
+        .headers(with_script())
         .refusal(refusal)
         .system(&FACTORS)
         .doc(Operation::new("showAccount", "Show one's account"))
@@ -209,6 +216,9 @@ fn add_account(routes: Routes) -> Routes {
         .post("/account/factor/remove", Access::SignedIn, account::remove_factor)
         .system(&FACTORS);
     let routes = of_account(routes, "removeTotpByForm", "Remove the authenticator app by the form")
+        .post("/account/passkeys/{id}/remove", Access::SignedIn, account::remove_passkey)
+        .system(&FACTORS);
+    let routes = of_account(routes, "removePasskeyByForm", "Remove a passkey by the form")
         .post("/account/sessions/{id}/end", Access::SignedIn, account::end_session)
         .system(&SESSIONS);
     let routes = of_account(routes, "endSessionByForm", "End one of one's own sessions by the form")
@@ -232,7 +242,7 @@ fn add_account(routes: Routes) -> Routes {
 /// What the forms of the account have in common.
 fn of_account(routes: Routes, id: &'static str, summary: &'static str) -> Routes {
     routes
-        .headers(headers())
+        .headers(with_script())
         .refusal(refusal)
         .open_to_readers("everybody has an account of their own")
         .doc(Operation::new(id, summary).about(FORM))
@@ -262,15 +272,23 @@ fn add_links(routes: Routes) -> Routes {
         .doc(Operation::new("setPasswordByForm", "Set a password by the form").about(FORM))
 }
 
+/// Those of the pages that ask the browser for passkeys, by a script of ours and no other.
+fn with_script() -> SecurityHeaders {
+    SecurityHeaders::json().csp(policy().script_src(["'self'"]).connect_src(["'self'"]))
+}
+
 fn headers() -> SecurityHeaders {
-    let policy = Csp::new()
+    SecurityHeaders::json().csp(policy())
+}
+
+fn policy() -> Csp {
+    Csp::new()
         .default_src(["'none'"])
         .style_src(["'self'"])
         .img_src(["data:"]) // the QR code of a second factor
         .base_uri(["'none'"])
         .form_action(["'self'"])
-        .frame_ancestors(["'none'"]);
-    SecurityHeaders::json().csp(policy)
+        .frame_ancestors(["'none'"])
 }
 
 async fn show_invitation(State(app): State<App>, Query(link): Query<PageSecret>) -> Result<ShownPage> {
@@ -369,6 +387,10 @@ fn refusal(app: &App, method: &Method, path: &str, error: &Error) -> Response {
 
 fn css(app: &App) -> Result<&str> {
     app.assets.url(STYLE.name)
+}
+
+fn script(app: &App) -> Result<&str> {
+    app.assets.url(PASSKEYS.name)
 }
 
 /// A link that leads nowhere any more: there is no form to try it with.

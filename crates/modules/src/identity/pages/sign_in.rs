@@ -13,10 +13,11 @@ use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ShownPage, css, page, told};
+use super::{ShownPage, css, page, script, told};
 use crate::identity::browser;
 use crate::identity::login::{self, Login, SignInAnswer};
 use crate::identity::mfa::{self, VerifyFactor};
+use crate::identity::passkeys::PasskeyAnswer;
 use crate::identity::session::Tokens;
 
 /// Where somebody who has signed in is led who came for nothing else.
@@ -36,6 +37,9 @@ struct SignInPage<'a> {
 #[template(path = "identity/pages/code.html")]
 struct CodePage<'a> {
     css: &'a str,
+    script: &'a str,
+    /// Whether a passkey can be used in the place of a code.
+    passkey: bool,
     token: &'a str,
     next: &'a str,
     fault: Option<&'a str>,
@@ -69,7 +73,14 @@ pub(super) struct SignInForm {
 #[serde(deny_unknown_fields)]
 pub(super) struct CodeForm {
     token: Secret<String>,
-    code: Secret<String>,
+    #[serde(default)]
+    code: Option<Secret<String>>,
+    /// What a passkey has answered, as JSON.
+    #[serde(default)]
+    passkey: String,
+    /// Whether there is one.
+    #[serde(default)]
+    has_passkey: bool,
     #[serde(default)]
     next: String,
 }
@@ -111,8 +122,9 @@ pub(super) async fn sign_in(
     match outcome.map_err(Error::from) {
         Ok(Json(SignInAnswer::Begun(tokens))) => begun(&app, &system, &trace, &tokens, &next).await,
         Ok(Json(SignInAnswer::Pending(pending))) => {
-            let token = pending.mfa_token.expose();
-            page(StatusCode::OK, &CodePage { css, token, next: &next, fault: None })
+            let (token, script) = (pending.mfa_token.expose(), script(&app)?);
+            let passkey = pending.factors.contains(&"passkey");
+            page(StatusCode::OK, &CodePage { css, script, passkey, token, next: &next, fault: None })
         }
         Err(error) => {
             let (status, fault) = told(error)?;
@@ -130,14 +142,17 @@ pub(super) async fn give_code(
     FormBody(form): FormBody<CodeForm>,
 ) -> Result<ShownPage> {
     let css = css(&app)?;
-    let CodeForm { token, code, next } = form;
-    let body = VerifyFactor { mfa_token: token.clone(), code };
+    let CodeForm { token, code, passkey, has_passkey, next } = form;
+    let answer: Option<PasskeyAnswer> = serde_json::from_str(&passkey).ok();
+    let code = code.filter(|_| answer.is_none());
+    let body = VerifyFactor { mfa_token: token.clone(), code, passkey: answer };
     let outcome = mfa::verify(State(app.clone()), trace.clone(), system.clone(), headers, Json(body)).await;
     match outcome.map_err(Error::from) {
         Ok(Json(tokens)) => begun(&app, &system, &trace, &tokens, &next).await,
         Err(error) => {
             let (status, fault) = told(error)?;
-            page(status, &CodePage { css, token: token.expose(), next: &next, fault: Some(&fault) })
+            let (token, script, fault) = (token.expose(), script(&app)?, Some(&*fault));
+            page(status, &CodePage { css, script, passkey: has_passkey, token, next: &next, fault })
         }
     }
 }

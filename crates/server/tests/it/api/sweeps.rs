@@ -75,6 +75,10 @@ async fn m_03_a_session_of_which_something_is_wanted_first_opens_nothing_else() 
             "/account/prove",
             "/api/v1/auth/mfa/totp",
             "/api/v1/auth/mfa/totp/confirm",
+            "/api/v1/auth/passkeys",
+            "/api/v1/auth/passkeys",
+            "/api/v1/auth/passkeys/options",
+            "/api/v1/auth/passkeys/challenge",
             "/api/v1/auth/step-up"
         ]
     );

@@ -83,6 +83,11 @@ async fn the_old_address_takes_the_account_back_whatever_was_changed_since() {
         member.user_id
     );
     app.sql().batch_execute(&factor).await.unwrap();
+    let passkey = format!(
+        "insert into auth.passkeys (id, person_id, name, credential, public_key) values (gen_random_uuid(), '{}', 'x', sha256('x'), '')",
+        member.user_id
+    );
+    app.sql().batch_execute(&passkey).await.unwrap();
     let (of_thief, of_owner) = (link(&app, NEW).await, link(&app, &old).await);
     assert!(of_thief.starts_with("erp_undo_") && of_owner.starts_with("erp_undo_"));
     confirm(&app, &of_owner).await.assert(410).problem("identity.link_ended");
@@ -104,7 +109,8 @@ async fn the_old_address_takes_the_account_back_whatever_was_changed_since() {
     .await;
     let reset = json!({ "token": link(&app, &old).await, "password": "and one more horse staple" });
     app.anonymous().post("/api/v1/auth/password/reset", reset).await.assert(204);
-    sign_in(&app, "acme", &old, "and one more horse staple").await.assert(200);
+    let begun = sign_in(&app, "acme", &old, "and one more horse staple").await.assert(200).json();
+    assert!(begun["accessToken"].is_string(), "no factor of the thief's is left: {begun}");
     app.finish().await;
 }
 

@@ -10,6 +10,7 @@ mod factors;
 mod keys;
 mod members;
 mod pages;
+mod passkeys;
 mod passwords;
 mod registration;
 mod required;

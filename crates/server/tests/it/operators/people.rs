@@ -127,6 +127,30 @@ async fn who_has_lost_the_second_factor_gets_in_without_it_and_is_told_by_mail()
 }
 
 #[tokio::test]
+async fn who_has_lost_a_passkey_gets_in_without_it() {
+    let app = TestApp::start().await;
+    let operator = app.operator().await;
+    let person = app.person("acme", Role::Member);
+    let (id, credential) = (person.user_id.to_string(), &person.credential);
+    let add = "insert into auth.passkeys (id, person_id, name, credential, public_key) \
+        values (gen_random_uuid(), $1::text::uuid, 'x', sha256('x'), '')";
+    app.sql().execute(add, &[&id]).await.unwrap();
+    let path = format!("{USERS}/{id}");
+    assert_eq!(operator.get(&path).await.assert(200).json()["hasFactor"], true);
+    let body = json!({ "tenant": "acme", "email": credential.email, "password": credential.password });
+    let pending = app.anonymous().post("/api/v1/auth/login", body.clone()).await.assert(200).json();
+    assert_eq!(pending["factors"], json!(["passkey", "recovery"]));
+
+    operator.post(&format!("{path}/remove-factor"), why()).await.assert(204);
+    assert_eq!(operator.get(&path).await.assert(200).json()["hasFactor"], false);
+    let ended = json!({ "mfaToken": pending["mfaToken"] });
+    app.anonymous().post("/api/v1/auth/mfa/passkey", ended).await.assert(401);
+    let tokens = app.anonymous().post("/api/v1/auth/login", body).await.assert(200).json();
+    assert!(tokens.get("accessToken").is_some(), "{tokens}");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn who_is_erased_leaves_nothing_in_any_table_of_people() {
     let app = TestApp::start().await;
     let operator = app.operator().await;
@@ -136,6 +160,7 @@ async fn who_is_erased_leaves_nothing_in_any_table_of_people() {
         "insert into auth.identities (issuer, subject, person_id) values ('https://idp.example', 'x', $1::text::uuid)",
         "insert into auth.recovery_codes (person_id, hash) values ($1::text::uuid, sha256('x'))",
         "insert into auth.factors (id, person_id, kind, secret_sealed, confirmed_at) values (gen_random_uuid(), $1::text::uuid, 'totp', 'x', now())",
+        "insert into auth.passkeys (id, person_id, name, credential, public_key) values (gen_random_uuid(), $1::text::uuid, 'x', sha256('x'), '')",
         "insert into auth.factor_failures (person_id) values ($1::text::uuid)",
         "insert into auth.one_time (kind, hash, person_id, expires_at) values ('reset', sha256('x'), $1::text::uuid, now() + interval '1 hour')",
         "insert into auth.address_changes (hash, person_id, old_email, new_email, expires_at) \
@@ -152,7 +177,7 @@ async fn who_is_erased_leaves_nothing_in_any_table_of_people() {
         join pg_attribute a on a.attrelid = c.conrelid and a.attnum = c.conkey[1] \
         where c.confrelid = 'auth.people'::regclass and c.contype = 'f' and c.conrelid <> 'public.memberships'::regclass";
     let tables = app.sql().query(tables, &[]).await.unwrap();
-    assert!(tables.len() >= 6, "{}", tables.len());
+    assert!(tables.len() >= 7, "{}", tables.len());
     for table in tables {
         let (name, column): (String, String) = (table.get(0), table.get(1));
         let left = format!("select count(*) from {name} where {column} = $1::text::uuid");
