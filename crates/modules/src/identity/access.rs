@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::keys::REVOKE;
 use super::roles::OwnRoleRow;
 use super::{ACCESS, giver, members};
 
@@ -83,7 +84,6 @@ const KEYS: &str = "select k.id, k.name, coalesce(m.email, s.name, k.principal_i
      from api_keys k left join memberships m on m.tenant_id = k.tenant_id and m.user_id = k.principal_id \
      left join service_accounts s on s.tenant_id = k.tenant_id and s.id = k.principal_id \
      where k.tenant_id = $1 and k.revoked_at is null order by k.created_at desc, k.id";
-const REVOKE: &str = "update api_keys set revoked_at = now() where tenant_id = $1 and id = $2 and revoked_at is null returning id";
 const ROLES: &str = "select r.name, r.built_in, r.description, r.permissions, \
        (select count(*) from grants g where g.tenant_id = $1 and (g.role_id = r.id or g.built_in = r.name and r.built_in) \
          and (g.expires_at is null or g.expires_at > now())) as holders \

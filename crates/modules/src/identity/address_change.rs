@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::password_routes::{LinkIsSent, NAME, ProfileName};
+use super::password_routes::{DROP_LINKS, LinkIsSent, NAME, ProfileName};
 use super::session::seconds;
 use super::step_up::require_recent;
 use super::{codes, factors, sessions};
@@ -91,10 +91,8 @@ const SPEND: &str = "update auth.address_changes c set confirmed_at = now(), und
 const SPEND_UNDO: &str = "delete from auth.address_changes c using auth.people p where c.undo_hash = $1 and c.undo_until > now() \
      and p.id = c.person_id returning c.person_id, c.old_email as new_email, p.email as old_email, c.confirmed_at";
 const MOVE: &str = "update auth.people set email = $2 where id = $1";
-/// Links that are on their way to the former address, and sign-ins that wait.
-const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";
-const DROP_CHANGES: &str = "delete from auth.address_changes where person_id = $1";
-const DROP_PASSWORD: &str = "delete from auth.passwords where person_id = $1";
+pub(super) const DROP_CHANGES: &str = "delete from auth.address_changes where person_id = $1";
+pub(super) const DROP_PASSWORD: &str = "delete from auth.passwords where person_id = $1";
 const DROP_FACTORS: &str =
     "delete from auth.factors where person_id = $1 and coalesce(confirmed_at, now()) >= $2";
 const DROP_PASSKEYS: &str = "delete from auth.passkeys where person_id = $1 and created_at >= $2";

@@ -148,7 +148,7 @@ const LIMIT: &str = sql![
     COLUMNS,
     " from k"
 ];
-const REVOKE: &str = "update api_keys set revoked_at = now() where tenant_id = $1 and id = $2 and revoked_at is null returning id";
+pub(super) const REVOKE: &str = "update api_keys set revoked_at = now() where tenant_id = $1 and id = $2 and revoked_at is null returning id";
 const FIND: &str = "select id, last_used_at is null or last_used_at < now() - interval '1 minute' as unnoted from api_keys \
      where tenant_id = $1 and (hash = $2 or previous_hash = $2 and overlap_until > now()) \
        and revoked_at is null and (expires_at is null or expires_at > now())";

@@ -107,7 +107,7 @@ const CHANGE: &str = "update auth.passwords set phc = $3, set_at = now() where p
 const SET: &str = "insert into auth.passwords (person_id, phc) values ($1, $2) \
      on conflict (person_id) do update set phc = excluded.phc, set_at = now()";
 /// Sign-ins that wait for a second factor, too: the password that began them is gone.
-const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";
+pub(super) const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";
 pub(super) const NAME: &str = "select name from tenant_profiles where tenant_id = $1";
 /// It is the demanded one.
 const FULFIL: &str = "with people as (update auth.people set demanded = array_remove(demanded, 'change-password') \

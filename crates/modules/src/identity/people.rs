@@ -5,16 +5,19 @@
 
 use erp_core::db::{AuditEntry, SystemTx, SystemWork, TenantTx};
 use erp_core::error::{Error, Result, codes as core};
-use erp_core::shared::{SessionId, TenantId, UserId};
+use erp_core::shared::{TenantId, UserId};
 use erp_core::{from_row, sql};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 
+use super::address_change::{DROP_CHANGES, DROP_PASSWORD};
 use super::factors::HAS_FACTOR;
 use super::members::{self, ENDING};
 use super::operator::{DemandedAction, demand_action};
+use super::password_routes::DROP_LINKS;
+use super::sessions::{self, EndedThere};
 use super::{PEOPLE, codes, giver};
 
 /// The work that an operator's session is opened for.
@@ -121,17 +124,11 @@ const DISABLE: &str = "update auth.people set disabled_at = coalesce(disabled_at
 const ENABLE: &str = "update auth.people set disabled_at = null where id = $1";
 const FORGET: &str = "update auth.people set email = 'erased-' || id || '@erp.invalid', name = '', erased_at = now(), \
      disabled_at = coalesce(disabled_at, now()) where id = $1";
-const DROP_PASSWORD: &str = "delete from auth.passwords where person_id = $1";
 const DROP_FACTORS: &str = "delete from auth.factors where person_id = $1";
 const DROP_PASSKEYS: &str = "delete from auth.passkeys where person_id = $1";
 const DROP_CODES: &str = "delete from auth.recovery_codes where person_id = $1";
 const DROP_FAILURES: &str = "delete from auth.factor_failures where person_id = $1";
-const DROP_LINKS: &str = "delete from auth.one_time where person_id = $1";
-const DROP_CHANGES: &str = "delete from auth.address_changes where person_id = $1";
 const DROP_IDENTITIES: &str = "delete from auth.identities where person_id = $1";
-/// In all tenants.
-const END_SESSIONS: &str = "update sessions set revoked_at = now(), reason = $2 where principal_id = $1 and revoked_at is null \
-     returning id, tenant_id";
 /// A session tells a device and an address.
 const DROP_SESSIONS: &str = "delete from sessions where principal_id = $1";
 const COPY: &str = "update memberships set disabled_at = (select p.disabled_at from auth.people p where p.id = $2) \
@@ -149,12 +146,6 @@ struct FoundPerson {
     id: UserId,
 }
 from_row!(FoundPerson { id });
-
-struct EndedHere {
-    id: SessionId,
-    tenant_id: TenantId,
-}
-from_row!(EndedHere { id, tenant_id });
 
 struct TenantEnd {
     closed: bool,
@@ -254,17 +245,17 @@ async fn locked(tx: &mut SystemTx<'_>, person: UserId) -> Result<LockedPerson> {
 }
 
 /// Changes the person itself, and ends its sessions in all tenants.
-async fn change(mut tx: SystemTx<'_>, person: UserId, what: PersonMove) -> Result<Vec<EndedHere>> {
+async fn change(mut tx: SystemTx<'_>, person: UserId, what: PersonMove) -> Result<Vec<EndedThere>> {
     locked(&mut tx, person).await?;
     for statement in what.statements() {
         let _: Vec<()> = tx.rows(*statement, &[&person]).await?;
     }
     let (_, reason) = what.told();
-    if what != PersonMove::Erase {
-        return tx.last().rows(END_SESSIONS, &[&person, &reason]).await;
+    let ended = sessions::end_in(&mut tx, (person, reason, None)).await?;
+    if what == PersonMove::Erase {
+        let _: Vec<()> = tx.rows(DROP_SESSIONS, &[&person]).await?;
     }
-    let ended = tx.rows(END_SESSIONS, &[&person, &reason]).await?;
-    tx.last().rows::<()>(DROP_SESSIONS, &[&person]).await?;
+    tx.commit().await?;
     Ok(ended)
 }
 
@@ -284,10 +275,9 @@ async fn end_membership(mut tx: TenantTx<'_>, (tenant, person): (TenantId, UserI
 fn entry(
     person: UserId,
     (what, why): (PersonMove, &str),
-    (tenant, ended): (TenantId, &[EndedHere]),
+    (tenant, ended): (TenantId, &[EndedThere]),
 ) -> AuditEntry {
-    let there = ended.iter().filter(|session| session.tenant_id == tenant);
-    let sessions: Vec<String> = there.map(|session| session.id.to_string()).collect();
+    let sessions = sessions::of_tenant(ended, tenant);
     AuditEntry {
         action: what.told().0,
         resource: "user",

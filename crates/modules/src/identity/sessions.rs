@@ -208,9 +208,14 @@ pub(super) async fn tell_others(
     Ok(())
 }
 
-fn entry(person: UserId, reason: &str, ended: &[EndedThere], tenant: TenantId) -> AuditEntry {
+/// Those of a tenant among the sessions that have ended, by their ids.
+pub(super) fn of_tenant(ended: &[EndedThere], tenant: TenantId) -> Vec<String> {
     let there = ended.iter().filter(|session| session.tenant_id == tenant);
-    let sessions: Vec<String> = there.map(|session| session.id.to_string()).collect();
+    there.map(|session| session.id.to_string()).collect()
+}
+
+fn entry(person: UserId, reason: &str, ended: &[EndedThere], tenant: TenantId) -> AuditEntry {
+    let sessions = of_tenant(ended, tenant);
     AuditEntry {
         action: "identity.sessions_ended",
         resource: "user",
