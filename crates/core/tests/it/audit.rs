@@ -90,3 +90,146 @@ async fn u01_the_runtime_role_adds_and_reads_and_nothing_else() {
     })
     .await;
 }
+
+/// Every kind of column that the trigger's function writes a comparison for.
+#[tokio::test]
+async fn u06_each_type_is_compared_as_it_is_and_text_byte_by_byte() {
+    with_database(async |db| {
+        db.sabotage(
+            "create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+            create domain short as text check (length(value) < 9); create type mood as enum ('good', 'bad');
+            create type pair as (a json, b int);
+            create table odd (id uuid not null, folded text collate any_case, blank char(4), code short, words text[] collate any_case,
+              place point, raw json, doc jsonb, mood mood, span int4range, both_of pair, bytes bytea, amount numeric, \"Mixed \"\"Name\" text);
+            select app.tenant_table('odd', audit_as => 'odd')",
+        )
+        .await;
+        let client = db.runtime().await;
+        let id = "00000000-0000-7000-8000-000000000001";
+        run(&client, &format!("insert into odd values ('{id}', 'a', 'a', 'x', '{{a}}', '(1,2)', '{{\"a\":1}}', '{{\"a\":1}}', 'good', '[1,3)', null, '\\x00', 1.50, 'q')"))
+            .await
+            .unwrap();
+        let changes = [
+            ("folded = 'A'", json!({"folded": "A"})),
+            ("folded = 'A'", Value::Null),
+            ("code = 'X'", json!({"code": "X"})),
+            ("words = '{A}'", json!({"words": ["A"]})),
+            ("place = '(1,3)'", json!({"place": "(1,3)"})),
+            ("place = '(1,3)'", Value::Null),
+            ("raw = '{\"a\": 1}'", json!({"raw": {"a": 1}})),
+            ("doc = '{\"a\": 1}'", Value::Null),
+            ("mood = 'bad', span = '[1,4)'", json!({"mood": "bad", "span": "[1,4)"})),
+            ("both_of = row('[1]'::json, 2)", json!({"both_of": {"a": [1], "b": 2}})),
+            ("both_of = row('[1]'::json, 2)", Value::Null),
+            ("bytes = '\\x01'", json!({"bytes": "\\x01"})),
+            ("amount = 1.5", Value::Null),
+            ("amount = 9007199254740993.25", json!({"amount": 9_007_199_254_740_993.25})),
+            ("\"Mixed \"\"Name\" = null", json!({"Mixed \"Name": null})),
+        ];
+        let mut expected: Vec<Value> = Vec::new();
+        for (change, after) in changes {
+            run(&client, &format!("update odd set {change}")).await.unwrap();
+            expected.extend((after != Value::Null).then_some(after));
+        }
+        let told: Vec<Value> = log(db).await.into_iter().skip(1).map(|row| row.3.unwrap()).collect();
+        assert_eq!(told, expected);
+    })
+    .await;
+}
+
+/// A table of more columns than a function takes arguments, and one whose name leaves no room for another word.
+#[tokio::test]
+async fn u05_wide_tables_and_long_names_are_audited() {
+    with_database(async |db| {
+        let columns: Vec<String> = (0..130).map(|n| format!("c{n} int")).collect();
+        let long = "a".repeat(63);
+        db.sabotage(&format!(
+            "create table wide (id uuid not null, {}); select app.tenant_table('wide', audit_as => 'wide');
+            create table {long} (id uuid not null); select app.tenant_table('{long}', audit_as => 'long')",
+            columns.join(", ")
+        ))
+        .await;
+        let client = db.runtime().await;
+        run(&client, "insert into wide (id, c0, c129) values (gen_random_uuid(), 1, 2)").await.unwrap();
+        run(&client, &format!("insert into {long} (id) values (gen_random_uuid())")).await.unwrap();
+        let log = log(db).await;
+        let after = log[0].3.as_ref().unwrap();
+        assert_eq!(
+            (after.as_object().unwrap().len(), &after["c0"], &after["c129"]),
+            (131, &json!(1), &json!(2))
+        );
+        assert_eq!(log[1].1, "long.created");
+        assert_eq!(db.prove().await.findings, []);
+    })
+    .await;
+}
+
+/// A migration that adds a column and fills it in: the entries tell of the column.
+#[tokio::test]
+async fn u05_a_column_is_audited_from_the_migration_on_that_adds_it() {
+    with_database(async |db| {
+        let client = db.runtime().await;
+        run(&client, ITEM).await.unwrap();
+        db.sabotage(
+            "reset role; alter table items add column shelf text; alter table items drop column description;
+            select app.for_each_tenant('update items set shelf = ''B4''')",
+        )
+        .await;
+        assert_eq!(log(db).await[1].3, Some(json!({"shelf": "B4"})));
+        assert_eq!(db.prove().await.findings, []);
+        run(&client, "update items set shelf = 'B5'").await.unwrap();
+        assert_eq!(log(db).await[2].2, Some(json!({"shelf": "B4"})));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn u03_times_of_a_tenants_entries_never_decrease() {
+    with_database(async |db| {
+        let client = db.runtime().await;
+        run(&client, ITEM).await.unwrap();
+        // The clock was ahead once, and has been set back.
+        let admin = db.superuser().await;
+        admin.batch_execute(&format!("alter table audit_heads disable trigger only_counts;
+            update audit_heads set last_at = now() + interval '1 hour' where tenant_id = '{TENANT}';
+            alter table audit_heads enable trigger only_counts")).await.unwrap();
+        run(&client, "update items set name = 'Other'").await.unwrap();
+        run(&client, "select app.audit('sign-in', 'session', null)").await.unwrap();
+        let sql = "select count(distinct at) = 2 and max(at) > now() + interval '50 minutes' and bool_and(at = later) from (
+            select at, max(at) over (order by seq) as later from audit_log) l";
+        assert!(admin.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
+        for sql in ["update audit_heads set last_at = now()", "update audit_heads set last_at = '9000-01-01', seq = seq + 1"] {
+            let refused = run(&client, sql).await.unwrap_err();
+            assert_eq!(refused.code().map(tokio_postgres::error::SqlState::code), Some("42501"), "{sql}");
+        }
+    })
+    .await;
+}
+
+/// What is sealed of a personal value is a commitment, before its erasure and after it.
+#[tokio::test]
+async fn t_19_a_personal_value_can_be_erased_and_its_commitment_stays() {
+    with_database(async |db| {
+        db.sabotage("create table cards (id uuid not null, owner text, number text); select app.tenant_table('cards', audit_as => 'card');
+            select app.personal('cards', 'owner', 'identity', 'who holds the card', 'contract', 'as long as the card')").await;
+        let client = db.runtime().await;
+        for owner in ["'Ann'", "null", "'Ann'"] {
+            run(&client, &format!("insert into cards (id, owner, number) values (gen_random_uuid(), {owner}, '4711')")).await.unwrap();
+        }
+        let told: Vec<Value> = log(db).await.into_iter().map(|row| row.3.unwrap()["owner"].clone()).collect();
+        assert_eq!(told, [json!({"personal": "Ann"}), Value::Null, json!({"personal": "Ann"})]);
+        let admin = db.superuser().await;
+        let committed = "select app.committed(after, salt, 'after') from audit_log order by seq";
+        let before: Vec<Value> = admin.query(committed, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        assert!(before[0]["owner"]["commitment"].as_str().is_some_and(|hash| hash.len() == 64), "{before:?}");
+        assert_ne!(before[0]["owner"], before[2]["owner"], "equal values have commitments that tell nothing of it");
+        assert_eq!(before[1]["owner"], Value::Null);
+        assert_eq!(before[0]["number"], "4711");
+        admin.batch_execute("update audit_log set after = app.committed(after, salt, 'after'), salt = null").await.unwrap();
+        let after: Vec<Value> = admin.query(committed, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        assert_eq!(after, before);
+        let missing = db.superuser().await.batch_execute("select app.personal('cards', 'owners', 'identity', 'x', 'contract', 'y')").await;
+        assert!(missing.unwrap_err().as_db_error().unwrap().message().contains("there is no column owners"));
+    })
+    .await;
+}

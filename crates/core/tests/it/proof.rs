@@ -316,7 +316,7 @@ async fn t08_foreign_keys_carry_the_tenant() {
         ("create table lines (id uuid not null, item uuid); select app.tenant_table('lines', audit_as => 'line');
           alter table lines add foreign key (tenant_id, item) references items (tenant_id, id)", &[("C-04 sample-missing", "public.lines")]),
         ("alter table items add column maker uuid references users (id)", &[("T-08 fk-people", "public.items")]),
-        ("alter table items add column t2 uuid, add foreign key (t2, id) references items (tenant_id, id)", &[("T-08 fk-composite", "public.items")]),
+        ("alter table items add column t2 uuid, add foreign key (t2, id) references items (tenant_id, id); select app.compile_audit('items')", &[("T-08 fk-composite", "public.items")]),
     ])
     .await;
 }
@@ -330,8 +330,8 @@ async fn t09_nothing_unique_spans_tenants() {
         ("create unique index on items (name) include (tenant_id)", &[ITEMS]),
         ("create unique index on items (name) where quantity > 5", &[ITEMS]),
         ("alter table items add exclude using btree (sku with =)", &[ITEMS]),
-        ("alter table items add column no bigint generated always as identity", &[("T-09 shared-sequence", "public.items")]),
-        ("create sequence s; alter table items add column no bigint default nextval('s')", &[("T-09 shared-sequence", "public.items"), ("C-02 live-sample", "public.items")]),
+        ("alter table items add column no bigint generated always as identity; select app.compile_audit('items')", &[("T-09 shared-sequence", "public.items")]),
+        ("create sequence s; alter table items add column no bigint default nextval('s'); select app.compile_audit('items')", &[("T-09 shared-sequence", "public.items"), ("C-02 live-sample", "public.items")]),
         ("alter table items drop constraint items_pkey, drop constraint items_sku_key, drop constraint items_sku_folded_key; drop index items_created_at_idx, items_name_idx; create index on items (tenant_id) where quantity > 0",
             &[("T-07 leading-index", "public.items")]),
     ])
@@ -493,6 +493,11 @@ async fn t12_no_code_runs_with_other_rights() {
     each(&[
         ("reset role; create function f() returns event_trigger language plpgsql as 'begin end'; create event trigger e on ddl_command_end execute function f()", &[("T-12 event-trigger", "e")]),
         ("alter table items disable trigger audit", &[("U-05 trigger-disabled", "public.items")]),
+        ("drop trigger audit on items", &[("U-05 audit-trigger", "public.items")]),
+        ("reset role; alter table items add column shelf text", &[("U-05 audit-trigger", "public.items")]),
+        ("reset role; create or replace function app.audit_of_items() returns trigger language plpgsql as 'begin return null; end'", &[("U-05 audit-trigger", "public.items")]),
+        ("drop trigger audit on items; create constraint trigger audit after insert on items deferrable initially deferred
+            for each row execute function app.audit_of_items('item', '{id}', '{}')", &[("U-05 audit-trigger", "public.items")]),
         ("reset role; alter database {db} set app.tenant_id = '00000000-0000-7000-8000-00000000c001'", &[("T-01 role-settings", "database {db}"), ("T-04 preset-context", "app.tenant_id")]),
         ("reset role; alter role {rt} in database {db} set row_security = off", &[("T-01 role-settings", "{rt}"), ("T-04 preset-context", "row_security")]),
         ("update tenants set status = 'active' where slug = 'canary-one'", &[("C-01 canary-reserved", "canary-one")]),

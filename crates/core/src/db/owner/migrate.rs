@@ -210,14 +210,17 @@ fn settings(entry: &Entry, logins: &LoginRoles<'_>, set: &str) -> String {
     )
 }
 
-/// Notes that it was applied, under each of its names, and gives the rules of columns (times, money, no floats) to those
-/// that it has added.
+/// Notes that it was applied, under each of its names; gives the rules of columns (times, money, no floats) to those that it
+/// has added, and writes the audit triggers' functions anew where it has changed their tables.
 fn record(entry: &Entry) -> String {
     let rules = "do $$ begin
         if to_regprocedure('app.column_rules(regclass)') is not null then
             perform app.column_rules(to_regclass(r.relation)) from app.relations r where to_regclass(r.relation) is not null;
         elsif to_regprocedure('app.bound_times(regclass)') is not null then
             perform app.bound_times(to_regclass(r.relation)) from app.relations r where to_regclass(r.relation) is not null;
+        end if;
+        if to_regprocedure('app.compile_audits()') is not null then
+            perform app.compile_audits();
         end if;
     end $$; ";
     let rules = if entry.migration.has_row_security() { "" } else { rules };

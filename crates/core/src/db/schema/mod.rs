@@ -46,6 +46,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0020_row_conditions",
         "0021_erased_tenants",
         "0022_usage",
+        "0023_audit_functions",
     ],
     samples: crate::samples![
         "audit_log",

@@ -378,6 +378,6 @@ fn a_migration_of_before_audit_was_asked_for_is_carried_over_by_hand() {
     assert_eq!(migrate(&database, &after).unwrap().applied, ["things/0002_audit"]);
     let triggers = "select string_agg(pg_get_triggerdef(oid), ';' order by tgname) from pg_trigger
         where tgrelid = 'public.things'::regclass and not tgisinternal";
-    assert!(fresh.value(triggers).contains("app.audit_change"));
+    assert!(fresh.value(triggers).contains("app.audit_of_things"));
     assert_eq!(database.value(triggers), fresh.value(triggers));
 }

@@ -135,6 +135,21 @@ pub(super) const CHECKS: &[Question] = &[
         fix: "alter table {object} enable trigger all",
     },
     Question {
+        id: "U-05 audit-trigger",
+        what: "Every audited table has its audit trigger, for all rows and changes, with the function that was made for its columns.",
+        sql: "select r.name, case when t.oid is null then 'has no audit trigger for all changes of all rows'
+                when md5(p.prosrc) is distinct from g.audit_checksum then 'its audit trigger runs ' || t.tgfoid::regprocedure || ', which was not made for it'
+                else 'its audit trigger knows the columns ' || array_to_string(g.audited_columns, ', ') end
+            from rel r join app.relations g on g.relation = r.name
+            left join pg_trigger t on t.tgrelid = r.oid and t.tgname = 'audit' and not t.tgisinternal and t.tgtype = 29
+              and t.tgqual is null and t.tgattr = '' and t.tgdeferrable
+            left join pg_proc p on p.oid = t.tgfoid
+            where r.kind = 'tenant' and g.unaudited is null and (t.oid is null or md5(p.prosrc) is distinct from g.audit_checksum
+              or g.audited_columns is distinct from array(select a.attname::text from pg_attribute a
+                where a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped order by a.attnum))",
+        fix: "as the owner: select app.compile_audit('{object}'); where the trigger is missing, make it anew as app.tenant_table does",
+    },
+    Question {
         id: "C-01 canary-reserved",
         what: "The two canary tenants exist and are reserved: nobody signs in to them.",
         sql: "select c.slug, coalesce('status is ' || t.status, 'is missing') from (values
