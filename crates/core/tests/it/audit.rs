@@ -22,7 +22,7 @@ async fn log(db: &Database) -> Vec<(i64, String, Option<Value>, Option<Value>)> 
     let rows = db
         .superuser()
         .await
-        .query("select seq, action, before, after from audit_log order by seq", &[])
+        .query("select seq - 1, action, before, after from audit_log where action <> 'canary.sample' order by seq", &[])
         .await;
     rows.unwrap().iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
 }
@@ -66,7 +66,7 @@ async fn u05_u03_a_rollback_leaves_no_row_and_no_gap_also_among_many_writers() {
 }
 
 #[tokio::test]
-async fn u01_the_runtime_role_adds_and_reads_and_nothing_else() {
+async fn u01_f77_the_runtime_role_adds_by_functions_and_reads_and_nothing_else() {
     with_database(async |db| {
         let client = db.runtime().await;
         run(&client, ITEM).await.unwrap();
@@ -79,6 +79,8 @@ async fn u01_the_runtime_role_adds_and_reads_and_nothing_else() {
             "update audit_heads set seq = 0",
             "insert into audit_heads (seq) values (7)",
             "delete from audit_heads",
+            "update audit_heads set seq = seq + 1, last_at = clock_timestamp()",
+            "insert into audit_log (seq, at, actor, action, resource) values (4711, now(), 'somebody', 'item.created', 'item')",
             "alter table audit_log disable trigger all",
         ] {
             let refused = run(&client, sql).await.unwrap_err();
@@ -159,7 +161,8 @@ async fn u05_wide_tables_and_long_names_are_audited() {
             (131, &json!(1), &json!(2))
         );
         assert_eq!(log[1].1, "long.created");
-        assert_eq!(db.prove().await.findings, []);
+        let findings = db.prove().await.findings;
+        assert!(findings.iter().all(|finding| finding.check == "C-04 sample-missing"), "{findings:?}");
     })
     .await;
 }
@@ -171,7 +174,7 @@ async fn u05_a_column_is_audited_from_the_migration_on_that_adds_it() {
         let client = db.runtime().await;
         run(&client, ITEM).await.unwrap();
         db.sabotage(
-            "reset role; alter table items add column shelf text; alter table items drop column description;
+            "alter table items add column shelf text; alter table items drop column description;
             select app.for_each_tenant('update items set shelf = ''B4''')",
         )
         .await;
@@ -190,18 +193,13 @@ async fn u03_times_of_a_tenants_entries_never_decrease() {
         run(&client, ITEM).await.unwrap();
         // The clock was ahead once, and has been set back.
         let admin = db.superuser().await;
-        admin.batch_execute(&format!("alter table audit_heads disable trigger only_counts;
-            update audit_heads set last_at = now() + interval '1 hour' where tenant_id = '{TENANT}';
-            alter table audit_heads enable trigger only_counts")).await.unwrap();
+        let ahead = format!("update audit_heads set last_at = now() + interval '1 hour' where tenant_id = '{TENANT}'");
+        admin.batch_execute(&ahead).await.unwrap();
         run(&client, "update items set name = 'Other'").await.unwrap();
         run(&client, "select app.audit('sign-in', 'session', null)").await.unwrap();
         let sql = "select count(distinct at) = 2 and max(at) > now() + interval '50 minutes' and bool_and(at = later) from (
-            select at, max(at) over (order by seq) as later from audit_log) l";
+            select at, max(at) over (order by seq) as later from audit_log where action <> 'canary.sample') l";
         assert!(admin.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
-        for sql in ["update audit_heads set last_at = now()", "update audit_heads set last_at = '9000-01-01', seq = seq + 1"] {
-            let refused = run(&client, sql).await.unwrap_err();
-            assert_eq!(refused.code().map(tokio_postgres::error::SqlState::code), Some("42501"), "{sql}");
-        }
     })
     .await;
 }
@@ -219,7 +217,7 @@ async fn t_19_a_personal_value_can_be_erased_and_its_commitment_stays() {
         let told: Vec<Value> = log(db).await.into_iter().map(|row| row.3.unwrap()["owner"].clone()).collect();
         assert_eq!(told, [json!({"personal": "Ann"}), Value::Null, json!({"personal": "Ann"})]);
         let admin = db.superuser().await;
-        let committed = "select app.committed(after, salt, 'after') from audit_log order by seq";
+        let committed = "select app.committed(after, salt, 'after') from audit_log where after is not null order by seq";
         let before: Vec<Value> = admin.query(committed, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
         assert!(before[0]["owner"]["commitment"].as_str().is_some_and(|hash| hash.len() == 64), "{before:?}");
         assert_ne!(before[0]["owner"], before[2]["owner"], "equal values have commitments that tell nothing of it");

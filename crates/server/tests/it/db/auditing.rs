@@ -70,7 +70,8 @@ async fn u_01_the_runtime_role_cannot_change_or_remove_a_row() {
         "truncate audit_log",
         "delete from audit_heads",
         "update audit_heads set seq = 0",
-        "update audit_heads set seq = seq + 2",
+        "update audit_heads set seq = seq + 1",
+        "insert into audit_log (seq, at, actor, action, resource) values (4711, now(), 'somebody', 'item.created', 'item')",
     ] {
         let begin = format!("begin; set local app.tenant_id = '{tenant}'; {sql}");
         let error = runtime.batch_execute(&begin).await.unwrap_err();

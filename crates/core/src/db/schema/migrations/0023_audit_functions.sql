@@ -2,23 +2,14 @@
 --
 -- Each audited table has a trigger function of its own, which names the table's columns. app.compile_audit makes it: the
 -- constructor calls it, and so does the runner after each migration. The isolation proof compares what a function was made
--- for with what its table has.
+-- for with what its table has. These functions and app.audit act as the owner, to whom the policies apply as to everybody: the logins that serve
+-- can add no entry of another number, another time or another tenant, and move no head.
 
 -- Times of a tenant's entries never decrease, whatever the clock does: the key of the log begins with them.
 alter table public.audit_heads add column last_at timestamptz not null default '0001-01-01 00:00:00+00';
 drop trigger only_counts on public.audit_heads;
+drop function app.audit_head_only_counts();
 select app.for_each_tenant('update public.audit_heads h set last_at = coalesce((select max(l.at) from public.audit_log l), h.last_at)');
-
-create or replace function app.audit_head_only_counts() returns trigger
-language plpgsql as $$
-begin
-  raise exception 'audit_heads: seq goes from % to %, not to %, and last_at never back', old.seq, old.seq + 1, new.seq
-    using errcode = 'insufficient_privilege';
-end $$;
-
-create trigger only_counts before update on public.audit_heads for each row
-  when (new.seq <> old.seq + 1 or new.last_at < old.last_at or new.last_at > greatest(old.last_at, clock_timestamp()))
-  execute function app.audit_head_only_counts();
 
 -- The head says already which tenants there are; a foreign key locked the tenant's row at each entry.
 alter table public.audit_log drop constraint audit_log_tenant_id_fkey;
@@ -49,7 +40,7 @@ return encode(sha256(sha256(salt || convert_to(path, 'UTF8')) || convert_to(valu
 create function app.committed(fields jsonb, salt bytea, path text) returns jsonb
 language sql immutable parallel safe
 begin atomic
-  select case when fields is null or not jsonb_path_exists(fields, 'strict $.*.personal') then fields else (
+  select case when fields is null or not jsonb_path_exists(fields, '$.*.personal') then fields else (
     select jsonb_object_agg(f.key, case when jsonb_typeof(f.value) = 'object' and f.value ? 'personal'
         then jsonb_build_object('commitment', app.commitment(salt, path || '.' || f.key, f.value ->> 'personal'))
         else f.value end)
@@ -66,7 +57,8 @@ create or replace function app.audit(
   outcome text default 'success',
   details jsonb default null
 ) returns bigint
-language plpgsql as $$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
 declare
   head public.audit_heads;
 begin
@@ -217,7 +209,8 @@ begin
     from unnest(string_to_array(encode(audit.tgargs, 'escape'), '\000')) a limit 3);
   source := app.audit_source(relation, arguments[1], arguments[2]::text[], arguments[3]::text[]);
   if audit.proname <> made or audit.prosrc <> source then
-    execute format('create or replace function app.%I() returns trigger language plpgsql as %L', made, source);
+    execute format('create or replace function app.%I() returns trigger language plpgsql security definer
+      set search_path = pg_catalog, pg_temp as %L', made, source);
     execute format('revoke execute on function app.%I() from public', made);
   end if;
   if audit.proname <> made then
@@ -352,6 +345,30 @@ begin
 end $$;
 
 select app.compile_audits();
+
+-- Nobody who serves writes the log by himself from here on.
+do $$
+declare
+  name text;
+begin
+  foreach name in array array['public.audit_log', 'public.audit_heads'] loop
+    execute format('revoke insert, update, delete on %s from %I', name, current_setting('app.runtime_role'));
+    update app.relations set privileges = '{select}' where relation = name;
+  end loop;
+end $$;
+select app.system_access('public.audit_log', '{select}', 'what the system does in a tenant is in its audit log');
+select app.system_access('public.audit_heads', '{select}', 'an audit row takes the tenant''s next number');
+
+-- A row of canary-one, for the isolation proof.
+set local row_security = on;
+do $$
+begin
+  perform set_config('app.tenant_id', '00000000-0000-7000-8000-00000000c001', true);
+  perform app.audit('canary.sample', 'canary', 'one');
+  perform set_config('app.tenant_id', '', true);
+end $$;
+set local row_security = off;
+update app.relations set canary = true where relation = 'public.audit_log';
 
 -- Said again, should a superuser run the migrations on the owner's behalf.
 revoke execute on all functions in schema app from public;
