@@ -11,7 +11,7 @@ use erp_core::extract::{Json, Path, Query};
 use erp_core::shared::{Int, TenantId, Text, UserId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::log::LogEntry;
 use crate::identity::facade as identity;
@@ -162,11 +162,14 @@ pub(super) async fn demand(
         DemandOfPerson::ChangePassword => DemandedAction::ChangePassword,
         DemandOfPerson::SecondFactor => DemandedAction::SecondFactor,
     };
-    let demand = ((action, !withdraw.unwrap_or_default()), reason.as_str());
-    let tenants = people::demand(|| system.by_operator(&operator), id, demand).await?;
+    let (demanded, why) = (!withdraw.unwrap_or_default(), reason.as_str());
+    let tenants = people::demand(|| system.by_operator(&operator), id, ((action, demanded), why)).await?;
     for tenant in tenants {
         app.known_permissions.forget(tenant, id.into());
     }
+    let done =
+        if demanded { "operators.person_action_demanded" } else { "operators.person_demand_withdrawn" };
+    tell(&operator, &system, (id, done), json!({ "why": why, "action": action.as_str() })).await?;
     Ok(NoContent)
 }
 
@@ -200,9 +203,18 @@ async fn steer(
         PersonMove::RemoveFactor => "operators.person_factor_removed",
         PersonMove::Erase => "operators.person_erased",
     };
-    let details = json!({ "why": why });
+    tell(operator, system, (id, action), json!({ "why": why })).await?;
+    Ok(tenants)
+}
+
+/// Tells of it in the operators' own log.
+async fn tell(
+    operator: &Operator,
+    system: &System,
+    (id, action): (UserId, &'static str),
+    details: Value,
+) -> Result<()> {
     let subject = Some(id.to_string());
     let entry = LogEntry { actor: operator.actor(), action, subject, details, trace: operator.trace() };
-    entry.end(system.by_operator(operator)).await?;
-    Ok(tenants)
+    entry.end(system.by_operator(operator)).await
 }

@@ -241,3 +241,33 @@ async fn what_an_operator_demands_of_a_person_comes_before_everything_else_in_al
     assert_eq!(later(&app, &there).await, 200);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn whatever_is_done_with_a_person_stands_in_the_operators_own_log() {
+    let app = TestApp::start().await;
+    let operator = app.operator().await;
+    let (id, _) = of_both(&app).await;
+    let demand = json!({ "action": "second-factor", "reason": "It was asked for" });
+    let withdrawn = json!({ "action": "second-factor", "reason": "It was asked for", "withdraw": true });
+    let acts = [
+        ("disable", why(), "person_disabled"),
+        ("enable", why(), "person_enabled"),
+        ("sign-out", why(), "person_signed_out"),
+        ("demand", demand, "person_action_demanded"),
+        ("demand", withdrawn, "person_demand_withdrawn"),
+        ("erase", why(), "person_erased"),
+    ];
+    for (act, body, told) in acts {
+        operator.post(&format!("{USERS}/{id}/{act}"), body).await.assert(204);
+        let line = operator.get("/api/v1/admin/log?limit=1").await.assert(200).json()["items"][0].clone();
+        assert_eq!(line["action"], format!("operators.{told}"), "{line}");
+        assert_eq!(
+            (&line["subject"], line["actor"].as_str().unwrap().starts_with("operator:")),
+            (&json!(id), true)
+        );
+        let details = "select details::text from auth.operator_log order by id desc limit 1";
+        let details: String = app.sql().query_one(details, &[]).await.unwrap().get(0);
+        assert!(details.contains("It was asked for"), "{details}");
+    }
+    app.finish().await;
+}
