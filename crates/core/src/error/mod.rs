@@ -109,7 +109,8 @@ impl Error {
     #[must_use]
     pub(crate) fn beyond(mut self, quota: ExceededQuota) -> Self {
         let ExceededQuota { meter, limit, used } = &quota;
-        self.0.detail = Some(format!("{used} of {limit} are used ({meter}).").into());
+        self.0.detail =
+            Some(format!("The plan has no room for more: {used} of {limit} are used ({meter}).").into());
         self.0.quota = Some(quota);
         self
     }

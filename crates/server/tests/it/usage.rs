@@ -376,3 +376,33 @@ async fn t_22_a_plan_bounds_requests_at_a_time_and_database_time_and_the_top_sho
     app.alice().get("/api/v1/admin/tenants/top").await.assert(401);
     app.finish().await;
 }
+
+#[tokio::test]
+async fn rows_of_a_file_beyond_the_quota_are_rejected_one_by_one_and_the_import_goes_on() {
+    let app = TestApp::builder().setting("JOB_WORKERS", "2").start().await;
+    let had = usage(&app.alice(), "catalog.items").await["used"].as_i64().unwrap();
+    plan(&[&app], &[("catalog.items", Some(had + 3))]).await;
+    let alice = app.alice();
+    create(&alice, "OLD").await.assert(201);
+    // Two have room; what changes a row that is there wants none.
+    let file = "sku,name\nQ-1,New\nQ-2,New\nQ-3,New\nQ-4,New\nOLD,Changed\n";
+    let file =
+        http::Request::post("/api/v1/items/imports").header("content-type", "text/csv").body(file).unwrap();
+    let id = alice.request(file).await.assert(202).json()["jobId"].as_str().unwrap().to_owned();
+    let over = format!("select exists (select from job_done where id = '{id}' and outcome = 'succeeded')");
+    app.until(&over, "select to_jsonb(array_agg(j)) from job_dead j").await;
+    let result = alice.get(&format!("/api/v1/jobs/{id}/result")).await.assert(200).json()["result"].clone();
+    assert_eq!(
+        (&result["created"], &result["changed"], &result["rejected"]),
+        (&json!(2), &json!(1), &json!(2))
+    );
+    let rejected = format!("/api/v1/files/{}/content", result["rejections"].as_str().unwrap());
+    let rejected = alice.get(&rejected).await.assert(200).text();
+    let lines: Vec<&str> = rejected.lines().collect();
+    assert_eq!(lines.len(), 3, "{rejected}");
+    for (line, begins) in lines[1..].iter().zip(["4,", "5,"]) {
+        assert!(line.starts_with(begins) && line.contains("plan"), "{rejected}");
+    }
+    assert_eq!(usage(&alice, "catalog.items").await["used"], json!(had + 3));
+    app.finish().await;
+}
