@@ -1,3 +1,5 @@
+use std::sync::{Mutex, PoisonError};
+
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -13,6 +15,10 @@ pub struct SoftwarePasskey {
     pub origin: String,
     /// How often it has signed.
     pub count: u32,
+    /// Whether its owner is asked, by a PIN or a finger.
+    pub verifies: bool,
+    /// Whose it is, as it was told when it was made.
+    owner: Mutex<Value>,
 }
 
 impl SoftwarePasskey {
@@ -24,7 +30,8 @@ impl SoftwarePasskey {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("a key can be made");
         let mut credential = [0; 16];
         aws_lc_rs::rand::fill(&mut credential).expect("there is randomness");
-        Self { pair, credential, origin: "http://localhost:3001".to_owned(), count: 0 }
+        let origin = "http://localhost:3001".to_owned();
+        Self { pair, credential, origin, count: 0, verifies: true, owner: Mutex::default() }
     }
 
     /// What it answers when it is to be made: the body of `POST /api/v1/auth/passkeys`.
@@ -32,6 +39,11 @@ impl SoftwarePasskey {
     /// # Panics
     /// When it is asked otherwise.
     pub fn made(&self, options: &Value) -> Value {
+        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        if owner.is_null() {
+            *owner = options["userId"].clone();
+        }
+        drop(owner);
         let key = self.pair.public_key().as_ref();
         let cose: [&[u8]; 4] = [
             &[0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01, 0x21, 0x58, 0x20],
@@ -57,15 +69,21 @@ impl SoftwarePasskey {
     /// When it is asked otherwise.
     pub fn proven(&mut self, question: &Value) -> Value {
         self.count += 1;
-        let (client, data) = (self.client_data("webauthn.get", question), self.data(question, 0x05));
+        let flags = if self.verifies { 0x05 } else { 0x01 };
+        let (client, data) = (self.client_data("webauthn.get", question), self.data(question, flags));
         let signed = [&data, digest(&SHA256, &client).as_ref()].concat();
         let signature = self.pair.sign(&SystemRandom::new(), &signed).expect("it signs");
-        json!({
+        let mut answer = json!({
             "credential": encoded(&self.credential),
             "clientData": encoded(&client),
             "authenticatorData": encoded(&data),
             "signature": encoded(signature.as_ref()),
-        })
+        });
+        // Who was not named is found by it.
+        if question["credentials"].as_array().is_some_and(Vec::is_empty) {
+            answer["userHandle"] = self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        }
+        answer
     }
 
     fn client_data(&self, act: &str, asked: &Value) -> Vec<u8> {

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::signing::SigningRing;
 use super::verified::Verified;
-use super::{Actor, CsrfKeys, DeviceKeys, Identity, Methods, PublicKeys, RefreshKeys, SignedIn};
+use super::{
+    Actor, CsrfKeys, DeviceKeys, Identity, Methods, PasskeyChallengeKeys, PublicKeys, RefreshKeys, SignedIn,
+};
 use crate::config::JwtSettings;
 use crate::error::{Error, codes};
 use crate::shared::{Clock, OperatorId, Rng, Secret, SessionId, ShownSecret, TenantId, UserId};
@@ -35,6 +37,7 @@ pub struct Authenticator {
     refresh_keys: RefreshKeys,
     csrf_keys: CsrfKeys,
     device_keys: DeviceKeys,
+    passkey_challenges: PasskeyChallengeKeys,
     /// Verifying a signature costs more than all else that a read does on its way in.
     verified: Verified,
     lifetime: Duration,
@@ -97,6 +100,7 @@ impl Authenticator {
             refresh_keys: RefreshKeys::new(settings.ring()),
             csrf_keys: CsrfKeys::new(settings.ring()),
             device_keys: DeviceKeys::new(settings.ring()),
+            passkey_challenges: PasskeyChallengeKeys::new(settings.ring()),
             verified: Verified::default(),
             lifetime: settings.expires_in,
             clock,
@@ -122,6 +126,11 @@ impl Authenticator {
     /// The keys that sign the secrets of known devices.
     pub fn device_keys(&self) -> &DeviceKeys {
         &self.device_keys
+    }
+
+    /// The keys that sign what a passkey answers of which nobody knows yet whose it is.
+    pub fn passkey_challenges(&self) -> &PasskeyChallengeKeys {
+        &self.passkey_challenges
     }
 
     /// An access token for a person whose credentials have just been verified, of a session of its own, if there is one: it

@@ -16,6 +16,7 @@ mod known_slugs;
 mod numbered;
 mod operator;
 mod passkey;
+mod passkey_challenges;
 mod password;
 mod permission;
 mod permissions;
@@ -50,6 +51,7 @@ pub use passkey::{
     InvalidPasskey, NewPasskey, PASSKEY_ALGORITHMS, PasskeyAct, PasskeyChallenge, PasskeyRequest,
     PasskeySite, ProvenPasskey,
 };
+pub use passkey_challenges::PasskeyChallengeKeys;
 pub use password::{PasswordHash, PasswordVerdict, Passwords, normalised};
 pub use permission::{Permission, Role, UnknownRole};
 pub use permissions::{Grants, OwnRole, PermissionTable, Permissions};

@@ -127,6 +127,15 @@ impl PasskeyChallenge {
         Self(bytes)
     }
 
+    /// Of bytes that are one already.
+    pub(super) const fn of(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// As a browser gets it: base64url.
     pub fn text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)

@@ -37,6 +37,8 @@ pub enum Method {
     Passkey,
     /// One of the codes for those who have lost the rest.
     Recovery,
+    /// Two at once: a passkey that has asked its owner for a PIN or a finger, and stands alone.
+    MultiFactor,
 }
 
 /// The ways by which somebody has proven who it is: `amr` of a token (RFC 8176).
@@ -72,7 +74,7 @@ const BYTES: usize = 16 + 16 + 4 + SECRET;
 const MOST_STEPS: i32 = 10_000;
 
 impl Method {
-    const ALL: [Self; 4] = [Self::Password, Self::Totp, Self::Passkey, Self::Recovery];
+    const ALL: [Self; 5] = [Self::Password, Self::Totp, Self::Passkey, Self::Recovery, Self::MultiFactor];
 
     /// Its word in `amr`.
     pub const fn as_str(self) -> &'static str {
@@ -81,6 +83,7 @@ impl Method {
             Self::Totp => "otp",
             Self::Passkey => "hwk",
             Self::Recovery => "recovery",
+            Self::MultiFactor => "mfa",
         }
     }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::factors::HAS_FACTOR;
-use super::lock_out::{self, GuessTarget};
+use super::lock_out::{self, Guess, GuessTarget};
 use super::mfa::{self, PendingSignIn};
 use super::session::{self, Begin, Tokens, address};
 use super::{IdentityMetrics, codes, owner_notice, passwords};
@@ -24,7 +24,7 @@ use super::{IdentityMetrics, codes, owner_notice, passwords};
 /// What is tried here, in the audit log and in the security log.
 pub(super) const ACTION: &str = "identity.sign_in";
 
-const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
+pub(super) const FIND_TENANT: &str = "select id from tenants where slug = $1 and status = 'active'";
 const FIND_PERSON: &str = sql![
     "select p.id, w.phc, ",
     HAS_FACTOR,
@@ -53,8 +53,8 @@ pub(super) struct Login {
     pub(super) device_token: Option<Secret<String>>,
 }
 
-struct TenantRow {
-    id: TenantId,
+pub(super) struct TenantRow {
+    pub(super) id: TenantId,
 }
 from_row!(TenantRow { id });
 
@@ -88,7 +88,13 @@ pub(super) async fn login(
 {
     // Before anything is looked up or counted: it must not tell what is there.
     app.passwords.admit(&login.password)?;
-    login.tenant = meant(&selected, &login.tenant)?;
+    login.tenant = meant(&selected, &login.tenant)?.ok_or_else(|| {
+        Error::new(&core::INVALID).violation(Violation::new(
+            "/tenant",
+            "required",
+            "It is not said which tenant.",
+        ))
+    })?;
     let (tenant, email) = (canonical(&login.tenant), canonical(&login.email));
     let name = attempt.name(&tenant, &email);
     let device = session::known_device(&app, login.device_token.as_ref(), &email);
@@ -104,38 +110,45 @@ pub(super) async fn login(
     })?;
     let this = Try { login, name, agent: agent(&headers), device, last: guess.is_last() };
     let outcome = sign_in(&app, &system, &trace, this).await;
-    count(&app, &outcome)?;
-    match &outcome {
-        Ok(_) => guess.succeeded().await,
-        Err(error) if error.code() == &codes::SIGN_IN_FAILED => {
-            if let Some(notice) = guess.notice() {
-                owner_notice::tell(&app, &system, &trace, (notice, tenant, email));
-            }
-        }
-        // What we could not decide is no failure of the caller's.
-        Err(_) => guess.undecided().await,
+    count(&app, outcome.as_ref().map(word))?;
+    let notice = guess.notice();
+    let failed = settle(guess, &outcome).await;
+    if let Some(notice) = notice.filter(|_| failed) {
+        owner_notice::tell(&app, &system, &trace, (notice, tenant, email));
     }
     Ok(Json(outcome?))
 }
 
-/// The tenant that is selected or typed. Where both are, they are the same.
-fn meant(selected: &SelectedTenant, typed: &str) -> Result<String> {
+/// Lets an attempt count when it has failed, and says whether it has. What we could not decide is no failure of the caller's.
+pub(super) async fn settle<T>(guess: Guess<'_>, outcome: &Result<T>) -> bool {
+    match outcome {
+        Ok(_) => guess.succeeded().await,
+        Err(error) if error.code() == &codes::SIGN_IN_FAILED => return true,
+        Err(_) => guess.undecided().await,
+    }
+    false
+}
+
+/// The tenant that is selected or typed, if one is. Where both are, they are the same.
+pub(super) fn meant(selected: &SelectedTenant, typed: &str) -> Result<Option<String>> {
     let typed = folded(typed);
     match selected.name()? {
-        None if typed.is_empty() => {
-            let missing = Violation::new("/tenant", "required", "It is not said which tenant.");
-            Err(Error::new(&core::INVALID).violation(missing))
-        }
-        None => Ok(typed),
-        Some(name) if typed.is_empty() || canonical(&typed) == name => Ok(name.to_owned()),
+        None => Ok(Some(typed).filter(|typed| !typed.is_empty())),
+        Some(name) if typed.is_empty() || canonical(&typed) == name => Ok(Some(name.to_owned())),
         Some(_) => Err(Error::new(&core::TENANT_SELECTION)),
     }
 }
 
-fn count(app: &App, outcome: &Result<SignInAnswer>) -> Result<()> {
+const fn word(answer: &SignInAnswer) -> &'static str {
+    match answer {
+        SignInAnswer::Begun(_) => "succeeded",
+        SignInAnswer::Pending(_) => "pending",
+    }
+}
+
+pub(super) fn count(app: &App, outcome: Result<&'static str, &Error>) -> Result<()> {
     let outcome = match outcome {
-        Ok(SignInAnswer::Begun(_)) => "succeeded",
-        Ok(SignInAnswer::Pending(_)) => "pending",
+        Ok(word) => word,
         Err(error) if error.code() == &codes::SIGN_IN_FAILED => "failed",
         Err(_) => "undecided",
     };
@@ -195,7 +208,12 @@ async fn sign_in(
 
 /// Tells the tenant's auditor, within a minute: nothing is written here, so that the answer takes as long for who is there
 /// as for who is not.
-fn deny(app: &App, trace: &Trace, (actor, tenant, user): (Actor, TenantId, Option<String>), last: bool) {
+pub(super) fn deny(
+    app: &App,
+    trace: &Trace,
+    (actor, tenant, user): (Actor, TenantId, Option<String>),
+    last: bool,
+) {
     let denial = Denial {
         tenant,
         actor,
@@ -243,7 +261,7 @@ pub(super) fn folded(typed: &str) -> String {
 }
 
 /// The same as it is looked for: letters that can be sent in several ways are one, so that they are counted as one.
-fn canonical(typed: &str) -> String {
+pub(super) fn canonical(typed: &str) -> String {
     let folded = folded(typed);
     Text::<1, 254>::parse(&folded).map_or(folded, |text| text.to_string())
 }

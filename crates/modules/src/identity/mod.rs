@@ -21,6 +21,7 @@ pub mod operator;
 mod own_roles;
 mod owner_notice;
 mod pages;
+mod passkey_login;
 mod passkeys;
 mod password_routes;
 mod passwords;
@@ -29,6 +30,7 @@ pub mod people_import;
 mod public_keys;
 mod registration;
 mod required;
+mod review_campaigns;
 mod reviews;
 mod roles;
 mod service_accounts;
@@ -78,6 +80,7 @@ pub static MODULE: Module = Module {
         "0020_members_counted",
         "0021_required_actions",
         "0022_passkeys",
+        "0023_reviews_by_themselves",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -106,11 +109,18 @@ pub static MODULE: Module = Module {
         &address_change::CHANGED,
         &registration::LINK,
         &registration::MEMBER,
+        &review_campaigns::DUE,
     ],
     metrics: &[MetricTable::of::<IdentityMetrics>()],
     gauges: &[&SESSIONS_ACTIVE],
-    jobs: &[&lock_out::FORGET, &reviews::CLOSE, &erasure::ERASE],
-    schedules: &[&lock_out::NIGHTLY],
+    jobs: &[
+        &lock_out::FORGET,
+        &reviews::CLOSE,
+        &review_campaigns::BEGIN,
+        &review_campaigns::REMIND,
+        &erasure::ERASE,
+    ],
+    schedules: &[&lock_out::NIGHTLY, &review_campaigns::QUARTERS],
     tenant_settings: &[
         &required::SECOND_FACTOR,
         &registration::REGISTRATION,
@@ -118,6 +128,7 @@ pub static MODULE: Module = Module {
         &registration::ROLE,
         &terms::VERSION,
         &terms::ADDRESS,
+        &review_campaigns::EVERY,
     ],
     tenant_name: Some("select name from tenant_profiles"),
     authentication: Some(&authentication::AUTHENTICATION),
@@ -328,6 +339,19 @@ fn routes() -> Routes {
                  gets an `mfaToken`, which `POST /api/v1/auth/mfa/verify` takes and nothing else.",
             ),
         )
+        .post("/api/v1/auth/login/passkey/challenge", Access::Public, passkey_login::challenge)
+        .doc(Operation::new("challengeSignIn", "Ask what a passkey is to answer, to sign in by it alone").about(
+            "What a browser's `navigator.credentials.get` is called with. The answer goes to `POST /api/v1/auth/login/passkey`, once, within \
+             five minutes.",
+        ))
+        .post("/api/v1/auth/login/passkey", Access::Public, passkey_login::login)
+        .shows_secret()
+        .limit(&FAILED_SIGN_INS)
+        .system(&SIGN_IN)
+        .doc(Operation::new("signInByPasskey", "Sign in by a passkey alone").about(
+            "By one that finds its owner by itself and asks for a PIN or a finger: it proves two things at once, and no second factor is \
+             asked for. One answer for everything that is wrong. What strangers guess of the account's password does not shut it out.",
+        ))
         .post("/api/v1/auth/mfa/verify", Access::Public, mfa::verify)
         .shows_secret()
         .system(&FACTORS)

@@ -1,4 +1,5 @@
-//! Passkeys: made by somebody who is signed in, and asked for where a second factor is wanted.
+//! Passkeys: made by somebody who is signed in, and asked for where a second factor is wanted (who signs in by one alone:
+//! [`super::passkey_login`]).
 //!
 //! Each answer is to a challenge of ours, which is good once, for five minutes, for one person, and for the session or the waiting
 //! sign-in that has asked for it. A passkey that has counted backwards may have been copied, and proves nothing.
@@ -10,7 +11,7 @@ use erp_core::answer::{NoContent, Refusing};
 use erp_core::app::App;
 use erp_core::auth::{
     Caller, InvalidPasskey, Method, PASSKEY_ALGORITHMS, PasskeyAct, PasskeyChallenge, PasskeyRequest,
-    PasskeySite, Trace,
+    PasskeySite, ProvenPasskey, Trace,
 };
 use erp_core::db::{AuditEntry, System, TenantTx};
 use erp_core::error::{Error, Result, codes as core};
@@ -33,7 +34,7 @@ use super::{codes, factors, mfa};
 
 /// What a challenge is for: the kinds of `auth.one_time`.
 const NEW: &str = "passkey-new";
-const PROOF: &str = "passkey";
+pub(super) const PROOF: &str = "passkey";
 /// So many passkeys has a person at most.
 const MOST: i64 = 20;
 
@@ -90,8 +91,19 @@ pub(super) struct PasskeyQuestion {
     challenge: String,
     #[schemars(example = &"erp.example.com")]
     rp_id: String,
-    /// The passkeys of which one is to answer.
+    /// The passkeys of which one is to answer; none where it is to find its owner by itself.
     credentials: Vec<String>,
+    /// Whether it is to ask its owner, by a PIN or a finger: `required` where the passkey is all there is.
+    #[schemars(example = &"preferred")]
+    user_verification: &'static str,
+}
+
+impl PasskeyQuestion {
+    /// To whichever passkey of ours there is, which stands alone.
+    pub(super) fn to_any(app: &App, challenge: &PasskeyChallenge) -> Result<Self> {
+        let (challenge, rp_id) = (challenge.text(), site(app)?.name().to_owned());
+        Ok(Self { challenge, rp_id, credentials: Vec::new(), user_verification: "required" })
+    }
 }
 
 /// The body of `POST /api/v1/auth/passkeys`: what a browser has answered, each as base64url.
@@ -112,13 +124,28 @@ pub(super) struct MadePasskey {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct PasskeyAnswer {
     /// `rawId`.
-    credential: Text<1, 2000>,
+    pub(super) credential: Text<1, 2000>,
     /// `response.clientDataJSON`.
     client_data: Text<1, 8000>,
     /// `response.authenticatorData`.
     authenticator_data: Text<1, 4000>,
     /// `response.signature`.
     signature: Text<1, 2000>,
+    /// `response.userHandle`, as far as there is one: whose passkey its authenticator says it is.
+    #[serde(default)]
+    user_handle: Option<Text<1, 100>>,
+}
+
+impl PasskeyAnswer {
+    /// What the browser says that it was asked.
+    pub(super) fn client_data(&self) -> Result<Vec<u8>> {
+        decoded(&self.client_data)
+    }
+
+    /// Whether its authenticator says whose the passkey is.
+    pub(super) const fn names_its_owner(&self) -> bool {
+        self.user_handle.is_some()
+    }
 }
 
 /// The body of `POST /api/v1/auth/mfa/passkey`.
@@ -158,9 +185,10 @@ struct PasskeyOwner {
 }
 from_row!(PasskeyOwner { email });
 
-struct StoredPasskey {
-    id: Id<PasskeyRow>,
-    public_key: Vec<u8>,
+/// What a passkey's answer is verified by.
+pub(super) struct StoredPasskey {
+    pub(super) id: Id<PasskeyRow>,
+    pub(super) public_key: Vec<u8>,
 }
 from_row!(StoredPasskey { id, public_key });
 
@@ -275,7 +303,8 @@ pub(super) async fn question(
     if credentials.is_empty() {
         return Err(Error::new(&codes::NO_FACTOR));
     }
-    Ok(PasskeyQuestion { challenge, rp_id: site.name().to_owned(), credentials })
+    let rp_id = site.name().to_owned();
+    Ok(PasskeyQuestion { challenge, rp_id, credentials, user_verification: "preferred" })
 }
 
 /// Proves a passkey's answer, and tells the auditor of one that is not good.
@@ -316,7 +345,7 @@ async fn answered(
 ) -> Result<(PasskeySite, PasskeyRequest)> {
     site(app).map_err(|_| refused("there are no passkeys without PUBLIC_URL"))?;
     let site = site_of(app, system, trace, claim.tenant).await?;
-    let asked = site.asked(PasskeyAct::Prove, &decoded(&claim.answer.client_data)?).map_err(invalid)?;
+    let asked = site.asked(PasskeyAct::Prove, &claim.answer.client_data()?).map_err(invalid)?;
     spend(system, trace, (PROOF, claim.person, claim.asked_by), &asked).await?;
     Ok((site, asked))
 }
@@ -330,10 +359,32 @@ async fn judge(
     let found: Option<StoredPasskey> =
         tx.optional(FIND, &[&claim.person, &decoded(&answer.credential)?]).await?;
     let found = found.ok_or_else(|| refused("the person has no such passkey"))?;
+    use_it(tx, (claim, &found), &signed((site, asked), claim, &found)?).await
+}
+
+/// What a passkey has signed. Where its authenticator says whose it is, it is so.
+pub(super) fn signed(
+    (site, asked): (&PasskeySite, &PasskeyRequest),
+    claim: &PasskeyClaim<'_>,
+    passkey: &StoredPasskey,
+) -> Result<ProvenPasskey> {
+    let answer = claim.answer;
+    if let Some(handle) = &answer.user_handle {
+        let is_owners = decoded(handle)? == claim.person.as_uuid().as_bytes();
+        is_owners.then_some(()).ok_or_else(|| refused("the passkey says that it is another person's"))?;
+    }
     let said = (&*decoded(&answer.authenticator_data)?, &*decoded(&answer.signature)?);
-    let proven = site.proven(asked, said, &found.public_key).map_err(invalid)?;
-    let used: Option<()> = tx.optional(USE, &[&found.id, &i64::from(proven.sign_count)]).await?;
-    used.ok_or_else(|| copied(claim, found.id))
+    site.proven(asked, said, &passkey.public_key).map_err(invalid)
+}
+
+/// Notes that a passkey was used, which counts on if it counts.
+pub(super) async fn use_it(
+    tx: &mut TenantTx<'_>,
+    (claim, passkey): (&PasskeyClaim<'_>, &StoredPasskey),
+    proven: &ProvenPasskey,
+) -> Result<()> {
+    let used: Option<()> = tx.optional(USE, &[&passkey.id, &i64::from(proven.sign_count)]).await?;
+    used.ok_or_else(|| copied(claim, passkey.id))
 }
 
 async fn fail(mut tx: TenantTx<'_>, trace: &Trace, claim: &PasskeyClaim<'_>, error: Error) -> Result<Error> {
@@ -404,7 +455,7 @@ pub(super) fn session_of(caller: &Caller) -> Result<[u8; 16]> {
     Ok(*caller.signed_in().ok_or_else(none)?.session.as_uuid().as_bytes())
 }
 
-fn site(app: &App) -> Result<PasskeySite> {
+pub(super) fn site(app: &App) -> Result<PasskeySite> {
     PasskeySite::of(&app.config).ok_or_else(|| {
         Error::new(&codes::NO_PUBLIC_URL)
             .detail("Passkeys are for the name in PUBLIC_URL, which is not set, or is an address.")
@@ -421,14 +472,14 @@ async fn site_of(app: &App, system: &System, trace: &Trace, tenant: TenantId) ->
     Ok(site.and_of_tenant(&app.config, &slug))
 }
 
-fn decoded<const LEAST: usize, const MOST: usize>(text: &Text<LEAST, MOST>) -> Result<Vec<u8>> {
+pub(super) fn decoded<const LEAST: usize, const MOST: usize>(text: &Text<LEAST, MOST>) -> Result<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text.as_str()).map_err(|_| refused("it is not base64url"))
 }
 
-fn invalid(why: InvalidPasskey) -> Error {
+pub(super) fn invalid(why: InvalidPasskey) -> Error {
     Error::new(&codes::CODE_REFUSED).because(why)
 }
 
-fn refused(why: &'static str) -> Error {
+pub(super) fn refused(why: &'static str) -> Error {
     Error::new(&codes::CODE_REFUSED).because(why)
 }

@@ -17,9 +17,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::REVIEWS;
-use super::giver;
 use super::made::Made;
+use super::review_campaigns::{self, ReviewMail};
+use super::{REVIEWS, giver};
 
 /// A review.
 #[derive(Debug)]
@@ -49,7 +49,8 @@ pub(super) struct AccessReview {
     id: Id<AccessReviewRow>,
     #[schemars(example = &"Fourth quarter")]
     name: String,
-    created_by: PrincipalId,
+    /// Nobody, where it has begun by itself.
+    created_by: Option<PrincipalId>,
     created_at: Timestamp,
     /// When what nobody has confirmed ends.
     due_at: Timestamp,
@@ -66,6 +67,22 @@ from_row!(AccessReview { id, name, created_by, created_at, due_at, closed_at, it
 #[derive(Serialize, JsonSchema)]
 pub(super) struct AccessReviews {
     reviews: Vec<AccessReview>,
+}
+
+impl AccessReview {
+    pub(super) fn id(&self) -> Id<AccessReviewRow> {
+        self.id
+    }
+
+    /// Whether it is open, and something is undecided.
+    pub(super) fn wants_decisions(&self) -> bool {
+        self.closed_at.is_none() && self.undecided.get() > 0
+    }
+
+    /// What its reviewers are told.
+    pub(super) fn mail(&self, tenant: String) -> ReviewMail {
+        ReviewMail::new(tenant, &self.name, self.undecided.get(), self.due_at)
+    }
 }
 
 /// A role that a principal held when the review began.
@@ -218,18 +235,40 @@ pub(super) async fn begin(
     let (caller, tenant) = (&call.caller, call.caller.tenant());
     let by = caller.actor().principal().ok_or_else(|| Error::new(&core::FORBIDDEN))?;
     let mut tx = system.on_behalf(caller).within(tenant).await?;
-    if new.due_at <= giver::wait(&mut tx, tenant).await? {
+    let now = giver::wait(&mut tx, tenant).await?;
+    if new.due_at <= now {
         let past = Violation::new("/dueAt", "past", "This time is over.");
         return Err(Error::new(&core::INVALID).violation(past));
     }
-    let id: Id<AccessReviewRow> = call.new_id();
-    let _: Vec<()> = tx.rows(ADD, &[&id, &new.name, &by, &new.due_at]).await?;
+    let made = begun(&call, &mut tx, (&new.name, Some(by)), (now, new.due_at)).await?;
+    tx.commit().await?;
+    Made::at(format!("/api/v1/access/reviews/{}", made.id), made)
+}
+
+/// A review that has begun in a transaction, with what is to come of it by the clock.
+pub(super) async fn begun(
+    call: &Call,
+    tx: &mut TenantTx<'_>,
+    (name, by): (&Text<1, 200>, Option<PrincipalId>),
+    (now, due): (Timestamp, Timestamp),
+) -> Result<AccessReview> {
+    let (tenant, id): (_, Id<AccessReviewRow>) = (call.caller.tenant(), call.new_id());
+    let _: Vec<()> = tx.rows(ADD, &[&id, name, &by, &due]).await?;
     let _: Vec<()> = tx.rows(GATHER, &[&tenant, &id]).await?;
     let made: AccessReview = tx.row(READ, &[&tenant, &id]).await?;
     let args = CloseReview { tenant, review: id };
-    call.enqueue_with(&mut tx, &CLOSE, &args, JobOptions::default().at(new.due_at))?;
-    tx.commit().await?;
-    Made::at(format!("/api/v1/access/reviews/{id}"), made)
+    call.enqueue_with(tx, &CLOSE, &args, JobOptions::default().at(due))?;
+    review_campaigns::plan(call, tx, (tenant, id), (now, due))?;
+    Ok(made)
+}
+
+/// A review, if it is there.
+pub(super) async fn find(
+    tx: &mut TenantTx<'_>,
+    tenant: TenantId,
+    id: Id<AccessReviewRow>,
+) -> Result<Option<AccessReview>> {
+    tx.optional(READ, &[&tenant, &id]).await
 }
 
 /// `PUT /api/v1/access/reviews/{id}/items/{item}`: by a person, and not of a role of its own.

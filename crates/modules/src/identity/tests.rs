@@ -17,6 +17,19 @@ pub(crate) const FIXTURES: &[Fixture] = &[
     Fixture::new("POST /password", |_| Box::pin(async { Prepared::default() })).answers(415),
     Fixture::new("POST /sign-in", |setup| Box::pin(sign_in(setup))).answers(303),
     Fixture::new("POST /sign-in/code", |setup| Box::pin(give_code(setup))).answers(303),
+    Fixture::new("POST /sign-in/passkey", |setup| {
+        Box::pin(async move {
+            let answer = sign_in_by_passkey(setup).await;
+            Prepared::body(json!({ "tenant": setup.tenant(), "passkey": answer.to_string() }))
+        })
+    })
+    .answers(303),
+    Fixture::new("POST /api/v1/auth/login/passkey", |setup| {
+        Box::pin(async move {
+            let answer = sign_in_by_passkey(setup).await;
+            Prepared::body(json!({ "tenant": setup.tenant(), "passkey": answer }))
+        })
+    }),
     Fixture::new("POST /forgot", |setup| {
         Box::pin(async { Prepared::body(json!({ "tenant": setup.tenant(), "email": "nobody@example.com" })) })
     })
@@ -314,6 +327,17 @@ async fn with_passkey(setup: &Setup<'_>) -> (UserId, String, String) {
     let proven = me.post("/api/v1/auth/step-up", body).await.assert(200).json();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     (person, text(&proven["accessToken"]), text(&made["id"]))
+}
+
+/// What a passkey answers that signs in by itself.
+async fn sign_in_by_passkey(setup: &Setup<'_>) -> Value {
+    let (_, tokens, _) = somebody(setup).await;
+    let me = setup.app().anonymous().with_token(tokens["accessToken"].as_str().unwrap());
+    let options = me.post("/api/v1/auth/passkeys/options", Value::Null).await.assert(200).json();
+    let mut passkey = SoftwarePasskey::new();
+    me.post("/api/v1/auth/passkeys", passkey.made(&options)).await.assert(201);
+    let challenge = "/api/v1/auth/login/passkey/challenge";
+    passkey.proven(&setup.app().anonymous().post(challenge, Value::Null).await.assert(200).json())
 }
 
 /// A sign-in that waits for a passkey.

@@ -147,7 +147,7 @@ pub(super) fn add(routes: Routes) -> Routes {
 fn add_sign_in(routes: Routes) -> Routes {
     routes
         .get("/sign-in", Access::Public, sign_in::show)
-        .headers(headers())
+        .headers(with_script())
         .refusal(refusal)
         .doc(Operation::new("showSignIn", "Show the form of the sign-in"))
         .post("/sign-in", Access::Public, sign_in::sign_in)
@@ -159,6 +159,12 @@ fn add_sign_in(routes: Routes) -> Routes {
             Operation::new("signInByForm", "Sign in by the form")
                 .about("It leads on with the cookie of a browser's session, or asks for the second factor."),
         )
+        .post("/sign-in/passkey", Access::Public, sign_in::sign_in_by_passkey)
+        .headers(with_script())
+        .refusal(refusal)
+        .limit(&FAILED_SIGN_INS)
+        .system(&SIGN_IN)
+        .doc(Operation::new("signInByPasskeyForm", "Sign in by a passkey alone, by the form").about(FORM))
         .post("/sign-in/code", Access::Public, sign_in::give_code)
         .headers(with_script())
         .refusal(refusal)

@@ -1,4 +1,4 @@
-// Passkeys: asks the browser for one, and sends what it answers. Without this script the codes of an app remain.
+// Passkeys: asks the browser for one, and sends what it answers. Without this script passwords and the codes of an app remain.
 "use strict";
 
 const text = (buffer) =>
@@ -46,7 +46,7 @@ const prove = async (form, asked) => {
       challenge: bytes(asked.challenge),
       rpId: asked.rpId,
       allowCredentials: known(asked.credentials),
-      userVerification: "preferred",
+      userVerification: asked.userVerification,
       timeout: TIMEOUT,
     },
   });
@@ -55,6 +55,7 @@ const prove = async (form, asked) => {
     clientData: text(got.response.clientDataJSON),
     authenticatorData: text(got.response.authenticatorData),
     signature: text(got.response.signature),
+    userHandle: got.response.userHandle ? text(got.response.userHandle) : undefined,
   });
   form.submit();
 };
@@ -62,6 +63,11 @@ const prove = async (form, asked) => {
 const acts = {
   create,
   prove: async (form) => prove(form, await post("/api/v1/auth/passkeys/challenge", form)),
+  // The company that was typed, if one was: else it is that of the last sign-in.
+  alone: async (form) => {
+    form.elements.tenant.value = document.getElementById("tenant").value;
+    return prove(form, await post("/api/v1/auth/login/passkey/challenge", form));
+  },
   "sign-in": async (form) =>
     prove(form, await post("/api/v1/auth/mfa/passkey", form, { mfaToken: form.elements.token.value })),
 };

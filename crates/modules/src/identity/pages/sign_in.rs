@@ -5,7 +5,7 @@ use axum::extract::State;
 use erp_core::app::App;
 use erp_core::auth::Trace;
 use erp_core::db::System;
-use erp_core::error::{Error, Result};
+use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::{FormBody, Json, Query, SelectedTenant};
 use erp_core::limits::Attempt;
 use erp_core::shared::{Secret, Text};
@@ -17,6 +17,7 @@ use super::{ShownPage, css, page, script, told};
 use crate::identity::browser;
 use crate::identity::login::{self, Login, SignInAnswer};
 use crate::identity::mfa::{self, VerifyFactor};
+use crate::identity::passkey_login::{self, PasskeyLogin};
 use crate::identity::passkeys::PasskeyAnswer;
 use crate::identity::session::Tokens;
 
@@ -27,6 +28,7 @@ pub(super) const HOME: &str = "/account";
 #[template(path = "identity/pages/sign_in.html")]
 struct SignInPage<'a> {
     css: &'a str,
+    script: &'a str,
     tenant: &'a str,
     email: &'a str,
     next: &'a str,
@@ -68,6 +70,18 @@ pub(super) struct SignInForm {
     next: String,
 }
 
+/// What the form of a passkey that stands alone sends.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PasskeyForm {
+    #[serde(default)]
+    tenant: String,
+    /// What it has answered, as JSON.
+    passkey: String,
+    #[serde(default)]
+    next: String,
+}
+
 /// What the form of the second factor sends.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -90,17 +104,18 @@ pub(super) async fn show(
     selected: SelectedTenant,
     Query(link): Query<SignInQuery>,
 ) -> Result<ShownPage> {
-    let css = css(&app)?;
+    let (css, script) = (css(&app)?, script(&app)?);
     // What the form says is looked at when it is sent.
     let selected = selected.name().ok().flatten().unwrap_or_default();
     let tenant = link.tenant.as_ref().map_or(selected, Text::as_str);
     let next = link.next.as_ref().map_or("", Text::as_str);
-    page(StatusCode::OK, &SignInPage { css, tenant, email: "", next, fault: None })
+    page(StatusCode::OK, &SignInPage { css, script, tenant, email: "", next, fault: None })
 }
 
 /// The form in the place of a page that is for those who have signed in: it leads back there.
 pub(super) fn wanted(app: &App, next: &str) -> Result<ShownPage> {
-    page(StatusCode::UNAUTHORIZED, &SignInPage { css: css(app)?, tenant: "", email: "", next, fault: None })
+    let (css, script) = (css(app)?, script(app)?);
+    page(StatusCode::UNAUTHORIZED, &SignInPage { css, script, tenant: "", email: "", next, fault: None })
 }
 
 pub(super) async fn sign_in(
@@ -112,7 +127,7 @@ pub(super) async fn sign_in(
     selected: SelectedTenant,
     FormBody(form): FormBody<SignInForm>,
 ) -> Result<ShownPage> {
-    let css = css(&app)?;
+    let (css, script) = (css(&app)?, script(&app)?);
     let SignInForm { tenant, email, password, next } = form;
     let device_token = browser::device_token(&headers);
     let login = Login { tenant: tenant.clone(), email: email.clone(), password, device_token };
@@ -122,14 +137,41 @@ pub(super) async fn sign_in(
     match outcome.map_err(Error::from) {
         Ok(Json(SignInAnswer::Begun(tokens))) => begun(&app, &system, &trace, &tokens, &next).await,
         Ok(Json(SignInAnswer::Pending(pending))) => {
-            let (token, script) = (pending.mfa_token.expose(), script(&app)?);
+            let token = pending.mfa_token.expose();
             let passkey = pending.factors.contains(&"passkey");
             page(StatusCode::OK, &CodePage { css, script, passkey, token, next: &next, fault: None })
         }
         Err(error) => {
             let (status, fault) = told(error)?;
             let (tenant, email, next, fault) = (&*tenant, &*email, &*next, Some(&*fault));
-            page(status, &SignInPage { css, tenant, email, next, fault })
+            page(status, &SignInPage { css, script, tenant, email, next, fault })
+        }
+    }
+}
+
+pub(super) async fn sign_in_by_passkey(
+    State(app): State<App>,
+    trace: Trace,
+    attempt: Attempt,
+    system: System,
+    headers: HeaderMap,
+    selected: SelectedTenant,
+    FormBody(form): FormBody<PasskeyForm>,
+) -> Result<ShownPage> {
+    let (css, script) = (css(&app)?, script(&app)?);
+    let PasskeyForm { tenant, passkey, next } = form;
+    let unreadable = |_| Error::new(&core::INVALID);
+    let passkey: PasskeyAnswer = serde_json::from_str(&passkey).map_err(unreadable)?;
+    let device_token = browser::device_token(&headers);
+    let login = PasskeyLogin { tenant: tenant.clone(), passkey, device_token };
+    let (state, own) = (State(app.clone()), system.clone());
+    let signing_in = passkey_login::login(state, trace.clone(), attempt, own, headers, selected, Json(login));
+    match Box::pin(signing_in).await.map_err(Error::from) {
+        Ok(Json(tokens)) => begun(&app, &system, &trace, &tokens, &next).await,
+        Err(error) => {
+            let (status, fault) = told(error)?;
+            let (tenant, next, fault) = (&*tenant, &*next, Some(&*fault));
+            page(status, &SignInPage { css, script, tenant, email: "", next, fault })
         }
     }
 }

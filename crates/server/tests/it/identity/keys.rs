@@ -347,3 +347,33 @@ async fn k_02_a_key_gives_none_more_networks_than_it_has() {
     opened.assert(403).problem("identity.more_than_own");
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_key_is_told_whose_it_is_and_what_it_may_do() {
+    let app = TestApp::start().await;
+    let me = async |key: &Value| app.anonymous().with_token(text(key)).get("/api/v1/me").await;
+    let own = own_key(&app.alice(), &["catalog.item.read"]).await;
+    let told = me(&own).await.assert(200).json();
+    let owner = app.alice().get("/api/v1/me").await.assert(200).json();
+    assert_eq!((&told["user"], &told["tenant"]), (&owner["user"], &owner["tenant"]), "{told}");
+    assert_eq!((&told["roles"], &told["permissions"]), (&json!(["api-key"]), &json!(["catalog.item.read"])));
+    let shown =
+        json!({ "id": own["id"], "name": "Script", "scopes": ["catalog.item.read"], "expiresAt": null });
+    assert_eq!((&told["apiKey"], told.get("serviceAccount")), (&shown, None));
+    assert!(owner.get("apiKey").is_none() && owner.get("serviceAccount").is_none(), "{owner}");
+
+    let made = json!({ "name": "Warehouse scanner" });
+    let machine = app.alice().post("/api/v1/service-accounts", made).await.assert(201).json();
+    let account = format!("/api/v1/service-accounts/{}", machine["id"].as_str().unwrap());
+    app.alice().put(&format!("{account}/roles"), json!({ "roles": ["read-only"] })).await.assert(204);
+    let scopes = json!({ "name": "K", "scopes": ["catalog.item.read"], "serviceAccount": machine["id"] });
+    let key = app.alice().post("/api/v1/api-keys", scopes).await.assert(201).json();
+    let told = me(&key).await.assert(200).json();
+    let shown = json!({ "id": machine["id"], "name": "Warehouse scanner" });
+    assert_eq!((&told["serviceAccount"], told.get("user")), (&shown, None), "{told}");
+    assert_eq!((&told["roles"], &told["permissions"]), (&json!(["api-key"]), &json!(["catalog.item.read"])));
+    app.alice().delete(&account).await.assert(204);
+    app.clock().advance(FRESH);
+    me(&key).await.assert(401);
+    app.finish().await;
+}

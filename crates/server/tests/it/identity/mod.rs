@@ -10,6 +10,7 @@ mod factors;
 mod keys;
 mod members;
 mod pages;
+mod passkey_login;
 mod passkeys;
 mod passwords;
 mod registration;

@@ -144,3 +144,69 @@ async fn a_review_is_its_tenants_and_closed_once() {
     there.finish().await;
     here.finish().await;
 }
+
+/// Who was told of a review by mail, in alphabetical order.
+async fn told(app: &TestApp) -> Vec<String> {
+    let sql = "select recipient from mails where template = 'identity.review_due' order by 1";
+    app.sql().query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn those_who_decide_are_told_a_week_and_a_day_before_the_end_while_something_is_undecided() {
+    let app = TestApp::builder().setting("JOB_WORKERS", "2").start().await;
+    let second = app.another("acme", Role::Owner).await;
+    app.another("acme", Role::Administrator).await;
+    let in_time = |days: u32| format!("select to_jsonb(now() + interval '{days} days 3 seconds')");
+    let due: Value = app.sql().query_one(&in_time(7), &[]).await.unwrap().get(0);
+    let due: jiff::Timestamp = due.as_str().unwrap().parse().unwrap();
+    let body = json!({ "name": "Fourth quarter", "dueAt": due });
+    let review = app.alice().post("/api/v1/access/reviews", body).await.assert(201).json();
+    let planned = "select count(*) = 2 from job_scheduled where kind = 'identity.remind_reviewers'";
+    app.until(planned, "select to_jsonb(array_agg(j)) from job_scheduled j").await;
+    let sent = "select count(*) = 2 from mails where template = 'identity.review_due'";
+    app.until(sent, "select to_jsonb(array_agg(j)) from job_scheduled j").await;
+    let email = "select email from memberships where user_id = $1";
+    let email: String = app.sql().query_one(email, &[&second.id().unwrap()]).await.unwrap().get(0);
+    let mut owners = vec![email, app.person("acme", Role::Owner).credential.email.clone()];
+    owners.sort();
+    assert_eq!(told(&app).await, owners, "and no administrator, who decides nothing");
+    let mail = "select m::text from mails m where template = 'identity.review_due' limit 1";
+    let mail: String = app.sql().query_one(mail, &[]).await.unwrap().get(0);
+    assert!(mail.contains("Fourth quarter"), "{mail}");
+    // Nobody is told of one that is closed.
+    app.alice().post(&format!("{}/close", path(&review)), json!({})).await.assert(200);
+    let now = "update job_scheduled set run_at = now() where kind = 'identity.remind_reviewers'";
+    app.sql().batch_execute(now).await.unwrap();
+    let over = "select count(*) = 0 from job_scheduled where kind = 'identity.remind_reviewers'";
+    app.until(over, "select to_jsonb(array_agg(j)) from job_scheduled j").await;
+    let done = "select count(*) = 2 from job_done where kind = 'identity.remind_reviewers'";
+    app.until(done, "select to_jsonb(array_agg(j)) from job_done j").await;
+    assert_eq!(told(&app).await, owners);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_review_begins_by_itself_each_quarter_where_the_tenant_wants_it() {
+    let app = TestApp::builder().setting("JOB_WORKERS", "2").start().await;
+    let wanted = json!({ "value": "quarterly" });
+    app.alice().put("/api/v1/settings/identity.access_reviews", wanted).await.assert(200);
+    let ready =
+        "select count(*) = 1 from job_schedules where name = 'identity.quarterly_review' and next_at > now()";
+    app.until(ready, "select to_jsonb(array_agg(s)) from job_schedules s").await;
+    let now = "update job_schedules set next_at = date_trunc('second', now()) where name = 'identity.quarterly_review'";
+    app.sql().batch_execute(now).await.unwrap();
+    let sent = "select count(*) = 1 from mails where template = 'identity.review_due'";
+    app.until(sent, "select to_jsonb(array_agg(s)) from job_schedules s").await;
+    let listed = app.alice().get("/api/v1/access/reviews").await.assert(200).json();
+    let review = &listed["reviews"][0];
+    assert!(review["name"].as_str().unwrap().contains(" Q") && review["createdBy"].is_null(), "{review}");
+    assert_eq!((&review["items"], &review["undecided"]), (&json!(3), &json!(3)), "{review}");
+    let lasts =
+        "select extract(day from due_at - created_at)::int4 from access_reviews where name like '% Q_'";
+    assert_eq!(app.sql().query_one(lasts, &[]).await.unwrap().get::<_, i32>(0), 30);
+    // Who has not asked for it gets none.
+    let all = "select count(distinct tenant_id) from access_reviews where name like '% Q_'";
+    assert_eq!(app.sql().query_one(all, &[]).await.unwrap().get::<_, i64>(0), 1);
+    assert_eq!(told(&app).await, [app.person("acme", Role::Owner).credential.email.clone()]);
+    app.finish().await;
+}

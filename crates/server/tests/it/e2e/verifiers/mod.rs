@@ -1,9 +1,13 @@
 //! What the server issues, in others' hands: PyJWT verifies its tokens, zxing-cpp reads its QR code, pyotp is the authenticator
-//! app, and argon2-cffi verifies a hash of its own.
+//! app, argon2-cffi verifies a hash of its own, and py_webauthn what a browser's authenticator has answered to our pages.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use erp_core::auth::Role;
+use erp_testkit::{Browser, TestApp};
 use serde_json::{Value, json};
 
 use super::clients::{demo, program, root};
@@ -12,10 +16,10 @@ use super::http::Client;
 const SECRET: &str = "q7Wc2Zr9Lk4Vt8Hy3Nb6Mj1Px5Sd0FgAe4";
 
 /// Runs the script with what it is to verify, and takes what it found.
-fn verified(given: &Value) -> Option<Value> {
+fn verified(script: &str, given: &Value) -> Option<Value> {
     let tools = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
     let python = program("PyJWT", &[tools.join("tools/verifiers/bin/python")])?;
-    let script = root().join("crates/server/tests/it/e2e/verifiers/verify.py");
+    let script = root().join("crates/server/tests/it/e2e/verifiers").join(script);
     let mut command = Command::new(python);
     command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -48,7 +52,7 @@ fn others_verify_tokens_codes_and_hashes() {
         "jwks": jwks, "token": client.token(), "symmetric": symmetric, "secret": SECRET, "qr": enrolled["qr"],
         "phc": database.value(&phc), "password": password,
     });
-    let Some(found) = verified(&given) else { return };
+    let Some(found) = verified("verify.py", &given) else { return };
     let me = client.get("/api/v1/me").unwrap().json();
     assert_eq!((&found["sub"], &found["symmetricSub"]), (&me["user"]["id"], &me["user"]["id"]));
     assert_eq!((&found["lives"], &found["uri"]), (&json!(900), &enrolled["uri"]));
@@ -56,4 +60,59 @@ fn others_verify_tokens_codes_and_hashes() {
     assert!(found["memory"].as_i64() >= Some(19_456) && found["rounds"].as_i64() >= Some(2), "{found}");
     let confirmed = client.post("/api/v1/auth/mfa/totp/confirm", &json!({ "code": found["code"] })).unwrap();
     assert_eq!(confirmed.status, 204, "{}", confirmed.body);
+}
+
+/// Keeps what our page asks of the authenticator and what that answers, beyond the pages that follow.
+const LISTEN: &str = "for (const act of ['create', 'get']) { \
+      const ask = navigator.credentials[act].bind(navigator.credentials); \
+      navigator.credentials[act] = async (options) => { \
+        const answer = await ask(options); \
+        const challenge = btoa(String.fromCharCode(...options.publicKey.challenge)); \
+        sessionStorage[act] = JSON.stringify({ challenge, credential: answer.toJSON() }); \
+        return answer; \
+      }; \
+    }";
+
+#[tokio::test]
+async fn py_webauthn_verifies_what_our_pages_ask_of_a_browser() {
+    let Some(browser) = Browser::find("passkeys by py_webauthn") else { return };
+    let app = TestApp::start().await;
+    let url = format!("http://localhost:{}", app.address().port());
+    let credential = app.person("acme", Role::Member).credential.clone();
+    let mut tab = browser.tab().await;
+    tab.authenticator().await;
+    tab.go(&format!("{url}/account")).await;
+    let fields = [("tenant", "acme"), ("email", &*credential.email), ("password", &*credential.password)];
+    let fill =
+        fields.map(|(id, value)| format!("document.getElementById('{id}').value = '{value}';")).concat();
+    tab.follow(&format!("{fill} document.getElementById('tenant').form.requestSubmit();")).await;
+    tab.run(LISTEN).await;
+    tab.follow("document.querySelector('[data-passkey=create]').click()").await;
+    tab.follow("document.querySelector('form[action=\"/account/sign-out\"]').requestSubmit()").await;
+    tab.go(&format!("{url}/sign-in")).await;
+    tab.run(LISTEN).await;
+    tab.follow("document.querySelector('[data-passkey=alone]').click()").await;
+    assert_eq!(tab.path().await, "/account");
+    let mut kept = async |act: &str| -> Value {
+        let text = tab.run(&format!("sessionStorage.{act}")).await;
+        let mut kept: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+        let challenge =
+            kept["challenge"].as_str().unwrap().replace('+', "-").replace('/', "_").replace('=', "");
+        kept["challenge"] = json!(challenge);
+        kept
+    };
+    let (made, proven) = (kept("create").await, kept("get").await);
+    let row = "select public_key, credential, sign_count from auth.passkeys";
+    let row = app.sql().query_one(row, &[]).await.unwrap();
+    let text = |column: usize| json!(URL_SAFE_NO_PAD.encode(row.get::<_, Vec<u8>>(column)));
+    let given =
+        json!({ "rpId": "localhost", "origin": url, "made": made, "proven": proven, "stored": text(0) });
+    let found = tokio::task::spawn_blocking(move || verified("passkeys.py", &given)).await.unwrap();
+    drop(tab);
+    let sign_count: i64 = row.get(2);
+    app.finish().await;
+    let Some(found) = found else { return };
+    assert_eq!((&found["publicKey"], &found["credential"]), (&text(0), &text(1)));
+    assert_eq!((&found["attestation"], &found["verified"]), (&json!("none"), &json!([true, true])));
+    assert_eq!((&found["signCount"], &found["otherChallenge"]), (&json!(sign_count), &json!("refused")));
 }
