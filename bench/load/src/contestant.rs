@@ -90,6 +90,7 @@ impl Setup {
             .env("DATABASE_MAX_CONNECTIONS", POOL)
             .env("JWT_SECRET", &self.secret)
             .env("ENCRYPTION_KEY", ENCRYPTION_KEY)
+            .env("AUDIT_SIGNING_KEY", ENCRYPTION_KEY)
             // The load comes from one address.
             .env("RATE_LIMIT_MAX", "1000000")
             .env("RATE_LIMIT_WINDOW", "1s")

@@ -9,6 +9,7 @@ use axum::response::Response;
 use tower::{Layer, Service};
 
 use crate::app::App;
+use crate::audit::AUDIT;
 use crate::auth::{EntitlementTable, PermissionTable};
 use crate::config::{Config, SettingsSchema};
 use crate::events::SubscriberTable;
@@ -150,9 +151,21 @@ impl AppOptions {
 
 /// The product's modules, and the core's own.
 pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
-    [&HEALTH, &STATIC_FILES, &OPENAPI, &WORKER, &EVENTS, &IMPORTS, &MAINTENANCE, &FILES, &MAIL, &USAGE]
-        .into_iter()
-        .chain(product.modules.iter().copied())
+    [
+        &HEALTH,
+        &STATIC_FILES,
+        &OPENAPI,
+        &WORKER,
+        &EVENTS,
+        &IMPORTS,
+        &MAINTENANCE,
+        &FILES,
+        &MAIL,
+        &USAGE,
+        &AUDIT,
+    ]
+    .into_iter()
+    .chain(product.modules.iter().copied())
 }
 
 /// Every setting of the product: the core's, and those of its modules.

@@ -56,6 +56,8 @@ pub mod imports;
 
 pub mod usage;
 
+pub mod audit;
+
 mod worker;
 
 pub mod mailer;

@@ -5,6 +5,7 @@
 // Amounts are `Money`, and numbers `Int`: a float holds no decimal exactly.
 #![warn(clippy::float_arithmetic)]
 
+pub mod audit_trail;
 pub mod catalog;
 pub mod demo;
 pub mod identity;
@@ -34,4 +35,5 @@ pub const ALL: &[&Module] = &[
     &suppliers::MODULE,
     &purchasing::MODULE,
     &webhooks::MODULE,
+    &audit_trail::MODULE,
 ];

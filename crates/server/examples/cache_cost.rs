@@ -119,6 +119,7 @@ async fn start(database: &Database) -> io::Result<Context> {
         ("DATABASE_SYSTEM_URL", database.roles.system_url.as_str()),
         ("JWT_SECRET", "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa"),
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("AUDIT_SIGNING_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
         ("LOG_FILE", "/dev/null"),
         ("JOB_WORKERS", "0"),
     ];

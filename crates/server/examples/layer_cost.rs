@@ -131,6 +131,7 @@ async fn chain(database: &Database, without: Without, logging: LogSetup) -> io::
         ("DATABASE_URL", database.roles.runtime_url.as_str()),
         ("JWT_SECRET", "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa"),
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("AUDIT_SIGNING_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
         ("LOG_FILE", "/dev/null"),
         ("LOG_LEVEL", "http"),
         ("METRICS_ENABLED", "true"),

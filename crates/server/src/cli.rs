@@ -12,6 +12,7 @@ use erp_core::lifecycle::Exit;
 use erp_core::module::Product;
 
 use crate::access::{self, AccessVerb};
+use crate::audit::{self, AuditVerb};
 use crate::events::{self, EventsVerb};
 use crate::files::{self, FilesVerb};
 use crate::flag::{self, FlagVerb};
@@ -61,6 +62,7 @@ pub(crate) enum Command {
     Access(AccessVerb),
     Events(EventsVerb),
     Webhooks(WebhooksVerb),
+    Audit(AuditVerb),
 }
 
 /// The command, and where its settings come from.
@@ -102,6 +104,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("files", _) => files::read(inner).map_or(serve, Command::Files),
         ("mail", _) => mail::read(inner).map_or(serve, Command::Mail),
         ("webhooks", _) => webhooks::read(inner).map_or(serve, Command::Webhooks),
+        ("audit", _) => audit::read(inner).map_or(serve, Command::Audit),
         ("access", _) => access::read(inner).map_or(serve, Command::Access),
         ("secret", _) => Command::SecretRotate,
         ("flag", _) => flag::read(inner).map_or(serve, Command::Flag),
@@ -204,6 +207,7 @@ fn command(product: &Product) -> clap::Command {
                 .subcommand(verb("isolation", "Prove the isolation of tenants and print the matrix")),
         )
         .subcommand(jobs::command())
+        .subcommand(audit::command())
         .subcommand(files::command())
         .subcommand(mail::command())
         .subcommand(events::command())

@@ -11,6 +11,7 @@
 mod access;
 mod allocator;
 mod arguments;
+mod audit;
 mod banner;
 mod check;
 mod cli;
@@ -141,6 +142,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::Key(verb) => Box::pin(key::run(product, &layers, verb, json)).await,
             Command::Role(verb) => Box::pin(role::run(product, &layers, verb, json)).await,
             Command::Completions(shell) => inspect::completions(product, shell),
+            Command::Audit(verb) => Box::pin(audit::run(product, &layers, verb, json)).await,
             Command::Access(verb) => Box::pin(access::run(product, &layers, verb, json)).await,
             Command::Flag(verb) => Box::pin(flag::run(product, &layers, verb, json)).await,
             Command::Usage(verb) => Box::pin(usage::run(product, &layers, verb, json)).await,

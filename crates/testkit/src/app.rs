@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use erp_core::audit::note::AuditKeys;
+use erp_core::audit::{SealOutcome, Sealer};
 use erp_core::auth::{Caller, Permission, Role, TenantSecret};
 use erp_core::bootstrap::Running;
 use erp_core::db::System;
@@ -120,6 +122,23 @@ impl TestApp {
     /// Where the management surface is, with `METRICS_PORT`.
     pub fn management(&self) -> Option<std::net::SocketAddr> {
         self.running.as_ref().and_then(|running| running.management)
+    }
+
+    /// Seals the audit logs of all tenants, as a task does it once a second elsewhere.
+    pub async fn seal_audit(&self) -> SealOutcome {
+        let sealer = Sealer::new(&self.edge().app).expect("a key");
+        sealer.expect("the test's key").seal_all().await.expect("the database answers")
+    }
+
+    /// Notes the checkpoints of all tenants in the platform's log, and tells the witness, as it is done once a minute elsewhere.
+    pub async fn anchor_audit(&self) {
+        let sealer = Sealer::new(&self.edge().app).expect("a key");
+        sealer.expect("the test's key").anchor().await.expect("the database answers");
+    }
+
+    /// The keys that audit logs are signed with.
+    pub fn audit_keys(&self) -> AuditKeys {
+        AuditKeys::of(&self.edge().app.config).expect("a key").expect("the test's key")
     }
 
     /// The clock, which stands until the test moves it.

@@ -20,13 +20,16 @@ use crate::{Database, Log, Pooler, TestApp};
 /// The key of every test's tokens, for tests that forge some.
 pub const JWT_SECRET: &str = "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa";
 const ENCRYPTION_KEY: &str = "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=";
-const SETTINGS: [(&str, &str); 10] = [
+const SETTINGS: [(&str, &str); 12] = [
     ("APP_ENV", "development"),
     ("HOST", "127.0.0.1"),
     ("LOG_LEVEL", "debug"),
     ("JWT_SECRET", JWT_SECRET),
     ("ENCRYPTION_KEY", ENCRYPTION_KEY),
     ("WEBHOOK_SECRET", "q8Zr5Xw2Nk7Lm3Vt9Bc4Hd6Jf1Gs0PyAeU"),
+    ("AUDIT_SIGNING_KEY", "0JmRzU1r8sQ2v0gk3mPwq5nX7yBd9eLf4hTa6cVuW1o="),
+    // A test of the audit log says when it is sealed.
+    ("AUDIT_SEAL_INTERVAL", "24h"),
     ("SHUTDOWN_TIMEOUT", "5s"),
     // A test of jobs says how many work.
     ("JOB_WORKERS", "0"),

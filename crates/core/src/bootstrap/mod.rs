@@ -1,5 +1,6 @@
 //! Five phases from settings to an open port; a phase that fails takes the earlier ones down in reverse.
 
+mod audit_operator;
 mod background;
 mod database;
 mod event_operator;
@@ -25,6 +26,7 @@ use crate::middleware::Edge;
 use crate::module::Product;
 use crate::server::{Server, Tls};
 
+pub use audit_operator::{AuditOperator, AuditedTenant, SignedCheckpoint};
 pub use background::{background, background_markdown};
 pub use database::{
     Databases, budget_warning, logins, migrate_as_owner, owner_connection, reset, runtime_connection, seed,

@@ -39,6 +39,7 @@ mod source;
 mod table;
 mod trim;
 mod value;
+mod witness_url;
 
 pub use allowed_hosts::AllowedHosts;
 pub use choice::{ClientAuth, Environment, Level, LogFormat, SmtpTls, TlsVersion, TokenAlgorithm};
@@ -55,17 +56,19 @@ pub use problems::{Problems, SettingProblem};
 pub use profile::Profile;
 pub use reader::Reader;
 pub use render::Explained;
+pub(crate) use secrets::key_bytes;
 pub use secrets::{dev_secrets, new_secret};
 pub use section::{ModuleSettings, Rules, Section, Settings, SettingsSchema, lists};
 pub use settings::{
-    CacheSettings, Config, DatabaseSettings, EncryptionSettings, FileSettings, HttpSettings, JobSettings,
-    JwtSettings, LifecycleSettings, LoggingSettings, MailSettings, MetricsSettings, OutboundSettings,
-    ProcessSettings, RateLimitSettings, RedisSettings, SETTINGS, SpeedLimitSettings, TrafficSettings,
-    TransportSettings, WebhookSettings,
+    AuditSettings, CacheSettings, Config, DatabaseSettings, EncryptionSettings, FileSettings, HttpSettings,
+    JobSettings, JwtSettings, LifecycleSettings, LoggingSettings, MailSettings, MetricsSettings,
+    OutboundSettings, ProcessSettings, RateLimitSettings, RedisSettings, SETTINGS, SpeedLimitSettings,
+    TrafficSettings, TransportSettings, WebhookSettings,
 };
 pub use source::{Layers, MapSource, Origin, ProcessEnvironment, Source};
 pub use table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Setting, Unit};
 pub use value::{ByteSize, Value};
+pub use witness_url::WitnessUrl;
 
 impl Config {
     /// The settings of the core alone, from `layers`; those of a product are read by [`SettingsSchema::load`].

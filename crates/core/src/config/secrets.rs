@@ -14,8 +14,8 @@ use crate::shared::{Rng, Secret};
 
 const LEAST_BYTES: usize = 32;
 
-/// In development, fills a missing `JWT_SECRET`, `ENCRYPTION_KEY` and `WEBHOOK_SECRET` from the files `jwt-secret`,
-/// `encryption-key` and `webhook-secret` (mode 600) in `DATA_DIR`, which it makes when there are none, so that sign-ins outlive a restart. Does nothing
+/// In development, fills a missing `JWT_SECRET`, `ENCRYPTION_KEY`, `WEBHOOK_SECRET` and `AUDIT_SIGNING_KEY` from the files `jwt-secret`,
+/// `encryption-key`, `webhook-secret` and `audit-signing-key` (mode 600) in `DATA_DIR`, which it makes when there are none, so that sign-ins outlive a restart. Does nothing
 /// elsewhere or when they are set.
 ///
 /// # Errors
@@ -29,6 +29,7 @@ pub fn dev_secrets(config: &mut Config, rng: &dyn Rng) -> Result<(), StartError>
         (&mut config.jwt.secret, "jwt-secret"),
         (&mut config.encryption.key, "encryption-key"),
         (&mut config.webhooks.secret, "webhook-secret"),
+        (&mut config.audit.signing_key, "audit-signing-key"),
     ] {
         if secret.is_none() {
             let path = folder.join(file);
@@ -182,6 +183,15 @@ pub(super) fn encryption_key_fault(text: &str, strict: bool) -> Option<&'static 
         }
         _ => Some("is not 32 bytes as base64 or hex"),
     }
+}
+
+/// The 32 bytes of a key that is written as base64 or hex.
+pub(crate) fn key_bytes(text: &str) -> Option<Zeroizing<[u8; LEAST_BYTES]>> {
+    let bytes =
+        BASE64_STANDARD.decode(text).ok().filter(|key| key.len() == LEAST_BYTES).or_else(|| hex(text));
+    bytes
+        .map(Zeroizing::new)
+        .and_then(|bytes| Some(Zeroizing::new(<[u8; LEAST_BYTES]>::try_from(bytes.as_slice()).ok()?)))
 }
 
 fn hex(text: &str) -> Option<Vec<u8>> {

@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
     AllowedHosts, ByteSize, Cidr, ClientAuth, Environment, Features, FilesUrl, Level, LogFormat, Origins,
-    PublicUrl, Setting, SmtpTls, TenantDomain, TlsVersion, TokenAlgorithm,
+    PublicUrl, Setting, SmtpTls, TenantDomain, TlsVersion, TokenAlgorithm, WitnessUrl,
 };
 use crate::settings;
 use crate::shared::Secret;
@@ -255,6 +255,36 @@ settings! {
     /// Key that encrypts data at rest: 32 bytes as base64 or hex, `openssl rand -base64 32`.
     /// So far it seals the secrets of second factors: with another key, people have to set theirs up anew.
     ENCRYPTION_KEY key: Option<Secret<String>> { check: Check::EncryptionKey, required_in: OUTSIDE_DEVELOPMENT };
+}
+
+settings! {
+    /// How the audit log is sealed.
+    pub struct AuditSettings in "Security";
+
+    /// Key that signs the checkpoints of the audit log (Ed25519): 32 bytes as base64 or hex, `openssl rand -base64 32`. Who has it
+    /// and the database can forge a past: keep it from the database's administrators. In development, when unset, one is generated
+    /// into `DATA_DIR`.
+    AUDIT_SIGNING_KEY signing_key: Option<Secret<String>> { check: Check::EncryptionKey, required_in: OUTSIDE_DEVELOPMENT };
+
+    /// What `AUDIT_SIGNING_KEY` was before: it verifies and signs nothing. All logs are signed with the new key within a minute.
+    AUDIT_SIGNING_KEY_PREVIOUS signing_key_previous: Option<Secret<String>> { check: Check::EncryptionKey };
+
+    /// What the names of audit logs begin with, such as `erp.example.com`: they are signed along, so that no log is taken for another
+    /// installation's. Default: the host of `PUBLIC_URL`, or else `erp-backend`. A log keeps the name that it began with.
+    AUDIT_ORIGIN origin: Option<String> { check: Check::Host };
+
+    /// How often new rows of the audit log are sealed.
+    AUDIT_SEAL_INTERVAL seal_interval: Duration {
+        default: Defaults::all("1s"), unit: Unit::Milliseconds, range: Some(("20ms", "24h")),
+    };
+
+    /// Where the checkpoint of the platform's log goes each `AUDIT_WITNESS_INTERVAL`, so that nobody can take the past back unseen:
+    /// `file:///mnt/worm/notes`, to which it is appended; `syslog://logs.example.com:601` (TCP); or an `https://` URL that speaks as a
+    /// witness of C2SP does, or takes what is posted.
+    AUDIT_WITNESS_URL witness: Option<WitnessUrl> {};
+
+    /// How often checkpoints are noted in the platform's log and told to the witness.
+    AUDIT_WITNESS_INTERVAL witness_interval: Duration { default: Defaults::all("1m"), range: Some(("100ms", "24h")) };
 }
 
 settings! {
@@ -547,6 +577,8 @@ config! {
     jwt: JwtSettings,
     /// Data at rest.
     encryption: EncryptionSettings,
+    /// How the audit log is sealed.
+    audit: AuditSettings,
     /// Requests and failed sign-ins of one client.
     rate_limit: RateLimitSettings,
     /// How a client is slowed down before it is refused.

@@ -23,6 +23,7 @@ fn production<const N: usize>(values: [(&str, &str); N]) -> Result<Config, Probl
         ("DATABASE_SYSTEM_URL", SYSTEM_URL),
         ("JWT_SECRET", STRONG),
         ("ENCRYPTION_KEY", KEY),
+        ("AUDIT_SIGNING_KEY", KEY),
     ];
     let kept = base.into_iter().filter(|(name, _)| !values.iter().any(|(other, _)| other == name));
     Config::load(&MapSource::environment(kept.chain(values)).into())
@@ -66,6 +67,7 @@ fn every_row_is_unique_documented_and_has_defaults_that_are_accepted() {
             ("DATABASE_SYSTEM_URL", SYSTEM_URL),
             ("JWT_SECRET", STRONG),
             ("ENCRYPTION_KEY", KEY),
+            ("AUDIT_SIGNING_KEY", KEY),
         ])
         .unwrap();
     }
@@ -153,11 +155,12 @@ fn s_03_lines_settings_and_rules_between_them_come_in_one_message() {
         "DATABASE_SYSTEM_URL: is required",
         "JWT_SECRET: is required",
         "ENCRYPTION_KEY: is required",
+        "AUDIT_SIGNING_KEY: is required",
         "DATABASE_URL: reaches another machine",
     ] {
         assert_eq!(text.lines().filter(|line| line.starts_with(problem)).count(), 1, "{problem} in {text}");
     }
-    assert_eq!(text.lines().count(), 6, "{text}");
+    assert_eq!(text.lines().count(), 7, "{text}");
     assert!(!text.contains("hunter2"), "{text}");
 }
 
@@ -297,6 +300,7 @@ fn two_names_that_disagree_are_a_problem() {
         ("DATABASE_SYSTEM_URL", SYSTEM_URL),
         ("JWT_SECRET", STRONG),
         ("ENCRYPTION_KEY", KEY),
+        ("AUDIT_SIGNING_KEY", KEY),
     ])
     .unwrap();
     assert!(
@@ -432,12 +436,17 @@ fn development_makes_a_secret_once_and_keeps_it() {
     let secret = first.jwt.secret.unwrap();
     assert_eq!(secret.expose(), second.jwt.secret.unwrap().expose());
     let key = first.encryption.key.unwrap();
-    production([("JWT_SECRET", secret.expose().as_str()), ("ENCRYPTION_KEY", key.expose().as_str())])
+    let key = key.expose().as_str();
+    production([("JWT_SECRET", secret.expose()), ("ENCRYPTION_KEY", key), ("AUDIT_SIGNING_KEY", key)])
         .unwrap();
 
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data.join("jwt-secret")), 0o600);
-    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 3, "those of tokens, encryption and webhooks");
+    assert_eq!(
+        std::fs::read_dir(&data).unwrap().count(),
+        4,
+        "those of tokens, encryption, webhooks and the audit log"
+    );
 
     std::fs::write(data.join("jwt-secret"), "short").unwrap();
     let error = dev_secrets(&mut fresh(), &SystemRng::new()).unwrap_err();
@@ -445,6 +454,7 @@ fn development_makes_a_secret_once_and_keeps_it() {
     let mut set = load([
         ("JWT_SECRET", "mine"),
         ("ENCRYPTION_KEY", KEY),
+        ("AUDIT_SIGNING_KEY", KEY),
         ("WEBHOOK_SECRET", STRONG),
         ("DATA_DIR", "/nonexistent"),
     ])
@@ -496,6 +506,7 @@ fn every_cell_of_the_table_of_differences_holds() {
                 ("DATABASE_SYSTEM_URL", SYSTEM_URL),
                 ("JWT_SECRET", STRONG),
                 ("ENCRYPTION_KEY", KEY),
+                ("AUDIT_SIGNING_KEY", KEY),
             ];
             let rest = needed.into_iter().filter(|(other, _)| *other != name);
             let layers: Layers =
@@ -729,6 +740,7 @@ fn what_stands_around_a_value_is_dropped_whatever_its_kind_and_source() {
         ("METRICS_TOKEN", STRONG),
         ("JWT_SECRET", STRONG),
         ("ENCRYPTION_KEY", KEY),
+        ("AUDIT_SIGNING_KEY", KEY),
         ("DATABASE_URL", URL),
         ("DATABASE_SYSTEM_URL", SYSTEM_URL),
         ("LOG_FILE", "/var/log/x.log"),

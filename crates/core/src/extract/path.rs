@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use super::SchemaOf;
 use crate::app::App;
 use crate::error::{Error, codes};
-use crate::shared::{Id, IdKind};
+use crate::shared::{Id, IdKind, Int};
 
 /// The parameters of a route's path: the one of `/items/{id}` as `Path<Id<Item>>`, those of `/orders/{order}/lines/{line}`
 /// as `Path<(Id<Order>, Id<Line>)>`, in their order.
@@ -25,6 +25,7 @@ pub trait Segment: FromStr + JsonSchema + Send {}
 
 impl<K: IdKind> Segment for Id<K> {}
 impl Segment for String {}
+impl<const MIN: i64, const MAX: i64> Segment for Int<MIN, MAX> {}
 macro_rules! whole_numbers {
     ($($type:ty),+) => { $(impl Segment for $type {})+ };
 }

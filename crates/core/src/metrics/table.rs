@@ -542,6 +542,28 @@ metrics! {
         unit: "s", buckets: &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0],
     }
 
+    /// Rows of the audit log that were sealed.
+    audit_sealed_entries_total: Counter[] { unit: "entries" }
+
+    /// How old the oldest row of the audit log was that was not sealed yet, in all tenants together, when it was last looked.
+    audit_unsealed_age_seconds: Gauge[] { unit: "s", alert: "over 10 for 1 minute" }
+
+    /// Seals of a tenant's audit log that did not come about, by reason: `refused`, since what is there is no continuation of what
+    /// was signed before; `failed`, for want of the database, say.
+    audit_seal_failures_total: Counter[reason] {
+        unit: "seals", alert: "any increase of refused: somebody has changed the past; docs/guides/evidence.md",
+    }
+
+    /// Rows that had vanished from the audit log before they were sealed.
+    audit_missing_rows_total: Counter[] { unit: "rows", alert: "any increase: somebody has deleted rows" }
+
+    /// How long the oldest checkpoint of the platform's log waits that the witness of `AUDIT_WITNESS_URL` has not taken.
+    audit_anchor_age_seconds: Gauge[] { unit: "s", alert: "over 300: the witness is away" }
+
+    /// Checkpoints that were told to the witness, by outcome: `told`, `failed` and tried again, `refused` since the witness knows
+    /// another past, `dropped` because too many were waiting.
+    audit_anchors_total: Counter[outcome] { unit: "checkpoints", alert: "any increase of refused or dropped" }
+
     /// Log lines lost because the sink was too slow or failed.
     log_lines_dropped_total: Counter[] { unit: "lines", alert: "any increase" }
 

@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -38,6 +39,15 @@ impl<const MIN: i64, const MAX: i64> Int<MIN, MAX> {
     /// The number.
     pub const fn get(self) -> i64 {
         self.0
+    }
+}
+
+/// In a path, for which its digits must be the whole text.
+impl<const MIN: i64, const MAX: i64> FromStr for Int<MIN, MAX> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::new(text.parse().map_err(|_| "is no whole number".to_owned())?)
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use erp_core::audit::Sealer;
 use erp_core::auth::Trace;
 use erp_core::db::{AuditEntry, System, SystemTx};
 use erp_core::error::{Error, Result, codes as core};
@@ -112,6 +113,9 @@ pub async fn begin<'db>(
 async fn erase(job: &Job, tenant: TenantId) -> Result<()> {
     let system = job.system()?;
     let trace = job.call.caller.trace();
+    if let Some(mut sealer) = Sealer::new(&job.call.app)? {
+        sealer.seal_for_erasure(tenant).await?;
+    }
     let mut report = ErasureReport {
         people: erase_people(system, trace, tenant).await?,
         files: remove_all_files(&job.call.app, tenant).await?,

@@ -101,6 +101,7 @@ async fn start(product: &'static Product, database: &Database) -> io::Result<Con
         ("DATABASE_SYSTEM_URL", database.roles.system_url.as_str()),
         ("JWT_SECRET", "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa"),
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("AUDIT_SIGNING_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
         ("RATE_LIMIT_MAX", "1000000"),
         ("RATE_LIMIT_WINDOW", "1m"),
         ("RATE_LIMIT_AUTH_MAX", "100"),

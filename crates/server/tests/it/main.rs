@@ -11,6 +11,7 @@
 
 mod admission;
 mod api;
+mod audit;
 mod cache;
 mod chain;
 mod db;

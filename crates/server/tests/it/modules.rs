@@ -8,6 +8,7 @@ use erp_testkit::Fixture;
 pub(crate) const FIXTURES: &[&[Fixture]] = &[
     crate::purchasing::FIXTURES,
     crate::imports::FIXTURES,
+    audit_trail::FIXTURES,
     jobs::FIXTURES,
     mails::FIXTURES,
     operators::FIXTURES,
@@ -15,6 +16,8 @@ pub(crate) const FIXTURES: &[&[Fixture]] = &[
     webhooks::FIXTURES,
 ];
 
+#[path = "../../../modules/src/audit_trail/tests.rs"]
+mod audit_trail;
 #[path = "../../../modules/src/jobs/tests.rs"]
 mod jobs;
 #[path = "../../../modules/src/mails/tests.rs"]

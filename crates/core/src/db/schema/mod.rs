@@ -47,6 +47,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0021_erased_tenants",
         "0022_usage",
         "0023_audit_functions",
+        "0024_transparency_log",
     ],
     samples: crate::samples![
         "audit_log",
@@ -70,7 +71,12 @@ pub const CORE: Namespace<'static> = Namespace {
         "mails",
         "mail_suppressions",
         "usage",
-        "usage_totals"
+        "usage_totals",
+        "audit_logs",
+        "audit_entries",
+        "audit_tiles",
+        "audit_checkpoints",
+        "audit_prunings"
     ],
 };
 

@@ -254,6 +254,7 @@ fn elsewhere<'a>(environment: &'a str, allow: &'a str) -> Vec<(&'a str, &'a str)
         ),
         ("JWT_SECRET", "n3Qk8vZp1sXw7Rt5Yb2Lm9Hc4Jd6Fg0Aa"),
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("AUDIT_SIGNING_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
     ];
     if !allow.is_empty() {
         settings.push(("OUTBOUND_ALLOW", allow));

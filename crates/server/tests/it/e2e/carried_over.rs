@@ -94,8 +94,8 @@ fn before_it_is_carried_over_it_counts_as_applied() {
     assert_eq!(checked.code, 0, "{checked:#?}");
     let dry = run(&home, &["db", "migrate", "--dry-run"], &database.both());
     assert!(dry.out[0].ends_with(" Nothing was pending."), "{dry:#?}");
-    let production =
-        [&database.both()[..1], &[("APP_ENV", "staging"), ("JWT_SECRET", SECRET), ("ENCRYPTION_KEY", KEY)]];
+    let keys = [("JWT_SECRET", SECRET), ("ENCRYPTION_KEY", KEY), ("AUDIT_SIGNING_KEY", KEY)];
+    let production = [&database.both()[..1], &[("APP_ENV", "staging")], &keys];
     drop(Process::serve(&home, &production.concat()));
 }
 

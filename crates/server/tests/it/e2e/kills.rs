@@ -11,7 +11,7 @@ use serde_json::json;
 use super::super::deep;
 use super::database::Database;
 use super::http::{Answer, Client};
-use super::process::{Home, Process, eventually};
+use super::process::{Home, Process, eventually, run};
 
 const WRITERS: usize = 4;
 /// The longest that a start may take.
@@ -59,7 +59,9 @@ fn acknowledged(answer: io::Result<Answer>, status: u16) -> Option<Answer> {
 fn s_11_stress_kill_9_loses_no_acknowledged_write() {
     let (home, database) = (Home::new(), Database::migrated("kills"));
     let rounds = if deep() { 100 } else { 5 };
-    let variables = [&database.both()[..], &[("LOG_LEVEL", "info")]].concat();
+    // Sealed so often that a kill comes in the middle of it.
+    let variables =
+        [&database.both()[..], &[("LOG_LEVEL", "info"), ("AUDIT_SEAL_INTERVAL", "20ms")]].concat();
     let first = Process::serve(&home, &variables);
     let signed_in = Client::signed_in(&first.address(), home.path());
     assert_eq!(first.stop("TERM").code, 0);
@@ -126,6 +128,8 @@ fn s_11_stress_kill_9_loses_no_acknowledged_write() {
     );
     assert_eq!(lost, Vec::<String>::new(), "lost writes");
     assert_eq!((halves.as_str(), gaps.as_str()), ("0", "0"), "audit rows are not business rows");
+    let verified = run(&home, &["audit", "verify", "--tenant", "acme"], &variables);
+    assert!(verified.code == 0 && verified.out[0].contains("verified"), "U-03: {verified:#?}");
     assert!(writes > usize::try_from(rounds).unwrap() * 4, "only {writes} writes");
     assert!(slowest <= START, "{slowest:?}");
 }

@@ -21,6 +21,7 @@ fn production(database: &Database) -> Vec<(&'static str, &str)> {
         ("APP_ENV", "production"),
         ("JWT_SECRET", SECRET),
         ("ENCRYPTION_KEY", KEY),
+        ("AUDIT_SIGNING_KEY", KEY),
         ("DATABASE_URL", &database.runtime_url),
         ("SHUTDOWN_DRAIN_DELAY", "0s"),
     ]

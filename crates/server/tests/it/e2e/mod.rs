@@ -18,6 +18,7 @@ mod commands;
 mod connecting;
 mod database;
 mod events;
+mod evidence;
 mod faults;
 mod foreign;
 mod guides;

@@ -125,10 +125,19 @@ fn every_invalid_setting_is_reported_at_once() {
     );
     assert_eq!((ended.code, ended.out.len()), (78, 0), "{ended:#?}");
     let said = ended.err.join("\n");
-    for name in ["PORT", "LOG_LEVEL", "JWT_SECRET", "DATABASE_URL", "DATABASE_SYSTEM_URL", "ENCRYPTION_KEY"] {
+    let names = [
+        "PORT",
+        "LOG_LEVEL",
+        "JWT_SECRET",
+        "DATABASE_URL",
+        "DATABASE_SYSTEM_URL",
+        "ENCRYPTION_KEY",
+        "AUDIT_SIGNING_KEY",
+    ];
+    for name in names {
         assert_eq!(ended.err.iter().filter(|line| line.contains(&format!("{name}: "))).count(), 1, "{said}");
     }
-    assert_eq!(ended.err.len(), 7, "a heading and a line each: {said}");
+    assert_eq!(ended.err.len(), 8, "a heading and a line each: {said}");
     assert!(!said.contains(secret), "{said}");
 }
 
@@ -149,6 +158,7 @@ fn weak_or_example_secrets_are_refused_in_production_and_not_shown() {
             ("DATABASE_URL", &url),
             ("JWT_SECRET", secret),
             ("ENCRYPTION_KEY", key),
+            ("AUDIT_SIGNING_KEY", key),
         ];
         let said = refused(78, &variables);
         assert!(said.contains("JWT_SECRET") && !said.contains(secret), "{said}");

@@ -44,6 +44,7 @@ fn a_database_that_is_not_private_is_never_reset() {
         ("APP_ENV", "production"),
         ("JWT_SECRET", "kX9v-2mQ7r-Tz4w_L8pYs3-Nf6b-Hd1c-Jg5a"),
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("AUDIT_SIGNING_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
         ("DATABASE_URL", "postgresql://erp_app@localhost/erp"),
     ];
     let own = [("DATABASE_URL", "postgresql://erp_app@localhost/erp")];

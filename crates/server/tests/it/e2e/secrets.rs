@@ -19,6 +19,7 @@ fn value(setting: &Setting, database: &Database) -> String {
         "DATABASE_SYSTEM_URL" => database.system_url(),
         "DATABASE_OWNER_URL" => database.owner_url.clone(),
         "ENCRYPTION_KEY" => ENCRYPTION_KEY.to_owned(),
+        "AUDIT_SIGNING_KEY" | "AUDIT_SIGNING_KEY_PREVIOUS" => ENCRYPTION_KEY.to_owned(),
         "REDIS_URL" => format!("redis://:{PASSWORD}@127.0.0.1:1/0"),
         _ => format!("{KEY}_{}", setting.name.to_lowercase()),
     }
@@ -119,7 +120,8 @@ fn j_04_a_rotated_secret_is_new_each_time_and_good_for_the_setting() {
     assert_eq!(one["steps"].as_array().unwrap().len(), 3);
     let ring = [("JWT_SECRET", &one["secret"]), ("JWT_SECRET_NEXT", &other["secret"])];
     let ring = ring.map(|(name, secret)| (name, secret.as_str().unwrap()));
-    let production = [("APP_ENV", "production"), ("ENCRYPTION_KEY", ENCRYPTION_KEY)];
+    let keys = ["ENCRYPTION_KEY", "AUDIT_SIGNING_KEY"].map(|name| (name, ENCRYPTION_KEY));
+    let production = [&[("APP_ENV", "production")], &keys[..]].concat();
     let checked = run(&home, &["config", "check", "--json"], &[&ring[..], &production].concat());
     assert!(!checked.out.join("\n").contains("JWT_SECRET"), "{checked:#?}");
 }

@@ -186,6 +186,7 @@ fn secrets_may_come_from_a_pipe() {
         ("PORT", "0"),
         ("DATABASE_URL", &*database.runtime_url),
         ("ENCRYPTION_KEY", ENCRYPTION_KEY),
+        ("AUDIT_SIGNING_KEY", ENCRYPTION_KEY),
         ("SHUTDOWN_DRAIN_DELAY", "0s"),
         ("STARTUP_TIMEOUT", "30s"),
     ];
@@ -220,6 +221,7 @@ fn a_check_warns_of_what_is_hardly_meant() {
         ("APP_ENV", "production"),
         ("DATABASE_URL", "postgresql://erp_app:kR4-vX9_mT2@127.0.0.1/erp"),
         ("ENCRYPTION_KEY", ENCRYPTION_KEY),
+        ("AUDIT_SIGNING_KEY", ENCRYPTION_KEY),
         ("METRICS_ENABLED", "true"),
         ("METRICS_PORT", "tcp://10.96.0.7:9464"),
         ("TRUSTED_PROXIES", "0.0.0.0/0"),

@@ -57,6 +57,7 @@ fn serve(app: &TestApp, shell: &str) -> (ServerProcess, String) {
         ("DATABASE_SYSTEM_URL", &roles.system_url),
         ("JWT_SECRET", JWT_SECRET),
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("AUDIT_SIGNING_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
         ("JOB_WORKERS", "0"),
         ("RATE_LIMIT_MAX", "1000000"),
         ("FILES_URL", &files),

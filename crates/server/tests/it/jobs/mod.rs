@@ -258,6 +258,7 @@ pub(crate) async fn beside_with(app: &TestApp, workers: &str, more: &[(&str, &st
         ("DATABASE_SYSTEM_URL", &roles.system_url),
         ("JWT_SECRET", JWT_SECRET),
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("AUDIT_SIGNING_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
         ("SHUTDOWN_TIMEOUT", "1s"),
         ("JOB_WORKERS", workers),
         ("FILES_URL", &files),

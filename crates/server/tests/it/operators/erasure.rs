@@ -83,18 +83,31 @@ async fn a_tenant_that_is_erased_leaves_its_id_and_what_was_told_of_itself_and_o
     app.join("globex", of_both, Role::Member).await;
     let alone = app.person("acme", Role::Owner).user_id;
     let path = close(&app, &operator).await;
+    app.seal_audit().await;
     let (before, stored) = (rows(&app, "globex").await, objects(&app));
 
     operator.post(&format!("{path}/erase"), why()).await.assert(204);
     erased_in_the_end(&app).await;
     let left: Vec<_> = rows(&app, "acme").await.into_iter().filter(|(_, count)| *count > 0).collect();
     let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["public.audit_heads", "public.audit_log"], "{left:?}");
+    let sealed = [
+        "public.audit_entries",
+        "public.audit_heads",
+        "public.audit_log",
+        "public.audit_logs",
+        "public.audit_prunings",
+    ];
+    assert_eq!(names, sealed, "{left:?}");
     let told: Vec<String> =
         app.audit_of("acme").await.iter().map(|row| row["action"].as_str().unwrap().to_owned()).collect();
     assert_eq!(told, ["identity.tenant_closed", "identity.tenant_erasure_begun", "identity.tenant_erased"]);
     assert_eq!(rows(&app, "globex").await, before, "another tenant has all that it had");
     assert_eq!((stored, objects(&app)), (2, 1), "the file of the other is there");
+    let operator = crate::audit::operator(&app);
+    let gone = crate::audit::tenant(&operator, &format!("erased-{}", app.tenant_id("acme"))).await;
+    let logs = operator.verify(&gone, &[]).await.unwrap();
+    assert!(logs[0].is_clean() && logs[0].removed > 20, "its proofs hold: {logs:#?}");
+    operator.close().await;
     let erased = "select erased_at is not null from auth.people where id = $1::text::uuid";
     for (person, expected) in [(alone, true), (of_both, false)] {
         let row = app.sql().query_one(erased, &[&person.to_string()]).await.unwrap();

@@ -31,6 +31,7 @@ async fn the_log_of_a_start_that_failed_is_complete() {
         ("DATA_DIR", "/nonexistent"),
         ("JWT_SECRET", "x"),
         ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+        ("AUDIT_SIGNING_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
     ]);
     let sink = CapturingSink::new();
     let mut options = BootstrapOptions::new(LogSetup::Install { terminal: false }, "".into());

@@ -69,6 +69,7 @@ impl Scene {
             ("DATABASE_URL", self.database.roles.runtime_url.as_str()),
             ("JWT_SECRET", JWT_SECRET),
             ("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
+            ("AUDIT_SIGNING_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="),
             ("STARTUP_TIMEOUT", "2s"),
             ("SHUTDOWN_TIMEOUT", "30s"),
         ]);

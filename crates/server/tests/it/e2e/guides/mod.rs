@@ -53,6 +53,7 @@ const PLATFORM: &str = "docs/guides/platform-services.md";
 const ONBOARD: &str = "docs/guides/onboard-a-tenant.md";
 const ACCESS: &str = "docs/guides/access.md";
 const TENANTS: &str = "docs/guides/tenants.md";
+const EVIDENCE: &str = "docs/guides/evidence.md";
 
 /// What builds or tests the project: left to script/check-deep.
 const BUILDS: [&str; 3] = ["script/test", "BLESS=1 script/test", "script/lint"];
@@ -368,6 +369,16 @@ fn who_may_do_what_is_decided_as_it_is_typed() {
 #[test]
 fn what_tenants_have_is_as_it_is_typed() {
     let (page, database) = (Typed::new(TENANTS), Database::migrated("tenants_have"));
+    let seed = [database.both().as_slice(), &[("DATA_DIR", ".data")]].concat();
+    assert_eq!(run(&page.home, &["db", "seed"], &seed).code, 0);
+    let page = page.variable("DATABASE_URL", &*database.runtime_url);
+    page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
+}
+
+/// On a database that is there, with the demo tenants.
+#[test]
+fn an_audit_log_is_verified_as_it_is_typed() {
+    let (page, database) = (Typed::new(EVIDENCE), Database::migrated("evidence_page"));
     let seed = [database.both().as_slice(), &[("DATA_DIR", ".data")]].concat();
     assert_eq!(run(&page.home, &["db", "seed"], &seed).code, 0);
     let page = page.variable("DATABASE_URL", &*database.runtime_url);
