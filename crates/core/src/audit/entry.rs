@@ -82,8 +82,12 @@ impl AuditRow {
             ("correlation_id", self.correlation_id.as_ref()),
         ];
         let texts = texts.into_iter().filter_map(|(name, value)| Some((name, text(value?))));
-        let values =
-            [("before", json(&self.before)), ("after", json(&self.after)), ("details", json(&self.details))];
+        let values = [
+            ("before", json(&self.before)),
+            ("after", json(&self.after)),
+            ("client_ip", json(&self.client_ip)),
+            ("details", json(&self.details)),
+        ];
         texts.chain(values.into_iter().filter_map(|(name, value)| Some((name, value?)))).collect()
     }
 
