@@ -133,7 +133,7 @@ struct OwnMembers {
 
 /// The kind, the tenant and the number that an entry has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct ReadEntry {
     /// `event`, `opening` or `missing`.
     pub kind: String,
     /// Whose it is.
@@ -142,7 +142,7 @@ pub struct Told {
     pub seq: Option<i64>,
 }
 
-impl Told {
+impl ReadEntry {
     /// Reads an entry; none where it is none.
     pub fn of(entry: &str) -> Option<Self> {
         let OwnMembers { kind, tenant, seq } = serde_json::from_str(entry).ok()?;

@@ -1,6 +1,6 @@
 //! What is left of the log of a tenant that is erased: its leaves, and a signed statement that the bytes of its entries were removed.
 
-use super::note::Removal;
+use super::note::EntryRemoval;
 use super::proof::SealedLog;
 use super::sealer::Sealer;
 use crate::error::{Error, Result};
@@ -35,7 +35,8 @@ impl Sealer {
         for log in logs.iter().filter(|log| log.size > 1) {
             let last = log.size - 1;
             let why = "the tenant was erased".to_owned();
-            let removal = Removal { origin: log.origin.clone(), first: 1, last: last.unsigned_abs(), why };
+            let removal =
+                EntryRemoval { origin: log.origin.clone(), first: 1, last: last.unsigned_abs(), why };
             let _: Vec<()> = tx.rows(REMOVE, &[&log.log, &last, &self.keys.sign_removal(&removal)]).await?;
         }
         tx.commit().await

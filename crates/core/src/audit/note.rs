@@ -38,7 +38,7 @@ impl fmt::Display for Checkpoint {
 
 /// That the bytes of entries were removed from a log, and why. Its second line is no number, so that it is no checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removal {
+pub struct EntryRemoval {
     /// The log's name.
     pub origin: String,
     /// The first entry.
@@ -49,7 +49,7 @@ pub struct Removal {
     pub why: String,
 }
 
-impl fmt::Display for Removal {
+impl fmt::Display for EntryRemoval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\nremoved {} {}\n{}", self.origin, self.first, self.last, self.why)
     }
@@ -112,7 +112,7 @@ impl AuditKeys {
     }
 
     /// Signs that the bytes of entries were removed.
-    pub fn sign_removal(&self, removal: &Removal) -> String {
+    pub fn sign_removal(&self, removal: &EntryRemoval) -> String {
         self.sign_text(&removal.origin, &removal.to_string())
     }
 
@@ -197,7 +197,7 @@ pub fn open(note: &str, keys: &[[u8; 32]]) -> Result<Checkpoint, NoteFault> {
 ///
 /// # Errors
 /// [`NoteFault`].
-pub fn open_removal(note: &str, keys: &[[u8; 32]]) -> Result<Removal, NoteFault> {
+pub fn open_removal(note: &str, keys: &[[u8; 32]]) -> Result<EntryRemoval, NoteFault> {
     let (text, signatures) = parts(note).ok_or(NoteFault::Malformed)?;
     let removal = read_removal(text).ok_or(NoteFault::Malformed)?;
     verify(text, signatures, &removal.origin, keys).map(|()| removal)
@@ -221,12 +221,12 @@ fn verify(
     verified.then_some(()).ok_or(NoteFault::UnknownKey)
 }
 
-fn read_removal(text: &str) -> Option<Removal> {
+fn read_removal(text: &str) -> Option<EntryRemoval> {
     let mut lines = text.lines();
     let (origin, range, why) = (lines.next()?, lines.next()?, lines.next()?);
     let (first, last) = range.strip_prefix("removed ")?.split_once(' ')?;
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-    let removal = Removal { origin: origin.to_owned(), first, last, why: why.to_owned() };
+    let removal = EntryRemoval { origin: origin.to_owned(), first, last, why: why.to_owned() };
     lines.next().is_none().then_some(removal)
 }
 
@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn a_removal_is_no_checkpoint_and_a_checkpoint_no_removal() {
         let ours = keys(1);
-        let removal = Removal {
+        let removal = EntryRemoval {
             origin: checkpoint().origin,
             first: 3,
             last: 9,

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 
-use super::entry::{self, AuditRow, Told};
-use super::note::{Checkpoint, NoteFault, Removal};
+use super::entry::{self, AuditRow, ReadEntry};
+use super::note::{Checkpoint, EntryRemoval, NoteFault};
 use super::proof::SealedLog;
 use super::tree::{TILE_WIDTH, TilePlace, TreeEdge, TreeHash, leaf_hash, root_over};
 use crate::shared::TenantId;
@@ -100,7 +100,7 @@ pub struct LogCheck {
     known: BTreeMap<u64, Vec<(TreeHash, String)>>,
     /// The size up to which a known root agreed.
     agreed: u64,
-    removals: Vec<Removal>,
+    removals: Vec<EntryRemoval>,
     entries: u64,
     removed: u64,
     checkpoints: u64,
@@ -197,7 +197,7 @@ impl LogCheck {
     }
 
     /// Notes that the bytes of entries were removed, and that this is signed; none where the statement cannot be believed.
-    pub fn knows_removal(&mut self, first: u64, removal: Option<Removal>) {
+    pub fn knows_removal(&mut self, first: u64, removal: Option<EntryRemoval>) {
         match removal.filter(|removal| removal.origin == self.origin) {
             Some(removal) => self.removals.push(removal),
             None => self.find(
@@ -237,7 +237,7 @@ impl LogCheck {
     /// Looks at what an entry says of itself, and keeps it until its row comes.
     fn read(&mut self, index: u64, entry: String) {
         let seq = self.seq(index);
-        let Some(told) = Told::of(&entry) else {
+        let Some(told) = ReadEntry::of(&entry) else {
             return self.find(index, "entry_unreadable", "The entry is no entry".to_owned());
         };
         if told.tenant != self.tenant.to_string() {

@@ -2,6 +2,7 @@
 //!
 //! The log itself is the core's (`erp_core::audit`); this module has routes only.
 
+use erp_core::answer::Refusing;
 use erp_core::audit;
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::{Json, Path};
@@ -79,7 +80,7 @@ pub struct ProvenAuditEntry {
     proof: String,
 }
 
-async fn checkpoint(call: Call) -> Result<Json<AuditCheckpoint>> {
+async fn checkpoint(call: Call) -> Result<Json<AuditCheckpoint>, Refusing<codes::NOT_SEALED>> {
     let log = audit::open_log(&mut call.tenant_read()).await?;
     let log = log.ok_or_else(|| Error::new(&codes::NOT_SEALED))?;
     Ok(Json(AuditCheckpoint { origin: log.origin, size: log.size, checkpoint: log.note }))

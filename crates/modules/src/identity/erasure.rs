@@ -113,14 +113,14 @@ pub async fn begin<'db>(
 async fn erase(job: &Job, tenant: TenantId) -> Result<()> {
     let system = job.system()?;
     let trace = job.call.caller.trace();
-    if let Some(mut sealer) = Sealer::new(&job.call.app)? {
-        sealer.seal_for_erasure(tenant).await?;
-    }
     let mut report = ErasureReport {
         people: erase_people(system, trace, tenant).await?,
         files: remove_all_files(&job.call.app, tenant).await?,
         ..ErasureReport::default()
     };
+    if let Some(mut sealer) = Sealer::new(&job.call.app)? {
+        sealer.seal_for_erasure(tenant).await?;
+    }
     loop {
         let tx = system.begin(trace).within(tenant).await?.last();
         let erased: Option<ErasedRows> = tx.optional(ROWS, &[&BATCH]).await?;

@@ -1,6 +1,6 @@
 //! What is sealed: everything once, whatever happens meanwhile.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use erp_testkit::TestApp;
 
@@ -12,7 +12,7 @@ const OTHER_KEY: &str = "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=";
 #[tokio::test]
 async fn a_row_is_sealed_once_and_its_tree_grows_by_whole_tiles() {
     let app = TestApp::start().await;
-    for last in [1, 2, 255, 256, 257, 511, 512, 1023, 1024, 1300] {
+    for last in [40, 41, 255, 256, 257, 511, 512, 1023, 1024, 1300] {
         fill(&app, last).await;
         let outcome = app.seal_audit().await;
         assert_eq!((outcome.failed, outcome.unfinished), (0, 0), "{outcome:?}");
@@ -29,17 +29,17 @@ async fn a_row_is_sealed_once_and_its_tree_grows_by_whole_tiles() {
 #[tokio::test]
 async fn what_was_rolled_back_leaves_no_trace_and_what_is_under_way_waits() {
     let app = TestApp::start().await;
-    fill(&app, 10).await;
+    fill(&app, 50).await;
     let mut open = app.runtime_in("acme").await;
     let held = open.transaction().await.unwrap();
     held.batch_execute("select app.audit('test.held', 'thing', '1')").await.unwrap();
     app.seal_audit().await;
-    assert_eq!(verified(&app, &[]).await[0].size, 11, "what is not committed is not there");
+    assert_eq!(verified(&app, &[]).await[0].size, 51, "what is not committed is not there");
     held.rollback().await.unwrap();
-    fill(&app, 11).await;
+    fill(&app, 51).await;
     app.seal_audit().await;
     let logs = verified(&app, &[]).await;
-    assert!(logs[0].is_clean() && logs[0].size == 12, "{logs:#?}");
+    assert!(logs[0].is_clean() && logs[0].size == 52, "{logs:#?}");
     app.finish().await;
 }
 
@@ -191,7 +191,7 @@ async fn u_06_stress_a_long_log_is_sealed_verified_and_proven_in_time() {
     assert!(logs[0].is_clean() && logs[0].size == u64::from(entries) + 1, "{logs:#?}");
     let operator = operator(&app);
     let acme = tenant(&operator, "acme").await;
-    let mut proving = std::time::Duration::ZERO;
+    let mut proving = Duration::ZERO;
     for nth in 0..20 {
         let seq = i64::from(entries / 20 * nth + 7);
         let begun = Instant::now();
@@ -204,5 +204,73 @@ async fn u_06_stress_a_long_log_is_sealed_verified_and_proven_in_time() {
         "{entries} entries: sealed at {a_second:.0} a second, verified in {verifying:?}, slowest proof {proving:?}"
     );
     assert!(a_second > 2000.0 && proving.as_millis() < 1000, "{a_second} {proving:?}");
+    app.finish().await;
+}
+
+/// What a load of 2,000 rows a second in one tenant has come to.
+struct Measured {
+    rows: usize,
+    /// The 99th percentile of what a transaction of ten rows took.
+    p99: Duration,
+    /// How old the oldest row was that was not sealed, in seconds.
+    oldest: f64,
+}
+
+async fn load(app: &TestApp, seconds: u64) -> Measured {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let client = app.runtime_in("acme").await;
+        writers.spawn(async move {
+            let (mut took, mut beat) = (Vec::new(), tokio::time::interval(Duration::from_millis(40)));
+            let ten = "select app.audit('test.load', 'thing', g::text) from generate_series(1, 10) g";
+            while Instant::now() < until {
+                beat.tick().await;
+                let begun = Instant::now();
+                client.batch_execute(ten).await.unwrap();
+                took.push(begun.elapsed());
+            }
+            took
+        });
+    }
+    let age = "select coalesce(extract(epoch from clock_timestamp() - min(r.at)), 0)::float8 from audit_logs l \
+        join tenants t on t.id = l.tenant_id and t.slug = 'acme' join audit_log r on r.tenant_id = l.tenant_id \
+        and r.at >= l.last_at and r.seq > l.first_seq + l.size - 2 where l.is_open";
+    let mut oldest = 0.0_f64;
+    while Instant::now() < until {
+        oldest = oldest.max(app.sql().query_one(age, &[]).await.unwrap().get(0));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut took: Vec<Duration> = writers.join_all().await.into_iter().flatten().collect();
+    took.sort_unstable();
+    Measured { rows: took.len() * 10, p99: took[took.len() * 99 / 100], oldest }
+}
+
+/// Two thousand rows a second: how long they wait for the sealer, and what it costs that a snapshot is held open beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stress_rows_are_sealed_within_two_seconds_also_beside_an_open_snapshot() {
+    let seconds = if deep() { 300 } else { 4 };
+    let app = TestApp::builder().setting("AUDIT_SEAL_INTERVAL", "1s").start().await;
+    load(&app, 2).await; // what is new is sealed first
+    let quiet = load(&app, seconds).await;
+    let reader = app.runtime_in("acme").await;
+    reader
+        .batch_execute("begin isolation level repeatable read; select count(*) from audit_heads")
+        .await
+        .unwrap();
+    let beside = load(&app, seconds).await;
+    reader.batch_execute("rollback").await.unwrap();
+    for (what, Measured { rows, p99, oldest }) in [("quiet", &quiet), ("beside an open snapshot", &beside)] {
+        let rate = *rows as u64 / seconds;
+        println!(
+            "deep: sealing, {what}: {rate} rows a second for {seconds} s, 99 % of transactions of ten within {p99:.1?}, oldest unsealed row {oldest:.2} s"
+        );
+    }
+    app.seal_audit().await;
+    assert!(verified(&app, &[]).await[0].is_clean());
+    if deep() {
+        assert!(quiet.oldest <= 2.5 && beside.oldest <= 2.5, "{} {}", quiet.oldest, beside.oldest);
+        assert!(beside.p99 <= quiet.p99 * 2, "{:?} {:?}", quiet.p99, beside.p99);
+    }
     app.finish().await;
 }

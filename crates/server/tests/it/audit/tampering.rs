@@ -45,13 +45,13 @@ async fn sealed() -> TestApp {
     fill(&app, 700).await;
     app.seal_audit().await;
     assert_eq!(found(&app, &[]).await, NOTHING);
-    remember(&app).await;
     app
 }
 
 #[tokio::test]
 async fn u_02_what_a_superuser_changes_is_found_and_named() {
     let app = sealed().await;
+    remember(&app).await;
     for (sql, what, seq) in [
         // A byte.
         ("update audit_log set action = 'test.dome' where tenant_id = ACME and seq = 300", "row_changed", 300),
@@ -212,11 +212,11 @@ async fn kept_of(app: &TestApp) -> Checkpoint {
 #[tokio::test]
 async fn a_row_that_vanishes_before_it_is_sealed_is_told_for_ever() {
     let app = TestApp::start().await;
-    fill(&app, 10).await;
+    fill(&app, 40).await;
     tamper(&app, "delete from audit_log where tenant_id = ACME and seq = 5").await;
     assert_eq!(app.seal_audit().await.failed, 0);
     assert_eq!(found(&app, &[]).await, [("row_missing_before_sealing", 5)]);
-    fill(&app, 13).await;
+    fill(&app, 43).await;
     app.seal_audit().await;
     // Nobody mends it by putting something in its place.
     tamper(&app, "insert into audit_log (tenant_id, seq, at, actor, action, resource) select tenant_id, 5, at, actor, action, resource
