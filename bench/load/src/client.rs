@@ -1,14 +1,17 @@
 //! A client that costs little: HTTP/1.1 on kept-alive connections, answers checked for their status only.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
+/// Stands in a request for a number that no other request of the run has, as wide as itself.
+pub const FRESH: &[u8] = b"#fresh-number#";
 /// How long connections run before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(200);
 
@@ -92,6 +95,8 @@ pub struct Load<'a> {
     pub connections: usize,
     pub duration: Duration,
     pub requests: &'a Rc<Vec<Vec<u8>>>,
+    /// The status of every answer.
+    pub status: u16,
 }
 
 /// What the connections of one load share.
@@ -100,12 +105,31 @@ struct Shared {
     counting: Cell<bool>,
     over: Cell<bool>,
     requests: Cell<u64>,
+    status: u16,
+    numbers: Cell<u64>,
 }
 
-/// Runs `load`, each connection its requests one after the other; an answer that is not 200 is an error.
+impl Shared {
+    /// The request, with a fresh number where it has a place for one.
+    fn numbered<'a>(&self, request: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(place) = request.windows(FRESH.len()).position(|window| window == FRESH) else {
+            return Cow::Borrowed(request);
+        };
+        self.numbers.set(self.numbers.get() + 1);
+        let mut request = request.to_vec();
+        let number = format!("{:0width$}", self.numbers.get(), width = FRESH.len());
+        request[place..place + FRESH.len()].copy_from_slice(number.as_bytes());
+        Cow::Owned(request)
+    }
+}
+
+/// Runs `load`, each connection its requests one after the other; an answer of another status is an error.
 pub async fn run(load: &Load<'_>) -> Result<Outcome> {
     let shared = Rc::new(Shared {
         requests: Cell::new(0),
+        status: load.status,
+        // Microseconds: no two runs of one process have a number in common.
+        numbers: Cell::new(SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64 % 10_u64.pow(13)),
         list: Rc::clone(load.requests),
         counting: Cell::new(false),
         over: Cell::new(false),
@@ -141,10 +165,11 @@ async fn repeat(mut connection: Connection, shared: Rc<Shared>, first: usize) ->
         if shared.over.get() {
             break;
         }
+        let request = shared.numbered(request);
         let started = Instant::now();
-        let status = connection.exchange(request).await?;
+        let status = connection.exchange(&request).await?;
         shared.requests.set(shared.requests.get() + 1);
-        if status != 200 {
+        if status != shared.status {
             bail!("an answer has status {status}");
         }
         if shared.counting.get() {

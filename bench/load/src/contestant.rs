@@ -33,6 +33,11 @@ pub struct Contestant {
 }
 
 impl Contestant {
+    /// The same under another name.
+    pub fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
     /// Ends it in good order.
     pub async fn stop(mut self) -> Result<()> {
         Command::new("/bin/sh").args(["-c", &format!("kill -s TERM {}", self.pid)]).status().await?;

@@ -77,13 +77,16 @@ async fn run() -> Result<bool> {
     };
     let (all, part) = match what[..] {
         [] | ["all"] => (true, ""),
-        [part @ ("point" | "limits" | "ping" | "start" | "memory")] => (false, part),
+        [part @ ("point" | "create" | "limits" | "ping" | "start" | "memory")] => (false, part),
         _ => bail!(
-            "usage: script/bench [point|limits|ping|start|memory|all|instructions] [--rounds N] [--seconds N] [--json] [--write]"
+            "usage: script/bench [point|create|limits|ping|start|memory|all|instructions] [--rounds N] [--seconds N] [--json] [--write]"
         ),
     };
     if all || part == "point" {
         measure::point(&mut report, &setup, &database, effort).await?;
+    }
+    if all || part == "create" {
+        measure::create(&mut report, &setup, &admin_url, &database, effort).await?;
     }
     if all || part == "limits" {
         measure::limits(&mut report, &setup, &database).await?;

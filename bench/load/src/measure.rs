@@ -42,7 +42,7 @@ pub async fn point(report: &mut Report, setup: &Setup, database: &Database, effo
     }
     for connections in [16, 64] {
         let name = format!("point read, {connections} clients");
-        let rounds = rounds(&contestants, connections, effort, &|| request::point_reads(&signer)).await?;
+        let rounds = rounds(&contestants, connections, effort, 200, &|| request::point_reads(&signer)).await?;
         let [product, bare, usual] = &rounds[..] else { bail!("three contestants") };
         if connections == 16 {
             let cpu = ratios(product, bare, |outcome| outcome.cpu_ms_per_request);
@@ -55,6 +55,46 @@ pub async fn point(report: &mut Report, setup: &Setup, database: &Database, effo
         add_rows(report, &name, &contestants, &rounds);
     }
     delayed(report, setup, database, &contestants[0], &signer).await
+}
+
+/// An audited create against the same without its audit trigger, and against the usual stack, which writes an audit row by a
+/// statement of its own into a table like ours. With a hundred tenants, and with one, whose writers all want its head.
+pub async fn create(
+    report: &mut Report,
+    setup: &Setup,
+    admin_url: &str,
+    database: &Database,
+    effort: Effort,
+) -> Result<()> {
+    let mut others = Vec::new();
+    for name in ["bench_unaudited", "bench_usual"] {
+        let other = data::migrated(admin_url, name, &setup.server).await?;
+        data::fill(&other).await?;
+        others.push(other);
+    }
+    let contestants = [
+        setup.product(&database.runtime_url).await?,
+        setup.product(&others[0].runtime_url).await?.named("unaudited"),
+        setup.peer("usual", &others[1].runtime_url).await?,
+    ];
+    // The product does not start without it, and has started.
+    for other in &others {
+        data::stop_auditing(other).await?;
+    }
+    let signer = Signer::new(&setup.secret);
+    for (tenants, least) in [(data::TENANTS, 0.75), (1, 0.40)] {
+        let name = format!("create, 16 clients, {tenants} tenants");
+        let rounds = rounds(&contestants, 16, effort, 201, &|| request::creates(&signer, tenants)).await?;
+        let [audited, unaudited, usual] = &rounds[..] else { bail!("three contestants") };
+        let speed = ratios(audited, unaudited, |outcome| outcome.requests_per_second);
+        report.check(format!("{name}: requests/s / unaudited"), "×", &speed, Bound::AtLeast(least));
+        if tenants > 1 {
+            let speed = ratios(audited, usual, |outcome| outcome.requests_per_second);
+            report.check(format!("{name}: requests/s / usual"), "×", &speed, Bound::AtLeast(1.3));
+        }
+        add_rows(report, &name, &contestants, &rounds);
+    }
+    Ok(())
 }
 
 /// How many round trips a read of one statement waits for.
@@ -130,7 +170,7 @@ pub async fn ping(report: &mut Report, setup: &Setup, database: &Database, effor
     let url = &database.runtime_url;
     let contestants =
         [setup.product(url).await?, setup.peer("bare-ping", url).await?, setup.peer("usual", url).await?];
-    let rounds = rounds(&contestants, 16, effort, &|| Ok(Rc::new(vec![request::get("/ping")]))).await?;
+    let rounds = rounds(&contestants, 16, effort, 200, &|| Ok(Rc::new(vec![request::get("/ping")]))).await?;
     let cpu = ratios(&rounds[0], &rounds[1], |outcome| outcome.cpu_ms_per_request);
     report.check("/ping, 16 clients: server CPU / bare", "×", &cpu, Bound::AtMost(2.5));
     add_rows(report, "/ping, 16 clients", &contestants, &rounds);
@@ -195,7 +235,7 @@ fn load<'a>(
     duration: Duration,
     requests: &'a Rc<Vec<Vec<u8>>>,
 ) -> Load<'a> {
-    Load { port: contestant.port, pid: contestant.pid, connections, duration, requests }
+    Load { port: contestant.port, pid: contestant.pid, connections, duration, requests, status: 200 }
 }
 
 /// The contestants in turn, again and again: what each did in each round. A short round that nobody counts comes first.
@@ -203,6 +243,7 @@ async fn rounds(
     contestants: &[Contestant],
     connections: usize,
     effort: Effort,
+    status: u16,
     requests: &dyn Fn() -> Result<Rc<Vec<Vec<u8>>>>,
 ) -> Result<Vec<Vec<Outcome>>> {
     let mut outcomes: Vec<Vec<Outcome>> = contestants.iter().map(|_| Vec::new()).collect();
@@ -211,7 +252,7 @@ async fn rounds(
         let duration = if warm_up { Duration::from_millis(500) } else { effort.duration };
         let fresh = requests()?;
         for (contestant, outcomes) in contestants.iter().zip(&mut outcomes) {
-            let outcome = client::run(&load(contestant, connections, duration, &fresh))
+            let outcome = client::run(&Load { status, ..load(contestant, connections, duration, &fresh) })
                 .await
                 .with_context(|| contestant.name)?;
             if !warm_up {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use anyhow::Result;
 
+use crate::client::FRESH;
 use crate::data::{self, ITEMS, TENANTS, USERS_PER_TENANT};
 use crate::token::Signer;
 
@@ -23,6 +24,24 @@ pub fn read_item(token: &str, item: uuid::Uuid) -> Vec<u8> {
          Authorization: Bearer {token}\r\n\r\n"
     )
     .into_bytes()
+}
+
+/// Creates items, each under an article number of its own, by one person of each of so many tenants.
+pub fn creates(signer: &Signer, tenants: u64) -> Result<Rc<Vec<Vec<u8>>>> {
+    let fresh = String::from_utf8_lossy(FRESH);
+    let body = format!(
+        "{{\"sku\":\"N-{fresh}\",\"name\":\"Bolt M8\",\"description\":\"An item of middling length, as they are\",\"quantity\":7}}"
+    );
+    let length = body.len();
+    let create = |tenant| {
+        let token = signer.sign(data::tenant(tenant), data::user(tenant, 1))?;
+        Ok(format!(
+            "POST /api/v1/items HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: application/json\r\n\
+             Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .into_bytes())
+    };
+    Ok(Rc::new((1..=tenants).map(create).collect::<Result<_>>()?))
 }
 
 /// Signs in to a tenant of the product.

@@ -15,6 +15,13 @@ use tokio::net::TcpListener;
 const READ: &str =
     "select id, sku, name, description, quantity, created_at, updated_at, version from items where id = $1";
 
+/// An item, and its audit row as a service would write it that has none numbered: `seq` is as good as unique.
+const CREATE: &str = "insert into items (id, sku, name, description, quantity) values (gen_random_uuid(), $1, $2, $3, $4) \
+     returning id, sku, name, description, quantity, created_at, updated_at, version";
+const TELL: &str = "insert into audit_log (seq, at, actor, action, resource, resource_id, after, correlation_id, client_ip) \
+     values ((random() * 9007199254740991)::bigint, clock_timestamp(), 'somebody', 'item.created', 'item', $1::uuid::text, $2, \
+     'req_0123456789abcdef', '127.0.0.1')";
+
 #[tokio::main]
 async fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {

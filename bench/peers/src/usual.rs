@@ -9,14 +9,14 @@ use axum::extract::{MatchedPath, Path, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use chrono::{DateTime, Utc};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -66,6 +66,7 @@ pub fn router() -> Result<(Router, WorkerGuard)> {
     let shared = Shared { pool, verifier: Verifier::new()? };
     let routes = Router::new()
         .route("/ping", get(async || "pong"))
+        .route("/api/v1/items", post(create))
         .route("/api/v1/items/{id}", get(read))
         .route_layer(from_fn_with_state(Arc::new(Metrics::new()), measure))
         .with_state(Arc::new(shared));
@@ -134,6 +135,46 @@ async fn find(pool: &PgPool, tenant: Uuid, id: Uuid) -> sqlx::Result<Option<Item
         .execute(&mut *tx)
         .await?;
     let item = sqlx::query_as(crate::READ).bind(id).fetch_optional(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(item)
+}
+
+#[derive(Deserialize)]
+struct NewItem {
+    sku: String,
+    name: String,
+    description: Option<String>,
+    quantity: i64,
+}
+
+async fn create(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    Json(new): Json<NewItem>,
+) -> Result<(StatusCode, Json<Item>), StatusCode> {
+    let tenant = shared.verifier.tenant(&headers).ok_or(StatusCode::UNAUTHORIZED)?;
+    let item = add(&shared.pool, tenant, new).await.map_err(|error| {
+        tracing::error!(%error, "Statement failed");
+        StatusCode::INTERNAL_SERVER_ERROR
+    })?;
+    Ok((StatusCode::CREATED, Json(item)))
+}
+
+/// The item, and the row that tells of it: a statement each.
+async fn add(pool: &PgPool, tenant: Uuid, new: NewItem) -> sqlx::Result<Item> {
+    let mut tx = pool.begin().await?;
+    sqlx::query("select set_config('app.tenant_id', $1, true)")
+        .bind(tenant.to_string())
+        .execute(&mut *tx)
+        .await?;
+    let item: Item = sqlx::query_as(crate::CREATE)
+        .bind(new.sku)
+        .bind(new.name)
+        .bind(new.description)
+        .bind(new.quantity)
+        .fetch_one(&mut *tx)
+        .await?;
+    sqlx::query(crate::TELL).bind(item.id).bind(sqlx::types::Json(&item)).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(item)
 }

@@ -25,6 +25,7 @@ use crate::module::{
     refuse_undeclared,
 };
 use crate::openapi::{Contract, OPENAPI};
+use crate::platform_log::PLATFORM_LOG;
 use crate::static_files::STATIC_FILES;
 use crate::stored_files::FILES;
 use crate::usage::USAGE;
@@ -163,6 +164,7 @@ pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
         &MAIL,
         &USAGE,
         &AUDIT,
+        &PLATFORM_LOG,
     ]
     .into_iter()
     .chain(product.modules.iter().copied())

@@ -56,6 +56,8 @@ pub mod imports;
 
 pub mod usage;
 
+pub mod platform_log;
+
 pub mod audit;
 
 mod worker;

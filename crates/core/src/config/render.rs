@@ -1,5 +1,7 @@
 //! What is written from the table: the reference, `.env.example` and `config explain`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::features::{DOC, FEATURE};
@@ -38,6 +40,15 @@ impl SettingsSchema {
             Explained { name: setting.name.to_owned(), value, source, default, doc: setting.doc() }
         };
         self.rows().map(one).chain(switches(layers)).collect()
+    }
+}
+
+impl SettingsSchema {
+    /// The settings that do not have their defaults, with the values that hold; `[secret]` for a secret.
+    pub(super) fn given(&self, layers: &Layers) -> BTreeMap<String, String> {
+        let all = self.explain(layers).into_iter();
+        let given = all.filter(|row| row.value.as_deref() != row.default);
+        given.filter_map(|row| Some((row.name, row.value?))).collect()
     }
 }
 

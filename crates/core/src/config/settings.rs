@@ -1,5 +1,6 @@
 //! The core's settings, one block a section. A row in its block is all that a new setting needs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -537,6 +538,8 @@ macro_rules! config {
             $($(#[doc = $doc])+ pub $field: $section,)+
             /// The switches of `FEATURE_<NAME>`.
             pub features: Features,
+            /// What the sources say, by name; of a secret only that it is there.
+            pub given: BTreeMap<String, String>,
             /// The sections of modules: see [`Config::of_module`].
             pub(super) of_modules: Vec<AnySettings>,
             /// What the sources hold that wants an operator's attention: a part of [`Config::warnings`].
@@ -552,7 +555,7 @@ macro_rules! config {
                 // Every section is read before the first `?`, so that all problems come out at once.
                 $(let $field = <$section>::read(reader);)+
                 let features = reader.features();
-                Some(Self { $($field: $field?,)+ features, of_modules: Vec::new(), noticed: Vec::new() })
+                Some(Self { $($field: $field?,)+ features, given: BTreeMap::new(), of_modules: Vec::new(), noticed: Vec::new() })
             }
         }
     };

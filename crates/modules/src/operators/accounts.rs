@@ -19,8 +19,8 @@ use serde_json::json;
 use super::codes;
 use super::enrolment::{self, InvitedOperator, WORK};
 use super::impersonation::{self, EndedImpersonation};
-use super::log::LogEntry;
 use super::sign_in::FACTORS;
+use erp_core::platform_log::PlatformEntry;
 
 /// An operator, or somebody who is to be one.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -101,7 +101,7 @@ async fn end(
     let _: Vec<()> = tx.rows(FACTORS.remove, &[&id]).await?;
     let _: Vec<()> = tx.rows(FACTORS.remove_codes, &[&id]).await?;
     let subject = Some(id.to_string());
-    let entry = LogEntry { actor, action: "operators.disabled", subject, details: json!({}), trace };
+    let entry = PlatformEntry { actor, action: "operators.disabled", subject, details: json!({}), trace };
     entry.end(tx).await?;
     Ok(ended)
 }

@@ -17,10 +17,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::log::LogEntry;
 use super::sign_in::FACTORS;
 use super::{ENROL, codes};
 use crate::identity::facade::{self as identity, CodeGiven, CodeVerdict, NewTotp, RecoveryCodes};
+use erp_core::platform_log::PlatformEntry;
 
 /// The work that the session of the verb `operator` is opened for.
 pub static WORK: &erp_core::db::SystemWork = &ENROL;
@@ -117,7 +117,7 @@ pub(super) async fn invite(
     let row: Option<InvitedRow> = tx.optional(INVITE, &[&new, &email, &secret.hash(), &inviter]).await?;
     let InvitedRow { id, secret_until } = row.ok_or_else(|| Error::new(&codes::OPERATOR_TAKEN))?;
     let subject = Some(id.to_string());
-    let entry = LogEntry { actor, action: "operators.invited", subject, details: json!({}), trace };
+    let entry = PlatformEntry { actor, action: "operators.invited", subject, details: json!({}), trace };
     entry.end(tx).await?;
     Ok(InvitedOperator { id, email, secret: secret.shown(), expires_at: secret_until })
 }
@@ -192,7 +192,8 @@ pub(super) async fn confirm(
     let _: Vec<()> = tx.rows(FACTORS.add_codes, &[&id, &hashes]).await?;
     let _: Vec<()> = tx.rows(END_OTHERS, &[&id]).await?;
     let (actor, subject) = (Actor::Operator(id), None);
-    let entry = LogEntry { actor, action: "operators.enrolled", subject, details: json!({}), trace: &trace };
+    let entry =
+        PlatformEntry { actor, action: "operators.enrolled", subject, details: json!({}), trace: &trace };
     entry.add(&mut tx).await?;
     tx.commit().await?;
     Ok(Json(shown))

@@ -15,11 +15,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::log::LogEntry;
 use crate::identity::facade::tenants::{self, Slug};
 use crate::tenants::facade::provision::{
     self as entitlements, ExplainedFlag, ListedFlag, ListedPlan, PlanChange,
 };
+use erp_core::platform_log::PlatformEntry;
 
 /// All plans.
 #[derive(Serialize, JsonSchema)]
@@ -112,7 +112,7 @@ pub(super) async fn set_plan(
     entitlements::set_plan(&mut tx, name.as_str(), &change).await?;
     let subject = Some(name.as_str().to_owned());
     let (actor, trace) = (operator.actor(), operator.trace());
-    LogEntry { actor, action: "operators.plan_set", subject, details: json!({}), trace }.end(tx).await?;
+    PlatformEntry { actor, action: "operators.plan_set", subject, details: json!({}), trace }.end(tx).await?;
     Ok(NoContent)
 }
 
@@ -184,7 +184,7 @@ pub(super) async fn roll_out(
     entitlements::roll_out(&mut tx, app.rng.as_ref(), flag, part).await?;
     let (subject, details) = (Some(flag.to_owned()), json!({ "basisPoints": part }));
     let (actor, trace) = (operator.actor(), operator.trace());
-    LogEntry { actor, action: "operators.flag_rolled_out", subject, details, trace }.end(tx).await?;
+    PlatformEntry { actor, action: "operators.flag_rolled_out", subject, details, trace }.end(tx).await?;
     Ok(NoContent)
 }
 

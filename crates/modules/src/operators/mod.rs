@@ -31,7 +31,7 @@ pub static MODULE: Module = Module {
     mails: &[&impersonation::IMPERSONATED],
     system_verbs: &[("operator", &ENROL)],
     operators: Some(&sign_in::AUTHENTICATION),
-    migrations: erp_core::migrations!["0001_operators" after ["identity/0005_sessions"]],
+    migrations: erp_core::migrations!["0001_operators" after ["identity/0005_sessions"], "0002_platform_log"],
     ..Module::BARE
 };
 

@@ -13,10 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::log::LogEntry;
 use crate::identity::facade as identity;
 use crate::identity::facade::people::{self, ListedPerson, PersonMove};
 use crate::identity::facade::tenants::DemandedAction;
+use erp_core::platform_log::PlatformEntry;
 
 /// How many are shown unless it is said.
 const PAGE: i64 = 50;
@@ -207,7 +207,7 @@ async fn steer(
     Ok(tenants)
 }
 
-/// Tells of it in the operators' own log.
+/// Tells of it in the platform log.
 async fn tell(
     operator: &Operator,
     system: &System,
@@ -215,6 +215,6 @@ async fn tell(
     details: Value,
 ) -> Result<()> {
     let subject = Some(id.to_string());
-    let entry = LogEntry { actor: operator.actor(), action, subject, details, trace: operator.trace() };
+    let entry = PlatformEntry { actor: operator.actor(), action, subject, details, trace: operator.trace() };
     entry.end(system.by_operator(operator)).await
 }

@@ -24,11 +24,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::impersonation;
-use super::log::LogEntry;
 use super::{OperatorsSettings, SIGN_IN};
 use crate::identity::facade::{
     self as identity, CodeGiven, CodeVerdict, FactorTables, GuessTarget, factor_tables,
 };
+use erp_core::platform_log::PlatformEntry;
 
 /// What the secret of a session begins with: `erp_operator_`. It names no tenant.
 const KIND: &str = "operator";
@@ -218,8 +218,13 @@ async fn begin(
     })
 }
 
-fn entry<'a>(operator: OperatorId, action: &'static str, details: Value, trace: &'a Trace) -> LogEntry<'a> {
-    LogEntry { actor: Actor::Operator(operator), action, subject: None, details, trace }
+fn entry<'a>(
+    operator: OperatorId,
+    action: &'static str,
+    details: Value,
+    trace: &'a Trace,
+) -> PlatformEntry<'a> {
+    PlatformEntry { actor: Actor::Operator(operator), action, subject: None, details, trace }
 }
 
 fn credential(app: &App, system: System, headers: &HeaderMap) -> Result<Credential> {

@@ -211,9 +211,9 @@ fn settings(entry: &Entry, logins: &LoginRoles<'_>, set: &str) -> String {
 }
 
 /// Notes that it was applied, under each of its names; gives the rules of columns (times, money, no floats) to those that it
-/// has added, and writes the audit triggers' functions anew where it has changed their tables.
+/// has added, and writes the audit triggers' functions anew where it has changed their tables. The platform log tells of it.
 fn record(entry: &Entry) -> String {
-    let rules = "do $$ begin
+    let rules = "do $rules$ begin
         if to_regprocedure('app.column_rules(regclass)') is not null then
             perform app.column_rules(to_regclass(r.relation)) from app.relations r where to_regclass(r.relation) is not null;
         elsif to_regprocedure('app.bound_times(regclass)') is not null then
@@ -222,13 +222,22 @@ fn record(entry: &Entry) -> String {
         if to_regprocedure('app.compile_audits()') is not null then
             perform app.compile_audits();
         end if;
-    end $$; ";
+    end $rules$; ";
     let rules = if entry.migration.has_row_security() { "" } else { rules };
     let checksum = entry.migration.checksum();
+    let told = format!(
+        "do $told$ begin
+            if to_regclass('app.platform_log') is not null then
+                insert into app.platform_log (actor, action, subject, details, correlation_id) values ('system:migration', \
+                 'platform.migrated', '{}', '{{\"sha256\": \"{checksum}\"}}', 'migration');
+            end if;
+        end $told$; ",
+        entry.name
+    );
     let names = std::iter::once(entry.name.as_str()).chain(entry.migration.was.iter().copied());
     let rows: Vec<String> = names.map(|name| format!("('{name}', '{checksum}')")).collect();
     format!(
-        "{rules}insert into app.migrations (name, checksum) values {} on conflict (name) do nothing",
+        "{rules}{told}insert into app.migrations (name, checksum) values {} on conflict (name) do nothing",
         rows.join(", ")
     )
 }

@@ -48,6 +48,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0022_usage",
         "0023_audit_functions",
         "0024_transparency_log",
+        "0025_platform_log",
     ],
     samples: crate::samples![
         "audit_log",

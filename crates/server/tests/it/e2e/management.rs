@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::database::Database;
 use super::hang_up::Blocked;
-use super::process::{Home, Process};
+use super::http::{Client, receive};
+use super::process::{Home, Process, eventually};
 
 #[test]
 fn a_taken_management_port_is_named_and_nothing_is_left_running() {
@@ -57,4 +58,41 @@ fn s_02_while_draining_readiness_says_no_and_new_connections_are_still_answered(
     assert!(signalled.elapsed() < Duration::from_secs(1), "{:?}", signalled.elapsed());
     let ended = server.wait();
     assert_eq!(ended.code, 0, "{ended:#?}");
+}
+
+/// What concerns no tenant is told, too: who applied which migration, with which settings a process runs, how much it logs.
+#[test]
+fn o_02_migrations_starts_stops_and_log_levels_are_in_the_platform_log_without_a_secret() {
+    let (home, database) = (Home::new(), Database::migrated("platform_log"));
+    let told = |action: &str, what: &str| {
+        database.value(&format!("select coalesce(string_agg({what}, ' ' order by id), '') from app.platform_log where action = '{action}'"))
+    };
+    assert!(
+        told("platform.migrated", "subject").ends_with("operators/0002_platform_log"),
+        "{}",
+        told("platform.migrated", "subject")
+    );
+    let secret = "a-secret-of-the-platform-log-and-of-nothing-else";
+    let variables: Vec<_> =
+        database.both().into_iter().chain([("WEBHOOK_SECRET", secret), ("REQUEST_TIMEOUT", "17s")]).collect();
+    let server = Process::serve(&home, &variables);
+    eventually("the start is told", || !told("platform.started", "id::text").is_empty());
+    let answer =
+        receive(Client::new(&server.address()).send("PUT", "/log-level", r#"{"level":"debug"}"#).unwrap())
+            .unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(server.stop("TERM").code, 0);
+    let settings =
+        "details #>> '{settings,REQUEST_TIMEOUT}' || ' ' || (details #>> '{settings,WEBHOOK_SECRET}')";
+    assert_eq!(told("platform.started", settings), "17s [secret]");
+    assert_eq!(
+        told("platform.log_level_changed", "details ->> 'after' || ' ' || left(correlation_id, 4)"),
+        "debug req_"
+    );
+    assert_eq!(told("platform.stopped", "actor"), "system:platform-log");
+    assert_eq!(
+        database
+            .value(&format!("select count(*) from app.platform_log where details::text like '%{secret}%'")),
+        "0"
+    );
 }

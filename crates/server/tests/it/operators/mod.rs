@@ -56,8 +56,9 @@ async fn signed_in<'a>(app: &'a TestApp, who: &Enrolled, at: usize) -> Actor<'a>
     app.anonymous().with_token(token["accessToken"].as_str().unwrap())
 }
 
-/// The log of operators, the latest first.
+/// What operators did, of the platform log, the latest first.
 async fn log(operator: &Actor<'_>) -> Vec<Value> {
-    let lines = operator.get("/api/v1/admin/log").await.assert(200).json();
-    lines["items"].as_array().unwrap().clone()
+    let lines = operator.get("/api/v1/admin/log?limit=200").await.assert(200).json();
+    let of_operators = |line: &&Value| line["action"].as_str().unwrap().starts_with("operators.");
+    lines["items"].as_array().unwrap().iter().filter(of_operators).cloned().collect()
 }

@@ -211,12 +211,11 @@ async fn operators_make_plans_and_switch_features_over_http_and_the_logs_tell_of
         actions.contains(&"tenant_plan.created") && actions.contains(&"tenant_flag.created"),
         "{actions:?}"
     );
-    let log = operator.get("/api/v1/admin/log").await.assert(200).json();
-    let first = &log["items"][0];
+    let log = super::log(&operator).await;
     assert_eq!(
-        (&first["action"], &first["subject"]),
+        (&log[0]["action"], &log[0]["subject"]),
         (&json!("operators.flag_rolled_out"), &json!("catalog.import")),
-        "{log}"
+        "{log:?}"
     );
     app.finish().await;
 }
