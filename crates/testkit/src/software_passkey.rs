@@ -15,6 +15,8 @@ pub struct SoftwarePasskey {
     pub origin: String,
     /// How often it has signed.
     pub count: u32,
+    /// Whether it counts; those that several devices share do not.
+    pub counts: bool,
     /// Whether its owner is asked, by a PIN or a finger.
     pub verifies: bool,
     /// Whose it is, as it was told when it was made.
@@ -31,7 +33,7 @@ impl SoftwarePasskey {
         let mut credential = [0; 16];
         aws_lc_rs::rand::fill(&mut credential).expect("there is randomness");
         let origin = "http://localhost:3001".to_owned();
-        Self { pair, credential, origin, count: 0, verifies: true, owner: Mutex::default() }
+        Self { pair, credential, origin, count: 0, counts: true, verifies: true, owner: Mutex::default() }
     }
 
     /// What it answers when it is to be made: the body of `POST /api/v1/auth/passkeys`.
@@ -68,7 +70,7 @@ impl SoftwarePasskey {
     /// # Panics
     /// When it is asked otherwise.
     pub fn proven(&mut self, question: &Value) -> Value {
-        self.count += 1;
+        self.count += u32::from(self.counts);
         let flags = if self.verifies { 0x05 } else { 0x01 };
         let (client, data) = (self.client_data("webauthn.get", question), self.data(question, flags));
         let signed = [&data, digest(&SHA256, &client).as_ref()].concat();
