@@ -23,7 +23,7 @@ crate::system_work! {
 
 /// The core's part in it, as a module.
 pub(crate) static PLATFORM_LOG: Module = Module {
-    name: "platform-log",
+    name: "platform",
     about: "The log of what concerns no tenant.",
     system: SYSTEM,
     system_background: &[("platform-log", &TELL)],

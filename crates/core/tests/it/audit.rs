@@ -206,7 +206,7 @@ async fn u03_times_of_a_tenants_entries_never_decrease() {
 
 /// What is sealed of a personal value is a commitment, before its erasure and after it.
 #[tokio::test]
-async fn t_19_a_personal_value_can_be_erased_and_its_commitment_stays() {
+async fn a_personal_value_can_be_erased_and_its_commitment_stays() {
     with_database(async |db| {
         db.sabotage("create table cards (id uuid not null, owner text, number text); select app.tenant_table('cards', audit_as => 'card');
             select app.personal('cards', 'owner', 'identity', 'who holds the card', 'contract', 'as long as the card')").await;

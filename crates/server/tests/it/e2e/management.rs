@@ -62,7 +62,7 @@ fn s_02_while_draining_readiness_says_no_and_new_connections_are_still_answered(
 
 /// What concerns no tenant is told, too: who applied which migration, with which settings a process runs, how much it logs.
 #[test]
-fn o_02_migrations_starts_stops_and_log_levels_are_in_the_platform_log_without_a_secret() {
+fn migrations_starts_stops_and_log_levels_are_in_the_platform_log_without_a_secret() {
     let (home, database) = (Home::new(), Database::migrated("platform_log"));
     let told = |action: &str, what: &str| {
         database.value(&format!("select coalesce(string_agg({what}, ' ' order by id), '') from app.platform_log where action = '{action}'"))

@@ -107,10 +107,11 @@ declare
   pairs text[] := '{}';
   chunks text[] := '{}';
   changes text := '';
+  types text := '';
   id text;
 begin
   for col in
-    select a.attname, a.atttypid, a.attcollation, a.attname = any (masked) as is_masked, exists (select from app.personal_data p
+    select a.attname, a.atttypid, a.atttypmod, a.attcollation, a.attname = any (masked) as is_masked, exists (select from app.personal_data p
       where p.relation = name and p.col = a.attname) as is_personal
     from pg_catalog.pg_attribute a
     where a.attrelid = audit_source.relation and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v'
@@ -121,6 +122,8 @@ begin
       when col.is_personal then format('case when $.%1$I is not null then jsonb_build_object(''personal'', $.%1$I) end', col.attname)
       else format('$.%I', col.attname) end;
     pairs := pairs || row_of;
+    -- A session that has planned for a column of another type must plan anew, and does so for a text that has changed.
+    types := types || format('%I %s, ', col.attname, format_type(col.atttypid, col.atttypmod));
     changes := changes || format(
       E'    if %s then\n      was := was || jsonb_build_object(%s);\n      is_now := is_now || jsonb_build_object(%s);\n    end if;\n',
       app.audit_differs(col.attname, col.atttypid, col.attcollation), replace(row_of, '$.', 'old.'), replace(row_of, '$.', 'new.'));
@@ -132,6 +135,7 @@ begin
   row_of := coalesce(nullif(array_to_string(chunks, ' || '), ''), '''{}''::jsonb');
   id := (select string_agg(format('(to_jsonb($.%I) #>> ''{}'')', k), ' || '','' || ' order by i) from unnest(key) with ordinality t (k, i));
   return format($body$
+-- %10$s
 declare
   named constant text := current_setting('app.action', true);
   what text := %1$L;
@@ -174,7 +178,7 @@ begin
     nullif(current_setting('app.correlation_id', true), ''), nullif(current_setting('app.client_ip', true), ''));
   return null;
 end $body$, word || '.updated', word || '.created', replace(id, '$.', 'new.'), replace(row_of, '$.', 'new.'), word || '.deleted',
-    replace(id, '$.', 'old.'), replace(row_of, '$.', 'old.'), changes, word);
+    replace(id, '$.', 'old.'), replace(row_of, '$.', 'old.'), changes, word, regexp_replace(rtrim(types, ', '), '[\n\r]', ' ', 'g'));
 end $$;
 
 -- The name of that function: the table's, short enough.
