@@ -113,7 +113,7 @@ impl Sealer {
     pub async fn anchor(&mut self) -> Result<()> {
         while self.note_heads().await? > 0 {}
         self.seal_all().await?;
-        let Some(witness) = self.app.config.audit.witness.clone() else { return Ok(()) };
+        let Some(witness) = self.app.config.audit.witness_url.clone() else { return Ok(()) };
         let mut tx = self.begin().within(TenantId::PLATFORM).await?;
         let dropped: Vec<NotedSize> = tx.rows(WAIT, &[&MOST_WAITING]).await?;
         self.count("dropped", dropped.len());
@@ -252,7 +252,7 @@ impl Sealer {
 
     /// Asks the witness what it knows, before anything is signed; whether it has answered.
     pub(super) async fn ask_witness(&mut self) -> Result<bool> {
-        let Some(witness) = self.app.config.audit.witness.clone() else { return Ok(true) };
+        let Some(witness) = self.app.config.audit.witness_url.clone() else { return Ok(true) };
         let log = open_log(&mut self.begin().within(TenantId::PLATFORM).await?).await?;
         let why = match &witness {
             WitnessUrl::Syslog(..) => None,

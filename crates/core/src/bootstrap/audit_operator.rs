@@ -194,7 +194,7 @@ impl AuditOperator {
             kept.iter()
                 .filter(|kept| kept.origin == log.origin)
                 .for_each(|kept| check.knows(kept, "a checkpoint that was kept"));
-            if let Some(WitnessUrl::File(path)) = &self.config.audit.witness
+            if let Some(WitnessUrl::File(path)) = &self.config.audit.witness_url
                 && tenant.id == TenantId::PLATFORM
             {
                 last_note(path, &self.keys, Some(log))

@@ -282,7 +282,7 @@ settings! {
     /// Where the checkpoint of the platform's log goes each `AUDIT_WITNESS_INTERVAL`, so that nobody can take the past back unseen:
     /// `file:///mnt/worm/notes`, to which it is appended; `syslog://logs.example.com:601` (TCP); or an `https://` URL that speaks as a
     /// witness of C2SP does, or takes what is posted.
-    AUDIT_WITNESS_URL witness: Option<WitnessUrl> {};
+    AUDIT_WITNESS_URL witness_url: Option<WitnessUrl> {};
 
     /// How often checkpoints are noted in the platform's log and told to the witness.
     AUDIT_WITNESS_INTERVAL witness_interval: Duration { default: Defaults::all("1m"), range: Some(("100ms", "24h")) };

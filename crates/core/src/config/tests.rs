@@ -108,7 +108,7 @@ fn production_has_its_own_defaults_and_requirements() {
         );
         assert!(missing.contains("ENCRYPTION_KEY: is required"), "{missing}");
         assert!(missing.contains("DATABASE_SYSTEM_URL: is required"), "{missing}");
-        assert_eq!(missing.lines().count(), 4);
+        assert_eq!(missing.lines().count(), 5);
     }
 }
 
