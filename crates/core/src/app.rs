@@ -26,7 +26,7 @@ use crate::auth::{
 use crate::cache::Caches;
 use crate::config::{Config, ModuleSettings};
 use crate::db::proof::Report;
-use crate::db::{Db, Pools, System, SystemWork};
+use crate::db::{Db, Pools, System, SystemWork, TenantKeys};
 use crate::error::{Constraints, Error, Result, codes};
 use crate::files::FileStore;
 use crate::lifecycle::Lifecycle;
@@ -62,6 +62,8 @@ pub struct Parts {
     pub db: Db,
     /// The same with the system's pool, which is for those who declare what they do there.
     pub(crate) pools: Pools,
+    /// The keys that encrypt what tenants have.
+    pub keys: TenantKeys,
     /// Access tokens.
     pub authenticator: Authenticator,
     /// The counters of rate limits.

@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::audit::AUDIT;
 use crate::auth::{EntitlementTable, PermissionTable};
 use crate::config::{Config, SettingsSchema};
+use crate::encryption::ENCRYPTION;
 use crate::events::SubscriberTable;
 use crate::files::{FileKind, FileKinds};
 use crate::health::{HEALTH, OWN_CHECKS};
@@ -160,6 +161,7 @@ pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
         &EVENTS,
         &IMPORTS,
         &MAINTENANCE,
+        &ENCRYPTION,
         &FILES,
         &MAIL,
         &USAGE,

@@ -18,6 +18,8 @@ pub mod metrics;
 
 pub mod redis;
 
+pub mod crypto;
+
 pub mod auth;
 
 pub mod db;
@@ -53,6 +55,8 @@ pub mod webhooks;
 pub mod module;
 
 pub mod imports;
+
+pub mod encryption;
 
 pub mod usage;
 

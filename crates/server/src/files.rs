@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use erp_core::bootstrap::{FileOperator, FileTenant, VerifiedFiles};
-use erp_core::config::Layers;
+use erp_core::config::{Layers, dev_secrets};
 use erp_core::factory::settings;
 use erp_core::lifecycle::{Exit, StartError};
 use erp_core::module::Product;
@@ -101,7 +101,8 @@ pub(crate) async fn run(
     asked: FilesVerb,
     json: bool,
 ) -> Result<ExitCode, StartError> {
-    let config = settings(product).load(layers)?;
+    let mut config = settings(product).load(layers)?;
+    dev_secrets(&mut config, &SystemRng::new())?; // the key that a server of this machine has
     let operator = FileOperator::open(product, &config, Arc::new(SystemRng::new()))?;
     let outcome = Box::pin(perform(&operator, asked, json)).await;
     operator.close().await;

@@ -135,7 +135,7 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::DbSeed => database::seed(product, &layers, path).await,
             Command::Events(verb) => Box::pin(events::run(product, &layers, verb, json)).await,
             Command::Files(verb) => Box::pin(files::run(product, &layers, verb, json)).await,
-            Command::SecretRotate => secret::rotate(json),
+            Command::Secret(verb) => Box::pin(secret::run(product, &layers, verb, json)).await,
             Command::Tenant(verb) => Box::pin(tenant::run(product, &layers, verb, json)).await,
             Command::Operator(verb) => Box::pin(operator::run(product, &layers, verb, json)).await,
             Command::User(verb) => Box::pin(user::run(product, &layers, verb, json)).await,

@@ -23,7 +23,7 @@ const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// What a server and an authenticator app share.
 pub struct TotpSeed(Zeroizing<[u8; SEED]>);
 
-/// Seals and opens seeds: what is stored makes no code.
+/// Seals and opens seeds as they were before there was a key of the platform: what was stored then opens still.
 pub struct TotpSeal(SealKeys);
 
 impl TotpSeed {
@@ -32,6 +32,16 @@ impl TotpSeed {
         let mut seed = Zeroizing::new([0; SEED]);
         rng.fill(seed.as_mut());
         Self(seed)
+    }
+
+    /// Reads its bytes, which are 20.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|bytes| Self(Zeroizing::new(bytes)))
+    }
+
+    /// Its bytes, to be encrypted.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_ref()
     }
 
     /// As people type it into an app that has no camera: base32.
@@ -75,13 +85,12 @@ impl TotpSeed {
 }
 
 impl TotpSeal {
-    /// Under a key from `ENCRYPTION_KEY`, or where there is none, in development, from `JWT_SECRET`.
+    /// Under a key from `ENCRYPTION_KEY`, or where there is none, in development, from `JWT_SECRET`; `ENCRYPTION_KEY_PREVIOUS` opens.
     ///
     /// # Errors
     /// `core.internal` without either.
     pub fn of(config: &Config) -> Result<Self> {
-        let (key, signing) = (config.encryption.key.as_ref(), config.jwt.secret.as_ref());
-        let keys = SealKeys::new(PURPOSE, key.into_iter().chain(signing));
+        let keys = SealKeys::new(PURPOSE, config.encryption.ring().chain(&config.jwt.secret));
         keys.map(Self).ok_or_else(|| Error::internal("there is no ENCRYPTION_KEY to seal a seed with"))
     }
 
@@ -103,7 +112,7 @@ impl TotpSeal {
         let seed = opened.and_then(|opened| opened.text.as_slice().try_into().ok());
         seed.map(|seed| TotpSeed(Zeroizing::new(seed))).ok_or_else(|| {
             Error::internal(
-                "the secret of a second factor cannot be opened: set ENCRYPTION_KEY to what it was before",
+                "the secret of a second factor cannot be opened: set ENCRYPTION_KEY_PREVIOUS to what ENCRYPTION_KEY was before",
             )
         })
     }

@@ -11,10 +11,11 @@ use serde_json::json;
 
 use super::operator_session::OperatorSession;
 use crate::config::{Config, Environment};
-use crate::db::{AuditEntry, TenantTx};
+use crate::crypto::KeyEncryption;
+use crate::db::{AuditEntry, TenantKeys, TenantTx};
 use crate::error::Result;
 use crate::factory;
-use crate::files::{FileId, FileStore, FileStoreOptions, ObjectKey, file_codes};
+use crate::files::{FileId, FileStore, FileStoreOptions, ObjectKey, StoredObject, file_codes, sealed_length};
 use crate::from_row;
 use crate::lifecycle::StartError;
 use crate::metrics::Metrics;
@@ -34,8 +35,8 @@ const USAGE: &str = "select (select count(*) from files where removed_at is null
      (select extract(epoch from now() - min(since))::float8 from unreferenced_objects) as oldest \
      from (select) as one left join file_usage u on true";
 /// What the store ought to have, page by page: whole files, and objects that it may have.
-const EXPECTED: &str = "select id, kind, bytes, sha256, true as wanted from files where id > $1 and removed_at is null \
-     union all select id, 'none', bytes, '', false from unreferenced_objects where id > $1 order by id limit $2";
+const EXPECTED: &str = "select id, kind, bytes, sha256, content_key, true as wanted from files where id > $1 and removed_at is null \
+     union all select id, 'none', bytes, '', null, false from unreferenced_objects where id > $1 order by id limit $2";
 const KNOWN: &str = "select id from files where id = $1 and removed_at is null \
      union all select id from unreferenced_objects where id = $1";
 const QUOTA: &str = "insert into file_usage as u (quota) values ($1) \
@@ -110,9 +111,10 @@ struct ExpectedObject {
     kind: String,
     bytes: i64,
     sha256: String,
+    content_key: Option<String>,
     wanted: bool,
 }
-from_row!(ExpectedObject { id, kind, bytes, sha256, wanted });
+from_row!(ExpectedObject { id, kind, bytes, sha256, content_key, wanted });
 
 struct KnownObject {
     id: FileId,
@@ -148,7 +150,7 @@ impl FileOperator {
             user_agent: format!("{}/{}", product.name, product.version),
             metrics: metrics.clone(),
             clock: Arc::new(SystemClock),
-            rng,
+            rng: Arc::clone(&rng),
         };
         let development = config.process.app_env == Environment::Development;
         let store = FileStore::new(FileStoreOptions {
@@ -160,6 +162,13 @@ impl FileOperator {
             outbound: Outbound::new(config, outbound)?,
             metrics,
             lifecycle: session.lifecycle.clone(),
+            keys: TenantKeys::new(
+                KeyEncryption::of(config),
+                session.system().clone(),
+                (Arc::new(SystemClock), Arc::clone(&rng)),
+                session.lifecycle.background().clone(),
+            ),
+            rng,
         });
         Ok(Self { session, store })
     }
@@ -267,12 +276,19 @@ impl FileOperator {
         found: &mut VerifiedFiles,
     ) -> Result<()> {
         let bytes = object.bytes.unsigned_abs();
+        let length = if object.content_key.is_some() { sealed_length(bytes) } else { bytes };
         // One that was stored or removed since the store was listed is looked for once more.
-        let is_whole = listed.get(&object.id) == Some(&bytes) || bytes == 0;
+        let is_whole = listed.get(&object.id) == Some(&length) || bytes == 0;
         if !is_whole || contents {
             match self.sum(tenant, object).await {
                 Ok(sum) if sum == object.sha256 => {}
                 Ok(_) => found.damaged.push(object.id),
+                // All of it is there, and does not open.
+                Err(error)
+                    if error.code() == &file_codes::DAMAGED && is_whole && object.content_key.is_some() =>
+                {
+                    found.damaged.push(object.id);
+                }
                 Err(error) if error.code() == &file_codes::DAMAGED => {
                     let known: Vec<KnownObject> =
                         self.within(tenant).await?.last().rows(KNOWN, &[&object.id]).await?;
@@ -289,8 +305,12 @@ impl FileOperator {
 
     /// The SHA-256 of what the store has.
     async fn sum(&self, tenant: &FileTenant, object: &ExpectedObject) -> Result<String> {
-        let key = ObjectKey { tenant: tenant.id, file: object.id };
-        let mut bytes = self.store.read(key, 0..object.bytes.unsigned_abs()).await?;
+        let stored = StoredObject {
+            key: ObjectKey { tenant: tenant.id, file: object.id },
+            bytes: object.bytes.unsigned_abs(),
+            content_key: object.content_key.as_deref(),
+        };
+        let mut bytes = self.store.read(stored, 0..stored.bytes).await?;
         let mut sum = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         while let Some(part) = bytes.try_next().await? {
             sum.update(&part);

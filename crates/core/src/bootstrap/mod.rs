@@ -12,6 +12,7 @@ mod operator_session;
 mod options;
 mod proof;
 mod resources;
+mod secret_operator;
 mod shutdown;
 mod start;
 
@@ -26,6 +27,7 @@ use crate::middleware::Edge;
 use crate::module::Product;
 use crate::server::{Server, Tls};
 
+pub use crate::encryption::{KeyStatus, KeysOfTenant};
 pub use audit_operator::{AuditOperator, AuditedTenant, SignedCheckpoint};
 pub use background::{background, background_markdown};
 pub use database::{
@@ -39,6 +41,7 @@ pub use job_operator::{
 pub use mail_operator::{ListedMail, ListedSuppression, MailFilter, MailOperator, tried, try_mail};
 pub use operator_session::OperatorSession;
 pub use options::{BootstrapOptions, LogSetup};
+pub use secret_operator::SecretOperator;
 pub use shutdown::{NotStarted, Signals, Stopped};
 
 use listeners::Listeners;

@@ -91,6 +91,10 @@ impl OperatorSession {
         &self.trace
     }
 
+    pub(super) fn system(&self) -> &System {
+        &self.system
+    }
+
     /// A transaction across tenants.
     pub fn begin(&self) -> SystemTx<'_> {
         self.system.begin(&self.trace)

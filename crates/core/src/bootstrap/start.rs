@@ -12,8 +12,10 @@ use crate::assets::Assets;
 use crate::auth::{Authenticator, KnownEntitlements, KnownKeys, KnownPermissions, KnownSlugs, Passwords};
 use crate::cache::{CacheOptions, Caches};
 use crate::config::{Config, Environment, Layers};
+use crate::crypto::KeyEncryption;
 use crate::db::cluster::{Cluster, PRIVATE_POSTGRESQL};
-use crate::db::{Db, Logins, PoolOptions, Pools, RowCondition, Schema};
+use crate::db::{Db, Logins, PoolOptions, Pools, RowCondition, Schema, System, TenantKeys};
+use crate::encryption::{self, KEEP_KEYS};
 use crate::error::Constraints;
 use crate::factory;
 use crate::files::{FileStore, FileStoreOptions};
@@ -34,6 +36,7 @@ use crate::worker::{Firing, JOBS, RELAY, Relay, SCHEDULES, UPKEEP, Worker};
 /// What the second phase makes.
 struct Services {
     pools: Pools,
+    keys: TenantKeys,
     logging: Logging,
     metrics: Metrics,
     passwords: Passwords,
@@ -91,21 +94,23 @@ impl Start {
         let passwords = passwords(&options);
         let databases = Box::pin(self.databases((product, &schema), &config, &options, &passwords)).await?;
         let pools = self.open(product, &databases, &config, &metrics)?;
+        let keys = self.keys(&config, &options, &pools);
         let redis = self.redis(&config, &metrics).await?;
         let limits = limits(&config, &options, redis.clone(), metrics.clone())?;
         let caches = self.caches(product, &config, &options, redis, &pools, &metrics)?;
         let outbound = outbound(product, &config, &options, metrics.clone())?;
-        let files = self.files(product, &config, &outbound, &metrics)?;
+        let files = self.files(product, &config, (&outbound, &metrics), &keys, &options)?;
         self.phase("services", started);
 
         let started = Instant::now();
-        let services = Services { pools, logging, metrics, passwords, limits, caches, outbound, files };
+        let services = Services { pools, keys, logging, metrics, passwords, limits, caches, outbound, files };
         let app = self.app(product, config, services, &options)?;
         let edge = factory::create_app(app, product, std::mem::take(&mut options.app))?;
         self.phase("application", started);
 
         let started = Instant::now();
         proof::at_start(&edge.app, &schema).await?;
+        encryption::refuse_unknown_key(&edge.app).await?;
         if !options.skip_health_checks {
             database::check_budget(&edge.app).await;
             resources::check_machine(&edge.app).await;
@@ -184,6 +189,18 @@ impl Start {
         Db::open(runtime, system, metrics, &self.lifecycle)
     }
 
+    /// The keys of tenants, with which transactions open what is encrypted.
+    fn keys(&self, config: &Config, options: &BootstrapOptions, pools: &Pools) -> TenantKeys {
+        let keys = TenantKeys::new(
+            KeyEncryption::of(config),
+            System::new(pools.system.clone(), &KEEP_KEYS),
+            (Arc::clone(&options.clock), Arc::clone(&options.rng)),
+            self.lifecycle.background().clone(),
+        );
+        pools.runtime.opens_with(keys.clone());
+        keys
+    }
+
     async fn redis(&self, config: &Config, metrics: &Metrics) -> Result<Option<Redis>, StartError> {
         let Some(url) = &config.redis.url else { return Ok(None) };
         let patience = config.redis.timeout;
@@ -219,8 +236,9 @@ impl Start {
         &self,
         product: &Product,
         config: &Config,
-        outbound: &Outbound,
-        metrics: &Metrics,
+        (outbound, metrics): (&Outbound, &Metrics),
+        keys: &TenantKeys,
+        options: &BootstrapOptions,
     ) -> Result<FileStore, StartError> {
         let development = config.process.app_env == Environment::Development;
         Ok(FileStore::new(FileStoreOptions {
@@ -232,6 +250,8 @@ impl Start {
             outbound: outbound.clone(),
             metrics: metrics.clone(),
             lifecycle: self.lifecycle.clone(),
+            keys: keys.clone(),
+            rng: Arc::clone(&options.rng),
         }))
     }
 
@@ -273,6 +293,7 @@ impl Start {
             tenancy: factory::tenancy(product)?,
             db: services.pools.runtime.clone(),
             pools: services.pools,
+            keys: services.keys,
             metrics: services.metrics,
             logging: services.logging,
             clock: Arc::clone(&options.clock),

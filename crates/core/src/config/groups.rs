@@ -76,6 +76,13 @@ impl JwtSettings {
     }
 }
 
+impl EncryptionSettings {
+    /// The keys that are known: the one that wraps, the one before it, and the next.
+    pub fn ring(&self) -> impl Iterator<Item = &Secret<String>> {
+        self.key.iter().chain(&self.key_previous).chain(&self.key_next)
+    }
+}
+
 impl TransportSettings {
     /// The certificate and its key, when TLS ends here.
     pub fn certificate(&self) -> Option<(&Path, &Path)> {

@@ -174,14 +174,9 @@ fn letters(text: &str) -> Zeroizing<String> {
 
 /// Why `text` is no key of 32 bytes; `strict` also refuses one that repeats itself.
 pub(super) fn encryption_key_fault(text: &str, strict: bool) -> Option<&'static str> {
-    let key = Zeroizing::new(
-        BASE64_STANDARD.decode(text).ok().filter(|key| key.len() == LEAST_BYTES).or_else(|| hex(text)),
-    );
-    match key.as_deref() {
-        Some(key) if key.len() == LEAST_BYTES => {
-            (strict && repetitive(key)).then_some("repeats itself and can be guessed")
-        }
-        _ => Some("is not 32 bytes as base64 or hex"),
+    match key_bytes(text) {
+        Some(key) => (strict && repetitive(&*key)).then_some("repeats itself and can be guessed"),
+        None => Some("is not 32 bytes as base64 or hex"),
     }
 }
 

@@ -131,6 +131,9 @@ settings! {
     /// Bearer token that opens `/metrics`, `/health/detailed`, `/log-level`, `/docs` and `/openapi.json` outside development,
     /// while `METRICS_PORT` is unset.
     METRICS_TOKEN token: Option<Secret<String>> { check: Check::Token };
+
+    /// What `METRICS_TOKEN` was before: it opens the same, until the monitoring has the new one.
+    METRICS_TOKEN_PREVIOUS token_previous: Option<Secret<String>> { check: Check::Token, along_with: &["METRICS_TOKEN"] };
 }
 
 settings! {
@@ -253,9 +256,16 @@ settings! {
     /// Data at rest.
     pub struct EncryptionSettings in "Security";
 
-    /// Key that encrypts data at rest: 32 bytes as base64 or hex, `openssl rand -base64 32`.
-    /// So far it seals the secrets of second factors: with another key, people have to set theirs up anew.
+    /// Key that wraps the data keys of tenants, which encrypt columns, files and the secrets of people: 32 bytes as base64 or hex,
+    /// `openssl rand -base64 32`. Keep a copy of it elsewhere: without it nothing that is encrypted can be read again.
     ENCRYPTION_KEY key: Option<Secret<String>> { check: Check::EncryptionKey, required_in: OUTSIDE_DEVELOPMENT };
+
+    /// What `ENCRYPTION_KEY` was before: it opens what it has wrapped, and wraps nothing. `erp-backend secret status` says when it
+    /// is of no more use.
+    ENCRYPTION_KEY_PREVIOUS key_previous: Option<Secret<String>> { check: Check::EncryptionKey };
+
+    /// What `ENCRYPTION_KEY` will be: it opens and wraps nothing, so that every instance knows it before one wraps with it.
+    ENCRYPTION_KEY_NEXT key_next: Option<Secret<String>> { check: Check::EncryptionKey };
 }
 
 settings! {

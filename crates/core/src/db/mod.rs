@@ -25,13 +25,18 @@ mod owner;
 
 mod generations;
 
+mod keys;
+
 mod partitions;
 
 mod pool;
 
 mod tx;
 
-pub use columns::{FromColumns, One, Several, ToColumns, UseMoneyAndNoFloat};
+pub use columns::{
+    ColumnValues, FromColumns, One, RowPlace, RowSealer, RowValues, SealFields, Several, ToColumns,
+    UseMoneyAndNoFloat, is_sealed,
+};
 pub use connect::connection::{Connection, Logins};
 pub use connect::refusal::{Refusal, Step};
 pub use connect::session::{Deviation, Writes};
@@ -40,6 +45,8 @@ pub use doorbell::{Doorbell, Lane};
 pub use erp_postgres::{Params, Row, ToSql, WireError as RowError};
 pub use generations::{HasTag, Tag};
 pub(crate) use generations::{Telling, TenantTag};
+pub(crate) use keys::NewVersion;
+pub use keys::TenantKeys;
 pub use owner::migrate::{Migrated, State, Status, pending, refuse_changed, tell_unclaimed, to_carry_over};
 pub use owner::{
     Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,

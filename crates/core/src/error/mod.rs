@@ -231,6 +231,9 @@ error_codes! {
         INTERNAL = "core.internal", 500, "Internal error";
             "A fault on our side; the request may or may not have had an effect.";
             "Read the resource before trying again, and report the correlation id.";
+        UNREADABLE = "core.unreadable", 500, "Data that cannot be read";
+            "What is asked for is encrypted, and does not open: its key is not there, or it was changed.";
+            "Report the correlation id: trying again does not help.";
         MALFORMED_REQUEST = "core.malformed_request", 400, "Malformed request";
             "What was sent is no HTTP request.";
             "Send HTTP/1.1 as RFC 9112 has it, or HTTP/2; to a port of HTTPS, with TLS.";

@@ -3,7 +3,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
-use crate::db::{ToColumns, ToSql};
+use crate::crypto::SealFault;
+use crate::db::{RowSealer, ToColumns, ToSql};
 
 /// A member of a merge patch (RFC 7396): absent keeps what is there, anything else is the new value. `null` clears a
 /// `Patch<Option<T>>`, and is refused for a `Patch<T>`.
@@ -28,6 +29,17 @@ impl<T> Patch<T> {
         for value in own {
             values.extend([&self.given, value]);
         }
+    }
+
+    /// Encrypts what is encrypted in its column.
+    ///
+    /// # Errors
+    /// Where the tenant has no key that encrypts.
+    pub fn seal<Kind>(&self, sealer: &RowSealer<'_>, field: &'static str) -> Result<(), SealFault>
+    where
+        Option<T>: ToColumns<Kind>,
+    {
+        self.value.seal(sealer, field)
     }
 }
 

@@ -22,15 +22,19 @@ use tokio::fs;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::OnceCell;
 use tokio_util::io::ReaderStream;
+use zeroize::Zeroizing;
 
+use super::content_key::{ContentKey, ContentSealer, SealedPart};
 use super::link::LinkKeys;
 use super::{FileId, FileKinds, ObjectWriter, file_codes};
 use crate::config::{Bucket, FileSettings, FilesUrl};
+use crate::crypto::SealPlace;
+use crate::db::TenantKeys;
 use crate::error::{Error, Result};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::outbound::Outbound;
-use crate::shared::{Secret, TenantId};
+use crate::shared::{Rng, Secret, TenantId};
 use crate::shares::{MEMBERS, OwnedShare, Party, Shares};
 
 const KIB: usize = 1024;
@@ -68,6 +72,19 @@ pub(crate) struct FileStoreOptions {
     pub(crate) outbound: Outbound,
     pub(crate) metrics: Metrics,
     pub(crate) lifecycle: Lifecycle,
+    /// The keys of tenants, which encrypt those of objects.
+    pub(crate) keys: TenantKeys,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+/// What the store has of a file, as its row says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoredObject<'a> {
+    pub(crate) key: ObjectKey,
+    /// How long the file is.
+    pub(crate) bytes: u64,
+    /// The key of its bytes, encrypted; none where they are stored as they are.
+    pub(crate) content_key: Option<&'a str>,
 }
 
 /// The store of files; cheap to clone. Handlers reach it through [`Call`](crate::resource::Call).
@@ -82,6 +99,8 @@ struct FileStoreInner {
     outbound: Outbound,
     metrics: Metrics,
     lifecycle: Lifecycle,
+    keys: TenantKeys,
+    rng: Arc<dyn Rng>,
     uploads: Shares,
     /// Made by the first step, so that a process that has no files makes no folder.
     reached: OnceCell<OpenStore>,
@@ -99,7 +118,9 @@ pub(super) struct OpenStore {
 
 impl FileStore {
     pub(crate) fn new(options: FileStoreOptions) -> Self {
-        let FileStoreOptions { settings, default_folder, kinds, outbound, metrics, lifecycle, .. } = options;
+        let FileStoreOptions {
+            settings, default_folder, kinds, outbound, metrics, lifecycle, keys, rng, ..
+        } = options;
         let links = LinkKeys::new(&options.secret, &options.other_secrets);
         let place = settings.url.clone().or(default_folder.map(FilesUrl::Folder));
         if place.is_none() && !kinds.is_empty() {
@@ -118,6 +139,8 @@ impl FileStore {
             outbound,
             metrics,
             lifecycle,
+            keys,
+            rng,
             uploads,
             reached,
         }))
@@ -159,24 +182,51 @@ impl FileStore {
     /// Begins to write an object. Nothing is sent before there is something to send.
     ///
     /// # Errors
-    /// `files.store_unavailable`.
+    /// `files.store_unavailable`; `core.unreadable` where the tenant's key cannot be used.
     pub(crate) async fn write(&self, key: ObjectKey) -> Result<ObjectWriter> {
         let reached = self.reached().await?;
         let part = if reached.folder.is_some() { MIB } else { 5 * MIB };
-        Ok(ObjectWriter::new(self.clone(), reached.path(key), reached.clone(), part))
+        let mut bytes = Zeroizing::new([0; 32]);
+        self.0.rng.fill(bytes.as_mut());
+        let sealed = self.0.keys.seal(key.tenant, &place_of(key), bytes.as_ref()).await?;
+        let of_object =
+            ContentKey::new(bytes.as_ref(), key).ok_or_else(|| Error::internal("no key of 32 bytes"))?;
+        let path = reached.path(key, true);
+        Ok(ObjectWriter::new(
+            self.clone(),
+            path,
+            reached.clone(),
+            part,
+            (ContentSealer::new(of_object), sealed),
+        ))
     }
 
-    /// Reads a part of an object.
+    /// Reads a part of a file.
     ///
     /// # Errors
-    /// `files.damaged` where there is no such object or it is shorter, `files.store_unavailable`. The stream ends with the same.
-    pub(crate) async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<ObjectStream> {
+    /// `files.damaged` where there is no such object, it is shorter or was changed, `files.store_unavailable`; `core.unreadable` where
+    /// its key does not open. The stream ends with the same.
+    pub(crate) async fn read(&self, object: StoredObject<'_>, range: Range<u64>) -> Result<ObjectStream> {
         if range.is_empty() {
             return Ok(stream::empty().boxed());
         }
+        let StoredObject { key, bytes, content_key } = object;
         let reached = self.reached().await?;
+        let Some(sealed) = content_key else {
+            return self.stored(reached, reached.path(key, false), range).await;
+        };
+        let ring = self.0.keys.of(key.tenant).await?;
+        let opened = self.0.keys.open(&ring, &place_of(key), sealed).await?;
+        let of_object = ContentKey::new(&opened, key).ok_or_else(|| Error::internal("no key of 32 bytes"))?;
+        let part = SealedPart::of(bytes, &range);
+        let stored = self.stored(reached, reached.path(key, true), part.stored.clone()).await?;
+        Ok(part.open(of_object, stored))
+    }
+
+    /// A part of an object, as it is stored.
+    async fn stored(&self, reached: &OpenStore, path: Path, range: Range<u64>) -> Result<ObjectStream> {
         let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
-        let found = self.timed("read", reached.objects.get_opts(&reached.path(key), options)).await?;
+        let found = self.timed("read", reached.objects.get_opts(&path, options)).await?;
         let bytes = match found.payload {
             GetResultPayload::File(file, _) => of_file(fs::File::from_std(file), range).await?,
             GetResultPayload::Stream(bytes) => bytes.map_err(refusal).boxed(),
@@ -190,17 +240,20 @@ impl FileStore {
     /// `files.store_unavailable`.
     pub(crate) async fn remove(&self, key: ObjectKey) -> Result<()> {
         let reached = self.reached().await?;
-        let path = reached.path(key);
-        if let Some(draft) = reached.draft(&path) {
-            let _ = self.timed_io("remove", fs::remove_file(draft)).await; // mostly there is none
-        }
-        let removing = async {
-            match reached.objects.delete(&path).await {
-                Err(object_store::Error::NotFound { .. }) => Ok(()),
-                other => other,
+        // Encrypted or, from before, as it is: nobody has to know which.
+        for path in [reached.path(key, true), reached.path(key, false)] {
+            if let Some(draft) = reached.draft(&path) {
+                let _ = self.timed_io("remove", fs::remove_file(draft)).await; // mostly there is none
             }
-        };
-        self.timed("remove", removing).await
+            let removing = async {
+                match reached.objects.delete(&path).await {
+                    Err(object_store::Error::NotFound { .. }) => Ok(()),
+                    other => other,
+                }
+            };
+            self.timed("remove", removing).await?;
+        }
+        Ok(())
     }
 
     /// The objects of a tenant with their sizes, in no order.
@@ -209,11 +262,16 @@ impl FileStore {
     /// `files.store_unavailable`, out of the stream too.
     pub(crate) async fn list(&self, tenant: TenantId) -> Result<BoxStream<'static, Result<(FileId, u64)>>> {
         let reached = self.reached().await?;
-        let all = reached.objects.list(Some(&reached.tenant(tenant))).map_err(refusal);
+        let [encrypted, plain] =
+            [true, false].map(|encrypted| reached.objects.list(Some(&reached.tenant(tenant, encrypted))));
+        let all = encrypted.chain(plain).map_err(refusal);
         let places = reached.clone();
         let named = all.try_filter_map(move |object| {
             let id: Option<FileId> = object.location.filename().and_then(|name| name.parse().ok());
-            let is_ours = |file: &FileId| places.path(ObjectKey { tenant, file: *file }) == object.location;
+            let is_ours = |file: &FileId| {
+                let key = ObjectKey { tenant, file: *file };
+                [true, false].into_iter().any(|encrypted| places.path(key, encrypted) == object.location)
+            };
             std::future::ready(Ok(id.filter(is_ours).map(|id| (id, object.size))))
         });
         Ok(within(named.boxed(), self.0.settings.store_timeout))
@@ -231,7 +289,7 @@ impl FileStore {
             return self.timed_io("probe", can_be_made(folder)).await;
         }
         let reached = self.reached().await?;
-        let nobody = reached.tenant(TenantId::NOBODY);
+        let nobody = reached.tenant(TenantId::NOBODY, true);
         let look = async { reached.objects.list_with_delimiter(Some(&nobody)).await.map(drop) };
         tokio::time::timeout(PROBE, self.timed("probe", look)).await.unwrap_or_else(|_| Err(silent()))
     }
@@ -316,21 +374,26 @@ impl FileStore {
 
 impl OpenStore {
     /// Folders of 256 parts, by the last bits of the id, which are random: none gets too long to list.
-    fn path(&self, key: ObjectKey) -> Path {
+    fn path(&self, key: ObjectKey, encrypted: bool) -> Path {
         let id = key.file.to_string();
         let shard = id.get(34..).unwrap_or_default().to_owned();
-        self.tenant(key.tenant).join(shard).join(id)
+        self.tenant(key.tenant, encrypted).join(shard).join(id)
     }
 
-    fn tenant(&self, tenant: TenantId) -> Path {
-        // `v1` is how objects are written: as they are. Others, encrypted for one, are beside it.
-        Path::from(format!("{}/v1/{tenant}", self.prefix))
+    /// The version is how objects are written: `v1` as they are, which nothing is any more, `v2` encrypted.
+    fn tenant(&self, tenant: TenantId, encrypted: bool) -> Path {
+        Path::from(format!("{}/{}/{tenant}", self.prefix, if encrypted { "v2" } else { "v1" }))
     }
 
     /// Where a folder's file is while it is written, as `object_store` names it. After a crash it stays there.
     fn draft(&self, path: &Path) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(format!("{path}#1")))
     }
+}
+
+/// Where the key of an object is kept.
+fn place_of(key: ObjectKey) -> SealPlace<'static> {
+    SealPlace { table: "files", column: "content_key", row: *key.file.as_uuid() }
 }
 
 /// Gives the store the product's one HTTP client, in place of one of its own.

@@ -4,6 +4,7 @@ use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload};
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::FileStore;
+use super::content_key::ContentSealer;
 use super::store::{COMPLETE, OpenStore};
 use crate::error::Result;
 
@@ -16,19 +17,37 @@ pub(crate) struct ObjectWriter {
     reached: OpenStore,
     part: usize,
     waiting: BytesMut,
+    sealer: ContentSealer,
+    content_key: String,
     upload: Option<Box<dyn MultipartUpload>>,
 }
 
 impl ObjectWriter {
-    pub(super) fn new(store: FileStore, path: Path, reached: OpenStore, part: usize) -> Self {
-        Self { store, path, reached, part, waiting: BytesMut::new(), upload: None }
+    pub(super) fn new(
+        store: FileStore,
+        path: Path,
+        reached: OpenStore,
+        part: usize,
+        (sealer, content_key): (ContentSealer, String),
+    ) -> Self {
+        Self { store, path, reached, part, waiting: BytesMut::new(), sealer, content_key, upload: None }
+    }
+
+    /// The key that the object is encrypted with, itself encrypted: what the file's row has to keep.
+    pub(crate) fn content_key(&self) -> &str {
+        &self.content_key
     }
 
     /// Takes more bytes.
     ///
     /// # Errors
     /// `files.store_unavailable`; the object is then to be given up.
-    pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let sealed = self.sealer.seal(bytes)?;
+        self.put(&sealed).await
+    }
+
+    async fn put(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let room = self.part - self.waiting.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
@@ -46,6 +65,8 @@ impl ObjectWriter {
     /// # Errors
     /// As [`ObjectWriter::write`].
     pub(crate) async fn finish(mut self) -> Result<()> {
+        let last = self.sealer.finish()?;
+        self.put(&last).await?;
         if self.upload.is_none() {
             let payload = PutPayload::from(self.waiting.split().freeze());
             self.store.timed(COMPLETE, self.reached.objects.put(&self.path, payload)).await?;

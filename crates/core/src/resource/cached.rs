@@ -57,6 +57,12 @@ impl<R: FromRow + Cacheable> QueryAnswer for Vec<R> {
     type Row = R;
 
     fn of(rows: Vec<R>) -> Self {
+        const {
+            assert!(
+                !R::SEALED,
+                "what is encrypted in its column is kept by no cache: read it where it is needed"
+            )
+        }
         rows
     }
 }
@@ -65,6 +71,12 @@ impl<R: FromRow + Cacheable> QueryAnswer for Option<R> {
     type Row = R;
 
     fn of(rows: Vec<R>) -> Self {
+        const {
+            assert!(
+                !R::SEALED,
+                "what is encrypted in its column is kept by no cache: read it where it is needed"
+            )
+        }
         rows.into_iter().next()
     }
 }

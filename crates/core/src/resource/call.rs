@@ -9,7 +9,7 @@ use super::{Created, Resource, Tagged, Transition};
 use crate::answer::NoContent;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::db::{FromRow, Params, Row, RowError, Sql, TenantTx, ToSql};
+use crate::db::{FromRow, Params, Row, RowError, RowValues, Sql, TenantTx, ToSql};
 use crate::error::{Error, Result, Violation, codes};
 use crate::extract::{IfMatch, Input};
 use crate::shared::{Id, IdKind};
@@ -80,9 +80,14 @@ impl Call {
     ///
     /// # Errors
     /// As the database answers.
-    pub async fn create<R: Resource>(&self, sql: impl Sql, values: Params<'_>) -> Result<Created<R>> {
+    pub async fn create<R: Resource>(
+        &self,
+        sql: impl Sql,
+        values: &(impl RowValues + ?Sized),
+    ) -> Result<Created<R>> {
         let id: Id<R> = self.new_id();
-        let params = with(&[&id], values);
+        self.seal_row(values, R::TABLE, *id.as_uuid()).await?;
+        let params = with(&[&id], values.params());
         let record: R = self.tenant().last().row(sql, &params).await?;
         self.created(record)
     }
@@ -116,10 +121,11 @@ impl Call {
         sql: impl Sql,
         id: Id<R>,
         when: IfMatch,
-        values: Params<'_>,
+        values: &(impl RowValues + ?Sized),
     ) -> Result<Tagged<R>> {
+        self.seal_row(values, R::TABLE, *id.as_uuid()).await?;
         let versions = when.versions();
-        let changed = self.one::<R, R>(sql, id, &with(&[&id, &versions], values)).await?;
+        let changed = self.one::<R, R>(sql, id, &with(&[&id, &versions], values.params())).await?;
         Ok(Tagged(changed))
     }
 

@@ -2,8 +2,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Call, Created, InTable, Resource, Tagged, Values, Versioned};
+use crate::crypto::{Keyring, Unopened};
 use crate::db::{
-    FromRow, IsNull, Params, Row, RowError, Sql, SqlBuffer, TenantTx, ToSql, Type, no_row, to_sql_checked,
+    FromRow, IsNull, Params, Row, RowError, RowValues, Sql, SqlBuffer, TenantTx, ToSql, Type, no_row,
+    to_sql_checked,
 };
 use crate::error::{Error, Result, codes};
 use crate::shared::{Id, Version};
@@ -58,6 +60,13 @@ impl<H: FromRow, L: FromRow> FromRow for HeadAndLine<H, L> {
     fn from_row(row: &Row<'_>) -> Result<Self, RowError> {
         Ok(Self(H::from_row(row)?, L::from_row(row)?))
     }
+
+    const SEALED: bool = H::SEALED || L::SEALED;
+
+    fn open(&mut self, ring: &Keyring) -> Result<(), Unopened> {
+        self.0.open(ring)?;
+        self.1.open(ring)
+    }
 }
 
 impl<H: Resource, L: InTable> Versioned for WithLines<H, L> {
@@ -99,12 +108,13 @@ impl Call {
     pub async fn create_with_lines<H: Resource, L: InTable>(
         &self,
         sql: impl Sql,
-        values: Params<'_>,
+        values: &(impl RowValues + ?Sized),
         lines: &[impl Values],
     ) -> Result<Created<WithLines<H, L>>> {
         let id: Id<H> = self.new_id();
+        self.seal_row(values, H::TABLE, *id.as_uuid()).await?;
         let arrays = arrays(lines);
-        let rows = self.tenant().last().rows(sql, &params(&id, values, &arrays)).await?;
+        let rows = self.tenant().last().rows(sql, &params(&id, values.params(), &arrays)).await?;
         self.created_at(id, WithLines::of(rows).ok_or_else(no_row)?)
     }
 }

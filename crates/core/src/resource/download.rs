@@ -24,7 +24,7 @@ use crate::answer::{Answer, Outputs};
 use crate::app::{App, Flowing};
 use crate::error::{Error, Result, codes};
 use crate::extract::{ETag, HeaderField, Input, Inputs};
-use crate::files::{ObjectKey, attachment, file_codes};
+use crate::files::{attachment, file_codes};
 use crate::shared::TenantId;
 
 /// What is in memory of a download at most, between the store and its client.
@@ -141,7 +141,7 @@ impl Download {
         let range = range.of(bytes, &tag)?;
         let source = match &range {
             // A part cannot be compared with the digest of the whole.
-            Some(range) => app.files.read(ObjectKey { tenant, file: file.id }, range.clone()).await,
+            Some(range) => app.files.read(file.object(tenant), range.clone()).await,
             None => FileContent::open(app, tenant, file).await.map(|content| content.boxed()),
         };
         let source = source.inspect_err(|error| count(app, &file.kind, outcome(error)))?;

@@ -18,8 +18,8 @@ use crate::db::{TenantTx, ToSql};
 use crate::error::{Error, Result, codes};
 use crate::extract::Upload;
 use crate::files::{
-    FileId, FileKind, HEAD, LONGEST_LINK, Media, NewFile, ObjectKey, ObjectStream, TextCheck, file_codes,
-    too_large, type_not_allowed,
+    FileId, FileKind, HEAD, LONGEST_LINK, Media, NewFile, ObjectKey, ObjectStream, StoredObject, TextCheck,
+    file_codes, too_large, type_not_allowed,
 };
 use crate::shared::{LARGEST_EXACT, PrincipalId, TenantId, hex};
 use crate::shares::OwnedShare;
@@ -56,6 +56,9 @@ record! {
         pub created_at: Timestamp,
         /// When it will be removed, if it will.
         pub expires_at: Option<Timestamp>,
+        /// The key of its bytes, encrypted with the tenant's; none where they were stored before there were such keys.
+        #[serde(skip)]
+        pub(crate) content_key: Option<String>,
     }
 }
 
@@ -67,6 +70,7 @@ pub struct FileDraft {
     new: NewFile,
     bytes: u64,
     sha256: String,
+    content_key: String,
 }
 
 /// An object that counts in the quota and that no file refers to.
@@ -99,8 +103,8 @@ pub struct FileContent(BoxStream<'static, Result<Bytes>>);
 const RESERVE: &str = "select reserved, used from app.reserve_object($1, $2, $3)";
 const KEEP: &str = sql![
     "with taken as (delete from unreferenced_objects where id = $1 and not removing returning id) \
-     insert into files (id, kind, name, media_type, bytes, sha256, created_by, expires_at) \
-     select id, $2, $3, $4, $5, $6, $7, now() + $8::float8 * interval '1 second' from taken returning ",
+     insert into files (id, kind, name, media_type, bytes, sha256, created_by, expires_at, content_key) \
+     select id, $2, $3, $4, $5, $6, $7, now() + $8::float8 * interval '1 second', $9 from taken returning ",
     StoredFile::COLUMNS
 ];
 /// Of a kind, so that a file of one module is never taken for one of another.
@@ -210,11 +214,12 @@ impl Call {
             };
         }
         let (bytes, sha256) = sum.end(new.sha256)?;
+        let content_key = writer.content_key().to_owned();
         object.left = LeftObject::InDoubt;
         writer.finish().await?;
         object.left = LeftObject::Removed;
         object.count(bytes).await?;
-        Ok(FileDraft { object, kind, new, bytes, sha256 })
+        Ok(FileDraft { object, kind, new, bytes, sha256, content_key })
     }
 
     /// What can be told before a byte has come; and a place among the uploads.
@@ -240,11 +245,11 @@ impl Call {
     /// # Errors
     /// `core.unavailable` where it was stored so long ago that it has been swept away, or as the database answers.
     pub async fn keep_file(&self, tx: &mut TenantTx<'_>, draft: FileDraft) -> Result<StoredFile> {
-        let FileDraft { mut object, kind, new, bytes, sha256 } = draft;
+        let FileDraft { mut object, kind, new, bytes, sha256, content_key } = draft;
         let bytes = i64::try_from(bytes).map_err(Error::internal)?;
         let by = self.caller.actor().principal();
         let kept_for = kind.kept_for.map(|time| time.as_secs_f64());
-        let params: [&(dyn ToSql + Sync); 8] = [
+        let params: [&(dyn ToSql + Sync); 9] = [
             &object.key.file,
             &kind.name,
             &new.name.as_str(),
@@ -253,6 +258,7 @@ impl Call {
             &sha256,
             &by,
             &kept_for,
+            &content_key,
         ];
         let kept: Option<StoredFile> = tx.optional(KEEP, &params).await?;
         let file =
@@ -412,11 +418,22 @@ impl Sum {
     }
 }
 
+impl StoredFile {
+    /// What the store has of it.
+    pub(crate) fn object(&self, tenant: TenantId) -> StoredObject<'_> {
+        StoredObject {
+            key: ObjectKey { tenant, file: self.id },
+            bytes: u64::try_from(self.bytes).unwrap_or_default(),
+            content_key: self.content_key.as_deref(),
+        }
+    }
+}
+
 impl FileContent {
     pub(crate) async fn open(app: &App, tenant: TenantId, file: &StoredFile) -> Result<Self> {
-        let bytes = u64::try_from(file.bytes).unwrap_or_default();
-        let key = ObjectKey { tenant, file: file.id };
-        let opened = app.files.read(key, 0..bytes).await;
+        let object = file.object(tenant);
+        let bytes = object.bytes;
+        let opened = app.files.read(object, 0..bytes).await;
         let source = opened.inspect_err(|error| damage_of(app, file.id, &file.kind, error))?;
         Ok(Self(Verifying::new(app, file, bytes, source).stream()))
     }

@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Call, Listable, Listed, Page, SortKey, Values};
+use super::{Call, InTable as _, Listable, Listed, Page, SortKey, Values};
 use crate::db::ToSql;
 use crate::error::{Error, Result, Violation, codes};
 use crate::extract::{Json, MediaType};
@@ -117,6 +117,11 @@ macro_rules! list {
         const KEYS: &[$crate::resource::SortColumn] =
             $crate::resource::sort_columns_of(|record: &$record| &record.$key);
         const FILTERS: usize = <$filter as $crate::resource::Values>::COUNT;
+        const _: () =
+            assert!(
+                !$crate::resource::names_sealed(<$record as $crate::resource::InTable>::FIELDS, PARTS[2]),
+                "the condition of a list names an encrypted field, whose column holds ciphertexts: look it up in its blind index"
+            );
         $crate::resource::SortKey {
             name: $crate::const_text!($crate::resource::camel_case, stringify!($key)),
             statements: [
@@ -241,6 +246,7 @@ impl Call {
         let limit = page.limit.unwrap_or(L::LIMIT);
         let (limit, one_more) = (usize::from(limit), i64::from(limit) + 1);
         let place = page.cursor.as_deref().map(|text| page.sort.place::<L>(text)).transpose()?;
+        self.seal_filter(&page.filter, L::Record::TABLE).await?;
         let mut params = page.filter.values();
         params.push(&one_more);
         if let Some(place) = &place {
@@ -265,6 +271,7 @@ impl Call {
             }
         }
         let all: Option<i64> = None; // LIMIT NULL is none
+        self.seal_filter(&page.filter, L::Record::TABLE).await?;
         let mut params = page.filter.values();
         params.push(&all);
         let sql = page.sort.statement::<L>(false)?;

@@ -11,6 +11,7 @@ mod call;
 mod choice;
 mod document;
 mod download;
+mod encrypted;
 mod files;
 mod list;
 mod page;
@@ -26,6 +27,7 @@ pub use cached::{QueryAnswer, QueryValues};
 pub use call::Call;
 pub use document::{HeadAndLine, WithLines};
 pub use download::{ByteRange, Download};
+pub use encrypted::{BlindIndex, Encrypted, EncryptedText, Indexed, Searched, Unindexed};
 pub(crate) use files::remove_objects;
 pub use files::{FileContent, FileDraft, StoredFile};
 pub use list::Listing;
@@ -35,7 +37,7 @@ pub use sort::{SortColumn, SortKey, SortValue, accepts_of, sort_columns_of};
 pub use states::{States, Transition};
 pub use text::{
     Field, assignments, camel_case, columns, concat, condition_of_step, count, equalities, look_at_step,
-    page_statement, places, text, upsert,
+    names_sealed, page_statement, places, text, upsert,
 };
 pub use values::Values;
 

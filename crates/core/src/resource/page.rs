@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::list::{Sort, TYPES};
 use super::{Listing, Values};
 use crate::app::App;
-use crate::db::ToSql;
+use crate::crypto::SealFault;
+use crate::db::{RowSealer, ToSql};
 use crate::error::{Error, Result, codes};
 use crate::extract::{Input, Inputs, MediaType, query};
 
@@ -34,6 +35,12 @@ impl Values for Unfiltered {
 
     fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
         Vec::new()
+    }
+
+    const SEALED: bool = false;
+
+    fn seal(&self, _: &RowSealer<'_>) -> Result<(), SealFault> {
+        Ok(())
     }
 }
 

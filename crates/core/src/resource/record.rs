@@ -12,6 +12,8 @@ use crate::stream::Record;
 pub trait InTable: Record + JsonSchema {
     /// Its table, without the schema.
     const TABLE: &'static str;
+    /// Its fields, and whether each is encrypted.
+    const FIELDS: &'static [(&'static str, bool)];
 }
 
 /// What has a version, and so an ETag: a record, or one with its lines.
@@ -74,7 +76,7 @@ impl<R: Resource> Listable for R {
 /// Makes the struct with its JSON (camelCase) and its schema, reads it from rows, writes it as a line of NDJSON and CSV,
 /// and is its [`Resource`]: it must have `id: Id<…>` and `version: Version`. `Item::COLUMNS` is the list of its columns
 /// for [`sql!`](crate::sql). Attributes of serde and schemars may stand before fields. The word is that of its ids and of
-/// the audit log.
+/// the audit log. A field of the type [`Encrypted`](crate::resource::Encrypted) is a ciphertext in its column.
 ///
 /// A line of a document is declared without a word, since it has no id and no version of its own:
 /// `record! { Line in "order_lines" { position: i32, … } }`.
@@ -87,9 +89,12 @@ macro_rules! record {
         }
     ) => {
         $crate::record! {
+            @struct
             $(#[$meta])*
             $vis $name in $table { $($(#[$field_meta])* $field_vis $field: $type),+ }
         }
+
+        $crate::from_row!(@opened $name in $table { $($field),+ });
 
         impl $crate::shared::IdKind for $name {
             const NAME: &'static str = $word;
@@ -113,14 +118,27 @@ macro_rules! record {
             $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),+ $(,)?
         }
     ) => {
+        $crate::record! {
+            @struct
+            $(#[$meta])*
+            $vis $name in $table { $($(#[$field_meta])* $field_vis $field: $type),+ }
+        }
+
+        $crate::from_row!($name { $($field),+ });
+    };
+    (
+        @struct
+        $(#[$meta:meta])*
+        $vis:vis $name:ident in $table:literal {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty),+ $(,)?
+        }
+    ) => {
         $(#[$meta])*
         #[derive(Debug, ::serde::Serialize, ::schemars::JsonSchema)]
         #[serde(rename_all = "camelCase")]
         $vis struct $name {
             $($(#[$field_meta])* $field_vis $field: $type),+
         }
-
-        $crate::from_row!($name { $($field),+ });
 
         impl $name {
             /// Its columns, for `sql!`.
@@ -146,6 +164,8 @@ macro_rules! record {
 
         impl $crate::resource::InTable for $name {
             const TABLE: &'static str = $table;
+            const FIELDS: &'static [(&'static str, bool)] =
+                &[$((stringify!($field), <$type as $crate::db::FromColumns<_>>::SEALED)),+];
         }
     };
 }

@@ -24,7 +24,7 @@ impl SortColumn {
 #[diagnostic::on_unimplemented(
     message = "a list cannot be sorted by a column of the type `{Self}`",
     note = "sort by a `String`, an integer, a `Timestamp`, a `Day`, a `Money` or an `Id`; a column that can be null has no place in an \
-            order: coalesce it in the statement"
+            order: coalesce it in the statement; what is encrypted has no order"
 )]
 pub trait SortValue {
     /// Its columns in PostgreSQL, the most significant first.

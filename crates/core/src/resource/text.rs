@@ -234,6 +234,40 @@ pub const fn equalities(out: &mut [u8], fields: &[Field<'_>]) -> usize {
     if at == 0 { put(out, 0, "true") } else { at }
 }
 
+/// Whether a condition names one of the fields that are encrypted, as a whole word.
+pub const fn names_sealed(fields: &[(&str, bool)], condition: &str) -> bool {
+    let mut index = 0;
+    while index < fields.len() {
+        let (name, sealed) = fields[index];
+        if sealed && names_word(condition.as_bytes(), name.as_bytes()) {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
+const fn names_word(text: &[u8], word: &[u8]) -> bool {
+    let mut at = 0;
+    while at + word.len() <= text.len() {
+        let mut same = 0;
+        while same < word.len() && text[at + same] == word[same] {
+            same += 1;
+        }
+        let begins = at == 0 || !is_of_word(text[at - 1]);
+        let end = at + word.len();
+        if same == word.len() && begins && (end == text.len() || !is_of_word(text[end])) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+const fn is_of_word(byte: u8) -> bool {
+    byte == b'_' || byte.is_ascii_alphanumeric()
+}
+
 /// `created_at` as `createdAt`, as serde's `rename_all = "camelCase"` has it.
 pub const fn camel_case(out: &mut [u8], name: &str) -> usize {
     let bytes = name.as_bytes();

@@ -1,4 +1,5 @@
-use crate::db::ToSql;
+use crate::crypto::SealFault;
+use crate::db::{RowSealer, ToSql};
 
 /// What a body or a filter brings to a statement. [`input!`](crate::input) makes it.
 pub trait Values {
@@ -7,8 +8,17 @@ pub trait Values {
     /// The condition that each column of a field's name is its value, where that is given: `(status = $1 or $1 is null)`.
     const EQUAL: &'static str;
 
+    /// Whether some of its fields are encrypted, or looked up in a blind index.
+    const SEALED: bool;
+
     /// Its values, in the order of its fields.
     fn values(&self) -> Vec<&(dyn ToSql + Sync)>;
+
+    /// Encrypts what is encrypted.
+    ///
+    /// # Errors
+    /// Where the tenant has no key that encrypts.
+    fn seal(&self, sealer: &RowSealer<'_>) -> Result<(), SealFault>;
 }
 
 /// Declares what a request sends, a body or a filter: `input! { NewItem { sku: Identifier<1, 64>, … } }`.
@@ -59,23 +69,43 @@ macro_rules! input {
 
             /// The end of an INSERT that changes a record which is there, where it differs: `update set sku = excluded.sku
             /// where i.sku is distinct from excluded.sku`. The table is called `i`.
-            $vis const UPSERT: &'static str = $crate::const_text!($crate::resource::upsert, $name::FIELDS);
+            $vis const UPSERT: &'static str = {
+                assert!(
+                    !<$name as $crate::resource::Values>::SEALED,
+                    "an encrypted field belongs to one row, and an upsert does not know which: let it be written by its id"
+                );
+                $crate::const_text!($crate::resource::upsert, $name::FIELDS)
+            };
 
             /// The values of the statement's parameters, in the order of the fields.
-            $vis fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
-                #[allow(unused_mut)]
-                let mut values = Vec::with_capacity($crate::resource::count($name::FIELDS));
-                $($crate::db::ToColumns::append(&self.$field, &mut values);)*
-                values
+            $vis fn values(&self) -> $crate::db::ColumnValues<'_> {
+                let sealed = <$name as $crate::resource::Values>::SEALED;
+                let values = $crate::resource::Values::values(self);
+                $crate::db::ColumnValues::new(values, sealed.then_some(self as &dyn $crate::db::SealFields))
             }
         }
 
         impl $crate::resource::Values for $name {
             const COUNT: usize = $crate::resource::count($name::FIELDS);
             const EQUAL: &'static str = $crate::const_text!($crate::resource::equalities, $name::FIELDS);
+            const SEALED: bool = false $(|| <$type as $crate::db::ToColumns<_>>::SEALED)*;
 
             fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
-                $name::values(self)
+                #[allow(unused_mut)]
+                let mut values = Vec::with_capacity($crate::resource::count($name::FIELDS));
+                $($crate::db::ToColumns::append(&self.$field, &mut values);)*
+                values
+            }
+
+            fn seal(&self, _sealer: &$crate::db::RowSealer<'_>) -> Result<(), $crate::crypto::SealFault> {
+                $($crate::db::ToColumns::seal(&self.$field, _sealer, stringify!($field))?;)*
+                Ok(())
+            }
+        }
+
+        impl $crate::db::SealFields for $name {
+            fn seal(&self, sealer: &$crate::db::RowSealer<'_>) -> Result<(), $crate::crypto::SealFault> {
+                $crate::resource::Values::seal(self, sealer)
             }
         }
     };
@@ -110,10 +140,18 @@ macro_rules! patch {
 
             /// The values of the statement's parameters, in the order of the fields: of each column whether it is given,
             /// and what.
-            $vis fn values(&self) -> Vec<&(dyn $crate::db::ToSql + Sync)> {
+            $vis fn values(&self) -> $crate::db::ColumnValues<'_> {
+                let sealed = false $(|| <$type as $crate::db::ToColumns<_>>::SEALED)+;
                 let mut values = Vec::with_capacity(2 * $crate::resource::count($name::FIELDS));
                 $(self.$field.append(&mut values);)+
-                values
+                $crate::db::ColumnValues::new(values, sealed.then_some(self as &dyn $crate::db::SealFields))
+            }
+        }
+
+        impl $crate::db::SealFields for $name {
+            fn seal(&self, sealer: &$crate::db::RowSealer<'_>) -> Result<(), $crate::crypto::SealFault> {
+                $(self.$field.seal(sealer, stringify!($field))?;)+
+                Ok(())
             }
         }
     };

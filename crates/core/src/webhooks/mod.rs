@@ -8,5 +8,5 @@ mod seal;
 mod signature;
 
 pub use incoming::{Receipt, SignedWebhook, VerifiedWebhook};
-pub use seal::SecretSeal;
+pub use seal::{EndpointSeal, SecretSeal};
 pub use signature::{InvalidSigningSecret, SigningSecret};

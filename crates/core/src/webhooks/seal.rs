@@ -1,14 +1,68 @@
-//! Secrets of endpoints are kept sealed, with AES-256-GCM under a key from `WEBHOOK_SECRET`: what is stored signs nothing
-//! without it. Another `WEBHOOK_SECRET` seals anew and changes no secret: the former one, as `WEBHOOK_SECRET_PREVIOUS`, opens.
+//! Secrets of endpoints are encrypted with their tenant's key: what is stored signs nothing. What was sealed under `WEBHOOK_SECRET`,
+//! before there were such keys, opens still, under `WEBHOOK_SECRET_PREVIOUS` too, and is encrypted anew.
+
+use uuid::Uuid;
 
 use super::SigningSecret;
+use crate::app::App;
 use crate::config::WebhookSettings;
+use crate::crypto::{Keyring, SealPlace};
 use crate::error::{Error, Result};
-use crate::shared::{Rng, SealKeys};
+use crate::shared::{Rng, SealKeys, TenantId};
 
 const PURPOSE: &str = "erp-backend secrets of webhooks";
 
-/// Seals and opens the secrets of endpoints.
+/// Where the secret of an endpoint is kept.
+const TABLE: &str = "webhook_secrets";
+const COLUMN: &str = "sealed";
+/// What a ciphertext begins with, and nothing from before does.
+const NEW: u8 = b'v';
+
+/// Encrypts and opens the secrets of one tenant's endpoints.
+pub struct EndpointSeal<'a> {
+    app: &'a App,
+    ring: Keyring,
+    of_before: SecretSeal,
+}
+
+impl<'a> EndpointSeal<'a> {
+    /// With the keys that the tenant has; none without `WEBHOOK_SECRET`.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn of(app: &'a App, tenant: TenantId) -> Result<Option<Self>> {
+        let Some(of_before) = SecretSeal::of(&app.config.webhooks) else { return Ok(None) };
+        let ring = app.keys.for_sealing(tenant).await?;
+        Ok(Some(Self { app, ring, of_before }))
+    }
+
+    /// What is stored of an endpoint's secret: it opens as no other's.
+    ///
+    /// # Errors
+    /// `core.unreadable` where the tenant's key cannot be used, or as the database answers.
+    pub async fn seal(&self, endpoint: Uuid, secret: &SigningSecret) -> Result<Vec<u8>> {
+        let place = SealPlace { table: TABLE, column: COLUMN, row: endpoint };
+        let sealed = self.app.keys.seal(self.ring.tenant(), &place, secret.bytes()).await?;
+        Ok(sealed.into_bytes())
+    }
+
+    /// Opens an endpoint's secret, and says whether it was sealed before there was a key of the tenant: it is to be encrypted anew.
+    ///
+    /// # Errors
+    /// `core.unreadable` or `core.internal` for what does not open.
+    pub async fn open(&self, endpoint: Uuid, sealed: &[u8]) -> Result<(SigningSecret, bool)> {
+        if sealed.first() != Some(&NEW) {
+            let place = [self.ring.tenant().as_uuid().as_bytes().as_slice(), endpoint.as_bytes()].concat();
+            return self.of_before.open(&place, sealed).map(|(secret, _)| (secret, true));
+        }
+        let place = SealPlace { table: TABLE, column: COLUMN, row: endpoint };
+        let text = std::str::from_utf8(sealed).unwrap_or_default();
+        let opened = self.app.keys.open(&self.ring, &place, text).await?;
+        Ok((SigningSecret::of_bytes(opened.to_vec()).map_err(Error::internal)?, false))
+    }
+}
+
+/// Seals and opens secrets as it was done before there were keys of tenants.
 pub struct SecretSeal(SealKeys);
 
 impl SecretSeal {

@@ -1,5 +1,5 @@
 //! The end of a tenant: once it has been closed for a while, an operator lets it be erased, and a job does so. People who belong to no
-//! other tenant are erased with it, then the files, then the rows of every table that modules have. What stays is the tenant's id, and what
+//! other tenant are erased with it, once its key is destroyed, then the files, then the rows of every table that modules have. What stays is the tenant's id, and what
 //! its audit log tells of the tenant itself ([decision 0042](../../../../docs/decisions/0042-erased-tenants.md)).
 
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ pub struct ErasureTerms<'a> {
 /// What an erasure has done.
 #[derive(Default, Serialize)]
 struct ErasureReport {
+    /// Versions of the tenant's key that were destroyed.
+    keys: usize,
     people: u64,
     files: u64,
     /// How many, by table.
@@ -113,7 +115,10 @@ pub async fn begin<'db>(
 async fn erase(job: &Job, tenant: TenantId) -> Result<()> {
     let system = job.system()?;
     let trace = job.call.caller.trace();
+    // First of all: what is encrypted is gone at once, in the database, the store and every copy of them.
+    let keys = job.call.app.keys.destroy(tenant).await?;
     let mut report = ErasureReport {
+        keys,
         people: erase_people(system, trace, tenant).await?,
         files: remove_all_files(&job.call.app, tenant).await?,
         ..ErasureReport::default()

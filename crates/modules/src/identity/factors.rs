@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use erp_core::app::App;
-use erp_core::auth::{Method, TotpSeal, Trace, recovery_hash};
+use erp_core::auth::{Method, Trace, recovery_hash};
+use erp_core::crypto::Keyring;
 use erp_core::db::{AuditEntry, System, TenantTx};
 use erp_core::error::{Error, Result};
 use erp_core::from_row;
@@ -14,6 +15,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::codes;
+use super::seeds;
 use super::session::address;
 
 /// The statements that keep the second factors of one kind of holder: of people, or of operators.
@@ -27,6 +29,11 @@ pub(crate) struct FactorTables {
     pub(crate) use_recovery: &'static str,
     pub(crate) add_failure: &'static str,
     pub(crate) forget_failures: &'static str,
+    /// The table of the factors.
+    pub(crate) factors: &'static str,
+    /// Those whose seed is in the form from before there was a key of the platform, after one.
+    pub(crate) of_before: &'static str,
+    pub(crate) reseal: &'static str,
     pub(crate) enrol: &'static str,
     pub(crate) confirm: &'static str,
     pub(crate) remove: &'static str,
@@ -39,6 +46,12 @@ pub(crate) struct FactorTables {
 macro_rules! factor_tables {
     ($holders:literal, $factors:literal, $codes:literal, $failures:literal, $of:literal) => {
         $crate::identity::facade::FactorTables {
+            factors: $factors,
+            of_before: concat!(
+                "select id, ", $of, " as holder, secret_sealed from ", $factors, " where id > $1 \
+                   and get_byte(secret_sealed, 0) = 1 order by id limit 200"
+            ),
+            reseal: concat!("update ", $factors, " as f set secret_sealed = $3 where id = $1 and secret_sealed = $2"),
             lock: concat!("select id from ", $holders, " where id = $1 and disabled_at is null for no key update"),
             read: concat!(
                 "select f.id, f.secret_sealed, f.last_step, \
@@ -168,6 +181,8 @@ pub(crate) struct CodeGiven<'a> {
     pub(crate) holder: Uuid,
     pub(crate) code: &'a Secret<String>,
     pub(crate) confirmed: bool,
+    /// The keys that open seeds.
+    pub(crate) ring: Keyring,
 }
 
 /// Judges a code, which is good once, on whichever instance (M-01), and counts a wrong one (M-03). What was written is to be committed
@@ -197,7 +212,7 @@ pub(crate) async fn judge(
     if let Some(wait) = row.wait.filter(|wait| *wait > 0) {
         return Ok(CodeVerdict::ShutOut(wait));
     }
-    if matches(app, (given.holder, &typed), row, (tx, tables)).await? {
+    if matches(app, (given.holder, &typed, &given.ring), row, (tx, tables)).await? {
         return Ok(CodeVerdict::Right(Method::Totp));
     }
     let _: Vec<()> = tx.rows(tables.forget_failures, &[&given.holder]).await?;
@@ -208,7 +223,7 @@ pub(crate) async fn judge(
 /// Whether it is a code of the authenticator app, which nobody has used.
 async fn matches(
     app: &App,
-    (holder, typed): (Uuid, &Typed),
+    (holder, typed, ring): (Uuid, &Typed, &Keyring),
     row: TotpRow,
     (tx, tables): (&mut TenantTx<'_>, &FactorTables),
 ) -> Result<bool> {
@@ -216,7 +231,7 @@ async fn matches(
         return Ok(false);
     };
     let Typed::Totp(code) = typed else { return Ok(false) };
-    let seed = TotpSeal::of(&app.config)?.open((holder, id), &sealed)?;
+    let seed = seeds::open(app, ring, tables.factors, (holder, id), &sealed).await?;
     let Some(step) = seed.matches(code, app.clock.now().as_second()).filter(|step| *step > last) else {
         return Ok(false);
     };
@@ -234,8 +249,10 @@ pub(super) async fn prove(
     trace: &Trace,
     claim: &FactorClaim<'_>,
 ) -> Result<Method> {
+    let ring = seeds::keys(app).await?;
     let mut tx = system.begin(trace).within(claim.tenant).await?;
-    let given = CodeGiven { holder: *claim.person.as_uuid(), code: claim.code, confirmed: claim.confirmed };
+    let holder = *claim.person.as_uuid();
+    let given = CodeGiven { holder, code: claim.code, confirmed: claim.confirmed, ring };
     match judge(app, &mut tx, &OF_PEOPLE, &given).await? {
         CodeVerdict::Right(method) => {
             if method == Method::Recovery {

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use erp_core::answer::{NoContent, Refusing};
 use erp_core::app::App;
-use erp_core::auth::{Caller, TenantSecret, TotpSeal, TotpSeed, Trace, qr_png, recovery_code, recovery_hash};
+use erp_core::auth::{Caller, TenantSecret, TotpSeed, Trace, qr_png, recovery_code, recovery_hash};
 use erp_core::db::{AuditEntry, System, TenantTx};
 use erp_core::error::{Error, Result};
 use erp_core::extract::Json;
@@ -25,6 +25,7 @@ use super::factors::{self, FactorClaim, OF_PEOPLE};
 use super::login::agent;
 use super::passkeys::{self, AskPasskey, PasskeyAnswer, PasskeyClaim, PasskeyQuestion};
 use super::password_routes::{self, NAME, ProfileName};
+use super::seeds;
 use super::session::{self, Begin, Tokens};
 use super::step_up::{one_of, require_recent};
 
@@ -263,7 +264,7 @@ pub(super) async fn enrol(
     if known.any() {
         require_recent(&app, &caller, true)?;
     }
-    let (totp, id, sealed) = new_totp(&app, *own.id.as_uuid(), &own.email)?;
+    let (totp, id, sealed) = new_totp(&app, OF_PEOPLE.factors, *own.id.as_uuid(), &own.email).await?;
     let mut tx = system.on_behalf(&caller).within(caller.tenant()).await?;
     let _: Vec<()> = tx.rows(OF_PEOPLE.enrol, &[&id, &own.id, &sealed]).await?;
     tx.audit(&entry("identity.factor_begun", own.id))?;
@@ -272,12 +273,17 @@ pub(super) async fn enrol(
 }
 
 /// What an app is set up with, the id of the factor that it is to be, and what is stored of it.
-pub(crate) fn new_totp(app: &App, holder: Uuid, account: &str) -> Result<(NewTotp, Uuid, Vec<u8>)> {
+pub(crate) async fn new_totp(
+    app: &App,
+    table: &'static str,
+    holder: Uuid,
+    account: &str,
+) -> Result<(NewTotp, Uuid, Vec<u8>)> {
     let seed = TotpSeed::new(app.rng.as_ref());
     let mut id = [0; 16];
     app.rng.fill(&mut id);
     let id = Uuid::from_bytes(id);
-    let sealed = TotpSeal::of(&app.config)?.seal(app.rng.as_ref(), (holder, id), &seed)?;
+    let sealed = seeds::seal(app, table, (holder, id), &seed).await?;
     let uri = seed.uri(&issuer(app), account);
     let qr = Secret::new(STANDARD.encode(qr_png(uri.expose())?));
     Ok((NewTotp { secret: seed.expose().into(), uri: uri.into(), qr: qr.into() }, id, sealed))

@@ -33,6 +33,7 @@ mod required;
 mod review_campaigns;
 mod reviews;
 mod roles;
+pub(crate) mod seeds;
 mod service_accounts;
 mod session;
 mod sessions;
@@ -81,6 +82,7 @@ pub static MODULE: Module = Module {
         "0021_required_actions",
         "0022_passkeys",
         "0023_reviews_by_themselves",
+        "0024_encrypted_seeds",
     ],
     samples: erp_core::samples![
         "tenant_profiles",
@@ -119,8 +121,9 @@ pub static MODULE: Module = Module {
         &review_campaigns::BEGIN,
         &review_campaigns::REMIND,
         &erasure::ERASE,
+        &seeds::MOVE,
     ],
-    schedules: &[&lock_out::NIGHTLY, &review_campaigns::QUARTERS],
+    schedules: &[&lock_out::NIGHTLY, &review_campaigns::QUARTERS, &seeds::NIGHTLY],
     tenant_settings: &[
         &required::SECOND_FACTOR,
         &registration::REGISTRATION,
@@ -151,6 +154,7 @@ pub(crate) mod facade {
     pub(crate) use super::own_roles::{NewTenantRole, add_first};
     pub(crate) use super::passwords::{check, verify_stored};
     pub(crate) use super::people;
+    pub(crate) use super::seeds;
     pub(crate) use super::session::{Impersonation, address, impersonate, seconds};
 }
 

@@ -152,7 +152,7 @@ pub(super) async fn enrol(
     let (secret, Enrolling { id, email }) = find(&system, &trace, &body.secret).await?;
     identity::check(&body.password, &[&email])?;
     let hash = app.passwords.hash(body.password).await?;
-    let (totp, factor, sealed) = identity::new_totp(&app, *id.as_uuid(), &email)?;
+    let (totp, factor, sealed) = identity::new_totp(&app, FACTORS.factors, *id.as_uuid(), &email).await?;
     let mut tx = system.begin(&trace);
     let set: Option<()> = tx.optional(SET_PASSWORD, &[&id, &secret.hash(), &hash.expose()]).await?;
     set.ok_or_else(|| Error::new(&codes::ENROLMENT_ENDED))?;
@@ -168,8 +168,9 @@ pub(super) async fn confirm(
     Json(body): Json<EnrolmentCode>,
 ) -> Result<Json<RecoveryCodes>, Refusing<(codes::ENROLMENT_ENDED, identity::CODE_REFUSED)>> {
     let (secret, Enrolling { id, .. }) = find(&system, &trace, &body.secret).await?;
+    let ring = identity::seeds::keys(&app).await?;
     let mut tx = system.begin(&trace).within(TenantId::NOBODY).await?;
-    let given = CodeGiven { holder: *id.as_uuid(), code: &body.code, confirmed: false };
+    let given = CodeGiven { holder: *id.as_uuid(), code: &body.code, confirmed: false, ring };
     match identity::judge(&app, &mut tx, &FACTORS, &given).await? {
         CodeVerdict::Right(_) => {}
         CodeVerdict::Wrong => {

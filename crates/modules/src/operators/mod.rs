@@ -31,7 +31,13 @@ pub static MODULE: Module = Module {
     mails: &[&impersonation::IMPERSONATED],
     system_verbs: &[("operator", &ENROL)],
     operators: Some(&sign_in::AUTHENTICATION),
-    migrations: erp_core::migrations!["0001_operators" after ["identity/0005_sessions"], "0002_platform_log"],
+    jobs: &[&sign_in::MOVE_SEEDS],
+    schedules: &[&sign_in::SEEDS_NIGHTLY],
+    migrations: erp_core::migrations![
+        "0001_operators" after ["identity/0005_sessions"],
+        "0002_platform_log",
+        "0003_encrypted_seeds",
+    ],
     ..Module::BARE
 };
 

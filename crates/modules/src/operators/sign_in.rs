@@ -11,6 +11,7 @@ use erp_core::db::{System, TenantTx};
 use erp_core::error::{Error, Result, codes as core};
 use erp_core::extract::Json;
 use erp_core::from_row;
+use erp_core::jobs::{JobKind, Schedule};
 use erp_core::limits::Attempt;
 use erp_core::logging::Severity;
 use erp_core::module::OperatorAuthentication;
@@ -29,6 +30,22 @@ use crate::identity::facade::{
     self as identity, CodeGiven, CodeVerdict, FactorTables, GuessTarget, factor_tables,
 };
 use erp_core::platform_log::PlatformEntry;
+
+pub(super) static MOVE_SEEDS: JobKind<()> = JobKind::<()>::new(
+    "operators.move_seeds",
+    "Encrypts the secrets of operators' second factors with the platform's key that were sealed under ENCRYPTION_KEY itself.",
+    |job, ()| Box::pin(identity::seeds::move_seeds(job, &FACTORS)),
+)
+.system(&SIGN_IN)
+.unhurried();
+
+pub(super) static SEEDS_NIGHTLY: Schedule = Schedule::for_platform(
+    "operators.move_seeds",
+    "Encrypts the secrets of operators' second factors with the platform's key that were sealed under ENCRYPTION_KEY itself.",
+    "2 4 * * *",
+    &MOVE_SEEDS,
+    &(),
+);
 
 /// What the secret of a session begins with: `erp_operator_`. It names no tenant.
 const KIND: &str = "operator";
@@ -174,8 +191,9 @@ async fn prove(
         return Ok(None);
     }
     let Some(OperatorAccount { id, .. }) = account else { return Ok(None) };
+    let ring = identity::seeds::keys(app).await?;
     let mut tx = system.begin(trace).within(TenantId::NOBODY).await?;
-    let given = CodeGiven { holder: *id.as_uuid(), code: &body.code, confirmed: true };
+    let given = CodeGiven { holder: *id.as_uuid(), code: &body.code, confirmed: true, ring };
     match identity::judge(app, &mut tx, &FACTORS, &given).await? {
         CodeVerdict::Right(method) => {
             let token = begin(app, &mut tx, (id, method), (agent, trace)).await?;

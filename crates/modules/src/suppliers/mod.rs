@@ -4,8 +4,8 @@ use erp_core::answer::NoContent;
 use erp_core::error::Result;
 use erp_core::extract::{IfMatch, Json, Path};
 use erp_core::module::{Access, Module, Operation, Routes};
-use erp_core::resource::{Call, Created, Listed, Page, THIS, Tagged};
-use erp_core::shared::{Id, Text, Version};
+use erp_core::resource::{Call, Created, Encrypted, Indexed, Listed, Page, Searched, THIS, Tagged};
+use erp_core::shared::{Id, Identifier, Text, Version};
 use erp_core::{input, list, record, sql};
 use jiff::Timestamp;
 
@@ -16,7 +16,7 @@ pub static MODULE: Module = Module {
     permissions: PERMISSIONS,
     errors: ERRORS,
     routes,
-    migrations: erp_core::migrations!["0001_suppliers"],
+    migrations: erp_core::migrations!["0001_suppliers", "0002_iban"],
     samples: erp_core::samples!["suppliers"],
     demo: &[
         "insert into suppliers (id, name, email) values (gen_random_uuid(), 'Bolt & Co', 'sales@bolt.example'), \
@@ -81,6 +81,9 @@ record! {
         pub name: String,
         /// Where orders go.
         pub email: Option<String>,
+        /// The account that it is paid to.
+        #[schemars(example = &"DE02120300000000202051")]
+        pub iban: Option<Encrypted<String>>,
         created_at: Timestamp,
         updated_at: Timestamp,
         version: Version,
@@ -92,12 +95,26 @@ input! {
     NewSupplier {
         name: Text<1, 200>,
         email: Option<Text<3, 254>>,
+        /// The account that it is paid to. It has at least ten digits that nobody knows.
+        #[schemars(example = &"DE02120300000000202051")]
+        iban: Option<Encrypted<Identifier<15, 34>, Indexed<33>>>,
+    }
+}
+
+input! {
+    /// What the list can be narrowed to.
+    Search {
+        /// The whole account, as it was written.
+        #[schemars(example = &"DE02120300000000202051")]
+        iban: Option<Searched<Identifier<15, 34>>>,
     }
 }
 
 list! {
     /// Suppliers by name.
-    Suppliers of Supplier from "suppliers" sorted [name, created_at]
+    Suppliers of Supplier by Search
+    from "suppliers" where "$1::text[] is null or iban_index = any ($1)"
+    sorted [name, created_at]
 }
 
 const READ_ONE: &str = sql!["select ", Supplier::COLUMNS, " from suppliers where id = $1"];

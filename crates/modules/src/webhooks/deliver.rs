@@ -15,14 +15,14 @@ use erp_core::jobs::{Job, JobKind, jittered};
 use erp_core::metrics::Metrics;
 use erp_core::outbound::{OutboundError, OutboundResponse, TenantUrl};
 use erp_core::shared::{Id, Rng};
-use erp_core::webhooks::{SecretSeal, SigningSecret};
+use erp_core::webhooks::{EndpointSeal, SigningSecret};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::deliveries::{Delivery, DeliveryStatus};
-use super::endpoints::{DisabledReason, Webhook, place};
+use super::endpoints::{DisabledReason, Webhook};
 use super::fan_out::WebhookKey;
 use super::{DELIVERY, DISABLED, WebhookDisabled, WebhookMetrics, codes};
 
@@ -209,16 +209,19 @@ struct SignedTarget {
 impl SignedTarget {
     async fn open(job: &Job, webhook: Id<Webhook>, target: &DeliveryTarget) -> Result<Self> {
         let (app, tenant) = (&job.call.app, job.call.caller.tenant());
-        let seal = SecretSeal::of(&app.config.webhooks).ok_or_else(|| Error::new(&codes::NOT_CONFIGURED))?;
-        let place = place(tenant, webhook);
-        let (secret, stale) = seal.open(&place, &target.sealed)?;
+        let seal = EndpointSeal::of(app, tenant).await?;
+        let seal = seal.ok_or_else(|| Error::new(&codes::NOT_CONFIGURED))?;
+        let (secret, stale) = seal.open(*webhook.as_uuid(), &target.sealed).await?;
         if stale {
-            let anew = seal.seal(app.rng.as_ref(), &place, &secret)?;
+            let anew = seal.seal(*webhook.as_uuid(), &secret).await?;
             let tx = job.call.tenant();
             tx.last().rows::<()>(RESEAL, &[&webhook, &target.sealed, &anew]).await?;
             job.keep(&()).await?;
         }
-        let previous = target.previous.as_ref().map(|sealed| seal.open(&place, sealed)).transpose()?;
+        let previous = match &target.previous {
+            Some(sealed) => Some(seal.open(*webhook.as_uuid(), sealed).await?),
+            None => None,
+        };
         let secrets = std::iter::once(secret).chain(previous.map(|(secret, _)| secret)).collect();
         let url = app.outbound.tenant_url(tenant, &target.url).map_err(|_| "refused");
         Ok(Self { url, secrets })

@@ -7,10 +7,10 @@ use erp_core::error::{Error, Result, Violation, codes as core};
 use erp_core::events::AnyEventKind as _;
 use erp_core::extract::{IfMatch, Json, Patch, Path};
 use erp_core::resource::{Call, Created, Listed, Page, THIS, Tagged, Versioned};
-use erp_core::shared::{Id, Int, List, ShownSecret, TenantId, Text, Version};
+use erp_core::shared::{Id, Int, List, ShownSecret, Text, Version};
 use erp_core::stream::{Cell, CsvLine};
-use erp_core::webhooks::{SecretSeal, SigningSecret};
-use erp_core::{choice, from_row, input, list, record, sql};
+use erp_core::webhooks::{EndpointSeal, SigningSecret};
+use erp_core::{choice, from_row, input, list, params, record, sql};
 use http::StatusCode;
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -255,7 +255,7 @@ pub(super) async fn create(
     let events = resolved(&call, &new.events)?;
     let url = call.app.outbound.admit(call.caller.tenant(), "/url", new.url.as_str()).await?;
     let id: Id<Webhook> = call.new_id();
-    let (secret, sealed) = new_secret(&call, id)?;
+    let (secret, sealed) = new_secret(&call, id).await?;
     let tx = call.tenant().last();
     let made: Option<Webhook> =
         tx.optional(CREATE, &[&id, &url.as_str(), &new.description, &events, &sealed]).await?;
@@ -276,7 +276,7 @@ pub(super) async fn change(
     }
     let text = description.value.flatten();
     let changed = call
-        .change(CHANGE, id, when, &[&url.value, &description.given, &text, &events, &enabled.value])
+        .change(CHANGE, id, when, params![&url.value, &description.given, &text, &events, &enabled.value])
         .await?;
     if enabled.value == Some(true) {
         let mut tx = call.tenant();
@@ -296,7 +296,7 @@ pub(super) async fn rotate(
     Path(id): Path<Id<Webhook>>,
     Json(rotation): Json<Rotation>,
 ) -> Result<Json<RotatedSecret>, Refusing<codes::NOT_CONFIGURED>> {
-    let (secret, sealed) = new_secret(&call, id)?;
+    let (secret, sealed) = new_secret(&call, id).await?;
     let hours = i32::try_from(rotation.overlap_hours.map_or(OVERLAP, i64::from)).unwrap_or_default();
     let mut tx = call.tenant();
     tx.audit(&entry("webhook.secret_rotated", id, json!({ "overlapHours": hours })))?;
@@ -345,16 +345,11 @@ pub(super) async fn enabled(tx: &mut erp_core::db::TenantTx<'_>, id: Id<Webhook>
     }
 }
 
-/// What the secret of an endpoint is sealed for: it opens in no other place.
-pub(super) fn place(tenant: TenantId, webhook: Id<Webhook>) -> Vec<u8> {
-    [tenant.as_uuid().as_bytes().as_slice(), webhook.as_uuid().as_bytes()].concat()
-}
-
-fn new_secret(call: &Call, webhook: Id<Webhook>) -> Result<(SigningSecret, Vec<u8>)> {
-    let seal = SecretSeal::of(&call.app.config.webhooks).ok_or_else(|| Error::new(&codes::NOT_CONFIGURED))?;
-    let rng = call.app.rng.as_ref();
-    let secret = SigningSecret::generate(rng);
-    let sealed = seal.seal(rng, &place(call.caller.tenant(), webhook), &secret)?;
+async fn new_secret(call: &Call, webhook: Id<Webhook>) -> Result<(SigningSecret, Vec<u8>)> {
+    let seal = EndpointSeal::of(&call.app, call.caller.tenant()).await?;
+    let seal = seal.ok_or_else(|| Error::new(&codes::NOT_CONFIGURED))?;
+    let secret = SigningSecret::generate(call.app.rng.as_ref());
+    let sealed = seal.seal(*webhook.as_uuid(), &secret).await?;
     Ok((secret, sealed))
 }
 

@@ -35,7 +35,7 @@ pub static MODULE: Module = Module {
     schedules: &[&rewrap::NIGHTLY],
     system: SYSTEM,
     system_verbs: &[("webhooks", &OPERATE)],
-    migrations: erp_core::migrations!["0001_webhooks", "0002_operators"],
+    migrations: erp_core::migrations!["0001_webhooks", "0002_operators", "0003_encrypted_secrets"],
     samples: erp_core::samples![
         "webhooks",
         "webhook_secrets",

@@ -1,17 +1,17 @@
-//! Seals the secrets of endpoints anew after `WEBHOOK_SECRET` was replaced, so that the former one can be forgotten.
+//! Encrypts the secrets of endpoints with their tenant's key that were sealed under `WEBHOOK_SECRET` before there was one.
 
 use erp_core::error::Result;
 use erp_core::from_row;
 use erp_core::jobs::{Job, JobKind, Schedule};
 use erp_core::shared::Id;
-use erp_core::webhooks::SecretSeal;
+use erp_core::webhooks::EndpointSeal;
 
 use super::DELIVERY;
-use super::endpoints::{Webhook, place};
+use super::endpoints::Webhook;
 
 pub(super) static REWRAP: JobKind<()> = JobKind::<()>::new(
     "webhooks.rewrap",
-    "Seals the secrets of endpoints anew that the former WEBHOOK_SECRET has sealed, and removes deliveries that are old.",
+    "Encrypts the secrets of endpoints with the tenant's key that WEBHOOK_SECRET has sealed, and removes deliveries that are old.",
     |job, ()| Box::pin(rewrap(job)),
 )
 .system(&DELIVERY)
@@ -19,13 +19,14 @@ pub(super) static REWRAP: JobKind<()> = JobKind::<()>::new(
 
 pub(super) static NIGHTLY: Schedule = Schedule::for_each_tenant(
     "webhooks.nightly",
-    "Seals secrets anew after a rotation of WEBHOOK_SECRET, and removes deliveries that are over for 30 days.",
+    "Encrypts secrets with the tenant's key that WEBHOOK_SECRET has sealed, and removes deliveries that are over for 30 days.",
     "50 3 * * *",
     &REWRAP,
     &(),
 );
 
-const SECRETS: &str = "select webhook_id, sealed, previous from webhook_secrets";
+const SECRETS: &str =
+    "select webhook_id, sealed, previous from webhook_secrets where get_byte(sealed, 0) = 1";
 const RESEAL: &str =
     "update webhook_secrets set sealed = $3, previous = $4 where webhook_id = $1 and sealed = $2";
 /// Secrets that sign nothing any more.
@@ -43,21 +44,22 @@ struct SealedSecret {
 from_row!(SealedSecret { webhook_id, sealed, previous });
 
 async fn rewrap(job: &Job) -> Result<()> {
-    let app = &job.call.app;
+    let seal = EndpointSeal::of(&job.call.app, job.call.caller.tenant()).await?;
     let mut tx = job.call.tenant();
     let mut done = 0_u32;
-    if let Some(seal) = SecretSeal::of(&app.config.webhooks) {
-        let secrets: Vec<SealedSecret> = tx.rows(SECRETS, &[]).await?;
-        for SealedSecret { webhook_id, sealed, previous } in secrets {
-            let place = place(job.call.caller.tenant(), webhook_id);
-            let (secret, stale) = seal.open(&place, &sealed)?;
+    // Where there is no secret of the deployment, no endpoint has one either.
+    if let Some(seal) = seal {
+        for SealedSecret { webhook_id, sealed, previous } in tx.rows(SECRETS, &[]).await? {
+            let (secret, stale) = seal.open(*webhook_id.as_uuid(), &sealed).await?;
             if stale {
-                let again = |sealed: &Vec<u8>| {
-                    let (secret, _) = seal.open(&place, sealed)?;
-                    seal.seal(app.rng.as_ref(), &place, &secret)
+                let previous = match &previous {
+                    Some(sealed) => {
+                        let (secret, _) = seal.open(*webhook_id.as_uuid(), sealed).await?;
+                        Some(seal.seal(*webhook_id.as_uuid(), &secret).await?)
+                    }
+                    None => None,
                 };
-                let previous = previous.as_ref().map(again).transpose()?;
-                let anew = seal.seal(app.rng.as_ref(), &place, &secret)?;
+                let anew = seal.seal(*webhook_id.as_uuid(), &secret).await?;
                 tx.rows::<()>(RESEAL, &[&webhook_id, &sealed, &anew, &previous]).await?;
                 done += 1;
             }

@@ -16,6 +16,7 @@ mod cache;
 mod chain;
 mod db;
 mod e2e;
+mod encryption;
 mod events;
 mod files;
 mod guide;

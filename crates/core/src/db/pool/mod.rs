@@ -7,8 +7,8 @@ pub(super) mod parked;
 pub(super) mod shortage;
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -25,7 +25,7 @@ use crate::db::generations::Generations;
 use crate::db::outbox::Outbox;
 use crate::db::proof::{Report, prove_both};
 use crate::db::row_condition::RowScope;
-use crate::db::{Connection, RowCondition, Sample, Writes};
+use crate::db::{Connection, RowCondition, Sample, TenantKeys, Writes};
 use crate::error::{Error, Result, codes};
 use crate::lifecycle::{Background, Exit, Lifecycle, StartError, StopStage};
 use crate::metrics::Metrics;
@@ -101,6 +101,8 @@ struct DbInner {
     /// Tells of events that this process has emitted, whichever pool they went through.
     outbox: Arc<Outbox>,
     generations: Arc<Generations>,
+    /// Opens what is encrypted in callers' tenants, once it is there.
+    keys: OnceLock<TenantKeys>,
 }
 
 /// Watches the server. Requests that would wait in vain rely on it.
@@ -162,6 +164,7 @@ impl Db {
                 doorbell: Arc::clone(&doorbell),
                 outbox: Arc::clone(&outbox),
                 generations: Arc::clone(&generations),
+                keys: OnceLock::new(),
             }))
         };
         let [first, second] = pools;
@@ -170,6 +173,16 @@ impl Db {
         let pools = Pools { runtime: db(first, runtime), system: db(second, system), queue };
         lifecycle.start(&MONITOR, (watched, pools.clone()));
         Ok(pools)
+    }
+
+    /// Lets transactions in callers' tenants open what is encrypted there.
+    pub(crate) fn opens_with(&self, keys: TenantKeys) {
+        let _ = self.0.keys.set(keys); // it is said once
+    }
+
+    pub(in crate::db) fn keys(&self) -> Result<&TenantKeys> {
+        let none = "encrypted fields are read in a caller's tenant, and not as the system";
+        self.0.keys.get().ok_or_else(|| Error::internal(none))
     }
 
     /// Rings when jobs have been committed.

@@ -49,6 +49,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0023_audit_functions",
         "0024_transparency_log",
         "0025_platform_log",
+        "0026_encryption",
     ],
     samples: crate::samples![
         "audit_log",
@@ -77,7 +78,8 @@ pub const CORE: Namespace<'static> = Namespace {
         "audit_entries",
         "audit_tiles",
         "audit_checkpoints",
-        "audit_prunings"
+        "audit_prunings",
+        "subject_keys"
     ],
 };
 

@@ -15,6 +15,7 @@ use super::emit::{EMIT, NewEvent};
 use super::enqueue::{self, ADD_MAILS, ENQUEUE, NewJob, NewMail};
 use super::stream::Streaming;
 use crate::auth::Caller;
+use crate::crypto::Keyring;
 use crate::db::doorbell::Lane;
 use crate::db::generations::TenantTag;
 use crate::db::pool::checkout::Checkout;
@@ -246,6 +247,21 @@ impl<'db> Tx<'db> {
         let Some(wire) = self.checkout.as_ref().and_then(Checkout::wire) else { return Ok(None) };
         let row = wire.rows(&self.reply).next();
         row.map(|row| R::from_row(&row?)).transpose().map_err(Error::from)
+    }
+
+    /// The keys that open what rows of this type have encrypted; none where they have nothing. Asked for before the statement, so that no
+    /// connection is held meanwhile.
+    pub(in crate::db) async fn keys_of<R: FromRow>(&self) -> Result<Option<Keyring>> {
+        let Some(tenant) = self.tenant.filter(|_| R::SEALED) else { return Ok(None) };
+        Box::pin(self.db.keys()?.of(tenant)).await.map(Some)
+    }
+
+    /// Opens what the rows have encrypted.
+    pub(in crate::db) async fn open<R: FromRow>(&self, ring: Option<Keyring>, rows: &mut [R]) -> Result<()> {
+        match ring {
+            Some(ring) => self.db.keys()?.open_rows(ring, rows).await,
+            None => Ok(()),
+        }
     }
 
     /// Commits what was done, with its audit entries.

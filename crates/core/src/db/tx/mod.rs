@@ -166,8 +166,10 @@ impl<'db> TenantTx<'db> {
     /// # Errors
     /// As the database answers; the transaction is then rolled back.
     pub async fn rows<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<Vec<R>> {
+        let ring = self.0.keys_of::<R>().await?;
         self.0.run(sql.text(), params, false).await?;
-        self.0.rows()
+        let mut rows = self.0.rows()?;
+        self.0.open(ring, &mut rows).await.map(|()| rows)
     }
 
     /// The row of a statement, if there is one.
@@ -175,8 +177,10 @@ impl<'db> TenantTx<'db> {
     /// # Errors
     /// As [`TenantTx::rows`].
     pub async fn optional<R: FromRow>(&mut self, sql: impl Sql, params: Params<'_>) -> Result<Option<R>> {
+        let ring = self.0.keys_of::<R>().await?;
         self.0.run(sql.text(), params, false).await?;
-        self.0.row()
+        let mut row = self.0.row()?;
+        self.0.open(ring, row.as_mut_slice()).await.map(|()| row)
     }
 
     /// The rows of one statement, one by one: for answers that are longer than anybody should hold in memory. Only a
@@ -199,8 +203,9 @@ impl<'db> TenantTx<'db> {
     /// As the database answers, up to the first row; later ones come out of the stream.
     pub async fn stream<R: FromRow>(self, sql: impl Sql, params: Params<'_>) -> Result<RowStream<R>> {
         let (db, tenant, begun) = (self.0.db, self.0.tenant, Instant::now());
+        let ring = self.0.keys_of::<R>().await?;
         let streaming = self.0.stream(sql.text(), params).await?;
-        Ok(RowStream::new(db.clone(), tenant, begun, streaming))
+        Ok(RowStream::new(db.clone(), tenant, begun, (streaming, ring)))
     }
 
     /// The row of a statement that always returns one, such as INSERT … RETURNING.
@@ -239,8 +244,10 @@ impl Last<'_> {
     /// # Errors
     /// As the database answers; nothing is then committed.
     pub async fn rows<R: FromRow>(mut self, sql: impl Sql, params: Params<'_>) -> Result<Vec<R>> {
+        let ring = self.0.keys_of::<R>().await?;
         self.0.run(sql.text(), params, true).await?;
-        let rows = self.0.rows()?;
+        let mut rows = self.0.rows()?;
+        self.0.open(ring, &mut rows).await?;
         self.0.park().map(|()| rows)
     }
 
@@ -249,8 +256,10 @@ impl Last<'_> {
     /// # Errors
     /// As [`Last::rows`].
     pub async fn optional<R: FromRow>(mut self, sql: impl Sql, params: Params<'_>) -> Result<Option<R>> {
+        let ring = self.0.keys_of::<R>().await?;
         self.0.run(sql.text(), params, true).await?;
-        let row = self.0.row()?;
+        let mut row = self.0.row()?;
+        self.0.open(ring, row.as_mut_slice()).await?;
         self.0.park().map(|()| row)
     }
 

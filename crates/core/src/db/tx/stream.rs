@@ -1,7 +1,6 @@
 //! A read whose rows are taken one by one, for answers that are longer than anybody should hold in memory.
 
 use std::convert::Infallible;
-use std::marker::PhantomData;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use erp_postgres::{Message, Plan, Portal, TransactionStatus};
 use futures_util::Stream;
 use tokio::time::{Instant, interval_at};
 
+use crate::crypto::Keyring;
 use crate::db::pool::checkout::Checkout;
 use crate::db::{Db, FromRow, tx::repeat};
 use crate::error::{Error, Result};
@@ -32,7 +32,10 @@ pub struct RowStream<R> {
     begun: std::time::Instant,
     /// `None` once the last row was taken or an error was met.
     streaming: Option<Streaming>,
-    row: PhantomData<fn() -> R>,
+    /// Opens what rows have encrypted.
+    ring: Option<Keyring>,
+    /// A row that was read and is not handed out yet.
+    held: Option<R>,
 }
 
 /// A statement under way.
@@ -49,9 +52,9 @@ impl<R: FromRow> RowStream<R> {
         db: Db,
         tenant: Option<TenantId>,
         begun: std::time::Instant,
-        streaming: Streaming,
+        (streaming, ring): (Streaming, Option<Keyring>),
     ) -> Self {
-        Self { db, tenant, begun, streaming: Some(streaming), row: PhantomData }
+        Self { db, tenant, begun, streaming: Some(streaming), ring, held: None }
     }
 
     /// The next row; `None` after the last. May be given up at any await, and called again.
@@ -59,14 +62,37 @@ impl<R: FromRow> RowStream<R> {
     /// # Errors
     /// As the database answers, also in the middle: then what was read is not all there is. Nothing comes after it.
     pub async fn next(&mut self) -> Option<Result<R>> {
-        let streaming = self.streaming.as_mut()?;
-        let next = self.db.unless_down(pin!(streaming.next())).await.transpose();
-        if !matches!(next, Some(Ok(_))) {
-            let success = next.is_none();
-            self.db.count(&streaming.plan, self.begun.elapsed(), success, self.tenant);
-            self.streaming = None;
+        if self.held.is_none() {
+            let streaming = self.streaming.as_mut()?;
+            let next = self.db.unless_down(pin!(streaming.next())).await.transpose();
+            match next {
+                Some(Ok(row)) => self.held = Some(row),
+                end => {
+                    self.end(end.is_none());
+                    return end;
+                }
+            }
         }
-        next
+        if let Err(error) = self.open().await {
+            self.end(false);
+            return Some(Err(error));
+        }
+        self.held.take().map(Ok)
+    }
+
+    /// Opens the row that is held.
+    async fn open(&mut self) -> Result<()> {
+        match &self.ring {
+            Some(ring) => self.db.keys()?.open_rows(ring.clone(), self.held.as_mut_slice()).await,
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self, success: bool) {
+        self.held = None;
+        if let Some(streaming) = self.streaming.take() {
+            self.db.count(&streaming.plan, self.begun.elapsed(), success, self.tenant);
+        }
     }
 
     /// Keeps the transaction while its rows are not asked for, with a word to the server in each such time. It goes on for

@@ -99,10 +99,11 @@ pub(in crate::middleware) fn check_stranger(
         Access::Management if app.config.process.metrics_port.is_some() => Err(Error::new(&codes::NOT_FOUND)),
         Access::Management => {
             let token = bearer(request.headers()).ok().flatten().unwrap_or_default();
-            let expected = app.config.metrics.token.as_ref();
-            let known = expected.is_some_and(|secret| {
-                verify_slices_are_equal(secret.expose().as_bytes(), token.as_bytes()).is_ok()
-            });
+            let metrics = &app.config.metrics;
+            let known =
+                metrics.token.iter().chain(&metrics.token_previous).any(|secret| {
+                    verify_slices_are_equal(secret.expose().as_bytes(), token.as_bytes()).is_ok()
+                });
             if known { Ok(()) } else { Err(Error::new(&codes::NOT_FOUND)) }
         }
         Access::Operator if request.extensions().get::<Operator>().is_some() => Ok(()),

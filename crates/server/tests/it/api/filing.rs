@@ -9,7 +9,7 @@ use erp_core::extract::{IfMatch, Json, Path};
 use erp_core::module::{Access, Module, Operation, Product, Routes};
 use erp_core::resource::{Call, Created, Listed, Page, THIS, Tagged};
 use erp_core::shared::{Id, Text, User, Version};
-use erp_core::{input, list, record, sql};
+use erp_core::{input, list, params, record, sql};
 use erp_modules::PRODUCT;
 use erp_testkit::{Fixture, Prepared, Setup, Sweep, Sweeps, TestApp};
 use jiff::Timestamp;
@@ -126,7 +126,7 @@ async fn create_folder(call: Call, Json(new): Json<NewFolder>) -> Result<Created
 }
 
 async fn create(call: Call, Json(new): Json<NewPaper>) -> Result<Created<Paper>> {
-    call.create(CREATE, &[&new.folder_id, &new.title, &call.caller.user()?]).await
+    call.create(CREATE, params![&new.folder_id, &new.title, &call.caller.user()?]).await
 }
 
 async fn create_within(
@@ -134,7 +134,7 @@ async fn create_within(
     Path(folder): Path<Id<Folder>>,
     Json(new): Json<Title>,
 ) -> Result<Created<Paper>> {
-    call.create(CREATE, &[&folder, &new.title, &call.caller.user()?]).await
+    call.create(CREATE, params![&folder, &new.title, &call.caller.user()?]).await
 }
 
 async fn read(call: Call, Path(id): Path<Id<Paper>>) -> Result<Tagged<Paper>> {

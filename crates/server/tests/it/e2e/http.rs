@@ -33,11 +33,13 @@ impl Answer {
 pub(super) struct Client {
     address: String,
     token: Option<String>,
+    /// A header more.
+    header: Option<String>,
 }
 
 impl Client {
     pub(super) fn new(address: &str) -> Self {
-        Self { address: address.to_owned(), token: None }
+        Self { address: address.to_owned(), token: None, header: None }
     }
 
     /// Signs in with the first of the demo credentials in `folder`: the owner of `acme`.
@@ -55,6 +57,16 @@ impl Client {
         assert_eq!(answer.status, 200, "{answer:?}");
         client.token = Some(answer.json()["accessToken"].as_str().unwrap().to_owned());
         client
+    }
+
+    /// With another credential.
+    pub(super) fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// With a header more.
+    pub(super) fn with_header(&self, name: &str, value: &str) -> Self {
+        Self { header: Some(format!("{name}: {value}\r\n")), ..self.clone() }
     }
 
     /// The access token, of a client that is signed in.
@@ -80,7 +92,7 @@ impl Client {
 
     /// The same person at another address.
     pub(super) fn at(&self, address: &str) -> Self {
-        Self { address: address.to_owned(), token: self.token.clone() }
+        Self { address: address.to_owned(), ..self.clone() }
     }
 
     /// Creates an item in the catalogue.
@@ -112,7 +124,7 @@ impl Client {
              content-length: {}\r\n{}\r\n",
             self.address,
             body.len(),
-            bearer.collect::<String>()
+            bearer.chain(self.header.clone()).collect::<String>()
         );
         stream.write_all((head + body).as_bytes())?;
         Ok(stream)

@@ -11,6 +11,7 @@ mod access;
 #[cfg(feature = "jemalloc")]
 mod allocator;
 mod backup;
+mod canaries;
 mod carried_over;
 mod check;
 mod clients;

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::database::{Database, PASSWORD};
-use super::process::{Ended, Home, run};
+use super::http::Client;
+use super::process::{Ended, Home, Process, run};
 
 /// A start that must fail with `code` and one line.
 fn refused(code: i32, variables: &[(&str, &str)]) -> String {
@@ -187,4 +188,22 @@ fn s_03_a_broken_line_of_the_env_file_is_reported_with_all_the_rest() {
         }
         assert!(!said.contains("this is no setting"), "{said}");
     }
+}
+
+#[test]
+fn c_03_a_server_with_a_key_that_opens_nothing_does_not_start_and_says_which_is_missing() {
+    let (home, database) = (Home::new(), Database::migrated("wrong_key"));
+    let of = |key: &'static str| [&database.both()[..], &[("ENCRYPTION_KEY", key)]].concat();
+    let server = Process::serve(&home, &of("3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs="));
+    let demo = Client::signed_in(&server.address(), home.path());
+    let supplier = serde_json::json!({ "name": "Steel", "iban": "DE02120300000000202051" });
+    assert_eq!(demo.post("/api/v1/suppliers", &supplier).unwrap().status, 201);
+    assert_eq!(server.stop("TERM").code, 0);
+    const OTHER: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let refused = run(&home, &["serve"], &[&of(OTHER)[..], &[("PORT", "0")]].concat());
+    assert_eq!(refused.code, 78, "{refused:#?}");
+    let said = refused.err.join("\n");
+    assert!(said.contains("1 data keys of tenants are wrapped by the key env:"), "{said}");
+    assert!(said.contains("set ENCRYPTION_KEY_PREVIOUS to what ENCRYPTION_KEY was before"), "{said}");
+    assert!(!said.contains(OTHER), "{said}");
 }

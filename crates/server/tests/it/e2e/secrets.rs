@@ -18,8 +18,8 @@ fn value(setting: &Setting, database: &Database) -> String {
         "DATABASE_URL" => database.runtime_url.clone(),
         "DATABASE_SYSTEM_URL" => database.system_url(),
         "DATABASE_OWNER_URL" => database.owner_url.clone(),
-        "ENCRYPTION_KEY" => ENCRYPTION_KEY.to_owned(),
         "AUDIT_SIGNING_KEY" | "AUDIT_SIGNING_KEY_PREVIOUS" => ENCRYPTION_KEY.to_owned(),
+        name if name.starts_with("ENCRYPTION_KEY") => ENCRYPTION_KEY.to_owned(),
         "REDIS_URL" => format!("redis://:{PASSWORD}@127.0.0.1:1/0"),
         _ => format!("{KEY}_{}", setting.name.to_lowercase()),
     }

@@ -1,6 +1,7 @@
 //! Files, on a module with a kind for each thing that can be wrong with one.
 
 mod bucket;
+mod encrypted;
 mod faults;
 mod kills;
 mod links;

@@ -13,6 +13,7 @@ fn files(app: &TestApp, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_erp-backend"));
     command.arg("files").args(arguments).env_clear().current_dir(std::env::temp_dir());
     command.env("DATABASE_URL", &roles.runtime_url).env("DATABASE_SYSTEM_URL", &roles.system_url);
+    command.env("ENCRYPTION_KEY", "3q2+7wABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhs=");
     command.env("APP_ENV", "development").env("FILES_URL", format!("file://{}", app.files().display()));
     let output = command.output().expect("the program runs");
     let text = [output.stdout, output.stderr].concat();

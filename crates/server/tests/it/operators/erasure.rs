@@ -100,7 +100,13 @@ async fn a_tenant_that_is_erased_leaves_its_id_and_what_was_told_of_itself_and_o
     assert_eq!(names, sealed, "{left:?}");
     let told: Vec<String> =
         app.audit_of("acme").await.iter().map(|row| row["action"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(told, ["identity.tenant_closed", "identity.tenant_erasure_begun", "identity.tenant_erased"]);
+    let expected = [
+        "identity.tenant_closed",
+        "identity.tenant_erasure_begun",
+        "core.key_destroyed",
+        "identity.tenant_erased",
+    ];
+    assert_eq!(told, expected);
     assert_eq!(rows(&app, "globex").await, before, "another tenant has all that it had");
     assert_eq!((stored, objects(&app)), (2, 1), "the file of the other is there");
     let operator = crate::audit::operator(&app);

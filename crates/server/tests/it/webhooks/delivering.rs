@@ -1,5 +1,8 @@
 //! What an endpoint is sent, when it is sent again, and when no more.
 
+use erp_core::shared::SystemRng;
+use erp_core::webhooks::{SecretSeal, SigningSecret};
+
 use super::*;
 
 #[tokio::test]
@@ -270,6 +273,20 @@ async fn w_04_the_key_of_all_secrets_is_replaced_and_no_secret_changes() {
     let sealed = async || -> Vec<u8> {
         app.sql().query_one("select sealed from webhook_secrets", &[]).await.unwrap().get(0)
     };
+    // As it was before there were keys of tenants: sealed under WEBHOOK_SECRET.
+    let settings = erp_core::config::WebhookSettings {
+        secret: Some(erp_core::shared::Secret::new(WEBHOOK_SECRET.to_owned())),
+        secret_previous: None,
+    };
+    let place: Vec<u8> = app
+        .sql()
+        .query_one("select uuid_send(tenant_id) || uuid_send(webhook_id) from webhook_secrets", &[])
+        .await
+        .unwrap()
+        .get(0);
+    let signing = SigningSecret::parse(&secret).unwrap();
+    let of_before = SecretSeal::of(&settings).unwrap().seal(&SystemRng::new(), &place, &signing).unwrap();
+    app.sql().execute("update webhook_secrets set sealed = $1", &[&of_before]).await.unwrap();
     let before = sealed().await;
     let key = "another-Kx7Rv2Tq9Lp4Wn8Zs3Yb6Md1";
     let settings = [
@@ -281,7 +298,8 @@ async fn w_04_the_key_of_all_secrets_is_replaced_and_no_secret_changes() {
     rings(&alice, "with both keys", None).await;
     assert!(receiver.until("/one", 1).await[0].verifies(&secret));
     until(&app, "select count(*) = 1 from webhook_deliveries where status = 'succeeded'").await;
-    assert_ne!(sealed().await, before, "it is sealed anew");
+    assert_ne!(sealed().await, before);
+    assert!(sealed().await.starts_with(b"v1:"), "it is encrypted with the tenant's key");
     both.shut_down(false).await;
     let settings = [("WEBHOOK_SECRET", key), ("OUTBOUND_ALLOW", "127.0.0.1")];
     let new = crate::jobs::beside_with(&app, "4", &settings).await;
