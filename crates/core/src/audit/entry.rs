@@ -100,7 +100,7 @@ impl AuditRow {
             ("tenant", text(&tenant.to_string())),
             ("v", text(VERSION)),
         ];
-        bounded(fixed.into_iter().collect(), self.members().into_iter().collect())
+        bounded(&fixed.into_iter().collect(), self.members().into_iter().collect())
     }
 
     /// The tenant whose checkpoint the row says to have been in force, in the log of the platform.
@@ -194,7 +194,7 @@ pub fn opening(tenant: TenantId, origin: &str, first: i64, previous: Option<(&Ch
 }
 
 /// All members within [`MOST_BYTES`]: the largest of those that may be are replaced by their hash until they are.
-fn bounded(fixed: BTreeMap<&'static str, String>, mut given: BTreeMap<&'static str, String>) -> String {
+fn bounded(fixed: &BTreeMap<&'static str, String>, mut given: BTreeMap<&'static str, String>) -> String {
     let mut abridged: Vec<&str> = Vec::new();
     loop {
         let mut all = fixed.clone();

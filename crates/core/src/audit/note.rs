@@ -167,8 +167,11 @@ pub fn public_pem(public: &[u8; 32]) -> String {
     format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n")
 }
 
+/// Signatures, each with the name of its key.
+type NoteSignatures<'a> = Vec<(&'a str, Vec<u8>)>;
+
 /// The parts of a note: its text and its signatures, each with the name of its key.
-fn parts(note: &str) -> Option<(&str, Vec<(&str, Vec<u8>)>)> {
+fn parts(note: &str) -> Option<(&str, NoteSignatures<'_>)> {
     let at = note.rfind("\n\n")? + 1;
     let (text, signatures) = (&note[..at], &note[at + 1..]);
     if note.chars().any(|c| c < ' ' && c != '\n') || !signatures.ends_with('\n') {
@@ -205,7 +208,7 @@ pub fn open_removal(note: &str, keys: &[[u8; 32]]) -> Result<EntryRemoval, NoteF
 
 fn verify(
     text: &str,
-    signatures: Vec<(&str, Vec<u8>)>,
+    signatures: NoteSignatures<'_>,
     origin: &str,
     keys: &[[u8; 32]],
 ) -> Result<(), NoteFault> {

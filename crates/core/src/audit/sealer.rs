@@ -176,7 +176,7 @@ pub struct Sealer {
 /// The name of a tenant's log; those after a restore have a number.
 pub(crate) fn origin(config: &Config, tenant: TenantId, log: i32) -> String {
     let host = config.http.public_url.as_ref().and_then(|url| crate::config::host_of(url.as_str()));
-    let base = config.audit.origin.as_deref().or(host.as_deref()).unwrap_or("erp-backend").to_owned();
+    let base = config.audit.origin.as_deref().or(host).unwrap_or("erp-backend").to_owned();
     match log {
         0 => format!("{base}/audit/{tenant}"),
         again => format!("{base}/audit/{tenant}/{again}"),

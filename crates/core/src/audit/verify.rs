@@ -145,7 +145,7 @@ impl LogCheck {
         };
         match opened {
             Ok(own) if own.origin == check.origin && own.size == check.size => {
-                check.knows(&own, "its checkpoint")
+                check.knows(&own, "its checkpoint");
             }
             Ok(_) => check.forged = Some("Its checkpoint is one of another log or size".to_owned()),
             Err(fault) => check.forged = Some(format!("Its checkpoint cannot be believed: {fault}")),
@@ -187,11 +187,11 @@ impl LogCheck {
                 self.knows(&checkpoint, "an earlier checkpoint");
             }
             Ok(_) => {
-                self.find(size, "checkpoint_forged", "A checkpoint of another log stands here".to_owned())
+                self.find(size, "checkpoint_forged", "A checkpoint of another log stands here".to_owned());
             }
             Err(NoteFault::UnknownKey) => {} // of a key that is no more known
             Err(fault) => {
-                self.find(size, "checkpoint_forged", format!("A checkpoint cannot be believed: {fault}"))
+                self.find(size, "checkpoint_forged", format!("A checkpoint cannot be believed: {fault}"));
             }
         }
     }
