@@ -139,14 +139,14 @@ pub struct SealOutcome {
 }
 
 /// Why a log was not sealed.
-enum SealFault {
+enum SealingFault {
     /// It is no continuation of what was signed.
     Refused(&'static str),
     /// It can be tried again.
     Failed(Error),
 }
 
-impl From<Error> for SealFault {
+impl From<Error> for SealingFault {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
@@ -259,10 +259,10 @@ impl Sealer {
     }
 
     /// Seals a batch of one tenant; none where another process has its lock.
-    async fn seal_tenant(&mut self, behind: &Behind) -> Result<Option<SealedBatch>, SealFault> {
+    async fn seal_tenant(&mut self, behind: &Behind) -> Result<Option<SealedBatch>, SealingFault> {
         let tenant = behind.tenant_id;
         if let Some(why) = self.halted {
-            return Err(SealFault::Refused(why));
+            return Err(SealingFault::Refused(why));
         }
         let mut tx = self.begin().within(tenant).await?;
         let open: Option<OpenLog> = match behind.log {
@@ -294,40 +294,40 @@ impl Sealer {
         tx: &mut TenantTx<'_>,
         behind: &Behind,
         open: &OpenLog,
-    ) -> Result<TreeEdge, SealFault> {
+    ) -> Result<TreeEdge, SealingFault> {
         let before = self.signed.get(&behind.tenant_id);
         let noted = behind.noted.as_deref().map(entry::head);
         let size = u64::try_from(open.size).unwrap_or_default();
         let edge = hashes(&open.edge).and_then(|roots| TreeEdge::new(size, roots));
-        let edge = edge.ok_or(SealFault::Refused("the edge of its tree is not of its size"))?;
+        let edge = edge.ok_or(SealingFault::Refused("the edge of its tree is not of its size"))?;
         if let Some(note) = &open.note {
             let signed = self
                 .keys
                 .open(note)
-                .map_err(|_| SealFault::Refused("its checkpoint is not signed by a known key"))?;
+                .map_err(|_| SealingFault::Refused("its checkpoint is not signed by a known key"))?;
             let expected = Checkpoint { origin: open.origin.clone(), size, root: edge.root() };
             if signed != expected {
-                return Err(SealFault::Refused("its checkpoint is not that of its tree"));
+                return Err(SealingFault::Refused("its checkpoint is not that of its tree"));
             }
         } else if size > 0 || open.log > 0 || before.is_some() || noted.is_some() {
-            return Err(SealFault::Refused("its checkpoint is gone"));
+            return Err(SealingFault::Refused("its checkpoint is gone"));
         }
         match before {
             Some(before) if before.log > open.log => {
-                return Err(SealFault::Refused("a later log of the tenant is gone"));
+                return Err(SealingFault::Refused("a later log of the tenant is gone"));
             }
             Some(before) if before.log == open.log && before.size > size => {
-                return Err(SealFault::Refused("it is shorter than what was signed before"));
+                return Err(SealingFault::Refused("it is shorter than what was signed before"));
             }
             Some(before) if before.log == open.log && before.size == size && before.root != edge.root() => {
-                return Err(SealFault::Refused("it is another one than what was signed before"));
+                return Err(SealingFault::Refused("it is another one than what was signed before"));
             }
             Some(before) if before.log == open.log => return Ok(edge),
             _ => {}
         }
         if let Some(noted) = noted {
             let noted =
-                noted.ok_or(SealFault::Refused("what the platform's log says of it cannot be read"))?;
+                noted.ok_or(SealingFault::Refused("what the platform's log says of it cannot be read"))?;
             self.judge_noted(tx, open, &edge, &noted).await?;
         }
         Ok(edge)
@@ -340,20 +340,20 @@ impl Sealer {
         open: &OpenLog,
         edge: &TreeEdge,
         noted: &Checkpoint,
-    ) -> Result<(), SealFault> {
+    ) -> Result<(), SealingFault> {
         if noted.origin != open.origin {
             let earlier: Option<EarlierLog> = tx.optional(IS_BEFORE, &[&noted.origin, &open.log]).await?;
             return earlier
                 .map(|_| ())
-                .ok_or(SealFault::Refused("the platform's log knows a log of the tenant that is gone"));
+                .ok_or(SealingFault::Refused("the platform's log knows a log of the tenant that is gone"));
         }
         if noted.size > edge.size() {
-            return Err(SealFault::Refused("it is shorter than the platform's log says"));
+            return Err(SealingFault::Refused("it is shorter than the platform's log says"));
         }
         let tree = StoredTree { log: open.log, size: noted.size };
         match tree.root(tx).await? == noted.root {
             true => Ok(()),
-            false => Err(SealFault::Refused("it is another one than the platform's log says")),
+            false => Err(SealingFault::Refused("it is another one than the platform's log says")),
         }
     }
 
@@ -365,7 +365,7 @@ impl Sealer {
         edge: &TreeEdge,
         batch: &EntryBatch,
         tiles: &[NewTile],
-    ) -> Result<SignedSize, SealFault> {
+    ) -> Result<SignedSize, SealingFault> {
         let root = edge.root();
         let note = self.keys.sign(&Checkpoint { origin: open.origin.clone(), size: edge.size(), root });
         let leaves: Vec<&[u8]> = batch.leaves.iter().map(<[u8; 32]>::as_slice).collect();
@@ -396,14 +396,14 @@ impl Sealer {
             Some(written) if written.size == size => {
                 Ok(SignedSize { log: open.log, size: edge.size(), root })
             }
-            _ => Err(SealFault::Failed(Error::internal("a log that was locked has changed"))),
+            _ => Err(SealingFault::Failed(Error::internal("a log that was locked has changed"))),
         }
     }
 
-    fn tell(&self, tenant: TenantId, fault: SealFault) {
+    fn tell(&self, tenant: TenantId, fault: SealingFault) {
         let tenant = tenant.to_string();
         let reason = match fault {
-            SealFault::Refused(why) => {
+            SealingFault::Refused(why) => {
                 security_event!(
                     Severity::Critical,
                     "An audit log is not sealed, since its past has changed",
@@ -412,7 +412,7 @@ impl Sealer {
                 );
                 "refused"
             }
-            SealFault::Failed(error) => {
+            SealingFault::Failed(error) => {
                 tracing::warn!(
                     tenant,
                     error = &error as &dyn std::error::Error,
