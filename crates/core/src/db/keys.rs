@@ -51,6 +51,9 @@ struct AddedKey {
 }
 from_row!(AddedKey { version });
 
+/// Of whom something was told: the tenant, the table, the column, and what.
+type ToldOf = (TenantId, &'static str, &'static str, &'static str);
+
 /// The data keys of tenants; cheap to clone.
 #[derive(Clone)]
 pub struct TenantKeys(Arc<TenantKeysInner>);
@@ -62,7 +65,7 @@ struct TenantKeysInner {
     clock: Arc<dyn Clock>,
     kept: Mutex<HashMap<TenantId, Arc<KeptKeys>>>,
     /// What was told lately of what does not open.
-    told: Mutex<HashMap<(TenantId, &'static str, &'static str, &'static str), Instant>>,
+    told: Mutex<HashMap<ToldOf, Instant>>,
     tasks: TaskTracker,
     trace: Trace,
 }

@@ -61,7 +61,7 @@ impl<R: FromRow + Cacheable> QueryAnswer for Vec<R> {
             assert!(
                 !R::SEALED,
                 "what is encrypted in its column is kept by no cache: read it where it is needed"
-            )
+            );
         }
         rows
     }
@@ -75,7 +75,7 @@ impl<R: FromRow + Cacheable> QueryAnswer for Option<R> {
             assert!(
                 !R::SEALED,
                 "what is encrypted in its column is kept by no cache: read it where it is needed"
-            )
+            );
         }
         rows.into_iter().next()
     }

@@ -1,6 +1,11 @@
 //! Fields that are ciphertexts in their column: read and written as plain values by the feature, and by nobody who has the
 //! database alone.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "a statement is written once, from constants that are known to the compiler only"
+)]
+
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;

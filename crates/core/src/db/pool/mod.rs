@@ -1,5 +1,10 @@
 //! The pool of connections, and [`Db`], which is all that the rest of the house sees of it.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "the keys of tenants are read by this very pool, and so come after it"
+)]
+
 pub(super) mod checkout;
 pub(super) mod monitor;
 pub(super) mod observed;
