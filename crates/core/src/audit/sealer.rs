@@ -243,7 +243,7 @@ impl Sealer {
         Ok(outcome)
     }
 
-    /// Seals until nothing is left, but for what is refused or belongs to another process.
+    /// Seals until nothing is left, but for what is refused or belongs to another process; and makes it searchable.
     ///
     /// # Errors
     /// As the database answers to a look.
@@ -253,9 +253,10 @@ impl Sealer {
             let SealOutcome { sealed, unfinished, failed } = self.seal().await?;
             all = SealOutcome { sealed: all.sealed + sealed, unfinished, failed };
             if sealed == 0 {
-                return Ok(all);
+                break;
             }
         }
+        self.make_searchable().await.map(|()| all)
     }
 
     /// Seals a batch of one tenant; none where another process has its lock.

@@ -50,8 +50,8 @@ const OPENING: &str = "select entry from audit_entries where log = $1 and index 
 const CLOSE: &str = "with closed as (update audit_logs set is_open = false where log = $1 and is_open returning log) \
      update audit_checkpoints set witness = 'dropped' from closed where witness = 'waits' returning size";
 const REOPEN: &str = "with entry as (insert into audit_entries (log, index, leaf, entry) values ($1, 0, $4, $5)) \
-     insert into audit_logs (log, origin, first_seq, size, edge, note, signed_by, sealed_at) \
-     values ($1, $2, $3, 1, $4, $6, $7, clock_timestamp()) returning log";
+     insert into audit_logs (log, origin, first_seq, size, edge, note, signed_by, sealed_at, searchable) \
+     select $1, $2, $3, 1, $4, $6, $7, clock_timestamp(), coalesce(max(searchable), 0) from audit_logs returning log";
 const LAST: &str =
     "select log, origin, first_seq, size, note from audit_logs where is_open and note is not null for update";
 

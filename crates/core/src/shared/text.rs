@@ -264,6 +264,13 @@ text! {
 #[derive(Debug, Clone)]
 pub struct Contains<const MAX: usize>(String);
 
+impl<const MAX: usize> Contains<MAX> {
+    /// The pattern of LIKE.
+    pub fn as_pattern(&self) -> &str {
+        &self.0
+    }
+}
+
 impl<const MAX: usize> JsonSchema for Contains<MAX> {
     fn inline_schema() -> bool {
         true

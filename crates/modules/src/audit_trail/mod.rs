@@ -1,6 +1,8 @@
-//! A tenant's audit log, for its auditors: that a row is in it as it was signed.
+//! A tenant's audit log, for its auditors: who did what, and that a row is in it as it was signed.
 //!
 //! The log itself is the core's (`erp_core::audit`); this module has routes only.
+
+mod search;
 
 use erp_core::answer::Refusing;
 use erp_core::audit;
@@ -15,7 +17,7 @@ use serde::Serialize;
 /// The audit trail module.
 pub static MODULE: Module = Module {
     name: "audit_trail",
-    about: "The audit log for a tenant's auditors: proofs that others verify.",
+    about: "The audit log for a tenant's auditors: search, and proofs that others verify.",
     permissions: PERMISSIONS,
     errors: ERRORS,
     routes,
@@ -25,7 +27,8 @@ pub static MODULE: Module = Module {
 erp_core::permissions! {
     /// The permissions of the module.
     pub PERMISSIONS {
-        PROVE = "audit_trail.entry.prove" to [Owner]: "Get proofs of the audit log's entries, and its checkpoint.";
+        READ = "audit_trail.entry.read" to [Owner, Auditor]: "Search the audit log.";
+        PROVE = "audit_trail.entry.prove" to [Owner, Auditor]: "Get proofs of the audit log's entries, and its checkpoint.";
     }
 }
 
@@ -40,6 +43,12 @@ erp_core::error_codes! {
 
 fn routes() -> Routes {
     Routes::new()
+        .get("/api/v1/audit", Access::Permission(&READ), search::list)
+        .doc(Operation::new("searchAuditLog", "Search the audit log").about(
+            "By who did it, what was done, to what, and when; the newest first. What is searched for by one of these is found at once \
+             among millions of rows. A text is looked for row by row, some 16,000 for a page: where a page ends before the rows do, it \
+             can hold fewer than `limit`, and `nextCursor` goes on.",
+        ))
         .get("/api/v1/audit/checkpoint", Access::Permission(&PROVE), checkpoint)
         .doc(Operation::new("readAuditCheckpoint", "Read the checkpoint of the audit log").about(
             "The name of the log, how many entries it has, and the root of the Merkle tree over them, signed (C2SP tlog-checkpoint). \

@@ -50,6 +50,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0024_transparency_log",
         "0025_platform_log",
         "0026_encryption",
+        "0027_audit_blocks",
     ],
     samples: crate::samples![
         "audit_log",
@@ -79,6 +80,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "audit_tiles",
         "audit_checkpoints",
         "audit_prunings",
+        "audit_blocks",
         "subject_keys"
     ],
 };

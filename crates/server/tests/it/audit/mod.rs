@@ -1,6 +1,7 @@
 //! The audit log as a transparency log: what is sealed, what is found when somebody changes the past, and what is never signed.
 
 mod sealing;
+mod search;
 mod tampering;
 mod witness;
 
