@@ -26,7 +26,9 @@ pub use crate::assets::Asset;
 use crate::auth::{AnyTenantSetting, Caller, Flag, GuardedFields, Meter, Permission, RequiredAction, Role};
 use crate::cache::DeclaredCache;
 use crate::config::Section;
-use crate::db::{Migration, Namespace, RowCondition, Sample, Schema, SystemWork};
+use crate::db::{
+    Migration, Namespace, PersonalData, RetentionDuty, RowCondition, Sample, Schema, SystemWork,
+};
 use crate::error::{Carried, Error, ErrorCode};
 use crate::events::{AnyEventKind, AnySubscriber};
 use crate::extract::{Inputs, UploadedKind};
@@ -80,6 +82,8 @@ impl Product {
             name: module.name,
             migrations: module.migrations,
             samples: module.samples,
+            personal: module.personal,
+            duties: module.duties,
         })
     }
 }
@@ -174,6 +178,10 @@ pub struct Module {
     pub row_conditions: &'static [RowCondition],
     /// A sample row for each of its tenant tables, from `samples!`, for the isolation proof.
     pub samples: &'static [Sample],
+    /// What its tables hold of people: `&[CONTACTS]`. See [`PersonalData`].
+    pub personal: &'static [PersonalData],
+    /// Laws that want some of it to be kept: `&[VOUCHERS]`. Their names begin with the module's.
+    pub duties: &'static [RetentionDuty],
     /// Statements that make its rows in a demo tenant of development, executed once in each, in this order.
     pub demo: &'static [&'static str],
 }
@@ -214,6 +222,8 @@ impl Module {
         states: &[],
         row_conditions: &[],
         samples: &[],
+        personal: &[],
+        duties: &[],
         demo: &[],
     };
 }

@@ -21,6 +21,7 @@ use crate::key::{self, KeyVerb};
 use crate::mail::{self, MailVerb};
 use crate::operator::{self, OperatorVerb};
 use crate::plan::{self, PlanVerb};
+use crate::privacy::{self, PrivacyVerb};
 use crate::role::{self, RoleVerb};
 use crate::secret;
 use crate::setting::{self, SettingVerb};
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     ConfigCheck,
     ConfigExplain,
     DoctorIsolation,
+    DoctorPrivacy,
+    Privacy(PrivacyVerb),
     Healthcheck,
     Openapi,
     DbMigrate { dry_run: bool },
@@ -97,6 +100,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("worker", _) => Command::Worker { skip_health: matches.get_flag("skip-health") },
         ("config", "explain") => Command::ConfigExplain,
         ("config", _) => Command::ConfigCheck,
+        ("doctor", "privacy") => Command::DoctorPrivacy,
         ("doctor", _) => Command::DoctorIsolation,
         ("healthcheck", _) => Command::Healthcheck,
         ("openapi", _) => Command::Openapi,
@@ -104,6 +108,7 @@ fn verb(matches: &ArgMatches) -> Command {
         ("files", _) => files::read(inner).map_or(serve, Command::Files),
         ("mail", _) => mail::read(inner).map_or(serve, Command::Mail),
         ("webhooks", _) => webhooks::read(inner).map_or(serve, Command::Webhooks),
+        ("privacy", _) => privacy::read(inner).map_or(serve, Command::Privacy),
         ("audit", _) => audit::read(inner).map_or(serve, Command::Audit),
         ("access", _) => access::read(inner).map_or(serve, Command::Access),
         ("secret", _) => secret::read(inner).map_or(serve, Command::Secret),
@@ -204,10 +209,12 @@ fn command(product: &Product) -> clap::Command {
         .subcommand(
             verb("doctor", "Look for faults")
                 .arg_required_else_help(true)
-                .subcommand(verb("isolation", "Prove the isolation of tenants and print the matrix")),
+                .subcommand(verb("isolation", "Prove the isolation of tenants and print the matrix"))
+                .subcommand(verb("privacy", "Find columns that look personal, and of which nothing is declared")),
         )
         .subcommand(jobs::command())
         .subcommand(audit::command())
+        .subcommand(privacy::command())
         .subcommand(files::command())
         .subcommand(mail::command())
         .subcommand(events::command())

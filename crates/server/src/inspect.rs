@@ -106,6 +106,26 @@ pub(crate) async fn doctor_isolation(
     Ok(ExitCode::from(if report.passed() { Exit::Done } else { Exit::Finding } as u8))
 }
 
+/// `doctor privacy`: the columns that look personal, and are not in the register; exit 1 when there is one.
+pub(crate) async fn doctor_privacy(
+    product: &Product,
+    layers: &Layers,
+    json: bool,
+) -> Result<ExitCode, StartError> {
+    let config = settings(product).load(layers)?;
+    let found =
+        db::doubtful_columns(&logins(&config)?.runtime, &product.schema()?, &TaskTracker::new()).await?;
+    if json {
+        print(&serde_json::to_string_pretty(&found).map_err(internal)?);
+    } else if found.is_empty() {
+        print("Every column that looks personal is declared.");
+    }
+    for db::DoubtfulColumn { relation, column, why, fix } in found.iter().filter(|_| !json) {
+        print(&format!("{relation}.{column}: {why}. Fix: {fix}"));
+    }
+    Ok(ExitCode::from(if found.is_empty() { Exit::Done } else { Exit::Finding } as u8))
+}
+
 /// `openapi`: the contract of the API, as `/openapi.json` answers it. Needs no configuration and no database.
 pub(crate) fn openapi(product: &Product) -> Result<ExitCode, StartError> {
     let document = contract(product, Routes::new()).document();

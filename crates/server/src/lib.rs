@@ -25,6 +25,7 @@ mod key;
 mod mail;
 mod operator;
 mod plan;
+mod privacy;
 mod rehearse;
 mod role;
 mod secret;
@@ -126,6 +127,8 @@ fn perform(product: &'static Product, invocation: Invocation) -> Result<ExitCode
             Command::ConfigCheck => inspect::config_check(product, &layers, json).await,
             Command::ConfigExplain => inspect::config_explain(product, &layers, json),
             Command::DoctorIsolation => inspect::doctor_isolation(product, &layers, json).await,
+            Command::DoctorPrivacy => inspect::doctor_privacy(product, &layers, json).await,
+            Command::Privacy(verb) => Box::pin(privacy::run(product, &layers, verb, json)).await,
             Command::Openapi => inspect::openapi(product),
             Command::Healthcheck => inspect::healthcheck(product, &layers, json).await,
             Command::DbMigrate { dry_run } => database::migrate(product, &layers, dry_run, json).await,

@@ -40,6 +40,7 @@ pub(super) async fn at_start(app: &App, schema: &Schema) -> Result<(), StartErro
     if report.passed() {
         tracing::info!(verdict = report.one_line(), hash = report.hash(), "Isolation proven");
         agree_on_rows(&report, app.db.row_conditions())?;
+        agree_on_personal_data(&report, schema)?;
         app.proved(report);
         return Ok(());
     }
@@ -75,6 +76,30 @@ fn agree_on_rows(report: &Report, conditions: &[RowCondition]) -> Result<(), Sta
             ),
         )),
     }
+}
+
+/// Compares what the modules declare of people with the register of the database, which the audit log and erasures follow. What a
+/// newer version has migrated is that version's matter.
+fn agree_on_personal_data(report: &Report, schema: &Schema) -> Result<(), StartError> {
+    if !report.migrations.iter().all(|name| schema.knows(name)) {
+        return Ok(());
+    }
+    let is_registered = |relation: &str, column: &str| {
+        report.personal.iter().any(|(table, name)| table == relation && name == column)
+    };
+    for data in schema.personal() {
+        if let Some(column) = data.columns.iter().find(|column| !is_registered(data.relation, column.name)) {
+            return Err(StartError::with_fix(
+                Exit::Configuration,
+                format!(
+                    "{}.{} is declared as personal, and the register of the database does not have it",
+                    data.relation, column.name
+                ),
+                "run 'erp-backend db migrate', which writes the register",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The proof; one that met a locked table has said nothing yet, and is made again.

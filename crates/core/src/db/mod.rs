@@ -7,6 +7,8 @@ mod statement;
 
 mod columns;
 
+mod personal;
+
 mod row_condition;
 
 mod doorbell;
@@ -49,11 +51,14 @@ pub(crate) use keys::NewVersion;
 pub use keys::TenantKeys;
 pub use owner::migrate::{Migrated, State, Status, pending, refuse_changed, tell_unclaimed, to_carry_over};
 pub use owner::{
-    Owner, Reached, accepted_encoding, accepted_version, connections_given, knows_case, migration_status,
-    prove_once, reach, refuse_privileged_role,
+    DoubtfulColumn, Owner, Reached, accepted_encoding, accepted_version, connections_given, doubtful_columns,
+    knows_case, migration_status, prove_once, reach, refuse_privileged_role,
 };
 pub(crate) use partitions::MAINTAIN;
 pub use partitions::{PartitionOutcome, maintain_partitions};
+pub use personal::{
+    Category, LegalBasis, PersonalColumn, PersonalData, RetentionDuty, Whose, record_markdown,
+};
 pub(crate) use pool::MONITOR;
 pub use pool::{Db, PoolOptions, Pools};
 pub use row_condition::RowCondition;

@@ -27,6 +27,7 @@ mod password_routes;
 mod passwords;
 pub mod people;
 pub mod people_import;
+mod personal;
 mod public_keys;
 mod registration;
 mod required;
@@ -98,6 +99,7 @@ pub static MODULE: Module = Module {
         "access_review_items",
         "terms_acceptances",
     ],
+    personal: personal::PERSONAL,
     system: SYSTEM,
     assets: &[pages::STYLE, pages::PASSKEYS],
     mails: &[

@@ -9,6 +9,7 @@ mod entitlements;
 mod impersonation;
 mod log;
 mod people;
+mod personal;
 mod sign_in;
 mod tenants;
 mod top;
@@ -38,6 +39,7 @@ pub static MODULE: Module = Module {
         "0002_platform_log",
         "0003_encrypted_seeds",
     ],
+    personal: personal::PERSONAL,
     ..Module::BARE
 };
 

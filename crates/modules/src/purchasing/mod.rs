@@ -7,7 +7,7 @@ mod notices;
 mod quotes;
 
 use erp_core::auth::Permission;
-use erp_core::db::Params;
+use erp_core::db::{Params, RetentionDuty};
 use erp_core::error::{Error, Result, Violation, codes as invalid};
 use erp_core::extract::{IfMatch, Json, Path};
 use erp_core::module::{Access, Method, Module, Operation, Routes};
@@ -41,7 +41,16 @@ pub static MODULE: Module = Module {
     ],
     states: &[Status::STATES],
     samples: erp_core::samples!["purchase_orders", "purchase_order_lines"],
+    duties: &[VOUCHERS],
     ..Module::BARE
+};
+
+/// What books are kept by: name and account of the supplier stand on it.
+const VOUCHERS: RetentionDuty = RetentionDuty {
+    name: "purchasing.vouchers",
+    kind: "supplier",
+    law: "vouchers are kept for ten years (such as § 147 AO in Germany)",
+    holds: "exists (select from public.purchase_orders o where o.supplier_id = $1 and o.created_at > now() - interval '10 years')",
 };
 
 erp_core::permissions! {

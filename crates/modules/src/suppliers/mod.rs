@@ -1,6 +1,7 @@
 //! Suppliers: who a tenant buys from.
 
 use erp_core::answer::NoContent;
+use erp_core::db::{Category, LegalBasis, PersonalColumn, PersonalData, Whose};
 use erp_core::error::Result;
 use erp_core::extract::{IfMatch, Json, Path};
 use erp_core::module::{Access, Module, Operation, Routes};
@@ -18,6 +19,7 @@ pub static MODULE: Module = Module {
     routes,
     migrations: erp_core::migrations!["0001_suppliers", "0002_iban"],
     samples: erp_core::samples!["suppliers"],
+    personal: &[CONTACTS, ACCOUNTS],
     demo: &[
         "insert into suppliers (id, name, email) values (gen_random_uuid(), 'Bolt & Co', 'sales@bolt.example'), \
          (gen_random_uuid(), 'Northern Steel', null)",
@@ -41,6 +43,25 @@ erp_core::error_codes! {
             "Choose another name, or change the supplier that has it.";
     }
 }
+
+const SUPPLIER: Whose = Whose::Id("supplier", "id");
+
+const CONTACTS: PersonalData = PersonalData::new("public.suppliers", SUPPLIER)
+    .purpose("sending orders", LegalBasis::Contract)
+    .kept("as long as the supplier")
+    .columns(&[PersonalColumn::new("email", Category::Contact)])
+    .deleted();
+
+/// A supplier may be a person in business: its name and account stand on vouchers.
+const ACCOUNTS: PersonalData = PersonalData::new("public.suppliers", SUPPLIER)
+    .purpose("ordering, and paying what was ordered", LegalBasis::LegalObligation)
+    .kept("as long as a law wants its vouchers to be kept")
+    .columns(&[
+        PersonalColumn::new("name", Category::Identity).erased_as("'erased ' || id"),
+        PersonalColumn::new("iban", Category::Bank),
+        PersonalColumn::new("iban_index", Category::Credential),
+    ])
+    .deleted();
 
 fn routes() -> Routes {
     Routes::new()

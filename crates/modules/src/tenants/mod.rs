@@ -8,6 +8,7 @@ pub(crate) mod provision;
 mod settings;
 pub mod usage;
 
+use erp_core::db::{Category, LegalBasis, PersonalColumn, PersonalData, Whose};
 use erp_core::module::{Access, Module, Operation, Routes, Tenancy};
 
 /// The module of what tenants have.
@@ -29,8 +30,16 @@ pub static MODULE: Module = Module {
     ],
     migrations: erp_core::migrations!["0001_entitlements", "0002_quotas", "0003_load"],
     samples: erp_core::samples!["tenant_settings", "tenant_flags", "tenant_plans"],
+    personal: &[SETTINGS],
     ..Module::BARE
 };
+
+/// Of a tenant that is one person, its networks are where that person is.
+const SETTINGS: PersonalData = PersonalData::new("public.tenant_settings", Whose::Nobody)
+    .purpose("doing things as the tenant wants them, and letting in whom it lets in", LegalBasis::Contract)
+    .kept("until the tenant sets something else, or is erased")
+    .columns(&[PersonalColumn::new("value", Category::Device)])
+    .impersonal(&[("name", "that of a setting")]);
 
 erp_core::error_codes! {
     /// The codes of the module.

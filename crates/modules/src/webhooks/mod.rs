@@ -11,6 +11,7 @@ mod fan_out;
 pub mod operator;
 mod rewrap;
 
+use erp_core::db::{Category, LegalBasis, PersonalColumn, PersonalData, Whose};
 use erp_core::events::EventKind;
 use erp_core::metrics::MetricTable;
 use erp_core::module::{Access, Module, Operation, Routes, SystemGauge};
@@ -43,8 +44,16 @@ pub static MODULE: Module = Module {
         "webhook_deliveries",
         "webhook_attempts"
     ],
+    personal: &[ANSWERS],
     ..Module::BARE
 };
+
+/// Endpoints are tenants' own, and may repeat in an answer what they were told.
+const ANSWERS: PersonalData = PersonalData::new("public.webhook_attempts", Whose::Mentioned)
+    .purpose("showing why an endpoint did not take an event", LegalBasis::LegitimateInterests)
+    .kept("EVENT_RETENTION_DAYS, as the event")
+    .columns(&[PersonalColumn::new("answer", Category::Communication)])
+    .impersonal(&[("outcome", "one of a few words")]);
 
 erp_core::permissions! {
     /// The permissions of the webhooks module.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use crate::db::owner::register;
 use crate::db::schema::{Entry, Schema};
 use crate::lifecycle::{Exit, StartError};
 pub(in crate::db) use status::status;
@@ -113,6 +114,7 @@ async fn apply_pending(
         tracing::info!(migration = entry.name, "Migration applied");
         migrated.applied.push(entry.name.clone());
     }
+    register::declare(client, schema).await?;
     Ok(migrated)
 }
 

@@ -1,5 +1,8 @@
 //! What only the owner of the tables may do: migrate, seed, and look at the database before a start.
 
+mod doubtful;
+mod register;
+
 pub(super) mod migrate;
 
 use tokio_postgres::Client;
@@ -13,6 +16,7 @@ use crate::db::schema::Schema;
 use crate::db::{Connection, Logins, Params, ServerVersion, Writes};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::TenantId;
+pub use doubtful::{DoubtfulColumn, doubtful_columns};
 use migrate::{LoginRoles, Migrated, Status};
 
 /// A session as the owner role: migrates and seeds, and serves no request.

@@ -79,6 +79,7 @@ fn message(login: ProvenLogin, samples: &[Sample]) -> String {
         select 'server', current_setting('server_version'), current_user, current_setting('transaction_read_only');
         {};
         select 'migration', name from app.migrations;
+        select 'personal', relation, col from app.personal_data;
         {};
         set local search_path to default; set local row_security = on; set local app.proof_plan = {};
         {};
@@ -114,6 +115,7 @@ fn read(answer: &[SimpleQueryMessage], samples: &[Sample]) -> Report {
             }
             "finding" => report.findings.extend(finding(field(1), field(2), field(3), &report.role)),
             "migration" => report.migrations.push(field(1).to_owned()),
+            "personal" => report.personal.push((field(1).to_owned(), field(2).to_owned())),
             "relation" => {
                 let registered = judge::Registered::new(field(1), field(2), field(3), field(4) == "t");
                 registry.push(registered.with_own_rows(!field(5).is_empty()));

@@ -28,6 +28,9 @@ pub struct Report {
     /// What the database has been migrated by.
     #[serde(skip)]
     pub migrations: Vec<String>,
+    /// The columns that the register of personal data has, each with its table.
+    #[serde(skip)]
+    pub personal: Vec<(String, String)>,
     /// The tables that are narrowed to one's own rows, each with the permission that lifts it.
     #[serde(skip)]
     pub row_conditions: Vec<(String, String)>,

@@ -5,9 +5,11 @@
 //! `order.rs` says which comes first.
 
 mod order;
+mod personal;
 
 use std::borrow::Cow;
 
+use crate::db::personal::{PersonalData, RetentionDuty};
 use crate::lifecycle::{Exit, StartError};
 use crate::shared::hex;
 
@@ -51,6 +53,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0025_platform_log",
         "0026_encryption",
         "0027_audit_blocks",
+        "0028_privacy",
     ],
     samples: crate::samples![
         "audit_log",
@@ -83,6 +86,8 @@ pub const CORE: Namespace<'static> = Namespace {
         "audit_blocks",
         "subject_keys"
     ],
+    personal: personal::CORE,
+    duties: &[],
 };
 
 /// One SQL file, embedded. [`migrations!`](crate::migrations) makes a list of them.
@@ -119,6 +124,17 @@ pub struct Namespace<'a> {
     pub migrations: &'a [Migration],
     /// A sample row for each of its tenant tables.
     pub samples: &'a [Sample],
+    /// What its tables hold of people.
+    pub personal: &'a [PersonalData],
+    /// Laws that want some of it to be kept.
+    pub duties: &'a [RetentionDuty],
+}
+
+impl<'a> Namespace<'a> {
+    /// One with these migrations and nothing else, as a test wants it.
+    pub const fn of(name: &'a str, migrations: &'a [Migration]) -> Self {
+        Self { name, migrations, samples: &[], personal: &[], duties: &[] }
+    }
 }
 
 /// All migrations of a product in the order in which they are applied, and all its samples.
@@ -126,6 +142,8 @@ pub struct Namespace<'a> {
 pub struct Schema {
     entries: Vec<Entry>,
     samples: Vec<Sample>,
+    personal: Vec<PersonalData>,
+    duties: Vec<RetentionDuty>,
 }
 
 /// A migration under its full name.
@@ -260,7 +278,9 @@ impl Schema {
             }
             samples.push(*sample);
         }
-        Ok(Self { entries, samples })
+        let personal = namespaces.iter().flat_map(|namespace| namespace.personal).copied().collect();
+        let duties = namespaces.iter().flat_map(|namespace| namespace.duties).copied().collect();
+        Ok(Self { entries, samples, personal, duties })
     }
 
     /// The migrations, in the order in which they are applied.
@@ -271,6 +291,16 @@ impl Schema {
     /// The samples: core's, then those of each module.
     pub fn samples(&self) -> &[Sample] {
         &self.samples
+    }
+
+    /// What the tables hold of people: core's, then those of each module.
+    pub fn personal(&self) -> &[PersonalData] {
+        &self.personal
+    }
+
+    /// Laws that want some of it to be kept.
+    pub fn duties(&self) -> &[RetentionDuty] {
+        &self.duties
     }
 
     /// Whether one of them is, or once was, called so.

@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn module<'a>(name: &'a str, migrations: &'a [Migration]) -> Namespace<'a> {
-        Namespace { name, migrations, samples: &[] }
+        Namespace::of(name, migrations)
     }
 
     /// The order of the modules' migrations, core's left out.
@@ -327,11 +327,8 @@ mod tests {
     fn two_samples_of_a_table_are_refused() {
         let sample = |table| super::super::Sample { table, insert: "" };
         let (mine, theirs) = ([sample("public.a")], [sample("a")]);
-        let modules = [("one", &mine), ("two", &theirs)].map(|(name, samples)| Namespace {
-            name,
-            migrations: &[],
-            samples,
-        });
+        let modules = [("one", &mine), ("two", &theirs)]
+            .map(|(name, samples)| Namespace { samples, ..Namespace::of(name, &[]) });
         let error = Schema::new(modules).err().unwrap();
         assert!(error.message.contains("a has two samples"), "{error}");
     }

@@ -5,9 +5,8 @@
 use erp_core::db::{Namespace, Schema};
 
 const SPECIMEN: Namespace<'static> = Namespace {
-    name: "specimen",
-    migrations: erp_core::migrations!["0001_people", "0002_items"],
     samples: erp_core::samples!["tenant_profiles", "items"],
+    ..Namespace::of("specimen", erp_core::migrations!["0001_people", "0002_items"])
 };
 
 /// Core's tables and these.

@@ -198,7 +198,7 @@ fn a_renamed_module_keeps_its_migrations() {
     migrate(&database, &and_later(&[file("0001_ships", SHIPS)])).unwrap();
     let renamed = Migration { was: &["later/0001_ships"], ..file("0001_ships", SHIPS) };
     let fleet = |migrations: &[Migration]| {
-        let fleet = erp_core::db::Namespace { name: "fleet", migrations, samples: &[] };
+        let fleet = erp_core::db::Namespace::of("fleet", migrations);
         Schema::new(erp_modules::PRODUCT.namespaces().chain([fleet])).unwrap()
     };
     let silent = migrate(&database, &fleet(&[file("0001_ships", SHIPS)])).unwrap_err();
@@ -215,7 +215,7 @@ fn the_next_one_of_another_module_is_applied_after_later_ones_of_ones_own() {
         [file("0001_ships", SHIPS), file("0002_more", "alter table public.ships add column name text;")];
     let upstream = [file("0001_first", "select 1;"), file("0002_next", "select 2;")];
     let schema = |upstream: &[Migration], team: &[Migration]| {
-        let namespace = |(name, migrations)| erp_core::db::Namespace { name, migrations, samples: &[] };
+        let namespace = |(name, migrations)| erp_core::db::Namespace::of(name, migrations);
         let modules = [("upstream", upstream), ("team", team)].map(namespace);
         Schema::new(erp_modules::PRODUCT.namespaces().chain(modules)).unwrap()
     };

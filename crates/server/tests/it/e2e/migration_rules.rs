@@ -15,7 +15,7 @@ use super::process::{Home, Process, run};
 
 /// The product with one more module, which has these migrations.
 pub(super) fn and_later(migrations: &[Migration]) -> Schema {
-    let later = Namespace { name: "later", migrations, samples: &[] };
+    let later = Namespace::of("later", migrations);
     Schema::new(PRODUCT.namespaces().chain([later])).unwrap()
 }
 
@@ -238,7 +238,7 @@ fn a_checkout_with_other_line_ends_has_the_same_migrations() {
         .iter()
         .map(|module| (module.name, module.migrations.iter().map(with_crlf).collect()))
         .collect();
-    let theirs = modules.iter().map(|(name, migrations)| Namespace { name, migrations, samples: &[] });
+    let theirs = modules.iter().map(|(name, migrations)| Namespace::of(name, migrations));
     let (ours, other) = (PRODUCT.schema().unwrap(), Schema::new(theirs).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let applied = |schema: &Schema| {
@@ -355,7 +355,7 @@ fn a_migration_of_before_audit_was_asked_for_is_carried_over_by_hand() {
         create constraint trigger audit after insert or update or delete on public.things deferrable initially deferred
           for each row execute function app.audit_change('thing', '{id}', '{}');";
     let schema = |core: &'static [Migration], migrations: &[Migration]| {
-        let things = Namespace { name: "things", migrations, samples: &[] };
+        let things = Namespace::of("things", migrations);
         Schema::on(Namespace { migrations: core, ..CORE }, [things]).unwrap()
     };
     let [old, edited, next] = [("0001_things", THINGS), ("0001_things", EDITED), ("0002_audit", NEXT)]

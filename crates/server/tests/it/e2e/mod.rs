@@ -39,6 +39,7 @@ mod migration_rules;
 mod migrations;
 mod one_list;
 mod postgres;
+mod privacy;
 mod process;
 mod refusals;
 mod rehearsal;

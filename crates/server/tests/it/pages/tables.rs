@@ -163,6 +163,23 @@ fn the_reference_of_files_is_up_to_date() {
 }
 
 #[test]
+fn the_record_of_processing_is_up_to_date() {
+    let personal = || {
+        let of_modules = PRODUCT.modules.iter().map(|module| (module.name, module.personal));
+        std::iter::once(("core", erp_core::db::CORE.personal)).chain(of_modules)
+    };
+    let duties = || PRODUCT.modules.iter().flat_map(|module| module.duties);
+    is_fresh("personal-data.md", &erp_core::db::record_markdown(personal(), duties()));
+    for data in personal().flat_map(|(_, data)| data) {
+        assert!(
+            !data.purpose.is_empty() && !data.kept.is_empty() && !data.columns.is_empty(),
+            "{}",
+            data.relation
+        );
+    }
+}
+
+#[test]
 fn the_reference_of_errors_is_up_to_date() {
     let tables: Vec<_> = modules(&PRODUCT).map(|module| module.errors).collect();
     is_fresh("errors.md", &render_markdown(&tables));

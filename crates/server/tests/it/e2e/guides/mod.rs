@@ -54,6 +54,7 @@ const ONBOARD: &str = "docs/guides/onboard-a-tenant.md";
 const ACCESS: &str = "docs/guides/access.md";
 const EVIDENCE: &str = "docs/guides/evidence.md";
 const TENANTS: &str = "docs/guides/tenants.md";
+const PRIVACY: &str = "docs/guides/privacy.md";
 
 /// What builds or tests the project: left to script/check-deep.
 const BUILDS: [&str; 3] = ["script/test", "BLESS=1 script/test", "script/lint"];
@@ -385,6 +386,16 @@ fn an_audit_log_is_verified_as_it_is_typed() {
     page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
 }
 
+/// On a database that is there, with its demo tenants.
+#[test]
+fn what_is_held_of_people_is_as_it_is_typed() {
+    let (page, database) = (Typed::new(PRIVACY), Database::migrated("privacy_page"));
+    let seed = [database.both().as_slice(), &[("DATA_DIR", ".data")]].concat();
+    assert_eq!(run(&page.home, &["db", "seed"], &seed).code, 0);
+    let page = page.variable("DATABASE_URL", &*database.runtime_url);
+    page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
+}
+
 /// On a database that is there. Its code is that of the module, which the next test compares.
 #[test]
 fn a_document_module_works_as_it_is_typed() {
@@ -490,7 +501,8 @@ fn every_page_is_typed_or_listed() {
         // The page of platform services has no commands: guide::services compiles and runs its code. That of evidence is typed by
         // e2e::evidence.
         assert!(
-            [MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD, ACCESS, TENANTS, EVIDENCE].contains(&&*name),
+            [MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD, ACCESS, TENANTS, EVIDENCE, PRIVACY]
+                .contains(&&*name),
             "{name} has no test"
         );
         let text = fs::read_to_string(page.path()).unwrap();
