@@ -1,7 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,7 +9,7 @@ use zeroize::Zeroizing;
 use super::fault::SealFault;
 use super::kek::KEY;
 use super::place::{SealPlace, parts};
-use crate::shared::{Rng, TenantId};
+use crate::shared::{AeadKey, Rng, TenantId};
 
 /// The largest number of a version, as the CHECK of encrypted columns has it.
 pub(crate) const LAST_VERSION: u32 = 999_999_999;
@@ -20,7 +19,7 @@ const INDEX: usize = 16;
 /// One version of a tenant's data key, as two keys that follow from it: for columns, and for their blind indexes.
 pub struct DataKey {
     version: u32,
-    columns: LessSafeKey,
+    columns: AeadKey,
     indexes: hmac::Key,
 }
 
@@ -40,10 +39,9 @@ impl DataKey {
     pub fn new(version: u32, data_key: &[u8; KEY]) -> Option<Self> {
         let given = hmac::Key::new(hmac::HMAC_SHA256, data_key);
         let derived = |purpose: &[u8]| hmac::sign(&given, purpose);
-        let columns = UnboundKey::new(&AES_256_GCM, derived(b"erp columns").as_ref()).ok()?;
         Some(Self {
             version,
-            columns: LessSafeKey::new(columns),
+            columns: AeadKey::new(derived(b"erp columns").as_ref())?,
             indexes: hmac::Key::new(hmac::HMAC_SHA256, derived(b"erp blind indexes").as_ref()),
         })
     }
@@ -95,16 +93,8 @@ impl Keyring {
     /// Where the tenant has no key that encrypts.
     pub fn seal(&self, rng: &dyn Rng, place: &SealPlace<'_>, text: &[u8]) -> Result<String, SealFault> {
         let DataKey { version, columns, .. } = self.sealing()?;
-        let mut nonce = [0; NONCE_LEN];
-        rng.fill(&mut nonce);
-        let mut sealed = Vec::with_capacity(NONCE_LEN + text.len() + 16);
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(text);
-        let given = Nonce::assume_unique_for_key(nonce);
-        let aad = Aad::from(place.bytes(self.0.tenant));
-        let inner = sealed.get_mut(NONCE_LEN..).unwrap_or_default();
-        let tag = columns.seal_in_place_separate_tag(given, aad, inner).map_err(|_| SealFault::TooLong)?;
-        sealed.extend_from_slice(tag.as_ref());
+        let place = place.bytes(self.0.tenant);
+        let sealed = columns.seal(rng, &place, text).ok_or(SealFault::TooLong)?;
         let mut written = format!("v{version}:");
         URL_SAFE_NO_PAD.encode_string(&sealed, &mut written);
         Ok(written)
@@ -117,14 +107,8 @@ impl Keyring {
     pub fn open(&self, place: &SealPlace<'_>, sealed: &str) -> Result<Zeroizing<Vec<u8>>, SealFault> {
         let (version, sealed) = version_of(sealed).ok_or(SealFault::Form)?;
         let key = self.key(version)?;
-        let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).map_err(|_| SealFault::Form)?);
-        let (nonce, inner) = bytes.split_at_mut_checked(NONCE_LEN).ok_or(SealFault::Form)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealFault::Form)?;
-        let aad = Aad::from(place.bytes(self.0.tenant));
-        let length = key.columns.open_in_place(nonce, aad, inner).map_err(|_| SealFault::Altered)?.len();
-        bytes.copy_within(NONCE_LEN..NONCE_LEN + length, 0);
-        bytes.truncate(length);
-        Ok(bytes)
+        let sealed = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| SealFault::Form)?;
+        key.columns.open(&place.bytes(self.0.tenant), &sealed).ok_or(SealFault::Altered)
     }
 
     /// Whether the version that encrypts has encrypted it.

@@ -1,6 +1,5 @@
 //! The keys of the deployment, which wrap data keys and encrypt nothing else.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::config::key_bytes;
-use crate::shared::{Rng, Secret, hex};
+use crate::shared::{AeadKey, Rng, Secret, hex};
 
 /// Bytes of a data key.
 pub(super) const KEY: usize = 32;
@@ -18,7 +17,7 @@ pub(crate) struct KekRing(Vec<Kek>);
 
 struct Kek {
     id: String,
-    key: LessSafeKey,
+    key: AeadKey,
 }
 
 impl KekRing {
@@ -41,23 +40,14 @@ impl KekRing {
     /// Wraps a data key for its place: the name of the key that has, and the text.
     pub(super) fn wrap(&self, rng: &dyn Rng, place: &[u8], data_key: &[u8; KEY]) -> Option<(String, String)> {
         let kek = self.0.first()?;
-        let mut nonce = [0; NONCE_LEN];
-        rng.fill(&mut nonce);
-        let mut text = Zeroizing::new(data_key.to_vec());
-        let given = Nonce::assume_unique_for_key(nonce);
-        let tag = kek.key.seal_in_place_separate_tag(given, Aad::from(place), &mut text).ok()?;
-        let wrapped = [nonce.as_slice(), &text, tag.as_ref()].concat();
+        let wrapped = kek.key.seal(rng, place, data_key)?;
         Some((kek.id.clone(), URL_SAFE_NO_PAD.encode(wrapped)))
     }
 
     /// Opens a data key that the key of this name has wrapped for this place.
     pub(super) fn unwrap(&self, id: &str, place: &[u8], wrapped: &str) -> Option<Zeroizing<[u8; KEY]>> {
         let kek = self.0.iter().find(|kek| kek.id == id)?;
-        let wrapped = URL_SAFE_NO_PAD.decode(wrapped).ok()?;
-        let (nonce, wrapped) = wrapped.split_at_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut text = Zeroizing::new(wrapped.to_vec());
-        let opened = kek.key.open_in_place(nonce, Aad::from(place), &mut text).ok()?;
+        let opened = kek.key.open(place, &URL_SAFE_NO_PAD.decode(wrapped).ok()?)?;
         opened.first_chunk::<KEY>().filter(|key| key.len() == opened.len()).copied().map(Zeroizing::new)
     }
 }
@@ -78,7 +68,6 @@ impl Kek {
         // A name that says nothing about the key: of a value that nothing else is made of.
         let name = hmac::sign(given, b"erp-backend name of the key that wraps data keys");
         let id = format!("env:{}", hex(name.as_ref().get(..4)?));
-        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).ok()?);
-        Some(Self { id, key })
+        Some(Self { id, key: AeadKey::new(key.as_ref())? })
     }
 }

@@ -24,6 +24,7 @@ pub use input::{Arguments, HeaderField, Input, Inputs, SchemaOf};
 pub(crate) use json::parse;
 pub use json::{Json, present};
 pub use patch::Patch;
+pub(crate) use patch::schema_of;
 pub(crate) use path::PathParams;
 pub use path::{Path, PathValues, Segment};
 pub use precondition::{ETag, IfMatch};

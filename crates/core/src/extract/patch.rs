@@ -1,10 +1,30 @@
-use std::borrow::Cow;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::crypto::SealFault;
 use crate::db::{RowSealer, ToColumns, ToSql};
+
+/// The functions of [`JsonSchema`] for what is written as another type is.
+macro_rules! schema_of {
+    ($of:ty) => {
+        fn inline_schema() -> bool {
+            <$of>::inline_schema()
+        }
+
+        fn schema_name() -> std::borrow::Cow<'static, str> {
+            <$of>::schema_name()
+        }
+
+        fn schema_id() -> std::borrow::Cow<'static, str> {
+            <$of>::schema_id()
+        }
+
+        fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+            <$of>::json_schema(generator)
+        }
+    };
+}
+pub(crate) use schema_of;
 
 /// A member of a merge patch (RFC 7396): absent keeps what is there, anything else is the new value. `null` clears a
 /// `Patch<Option<T>>`, and is refused for a `Patch<T>`.
@@ -57,19 +77,5 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patch<T> {
 
 /// As `T`'s: that it may be absent is said by the struct.
 impl<T: JsonSchema> JsonSchema for Patch<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
+    schema_of!(T);
 }

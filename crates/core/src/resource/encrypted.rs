@@ -6,12 +6,11 @@
     reason = "a statement is written once, from constants that are known to the compiler only"
 )]
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
@@ -247,21 +246,7 @@ impl<T: Cell, I: BlindIndex> Cell for Encrypted<T, I> {
 
 /// As the value's.
 impl<T: JsonSchema, I: BlindIndex> JsonSchema for Encrypted<T, I> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
+    crate::extract::schema_of!(T);
 }
 
 /// A value that rows are looked up by, in the blind index of the filter's field: `$1` is an array of what may stand there, more than
@@ -312,21 +297,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Searched<T> {
 
 /// As the value's.
 impl<T: JsonSchema> JsonSchema for Searched<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
+    crate::extract::schema_of!(T);
 }
 
 impl Call {

@@ -1,5 +1,6 @@
 //! Values that every room of the house uses: ids, secrets, time and randomness as arguments.
 
+mod aead;
 mod clock;
 mod currency;
 mod days;
@@ -18,6 +19,7 @@ mod text;
 mod trace_context;
 mod weights;
 
+pub(crate) use aead::AeadKey;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use currency::Currency;
 pub use days::{Day, Days};

@@ -1,11 +1,10 @@
 //! What is kept sealed in the database: AES-256-GCM under a key that is made from a secret of the deployment. The secrets that
 //! were before, or come next, open what they have sealed.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
-use super::{Rng, Secret, derived};
+use super::{AeadKey, Rng, Secret, derived};
 
 /// The first byte of what is sealed so.
 const FORM: u8 = 1;
@@ -20,7 +19,7 @@ pub(crate) struct SealKeys {
 
 struct SealKey {
     mark: [u8; MARK],
-    key: LessSafeKey,
+    key: AeadKey,
 }
 
 /// What was opened.
@@ -35,8 +34,7 @@ impl SealKey {
         let key = derived(secret, purpose);
         let hash = digest::digest(&digest::SHA256, key.as_ref());
         let mark = hash.as_ref().first_chunk().copied()?;
-        let key = UnboundKey::new(&AES_256_GCM, key.as_ref()).ok()?;
-        Some(Self { mark, key: LessSafeKey::new(key) })
+        Some(Self { mark, key: AeadKey::new(key.as_ref())? })
     }
 }
 
@@ -54,12 +52,7 @@ impl SealKeys {
     /// Seals `text` for its `place`: it opens in no other. `None` for more than 64 GiB.
     pub(crate) fn seal(&self, rng: &dyn Rng, place: &[u8], text: &[u8]) -> Option<Vec<u8>> {
         let SealKey { mark, key } = &self.current;
-        let mut nonce = [0; NONCE_LEN];
-        rng.fill(&mut nonce);
-        let mut text = Zeroizing::new(text.to_vec());
-        let sealed = Nonce::assume_unique_for_key(nonce);
-        let tag = key.seal_in_place_separate_tag(sealed, Aad::from(place), &mut text).ok()?;
-        Some([&[FORM], mark.as_slice(), &nonce, &text, tag.as_ref()].concat())
+        Some([[FORM].as_slice(), mark, &key.seal(rng, place, text)?].concat())
     }
 
     /// Opens what was sealed for `place`; `None` for what none of the keys has sealed for it.
@@ -67,15 +60,8 @@ impl SealKeys {
         let (head, sealed) = sealed.split_at_checked(1 + MARK)?;
         let (form, mark) = head.split_at(1);
         let keys = std::iter::once(&self.current).chain(&self.others).filter(|_| form == [FORM]);
-        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
-        for (age, SealKey { key, .. }) in keys.enumerate().filter(|(_, key)| key.mark == mark) {
-            let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-            let mut text = Zeroizing::new(sealed.to_vec());
-            if let Ok(length) = key.open_in_place(nonce, Aad::from(place), &mut text).map(|text| text.len()) {
-                text.truncate(length);
-                return Some(OpenedSeal { text, stale: age > 0 });
-            }
-        }
-        None
+        keys.enumerate().filter(|(_, key)| key.mark == mark).find_map(|(age, SealKey { key, .. })| {
+            key.open(place, sealed).map(|text| OpenedSeal { text, stale: age > 0 })
+        })
     }
 }

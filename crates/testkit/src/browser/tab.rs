@@ -80,6 +80,20 @@ impl Tab {
         self.load(before).await;
     }
 
+    /// Fills in fields by their ids, and sends the form of the first one.
+    pub async fn send(&mut self, fields: &[(&str, &str)]) {
+        let set =
+            fields.iter().map(|(id, value)| format!("document.getElementById('{id}').value = '{value}';"));
+        let first = fields[0].0;
+        let sent = format!("document.getElementById('{first}').form.requestSubmit();");
+        self.follow(&format!("{}{sent}", set.collect::<String>())).await;
+    }
+
+    /// Signs out by the button of the page.
+    pub async fn sign_out(&mut self) {
+        self.follow("document.querySelector('form[action=\"/account/sign-out\"]').requestSubmit()").await;
+    }
+
     /// What a script of the page results in, as JSON; a promise is waited for.
     pub async fn run(&mut self, script: &str) -> Value {
         let asked = json!({ "expression": script, "returnByValue": true, "awaitPromise": true });

@@ -67,17 +67,19 @@ impl<'app> Sweeps<'app> {
 
     /// All that was told in both tenants, and the thing as its owner sees it.
     async fn everything(&self, thing: Option<&str>) -> (Vec<Value>, Vec<Value>, Option<Value>) {
-        // Denials are gathered, and told when a minute is over: whichever request is under way then.
-        let told = async |tenant| {
-            let all = self.app.audit_of(tenant).await.into_iter();
-            all.filter(|row| row["details"]["count"].is_null()).collect()
-        };
-        let told = (told("acme").await, told("globex").await);
+        let told = (self.told("acme").await, self.told("globex").await);
         let seen = match thing {
             Some(path) => Some(self.app.bob().get(path).await.assert(200).json()),
             None => None,
         };
         (told.0, told.1, seen)
+    }
+
+    /// The audit log of a tenant, without its denials: they are gathered, and told when a minute is over, whichever request is under
+    /// way then.
+    pub(super) async fn told(&self, tenant: &str) -> Vec<Value> {
+        let all = self.app.audit_of(tenant).await.into_iter();
+        all.filter(|row| row["details"]["count"].is_null()).collect()
     }
 }
 

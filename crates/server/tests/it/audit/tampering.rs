@@ -50,7 +50,7 @@ async fn sealed() -> TestApp {
 
 #[tokio::test]
 async fn u_02_what_a_superuser_changes_is_found_and_named() {
-    let app = sealed().await;
+    let app = Box::pin(sealed()).await;
     remember(&app).await;
     for (sql, what, seq) in [
         // A byte.
@@ -110,7 +110,7 @@ async fn u_02_what_a_superuser_changes_is_found_and_named() {
 
 #[tokio::test]
 async fn u_02_a_log_that_is_rebuilt_without_the_key_is_no_evidence() {
-    let app = sealed().await;
+    let app = Box::pin(sealed()).await;
     let operator = operator(&app);
     let acme = tenant(&operator, "acme").await;
     let kept = operator.checkpoint(&acme).await.unwrap().unwrap();

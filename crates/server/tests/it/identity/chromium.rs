@@ -5,19 +5,12 @@ use erp_testkit::{AuthenticatorApp, Browser, Tab, TestApp};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// Fills in fields and sends their form, by no script of the page's own: those its policy forbids.
-fn fill(fields: &[(&str, &str)]) -> String {
-    let set = fields.iter().map(|(id, value)| format!("document.getElementById('{id}').value = '{value}';"));
-    let first = fields.first().unwrap().0;
-    format!("{} document.getElementById('{first}').form.requestSubmit();", set.collect::<String>())
-}
-
 async fn sign_in(tab: &mut Tab, app: &TestApp, url: &str, role: Role) {
     let credential = &app.person("acme", role).credential;
     tab.go(&format!("{url}/account")).await;
     assert!(tab.text().await.starts_with("Sign in"), "{}", tab.text().await);
     let fields = [("tenant", "acme"), ("email", &*credential.email), ("password", &*credential.password)];
-    tab.follow(&fill(&fields)).await;
+    tab.send(&fields).await;
 }
 
 /// A server that is not ours, with one page: on another port of this machine's name, which is a sibling, or by its other name.
@@ -121,7 +114,7 @@ async fn r_07_foreign_and_sibling_pages_change_nothing_in_a_visitors_name() {
     // The visitor is in still, and our own page does what none of them could.
     tab.go(&format!("{url}/account")).await;
     assert_eq!(tab.path().await, "/account");
-    tab.follow("document.querySelector('form[action=\"/account/sign-out\"]').requestSubmit()").await;
+    tab.sign_out().await;
     assert_eq!(tab.path().await, "/sign-in");
     tab.go(&format!("{url}/account")).await;
     assert!(tab.text().await.starts_with("Sign in"), "{}", tab.text().await);
@@ -140,7 +133,7 @@ async fn r_07_a_page_of_the_session_before_changes_nothing_in_the_next_one() {
     let stale = tab.run("document.querySelector('[name=csrf]').value").await;
     let other = &app.person("globex", Role::Owner).credential;
     tab.go(&format!("{url}/sign-in")).await;
-    tab.follow(&fill(&[("tenant", "globex"), ("email", &other.email), ("password", &other.password)])).await;
+    tab.send(&[("tenant", "globex"), ("email", &other.email), ("password", &other.password)]).await;
     assert!(tab.text().await.contains(&other.email));
     let put = format!("document.querySelectorAll('[name=csrf]').forEach(field => field.value = {stale});");
     tab.follow(&format!(
@@ -163,19 +156,19 @@ async fn a_second_factor_is_set_up_in_a_browser_and_asked_for() {
     let mut tab = browser.tab().await;
     sign_in(&mut tab, &app, &url, Role::Member).await;
     let credential = app.person("acme", Role::Member).credential.clone();
-    tab.follow(&fill(&[("own", &credential.password)])).await;
+    tab.send(&[("own", &credential.password)]).await;
     let shown = tab.run("document.querySelector('.qr').naturalWidth > 20").await;
     assert_eq!(shown, true, "the QR code is shown");
     let secret = tab.run("document.querySelector('code').innerText").await;
     let phone = AuthenticatorApp::of(secret.as_str().unwrap());
-    tab.follow(&fill(&[("code", &phone.code(&app, 0))])).await;
+    tab.send(&[("code", &phone.code(&app, 0))]).await;
     assert!(tab.text().await.contains("The second factor is set up"), "{}", tab.text().await);
-    tab.follow("document.querySelector('form[action=\"/account/sign-out\"]').requestSubmit()").await;
+    tab.sign_out().await;
     sign_in(&mut tab, &app, &url, Role::Member).await;
     assert_eq!(tab.run("document.activeElement.id").await, "code", "it is ready to be typed");
-    tab.follow(&fill(&[("code", "000000")])).await;
+    tab.send(&[("code", "000000")]).await;
     assert!(tab.text().await.contains("wrong, was used before"), "{}", tab.text().await);
-    tab.follow(&fill(&[("code", &phone.code(&app, 1))])).await;
+    tab.send(&[("code", &phone.code(&app, 1))]).await;
     assert_eq!(tab.path().await, "/account");
     drop(tab);
     app.finish().await;

@@ -244,11 +244,9 @@ async fn a_browser_signs_in_by_a_passkey_alone() {
     tab.authenticator().await;
     tab.go(&format!("{url}/account")).await;
     let fields = [("tenant", "acme"), ("email", &*credential.email), ("password", &*credential.password)];
-    let fill =
-        fields.map(|(id, value)| format!("document.getElementById('{id}').value = '{value}';")).concat();
-    tab.follow(&format!("{fill} document.getElementById('tenant').form.requestSubmit();")).await;
+    tab.send(&fields).await;
     tab.follow("document.querySelector('[data-passkey=create]').click()").await;
-    tab.follow("document.querySelector('form[action=\"/account/sign-out\"]').requestSubmit()").await;
+    tab.sign_out().await;
     // Nothing is typed: the authenticator knows whose the passkey is, and the server where its owner was last.
     tab.go(&format!("{url}/account")).await;
     assert!(tab.text().await.contains("Sign in by a passkey"), "{}", tab.text().await);
@@ -258,7 +256,7 @@ async fn a_browser_signs_in_by_a_passkey_alone() {
     let methods = "select amr::text from sessions order by auth_time desc limit 1";
     assert_eq!(app.sql().query_one(methods, &[]).await.unwrap().get::<_, String>(0), "{hwk,mfa}");
     // A company that it is not of.
-    tab.follow("document.querySelector('form[action=\"/account/sign-out\"]').requestSubmit()").await;
+    tab.sign_out().await;
     tab.go(&format!("{url}/sign-in?tenant=globex")).await;
     tab.follow("document.querySelector('[data-passkey=alone]').click()").await;
     assert!(tab.text().await.contains("not one that can sign in there"), "{}", tab.text().await);

@@ -279,17 +279,6 @@ async fn a_passkey_that_counts_backwards_is_refused_and_told() {
     app.finish().await;
 }
 
-/// Sends a form of the page by its first field.
-async fn send(tab: &mut Tab, fields: &[(&str, &str)]) {
-    let set = fields.iter().map(|(id, value)| format!("document.getElementById('{id}').value = '{value}';"));
-    let first = fields.first().unwrap().0;
-    tab.follow(&format!(
-        "{} document.getElementById('{first}').form.requestSubmit();",
-        set.collect::<String>()
-    ))
-    .await;
-}
-
 async fn press(tab: &mut Tab, what: &str) {
     tab.follow(&format!("document.querySelector('[data-passkey={what}]').click()")).await;
 }
@@ -305,16 +294,16 @@ async fn a_passkey_is_made_in_a_browser_and_asked_for_by_the_pages() {
     let mut tab = browser.tab().await;
     tab.authenticator().await;
     tab.go(&format!("{url}/account")).await;
-    send(&mut tab, &fields).await;
+    tab.send(&fields).await;
     tab.run("document.getElementById('passkey-name').value = 'Laptop'").await;
     press(&mut tab, "create").await;
     let text = tab.text().await;
     assert!(text.contains("The passkey is set up") && text.contains("Laptop"), "{text}");
     press(&mut tab, "prove").await;
     assert!(tab.text().await.contains("You have proven who you are"), "{}", tab.text().await);
-    tab.follow("document.querySelector('form[action=\"/account/sign-out\"]').requestSubmit()").await;
+    tab.sign_out().await;
     tab.go(&format!("{url}/account")).await;
-    send(&mut tab, &fields).await;
+    tab.send(&fields).await;
     assert!(tab.text().await.contains("Second factor"), "{}", tab.text().await);
     press(&mut tab, "sign-in").await;
     assert_eq!(tab.path().await, "/account");

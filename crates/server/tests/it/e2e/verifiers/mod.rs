@@ -83,12 +83,10 @@ async fn py_webauthn_verifies_what_our_pages_ask_of_a_browser() {
     tab.authenticator().await;
     tab.go(&format!("{url}/account")).await;
     let fields = [("tenant", "acme"), ("email", &*credential.email), ("password", &*credential.password)];
-    let fill =
-        fields.map(|(id, value)| format!("document.getElementById('{id}').value = '{value}';")).concat();
-    tab.follow(&format!("{fill} document.getElementById('tenant').form.requestSubmit();")).await;
+    tab.send(&fields).await;
     tab.run(LISTEN).await;
     tab.follow("document.querySelector('[data-passkey=create]').click()").await;
-    tab.follow("document.querySelector('form[action=\"/account/sign-out\"]').requestSubmit()").await;
+    tab.sign_out().await;
     tab.go(&format!("{url}/sign-in")).await;
     tab.run(LISTEN).await;
     tab.follow("document.querySelector('[data-passkey=alone]').click()").await;
