@@ -401,6 +401,7 @@ fn c_06_every_secret_comes_from_a_file_and_is_in_no_text() {
         let beside = match setting.name {
             "FILES_SECRET_KEY" => Some(("FILES_ACCESS_KEY", "an access key")),
             "FILES_ACCESS_KEY" => Some(("FILES_SECRET_KEY", "k3Qk8vZp1sXw7Rt5Yb2L")),
+            "METRICS_TOKEN_PREVIOUS" => Some(("METRICS_TOKEN", "k3Qk8vZp1sXw7Rt5Yb2L")),
             _ => None,
         };
         let given = [(name.as_str(), file.to_str().unwrap())];

@@ -68,6 +68,8 @@ pub struct Sweeps<'app> {
     /// Of acme and of globex.
     colleagues: [Actor<'app>; 2],
     next: Cell<u32>,
+    /// What the paths of the routes begin with.
+    below: &'static str,
 }
 
 /// A request that is ready to be sent, and who may send it.
@@ -144,14 +146,20 @@ impl<'app> Sweeps<'app> {
         }
         let known = house::FIXTURES.iter().chain(crate::identity::FIXTURES);
         all.extend(known.filter(|fixture| is_there(fixture)));
-        Self { app, document, fixtures: all, colleagues, next: Cell::new(0) }
+        Self { app, document, fixtures: all, colleagues, next: Cell::new(0), below: "" }
+    }
+
+    /// The same, over the routes only whose paths begin so: a module's own, of a product that has more.
+    #[must_use]
+    pub fn below(self, path: &'static str) -> Self {
+        Self { below: path, ..self }
     }
 
     /// Every sweep, one after the other.
     pub async fn all(&self) {
         self.right().await;
         self.nobody().await;
-        if self.routes().any(is_operators) {
+        if self.routes().any(|route| is_operators(route) && route.path.starts_with(self.below)) {
             self.operators().await;
             self.impersonation().await;
         }
@@ -207,7 +215,7 @@ impl<'app> Sweeps<'app> {
     /// Visits the routes that a sweep concerns and no fixture exempts.
     async fn each(&self, sweep: Sweep, concerns: impl Fn(&Route) -> bool, visit: impl AsyncFn(&'app Route)) {
         let mut reached = 0;
-        for route in self.routes() {
+        for route in self.routes().filter(|route| route.path.starts_with(self.below)) {
             let exempt =
                 self.fixture(route).and_then(|fixture| fixture.exempt.iter().find(|(of, _)| *of == sweep));
             match (concerns(route), exempt) {

@@ -233,7 +233,7 @@ fn with_tables(sql: String) -> &'static Module {
 #[tokio::test]
 async fn f53_sweeps_make_parents_states_and_people() {
     let app = start().await;
-    Sweeps::over(&app, &[FIXTURES]).await.all().await;
+    Sweeps::over(&app, &[FIXTURES]).await.below("/test/").all().await;
     app.finish().await;
 }
 

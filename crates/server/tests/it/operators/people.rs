@@ -265,7 +265,7 @@ async fn whatever_is_done_with_a_person_stands_in_the_operators_own_log() {
             (&line["subject"], line["actor"].as_str().unwrap().starts_with("operator:")),
             (&json!(id), true)
         );
-        let details = "select details::text from auth.operator_log order by id desc limit 1";
+        let details = "select details::text from app.platform_log order by id desc limit 1";
         let details: String = app.sql().query_one(details, &[]).await.unwrap().get(0);
         assert!(details.contains("It was asked for"), "{details}");
     }
