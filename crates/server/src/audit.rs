@@ -1,12 +1,14 @@
 //! `audit`: what an operator and an auditor do with tenants' audit logs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Arg, ArgMatches, Command};
-use erp_core::audit::VerifiedLog;
+use erp_core::audit::anomaly::{AnomalyRules, LabelledEvent, ReplayReport, replay};
 use erp_core::audit::note::Checkpoint;
+use erp_core::audit::{MadeReport, REPORTS, ReportScope, VerifiedLog};
+use erp_core::auth::SettingValue as _;
 use erp_core::bootstrap::{AuditOperator, AuditedTenant};
 use erp_core::config::Layers;
 use erp_core::error::Error;
@@ -16,7 +18,9 @@ use erp_core::module::Product;
 use erp_core::shared::{Rng, SystemRng};
 use serde_json::{Value, json};
 
-use crate::arguments::{tenant, verb, why};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::arguments::{tenant, usage, verb, why};
 use crate::inspect::{internal, print, unreachable};
 
 /// What is asked for.
@@ -34,6 +38,16 @@ enum AuditAction {
     Export(PathBuf),
     Checkpoint,
     Reopen(String),
+    Report(ReportAsked),
+    /// Rules over history: those of a file, and over the events of another one.
+    Replay(Option<PathBuf>, Option<PathBuf>),
+}
+
+/// A report, and how it is wanted.
+struct ReportAsked {
+    name: String,
+    format: String,
+    scope: ReportScope,
 }
 
 /// The verb with those below it.
@@ -63,6 +77,48 @@ pub(crate) fn command() -> Command {
                 kept().help("The last checkpoint of the old log, where the database does not have it"),
             ]),
         )
+        .subcommand(report_command())
+        .subcommand(replay_command())
+}
+
+fn report_command() -> Command {
+    let names: Vec<&str> = REPORTS.iter().map(|report| report.name).collect();
+    let name = Arg::new("name").value_name("REPORT").required(true).value_parser(names).help("Which one");
+    let time = |name: &'static str, help: &'static str| {
+        let read = |text: &str| text.parse::<Timestamp>();
+        Arg::new(name).long(name).value_name("TIME").value_parser(read).help(help)
+    };
+    let text = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name).long(name).value_name(value).help(help)
+    };
+    let format = text("format", "FORMAT", "csv, html for a page that can be printed, or json");
+    verb("report", "Make a report of the audit log").args([
+        name,
+        tenant().required(true).help("Of this tenant; erp-platform is the platform itself"),
+        time("since", "Not before this time; 30 days before --until by default"),
+        time("until", "And before this one; now by default"),
+        text("resource", "KIND", "Of this kind of thing"),
+        text("resource-id", "ID", "Of this one"),
+        format.value_parser(["csv", "html", "json"]).default_value("csv"),
+    ])
+}
+
+fn replay_command() -> Command {
+    let path = |name: &'static str| Arg::new(name).value_parser(clap::value_parser!(PathBuf));
+    verb(
+        "replay",
+        "Let the rules for anomalies go over history, and say how good they are where events are labelled",
+    )
+    .args([
+        path("file")
+            .value_name("FILE")
+            .help("Events as JSON lines, each with a label if somebody knows what it is"),
+        tenant().help("Over the audit log of this tenant, where no file is given"),
+        path("rules")
+            .long("rules")
+            .value_name("FILE")
+            .help("Other rules than those that are built in: a JSON array"),
+    ])
 }
 
 /// Reads what stands behind `audit`.
@@ -76,9 +132,24 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<AuditVerb> {
         "export" => AuditAction::Export(given.get_one::<PathBuf>("folder")?.clone()),
         "checkpoint" => AuditAction::Checkpoint,
         "reopen" => AuditAction::Reopen(text("why")?),
+        "report" => AuditAction::Report(report_asked(given)?),
+        "replay" => AuditAction::Replay(
+            given.get_one::<PathBuf>("file").cloned(),
+            given.get_one::<PathBuf>("rules").cloned(),
+        ),
         _ => AuditAction::Verify,
     };
     Some(AuditVerb { verb, tenant: text("tenant"), kept })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time of a command is that of the machine")]
+fn report_asked(given: &ArgMatches) -> Option<ReportAsked> {
+    let text = |name: &str| given.get_one::<String>(name).cloned();
+    let until = given.get_one::<Timestamp>("until").copied().unwrap_or_else(Timestamp::now);
+    let before = until.checked_sub(SignedDuration::from_hours(30 * 24)).unwrap_or(Timestamp::UNIX_EPOCH);
+    let since = given.get_one::<Timestamp>("since").copied().unwrap_or(before);
+    let scope = ReportScope { since, until, resource: text("resource"), resource_id: text("resource-id") };
+    Some(ReportAsked { name: text("name")?, format: text("format")?, scope })
 }
 
 /// Does what is asked for.
@@ -88,6 +159,9 @@ pub(crate) async fn run(
     asked: AuditVerb,
     json: bool,
 ) -> Result<ExitCode, StartError> {
+    if let AuditAction::Replay(Some(file), rules) = &asked.verb {
+        return replay_file(file, &read_rules(rules.as_deref())?, json);
+    }
     let rng: Arc<dyn Rng> = Arc::new(SystemRng::new());
     let operator = AuditOperator::open(settings(product).load(layers)?, &rng)?;
     let outcome = Box::pin(perform(&operator, asked, (json, rng.as_ref()))).await;
@@ -110,6 +184,14 @@ async fn perform(
         AuditAction::Verify => verify(operator, &tenants, &kept, json).await,
         AuditAction::Prove(seq) => prove(operator, first, seq, json).await,
         AuditAction::Checkpoint => checkpoint(operator, first, json).await,
+        AuditAction::Report(asked) => report(operator, first, &asked, json).await,
+        AuditAction::Replay(_, rules) => {
+            if tenant.is_none() {
+                return Err(usage("Name a file of events, or a tenant with --tenant"));
+            }
+            let found = operator.replay(first, &read_rules(rules.as_deref())?).await.map_err(failed)?;
+            tell_replay(&found, json)
+        }
         AuditAction::Reopen(why) => reopen(operator, &tenants, (&why, kept.first()), json).await,
         AuditAction::Export(folder) => {
             let entries = operator.export(first, &folder, rng).await?;
@@ -227,6 +309,87 @@ async fn reopen(
     }
     if json {
         print(&Value::Object(opened).to_string());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn report(
+    operator: &AuditOperator,
+    tenant: &AuditedTenant,
+    asked: &ReportAsked,
+    json: bool,
+) -> Result<ExitCode, StartError> {
+    let ReportAsked { name, format, scope } = asked;
+    let Some(made) = operator.report(tenant, name, scope).await.map_err(failed)? else {
+        return Err(usage(format!("There is no report '{name}'")));
+    };
+    let MadeReport { is_cut, .. } = made;
+    print(
+        match if json { "json" } else { format.as_str() } {
+            "json" => serde_json::to_string_pretty(&made).map_err(internal)?,
+            "html" => made.to_html(&tenant.slug),
+            _ => made.to_csv(),
+        }
+        .trim_end(),
+    );
+    Ok(ExitCode::from(if is_cut { Exit::Finding } else { Exit::Done } as u8))
+}
+
+fn read_rules(path: Option<&Path>) -> Result<AnomalyRules, StartError> {
+    let Some(path) = path else { return Ok(AnomalyRules::built_in()) };
+    let text = read_file(path)?;
+    AnomalyRules::parse(&text).map_err(|wrong| usage(format!("{} {wrong}", path.display())))
+}
+
+fn read_file(path: &Path) -> Result<String, StartError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| StartError::new(Exit::Usage, format!("{}: {error}", path.display())).because(error))
+}
+
+fn replay_file(path: &Path, rules: &AnomalyRules, json: bool) -> Result<ExitCode, StartError> {
+    let text = read_file(path)?;
+    let mut events = Vec::new();
+    for (line, number) in text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()) {
+        let event = LabelledEvent::read(line, number);
+        events.push(event.map_err(|wrong| usage(format!("{}, line {number}: {wrong}", path.display())))?);
+    }
+    let is_labelled = text.contains("\"label\"") || events.iter().any(|event| event.label.is_some());
+    let found = replay(rules, &mut events, is_labelled).map_err(internal)?;
+    tell_replay(&found, json)
+}
+
+fn tell_replay(found: &ReplayReport, json: bool) -> Result<ExitCode, StartError> {
+    if json {
+        print(&serde_json::to_string_pretty(&found).map_err(internal)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for alert in &found.alerts {
+        let numbers: Vec<String> =
+            alert.numbers.iter().map(|(name, number)| format!("{name} {number}")).collect();
+        print(&format!(
+            "{} {:<8} {}: {}: {}; {} rows from {} on",
+            alert.began_at,
+            alert.severity.as_str(),
+            alert.rule,
+            alert.key,
+            numbers.join(", "),
+            alert.rows.len(),
+            alert.rows.first().copied().unwrap_or_default()
+        ));
+    }
+    print(&format!("{} events, {} alerts", found.events, found.alerts.len()));
+    if let Some(score) = &found.score {
+        for (label, (named, all)) in &found.labels {
+            print(&format!("{label}: {named} of {all} events"));
+        }
+        print(&format!(
+            "precision {} %, recall {} % ({} right, {} wrong, {} missed)",
+            score.precision(),
+            score.recall(),
+            score.right,
+            score.wrong,
+            score.missed
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@
 //! [`search`] finds rows by who did what to what. [`verify`] finds what was changed; [`export`] writes what an auditor takes along
 //! ([decision 0049](../../../../../docs/decisions/0049-transparency-log.md)).
 
+pub mod anomaly;
 pub mod entry;
 pub mod note;
 pub mod tree;
@@ -14,16 +15,22 @@ mod blocks;
 mod erasure;
 mod export;
 mod proof;
+mod report;
+mod retention;
 mod sealer;
 mod search;
 mod store;
+mod stream;
 mod verify;
 mod witness;
 
 pub use export::{AuditExport, VERIFIER};
 pub use proof::{AuditProof, SealedLog, open_log, prove};
+pub use report::{AuditReport, MadeReport, REPORTS, ReportScope, ReportedCount, report};
+pub use retention::{AuditCategory, AuditRetention, prune};
 pub(crate) use sealer::{AUDIT, AUDIT_OPERATOR, origin};
 pub use sealer::{SealOutcome, Sealer};
 pub use search::{AuditEvent, AuditEvents, AuditPlace, AuditSearch, search};
+pub use stream::stream_own;
 pub use verify::{AuditFinding, LogCheck, VerifiedLog};
 pub(crate) use witness::last_note;

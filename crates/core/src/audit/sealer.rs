@@ -32,6 +32,7 @@ crate::system_work! {
     /// What is done about audit logs as the system.
     pub(crate) SYSTEM {
         SEAL = "audit-seal": "Seals the audit logs of all tenants: their rows are hashed, and signed with a key that no tenant has.";
+        STREAM = "audit-stream": "Streams rows of tenants' audit logs to the receiver of AUDIT_STREAM_URL.";
         AUDIT_OPERATOR = "audit-logs": "Verifies and exports tenants' audit logs, and opens new ones after a restore, as operators ask for it.";
     }
 }
@@ -41,8 +42,8 @@ pub(crate) static AUDIT: Module = Module {
     name: "audit",
     about: "The audit log, sealed.",
     system: SYSTEM,
-    system_background: &[("audit seal", &SEAL)],
-    background: &[&SEALED],
+    system_background: &[("audit seal", &SEAL), ("audit stream", &STREAM)],
+    background: &[&SEALED, &super::stream::STREAMED],
     ..Module::BARE
 };
 

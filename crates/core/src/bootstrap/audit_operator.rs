@@ -1,6 +1,7 @@
 //! What an operator does with audit logs from a terminal, as the system's login: verify them, prove a row, export what an auditor
 //! takes along, and open a new log after a restore.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,12 +9,13 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::operator_session::OperatorSession;
+use crate::audit::anomaly::{AnomalyRules, AnomalyWatch, ReplayReport, WatchedEvent};
 use crate::audit::entry::{self, AuditRow};
 use crate::audit::note::{AuditKeys, Checkpoint, open_removal, verifier_key};
 use crate::audit::tree::{TilePlace, leaf_hash};
 use crate::audit::{
-    AUDIT_OPERATOR, AuditExport, AuditProof, LogCheck, SealedLog, VerifiedLog, last_note, open_log, origin,
-    prove,
+    AUDIT_OPERATOR, AuditExport, AuditProof, LogCheck, MadeReport, ReportScope, SealedLog, VerifiedLog,
+    last_note, open_log, origin, prove, report,
 };
 use crate::config::{Config, WitnessUrl, dev_secrets};
 use crate::db::{AuditEntry, TenantTx, ToSql};
@@ -37,6 +39,11 @@ const ENTRIES: &str =
 const ROWS: &str = sql![
     "select ",
     AuditRow::COLUMNS,
+    " from audit_log where (at, seq) > ($1, $2) order by at, seq limit $3"
+];
+const WATCHED: &str = sql![
+    "select ",
+    WatchedEvent::COLUMNS,
     " from audit_log where (at, seq) > ($1, $2) order by at, seq limit $3"
 ];
 const CHECKPOINTS: &str = "select size, note from audit_checkpoints where log = $1 order by size";
@@ -341,6 +348,39 @@ impl AuditOperator {
         })?;
         tx.commit().await?;
         Ok(name)
+    }
+
+    /// A report on a tenant; none where there is none of that name.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn report(
+        &self,
+        tenant: &AuditedTenant,
+        name: &str,
+        scope: &ReportScope,
+    ) -> Result<Option<MadeReport>> {
+        let Some(report) = report(name) else { return Ok(None) };
+        let mut tx = self.within(tenant).await?;
+        report.make(&mut tx, scope).await.map(Some)
+    }
+
+    /// What rules find in the whole log of a tenant.
+    ///
+    /// # Errors
+    /// As the database answers.
+    pub async fn replay(&self, tenant: &AuditedTenant, rules: &AnomalyRules) -> Result<ReplayReport> {
+        let mut watch = AnomalyWatch::new(rules, None).map_err(Error::internal)?;
+        let (mut place, mut events) = ((START, 0_i64), 0);
+        loop {
+            let tx = self.within(tenant).await?.last();
+            let page: Vec<WatchedEvent> = tx.rows(WATCHED, &[&place.0, &place.1, &PAGE]).await?;
+            let Some(last) = page.last() else { break };
+            place = (last.at, last.seq);
+            events += page.len() as u64;
+            page.iter().for_each(|event| watch.push(event));
+        }
+        Ok(ReplayReport { events, alerts: watch.take_alerts(), score: None, labels: BTreeMap::new() })
     }
 
     async fn logs(&self, tenant: &AuditedTenant) -> Result<Vec<SealedLog>> {

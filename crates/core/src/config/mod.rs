@@ -36,6 +36,7 @@ mod section;
 mod service_links;
 mod settings;
 mod source;
+mod stream_url;
 mod table;
 mod trim;
 mod value;
@@ -66,6 +67,7 @@ pub use settings::{
     TrafficSettings, TransportSettings, WebhookSettings,
 };
 pub use source::{Layers, MapSource, Origin, ProcessEnvironment, Source};
+pub use stream_url::{StreamFormat, StreamUrl};
 pub use table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Setting, Unit};
 pub use value::{ByteSize, Value};
 pub use witness_url::WitnessUrl;

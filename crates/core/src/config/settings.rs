@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::section::{AnySettings, Section, Settings};
 use super::{
     AllowedHosts, ByteSize, Cidr, ClientAuth, Environment, Features, FilesUrl, Level, LogFormat, Origins,
-    PublicUrl, Setting, SmtpTls, TenantDomain, TlsVersion, TokenAlgorithm, WitnessUrl,
+    PublicUrl, Setting, SmtpTls, StreamUrl, TenantDomain, TlsVersion, TokenAlgorithm, WitnessUrl,
 };
 use crate::settings;
 use crate::shared::Secret;
@@ -293,6 +293,11 @@ settings! {
     /// `file:///mnt/worm/notes`, to which it is appended; `syslog://logs.example.com:601` (TCP); or an `https://` URL that speaks as a
     /// witness of C2SP does, or takes what is posted.
     AUDIT_WITNESS_URL witness_url: Option<WitnessUrl> {};
+
+    /// Where rows of all tenants' audit logs are streamed to once they are sealed (SIEM): `syslogs://logs.example.com:6514`, which is RFC
+    /// 5424 over TLS with octet counting, or `ocsfs://logs.example.com:5171`, which is JSON lines with the fields of OCSF. Without the
+    /// `s` at the end of the scheme it goes over plain TCP. Each row comes at least once, with an id.
+    AUDIT_STREAM_URL stream_url: Option<StreamUrl> {};
 
     /// How often checkpoints are noted in the platform's log and told to the witness.
     AUDIT_WITNESS_INTERVAL witness_interval: Duration { default: Defaults::all("1m"), range: Some(("100ms", "24h")) };

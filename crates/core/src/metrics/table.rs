@@ -564,6 +564,12 @@ metrics! {
     /// another past, `dropped` because too many were waiting.
     audit_anchors_total: Counter[outcome] { unit: "checkpoints", alert: "any increase of refused or dropped" }
 
+    /// Rows of audit logs that receivers have got, by stream: `platform-stream` of `AUDIT_STREAM_URL`, `own-stream` of tenants' own.
+    audit_streamed_rows_total: Counter[stream] { unit: "rows" }
+
+    /// Times that a receiver of audit rows was away, or went away before rows counted as received. They wait in the log, and come again.
+    audit_stream_failures_total: Counter[stream] { unit: "failures", alert: "platform-stream: grows for 5 minutes: the receiver is away" }
+
     /// Log lines lost because the sink was too slow or failed.
     log_lines_dropped_total: Counter[] { unit: "lines", alert: "any increase" }
 

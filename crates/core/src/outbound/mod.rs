@@ -25,6 +25,7 @@
 mod addresses;
 pub(crate) mod breaker;
 mod destination;
+pub(crate) mod dial;
 mod error;
 mod known;
 mod policy;

@@ -8,9 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Call, InTable as _, Listable, Listed, Page, SortKey, Values};
-use crate::db::ToSql;
+use crate::db::{AuditEntry, ToSql};
 use crate::error::{Error, Result, Violation, codes};
 use crate::extract::{Json, MediaType};
 use crate::shared::Id;
@@ -262,6 +263,22 @@ impl Call {
         Ok(Json(PageOf { items, next_cursor }))
     }
 
+    /// Leaves a row in the audit log: who takes a whole list along. A server that takes no changes still answers.
+    async fn note_export(&self, table: &'static str, media_type: &'static str) -> Result<()> {
+        let mut tx = self.app.db.tenant(&self.caller).undeferred();
+        tx.audit(&AuditEntry {
+            action: "core.exported",
+            resource: "list",
+            resource_id: Some(table.to_owned()),
+            outcome: "success",
+            details: json!({ "type": media_type }),
+        })?;
+        match tx.commit().await {
+            Err(error) if error.code() == &codes::READ_ONLY => Ok(()),
+            noted => noted,
+        }
+    }
+
     async fn whole<L: Listing>(&self, page: &Page<L>) -> Result<axum::response::Response> {
         for (pointer, given) in [("?limit", page.limit.is_some()), ("?cursor", page.cursor.is_some())] {
             if given {
@@ -270,6 +287,7 @@ impl Call {
                 return Err(Error::new(&codes::INVALID).violation(violation));
             }
         }
+        self.note_export(L::Record::TABLE, page.media_type.0).await?;
         let all: Option<i64> = None; // LIMIT NULL is none
         self.seal_filter(&page.filter, L::Record::TABLE).await?;
         let mut params = page.filter.values();

@@ -21,7 +21,38 @@ pub(crate) const FIXTURES: &[Fixture] = &[
         })
     })
     .except(&[(Sweep::Isolation, "every tenant has a row 1; its tests show that each proves its own")]),
+    Fixture::new("GET /api/v1/reports/{name}", |_| Box::pin(async { Prepared::at(["exports"]) })).except(&[
+        (
+            Sweep::Isolation,
+            "every tenant has the same reports; their tests show that each is on its own rows",
+        ),
+    ]),
+    Fixture::new("GET /api/v1/audit/alerts/{id}", |setup| {
+        Box::pin(async move { Prepared::at([alert(setup).await]) })
+    }),
+    Fixture::new("POST /api/v1/audit/alerts/{id}/acknowledge", |setup| {
+        Box::pin(async move { Prepared::at([alert(setup).await]).with(json!({ "note": "It was planned." })) })
+    }),
+    Fixture::new("POST /api/v1/audit/holds", |setup| {
+        Box::pin(async move {
+            Prepared::body(json!({ "reason": format!("Case {}", setup.number()), "resource": "item" }))
+        })
+    }),
+    Fixture::new("POST /api/v1/audit/holds/{id}/release", |setup| {
+        Box::pin(async move { Prepared::at([setup.make("/api/v1/audit/holds").await]) })
+    }),
 ];
+
+/// An alert, as rules leave it.
+async fn alert(setup: &Setup<'_>) -> String {
+    let id = format!("00000000-0000-7000-8000-{:012}", setup.number());
+    let sql = format!(
+        "insert into audit_alerts (id, rule, severity, about, key, began_at, last_at, numbers, rows) \
+         values ('{id}', 'probing', 'low', 'Something.', 'somebody', now(), now(), '{{\"count\": 20}}', '{{1}}')"
+    );
+    setup.app().execute_in(setup.tenant(), &sql).await;
+    id
+}
 
 /// A tenant with a row that is sealed.
 async fn sealed(setup: &Setup<'_>) {

@@ -2,6 +2,7 @@
 
 pub mod access;
 mod address_change;
+mod addressees;
 mod authentication;
 mod browser;
 mod device;
@@ -143,6 +144,7 @@ pub static MODULE: Module = Module {
 /// What other modules use: how operators prove who they are, and what they do with tenants.
 pub(crate) mod facade {
     pub(crate) use super::IdentitySettings;
+    pub(crate) use super::addressees::addressees;
     pub(crate) use super::codes::{
         CODE_REFUSED, LAST_OWNER, LOCKED_OUT, NO_FACTOR, NO_PUBLIC_URL, SIGN_IN_FAILED, TENANT_TAKEN,
         WEAK_PASSWORD,

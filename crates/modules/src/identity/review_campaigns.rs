@@ -1,17 +1,18 @@
 //! Reviews of access that begin by themselves each quarter, where a tenant wants that, and the mails that tell reviewers what is
 //! undecided before it ends.
 
-use erp_core::auth::{Role, TenantSetting};
+use erp_core::auth::TenantSetting;
 use erp_core::db::TenantTx;
 use erp_core::error::{Error, Result};
 use erp_core::jobs::{Job, JobKind, JobOptions, Schedule};
-use erp_core::mail::{MailAddress, MailTemplate, Recipient};
+use erp_core::mail::{MailTemplate, Recipient};
+use erp_core::mail_template;
 use erp_core::resource::Call;
 use erp_core::shared::{Id, TenantId, Text};
-use erp_core::{from_row, mail_template};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::addressees::addressees;
 use super::password_routes::{NAME, ProfileName};
 use super::reviews::{self, AccessReview, AccessReviewRow};
 use super::{REVIEW_ACCESS, REVIEWS, giver};
@@ -79,19 +80,6 @@ pub(super) static DUE: MailTemplate<ReviewMail> = mail_template!(
     "de": { subject: "Eine Prüfung der Zugriffsrechte wartet auf Sie", text: "identity/mails/review_due.de.txt" },
 );
 
-/// Members who may decide now, by a role that every tenant has or by one of its own.
-const REVIEWERS: &str = "select m.email from memberships m \
-     where m.tenant_id = $1 and m.ended_at is null and m.deactivated_at is null and m.disabled_at is null \
-       and exists (select from grants g left join role_permissions r on r.tenant_id = g.tenant_id and r.role_id = g.role_id \
-         where g.tenant_id = m.tenant_id and g.principal_id = m.user_id and (g.expires_at is null or g.expires_at > now()) \
-           and (g.built_in = any ($2::text[]) or r.permission = $3)) \
-     order by m.email limit 100";
-
-struct Reviewer {
-    email: String,
-}
-from_row!(Reviewer { email });
-
 /// Has reviewers told in time, as far as there is time.
 ///
 /// # Errors
@@ -144,13 +132,9 @@ async fn remind(job: &Job, ReviewToRemindOf { tenant, review }: ReviewToRemindOf
         tx.rollback();
         return Ok(());
     };
-    let decide: Vec<&str> =
-        Role::ALL.into_iter().filter(|role| role.has(&REVIEW_ACCESS)).map(Role::as_str).collect();
-    let reviewers: Vec<Reviewer> = tx.rows(REVIEWERS, &[&tenant, &decide, &REVIEW_ACCESS.name]).await?;
     let ProfileName { name } = tx.row(NAME, &[&tenant]).await?;
     let mail = open.mail(name);
-    for Reviewer { email } in reviewers {
-        let address: MailAddress = email.parse().map_err(Error::internal)?;
+    for address in addressees(&mut tx, tenant, &REVIEW_ACCESS).await? {
         app.mail_to(&mut tx, trace, &DUE, &Recipient::new(address), &mail)?;
     }
     tx.commit().await

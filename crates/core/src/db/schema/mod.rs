@@ -54,6 +54,8 @@ pub const CORE: Namespace<'static> = Namespace {
         "0026_encryption",
         "0027_audit_blocks",
         "0028_privacy",
+        "0029_audit_retention",
+        "0030_audit_alerts",
     ],
     samples: crate::samples![
         "audit_log",
@@ -84,6 +86,9 @@ pub const CORE: Namespace<'static> = Namespace {
         "audit_checkpoints",
         "audit_prunings",
         "audit_blocks",
+        "audit_holds",
+        "audit_cursors",
+        "audit_alerts",
         "subject_keys"
     ],
     personal: personal::CORE,

@@ -9,6 +9,7 @@ pub(super) const CORE: &[PersonalData] = &[
     FILES,
     IMPORT_REJECTIONS,
     AUDIT_LOG,
+    AUDIT_ALERTS,
     IDEMPOTENCY_KEYS,
     EVENTS,
     JOB_READY,
@@ -81,6 +82,21 @@ const AUDIT_LOG: PersonalData = PersonalData::new("public.audit_log", Whose::Nob
         ("after", "personal values stand apart in it, and an erasure finds them"),
         ("details", "ids and numbers"),
         ("salt", "random"),
+    ]);
+
+/// What its events have in common can be an address.
+const AUDIT_ALERTS: PersonalData = PersonalData::new("public.audit_alerts", Whose::Nobody)
+    .purpose("finding misuse", LegalBasis::LegitimateInterests)
+    .kept("as long as the audit log")
+    .columns(&[
+        PersonalColumn::new("key", Category::Device),
+        PersonalColumn::new("note", Category::Communication),
+    ])
+    .impersonal(&[
+        ("rule", "its name"),
+        ("severity", "one of a few words"),
+        ("about", "a sentence of the rule"),
+        ("numbers", "numbers"),
     ]);
 
 const IDEMPOTENCY_KEYS: PersonalData = PersonalData::new("public.idempotency_keys", Whose::Mentioned)

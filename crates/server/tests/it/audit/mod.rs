@@ -1,7 +1,11 @@
 //! The audit log as a transparency log: what is sealed, what is found when somebody changes the past, and what is never signed.
 
+mod alerts;
+mod reports;
+mod retention;
 mod sealing;
 mod search;
+mod streaming;
 mod tampering;
 mod witness;
 

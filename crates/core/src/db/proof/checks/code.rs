@@ -35,9 +35,10 @@ pub(super) const CHECKS: &[Question] = &[
     },
     Question {
         id: "T-12 definer-function",
-        what: "No SECURITY DEFINER function is executable by the login, in any schema; but for the one that adds an entry to the audit log, and the system's that make and drop partitions, add, move and erase tenants, and encrypt what they have anew, with their search path pinned.",
+        what: "No SECURITY DEFINER function is executable by the login, in any schema; but for the one that adds an entry to the audit log, and the system's that make and drop partitions, add, move and erase tenants, remove what an audit log keeps no longer, and encrypt anew, with their search path pinned.",
         sql: "select f.name, 'is SECURITY DEFINER and executable' from func f where f.prosecdef and f.executable
             and not ((f.name = 'app.audit(text,text,text,jsonb,jsonb,text,jsonb)' or current_setting('app.proof_login') = 'system' and f.name in ('app.maintain_partitions(integer)', 'app.add_tenant(uuid,text)', 'app.move_tenant(uuid,text[],text)',
+              'app.prune_audit(integer,bigint[],bigint[],timestamp with time zone[],timestamp with time zone[],text[])',
               'app.begin_erasure(uuid,interval)', 'app.erase_rows(integer)', 'app.end_erasure()',
               'app.encrypted_counts()', 'app.encrypted_page(text,text,integer,uuid,integer)', 'app.reseal(text,text,uuid,text,text,text)'))
               and f.proconfig @> '{\"search_path=pg_catalog, pg_temp\"}')",

@@ -1,5 +1,5 @@
 -- What a search of the audit log looks into first (docs/decisions/0054-search-of-the-audit-log.md): for each 256 rows that are sealed, a
--- Bloom filter of who did what to what. The sealer writes it; whoever changes something pays nothing for it.
+-- Bloom filter of who did what to what. The sealer writes it: who changes something pays nothing for it.
 
 create table public.audit_blocks (
   block bigint not null check (block >= 0), -- rows 256 * block + 1 to 256 * block + 256 of the tenant

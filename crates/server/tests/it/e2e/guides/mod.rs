@@ -53,6 +53,7 @@ const PLATFORM: &str = "docs/guides/platform-services.md";
 const ONBOARD: &str = "docs/guides/onboard-a-tenant.md";
 const ACCESS: &str = "docs/guides/access.md";
 const EVIDENCE: &str = "docs/guides/evidence.md";
+const INCIDENTS: &str = "docs/guides/incident-response.md";
 const TENANTS: &str = "docs/guides/tenants.md";
 const PRIVACY: &str = "docs/guides/privacy.md";
 
@@ -386,6 +387,16 @@ fn an_audit_log_is_verified_as_it_is_typed() {
     page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
 }
 
+/// On a database that is there, with the demo tenants.
+#[test]
+fn an_incident_is_found_contained_and_proven_as_it_is_typed() {
+    let (page, database) = (Typed::new(INCIDENTS), Database::migrated("incident_page"));
+    let seed = [database.both().as_slice(), &[("DATA_DIR", ".data")]].concat();
+    assert_eq!(run(&page.home, &["db", "seed"], &seed).code, 0);
+    let page = page.variable("DATABASE_URL", &*database.runtime_url);
+    page.variable("DATABASE_OWNER_URL", &*database.owner_url).holds();
+}
+
 /// On a database that is there, with its demo tenants.
 #[test]
 fn what_is_held_of_people_is_as_it_is_typed() {
@@ -501,8 +512,11 @@ fn every_page_is_typed_or_listed() {
         // The page of platform services has no commands: guide::services compiles and runs its code. That of evidence is typed by
         // e2e::evidence.
         assert!(
-            [MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD, ACCESS, TENANTS, EVIDENCE, PRIVACY]
-                .contains(&&*name),
+            [
+                MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD, ACCESS, TENANTS, EVIDENCE, INCIDENTS,
+                PRIVACY
+            ]
+            .contains(&&*name),
             "{name} has no test"
         );
         let text = fs::read_to_string(page.path()).unwrap();

@@ -1,0 +1,1 @@
+insert into public.audit_alerts (id, rule, severity, about, key, began_at, last_at, numbers, rows) values ('00000000-0000-7000-8000-00000000ca2a', 'canary', 'low', 'Canary', 'canary', '2000-01-01', '2000-01-01', '{}', '{}');
