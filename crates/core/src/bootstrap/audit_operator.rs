@@ -187,13 +187,16 @@ impl AuditOperator {
     /// # Errors
     /// As the database answers.
     pub async fn verify(&self, tenant: &AuditedTenant, kept: &[Checkpoint]) -> Result<Vec<VerifiedLog>> {
-        let logs = self.logs(tenant).await?;
-        let noted: Vec<NotedHead> = self.session.begin().last().rows(NOTED, &[&tenant.id]).await?;
+        // As of one moment: while people work, rows are written and sealed between any two statements.
+        let mut tx = self.session.begin().snapshot();
+        let noted: Vec<NotedHead> = tx.rows(NOTED, &[&tenant.id]).await?;
+        let mut tx = tx.within(tenant.id).await?;
+        let logs: Vec<SealedLog> = tx.rows(LOGS, &[]).await?;
         let noted: Vec<Checkpoint> = noted.iter().filter_map(|noted| entry::head(&noted.entry)).collect();
         let mut verified = Vec::new();
         for (nth, log) in logs.iter().enumerate() {
             let next = logs.get(nth + 1);
-            let mut check = self.begin_check(tenant, log, next.is_none()).await?;
+            let mut check = self.begin_check(&mut tx, (tenant.id, log), next.is_none()).await?;
             noted
                 .iter()
                 .filter(|noted| noted.origin == log.origin)
@@ -208,8 +211,8 @@ impl AuditOperator {
                     .iter()
                     .for_each(|told| check.knows(told, "the witness"));
             }
-            self.read_all(tenant, log, &mut check).await?;
-            let head: LastSeq = self.within(tenant).await?.last().row(HEAD, &[]).await?;
+            read_all(&mut tx, log, &mut check).await?;
+            let head: LastSeq = tx.row(HEAD, &[]).await?;
             verified.push(check.finish(next.is_none().then_some(head.seq)));
         }
         // A log that others know of and that is not there at all.
@@ -221,9 +224,13 @@ impl AuditOperator {
         Ok(verified)
     }
 
-    async fn begin_check(&self, tenant: &AuditedTenant, log: &SealedLog, is_open: bool) -> Result<LogCheck> {
-        let mut check = LogCheck::new(tenant.id, log, self.keys.open(&log.note), is_open);
-        let mut tx = self.within(tenant).await?;
+    async fn begin_check(
+        &self,
+        tx: &mut TenantTx<'_>,
+        (tenant, log): (TenantId, &SealedLog),
+        is_open: bool,
+    ) -> Result<LogCheck> {
+        let mut check = LogCheck::new(tenant, log, self.keys.open(&log.note), is_open);
         let next: Option<NotedHead> = tx.optional(OPENING, &[&(log.log + 1)]).await?;
         next.iter().for_each(|next| check.continued_by(&next.entry));
         let removals: Vec<SizedNote> = tx.rows(REMOVALS, &[&log.log]).await?;
@@ -235,39 +242,6 @@ impl AuditOperator {
             check.knows_note(unsigned(*size), self.keys.open(note));
         }
         Ok(check)
-    }
-
-    /// Reads entries and rows side by side, so that the memory that it takes does not grow with their number.
-    async fn read_all(&self, tenant: &AuditedTenant, log: &SealedLog, check: &mut LogCheck) -> Result<()> {
-        let (mut index, mut after) = (Some(0_i64), Some((START, 0_i64)));
-        while index.is_some() || after.is_some() {
-            if let Some(from) = index {
-                let page = self.entries(tenant, log, from).await?;
-                index = page.last().filter(|_| page.len() as i64 == PAGE).map(|last| last.index + 1);
-                page.into_iter()
-                    .for_each(|found| check.entry(unsigned(found.index), &found.leaf, found.entry));
-            }
-            if let Some((at, seq)) = after {
-                let page: Vec<AuditRow> =
-                    self.within(tenant).await?.last().rows(ROWS, &[&at, &seq, &PAGE]).await?;
-                after = page.last().filter(|_| page.len() as i64 == PAGE).map(|last| (last.at, last.seq));
-                page.into_iter().for_each(|row| check.row(row));
-            }
-        }
-        let (mut level, mut index) = (-1_i16, 0_i64);
-        loop {
-            let tx = self.within(tenant).await?.last();
-            let page: Vec<TileSum> = tx.rows(TILES, &[&log.log, &level, &index, &PAGE]).await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            (level, index) = (last.level, last.index);
-            for tile in &page {
-                let place = TilePlace {
-                    level: u8::try_from(tile.level).unwrap_or(u8::MAX),
-                    index: unsigned(tile.index),
-                };
-                check.tile(place, &tile.root, &tile.sum);
-            }
-        }
     }
 
     /// Writes what an auditor takes along into a folder that does not exist yet; how many entries.
@@ -289,15 +263,15 @@ impl AuditOperator {
         rng.fill(&mut random);
         let mut export = AuditExport::begin(folder, u64::from_le_bytes(random)).map_err(unwritten)?;
         let mut written = 0;
-        for log in &self.logs(tenant).await.map_err(unread)? {
-            let mut tx = self.within(tenant).await.map_err(unread)?;
+        let mut tx = self.session.begin().snapshot().within(tenant.id).await.map_err(unread)?;
+        let logs: Vec<SealedLog> = tx.rows(LOGS, &[]).await.map_err(unread)?;
+        for log in &logs {
             let removals: Vec<SizedNote> = tx.rows(REMOVALS, &[&log.log]).await.map_err(unread)?;
             let removals: Vec<String> = removals.into_iter().map(|removal| removal.note).collect();
-            drop(tx);
             export.log(log, &removals, self.keys.public()).map_err(unwritten)?;
             let mut index = 0;
             while index < log.size {
-                let page = self.entries(tenant, log, index).await.map_err(unread)?;
+                let page = entries(&mut tx, log, index).await.map_err(unread)?;
                 if page.is_empty() {
                     break; // what is missing is found by who verifies
                 }
@@ -383,17 +357,41 @@ impl AuditOperator {
         Ok(ReplayReport { events, alerts: watch.take_alerts(), score: None, labels: BTreeMap::new() })
     }
 
-    async fn logs(&self, tenant: &AuditedTenant) -> Result<Vec<SealedLog>> {
-        self.within(tenant).await?.last().rows(LOGS, &[]).await
-    }
-
-    async fn entries(&self, tenant: &AuditedTenant, log: &SealedLog, from: i64) -> Result<Vec<SealedEntry>> {
-        self.within(tenant).await?.last().rows(ENTRIES, &[&log.log, &from, &PAGE]).await
-    }
-
     async fn within(&self, tenant: &AuditedTenant) -> Result<TenantTx<'_>> {
         self.session.within(tenant.id).await
     }
+}
+
+/// Reads entries and rows side by side, so that the memory that it takes does not grow with their number.
+async fn read_all(tx: &mut TenantTx<'_>, log: &SealedLog, check: &mut LogCheck) -> Result<()> {
+    let (mut index, mut after) = (Some(0_i64), Some((START, 0_i64)));
+    while index.is_some() || after.is_some() {
+        if let Some(from) = index {
+            let page = entries(tx, log, from).await?;
+            index = page.last().filter(|_| page.len() as i64 == PAGE).map(|last| last.index + 1);
+            page.into_iter().for_each(|found| check.entry(unsigned(found.index), &found.leaf, found.entry));
+        }
+        if let Some((at, seq)) = after {
+            let page: Vec<AuditRow> = tx.rows(ROWS, &[&at, &seq, &PAGE]).await?;
+            after = page.last().filter(|_| page.len() as i64 == PAGE).map(|last| (last.at, last.seq));
+            page.into_iter().for_each(|row| check.row(row));
+        }
+    }
+    let (mut level, mut index) = (-1_i16, 0_i64);
+    loop {
+        let page: Vec<TileSum> = tx.rows(TILES, &[&log.log, &level, &index, &PAGE]).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        (level, index) = (last.level, last.index);
+        for tile in &page {
+            let place =
+                TilePlace { level: u8::try_from(tile.level).unwrap_or(u8::MAX), index: unsigned(tile.index) };
+            check.tile(place, &tile.root, &tile.sum);
+        }
+    }
+}
+
+async fn entries(tx: &mut TenantTx<'_>, log: &SealedLog, from: i64) -> Result<Vec<SealedEntry>> {
+    tx.rows(ENTRIES, &[&log.log, &from, &PAGE]).await
 }
 
 fn unsigned(number: i64) -> u64 {

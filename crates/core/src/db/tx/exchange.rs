@@ -26,6 +26,8 @@ use crate::error::{Error, Result};
 use crate::shared::TenantId;
 
 const BEGIN: &str = "begin";
+/// All statements see the database as it was at the first of them.
+pub(in crate::db) const BEGIN_SNAPSHOT: &str = "begin isolation level repeatable read";
 const COMMIT: &str = "commit";
 /// Writes the entries given to `TenantTx::audit`; a row change writes its own (`app.tenant_table`).
 const WRITE_AUDIT: &str = "select app.audit(e ->> 'action', e ->> 'resource', e ->> 'resourceId', e -> 'before', e -> 'after', \
@@ -41,6 +43,8 @@ pub(in crate::db) struct Tx<'db> {
     /// Whose share of the pool it takes; `None` for the system, until it goes `within` a tenant.
     pub(in crate::db) tenant: Option<TenantId>,
     pub(in crate::db) read_only: bool,
+    /// What begins it, where it has more than one statement.
+    pub(in crate::db) begin: &'static str,
     /// What is to be sent before the next statement, unless it has been.
     pub(in crate::db) context: TxContext,
     pub(in crate::db) context_sent: bool,
@@ -119,6 +123,7 @@ impl<'db> Tx<'db> {
             db,
             tenant,
             read_only,
+            begin: BEGIN,
             context,
             context_sent: false,
             audit: Vec::new(),
@@ -322,7 +327,7 @@ impl<'db> Tx<'db> {
         wire.begin()?;
         let ends = then == Then::Commit;
         if !ends && !self.open {
-            wire.own(BEGIN, &[])?;
+            wire.own(self.begin, &[])?;
         }
         if self.joined && !self.context_sent {
             // What was changed before is told to the audit log under the action that it had.

@@ -11,7 +11,7 @@ use crate::from_row;
 use crate::shared::TenantId;
 
 use super::context::TxContext;
-use super::exchange::{Tx, Unfinished};
+use super::exchange::{BEGIN_SNAPSHOT, Tx, Unfinished};
 use super::{Last, TenantTx};
 
 /// One kind of work that the system does in the database beyond what a caller may: a row of a `system_work!` table.
@@ -127,6 +127,14 @@ impl System {
 }
 
 impl<'db> SystemTx<'db> {
+    /// Lets all its statements see the database as it was at the first one, whatever others commit meanwhile. Call it before the first
+    /// statement.
+    #[must_use]
+    pub fn snapshot(mut self) -> Self {
+        self.tx.begin = BEGIN_SNAPSHOT;
+        self
+    }
+
     /// The row of a statement on shared tables, if there is one.
     ///
     /// # Errors

@@ -109,6 +109,31 @@ async fn u_02_what_a_superuser_changes_is_found_and_named() {
 }
 
 #[tokio::test]
+async fn u_02_what_is_written_and_sealed_while_a_log_is_verified_is_no_finding() {
+    let app = Box::pin(sealed()).await;
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let people = async {
+        let mut last = 700;
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            last += 40;
+            fill(&app, last).await;
+            app.seal_audit().await;
+            app.anchor_audit().await;
+        }
+        last
+    };
+    let auditor = async {
+        for _ in 0..12 {
+            assert_eq!(found(&app, &[]).await, NOTHING);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    };
+    let (last, ()) = tokio::join!(people, auditor);
+    assert!(last > 900, "nobody wrote meanwhile: {last}");
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn u_02_a_log_that_is_rebuilt_without_the_key_is_no_evidence() {
     let app = Box::pin(sealed()).await;
     let operator = operator(&app);
