@@ -19,11 +19,14 @@ const INDEX: usize = 16;
 /// One version of a tenant's data key, as two keys that follow from it: for columns, and for their blind indexes.
 pub struct DataKey {
     version: u32,
+    /// Whether it opens and finds only: not every process may know it yet.
+    announced: bool,
     columns: AeadKey,
     indexes: hmac::Key,
 }
 
-/// The data keys of one tenant, in the order of their versions; cheap to clone. The last one encrypts, all of them open.
+/// The data keys of one tenant, in the order of their versions; cheap to clone. The last one that every process knows encrypts, all of
+/// them open.
 #[derive(Clone)]
 pub struct Keyring(Arc<KeyringInner>);
 
@@ -41,9 +44,17 @@ impl DataKey {
         let derived = |purpose: &[u8]| hmac::sign(&given, purpose);
         Some(Self {
             version,
+            announced: false,
             columns: AeadKey::new(derived(b"erp columns").as_ref())?,
             indexes: hmac::Key::new(hmac::HMAC_SHA256, derived(b"erp blind indexes").as_ref()),
         })
+    }
+
+    /// The same, of a version that not every process knows yet: it opens what others have encrypted with it, its blind indexes are
+    /// looked for, and the version before encrypts.
+    #[must_use]
+    pub fn announced(self, announced: bool) -> Self {
+        Self { announced, ..self }
     }
 
     /// A key that nobody has had before.
@@ -79,8 +90,13 @@ impl Keyring {
         self.sealing().map(|key| key.version)
     }
 
+    /// Whether a version will encrypt once every process knows it.
+    pub fn awaits(&self) -> bool {
+        self.0.keys.last().is_some_and(|key| key.announced)
+    }
+
     fn sealing(&self) -> Result<&DataKey, SealFault> {
-        let last = self.0.keys.last();
+        let last = self.0.keys.iter().rfind(|key| !key.announced);
         match self.0.faults.iter().max_by_key(|(version, _)| *version) {
             Some((version, fault)) if last.is_none_or(|key| key.version < *version) => Err(*fault),
             _ => last.ok_or(SealFault::UnknownVersion(1)),
@@ -244,6 +260,19 @@ mod tests {
         assert_eq!(&**lacking.open(&PLACE, &old).unwrap(), b"text", "what it has, it opens");
         let retired = Keyring::new(tenant(1), Vec::new(), vec![(1, SealFault::Retired(1))]);
         assert_eq!(retired.open(&PLACE, &old).unwrap_err(), SealFault::Retired(1));
+    }
+
+    #[test]
+    fn c_03_a_version_that_is_announced_opens_and_is_looked_for_and_does_not_encrypt() {
+        let (rng, place) = (SystemRng::new(), ["suppliers", "iban"]);
+        let key = |version: u32| DataKey::new(version, &[1 ^ (version as u8).wrapping_mul(31); KEY]).unwrap();
+        let early = Keyring::new(tenant(1), vec![key(1), key(2).announced(true)], Vec::new());
+        let late = ring(1, &[1, 2]);
+        assert!(early.awaits() && !late.awaits());
+        assert!(early.seal(&rng, &PLACE, b"text").unwrap().starts_with("v1:"));
+        assert_eq!(early.index(place, b"DE02"), ring(1, &[1]).index(place, b"DE02"));
+        assert_eq!(&**early.open(&PLACE, &late.seal(&rng, &PLACE, b"text").unwrap()).unwrap(), b"text");
+        assert_eq!(early.indexes(place, b"DE02"), late.indexes(place, b"DE02"));
     }
 
     #[test]

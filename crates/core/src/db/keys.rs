@@ -1,8 +1,9 @@
-//! The data keys of tenants, as this process uses them: read as the system, opened, and kept for half a minute.
+//! The data keys of tenants, as this process uses them: read as the system, opened, and kept for twenty seconds.
 //!
-//! What is kept here outlives what the database says by [`FRESH`] at most. So a version that another process has added is used
-//! everywhere within that time, and a key that was destroyed opens nothing after it. A ciphertext of a version that is not known yet
-//! lets the keys be read again at once.
+//! What is kept here outlives what the database says by [`FRESH`] at most. So a key that was destroyed opens nothing after that time, and
+//! a version that was added is known everywhere. Only [`ANNOUNCED`] after it was added does it encrypt: a process that did not know it
+//! could not find by a blind index what another has written with it. A ciphertext of a version that is not known yet lets the keys be read
+//! again at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,14 +22,21 @@ use crate::from_row;
 use crate::logging::Severity;
 use crate::shared::{Clock, Rng, TenantId};
 
-/// How long opened keys are kept. It is half of the minute within which a rotation and a destruction hold everywhere.
-const FRESH: Duration = Duration::from_secs(30);
+/// How long opened keys are kept.
+const FRESH: Duration = Duration::from_secs(20);
+/// How old a further version is before it encrypts, by the clock of the database: longer than [`FRESH`], since a request has its keys
+/// a moment longer. Both together stay below the minute within which a rotation holds everywhere.
+const ANNOUNCED: Duration = Duration::from_secs(30);
 /// The keys of how many tenants are kept.
 const MOST: usize = 10_000;
 /// How often it is told that something of one column does not open.
 const TOLD: Duration = Duration::from_secs(60);
 
-const KEYS: &str = "select version, wrapped, wrapped_by, retired_at is not null as retired from tenant_keys where tenant = $1";
+/// A version is announced while it is young and another one can still encrypt.
+const KEYS: &str = "select k.version, k.wrapped, k.wrapped_by, k.retired_at is not null as retired, \
+     k.created_at > now() - $2 * interval '1 second' and exists (select from tenant_keys b \
+       where b.tenant = $1 and b.version < k.version and b.destroyed_at is null and b.retired_at is null) as announced \
+     from tenant_keys k where k.tenant = $1";
 /// The first key of a tenant, or a further version. A tenant that is being erased gets none, and one whose keys were destroyed gets
 /// another one only where somebody rotates.
 const ADD: &str = "insert into tenant_keys (tenant, version, wrapped, wrapped_by) \
@@ -43,8 +51,9 @@ struct TenantKeyRow {
     wrapped: Option<String>,
     wrapped_by: Option<String>,
     retired: bool,
+    announced: bool,
 }
-from_row!(TenantKeyRow { version, wrapped, wrapped_by, retired });
+from_row!(TenantKeyRow { version, wrapped, wrapped_by, retired, announced });
 
 struct AddedKey {
     version: i32,
@@ -148,7 +157,7 @@ impl TenantKeys {
     /// As the database answers.
     pub(crate) async fn add(&self, tenant: TenantId, which: NewVersion) -> Result<Option<u32>> {
         let Inner { encryption, system, rng, trace, .. } = &*self.0;
-        let rows: Vec<TenantKeyRow> = system.begin(trace).last().rows(KEYS, &[&tenant]).await?;
+        let rows = self.rows(tenant).await?;
         let last = rows.iter().map(|row| row.version).max();
         if which == NewVersion::First && last.is_some() {
             return Ok(None);
@@ -198,13 +207,17 @@ impl TenantKeys {
         Arc::clone(kept.entry(tenant).or_default())
     }
 
+    async fn rows(&self, tenant: TenantId) -> Result<Vec<TenantKeyRow>> {
+        let Inner { system, trace, .. } = &*self.0;
+        system.begin(trace).last().rows(KEYS, &[&tenant, &ANNOUNCED.as_secs_f64()]).await
+    }
+
     async fn read(&self, tenant: TenantId) -> Result<Keyring> {
-        let Inner { encryption, system, trace, .. } = &*self.0;
-        let rows: Vec<TenantKeyRow> = system.begin(trace).last().rows(KEYS, &[&tenant]).await?;
+        let rows = self.rows(tenant).await?;
         let (mut keys, mut faults) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             let version = u32::try_from(row.version).map_err(Error::internal)?;
-            match opened(encryption, (tenant, version), row).await {
+            match opened(&self.0.encryption, (tenant, version), row).await {
                 Ok(key) => keys.push(key),
                 Err(fault) => faults.push((version, fault)),
             }
@@ -299,7 +312,7 @@ impl TenantKeys {
         opened.map_err(|fault| self.refused(tenant, Unopened { table, column, row, fault }))
     }
 
-    /// Destroys all versions of a tenant's key, for ever: how many. What they have encrypted opens nowhere half a minute later.
+    /// Destroys all versions of a tenant's key, for ever: how many. What they have encrypted opens nowhere twenty seconds later.
     ///
     /// # Errors
     /// As the database answers.
@@ -359,5 +372,5 @@ async fn opened(
         return Err(SealFault::Retired(place.1));
     }
     let key = encryption.unwrap(place, &WrappedKey { by, text }).await?;
-    DataKey::new(place.1, &key).ok_or(SealFault::Altered)
+    DataKey::new(place.1, &key).map(|key| key.announced(row.announced)).ok_or(SealFault::Altered)
 }

@@ -16,7 +16,8 @@ use crate::shared::TenantId;
 
 /// How many rows one transaction changes: short enough that nobody waits for its locks.
 const PAGE: i32 = 200;
-/// How long after a rotation another process may still encrypt with the version before: what is kept of keys is younger.
+/// How long after a rotation another process may still encrypt with the version before: it is announced first, and what is kept of keys
+/// is younger.
 pub(super) const EVERYWHERE: Duration = Duration::from_secs(60);
 
 const COLUMNS: &str = "select relation, col, known_as, indexed from app.encrypted_columns where tenants = $1 order by relation, col";
@@ -86,6 +87,11 @@ async fn rewrap(job: &Job) -> Result<()> {
     let Ok(version) = ring.current() else {
         return job.result(&RewrapReport::default()); // nothing is encrypted there, or nothing can be
     };
+    if ring.awaits() {
+        // Not every process looks for what the next version would write.
+        job.put_off(EVERYWHERE);
+        return job.result(&RewrapReport { version, ..RewrapReport::default() });
+    }
     let (system, trace) = (job.system()?, job.call.caller.trace());
     let number = i32::try_from(version).unwrap_or(i32::MAX);
     let mut tx = system.begin(trace).within(tenant).await?;
