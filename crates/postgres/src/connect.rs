@@ -21,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use super::attempts::{Attempts, Fault};
 use super::socket::{Socket, Stream};
 use super::startup::channel_binding;
-use super::{Idleness, Inspection, MemoryLimits, Plans, Wire, WireError};
+use super::{Idleness, Inspection, MemoryLimits, PasswordSource, Plans, Wire, WireError};
 
 /// How long opening a session may take, unless something else is said.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +35,8 @@ pub struct Connector {
     pub(super) plans: Arc<Plans>,
     /// What each session must be.
     pub(super) inspection: Option<Arc<dyn Inspection>>,
+    /// Where the password comes from, if not from `config`.
+    pub(super) passwords: Option<Arc<dyn PasswordSource>>,
     pub(super) limits: MemoryLimits,
     /// How long an address is given, and else all of them together.
     pub(super) limit: (Option<Duration>, Duration),
@@ -72,6 +74,7 @@ impl Connector {
             naming: true,
             plans: Arc::default(),
             inspection: None,
+            passwords: None,
             limits: MemoryLimits::default(),
             limit,
             generation: AtomicU64::new(0),

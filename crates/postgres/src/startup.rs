@@ -45,12 +45,27 @@ impl Wire {
     /// # Errors
     /// What the server refuses us for, that it is no PostgreSQL, or that the session is not what it must be.
     pub(super) async fn open(connector: &Connector, target: Target) -> Result<Self, WireError> {
-        let (socket, binding) = connector.socket(&target).await?;
-        let mut wire = Self::start(socket, connector, target, binding).await?;
+        let password = connector.password();
+        let mut wire = match Self::sign_in(connector, &target, password.as_deref()).await {
+            Ok(wire) => wire,
+            Err(error) => match connector.other_password(&error, password).await {
+                Some(other) => Self::sign_in(connector, &target, Some(&other)).await?,
+                None => return Err(error),
+            },
+        };
         if let Some(inspection) = &connector.inspection {
             wire.inspect(inspection.as_ref()).await?;
         }
         Ok(wire)
+    }
+
+    async fn sign_in(
+        connector: &Connector,
+        target: &Target,
+        password: Option<&[u8]>,
+    ) -> Result<Self, WireError> {
+        let (socket, binding) = connector.socket(target).await?;
+        Self::start(socket, connector, target.clone(), password, binding).await
     }
 
     /// Starts a session on a fresh stream. `binding` is the hash of the server's certificate, with TLS.
@@ -61,6 +76,7 @@ impl Wire {
         socket: Socket,
         connector: &Connector,
         target: Target,
+        password: Option<&[u8]>,
         binding: Option<Vec<u8>>,
     ) -> Result<Self, WireError> {
         let cancel = Cancel { target, process_id: 0, secret_key: 0 };
@@ -84,7 +100,7 @@ impl Wire {
             None => whoami::username().map_err(|error| WireError::Session(error.into()))?,
         };
         wire.introduce(&connector.config, &user)?;
-        wire.authenticate(&connector.config, &user, binding).await?;
+        wire.authenticate(&connector.config, (&user, password), binding).await?;
         wire.read_keys().await?;
         wire.inbox.limits = connector.limits;
         Ok(wire)
@@ -118,11 +134,10 @@ impl Wire {
     async fn authenticate(
         &mut self,
         config: &Config,
-        user: &str,
+        (user, password): (&str, Option<&[u8]>),
         binding: Option<Vec<u8>>,
     ) -> Result<(), WireError> {
-        let password =
-            || config.get_password().ok_or_else(|| refused("the server wants a password, and there is none"));
+        let password = || password.ok_or_else(|| refused("the server wants a password, and there is none"));
         let bound = matches!(config.get_channel_binding(), Wanted::Require);
         match self.ask().await? {
             Message::AuthenticationSasl(body) => {

@@ -35,12 +35,13 @@ pub(crate) enum SecretVerb {
 pub(crate) struct Steps {
     /// What is typed.
     name: &'static str,
-    steps: [(&'static str, &'static str); 3],
+    /// What is done, and what holds then.
+    steps: &'static [(&'static str, &'static str)],
 }
 
 const TOKENS: Steps = Steps {
     name: "tokens",
-    steps: [
+    steps: &[
         (
             "Set JWT_SECRET_NEXT to it and restart the instances, one after the other.",
             "All of them know the secret, and none signs with it.",
@@ -58,7 +59,7 @@ const TOKENS: Steps = Steps {
 
 const KEY_ENCRYPTION: Steps = Steps {
     name: "key-encryption",
-    steps: [
+    steps: &[
         (
             "Set ENCRYPTION_KEY_NEXT to it and restart the instances, one after the other.",
             "All of them open what it wraps, and none wraps with it.",
@@ -74,13 +75,60 @@ const KEY_ENCRYPTION: Steps = Steps {
     ],
 };
 
+const WEBHOOKS: Steps = Steps {
+    name: "webhooks",
+    steps: &[
+        (
+            "Move WEBHOOK_SECRET to WEBHOOK_SECRET_PREVIOUS, set WEBHOOK_SECRET to it, and restart the instances, one after the other.",
+            "What the former one has sealed opens. Endpoints' secrets are encrypted with their tenants' keys, and stay as they are.",
+        ),
+        (
+            "After the next night, when the schedule 'webhooks.nightly' has run, remove WEBHOOK_SECRET_PREVIOUS.",
+            "Nothing is left that the former one has sealed.",
+        ),
+    ],
+};
+
+const METRICS: Steps = Steps {
+    name: "metrics",
+    steps: &[
+        (
+            "Move METRICS_TOKEN to METRICS_TOKEN_PREVIOUS, set METRICS_TOKEN to it, and restart the instances, one after the other.",
+            "Each of them that was restarted takes either.",
+        ),
+        ("Give it to what scrapes the metrics.", "The former one is not used any more."),
+        ("Remove METRICS_TOKEN_PREVIOUS and restart the instances.", "The former one opens nothing."),
+    ],
+};
+
+const AUDIT_SIGNING: Steps = Steps {
+    name: "audit-signing",
+    steps: &[
+        (
+            "Move AUDIT_SIGNING_KEY to AUDIT_SIGNING_KEY_PREVIOUS, set AUDIT_SIGNING_KEY to it, and restart the instances, one after the other.",
+            "Each audit log is signed anew with it within a minute after the last restart.",
+        ),
+        (
+            "Give auditors the new public key ('audit export' writes it).",
+            "Checkpoints that were taken along before verify with the former public key.",
+        ),
+        (
+            "Remove AUDIT_SIGNING_KEY_PREVIOUS and restart the instances.",
+            "Nobody signs with the former key, nor is it believed.",
+        ),
+    ],
+};
+
+/// The secrets that are ours to make. How those of other servers are replaced is told in docs/guides/rotate-secrets.md.
+const MADE: [&Steps; 5] = [&TOKENS, &KEY_ENCRYPTION, &WEBHOOKS, &METRICS, &AUDIT_SIGNING];
+
 /// The verb with those below it.
 pub(crate) fn command() -> Command {
     let what = Arg::new("what")
         .value_name("WHAT")
-        .value_parser(["tokens", "encryption", "key-encryption"])
+        .value_parser(["tokens", "encryption", "key-encryption", "webhooks", "metrics", "audit-signing"])
         .default_value("tokens")
-        .help("JWT_SECRET, the data keys of tenants, or ENCRYPTION_KEY");
+        .help("JWT_SECRET, the data keys of tenants, ENCRYPTION_KEY, WEBHOOK_SECRET, METRICS_TOKEN, or AUDIT_SIGNING_KEY");
     verb("secret", "The secrets of the deployment, and the keys of tenants")
         .arg_required_else_help(true)
         .subcommand(
@@ -117,8 +165,9 @@ pub(crate) fn read(matches: &ArgMatches) -> Option<SecretVerb> {
     let text = |name: &str| given.try_get_one::<String>(name).ok().flatten().cloned();
     Some(match (name, text("what").as_deref()) {
         ("rotate", Some("encryption")) => SecretVerb::RotateData(text("tenant")),
-        ("rotate", Some("key-encryption")) => SecretVerb::New(&KEY_ENCRYPTION),
-        ("rotate", _) => SecretVerb::New(&TOKENS),
+        ("rotate", what) => {
+            SecretVerb::New(MADE.iter().find(|steps| Some(steps.name) == what).unwrap_or(&&TOKENS))
+        }
         ("status", _) => SecretVerb::Status(text("tenant")),
         ("rewrap", _) => SecretVerb::Rewrap,
         ("retire", _) => SecretVerb::Retire(text("tenant")),
@@ -152,8 +201,10 @@ fn made(steps: &Steps, json: bool) -> ExitCode {
     let secret = new_secret(&SystemRng::new());
     let secret = secret.expose();
     if json {
-        let told = steps.steps.map(|(what, then)| json!({ "do": what, "then": then }));
-        print(&json!({ "what": steps.name, "secret": secret, "steps": told }).to_string());
+        let told = steps.steps.iter().map(|(what, then)| json!({ "do": what, "then": then }));
+        print(
+            &json!({ "what": steps.name, "secret": secret, "steps": told.collect::<Vec<_>>() }).to_string(),
+        );
         return ExitCode::SUCCESS;
     }
     print(&format!("The next secret, shown this once:\n\n  {secret}\n"));

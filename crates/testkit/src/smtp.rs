@@ -80,6 +80,12 @@ impl MailServer {
         let _ = self.process.wait();
     }
 
+    /// Starts it again on the same port with another password of its account.
+    pub fn change_password(&mut self, password: &str) {
+        self.options["account"][1] = password.into();
+        self.restart();
+    }
+
     /// Starts it again on the same port.
     pub fn restart(&mut self) {
         self.kill();

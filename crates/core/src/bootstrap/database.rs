@@ -54,10 +54,10 @@ pub(super) async fn resolve(
         (cluster.provision(PRIVATE_DATABASE).await?, cluster.shown("erp_app", PRIVATE_DATABASE));
     Ok(Databases {
         logins: Logins {
-            runtime: bounded(config, parse(&roles.runtime_url, "the private cluster's URL")?),
-            system: bounded(config, parse(&roles.system_url, "the private cluster's URL")?),
+            runtime: bounded(config, parse(config, &roles.runtime_url, "the private cluster's URL")?),
+            system: bounded(config, parse(config, &roles.system_url, "the private cluster's URL")?),
         },
-        owner: Some(parse(&roles.owner_url, "the private cluster's URL")?),
+        owner: Some(parse(config, &roles.owner_url, "the private cluster's URL")?),
         place: format!("private PostgreSQL (psql '{psql}')"),
     })
 }
@@ -216,7 +216,7 @@ pub fn logins(config: &Config) -> Result<Logins, StartError> {
     let runtime = runtime_connection(config)?;
     match &config.database.system_url {
         Some(url) => {
-            let system = bounded(config, parse(url.expose(), "DATABASE_SYSTEM_URL")?);
+            let system = bounded(config, parse(config, url.expose(), "DATABASE_SYSTEM_URL")?);
             Ok(Logins { runtime, system })
         }
         None => Ok(Logins::alike(runtime)),
@@ -252,7 +252,7 @@ fn required(
     role: &str,
 ) -> Result<Connection, StartError> {
     if let Some(url) = url {
-        return parse(url.expose(), name);
+        return parse(config, url.expose(), name);
     }
     let missing = |more: &str, fix: &str| {
         StartError::with_fix(Exit::Configuration, format!("{name} is not set{more}"), fix)
@@ -265,12 +265,13 @@ fn required(
         let nobody = format!(", and no server keeps a database in {}", folder.display());
         missing(&nobody, "start one with script/server, or set it")
     })?;
-    parse(&url, name)
+    parse(config, &url, name)
 }
 
 /// The URL may hold a password: it is not shown.
-fn parse(url: &str, name: &str) -> Result<Connection, StartError> {
-    url.parse().map_err(|problem| {
+fn parse(config: &Config, url: &str, name: &str) -> Result<Connection, StartError> {
+    let connection: Connection = url.parse().map_err(|problem| {
         StartError::with_fix(Exit::Configuration, format!("{name} {problem}"), "correct it")
-    })
+    })?;
+    Ok(connection.rereading(config.secret_files.get(name).map(PathBuf::as_path)))
 }

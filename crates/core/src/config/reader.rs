@@ -1,5 +1,7 @@
 //! Reads one row after the other and gathers what is wrong.
 
+use std::path::PathBuf;
+
 use super::features::FEATURE;
 use super::mail::{is_email, is_host};
 use super::postgres_url::{PostgresUrl, UrlFault, refuse_cuts};
@@ -17,6 +19,8 @@ pub(super) struct FoundText {
     pub(super) origin: Origin,
     /// The name it was found under, such as `NODE_ENV` or `JWT_SECRET_FILE`.
     pub(super) name: String,
+    /// The file that it was read from.
+    pub(super) file: Option<PathBuf>,
 }
 
 /// Reads the rows of one schema from the layers: what [`settings!`](crate::settings) calls.
@@ -238,6 +242,7 @@ pub(super) fn find(layers: &Layers, setting: &Setting) -> Result<Option<FoundTex
         let plain = get(setting.name);
         let other_name = setting.alias.map(str::to_owned).or_else(|| setting.file_name());
         let other = other_name.and_then(|name| get(&name).map(|text| (name, text)));
+        let mut file = None;
         let (name, text) = match (plain, other) {
             (None, None) => continue,
             (Some(text), Some((name, other))) if setting.secret || text != other => {
@@ -251,11 +256,12 @@ pub(super) fn find(layers: &Layers, setting: &Setting) -> Result<Option<FoundTex
                 let refused = |error: String| secret_file_refusal(&name, &path, &error);
                 let read = unfaulty(path.clone()).map(|path| layers.secret_files.read(&path));
                 let text = read?.map_err(refused)?;
+                file = Some(PathBuf::from(&path));
                 (name, text)
             }
             (None, Some(other)) => other,
         };
-        return Ok(Some(FoundText { text: unfaulty(text)?, origin: source.origin(), name }));
+        return Ok(Some(FoundText { text: unfaulty(text)?, origin: source.origin(), name, file }));
     }
     Ok(None)
 }

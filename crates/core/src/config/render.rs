@@ -1,6 +1,7 @@
 //! What is written from the table: the reference, `.env.example` and `config explain`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -49,6 +50,15 @@ impl SettingsSchema {
         let all = self.explain(layers).into_iter();
         let given = all.filter(|row| row.value.as_deref() != row.default);
         given.filter_map(|row| Some((row.name, row.value?))).collect()
+    }
+}
+
+impl SettingsSchema {
+    /// The files that secrets were read from, by the names of their settings.
+    pub(super) fn secret_files(&self, layers: &Layers) -> BTreeMap<&'static str, PathBuf> {
+        let secrets = self.rows().filter(|setting| setting.secret);
+        let file = |setting: &Setting| find(layers, setting).ok().flatten().and_then(|found| found.file);
+        secrets.filter_map(|setting| Some((setting.name, file(setting)?))).collect()
     }
 }
 

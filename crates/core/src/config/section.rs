@@ -113,8 +113,13 @@ impl SettingsSchema {
         reader.notice_service_links();
         reader.notice_open_files();
         let of_modules = of_modules.into_iter().collect::<Option<_>>();
-        let given = self.given(layers);
-        reader.finish(core.zip(of_modules).map(|(core, of_modules)| Config { given, of_modules, ..core }))
+        let (given, secret_files) = (self.given(layers), self.secret_files(layers));
+        reader.finish(core.zip(of_modules).map(|(core, of_modules)| Config {
+            given,
+            secret_files,
+            of_modules,
+            ..core
+        }))
     }
 
     /// Every row, in the order of the reference.

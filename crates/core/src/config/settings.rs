@@ -555,6 +555,8 @@ macro_rules! config {
             pub features: Features,
             /// What the sources say, by name; of a secret only that it is there.
             pub given: BTreeMap<String, String>,
+            /// The files that secrets were read from, by the names of their settings.
+            pub secret_files: BTreeMap<&'static str, PathBuf>,
             /// The sections of modules: see [`Config::of_module`].
             pub(super) of_modules: Vec<AnySettings>,
             /// What the sources hold that wants an operator's attention: a part of [`Config::warnings`].
@@ -570,7 +572,7 @@ macro_rules! config {
                 // Every section is read before the first `?`, so that all problems come out at once.
                 $(let $field = <$section>::read(reader);)+
                 let features = reader.features();
-                Some(Self { $($field: $field?,)+ features, given: BTreeMap::new(), of_modules: Vec::new(), noticed: Vec::new() })
+                Some(Self { $($field: $field?,)+ features, given: BTreeMap::new(), secret_files: BTreeMap::new(), of_modules: Vec::new(), noticed: Vec::new() })
             }
         }
     };

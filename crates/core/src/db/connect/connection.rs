@@ -1,18 +1,20 @@
 //! Where a database is and how it is reached: a URL, TLS as its `sslmode` asks for, and what its sessions must be.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use erp_postgres::tls::{Verify, client_config};
-use erp_postgres::{Connector, Socket, Target, ToSql, Type, WireError};
+use erp_postgres::{Connector, PasswordSource, Socket, Target, ToSql, Type, WireError};
 use rustls::ClientConfig;
 use tokio_postgres::config::{Host, SslMode, SslNegotiation};
 use tokio_postgres::{Client, Config};
 
 use crate::config::{self, PostgresUrl};
+use crate::db::connect::password_file::PasswordFile;
 use crate::db::connect::protected::{Binding, Protected};
 use crate::db::connect::session::{Expected, QUESTION, Writes};
 
@@ -28,6 +30,8 @@ pub struct Connection {
     pub(in crate::db) driver: Config,
     tls: Arc<ClientConfig>,
     expected: Expected,
+    /// Where another password comes from when the server refuses this one.
+    passwords: Option<Arc<dyn PasswordSource>>,
     /// The address that took a connection last: all who share this begin with it.
     first: Arc<AtomicUsize>,
 }
@@ -72,7 +76,8 @@ impl Connection {
         let connector = self.connector(PATIENCE, true);
         let mut attempts = connector.attempts().await;
         while let Some(target) = attempts.next_target() {
-            if let Some(opened) = attempts.make(&target, Box::pin(self.start(&connector, &target))).await {
+            let start = Box::pin(self.start(&connector, &target));
+            if let Some(opened) = attempts.make(&target, start).await {
                 return Ok(opened);
             }
         }
@@ -80,8 +85,27 @@ impl Connection {
     }
 
     async fn start(&self, connector: &Connector, target: &Target) -> Result<Opened, WireError> {
+        let password = connector.password();
+        match self.sign_in(connector, target, password.clone()).await {
+            Err(error) => match connector.other_password(&error, password).await {
+                Some(other) => self.sign_in(connector, target, Some(other)).await,
+                None => Err(error),
+            },
+            opened => opened,
+        }
+    }
+
+    async fn sign_in(
+        &self,
+        connector: &Connector,
+        target: &Target,
+        password: Option<Vec<u8>>,
+    ) -> Result<Opened, WireError> {
         let (socket, binding) = connector.socket(target).await?;
         let mut driver = self.driver.clone();
+        if let Some(password) = password {
+            driver.password(password);
+        }
         let encrypted = socket.is_encrypted();
         // The stream is protected by now: the driver has nothing left to ask for.
         driver.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
@@ -105,8 +129,19 @@ impl Connection {
         Connector::new(self.driver.clone(), Arc::clone(&self.tls))
             .prepared_statements(prepared_statements)
             .inspected(Arc::new(self.expected.clone()))
+            .password_source(self.passwords.clone())
             .within(limit)
             .starting_with(Arc::clone(&self.first))
+    }
+
+    /// Reads the password from the URL in `file` anew when the server refuses the one that was read at start: it can be replaced
+    /// while the process runs. Nothing else of the URL is read again.
+    #[must_use]
+    pub fn rereading(mut self, file: Option<&Path>) -> Self {
+        let password = self.driver.get_password().unwrap_or_default().to_vec();
+        self.passwords =
+            file.map(|file| Arc::new(PasswordFile::new(file, password)) as Arc<dyn PasswordSource>);
+        self
     }
 
     /// Gives the session bounds that hold even when our own side forgets, and the settings that our promises rest on.
@@ -159,7 +194,7 @@ impl FromStr for Connection {
             driver.user(account()?);
         }
         let expected = Expected::new(driver.get_target_session_attrs());
-        Ok(Self { driver, tls, expected, first: Arc::default() })
+        Ok(Self { driver, tls, expected, passwords: None, first: Arc::default() })
     }
 }
 

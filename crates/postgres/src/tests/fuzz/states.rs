@@ -102,7 +102,10 @@ impl Given {
     /// A session that was let in, whatever comes then.
     fn session(self) -> (Wire, Self) {
         let Self { server, stages, bytes, dice, connector } = self;
-        let opened = drive(Wire::start(Self::socket(server), &connector, nowhere(), None), bytes);
+        let opened = drive(
+            Wire::start(Self::socket(server), &connector, nowhere(), connector.config.get_password(), None),
+            bytes,
+        );
         let rest = Self { server: Server::new(Vec::new(), &mut Dice::of(1)), stages, bytes, dice, connector };
         (opened.expect("it was let in"), rest)
     }
@@ -129,7 +132,16 @@ fn startup(dice: &mut Dice) -> Case {
     let stages = greeting(dice.roll(8) > 0, dice);
     Case::new(stages, dice, |Given { server, bytes, mut dice, connector, .. }| {
         let binding = (dice.roll(2) == 0).then(|| vec![7; 32]);
-        let opened = drive(Wire::start(Given::socket(server), &connector, nowhere(), binding), bytes);
+        let opened = drive(
+            Wire::start(
+                Given::socket(server),
+                &connector,
+                nowhere(),
+                connector.config.get_password(),
+                binding,
+            ),
+            bytes,
+        );
         let Ok(wire) = opened else { return Verdict::Refused };
         if let Stream::Acted(server) = &wire.socket.0 {
             assert_ne!(
