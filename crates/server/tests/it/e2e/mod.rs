@@ -46,6 +46,7 @@ mod rehearsal;
 mod relay;
 mod reset;
 mod roles;
+mod rotations;
 mod schedules;
 mod secrets;
 mod settings;

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use erp_core::config::SETTINGS;
 use erp_core::db::cluster::{Cluster, ClusterOptions};
 use erp_testkit::Pooler;
 use page::{Block, blocks, fits};
@@ -56,6 +57,7 @@ const EVIDENCE: &str = "docs/guides/evidence.md";
 const INCIDENTS: &str = "docs/guides/incident-response.md";
 const TENANTS: &str = "docs/guides/tenants.md";
 const PRIVACY: &str = "docs/guides/privacy.md";
+const ROTATE: &str = "docs/guides/rotate-secrets.md";
 
 /// What builds or tests the project: left to script/check-deep.
 const BUILDS: [&str; 3] = ["script/test", "BLESS=1 script/test", "script/lint"];
@@ -469,6 +471,17 @@ fn operating_works_as_it_is_typed() {
     runtime.block_on(cluster.stop()).unwrap();
 }
 
+/// What its steps are good for is held by `e2e::rotations`.
+#[test]
+fn rotating_secrets_works_as_it_is_typed() {
+    Typed::new(ROTATE).holds();
+    let text = fs::read_to_string(root().join(ROTATE)).unwrap();
+    for setting in SETTINGS.iter().filter(|setting| setting.secret) {
+        let name = setting.name.trim_end_matches("_PREVIOUS").trim_end_matches("_NEXT");
+        assert!(text.contains(name), "nobody learns how {name} is rotated");
+    }
+}
+
 /// What "Behind PgBouncer" says, of a PgBouncer with the settings that it shows.
 #[test]
 fn behind_the_poolers_settings_the_page_is_true() {
@@ -514,7 +527,7 @@ fn every_page_is_typed_or_listed() {
         assert!(
             [
                 MODULE, DOCUMENT, OPERATE, EDGE, PLATFORM, ONBOARD, ACCESS, TENANTS, EVIDENCE, INCIDENTS,
-                PRIVACY
+                PRIVACY, ROTATE
             ]
             .contains(&&*name),
             "{name} has no test"
