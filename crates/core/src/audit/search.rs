@@ -115,7 +115,7 @@ pub struct AuditEvents {
 }
 
 /// How many blocks are looked into at a time: few at first, since much of what is asked for is frequent.
-const LOOKS: [i64; 5] = [2, 8, 32, 64, 64];
+const LOOKS: [i64; 7] = [2, 8, 16, 16, 32, 64, 64];
 
 /// What a row has to be; `$1` to `$6` are the parts of the search.
 const CONDITION: &str = "($1::text is null or l.actor = $1) and ($2::text is null or l.action = $2) \
