@@ -29,6 +29,7 @@ use crate::openapi::{Contract, OPENAPI};
 use crate::platform_log::PLATFORM_LOG;
 use crate::static_files::STATIC_FILES;
 use crate::stored_files::FILES;
+use crate::subjects::ERASURES;
 use crate::usage::USAGE;
 use crate::worker::{EVENTS, MAINTENANCE, WORKER};
 
@@ -162,6 +163,7 @@ pub fn modules(product: &Product) -> impl Iterator<Item = &'static Module> {
         &IMPORTS,
         &MAINTENANCE,
         &ENCRYPTION,
+        &ERASURES,
         &FILES,
         &MAIL,
         &USAGE,

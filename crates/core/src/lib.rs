@@ -78,6 +78,8 @@ pub mod static_files;
 
 pub mod stored_files;
 
+pub mod subjects;
+
 pub mod factory;
 
 pub mod server;

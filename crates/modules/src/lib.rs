@@ -12,6 +12,7 @@ pub mod identity;
 pub mod jobs;
 pub mod mails;
 pub mod operators;
+pub mod privacy;
 pub mod purchasing;
 pub mod suppliers;
 pub mod tenants;
@@ -28,6 +29,7 @@ pub use product::PRODUCT;
 pub const ALL: &[&Module] = &[
     &identity::MODULE,
     &tenants::MODULE,
+    &privacy::MODULE,
     &jobs::MODULE,
     &mails::MODULE,
     &operators::MODULE,

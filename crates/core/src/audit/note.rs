@@ -116,6 +116,22 @@ impl AuditKeys {
         self.sign_text(&removal.origin, &removal.to_string())
     }
 
+    /// Signs a statement: lines of text, of which the first names what it is about.
+    pub fn sign_statement(&self, statement: &str) -> String {
+        let name = statement.lines().next().unwrap_or_default();
+        self.sign_text(name, statement)
+    }
+
+    /// Reads a statement that one of the keys has signed.
+    ///
+    /// # Errors
+    /// [`NoteFault`].
+    pub fn open_statement(&self, note: &str) -> Result<String, NoteFault> {
+        let (text, signatures) = parts(note).ok_or(NoteFault::Malformed)?;
+        let name = text.lines().next().unwrap_or_default();
+        verify(text, signatures, name, &self.public).map(|()| text.to_owned())
+    }
+
     fn sign_text(&self, origin: &str, text: &str) -> String {
         let signed =
             [&key_id(origin, &self.public[0])[..], self.pair.sign(text.as_bytes()).as_ref()].concat();

@@ -518,6 +518,10 @@ settings! {
     /// of `DATA_DIR`. Elsewhere no file can be stored while it is unset.
     FILES_URL url: Option<FilesUrl> {};
 
+    /// Where a signed note of each erasure is kept, in the same form: what a restored backup has to forget again. When unset, beside the
+    /// files. It must not be restored with the database.
+    ERASURE_LEDGER_URL ledger_url: Option<FilesUrl> {};
+
     /// Access key of the bucket.
     FILES_ACCESS_KEY access_key: Option<Secret<String>> { along_with: &["FILES_SECRET_KEY"] };
 

@@ -10,6 +10,7 @@ mod codes;
 mod content_key;
 mod disposition;
 mod kind;
+mod ledger;
 mod link;
 mod media;
 mod name;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -104,6 +104,10 @@ struct FileStoreInner {
     uploads: Shares,
     /// Made by the first step, so that a process that has no files makes no folder.
     reached: OnceCell<OpenStore>,
+    /// Where the ledger of erasures is.
+    ledger: OnceCell<OpenStore>,
+    /// When the ledger and the database were last found to agree.
+    agreed_at: Mutex<Option<Instant>>,
 }
 
 /// The store, once it was reached.
@@ -143,6 +147,8 @@ impl FileStore {
             rng,
             uploads,
             reached,
+            ledger: OnceCell::new(),
+            agreed_at: Mutex::default(),
         }))
     }
 
@@ -298,8 +304,26 @@ impl FileStore {
         self.0.reached.get_or_try_init(|| self.reach()).await
     }
 
+    /// Where the ledger of erasures is; `None` where neither it nor the files have a place.
+    pub(super) async fn ledger(&self) -> Result<Option<&OpenStore>> {
+        let place = self.0.settings.ledger_url.as_ref().or(self.0.place.as_ref());
+        match place {
+            None => Ok(None),
+            place => self.0.ledger.get_or_try_init(|| self.open(place)).await.map(Some),
+        }
+    }
+
+    /// When the ledger and the database were last found to agree.
+    pub(super) fn agreed_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.agreed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn reach(&self) -> Result<OpenStore> {
-        match &self.0.place {
+        self.open(self.0.place.as_ref()).await
+    }
+
+    async fn open(&self, place: Option<&FilesUrl>) -> Result<OpenStore> {
+        match place {
             None => Err(unavailable("FILES_URL is not set")),
             Some(FilesUrl::Folder(folder)) => {
                 let folder = self.timed_io("open", private_folder(folder)).await?;
@@ -373,6 +397,11 @@ impl FileStore {
 }
 
 impl OpenStore {
+    /// Where a note of the ledger is; of no name, where all are.
+    pub(super) fn note(&self, name: &str) -> Path {
+        Path::from(format!("{}/erasures/{name}", self.prefix))
+    }
+
     /// Folders of 256 parts, by the last bits of the id, which are random: none gets too long to list.
     fn path(&self, key: ObjectKey, encrypted: bool) -> Path {
         let id = key.file.to_string();

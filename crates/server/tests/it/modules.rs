@@ -12,6 +12,7 @@ pub(crate) const FIXTURES: &[&[Fixture]] = &[
     jobs::FIXTURES,
     mails::FIXTURES,
     operators::FIXTURES,
+    privacy::FIXTURES,
     tenants::FIXTURES,
     webhooks::FIXTURES,
 ];
@@ -24,6 +25,8 @@ mod jobs;
 mod mails;
 #[path = "../../../modules/src/operators/tests.rs"]
 mod operators;
+#[path = "../../../modules/src/privacy/tests.rs"]
+mod privacy;
 #[path = "../../../modules/src/suppliers/tests.rs"]
 mod suppliers;
 #[path = "../../../modules/src/tenants/tests.rs"]

@@ -56,6 +56,7 @@ pub const CORE: Namespace<'static> = Namespace {
         "0028_privacy",
         "0029_audit_retention",
         "0030_audit_alerts",
+        "0031_erasure",
     ],
     samples: crate::samples![
         "audit_log",

@@ -109,6 +109,12 @@ impl System {
         SystemTx { tx: Tx::new(&self.db, None, false, context) }
     }
 
+    /// A transaction that reads in one tenant, as the system: its rows can be streamed.
+    pub(crate) fn read_within(&self, tenant: TenantId) -> TenantTx<'_> {
+        tracing::debug!(work = self.work.name, "System transaction");
+        TenantTx(Tx::new(&self.db, Some(tenant), true, self.db.context(TxContext::read(tenant))))
+    }
+
     /// A transaction in the active tenant of this slug, as the system: for a public route whose path names the tenant.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ pub(super) const CHECKS: &[Question] = &[
             and not ((f.name = 'app.audit(text,text,text,jsonb,jsonb,text,jsonb)' or current_setting('app.proof_login') = 'system' and f.name in ('app.maintain_partitions(integer)', 'app.add_tenant(uuid,text)', 'app.move_tenant(uuid,text[],text)',
               'app.prune_audit(integer,bigint[],bigint[],timestamp with time zone[],timestamp with time zone[],text[])',
               'app.begin_erasure(uuid,interval)', 'app.erase_rows(integer)', 'app.end_erasure()',
+              'app.subject_addresses(text,boolean)', 'app.subject_data(text,text[],boolean)', 'app.erase_subject(text,text[],boolean,boolean)',
               'app.encrypted_counts()', 'app.encrypted_page(text,text,integer,uuid,integer)', 'app.reseal(text,text,uuid,text,text,text)'))
               and f.proconfig @> '{\"search_path=pg_catalog, pg_temp\"}')",
         fix: "alter function {object} security invoker, or revoke execute on function {object} from public, {role}",
