@@ -67,7 +67,7 @@ pub use settings::{
     TrafficSettings, TransportSettings, WebhookSettings,
 };
 pub use source::{Layers, MapSource, Origin, ProcessEnvironment, Source};
-pub use stream_url::{StreamFormat, StreamUrl};
+pub use stream_url::{AuditStreamFormat, StreamUrl};
 pub use table::{Check, Defaults, OUTSIDE_DEVELOPMENT, Setting, Unit};
 pub use value::{ByteSize, Value};
 pub use witness_url::WitnessUrl;

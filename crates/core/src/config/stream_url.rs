@@ -11,7 +11,7 @@ use super::value::Value;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamUrl {
     /// What is sent.
-    pub format: StreamFormat,
+    pub format: AuditStreamFormat,
     /// Whether over TLS.
     pub tls: bool,
     /// The host.
@@ -22,7 +22,7 @@ pub struct StreamUrl {
 
 /// In which form rows are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamFormat {
+pub enum AuditStreamFormat {
     /// Messages of RFC 5424, each after the number of its bytes (RFC 6587, octet counting).
     Syslog,
     /// JSON with the fields of OCSF, a line each.
@@ -30,11 +30,11 @@ pub enum StreamFormat {
 }
 
 /// The schemes, with the port that each has by default.
-const SCHEMES: [(&str, StreamFormat, bool, u16); 4] = [
-    ("syslog", StreamFormat::Syslog, false, 601),
-    ("syslogs", StreamFormat::Syslog, true, 6514),
-    ("ocsf", StreamFormat::Ocsf, false, 5170),
-    ("ocsfs", StreamFormat::Ocsf, true, 5171),
+const SCHEMES: [(&str, AuditStreamFormat, bool, u16); 4] = [
+    ("syslog", AuditStreamFormat::Syslog, false, 601),
+    ("syslogs", AuditStreamFormat::Syslog, true, 6514),
+    ("ocsf", AuditStreamFormat::Ocsf, false, 5170),
+    ("ocsfs", AuditStreamFormat::Ocsf, true, 5171),
 ];
 
 impl StreamUrl {

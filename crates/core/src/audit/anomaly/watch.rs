@@ -85,7 +85,7 @@ struct SeenEvent {
 }
 
 /// What a test has found: its numbers, and the value that it is about.
-type Finding = (BTreeMap<String, i64>, String);
+type RuleMatch = (BTreeMap<String, i64>, String);
 
 impl AnomalyWatch {
     /// Rules that remember nothing yet, or what `kept` holds of another run.
@@ -185,7 +185,7 @@ fn make_room(keys: &mut BTreeMap<String, KeyMemory>) {
 
 impl KeyMemory {
     /// Takes an event that the rule is on; what the test finds, if it finds something.
-    fn look(&mut self, rule: &AnomalyRule, event: &WatchedEvent) -> Option<Finding> {
+    fn look(&mut self, rule: &AnomalyRule, event: &WatchedEvent) -> Option<RuleMatch> {
         let within = i64::from(rule.test.within());
         let value = match &rule.test {
             AnomalyTest::Distinct { of, .. } | AnomalyTest::First { of, .. } => of.of(event)?.to_owned(),

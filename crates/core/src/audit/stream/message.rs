@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::audit::AuditEvent;
-use crate::config::StreamFormat;
+use crate::config::AuditStreamFormat;
 use crate::shared::TenantId;
 
 /// Facility 13, which is the audit log's; severities of RFC 5424.
@@ -15,18 +15,18 @@ const LONGEST_ID: usize = 32;
 
 /// Adds a row of a tenant to what is sent. Its id, `tenant:number`, is the same however often it is sent.
 pub(super) fn write(
-    format: StreamFormat,
+    format: AuditStreamFormat,
     host: &str,
     tenant: TenantId,
     event: &AuditEvent,
     out: &mut Vec<u8>,
 ) {
     match format {
-        StreamFormat::Syslog => {
+        AuditStreamFormat::Syslog => {
             let message = syslog(host, tenant, event);
             out.extend_from_slice(format!("{} {message}", message.len()).as_bytes());
         }
-        StreamFormat::Ocsf => {
+        AuditStreamFormat::Ocsf => {
             out.extend_from_slice(ocsf(tenant, event).to_string().as_bytes());
             out.push(b'\n');
         }
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_message_says_how_long_it_is_and_has_no_line_break() {
         let mut out = Vec::new();
-        write(StreamFormat::Syslog, "erp.example.com", tenant(), &event(), &mut out);
+        write(AuditStreamFormat::Syslog, "erp.example.com", tenant(), &event(), &mut out);
         let text = String::from_utf8(out).unwrap();
         let (length, message) = text.split_once(' ').unwrap();
         assert_eq!(length.parse::<usize>().unwrap(), message.len(), "in bytes");
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_line_of_json_has_the_fields_of_ocsf() {
         let mut out = Vec::new();
-        write(StreamFormat::Ocsf, "", tenant(), &event(), &mut out);
+        write(AuditStreamFormat::Ocsf, "", tenant(), &event(), &mut out);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         let line: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(

@@ -58,9 +58,9 @@ pub struct PersonalColumn {
 pub enum Whose {
     /// The subject of this kind whose id stands in the column: `Id("person", "user_id")`.
     Id(&'static str, &'static str),
-    /// Whoever has the mail address that stands in the column.
+    /// Theirs who have the mail address that stands in the column.
     Address(&'static str),
-    /// Whoever's mail address stands somewhere in one of the columns: for what is kept as it came, such as the lines of an import.
+    /// Theirs whose mail address stands somewhere in one of the columns: for what is kept as it came, such as the lines of an import.
     Mentioned,
     /// Nobody's that could be found: the rows go when their time is over.
     Nobody,
