@@ -5,6 +5,8 @@ mod export;
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::app::App;
@@ -40,6 +42,9 @@ const LEDGER: Probe = Probe {
     check: |app| Box::pin(compare(app)),
 };
 
+/// How long the store may take to list the ledger, before the probe's own time is over.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 const MISSING: &str = "select l.id from unnest($1::uuid[]) l (id) where not exists (select from app.known_erasures d where d.id = l.id) order by l.id";
 const KNOWN: &str = "insert into app.known_erasures (id) values ($1) on conflict do nothing";
 
@@ -70,13 +75,18 @@ pub async fn note_known(tx: &mut TenantTx<'_>, erasure: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// While the store does not answer, what was found last is believed.
+/// While the store does not answer, what was found last is believed. A ledger that has no place of its own lies beside the files, whose
+/// store is no condition of readiness: it is asked again a minute later.
 async fn compare(app: &App) -> Result<()> {
     let now = app.clock.instant();
     if app.files.ledger_agreed(now) {
         return Ok(());
     }
-    match missing(app, &app.system(&COMPARE_LEDGER), &Trace::new("readiness")).await {
+    let (system, trace) = (app.system(&COMPARE_LEDGER), Trace::new("readiness"));
+    let asked = timeout(PATIENCE, missing(app, &system, &trace)).await;
+    match asked
+        .unwrap_or_else(|_| Err(Error::unavailable().because("the ledger of erasures does not answer")))
+    {
         Ok(missing) => {
             app.files.note_agreement(missing.is_empty(), now);
             let told =
@@ -84,6 +94,15 @@ async fn compare(app: &App) -> Result<()> {
             if missing.is_empty() { Ok(()) } else { Err(Error::unavailable().because(told(missing.len()))) }
         }
         Err(_) if app.files.ledger_has_agreed() => Ok(()),
+        Err(error) if app.config.files.ledger_url.is_none() => {
+            let error: &dyn std::error::Error = &error;
+            warn!(
+                error,
+                "The ledger of erasures cannot be read: whether a restored database lacks some is not known"
+            );
+            app.files.note_agreement(true, now);
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

@@ -217,6 +217,28 @@ async fn of_an_erased_subject_nothing_is_left_in_any_column() {
 }
 
 #[tokio::test]
+async fn an_address_is_mentioned_as_a_whole_and_not_as_a_part_of_another_ones() {
+    let app = TestApp::start().await;
+    for (text, is_mentioned) in [
+        ("ann+erp@example.com", true),
+        ("write to ann+erp@example.com.", true),
+        ("{\"email\": \"ann+erp@example.com\"}", true),
+        ("<ann+erp@example.com>;x@example.com", true),
+        ("joann+erp@example.com", false),
+        ("jo.ann+erp@example.com", false),
+        ("ann+erp@example.com.au", false),
+        ("ann+erp@example.community", false),
+        ("annnerp@example.com", false),
+        ("ann+erp@exampleecom", false),
+    ] {
+        let asked = "select app.mentions($1, 'ann+erp@example.com')";
+        let found: bool = app.sql().query_one(asked, &[&text]).await.unwrap().get(0);
+        assert_eq!(found, is_mentioned, "{text}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_law_keeps_what_it_must_and_nothing_else() {
     let app = working().await;
     let alice = app.alice();

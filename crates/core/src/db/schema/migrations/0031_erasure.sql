@@ -3,6 +3,14 @@
 --
 -- `of_tenants` says whether the tables of the tenant that is set are meant, or those of the platform. All of it is the system's alone.
 
+-- Whether a text in lower case holds this mail address, and not one that only ends or begins like it: ann@example.com is not in
+-- joann@example.com.
+create function app.mentions(text text, address text) returns boolean
+language sql immutable strict as $$
+  select position(address in text) > 0
+    and text ~ ('(?<![[:alnum:]._%+-])' || regexp_replace(address, '([^[:alnum:]@_])', '\\\1', 'g') || '(?![[:alnum:]_-])(?![.][[:alnum:]])')
+$$;
+
 -- The declared tables with the condition that a row `t` is the subject's: $1 is its id, $2 its addresses in lower case.
 create function app.subject_tables(of_tenants boolean, out relation text, out condition text, out cols text[], out place int)
 returns setof record
@@ -10,7 +18,7 @@ language sql stable as $$
   select p.relation, case p.found_by
       when 'id' then format('t.%I::text = $1', coalesce(p.subject, 'id'))
       when 'address' then format('lower(t.%I) = any ($2)', p.subject)
-      else format('exists (select from unnest($2) a where %s)', string_agg(format('position(a in lower(%s)) > 0',
+      else format('exists (select from unnest($2) a where %s)', string_agg(format('app.mentions(lower(%s), a)',
         format(case when c.atttypid = 'bytea'::regtype then 'encode(t.%I, ''escape'')' else 't.%I::text' end, p.col)), ' or ')) end,
     array_agg(p.col order by p.col), r.ordinal
   from app.personal_data p join app.relations r on r.relation = p.relation
