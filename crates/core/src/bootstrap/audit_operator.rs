@@ -196,7 +196,7 @@ impl AuditOperator {
         let mut verified = Vec::new();
         for (nth, log) in logs.iter().enumerate() {
             let next = logs.get(nth + 1);
-            let mut check = self.begin_check(&mut tx, (tenant.id, log), next.is_none()).await?;
+            let mut check = Box::pin(self.begin_check(&mut tx, (tenant.id, log), next.is_none())).await?;
             noted
                 .iter()
                 .filter(|noted| noted.origin == log.origin)
@@ -211,7 +211,7 @@ impl AuditOperator {
                     .iter()
                     .for_each(|told| check.knows(told, "the witness"));
             }
-            read_all(&mut tx, log, &mut check).await?;
+            Box::pin(read_all(&mut tx, log, &mut check)).await?;
             let head: LastSeq = tx.row(HEAD, &[]).await?;
             verified.push(check.finish(next.is_none().then_some(head.seq)));
         }

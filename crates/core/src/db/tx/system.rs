@@ -135,7 +135,6 @@ impl System {
 impl<'db> SystemTx<'db> {
     /// Lets all its statements see the database as it was at the first one, whatever others commit meanwhile. Call it before the first
     /// statement.
-    #[must_use]
     pub fn snapshot(mut self) -> Self {
         self.tx.begin = BEGIN_SNAPSHOT;
         self

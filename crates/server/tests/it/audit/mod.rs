@@ -51,7 +51,7 @@ pub(crate) async fn fill(app: &TestApp, last: u32) {
 pub(crate) async fn verified(app: &TestApp, kept: &[Checkpoint]) -> Vec<VerifiedLog> {
     let operator = operator(app);
     let acme = tenant(&operator, "acme").await;
-    let logs = operator.verify(&acme, kept).await.unwrap();
+    let logs = Box::pin(operator.verify(&acme, kept)).await.unwrap();
     operator.close().await;
     logs
 }

@@ -25,7 +25,7 @@ async fn with_witness(url: &str) -> TestApp {
 async fn platform(app: &TestApp) -> Vec<(&'static str, i64)> {
     let operator = operator(app);
     let platform = tenant(&operator, "erp-platform").await;
-    let logs = operator.verify(&platform, &[]).await.unwrap();
+    let logs = Box::pin(operator.verify(&platform, &[])).await.unwrap();
     operator.close().await;
     logs.iter().flat_map(|log| &log.findings).map(|finding| (finding.what, finding.seq)).collect()
 }

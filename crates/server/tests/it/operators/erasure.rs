@@ -111,7 +111,7 @@ async fn a_tenant_that_is_erased_leaves_its_id_and_what_was_told_of_itself_and_o
     assert_eq!((stored, objects(&app)), (2, 1), "the file of the other is there");
     let operator = crate::audit::operator(&app);
     let gone = crate::audit::tenant(&operator, &format!("erased-{}", app.tenant_id("acme"))).await;
-    let logs = operator.verify(&gone, &[]).await.unwrap();
+    let logs = Box::pin(operator.verify(&gone, &[])).await.unwrap();
     assert!(logs[0].is_clean() && logs[0].removed > 20, "its proofs hold: {logs:#?}");
     operator.close().await;
     let erased = "select erased_at is not null from auth.people where id = $1::text::uuid";
