@@ -28,7 +28,7 @@ const VERSION: &str = "1";
 const MOST_DEPTH: usize = 128;
 
 /// A row of the audit log, as an entry takes it. **The columns stand here, in [`AuditRow::COLUMNS`] and in
-/// [`AuditRow::members`], and nowhere else in this folder.**
+/// `AuditRow::members`, and nowhere else in this folder.**
 #[derive(Debug, Clone)]
 pub struct AuditRow {
     /// Its number in its tenant.

@@ -3,7 +3,7 @@
 //! Transactions write rows of `audit_log`, with a number without gaps. What comes after the row is here: [`entry`] makes it the bytes
 //! that are hashed, [`tree`] is the Merkle tree over them, [`note`] the signed checkpoint of the tree. `sealer` does that about once a
 //! second; `witness` notes the checkpoints of all tenants in the log of the platform, and takes that log's away from the machine.
-//! [`search`] finds rows by who did what to what. [`verify`] finds what was changed; [`export`] writes what an auditor takes along
+//! [`search`] finds rows by who did what to what. `verify` finds what was changed; `export` writes what an auditor takes along
 //! ([decision 0049](../../../../../docs/decisions/0049-transparency-log.md)).
 
 pub mod anomaly;
