@@ -20,8 +20,8 @@ use tokio::sync::Semaphore;
 
 use crate::assets::Assets;
 use crate::auth::{
-    Authenticator, Caller, KnownEntitlements, KnownKeys, KnownPermissions, KnownSlugs, Passwords,
-    PermissionTable, PublicKeys,
+    Authenticator, Caller, GuardedColumns, KnownEntitlements, KnownKeys, KnownPermissions, KnownSlugs,
+    Passwords, PermissionTable, PublicKeys,
 };
 use crate::cache::Caches;
 use crate::config::{Config, ModuleSettings};
@@ -106,6 +106,8 @@ pub struct Parts {
     pub backlogs: Backlogs,
     /// Every permission of every module.
     pub permissions: Arc<PermissionTable>,
+    /// The columns that want a permission of their own, for those who show rows of the audit log.
+    pub guarded_columns: GuardedColumns,
     /// What principals may do, as it was read a moment ago.
     pub known_permissions: KnownPermissions,
     /// Whose API keys are, as it was read a moment ago.

@@ -10,7 +10,7 @@ use tower::{Layer, Service};
 
 use crate::app::App;
 use crate::audit::AUDIT;
-use crate::auth::{EntitlementTable, PermissionTable};
+use crate::auth::{EntitlementTable, GuardedColumns, PermissionTable};
 use crate::config::{Config, SettingsSchema};
 use crate::encryption::ENCRYPTION;
 use crate::events::SubscriberTable;
@@ -23,7 +23,7 @@ use crate::mailer::MAIL;
 use crate::middleware::{Application, Edge, RouteTable, Switches, Wrap, wrap};
 use crate::module::{
     Authentication, Module, OperatorAuthentication, Product, Route, Routes, SecurityHeaders, Tenancy,
-    refuse_undeclared,
+    guarded_fields, refuse_undeclared,
 };
 use crate::openapi::{Contract, OPENAPI};
 use crate::platform_log::PLATFORM_LOG;
@@ -216,6 +216,12 @@ pub fn create_app(app: App, product: &Product, options: AppOptions) -> Result<Ar
 /// Every permission of every module.
 pub fn permissions(product: &Product) -> PermissionTable {
     PermissionTable::new(modules(product).flat_map(|module| module.permissions).copied())
+}
+
+/// The columns of all modules that want a permission of their own.
+pub(crate) fn guarded_columns(product: &Product) -> GuardedColumns {
+    let (modules, permissions): (Vec<_>, _) = (modules(product).collect(), permissions(product));
+    GuardedColumns::new(move || guarded_fields(&modules, &permissions))
 }
 
 /// What every module declares that tenants have.

@@ -44,7 +44,7 @@ pub use csp::{Csp, InvalidCsp};
 pub(crate) use deprecation::{Deprecation, InvalidDeprecation};
 pub use gauge::SystemGauge;
 pub use guards::undeclared_field_permissions;
-pub(crate) use guards::{MARK as PERMISSION_MARK, permissions_of};
+pub(crate) use guards::{MARK as PERMISSION_MARK, guarded_fields, permissions_of};
 pub use operation::Operation;
 pub use reference::{
     entitlements_markdown, events_markdown, jobs_markdown, mails_markdown, permissions_markdown,

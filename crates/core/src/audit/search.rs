@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::blocks::{BITS_OF_TERM, BLOCK, SearchTerm};
+use crate::auth::ConcealedColumns;
 use crate::db::{TenantTx, ToSql};
 use crate::error::Result;
 use crate::shared::LARGEST_EXACT;
@@ -68,6 +69,16 @@ from_row!(AuditEvent {
     after,
     details
 });
+
+impl AuditEvent {
+    /// Leaves out of what it tells the columns that its reader must not see.
+    pub fn leave_out(&mut self, columns: &ConcealedColumns<'_>) {
+        [&mut self.before, &mut self.after, &mut self.details]
+            .into_iter()
+            .flatten()
+            .for_each(|values| columns.leave_out(values));
+    }
+}
 
 impl AuditEvent {
     /// Its columns, for a statement on `audit_log`.

@@ -3,7 +3,10 @@
 //! Without it a field is absent from every answer, as JSON, NDJSON and CSV, and nobody sorts or filters by it or writes it. Which
 //! fields these are a type says in its schema (`module::guards` reads it): a handler knows nothing of it, and cannot forget it.
 
+use std::fmt;
+
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use super::{Caller, Permission};
 use crate::error::{Error, Violation, codes};
@@ -91,6 +94,79 @@ impl GuardedFields {
     }
 }
 
+/// The columns of all records that want a permission, for those who show rows of the audit log. They are looked for when somebody asks
+/// first.
+pub struct GuardedColumns {
+    find: FindFields,
+    found: OnceCell<Vec<GuardedField>>,
+}
+
+type FindFields = Box<dyn Fn() -> Result<Vec<GuardedField>, Error> + Send + Sync>;
+
+/// Columns that somebody must not see.
+#[derive(Debug)]
+pub struct ConcealedColumns<'a>(Vec<&'a GuardedField>);
+
+impl GuardedColumns {
+    pub(crate) fn new(find: impl Fn() -> Result<Vec<GuardedField>, Error> + Send + Sync + 'static) -> Self {
+        Self { find: Box::new(find), found: OnceCell::new() }
+    }
+
+    /// Those that `caller` must not see.
+    ///
+    /// # Errors
+    /// `core.internal` for a permission that no module declares.
+    pub async fn concealed_from(&self, caller: &Caller) -> Result<ConcealedColumns<'_>, Error> {
+        let found = self.found.get_or_try_init(async || (self.find)()).await?;
+        Ok(ConcealedColumns(found.iter().filter(|field| !caller.may(field.permission)).collect()))
+    }
+}
+
+impl fmt::Debug for GuardedColumns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedColumns").field("found", &self.found).finish_non_exhaustive()
+    }
+}
+
+impl ConcealedColumns<'_> {
+    /// Refuses what cannot be answered without telling of such a column: a search by a text, or the bytes of an entry.
+    ///
+    /// # Errors
+    /// `core.forbidden`.
+    pub fn refuse(&self, pointer: &str) -> Result<(), Error> {
+        self.0.first().map_or(Ok(()), |field| Err(refused(field, pointer.to_owned())))
+    }
+
+    /// Leaves them out of a row, however deep they stand: a column is known by its name alone, whatever it is of. What is kept of an
+    /// amount, `price_amount` and `price_currency`, goes with `price`.
+    pub fn leave_out(&self, row: &mut Value) {
+        match row {
+            Value::Object(columns) if !self.0.is_empty() => {
+                columns.retain(|name, _| !self.0.iter().any(|field| is_of(name, field)));
+                columns.values_mut().for_each(|value| self.leave_out(value));
+            }
+            Value::Array(values) => values.iter_mut().for_each(|value| self.leave_out(value)),
+            _ => {}
+        }
+    }
+}
+
+/// Whether a column is that of a field, as its name is written in the database or in answers.
+fn is_of(column: &str, field: &GuardedField) -> bool {
+    let name = field.path.iter().rfind(|part| *part != EACH).map(String::as_str).unwrap_or_default();
+    let mut in_database = String::with_capacity(name.len() + 4);
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            in_database.push('_');
+        }
+        in_database.push(letter.to_ascii_lowercase());
+    }
+    [name, &in_database]
+        .iter()
+        .filter_map(|name| column.strip_prefix(*name))
+        .any(|rest| rest.is_empty() || rest.starts_with('_'))
+}
+
 fn concealed<'a>(
     fields: &'a [GuardedField],
     caller: Option<&'a Caller>,
@@ -144,6 +220,33 @@ mod tests {
 
     fn path(path: &str) -> Vec<String> {
         path.split('/').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_column_is_known_by_the_name_of_its_field() {
+        static COST: Permission =
+            Permission { name: "stock.cost.see", what: "See it.", roles: &[], owners_alone: false };
+        let field = |name: &str| GuardedField {
+            path: ["items", EACH, name, EACH].map(str::to_owned).into(),
+            permission: &COST,
+        };
+        for (column, name, is_it) in [
+            ("cost", "cost", true),
+            ("cost_amount", "cost", true),
+            ("unit_cost", "unitCost", true),
+            ("unit_cost_currency", "unitCost", true),
+            ("unitCost", "unitCost", true),
+            ("costs", "cost", false),
+            ("cos", "cost", false),
+            ("unit", "unitCost", false),
+            ("unit_code", "unitCost", false),
+        ] {
+            assert_eq!(is_of(column, &field(name)), is_it, "{column} of {name}");
+        }
+        let fields = [field("cost"), field("unitCost")];
+        let mut row = json!({ "name": "A", "cost_amount": 1, "lines": [{ "unit_cost": { "personal": 2 }, "number": 3 }] });
+        ConcealedColumns(fields.iter().collect()).leave_out(&mut row);
+        assert_eq!(row, json!({ "name": "A", "lines": [{ "number": 3 }] }));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub use entitlements::{
     KnownEntitlements, Meter, MonthDay, Networks, ReadSetting, SettingBounds, SettingValue,
     StoredEntitlements, StoredRollout, TenantPlan, TenantSetting, TenantSettingFacts, ZoneName,
 };
+pub use fields::{ConcealedColumns, GuardedColumns};
 pub(crate) use fields::{EACH, GuardedField, GuardedFields};
 pub(crate) use known::Grantee;
 pub use known::KnownPermissions;

@@ -308,6 +308,7 @@ impl Start {
                 .collect(),
             backlogs: Backlogs::new(config.jobs.backlog),
             permissions: Arc::new(factory::permissions(product)),
+            guarded_columns: factory::guarded_columns(product),
             known_permissions: KnownPermissions::default(),
             known_keys: KnownKeys::default(),
             known_slugs: KnownSlugs::default(),

@@ -60,6 +60,21 @@ pub fn undeclared_field_permissions(modules: &[&'static Module]) -> Vec<String> 
     routes.filter_map(tell).collect()
 }
 
+/// The fields of all answers of these modules that want a permission of their own.
+///
+/// # Errors
+/// As [`Route::find_fields`].
+pub(crate) fn guarded_fields(
+    modules: &[&'static Module],
+    permissions: &PermissionTable,
+) -> Result<Vec<GuardedField>> {
+    let mut found = Vec::new();
+    for route in modules.iter().flat_map(|module| (module.routes)().of(module.name)) {
+        found.extend(route.find_fields(permissions)?.answered);
+    }
+    Ok(found)
+}
+
 /// The permissions that a type wants for its fields, whatever they are.
 ///
 /// # Errors

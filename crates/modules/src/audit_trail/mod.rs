@@ -208,6 +208,8 @@ async fn checkpoint(call: Call) -> Result<Json<AuditCheckpoint>, Refusing<codes:
 
 async fn proof(call: Call, Path(seq): Path<Int<1, LARGEST_EXACT>>) -> Result<Json<ProvenAuditEntry>> {
     let seq = seq.get();
+    // The bytes of an entry are the evidence: nothing can be left out of them.
+    call.app.guarded_columns.concealed_from(&call.caller).await?.refuse("/entry")?;
     let proof = audit::prove(&mut call.tenant_read(), seq).await?;
     let proof = proof.ok_or_else(|| Error::new(&core::NOT_FOUND))?;
     let index = i64::try_from(proof.index).map_err(Error::internal)?;

@@ -159,7 +159,9 @@ pub(super) async fn read(
     let report = audit::report(&name).ok_or_else(|| Error::new(&core::NOT_FOUND))?;
     let scope = query.scope(call.now())?;
     let mut tx = call.tenant_read();
-    let made = report.make(&mut tx, &scope).await?;
+    let mut made = report.make(&mut tx, &scope).await?;
+    let concealed = call.app.guarded_columns.concealed_from(&call.caller).await?;
+    made.rows.iter_mut().for_each(|event| event.leave_out(&concealed));
     Ok(ReportAnswer(match media {
         stream::CSV => {
             ([(CONTENT_TYPE, "text/csv; charset=utf-8; header=present")], made.to_csv()).into_response()

@@ -71,9 +71,14 @@ pub(super) async fn list(
     call: Call,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<AuditEventPage>, Refusing<codes::MALFORMED_CURSOR>> {
+    let concealed = call.app.guarded_columns.concealed_from(&call.caller).await?;
+    if query.text.is_some() {
+        concealed.refuse("?text")?; // what is found would tell what is left out
+    }
     let limit = usize::try_from(query.limit.map_or(PAGE, Int::get)).unwrap_or_default();
     let place = query.cursor.as_deref().map(place).transpose()?;
-    let found = audit::search(&mut call.tenant_read(), &query.search(), place, limit).await?;
+    let mut found = audit::search(&mut call.tenant_read(), &query.search(), place, limit).await?;
+    found.events.iter_mut().for_each(|event| event.leave_out(&concealed));
     Ok(Json(AuditEventPage { items: found.events, next_cursor: found.next.map(cursor) }))
 }
 

@@ -227,6 +227,36 @@ async fn nobody_sorts_or_filters_by_a_field_without_its_permission_nor_writes_it
 
 /// What is kept for a key is the handler's answer, and each time it goes out it is for the one who asks.
 #[tokio::test]
+async fn the_audit_log_shows_no_column_without_its_permission() {
+    let app = TestApp::builder().module(&STOCK).start().await;
+    let alice = app.alice();
+    let made = alice.post("/stock", json!({ "sku": "A", "name": "A", "quantity": 73_921 })).await.assert(201);
+    alice.patch(made.header("location"), json!({ "quantity": 73_922 })).await.assert(200);
+    // An auditor reads the log, and is not to know quantities.
+    let auditor = app.another("acme", Role::Auditor).await;
+    const REPORT: &str = "/api/v1/reports/changes-by-resource?resource=item&since=2026-01-01T00:00:00Z&until=2100-01-01T00:00:00Z";
+    let csv = |path: &str| Request::get(path).header("accept", "text/csv").body("").unwrap();
+    for path in ["/api/v1/audit?resource=item", REPORT] {
+        assert!(alice.get(path).await.assert(200).text().contains("73922"), "{path}");
+        let shown = auditor.get(path).await.assert(200).text();
+        assert!(!shown.contains("7392") && !shown.contains("quantity"), "{path}: {shown}");
+        assert!(shown.contains("item.updated"), "that it was changed is told: {shown}");
+    }
+    let report = csv(REPORT);
+    assert!(!auditor.request(report).await.assert(200).text().contains("7392"));
+    // What is found by a text, and the bytes of an entry, would tell it.
+    for path in ["/api/v1/audit?text=73922", "/api/v1/audit/1/proof"] {
+        let refused = auditor.get(path).await.assert(403);
+        assert_eq!(refused.header("x-missing-permission"), "stock.quantity.see", "{path}");
+    }
+    assert_eq!(
+        alice.get("/api/v1/audit?text=73922").await.assert(200).json()["items"].as_array().unwrap().len(),
+        1
+    );
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn an_answer_that_is_repeated_shows_what_its_reader_may_see_now() {
     let app = TestApp::builder().module(&STOCK).start().await;
     let somebody = app.another("acme", Role::Owner).await;
